@@ -197,6 +197,28 @@ def require_rest(status: int, headers: Headers, point: ResumePoint, subject: str
     return evolve(body, length_bytes=None if body.is_chunked else total - point.received_bytes)
 
 
+def require_part(status: int, headers: Headers, point: ResumePoint, start: int, end: int) -> None:
+    """Check the response to a request for the bytes from `start` to `end`.
+
+    Raises: TransferError when it is not exactly that part of the same file.
+    """
+    if status in (HTTPStatus.OK, HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
+        raise _changed("the server does not send a part")
+    if status != HTTPStatus.PARTIAL_CONTENT:
+        require_status(status, headers=headers)
+    ranges = headers.get("content-range", ())
+    match = _CONTENT_RANGE.fullmatch(ranges[0].strip()) if len(ranges) == 1 else None
+    wanted = (str(start), str(end - 1), str(point.total_bytes))
+    if match is None or tuple(part.lstrip("0") or "0" for part in match.groups()) != wanted:
+        raise _changed("the server sends a different part")
+    tags = [value.strip() for value in headers.get("etag", ())]
+    if point.validator is not None and point.validator.startswith('"') and tags != [point.validator]:
+        raise _changed("its entity tag changed")
+    body = read_body(headers)
+    if body.encoding is not None or body.length_bytes not in (None, end - start):
+        raise _changed("its length or encoding changed")
+
+
 def _changed(why: str) -> TransferError:
     return TransferError(
         TransferFailure.SOURCE_CHANGED,

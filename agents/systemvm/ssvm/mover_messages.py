@@ -82,6 +82,7 @@ class MoverReport:
     progress: MoverProgress | None = None
     result: MoverResult | None = None
     failure: MoverFailure | None = None
+    wants_connection: bool = False  # one more to the same address, with a job line; it goes on meanwhile
     broken: MoverFailure | None = None  # it waits for a job line with a connection, to resume over that
 
 

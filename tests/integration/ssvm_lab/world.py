@@ -208,6 +208,7 @@ class Builder:
             "types {} default_type application/octet-stream;\n"
             f"server {{ listen {SERVER}:80; location /slow/ {{ alias {files}/; limit_rate 400k; }}"
             f" location /paced/ {{ alias {files}/; limit_rate 2m; }}"
+            f" location /capped/ {{ alias {files}/; limit_rate 4m; access_log {logs}/access sent; }}"
             f" location /counted/ {{ alias {files}/; limit_rate 20m; access_log {logs}/access sent; }}"
             f" location / {{ root {files}; }} }}\n{tls}}}\n"
         )

@@ -204,3 +204,37 @@ def test_reads_how_long_a_server_wants_to_be_left_alone(
     with pytest.raises(TransferError) as busy:
         http_response.require_status(503, headers=headers)
     assert busy.value.retry_after_s == seconds
+
+
+PART = REST | {"content-range": ["bytes 100-199/300"], "content-length": ["100"]}
+
+
+def test_a_part_is_exactly_what_was_requested() -> None:
+    http_response.require_part(206, PART, POINT, 100, 200)
+
+
+@pytest.mark.parametrize(
+    ("status", "changes"),
+    [
+        (200, {}), (412, {}), (416, {}),
+        (206, {"content-range": ["bytes 100-198/300"]}),
+        (206, {"content-range": ["bytes 101-199/300"]}),
+        (206, {"content-range": ["bytes 100-199/301"]}),
+        (206, {"content-range": ["bytes 100-199/*"]}),
+        (206, {"content-range": []}),
+        (206, {"etag": ['"two"']}),
+        (206, {"etag": []}),
+        (206, {"content-length": ["99"]}),
+        (206, {"content-encoding": ["gzip"]}),
+    ],
+)  # fmt: skip
+def test_another_part_or_file_is_not_used(status: int, changes: dict[str, list[str]]) -> None:
+    with pytest.raises(TransferError) as refused:
+        http_response.require_part(status, PART | changes, POINT, 100, 200)
+    assert refused.value.code is TransferFailure.SOURCE_CHANGED
+
+
+def test_a_busy_server_says_so_for_a_part_too() -> None:
+    with pytest.raises(TransferError) as busy:
+        http_response.require_part(429, {"retry-after": ["5"]}, POINT, 100, 200)
+    assert (busy.value.code, busy.value.retry_after_s) == (TransferFailure.HTTP_UNAVAILABLE, 5.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -44,6 +45,7 @@ class MoverProcess:
         on_progress: Callable[[MoverProgress], None],
         on_broken: Callable[[TransferError], None],
         on_store_stalled: Callable[[], None],
+        on_wants_connection: Callable[[], None] = lambda: None,
         scale: TimeoutScale = slowness.timeout_scale,
     ) -> None:
         self._scale = scale
@@ -54,6 +56,7 @@ class MoverProcess:
         self._on_progress = on_progress
         self._on_broken = on_broken
         self._on_store_stalled = on_store_stalled
+        self._on_wants_connection = on_wants_connection
         self._is_waiting = False  # for a connection to resume over
         self._log = Logger(namespace="systemvm.ssvm.mover.job")
         self._result: Deferred[MoverResult] = Deferred()
@@ -97,6 +100,12 @@ class MoverProcess:
         self._is_waiting = False
         self._last_progress_s = self._reactor.seconds()
         self._control.send(encode(job), source.fileno())
+
+    def add_connection(self, job: MoverJob, source: socket.socket) -> None:
+        """Send the mover one more connection, which the caller closes; nothing happens when it has ended."""
+        if self._control is not None and not self._result.called:
+            with suppress(TransferError):
+                self._control.send(encode(job), source.fileno())
 
     def kill(self, error: TransferError) -> None:
         """Kill the process.
@@ -143,6 +152,8 @@ class MoverProcess:
         elif report.broken is not None:
             self._is_waiting = True
             self._on_broken(report.broken.to_error())
+        elif report.wants_connection:
+            self._on_wants_connection()
         elif report.progress is not None and not self._result.called:
             if report.progress != self._progress:
                 self._last_progress_s = self._reactor.seconds()

@@ -43,6 +43,8 @@ from systemvm.wire.transfer_failure import TransferFailure
 
 #: How long an abort waits for the store: somebody waits for its answer.
 ABORT_WAIT_S = 0.5
+#: A mover, which reads what strangers send, cannot have fetch open connections without end.
+MIN_CONNECTION_INTERVAL_S = 0.5
 
 
 class Transfer:
@@ -79,6 +81,8 @@ class Transfer:
         self._finder: SourceFinder | None = None
         self._budget = RetryBudget(limits, reactor.seconds)
         self._last_progress: MoverProgress | None = None
+        self._source: DownloadSource | None = None  # of the connection that the mover has
+        self._next_connection_s = 0.0
         self._is_suspended = False
         self._cleaning: Deferred[None] | None = None
 
@@ -223,6 +227,7 @@ class Transfer:
             f"receives and checks {size} from {source.url.origin} at {source.route.address}"
         )
         connection = await self._connect(source)
+        self._source = source
         with connection:
             self._cancellation.check_not_aborted()
             mover = self._mover = MoverProcess(
@@ -232,6 +237,7 @@ class Transfer:
                 self._progressed,
                 lambda error: self._connection_broke(mover, first, error),
                 lambda: self._store_stalls(True),
+                lambda: self._add_connection(mover),
             )
             try:
                 return await mover.run(connection, directory)
@@ -268,9 +274,29 @@ class Transfer:
             except TransferError as failed:
                 error = failed
                 continue
+            self._source = source
             with connection:
                 mover.resume(self._mover_job(source), connection)
             return
+
+    def _add_connection(self, mover: MoverProcess) -> None:
+        """Open one more connection on the same route, for parts of the file; not to do so is no failure."""
+        source, now_s = self._source, self._reactor.seconds()
+        if source is None or now_s < self._next_connection_s or self._cancellation.is_aborted:
+            return
+        self._next_connection_s = now_s + MIN_CONNECTION_INTERVAL_S
+
+        def opened(connection: socket.socket) -> None:
+            with connection:
+                mover.add_connection(self._mover_job(source), connection)
+
+        def failed(failure: Failure) -> None:
+            self._log.info(
+                "{job_id}: no further connection: {why}",
+                job_id=self._request.job_id, why=failure.getErrorMessage(),
+            )  # fmt: skip
+
+        source.connect(self._reactor, self._limits).addCallbacks(opened, failed)
 
     def _make_finder(self) -> SourceFinder:
         def log_redirect(here: SourceUrl, target: SourceUrl) -> None:

@@ -16,6 +16,7 @@ from systemvm.ssvm import http_response
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.http_request import request_headers
 from systemvm.ssvm.http_response import ResumePoint
+from systemvm.ssvm.mover import http_client
 from systemvm.ssvm.mover.minimum_rate import MinimumRate
 from systemvm.ssvm.mover.tls_client import reason_of, wrap_tls
 from systemvm.wire.transfer_failure import TransferFailure
@@ -43,9 +44,7 @@ class HttpSource:
                 "the server redirects now, but did not redirect the probe",
                 "retry the template",
             )
-        headers: dict[str, list[str]] = {}
-        for name, value in self._answer.getheaders():
-            headers.setdefault(name.lower(), []).append(value)
+        headers = http_client.headers_of(self._answer)
         if resume is None:
             http_response.require_status(self._answer.status, headers=headers)
             self._body = http_response.read_body(headers)
@@ -112,35 +111,7 @@ class HttpSource:
             headers["Range"] = f"bytes={resume.received_bytes}-"
             if resume.validator is not None and not resume.is_plain:
                 headers["If-Range"] = resume.validator
-        client = http.client.HTTPConnection(job.host)
-        client.sock = self._socket
-        client.auto_open = 0  # this process has one connection and cannot open another
-        try:
-            client.putrequest("GET", job.target, skip_host=True, skip_accept_encoding=True)
-            for name, value in headers.items():
-                client.putheader(name, value)
-            client.endheaders()
-            return client.getresponse()
-        except http.client.RemoteDisconnected:
-            raise TransferError(
-                TransferFailure.CONNECTION_LOST,
-                "the server closed the connection without an answer",
-                "retry the template",
-            ) from None
-        except http.client.HTTPException as error:
-            raise TransferError(
-                TransferFailure.HTTP_INVALID,
-                f"response is not HTTP: {type(error).__name__}",
-                "fix the server or the proxy in front of it",
-            ) from None
-        except TimeoutError:
-            raise TransferError(
-                TransferFailure.STALLED, f"{job.host} did not answer in time", "retry the template later"
-            ) from None
-        except OSError as error:
-            raise TransferError(
-                TransferFailure.CONNECTION_LOST, f"connection lost: {reason_of(error)}", "retry the template"
-            ) from None
+        return http_client.send_get(self._socket, job, headers)
 
     def _check_length(self, job: MoverJob) -> None:
         length, announced = self._body.length_bytes, job.announced_bytes

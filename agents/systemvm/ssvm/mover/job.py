@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 
 from systemvm.ssvm.failure import TransferError, of_store, of_this_vm
 from systemvm.ssvm.limits import MIB
+from systemvm.ssvm.mover.adaptive_source import AdaptiveSource
 from systemvm.ssvm.mover.decompress import needs_memory
 from systemvm.ssvm.mover.part_file import PartFile
 from systemvm.ssvm.mover.pipeline import Pipeline
@@ -86,6 +87,19 @@ class Mover:
                 return self._connections.get(timeout=REPORT_INTERVAL_S)
         raise error  # the store failed meanwhile; the pipeline reports that instead
 
+    # MoreConnections
+
+    def request_connection(self) -> None:
+        """Ask fetch for one more connection, which comes or does not come."""
+        self._send(MoverReport(wants_connection=True))
+
+    def take_connection(self) -> tuple[socket.socket, MoverJob] | None:
+        """Return a connection that has come."""
+        try:
+            return self._connections.get_nowait()
+        except Empty:
+            return None
+
     def _send_progress(self) -> None:
         if self._pipeline is not None:
             self._send(MoverReport(progress=self._pipeline.progress()))
@@ -134,7 +148,7 @@ class Mover:
         if part.journal is None:
             self._require_room(source.total_bytes)
             part.begin_anew()
-        self._pipeline = Pipeline(source, part, self._job)
+        self._pipeline = Pipeline(AdaptiveSource(source, self), part, self._job)
         return self._pipeline.run()
 
     def _require_room(self, total_bytes: int | None) -> None:

@@ -13,11 +13,11 @@ from systemvm.ssvm import checksum
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.formats.gate import Admission
 from systemvm.ssvm.mover import object_state
+from systemvm.ssvm.mover.adaptive_source import AdaptiveSource
 from systemvm.ssvm.mover.bounded_decoder import BoundedDecoder
 from systemvm.ssvm.mover.checkpoints import Checkpoints
 from systemvm.ssvm.mover.journal import Journal
 from systemvm.ssvm.mover.part_file import PartFile
-from systemvm.ssvm.mover.resuming_source import ResumingSource
 from systemvm.ssvm.mover.sparse import SparseWriter
 from systemvm.ssvm.mover.tar_member import TarMember
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
@@ -33,7 +33,7 @@ INSPECTORS = "systemvm.ssvm.formats."
 class Pipeline:
     """Moves one body into one file; `run` blocks, `progress` can be read from another thread."""
 
-    def __init__(self, source: ResumingSource, part: PartFile, job: MoverJob) -> None:
+    def __init__(self, source: AdaptiveSource, part: PartFile, job: MoverJob) -> None:
         self._source = source
         self._job = job
         self._verification = checksum.parse(job.checksum)
@@ -199,8 +199,8 @@ class Pipeline:
 
     def _journal(self, decoded_bytes: int) -> Journal | None:
         point = self._source.resume_point()
-        if point is None or not self._job.source_id:
-            return None
+        if point is None or not self._job.source_id or self._member is not None:
+            return None  # a disk within an archive begins anew, as the archive is not on the store
         try:
             state = object_state.save(self._admission, INSPECTORS)
         except object_state.UnsavableError:

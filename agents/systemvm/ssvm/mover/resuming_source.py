@@ -66,6 +66,17 @@ class ResumingSource:
                 self._answer.close()
                 self._answer = self._resumed(error, point)
 
+    def continue_at(self, error: TransferError, point: ResumePoint) -> None:
+        """Continue over another connection at a later point, after `error`.
+
+        Raises: TransferError when the file must be requested from its first byte.
+        """
+        self._answer = self._resumed(error, point)
+
+    def close(self) -> None:
+        """Close the connection; `continue_at` opens another one."""
+        self._answer.close()
+
     def _resumed(self, error: TransferError, point: ResumePoint | None) -> HttpSource:
         """Return a response that continues at `point`.
 
