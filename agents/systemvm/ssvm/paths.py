@@ -14,3 +14,4 @@ class Paths:
     fetch_socket: Path = Path("/run/systemvm/fetch.sock")
     store_socket: Path = Path("/run/systemvm/store.sock")
     mount_socket: Path = Path("/run/systemvm/mount.sock")
+    serve_socket: Path = Path("/run/systemvm/serve.sock")

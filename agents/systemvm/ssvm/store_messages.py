@@ -24,6 +24,7 @@ SWEEP = "store.sweep"  # agent
 LIST = "store.list"  # agent
 BROWSE = "store.browse"  # agent
 QUARANTINE = "store.quarantine"  # agent
+OPEN = "store.open"  # serve: the file of a published template, for reading
 MOUNT = "mount.mount"  # agent
 UNMOUNT = "mount.unmount"  # agent
 
@@ -185,6 +186,22 @@ class ListRequest:
 
     mount_id: str
     after: str = ""
+
+
+@frozen
+class OpenRequest:
+    mount_id: str
+    account_id: int
+    template_id: int
+
+
+@frozen
+class OpenedImage:
+    """The file of a published template; `entity_tag` is another one after every change of the file."""
+
+    size_bytes: int
+    modified_unix_s: int
+    entity_tag: str
 
 
 @frozen

@@ -55,7 +55,7 @@ class TransferFailure(enum.Enum):
     ABORTED = "aborted"
     WORKER_DIED = "worker_died"
     INTERNAL = "internal"
-    LOST = "lost"  # the daemon's own: a Ready template is no longer on its store
+    LOST = "lost"  # a Ready template is no longer on its store
 
     @property
     def is_retryable(self) -> bool:

@@ -76,6 +76,7 @@ class World:
     ca_pem: str
     nginx: Nginx
     vm_namespace: str
+    world_namespace: str
     proxied: Path  # what the proxy received
     access_log: Path  # how many bytes nginx has sent of each request below /counted/
     dns_queries: Path  # the number of address queries to flipping_dns.py
@@ -95,6 +96,9 @@ class World:
     def fetch_pids(self) -> list[int]:
         return _pids("systemvm.ssvm.fetch.main")
 
+    def serve_pids(self) -> list[int]:
+        return _pids("systemvm.ssvm.serve.main")
+
     def mover_pids(self) -> list[int]:
         servers = _pids("systemvm.ssvm.mover.forkserver")
         return [pid for pid in servers if _comm(pid) == "mover"]
@@ -104,6 +108,11 @@ class World:
 
     def helper_pids(self) -> list[int]:
         return _pids("systemvm.ssvm.store.operations")
+
+    def in_world(self, *command: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a program as a client on the public network, whatever its exit code."""
+        entered = ["nsenter", f"--net=/run/netns/{self.world_namespace}", *command]
+        return subprocess.run(entered, capture_output=True, timeout=60, check=False)
 
     def in_vm(self, *command: str) -> str:
         entered = ["nsenter", f"--net=/run/netns/{self.vm_namespace}", *command]
@@ -150,7 +159,7 @@ class Builder:
             str(store),
         )
         self._stack.callback(run, "umount", str(store))
-        paths = Paths(mounts, sockets / "fetch.sock", sockets / "store.sock", sockets / "mount.sock")
+        paths = Paths(mounts, *(sockets / f"{name}.sock" for name in ("fetch", "store", "mount", "serve")))
         authority = trustme.CA()
         ca_pem = authority.cert_pem.bytes().decode()
         journal = directory / "journal"
@@ -158,7 +167,7 @@ class Builder:
         nginx = self._servers(authority, files, logs, journal)
         self._helpers(paths, logs)
         seen = [directory / name for name in ("proxied", "logs/access", "dns-queries")]
-        return World(paths, store, files, journal, logs, ca_pem, nginx, self._vm, *seen)
+        return World(paths, store, files, journal, logs, ca_pem, nginx, self._vm, self._world, *seen)
 
     def _network(self) -> None:
         for name in (self._vm, self._world):
@@ -283,6 +292,13 @@ class Builder:
         inside = ["unshare", "-m", "sh", "-c", script, str(paths.fetch_socket), *activator]
         self._start("fetch", self._vm, *inside)
         self._wait_for_path(paths.fetch_socket)
+        # by a loop of its own, so that a test can kill it
+        public = ["-l", str(paths.serve_socket), "-l", f"{VM}:443", "--fdname=control:public"]
+        serve = [*python, "systemvm.ssvm.serve.main", "--store-socket", str(paths.store_socket)]
+        again = 'while :; do rm -f "$0"; "$@"; [ $? = 0 ] && exit; done'
+        activator = ["systemd-socket-activate", "-E", "PYTHONPATH", *public, *serve]
+        self._start("serve", self._vm, "sh", "-c", again, str(paths.serve_socket), *activator)
+        self._wait_for_path(paths.serve_socket)
 
     def _activate(self, name: str, path: Path, options: list[str], command: list[str]) -> None:
         self._start(

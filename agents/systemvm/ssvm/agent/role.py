@@ -16,6 +16,7 @@ from systemvm.service.slowness import timeout_scale
 from systemvm.ssvm import store_messages
 from systemvm.ssvm.agent.copies import CopyManager
 from systemvm.ssvm.agent.downloads import DownloadManager
+from systemvm.ssvm.agent.serving import Serving
 from systemvm.ssvm.agent.store_client import StoreClient
 from systemvm.ssvm.paths import Paths
 from systemvm.wire import storage
@@ -61,10 +62,12 @@ class StorageRole:
             context, paths, self._stores, other_jobs=lambda: self._copies.active_job_ids()
         )
         self._copies = CopyManager(context, self._stores, self._downloads.sweep_ended)
+        self._serving = Serving(context.reactor, paths.serve_socket)
         #: Work for a store, by method and store: calls that arrive while it runs join it.
         self._running = SingleFlight[tuple[str, ...]]()
 
     def add_methods(self, methods: MethodTable) -> None:
+        self._serving.add_methods(methods)
         daemon = frozenset({Role.MANAGEMENT.value})
         for name, handler, params, result, deadline_s, summary in (
             (
@@ -244,6 +247,7 @@ class StorageRole:
     async def delete(self, call: Call, order: TemplateDelete) -> Acknowledgement:
         """Stop the download of a template, if it runs, and remove the template from its store."""
         await self._abort(order.job_id)
+        await self._serving.drop(order.account_id, order.template_id)
         await self._stores.ensure_mounted(order.store)
         mount_id = store_messages.mount_id(order.store)
         delete = store_messages.DeleteRequest(mount_id, self._name, order.account_id, order.template_id)
@@ -257,5 +261,6 @@ class StorageRole:
         self._copies.resend_statuses()
 
     async def stop(self) -> None:
+        self._serving.stop()
         self._downloads.stop()
         self._copies.stop()

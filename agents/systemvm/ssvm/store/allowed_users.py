@@ -7,7 +7,7 @@ import pwd
 from collections.abc import Callable
 from contextlib import suppress
 
-AGENT_USER, FETCH_USER = "systemvm-agent", "systemvm-fetch"
+AGENT_USER, FETCH_USER, SERVE_USER = "systemvm-agent", "systemvm-fetch", "systemvm-serve"
 
 
 def allow(*users: str) -> Callable[[int], bool]:

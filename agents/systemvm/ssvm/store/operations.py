@@ -21,7 +21,7 @@ from systemvm.ssvm.failure import TransferError, of_store
 from systemvm.ssvm.helper_call import Operation, Reply
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store import published_templates
-from systemvm.ssvm.store.allowed_users import AGENT_USER, FETCH_USER, allow
+from systemvm.ssvm.store.allowed_users import AGENT_USER, FETCH_USER, SERVE_USER, allow
 from systemvm.ssvm.store.browse import browse
 from systemvm.ssvm.store.copy_image import copy_image
 from systemvm.ssvm.store.descriptors import list_names, opened, remove
@@ -88,6 +88,9 @@ class StoreHelper:
             messages.QUARANTINE: Operation(
                 messages.QuarantineRequest, self.quarantine, agent, of_store, False, changes
             ),
+            messages.OPEN: Operation(
+                messages.OpenRequest, self.open_image, allow(SERVE_USER), of_store, cancellable=True
+            ),
             messages.LIST: Operation(
                 messages.ListRequest, self.list_templates, agent, of_store, cancellable=True
             ),
@@ -117,6 +120,14 @@ class StoreHelper:
         with self._mounted(request.mount_id) as mount:
             found = find_published(mount, request.account_id, request.template_id, request.job_id)
         return Reply(messages.FindResult(found))
+
+    def open_image(self, uid: int, request: messages.OpenRequest) -> Reply:
+        """Open the file of a published template; return it as a descriptor that can only read."""
+        with self._mounted(request.mount_id) as mount:
+            opened_image, file = published_templates.open_image(
+                mount, request.account_id, request.template_id
+            )
+        return Reply(opened_image, (file,))
 
     def publish(self, uid: int, request: messages.PublishRequest) -> Reply:
         """Check the image, write its properties, make both durable, and rename them into place."""

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from contextlib import suppress
 
 from systemvm.ssvm.failure import TransferError
@@ -12,7 +14,7 @@ from systemvm.ssvm.store.descriptors import list_names, opened
 from systemvm.ssvm.store.foreign_properties import MISSING
 from systemvm.ssvm.store.openat2 import open_beneath, open_directory
 from systemvm.ssvm.store.template_properties import FILE_NAME, MAX_BYTES, TemplateProperties
-from systemvm.ssvm.store_messages import PublishedTemplate, require_number
+from systemvm.ssvm.store_messages import OpenedImage, PublishedTemplate, require_number
 from systemvm.wire.storage import ListedTemplate
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -60,6 +62,39 @@ def is_unreadable(mount: int, account_id: int, template_id: int) -> bool:
 def _listed(mount: int, account_id: int, template_id: int) -> ListedTemplate:
     account, template = (require_number(number) for number in (account_id, template_id))
     return foreign_properties.describe(mount, f"{TEMPLATES}/{account}/{template}", account_id, template_id)
+
+
+def open_image(mount: int, account_id: int, template_id: int) -> tuple[OpenedImage, int]:
+    """Open the file of a template for reading, whoever published it.
+
+    Raises: TransferError `lost` when the template or its file is not there, or is not a regular file.
+    """
+    account, template = (require_number(number) for number in (account_id, template_id))
+    install = f"{TEMPLATES}/{account}/{template}"
+    properties = _read_properties(mount, install)
+    if properties is None:
+        raise _lost(install)
+    try:
+        # O_NONBLOCK: opening a FIFO that somebody put there must not wait for a writer
+        file = open_beneath(mount, f"{install}/{properties.file_name}", os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV):
+            raise _lost(install) from None
+        raise
+    state = os.fstat(file)
+    if not stat.S_ISREG(state.st_mode):
+        os.close(file)
+        raise _lost(install)
+    entity_tag = f"{state.st_ino:x}-{state.st_size:x}-{state.st_mtime_ns:x}"
+    return OpenedImage(state.st_size, int(state.st_mtime), entity_tag), file
+
+
+def _lost(install: str) -> TransferError:
+    return TransferError(
+        TransferFailure.LOST,
+        f"template is not on its store: {install}",
+        "wait until the daemon has downloaded it again",
+    )
 
 
 def parse_place(text: str) -> Place:

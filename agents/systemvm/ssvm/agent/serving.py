@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's calls of serve: what the daemon ordered, sent again to every new process of serve.
+
+serve runs only while there is a link to serve: a link of the daemon connects to its socket, which starts it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
+from systemvm.rpc.core.method import Call, Caller, MethodTable
+from systemvm.rpc.core.peer import Peer
+from systemvm.rpc.stream.unix_stream import connect_unix_stream
+from systemvm.service.single_flight import SingleFlight
+from systemvm.ssvm.serve_messages import DROP, DropTemplate
+from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.extract import (
+    EXTRACT_LINKS,
+    EXTRACT_SETUP,
+    LINKS_PAGE,
+    ExtractLink,
+    ExtractLinks,
+    ExtractSetup,
+)
+from systemvm.wire.role import Role
+
+SERVE = Caller("serve", "serve")
+RECONNECT_INTERVAL_S = 1.0
+#: systemd starts serve at the first connection; its imports take long without KVM.
+START_DEADLINE_S = 60.0
+CALL_DEADLINE_S = 90.0
+
+
+class Serving:
+    """The current setup and links; `unix_s` returns the time that the links' expiry is compared with."""
+
+    _log = Logger(namespace="systemvm.ssvm.agent.serving")
+
+    def __init__(self, reactor: Any, path: Path, unix_s: Callable[[], float] = time.time) -> None:
+        self._reactor = reactor
+        self._path = path
+        self._unix_s = unix_s
+        self._setup: ExtractSetup | None = None
+        self._links: dict[str, ExtractLink] = {}
+        self._peer: Peer | None = None
+        self._connecting = SingleFlight[Path]()
+        self._reconnect: IDelayedCall | None = None
+        self._stopped = False
+
+    def add_methods(self, methods: MethodTable) -> None:
+        """Add the daemon's methods."""
+        for name, handler, params, summary in (
+            (EXTRACT_SETUP, self.set_up, ExtractSetup, "Set the public certificate and address of links"),
+            (EXTRACT_LINKS, self.put_links, ExtractLinks, "Serve temporary links to images"),
+        ):
+            methods.add(
+                name,
+                handler,
+                params=params,
+                result=Acknowledgement,
+                roles=frozenset({Role.MANAGEMENT.value}),
+                summary=summary,
+                deadline_s=CALL_DEADLINE_S,
+            )
+
+    async def set_up(self, call: Call, setup: ExtractSetup) -> Acknowledgement:
+        """Use this certificate and address.
+
+        Raises: RpcError when serve runs and rejects them.
+        """
+        self._setup = setup
+        if self._is_connected:
+            await self._call(EXTRACT_SETUP, setup)
+        elif self._live_links():
+            self._connect_soon()
+        return Acknowledgement()
+
+    async def put_links(self, call: Call, order: ExtractLinks) -> Acknowledgement:
+        """Serve more links, or these only.
+
+        Raises: RpcError when serve cannot be started.
+        """
+        if order.is_first:
+            self._links.clear()
+        self._links.update((link.secret, link) for link in order.links)
+        self._links = {link.secret: link for link in self._live_links()}
+        if self._is_connected:
+            await self._call(EXTRACT_LINKS, order)
+        elif self._links and self._setup is not None:
+            await self._connected()
+        return Acknowledgement()
+
+    async def drop(self, account_id: int, template_id: int) -> None:
+        """End the transfers of a template before its files are deleted; without serve there are none."""
+        dropped = DropTemplate(account_id, template_id)
+        for secret, link in list(self._links.items()):
+            if (link.account_id, link.template_id) == (account_id, template_id):
+                del self._links[secret]
+        if self._is_connected:
+            try:
+                await self._call(DROP, dropped)
+            except RpcError as error:
+                self._log.warn("serve did not drop a template: {error}", error=str(error))
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._reconnect is not None and self._reconnect.active():
+            self._reconnect.cancel()
+        if self._peer is not None:
+            self._peer.close("the agent stops")
+
+    # -- the connection
+
+    @property
+    def _is_connected(self) -> bool:
+        return self._peer is not None and not self._peer.closed
+
+    def _live_links(self) -> list[ExtractLink]:
+        now_s = self._unix_s()
+        return [link for link in self._links.values() if link.expires_unix_s > now_s]
+
+    async def _call(self, method: str, params: object) -> None:
+        if self._peer is None:
+            raise RpcError(NOT_CONNECTED, "serve is not connected")
+        await self._peer.call(method, params, result=Acknowledgement, deadline_s=START_DEADLINE_S)
+
+    async def _connected(self) -> None:
+        """Return when serve has everything.
+
+        Raises: RpcError when it cannot be reached; it is tried again while there are links.
+        """
+        try:
+            await self._connecting.run(self._path, self._connect)
+        except RpcError:
+            self._connect_soon()
+            raise
+
+    async def _connect(self) -> None:
+        if self._is_connected or self._setup is None:
+            return
+        try:
+            peer = await connect_unix_stream(
+                self._reactor, self._path, MethodTable("agent", "1"), remote=SERVE
+            )
+        except RpcError as error:
+            hint = {"hint": 'run "systemctl status systemvm-serve.socket" in the SSVM'}
+            raise RpcError(NOT_CONNECTED, f"serve cannot be started: {error.message}", hint) from None
+        self._peer = peer
+        try:
+            await self._call(EXTRACT_SETUP, self._setup)
+            live = self._live_links()
+            for start in range(0, len(live), LINKS_PAGE):
+                page = ExtractLinks(live[start : start + LINKS_PAGE], is_first=not start)
+                await self._call(EXTRACT_LINKS, page)
+        except RpcError:
+            peer.close("serve did not take its links")
+            raise
+        peer.when_closed().addCallback(self._lost)
+
+    def _lost(self, why: str) -> None:
+        self._log.info("Connection to serve lost: {why}", why=why)
+        self._connect_soon()
+
+    def _connect_soon(self) -> None:
+        if self._stopped or (self._reconnect is not None and self._reconnect.active()):
+            return
+        self._reconnect = self._reactor.callLater(RECONNECT_INTERVAL_S, self._connect_if_needed)
+
+    def _connect_if_needed(self) -> None:
+        if self._live_links() and self._setup is not None and not self._is_connected:
+            connected = Deferred.fromCoroutine(self._connected())
+            connected.addErrback(lambda failure: self._log.info("{why}", why=str(failure.value)))

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Twisted's HTTP server with the limits and response headers of downloads.
+
+Neither path nor headers of a request are logged: the path is the secret of a link.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
+from twisted.web import http
+from twisted.web.iweb import INonQueuedRequestFactory
+from zope.interface import provider
+
+from systemvm.ssvm.serve.body_sender import BodySender
+from systemvm.web.forwarded import Network, client_address
+from systemvm.web.plain_port import PlainTransport
+from systemvm.web.tls_transport import TlsTransport
+
+#: A request must be complete this long after the connection was opened, or after the previous response.
+REQUEST_DEADLINE_S = 30
+_REFUSED_BODY = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+#: The same for every path that leads to nothing now, whether it once did or not.
+NOT_FOUND = b"There is no such file, or the link has expired. Request a new link.\n"
+_FIXED_HEADERS = (
+    ("Server", "systemvm-serve"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "default-src 'none'; sandbox"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "private, no-cache"),
+)
+
+
+class ServeChannel(http.HTTPChannel):
+    """One client's connection."""
+
+    totalHeadersSize = 16 * 1024
+    maxHeaders = 100
+    factory: ServeSite
+
+    def dataReceived(self, data: bytes) -> None:
+        # The base class restarts the timeout with every byte: a slow sender would keep its connection open.
+        LineReceiver.dataReceived(self, data)
+
+    @property
+    def connection(self) -> TlsTransport | PlainTransport:
+        return cast("TlsTransport | PlainTransport", self.transport)
+
+
+@provider(INonQueuedRequestFactory)
+class ServeRequest(http.Request):
+    """A request; the site's `answer` responds to it."""
+
+    channel: ServeChannel
+    gone = False  # the connection is lost
+    sender: BodySender | None = None
+
+    def __init__(self, channel: ServeChannel) -> None:
+        super().__init__(channel, parsePOSTFormSubmission=False)
+        self.request_id = uuid.uuid4().hex
+        self.sends = False  # whether a sender has the connection
+
+    def gotLength(self, length: int | None) -> None:
+        # None means chunked encoding, of unknown length; a download has no body
+        if self.requestHeaders.hasHeader(b"Transfer-Encoding") or length:
+            self.channel.connection.write(_REFUSED_BODY)
+            self.channel.loseConnection()
+            self.gone = True
+            length = 0
+        super().gotLength(length)
+
+    def process(self) -> None:
+        if self.gone:
+            return
+        self.notifyFinish().addErrback(self._set_gone)
+        site = self.channel.factory
+        answered = Deferred.fromCoroutine(_as_coroutine(site.answer, self))
+        answered.addErrback(self._failed)
+
+    def _failed(self, failure: Any) -> None:
+        self.channel.factory.report_failure(failure)
+        if not self.gone and not self.finished and not self.startedWriting:
+            self.respond(500, b"Internal error.\n")
+        elif not self.gone and not self.finished:
+            self.channel.connection.abortConnection()
+
+    def _set_gone(self, _: object) -> None:
+        self.gone = True
+
+    def begin(self, code: int, headers: Sequence[tuple[str, str]]) -> None:
+        """Set status and headers; they are sent with the first bytes."""
+        self.setResponseCode(code)
+        for name, value in (*_FIXED_HEADERS, *headers):
+            self.responseHeaders.setRawHeaders(name, [value])
+
+    def respond(self, code: int, body: bytes, headers: Sequence[tuple[str, str]] = ()) -> None:
+        """Send a complete text, unless the connection is lost."""
+        if self.gone or self.finished:
+            return
+        about = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))))
+        self.begin(code, (*about, *headers))
+        if self.method != b"HEAD":
+            self.write(body)
+        self.finish()
+
+    def header(self, name: str) -> str:
+        """Return the value of a header that occurs once; empty otherwise."""
+        values = self.requestHeaders.getRawHeaders(name.encode("ascii"), [])
+        return values[0].decode("latin-1") if len(values) == 1 else ""
+
+    @property
+    def path_text(self) -> str:
+        """The path as it was sent: links contain nothing that needs an escape."""
+        return self.path.decode("latin-1")
+
+    @property
+    def client_address(self) -> str:
+        """The client's address; the listener serves both families and shows IPv4 as ::ffff:a.b.c.d."""
+        peer = str(getattr(self.getClientAddress(), "host", "unknown"))
+        forwarded = [
+            value.decode("latin-1") for value in self.requestHeaders.getRawHeaders(b"X-Forwarded-For", [])
+        ]
+        return client_address(peer, forwarded, self.channel.factory.trusted_proxies())
+
+
+async def _as_coroutine(answer: Callable[[Any], Awaitable[None]], request: Any) -> None:
+    await answer(request)
+
+
+class ServeSite(http.HTTPFactory):
+    """The factory of channels; `answer` responds to a request."""
+
+    _logger = Logger()
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: Any,
+        answer: Callable[[ServeRequest], Awaitable[None]],
+        trusted_proxies: Callable[[], Sequence[Network]] = tuple,
+    ) -> None:
+        super().__init__(timeout=REQUEST_DEADLINE_S, reactor=reactor)
+        self.answer = answer
+        self.trusted_proxies = trusted_proxies
+
+    def buildProtocol(self, addr: Any) -> Any:
+        channel: Any = ServeChannel()
+        channel.factory = self
+        channel.requestFactory = ServeRequest
+        channel.callLater = self.reactor.callLater
+        channel.timeOut = self.timeOut
+        return channel
+
+    def startFactory(self) -> None:
+        """Do not open the base class's access log, which would contain links."""
+
+    def stopFactory(self) -> None:
+        """Do nothing; see startFactory."""
+
+    def report_failure(self, failure: Any) -> None:
+        self._logger.failure("request failed", failure=failure)
+
+    def log(self, request: Any) -> None:
+        self._logger.info(
+            "{client} {method} {code} {length} bytes",
+            client=request.client_address,
+            method=request.method.decode("latin-1")[:8] if request.method.isalpha() else "?",
+            code=request.code,
+            length=request.sender.sent_bytes if request.sender is not None else request.sentLength,
+        )

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening a template's file for reading: only a regular file beneath the store, by numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from systemvm.ssvm import store_messages as messages
+from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.store.operations import StoreHelper
+from systemvm.wire.transfer_failure import TransferFailure
+
+MOUNT_ID = "6f4b3c2a-1111-3222-8333-444455556666"
+REQUEST = messages.OpenRequest(MOUNT_ID, 2, 204)
+
+
+class UnmountedStoreHelper(StoreHelper):
+    """A store in a plain directory instead of a mount."""
+
+    @contextmanager
+    def _mounted(self, mount_id: str) -> Iterator[int]:
+        descriptor = os.open(self._mount_root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    made = tmp_path / "template/tmpl/2/204"
+    made.mkdir(parents=True)
+    (made / "template.properties").write_text(
+        "id=204\nuniquename=204-2-x\nfilename=image.raw\nraw=true\nraw.filename=image.raw\nraw.size=3\n"
+        "raw.virtualsize=3\nsize=3\nvirtualsize=3\npublic=true\nhvm=true\ndescription=x\nchecksum=\n"
+    )
+    return made
+
+
+def refusal(tmp_path: Path) -> TransferFailure:
+    with pytest.raises(TransferError) as refused:
+        UnmountedStoreHelper(tmp_path).open_image(0, REQUEST)
+    return refused.value.code
+
+
+def test_file_is_opened_for_reading_only(tmp_path: Path, directory: Path) -> None:
+    (directory / "image.raw").write_bytes(b"abc")
+    reply = UnmountedStoreHelper(tmp_path).open_image(0, REQUEST)
+    (file,) = reply.descriptors
+    assert (os.pread(file, 10, 0), reply.result.size_bytes) == (b"abc", 3)
+    with pytest.raises(OSError):
+        os.pwrite(file, b"x", 0)
+    os.close(file)
+    (directory / "image.raw").write_bytes(b"abd")
+    os.utime(directory / "image.raw", ns=(1, 1))
+    again = UnmountedStoreHelper(tmp_path).open_image(0, REQUEST)
+    os.close(again.descriptors[0])
+    assert again.result.entity_tag != reply.result.entity_tag
+
+
+def test_anything_but_a_file_of_the_store_is_lost(tmp_path: Path, directory: Path) -> None:
+    image = directory / "image.raw"
+    assert refusal(tmp_path) is TransferFailure.LOST
+    image.symlink_to("/etc/passwd")
+    assert refusal(tmp_path) is TransferFailure.LOST
+    image.unlink()
+    image.mkdir()
+    assert refusal(tmp_path) is TransferFailure.LOST
+    image.rmdir()
+    os.mkfifo(image)
+    assert refusal(tmp_path) is TransferFailure.LOST
+
+
+def test_template_that_is_not_there_is_lost(tmp_path: Path) -> None:
+    assert refusal(tmp_path) is TransferFailure.LOST
+
+
+def test_only_serve_and_root_may_open() -> None:
+    operation = StoreHelper(Path("/nowhere")).operations()[messages.OPEN]
+    assert operation.may_call(0)
+    assert not operation.may_call(os.getuid() + 12345)
