@@ -127,6 +127,19 @@ async def test_the_next_mirror_continues_at_the_same_byte(world: World, daemon: 
     assert asked == "300000", "only what the first mirror did not send"
 
 
+@pytest.mark.parametrize("has_checksum", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_a_mirror_that_the_server_names_is_used_with_a_checksum_only(
+    world: World, daemon: Daemon, has_checksum: bool
+) -> None:
+    url = f"{BAD}/names_mirror?to={BAD}/good"
+    status = await daemon.download(request(world, url, checksum=SHA256 if has_checksum else None))
+    if has_checksum:
+        assert content(world, status) == BODY
+    else:
+        assert status.state is DownloadState.DOWNLOAD_ERROR
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_mirror_with_other_bytes_is_not_believed(world: World, daemon: Daemon) -> None:
     other = publish(world, "links/other.raw", bytes(reversed(BODY)))

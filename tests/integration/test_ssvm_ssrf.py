@@ -20,6 +20,7 @@ ALSO = {
     "mirror": "metalink_invalid",  # no mirror is left
     "mirror by name": "metalink_invalid",
     "registry": "url_invalid",
+    "named mirror": "pinned",  # the first server is asked again
 }
 
 

@@ -10,6 +10,7 @@ import click
 from systemvm.cli import output
 from systemvm.cli.daemon_client import DaemonClient
 from systemvm.cli.progress import wait_until_ready
+from systemvm.cli.source_options import source_options
 from systemvm.cli.template_kind import ISO, TEMPLATE, TemplateKind
 
 
@@ -65,10 +66,6 @@ def _retry(daemon: DaemonClient, kind: TemplateKind, name: str, wait: bool) -> N
     _print_download(daemon, kind, row, wait)
 
 
-checksum_option = click.option(
-    "--checksum",
-    help="Digest of the file at URL as hexadecimal digits or {SHA-256}9f86…, or the URL of a checksum file.",
-)
 wait_option = click.option(
     "--wait/--no-wait", default=True, show_default=True, help="Wait until it is Ready."
 )
@@ -81,6 +78,7 @@ def template() -> None:
     \b
     Example:
       systemvm template register tiny https://images.example.test/tiny.qcow2
+      systemvm template register fedora oci://quay.example.test/containerdisks/fedora:41
     """
 
 
@@ -107,11 +105,11 @@ def list_templates(daemon: DaemonClient) -> None:
     show_default=True,
     help="Format of the image at URL.",
 )
-@checksum_option
+@source_options
 @wait_option
 @click.pass_obj
 def register_template(
-    daemon: DaemonClient, name: str, url: str, image_format: str, checksum: str | None, wait: bool
+    daemon: DaemonClient, name: str, url: str, image_format: str, source: dict[str, str | None], wait: bool
 ) -> None:
     """Register the disk image at URL as the template NAME.
 
@@ -122,8 +120,9 @@ def register_template(
     \b
     Example:
       systemvm template register tiny https://images.example.test/tiny.qcow2
+      systemvm template register fedora oci://quay.example.test/containerdisks/fedora:41
     """
-    _register(daemon, TEMPLATE, name, wait, url=url, format=image_format, hypervisor="KVM", checksum=checksum)
+    _register(daemon, TEMPLATE, name, wait, url=url, format=image_format, hypervisor="KVM", **source)
 
 
 @template.command("delete")
@@ -181,10 +180,12 @@ def list_isos(daemon: DaemonClient) -> None:
 @iso.command("register")
 @click.argument("name")
 @click.argument("url")
-@checksum_option
+@source_options
 @wait_option
 @click.pass_obj
-def register_iso(daemon: DaemonClient, name: str, url: str, checksum: str | None, wait: bool) -> None:
+def register_iso(
+    daemon: DaemonClient, name: str, url: str, source: dict[str, str | None], wait: bool
+) -> None:
     """Register the CD image at URL as the ISO NAME.
 
     A system VM downloads the image to secondary storage. Ctrl-C does not stop the download.
@@ -193,7 +194,7 @@ def register_iso(daemon: DaemonClient, name: str, url: str, checksum: str | None
     Example:
       systemvm iso register netboot https://images.example.test/netboot.iso
     """
-    _register(daemon, ISO, name, wait, url=url, bootable="true", checksum=checksum)
+    _register(daemon, ISO, name, wait, url=url, bootable="true", **source)
 
 
 @iso.command("delete")

@@ -370,6 +370,15 @@ def serves_ranges(request: Request) -> None:
         ok(request, BODY, **tag)
 
 
+def names_mirror(request: Request) -> None:
+    """Names another server in a Link, and breaks off in the middle."""
+    link = {"Link": f"<{request.query['to']}>; rel=duplicate; pri=1"}
+    if request.is_probe:
+        ok(request, BODY, **link)
+    else:
+        _breaks_off(request, link, BODY, len(BODY) // 2)
+
+
 BEHAVIOURS = {
     function.__name__: function
     for function in (
@@ -377,7 +386,8 @@ BEHAVIOURS = {
         chunked_broken, chunked_endless, both_lengths, two_lengths, encoded, stall, silent, trickle, part,
         error_page, status, redirect, chain, loop, nowhere, long_location, many_headers, not_http, hang_up,
         slow, turns, drops, drops_once, drops_and_changes, drops_then_busy, trickles_then_goes_on, moves,
-        signed, requests_of, redirect_bytes, wanted_name, brotli, serves_ranges, private, without_login,
+        signed, requests_of, redirect_bytes, wanted_name, brotli, serves_ranges, names_mirror,
+        private, without_login,
     )
 }  # fmt: skip
 

@@ -33,6 +33,8 @@ def answer(head: str, seen: list[str]) -> bytes:
     if kind == "links":
         url = to.encode("latin-1").decode("utf-8", "replace").replace("&", "&amp;")
         return _with("200 OK", METALINK.format(f"<url>{url}</url>").encode())
+    if kind == "linked":
+        return _with("200 OK", FILE, link=f"<{to}>; rel=duplicate; pri=1")
     if kind == "v2":
         return _registry(rest, head)
     return _with("200 OK", FILE)

@@ -41,6 +41,7 @@ PUBLIC, PUBLIC6, NAME = "203.0.113.10", "2001:db8::10", "public.example.test"
 ZONE = ("10.11.0.0/24", "10.12.0.0/24", "203.0.113.100/32")
 LIMITS = TransferLimits(connect_timeout_s=2.0, headers_timeout_s=5.0, lookup_timeout_s=5.0)
 PROXY = SourceProxy(PUBLIC)
+NAMED_MIRROR = "named mirror"
 
 
 @frozen
@@ -80,6 +81,8 @@ def cases() -> Iterator[Case]:
         yield Case("redirect", host, f"http://{PUBLIC}/to/{quote(url)}")
         yield Case("second redirect", host, f"http://{PUBLIC}/twice/{quote(tls)}")
         yield Case("mirror", host, f"http://{PUBLIC}/links/{quote(url, safe='')}.meta4")
+        linked = f"http://{PUBLIC}/linked/{quote(url, safe='')}"
+        yield Case(NAMED_MIRROR, host, linked, checksum="0" * 64)
         yield Case("metalink redirect", host, f"http://{PUBLIC}/to/{quote(url, safe='')}.metalink")
         yield Case("checksum file", host, f"http://{PUBLIC}/file", checksum=url)
         yield Case(
@@ -132,7 +135,12 @@ def finder(case: Case, ca_pem: str) -> SourceFinder:
 
 async def outcome_of(case: Case, ca_pem: str) -> str:
     try:
-        await finder(case, ca_pem).find()
+        found = finder(case, ca_pem)
+        source = await found.find()
+        if case.way == NAMED_MIRROR:  # the second one that is asked
+            found.note(TransferError.from_parts("connection_lost", "broke off"))
+            source = await found.find()
+            return "pinned" if source.url.host == PUBLIC else "found"
     except TransferError as error:
         return error.code.value
     return "found"

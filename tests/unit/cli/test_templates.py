@@ -94,3 +94,27 @@ def test_waiting_download_shows_what_it_waits_for(run: Callable[..., Result]) ->
     )
     result = run(fake, "template", "register", "tiny", "https://images.example.test/tiny.qcow2")
     assert "Waiting for s-1-VM" in " ".join(result.output.split())
+
+
+def test_the_password_of_a_source_is_read_from_standard_input(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(
+        listZones={"zone": [{"id": "z-1"}]},
+        registerIso={"iso": [READY]},
+        listIsos={"iso": [READY]},
+    )
+    sums = "https://images.example.test/SHA256SUMS"
+    options = ["--source-user", "me", "--checksum", sums, "--signature", f"{sums}.gpg", "--no-wait"]
+    result = run(
+        fake,
+        "iso",
+        "register",
+        "tiny",
+        "https://images.example.test/a.iso",
+        *options,
+        standard_input="se:cret\n",
+    )
+    assert result.exit_code == 0, result.output
+    [parameters] = [values for command, values in fake.calls if command == "registerIso"]
+    assert (parameters["sourceusername"], parameters["sourcepassword"]) == ("me", "se:cret")
+    assert (parameters["checksum"], parameters["checksumsignature"]) == (sums, f"{sums}.gpg")
+    assert "se:cret" not in result.output

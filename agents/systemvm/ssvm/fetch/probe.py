@@ -16,6 +16,7 @@ from twisted.web.http_headers import Headers
 from systemvm.ssvm import http_response
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.connection_failure import explain_failure
+from systemvm.ssvm.fetch.link_header import duplicates
 from systemvm.ssvm.fetch.pinned_agent import TREQ_URL, PinnedAgent, ResponseHead, pinned_endpoint
 from systemvm.ssvm.fetch.route import SourceRoute
 from systemvm.ssvm.http_request import request_headers
@@ -31,6 +32,7 @@ class ProbeResult:
     route: SourceRoute
     redirect: SourceUrl | None = None
     total_bytes: int | None = None
+    mirrors: tuple[SourceUrl, ...] = ()
 
 
 async def probe(
@@ -103,4 +105,5 @@ def _read_result(url: SourceUrl, route: SourceRoute, head: ResponseHead) -> Prob
         http_response.require_size(0, 0)
     if head.status != 206:
         http_response.require_status(head.status, url.subject, head.headers)
-    return ProbeResult(route, total_bytes=http_response.total_of_probe(head.status, head.headers))
+    total = http_response.total_of_probe(head.status, head.headers)
+    return ProbeResult(route, total_bytes=total, mirrors=duplicates(head.headers))

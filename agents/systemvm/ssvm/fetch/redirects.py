@@ -49,7 +49,9 @@ async def find_source(
         return probed if probed.redirect is None else probed.redirect
 
     hop, found = await follow(reactor, first, policy, limits, observer, request)
-    return DownloadSource(hop.url, found.route, found.total_bytes, hop.authorization, policy.source_ca_pem)
+    return DownloadSource(
+        hop.url, found.route, found.total_bytes, hop.authorization, policy.source_ca_pem, found.mirrors
+    )
 
 
 async def follow(

@@ -44,6 +44,7 @@ class DownloadSource:
     total_bytes: int | None
     authorization: str | None = field(default=None, repr=False)
     ca_pem: str | None = field(default=None, repr=False)
+    mirrors: tuple[SourceUrl, ...] = field(default=(), repr=False)  # that its server names
     checksum: str | None = None  # `{ALG}hex` of the bytes as they are sent
     member_directory: str | None = None  # the disk is a file below it in a tar archive
     ignores_validator: bool = False  # one of several servers with the file: size and checksum count

@@ -97,6 +97,7 @@ class SourceFinder:
                 self.note(error)
                 failed = failed or error
                 continue
+            self._add_mirrors(source.mirrors)
             return evolve(source, ignores_validator=len(self._mirrors) > 1)
         raise failed or TransferError(TransferFailure.URL_INVALID, "there is no mirror")
 
@@ -127,6 +128,11 @@ class SourceFinder:
         self._expected = _combine(given, of_metalink)
         self._size_bytes = found.size_bytes
         self._mirrors = found.mirrors
+
+    def _add_mirrors(self, named: tuple[SourceUrl, ...]) -> None:
+        """Use what a server names, too: with a checksum only, which tells the file from another one."""
+        if self._expected is not None and self._expected.text is not None and len(self._mirrors) == 1:
+            self._mirrors = tuple(dict.fromkeys((*self._mirrors, *named)))
 
     async def _find_at(self, mirror: SourceUrl) -> DownloadSource:
         expected = self._expected or ExpectedChecksum()
