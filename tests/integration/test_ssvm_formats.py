@@ -45,3 +45,22 @@ def test_images_of_qemu_img_that_use_other_files_are_refused(tmp_path: Path) -> 
         tmp_path / "e.qcow2", "-o", f"data_file={tmp_path / 'data'},data_file_raw=on"
     )
     assert code_of(backed) is code_of(external) is TransferFailure.FORMAT_UNSAFE
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (
+            ("--object", "secret,id=s,data=0123456789", "-o", "encrypt.format=luks,encrypt.key-secret=s"),
+            "LUKS",
+        ),
+        (("--object", "secret,id=s,data=0123456789", "-o", "encrypt.format=aes,encrypt.key-secret=s"), "AES"),
+    ],
+)
+def test_an_encrypted_image_is_refused_by_its_cipher(
+    tmp_path: Path, options: tuple[str, ...], reason: str
+) -> None:
+    data = disk_images.real_qcow2(tmp_path / "image.qcow2", *options)
+    with pytest.raises(TransferError, match=rf"it is encrypted \({reason}\)") as refused:
+        inspect(data)
+    assert refused.value.code is TransferFailure.FORMAT_UNSAFE

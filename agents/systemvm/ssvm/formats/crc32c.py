@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 _POLYNOMIAL = 0x82F63B78
 
 
@@ -15,12 +17,16 @@ def _table() -> list[int]:
     return table
 
 
-def _zero_bit_matrix() -> list[int]:
-    """Return what one zero bit does to a register, as the images of its 32 bits."""
-    return [_POLYNOMIAL, *(1 << bit for bit in range(31))]
+@lru_cache(maxsize=64)
+def _zeros_matrix(power: int) -> tuple[int, ...]:
+    """Return what 2 to the `power` zero bits do to a register, as the images of its 32 bits."""
+    if power == 0:
+        return (_POLYNOMIAL, *(1 << bit for bit in range(31)))
+    half = _zeros_matrix(power - 1)
+    return tuple(_times(half, row) for row in half)
 
 
-def _times(matrix: list[int], vector: int) -> int:
+def _times(matrix: tuple[int, ...], vector: int) -> int:
     product = 0
     for row in matrix:
         if not vector:
@@ -40,11 +46,7 @@ def crc32c(data: bytes) -> int:
     for byte in content:
         register = register >> 8 ^ _TABLE[(register ^ byte) & 0xFF]
     zero_bits = 8 * (len(data) - len(content))
-    matrix = _zero_bit_matrix()
-    while zero_bits:
-        if zero_bits & 1:
-            register = _times(matrix, register)
-        zero_bits >>= 1
-        if zero_bits:
-            matrix = [_times(matrix, row) for row in matrix]
+    for power in range(zero_bits.bit_length()):
+        if zero_bits >> power & 1:
+            register = _times(_zeros_matrix(power), register)
     return register ^ 0xFFFFFFFF

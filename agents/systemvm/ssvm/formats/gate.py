@@ -19,7 +19,7 @@ from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
 
 _READ_BYTES = 256 * 1024
-_SHORT_READ_BYTES = 4096  # of a file in which most is left out
+_SHORT_READ_BYTES = 4096  # at least: ranges follow each other closely
 
 
 @frozen
@@ -79,11 +79,10 @@ def admit_file(descriptor: int, image_format: ImageFormat, max_virtual_size_byte
     admission = Admission(image_format, max_virtual_size_bytes)
     position = 0
     while position < size_bytes:
-        wanted = _next_wanted(admission.stream, position, size_bytes)
+        wanted, count = _next_wanted(admission.stream, position, size_bytes)
         if wanted > position:
             admission.skip(wanted - position)
             position = wanted
-        count = _READ_BYTES if admission.stream is None else _SHORT_READ_BYTES
         data = os.pread(descriptor, min(count, size_bytes - position), position)
         if not data:
             break  # it has become shorter: the inspector finds the end missing
@@ -92,9 +91,12 @@ def admit_file(descriptor: int, image_format: ImageFormat, max_virtual_size_byte
     return admission.verdict()
 
 
-def _next_wanted(stream: ImageStream | None, position: int, size_bytes: int) -> int:
+def _next_wanted(stream: ImageStream | None, position: int, size_bytes: int) -> tuple[int, int]:
+    """Return the next place to read, and how much there."""
     if stream is None:
-        return position
-    wanted = stream.next_wanted
+        return position, _READ_BYTES
     tail = max(position, size_bytes - max(1, stream.tail_bytes))
-    return tail if wanted is None else min(wanted, tail)
+    wanted = stream.next_wanted
+    if wanted is None or wanted[0] >= tail:
+        return tail, _READ_BYTES
+    return wanted[0], max(_SHORT_READ_BYTES, min(wanted[1], _READ_BYTES))

@@ -77,11 +77,13 @@ class ImageStream:
             self.tail = kept if len(kept) == size else (self.tail + kept)[-size:]
 
     @property
-    def next_wanted(self) -> int | None:
-        """The offset of the next byte that is needed; None when only the tail is."""
+    def next_wanted(self) -> tuple[int, int] | None:
+        """The offset of the next byte that is needed, and how many follow; None when only the tail is."""
         if not self._ranges:
             return None
-        return max(self.position, min(each.offset for each in self._ranges))
+        first = min(self._ranges, key=lambda each: max(self.position, each.offset))
+        start = max(self.position, first.offset)
+        return start, first.end - start
 
     def skip(self, count: int) -> None:
         """Pass bytes that nobody wants; the reader of a file leaves them out."""
