@@ -64,6 +64,7 @@ from systemvm.management.templates.dispatch import DownloadDispatcher
 from systemvm.management.templates.service import TemplateService
 from systemvm.management.templates.sources import TemplateSources
 from systemvm.management.templates.store_usage import StoreUsage
+from systemvm.management.templates.zone_copies import ZoneCopies
 from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
@@ -186,6 +187,7 @@ class SmallCloud:
             jobs=self.jobs,
             templates=self.templates,
             inspection=StoreInspection(self.database, self.agents),
+            zone_copies=ZoneCopies(self.clock, self.database, self.settings, self.dispatch.wake),
             migrations=StoreMigration(self.clock, self.database, self.settings, self.dispatch.wake),
             image_stores=self.image_stores,
             system_vms=cast(SystemVmControl, self.system_vms),

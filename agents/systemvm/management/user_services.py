@@ -44,6 +44,7 @@ from systemvm.management.templates.reconciler import TemplateReconciler
 from systemvm.management.templates.service import TemplateService
 from systemvm.management.templates.sources import TemplateSources
 from systemvm.management.templates.store_usage import StoreUsage
+from systemvm.management.templates.zone_copies import ZoneCopies
 from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.virtual_machines.reaper import ExpungeReaper
 from systemvm.management.virtual_machines.service import VirtualMachines
@@ -151,6 +152,7 @@ def make_user_services(
             jobs=jobs,
             templates=templates,
             inspection=StoreInspection(database, directory),
+            zone_copies=ZoneCopies(reactor, database, settings, dispatcher.wake),
             migrations=StoreMigration(reactor, database, settings, dispatcher.wake),
             image_stores=ImageStores(database, directory, settings, keeper.changed),
             system_vms=system_vms.lifecycle,

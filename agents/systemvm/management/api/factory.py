@@ -26,7 +26,10 @@ from systemvm.management.api.commands.source_certificates import SourceCertifica
 from systemvm.management.api.commands.store_migrations import StoreMigrationCommands
 from systemvm.management.api.commands.store_objects import StoreObjectCommands
 from systemvm.management.api.commands.system_vms import SystemVmCommands, SystemVmControl
+from systemvm.management.api.commands.template_copy import TemplateCopyCommands
+from systemvm.management.api.commands.template_permissions import TemplatePermissionCommands
 from systemvm.management.api.commands.template_retry import TemplateRetryCommands
+from systemvm.management.api.commands.template_update import TemplateUpdateCommands
 from systemvm.management.api.commands.templates import TemplateCommands
 from systemvm.management.api.commands.users import UserCommands
 from systemvm.management.api.commands.virtual_machines import VirtualMachineCommands
@@ -45,6 +48,7 @@ from systemvm.management.image_stores.service import ImageStores
 from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.state.database import Database
 from systemvm.management.templates.service import TemplateService
+from systemvm.management.templates.zone_copies import ZoneCopies
 from systemvm.management.virtual_machines.service import VirtualMachines
 
 
@@ -55,6 +59,7 @@ class ApiServices:
     database: Database
     jobs: JobRunner
     templates: TemplateService
+    zone_copies: ZoneCopies
     image_stores: ImageStores
     migrations: StoreMigration
     inspection: StoreInspection
@@ -87,6 +92,9 @@ def command_table(services: ApiServices) -> CommandTable:
         *VolumeCommands(database).commands(),
         *os_type_commands(),
         *TemplateCommands(database, services.templates, jobs).commands(),
+        *TemplateUpdateCommands(database).commands(),
+        *TemplatePermissionCommands(database).commands(),
+        *TemplateCopyCommands(database, services.zone_copies, jobs).commands(),
         *TemplateRetryCommands(database, services.templates).commands(),
         *SourceCertificateCommands(database).commands(),
         *SystemVmCommands(database, services.system_vms, jobs).commands(),

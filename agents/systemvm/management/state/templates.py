@@ -203,9 +203,46 @@ def store_ref_of(connection: sa.Connection, template_id: int, zone_id: int | Non
     return found[0] if found else None
 
 
-def is_on_a_store(connection: sa.Connection, template_id: int) -> bool:
-    """Return whether a copy of the template is, or is to be, on any image store."""
-    return store_refs.one(connection, _s.template_id == template_id, _s.removed.is_(None)) is not None
+def has_files_to_delete(connection: sa.Connection, template_id: int) -> bool:
+    """Return whether files of the template are still to be deleted on an image store."""
+    to_delete = (_s.template_id == template_id, _s.removed.is_(None), _s.delete_requested.is_not(None))
+    return store_refs.one(connection, *to_delete) is not None
+
+
+def is_in_zone(connection: sa.Connection, template: Template, zone_id: int) -> bool:
+    """Return whether a zone has a template: one of all zones, of that zone, or with a copy there."""
+    if template.zone_id in (None, zone_id):
+        return True
+    return zone_id in zones_of(connection, template.id)
+
+
+def zones_of(connection: sa.Connection, template_id: int) -> set[int]:
+    """Return the numbers of the zones with a wanted copy of a template."""
+    i = schema.image_stores.c
+    query = (
+        sa.select(i.zone_id)
+        .join(schema.template_store_refs, _s.store_id == i.id)
+        .where(_s.template_id == template_id, _s.removed.is_(None), _s.delete_requested.is_(None))
+    )
+    return set(connection.scalars(query))
+
+
+def request_deletion_in_zone(connection: sa.Connection, template: Template, zone_id: int) -> bool:
+    """Have the copies of one zone deleted while others stay; return False if there are no others."""
+    others = zones_of(connection, template.id) - {zone_id}
+    if not others or template.zone_id is None:
+        return False
+    of_zone = sa.select(schema.image_stores.c.id).where(schema.image_stores.c.zone_id == zone_id)
+    store_refs.update_where(
+        connection,
+        _s.template_id == template.id,
+        _s.store_id.in_(of_zone),
+        _s.removed.is_(None),
+        delete_requested=now(),
+    )
+    if template.zone_id == zone_id:
+        rows.update(connection, template.id, zone_id=min(others))
+    return True
 
 
 def store_refs_by_zone(

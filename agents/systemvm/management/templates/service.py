@@ -110,14 +110,16 @@ class TemplateService:
             )
         self._dispatch.wake()
 
-    async def delete(self, template_id: int, *, forced: bool = False) -> bool:
+    async def delete(self, template_id: int, *, forced: bool = False, zone_id: int | None = None) -> bool:
         """Delete it: at once for its users, then on its stores. Return whether all files are gone.
+
+        With `zone_id` only its copies there, if it is in other zones as well.
 
         With `forced`, machines that use a template keep their disks and can start. An ISO in a machine's
         drive is never deleted.
         Raises: TemplateInUseError while machines use it.
         """
-        while not await self._database.run(_hide, template_id, forced=forced):
+        while not await self._database.run(_hide, template_id, forced=forced, zone_id=zone_id):
             # machines that have not started yet need its file
             await self._machines.copy_template(template_id)
         await self._dispatch.delete(template_id)
@@ -178,7 +180,7 @@ def _register(
     return template
 
 
-def _hide(connection: Connection, template_id: int, *, forced: bool) -> bool:
+def _hide(connection: Connection, template_id: int, *, forced: bool, zone_id: int | None = None) -> bool:
     """Hide a template from users; its copy on a store keeps its row until its files are gone.
 
     Return False and change nothing when it must be copied to primary storage first.
@@ -191,11 +193,13 @@ def _hide(connection: Connection, template_id: int, *, forced: bool) -> bool:
     ref = templates.store_ref_of(connection, template_id)
     if ref is not None and ref.is_ready and templates.has_disks_to_be_made(connection, template_id):
         return False
-    templates.request_deletion(connection, template_id)
+    is_partial = zone_id is not None and templates.request_deletion_in_zone(connection, template, zone_id)
+    if not is_partial:
+        templates.request_deletion(connection, template_id)
     events.record(
         connection,
         "ISO.DELETE" if template.is_iso else "TEMPLATE.DELETE",
-        f"{template.name} is deleted",
+        f"{template.name} is deleted" + (" in one of its zones" if is_partial else ""),
         account_id=template.account_id,
         domain_id=template.domain_id,
         resource_type="Iso" if template.is_iso else "Template",
@@ -219,4 +223,4 @@ def _check_unused(connection: Connection, template: Template) -> None:
 
 
 def _is_off_stores(connection: Connection, template_id: int) -> bool:
-    return not templates.is_on_a_store(connection, template_id)
+    return not templates.has_files_to_delete(connection, template_id)

@@ -23,6 +23,14 @@ class DownloadDetail:
 
 
 @frozen(kw_only=True)
+class TemplatePermissionsAnswer:
+    id: str = required_key("the UUID of the template or ISO")
+    ispublic: bool = required_key("whether every account can use it")
+    domainid: str | None = optional_key("UUID of the owner's domain, for administrators")
+    account: list[str] = required_key("names of the accounts that it is shared with")
+
+
+@frozen(kw_only=True)
 class TemplateAnswer:
     """A template or an ISO."""
 

@@ -13,7 +13,7 @@ from systemvm.management.api.ownership import OWNER, owner_of
 from systemvm.management.api.parameters import Arguments, ParameterType, only, optional, required
 from systemvm.management.api.principal import Principal
 from systemvm.management.api.zone_parts import guest_network_of
-from systemvm.management.state import templates
+from systemvm.management.state import template_permissions, templates
 from systemvm.management.state.accounts import Account
 from systemvm.management.state.database import Connection
 from systemvm.management.state.templates import Template
@@ -70,9 +70,9 @@ def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
     arguments = call.arguments
     zone = named_or_only_zone(connection, arguments["zoneid"])
     template = _usable_template(connection, arguments["templateid"], call.principal)
-    if template.zone_id not in (None, zone.id):
+    if not templates.is_in_zone(connection, template, zone.id):
         raise parameter_error(
-            f"template {template.name} is not in zone {zone.name}", "register it in that zone"
+            f"template {template.name} is not in zone {zone.name}", "copy it to that zone with copyTemplate"
         )
     _check_networks(arguments, zone)
     return DeployRequest(
@@ -88,7 +88,8 @@ def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
 
 def _usable_template(connection: Connection, uuid: str, principal: Principal) -> Template:
     template = templates.by_uuid(connection, uuid)
-    if not (template.public or principal.may_use(template.account_id)):
+    shared = template_permissions.is_shared(connection, template.id, principal.account.id)
+    if not (template.public or shared or principal.may_use(template.account_id)):
         raise unauthorized(f"account {principal.account.name} must not use this template")
     return template
 

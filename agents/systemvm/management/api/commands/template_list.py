@@ -21,7 +21,7 @@ from systemvm.management.api.parameters import (
     required,
 )
 from systemvm.management.api.principal import Principal
-from systemvm.management.state import templates, zones
+from systemvm.management.state import template_permissions, templates, zones
 from systemvm.management.state.database import Connection
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.templates.status_text import status_text
@@ -119,13 +119,16 @@ def select(connection: Connection, call: ApiCall, kind: TemplateCategory) -> lis
     ]
     by_id = "id" in arguments or "ids" in arguments
     names = read_names(connection)
+    shared = template_permissions.shared_with(connection, principal.account.id)
     return [
         _answer(copy, names, principal)
         for copy in _copies(connection, rows, names)
         if (zone is None or copy.zone == zone)
         and (copy.ready or not arguments.flag("isready"))
         and (
-            _may_see(copy.template, principal) if by_id else _passes(copy, wanted, owners, principal.is_admin)
+            _may_see(copy.template, principal, shared)
+            if by_id
+            else _passes(copy, wanted, owners, principal.is_admin, shared)
         )
     ]
 
@@ -159,16 +162,17 @@ def _copies(connection: Connection, rows: list[Template], names: OwnerNames) -> 
     found = []
     for template in rows:
         own_zone = names.zone(template.zone_id)
-        for zone in [own_zone] if own_zone else present:
+        further = [zone for zone in present if zone != own_zone and (template.id, zone.id) in refs]
+        for zone in [own_zone, *further] if own_zone else present:
             found.append(_Copy(template, zone, refs.get((template.id, zone.id), [])))
     return found
 
 
-def _may_see(template: Template, principal: Principal) -> bool:
-    return template.public or principal.may_use(template.account_id)
+def _may_see(template: Template, principal: Principal, shared: set[int]) -> bool:
+    return template.public or principal.may_use(template.account_id) or template.id in shared
 
 
-def _passes(copy: _Copy, wanted: str, owners: OwnerFilter, is_admin: bool) -> bool:
+def _passes(copy: _Copy, wanted: str, owners: OwnerFilter, is_admin: bool, shared: set[int]) -> bool:
     """Apply CloudStack's templatefilter or isofilter."""
     template, ready = copy.template, copy.ready
     own = template.account_id in owners
@@ -184,10 +188,12 @@ def _passes(copy: _Copy, wanted: str, owners: OwnerFilter, is_admin: bool) -> bo
         case "selfexecutable":
             return own and ready
         case "executable":
-            return (own or template.public) and ready
-    return (
-        False  # shared and sharedexecutable: templates cannot be shared with single accounts in this release
-    )
+            return (own or template.public or template.id in shared) and ready
+        case "shared":
+            return template.id in shared
+        case "sharedexecutable":
+            return template.id in shared and ready
+    return False
 
 
 def _fits(template: Template, arguments: Arguments) -> bool:

@@ -78,7 +78,7 @@ _REGISTER_ISO = (
 )
 _DELETE = (
     required("id", UUID, "UUID of the template or ISO"),
-    optional("zoneid", UUID, "UUID of its zone; one that is in all zones is deleted in all"),
+    optional("zoneid", UUID, "UUID of the zone to delete it in; one of all zones is deleted in all"),
 )
 _DELETE_TEMPLATE = (
     *_DELETE,
@@ -166,19 +166,21 @@ class TemplateCommands:
         return await self._database.read(select, call, kind)
 
     async def _delete(self, call: ApiCall, kind: TemplateCategory) -> StartedJob:
-        template = await self._database.read(_to_delete, call, kind)
+        template, zone_id = await self._database.read(_to_delete, call, kind)
         return await start_job(
             self._jobs,
             call,
             f"delete{kind.noun}",
-            {"id": template.id, "forced": call.arguments.flag("forced")},
+            {"id": template.id, "forced": call.arguments.flag("forced"), "zone": zone_id},
             about=kind.noun,
             uuid=template.uuid,
         )
 
     async def _run_delete(self, running: RunningJob) -> dict[str, Any]:
         arguments = running.job.arguments
-        complete = await self._service.delete(arguments["id"], forced=arguments.get("forced", False))
+        complete = await self._service.delete(
+            arguments["id"], forced=arguments.get("forced", False), zone_id=arguments.get("zone")
+        )
         text = None if complete else "Its files will be deleted when a secondary storage VM is Up."
         answer = plain(SuccessAnswer(success=True, displaytext=text))
         return dict(answer)
@@ -260,7 +262,7 @@ def _template_format(text: str) -> str:
     return text
 
 
-def _to_delete(connection: Connection, call: ApiCall, kind: TemplateCategory) -> Template:
+def _to_delete(connection: Connection, call: ApiCall, kind: TemplateCategory) -> tuple[Template, int | None]:
     uuid, principal = call.arguments["id"], call.principal
     template = templates.by_uuid(connection, uuid)
     if not kind.owns(template):
@@ -269,6 +271,7 @@ def _to_delete(connection: Connection, call: ApiCall, kind: TemplateCategory) ->
         raise unauthorized(f"account {principal.account.name} must not delete {template.name}")
     if "zoneid" in call.arguments:
         zone = zones.zone_by_uuid(connection, call.arguments["zoneid"])
-        if template.zone_id not in (None, zone.id):
+        if not templates.is_in_zone(connection, template, zone.id):
             raise parameter_error(f"{template.name} is not in zone {zone.name}", "omit zoneid")
-    return template
+        return template, zone.id
+    return template, None
