@@ -39,7 +39,7 @@ class MoverJob:
     authorization: str | None = field(default=None, repr=False)  # the value of that header
     source_id: str = ""  # of the URL and of what is made of it; empty: no journal is written
     member_directory: str | None = None  # the image is the file below it in a tar archive
-    ignores_validator: bool = False  # one of several servers: size and checksum identify the rest
+    has_mirrors: bool = False  # one of several servers: size and checksum identify the rest
 
 
 @frozen

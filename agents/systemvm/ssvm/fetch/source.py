@@ -47,7 +47,7 @@ class DownloadSource:
     mirrors: tuple[SourceUrl, ...] = field(default=(), repr=False)  # that its server names
     checksum: str | None = None  # `{ALG}hex` of the bytes as they are sent
     member_directory: str | None = None  # the disk is a file below it in a tar archive
-    ignores_validator: bool = False  # one of several servers with the file: size and checksum count
+    has_mirrors: bool = False  # one of several servers with the file: size and checksum count
 
     def connect(self, reactor: Any, limits: TransferLimits) -> Deferred[socket.socket]:
         """Open another connection to this source, on the same route; not cancellable.

@@ -98,7 +98,7 @@ class SourceFinder:
                 failed = failed or error
                 continue
             self._add_mirrors(source.mirrors)
-            return evolve(source, ignores_validator=len(self._mirrors) > 1)
+            return evolve(source, has_mirrors=len(self._mirrors) > 1)
         raise failed or TransferError(TransferFailure.URL_INVALID, "there is no mirror")
 
     def note(self, error: TransferError) -> None:

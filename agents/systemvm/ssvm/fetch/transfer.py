@@ -333,7 +333,7 @@ class Transfer:
             request_id=request.request_id,
             authorization=source.authorization,
             member_directory=source.member_directory,
-            ignores_validator=source.ignores_validator,
+            has_mirrors=source.has_mirrors,
             source_id="" if source.member_directory else source_id(request),
         )
 

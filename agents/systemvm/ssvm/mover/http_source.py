@@ -49,12 +49,11 @@ class HttpSource:
             http_response.require_status(self._answer.status, headers=headers)
             self._body = http_response.read_body(headers)
             self._check_length(job)
-            ignores_validator = job.ignores_validator and self._has_checksum
-            self._validator = None if ignores_validator else http_response.read_validator(headers)
+            self._validator = http_response.read_validator(headers)
             self.total_bytes = self._body.length_bytes
         else:
             self._body = http_response.require_rest(self._answer.status, headers, resume)
-            self._validator = resume.validator
+            self._validator = resume.validator or http_response.read_validator(headers)
             self.total_bytes = resume.total_bytes
         self._first_byte = 0 if resume is None else resume.received_bytes
         self.received_bytes = self._first_byte  # of the whole file

@@ -32,6 +32,9 @@ class ResumingSource:
         start: ResumePoint | None = None,
     ) -> None:
         self._reconnect = reconnect
+        self._place = (job.authority, job.target)
+        if start is not None:
+            start = _without_validator(start, job)  # the journal does not say which mirror it was
         try:
             self._answer = HttpSource(connection, job, start)
         except IfRangeIgnoredError as error:
@@ -86,9 +89,16 @@ class ResumingSource:
             if isinstance(error, IfRangeIgnoredError):
                 point = evolve(point, is_plain=True)
             connection, job = self._reconnect(error)
+            if (job.authority, job.target) != self._place:
+                self._place, point = (job.authority, job.target), _without_validator(point, job)
             try:
                 return HttpSource(connection, job, point)
             except TransferError as failed:
                 connection.close()
                 error = failed
         raise error
+
+
+def _without_validator(point: ResumePoint, job: MoverJob) -> ResumePoint:
+    """Return what identifies the rest at another mirror, whose entity tags are its own: size and checksum."""
+    return evolve(point, validator=None) if job.has_mirrors and job.checksum is not None else point
