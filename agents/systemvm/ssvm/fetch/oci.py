@@ -34,7 +34,7 @@ async def find_disk(reader: DocumentReader, reference: OciReference, arch: str) 
     Raises: TransferError when the registry refuses it, or the image has no such disk.
     """
     url = reference.url("manifests", reference.reference)
-    policy = evolve(reader.policy, has_checksum=True)  # every blob has a digest
+    policy = reader.policy
     answer = await reader.read(url, policy=policy, accept=ACCEPT, statuses=_ANSWERED)
     if answer.head.status == 401:
         policy = evolve(policy, token=await _token(reader, answer, reference))
@@ -47,7 +47,8 @@ async def find_disk(reader: DocumentReader, reference: OciReference, arch: str) 
         answer = await reader.read(manifest, policy=policy, accept=ACCEPT)
         oci_manifest.require_digest(answer.body, digest)
     blob = oci_manifest.disk_blob(answer.body)
-    return OciDisk(reference.url("blobs", blob.digest), blob, policy)
+    of_blob = evolve(policy, has_checksum=True)  # its digest
+    return OciDisk(reference.url("blobs", blob.digest), blob, of_blob)
 
 
 async def _token(reader: DocumentReader, refused: SourceDocument, reference: OciReference) -> str:

@@ -70,7 +70,8 @@ class SourceFinder:
         self._request = request
         self._limits = limits
         self._observer = observer
-        self._reader = DocumentReader(reactor, policy, limits, observer)
+        # nothing protects a document but TLS, so no redirect of it leaves TLS
+        self._reader = DocumentReader(reactor, evolve(policy, has_checksum=False), limits, observer)
         self._policy = policy
         self._first = _parse(request.url)
         self._mirrors: tuple[SourceUrl, ...] = ()
@@ -78,6 +79,7 @@ class SourceFinder:
         self._used: SourceUrl | None = None
         self._size_bytes: int | None = None
         self._expected: ExpectedChecksum | None = None
+        self._digest: str | None = None  # of the disk in a registry
 
     async def find(self) -> DownloadSource:
         """Return the source to connect to now.
@@ -149,6 +151,13 @@ class SourceFinder:
 
     async def _find_disk(self, reference: OciReference) -> DownloadSource:
         disk = await oci.find_disk(self._reader, reference, self._request.arch)
+        if self._digest not in (None, disk.blob.digest):
+            raise TransferError(
+                TransferFailure.SOURCE_CHANGED,
+                "the tag in the registry names another image by now",
+                "register it with a digest, or retry the template",
+            )
+        self._digest = disk.blob.digest
         of_blob = ExpectedChecksum(str(disk.blob.checksum), is_trusted=True)
         if self._expected is None:
             given = await self._read_checksum(reference.repository.rpartition("/")[2])
@@ -156,7 +165,7 @@ class SourceFinder:
         source = await find_source(self._reactor, disk.url, disk.policy, self._limits, self._observer)
         directory = DISK_DIRECTORY if disk.blob.is_tar else None
         total = disk.blob.size_bytes
-        return evolve(source, checksum=str(of_blob.text), total_bytes=total, member_directory=directory)
+        return evolve(source, checksum=self._expected.text, total_bytes=total, member_directory=directory)
 
     async def _read_checksum(self, file_name: str) -> ExpectedChecksum:
         return await expected_checksum(self._reader, self._request.checksum, self._request.access, file_name)
