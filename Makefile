@@ -126,7 +126,7 @@ endef
 test: ## everything, and how long each stage took
 	@mkdir -p build; : > $(STAGES)
 	$(call stage,setup,$(MAKE) --no-print-directory setup $(ORACLES)/stamp)
-	$(call stage,check,$(MAKE) --no-print-directory check)
+	$(call stage,check,DOWNLOAD_SCHEDULES=300 $(MAKE) --no-print-directory check)
 	$(call stage,images,$(MAKE) --no-print-directory images)
 	$(call stage,integration,$(PYTEST_WAITING) tests/integration)
 	$(call stage,image and system,$(PYTEST_BLOCKING) tests/image tests/system)
@@ -148,6 +148,10 @@ soak-control: setup images ## 200 random kills of agent, worker, daemon, VM and 
 .PHONY: soak-busy
 soak-busy: setup images ## an hour of downloads and kills on system VMs with a fifth of a core each
 	@$(PYTHON) tests/benchmark/soak_busy.py
+
+.PHONY: soak-download
+soak-download: $(VENV)/stamp ## 10,000 random schedules of faults of a source and a store (about half an hour)
+	@DOWNLOAD_SCHEDULES=10000 $(PYTEST) tests/unit/ssvm/mover/test_fault_schedule.py
 
 .PHONY: bench-recovery
 bench-recovery: setup images ## time until all is Up again after agent, daemon or machine was killed

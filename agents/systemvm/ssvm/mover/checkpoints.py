@@ -32,7 +32,7 @@ class Checkpoints:
         self._idle = threading.Event()
         self._idle.set()
         self._thread: threading.Thread | None = None
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._received_bytes = 0
         self._written_bytes = 0
 
@@ -92,7 +92,7 @@ class Checkpoints:
                 os.posix_fadvise(self._descriptor, 0, written_bytes, os.POSIX_FADV_DONTNEED)
                 if journal is not None:
                     self._journal.write(journal)
-            except Exception as error:
+            except BaseException as error:
                 self._error = error
             finally:
                 self._idle.set()
