@@ -8,6 +8,9 @@ from attrs import field, frozen
 
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.limits import DEFAULT, TransferLimits
+from systemvm.ssvm.s3.endpoint import S3Endpoint
+from systemvm.ssvm.s3.part_size import SMALLEST_BYTES
+from systemvm.ssvm.s3.signing import S3Credentials
 from systemvm.wire.storage import ImageFormat
 
 #: Descriptors of a mover besides standard error.
@@ -18,6 +21,17 @@ FORK_SERVER_FD, MAX_PACKET_BYTES = 3, 4096
 IMAGE_NAME = "image"
 #: Where the image continues after a crash; publishing removes it.
 JOURNAL_NAME = "journal"
+
+
+@frozen
+class ObjectTarget:
+    """The object that an image becomes; DIRECTORY_FD is then a connection to its server."""
+
+    endpoint: S3Endpoint
+    credentials: S3Credentials
+    key: str
+    ca_pem: str | None = None  # trusted besides the system's roots
+    part_bytes: int = SMALLEST_BYTES  # kept in memory
 
 
 @frozen
@@ -40,6 +54,8 @@ class MoverJob:
     source_id: str = ""  # of the URL and of what is made of it; empty: no journal is written
     member_directory: str | None = None  # the image is the file below it in a tar archive
     has_mirrors: bool = False  # one of several servers: size and checksum identify the rest
+    object_target: ObjectTarget | None = None  # instead of a directory
+    is_of_store: bool = False  # the connection that comes with this line is one to the S3 server
 
 
 @frozen
@@ -84,6 +100,7 @@ class MoverReport:
     failure: MoverFailure | None = None
     wants_connection: bool = False  # one more to the same address, with a job line; it goes on meanwhile
     broken: MoverFailure | None = None  # it waits for a job line with a connection, to resume over that
+    store_broken: MoverFailure | None = None  # the same, for the connection to the S3 server
 
 
 @frozen

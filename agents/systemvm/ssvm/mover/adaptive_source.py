@@ -38,6 +38,16 @@ class MoreConnections(Protocol):
     def take_connection(self) -> tuple[socket.socket, MoverJob] | None: ...
 
 
+class OneConnection:
+    """For a mover whose memory is a part of an object: the window of several connections has no room."""
+
+    def request_connection(self) -> None:
+        """Ask nobody."""
+
+    def take_connection(self) -> tuple[socket.socket, MoverJob] | None:
+        return None
+
+
 class AdaptiveSource:
     """A body from its first byte to its last."""
 

@@ -12,16 +12,20 @@ import select
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from systemvm.ssvm.failure import TransferError, of_store, of_this_vm
 from systemvm.ssvm.limits import MIB
-from systemvm.ssvm.mover.adaptive_source import AdaptiveSource
+from systemvm.ssvm.mover.adaptive_source import AdaptiveSource, OneConnection
 from systemvm.ssvm.mover.decompress import needs_memory
+from systemvm.ssvm.mover.destination import Destination
 from systemvm.ssvm.mover.part_file import PartFile
 from systemvm.ssvm.mover.pipeline import Pipeline
 from systemvm.ssvm.mover.resuming_source import ResumingSource
+from systemvm.ssvm.mover.s3_connection import S3Connection
+from systemvm.ssvm.mover.s3_destination import S3Destination
 from systemvm.ssvm.mover.seccomp import MAX_DATA_BYTES, restrict_process
 from systemvm.ssvm.mover_messages import (
     CONTROL_FD,
@@ -31,13 +35,17 @@ from systemvm.ssvm.mover_messages import (
     MoverJob,
     MoverReport,
     MoverResult,
+    ObjectTarget,
     decode_job,
     encode,
 )
+from systemvm.ssvm.s3.signing import Signer
 from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
 
 REPORT_INTERVAL_S = 0.5
+#: The part of an object is a buffer, too.
+_BUFFERS_BESIDE_A_PART = 4
 
 
 class Mover:
@@ -53,6 +61,7 @@ class Mover:
         self._ended = os.eventfd(0, os.EFD_CLOEXEC)
         self._sending = threading.Lock()
         self._connections: SimpleQueue[tuple[socket.socket, MoverJob]] = SimpleQueue()
+        self._store_connections: SimpleQueue[tuple[socket.socket, MoverJob]] = SimpleQueue()
 
     def run(self) -> None:
         """Work, report twice a second, and return after a result or a failure."""
@@ -76,7 +85,9 @@ class Mover:
                 os._exit(1)  # the threads can be blocked in a system call
             line += data
             descriptors += fresh
-        self._connections.put((socket.socket(fileno=descriptors[0]), decode_job(line)))
+        job = decode_job(line)
+        connections = self._store_connections if job.is_of_store else self._connections
+        connections.put((socket.socket(fileno=descriptors[0]), job))
 
     def _reconnect(self, error: TransferError) -> tuple[socket.socket, MoverJob]:
         """Request another connection from fetch, and wait for it; called in the working thread."""
@@ -86,6 +97,15 @@ class Mover:
             with suppress(Empty):
                 return self._connections.get(timeout=REPORT_INTERVAL_S)
         raise error  # the store failed meanwhile; the pipeline reports that instead
+
+    def _reconnect_store(self, error: TransferError) -> socket.socket:
+        """Request another connection to the S3 server, and wait for it."""
+        self._send_progress()
+        self._send(MoverReport(store_broken=MoverFailure.of(error)))
+        while self._pipeline is None or not self._pipeline.stopped:
+            with suppress(Empty):
+                return self._store_connections.get(timeout=REPORT_INTERVAL_S)[0]
+        raise error  # the source failed meanwhile
 
     # MoreConnections
 
@@ -132,9 +152,11 @@ class Mover:
         os.eventfd_write(self._ended, 1)
 
     def _move(self) -> MoverResult:
+        if self._job.object_target is not None:
+            return self._move_to_bucket(self._job.object_target)
         part = PartFile(self._directory, self._job.source_id)
         try:
-            return self._continue(part)
+            return self._continue(part, self._require_room)
         except TransferError as error:
             if error.code is TransferFailure.SOURCE_CHANGED:
                 part.journal_file.remove()  # or the next mover would try the same again
@@ -142,13 +164,36 @@ class Mover:
         finally:
             part.close()
 
-    def _continue(self, part: PartFile) -> MoverResult:
+    def _move_to_bucket(self, target: ObjectTarget) -> MoverResult:
+        server = S3Connection(
+            socket.socket(fileno=self._directory),
+            target.endpoint,
+            Signer(target.credentials, target.endpoint.region),
+            self._reconnect_store,
+            self._job.limits,
+            target.ca_pem,
+        )
+        destination = S3Destination(server, target.key, self._job.source_id, target.part_bytes)
+        try:
+            result = self._continue(destination, lambda total_bytes: None)
+        except TransferError as error:
+            if not error.code.is_retryable:  # otherwise the next mover continues
+                destination.discard()
+            raise
+        destination.complete()
+        return result
+
+    def _continue(self, part: Destination, require_room: Callable[[int | None], None]) -> MoverResult:
         start = part.journal.resume_point() if part.journal is not None else None
         source = ResumingSource(self._connection, self._job, self._reconnect, start)
         if part.journal is None:
-            self._require_room(source.total_bytes)
+            require_room(source.total_bytes)
             part.begin_anew()
-        self._pipeline = Pipeline(AdaptiveSource(source, self), part, self._job)
+        if self._job.object_target is None:
+            self._pipeline = Pipeline(AdaptiveSource(source, self), part, self._job)
+        else:
+            adaptive = AdaptiveSource(source, OneConnection())
+            self._pipeline = Pipeline(adaptive, part, self._job, _BUFFERS_BESIDE_A_PART)
         return self._pipeline.run()
 
     def _require_room(self, total_bytes: int | None) -> None:

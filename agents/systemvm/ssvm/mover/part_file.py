@@ -9,8 +9,10 @@ from contextlib import suppress
 
 from systemvm.ssvm.failure import of_store
 from systemvm.ssvm.limits import MIB
+from systemvm.ssvm.mover.checkpoints import Checkpoints
 from systemvm.ssvm.mover.journal import Journal
 from systemvm.ssvm.mover.journal_file import JournalFile
+from systemvm.ssvm.mover.sparse import SparseWriter
 from systemvm.ssvm.mover_messages import IMAGE_NAME
 from systemvm.ssvm.resumable_hash import ResumableHash
 
@@ -51,6 +53,12 @@ class PartFile:
             self.descriptor = os.open(IMAGE_NAME, flags, 0o600, dir_fd=self._directory)
         except OSError as error:
             raise of_store(error, "creating the image file") from None
+
+    def writer(self, size_bytes: int) -> SparseWriter:
+        return SparseWriter(self.descriptor, size_bytes)
+
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.descriptor, self.journal_file)
 
     def restore_hash(self, journal: Journal, name: str) -> ResumableHash:
         """Return the digest of the bytes before the journal; a file is read again if there is no state."""

@@ -15,10 +15,8 @@ from systemvm.ssvm.formats.gate import Admission
 from systemvm.ssvm.mover import object_state
 from systemvm.ssvm.mover.adaptive_source import AdaptiveSource
 from systemvm.ssvm.mover.bounded_decoder import BoundedDecoder
-from systemvm.ssvm.mover.checkpoints import Checkpoints
+from systemvm.ssvm.mover.destination import Destination
 from systemvm.ssvm.mover.journal import Journal
-from systemvm.ssvm.mover.part_file import PartFile
-from systemvm.ssvm.mover.sparse import SparseWriter
 from systemvm.ssvm.mover.tar_member import TarMember
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
 from systemvm.ssvm.resumable_hash import ResumableHash
@@ -31,9 +29,11 @@ INSPECTORS = "systemvm.ssvm.formats."
 
 
 class Pipeline:
-    """Moves one body into one file; `run` blocks, `progress` can be read from another thread."""
+    """Moves one body into one image; `run` blocks, `progress` can be read from another thread."""
 
-    def __init__(self, source: AdaptiveSource, part: PartFile, job: MoverJob) -> None:
+    def __init__(
+        self, source: AdaptiveSource, part: Destination, job: MoverJob, buffers: int = BUFFERS
+    ) -> None:
         self._source = source
         self._job = job
         self._verification = checksum.parse(job.checksum)
@@ -44,12 +44,12 @@ class Pipeline:
         self._decoder = BoundedDecoder(job.max_size_bytes, job.limits, self._restart_point)
         self._member = None if job.member_directory is None else TarMember(job.member_directory)
         self._admission = Admission(job.format, job.limits.max_virtual_size_bytes)
-        self._checkpoints = Checkpoints(part.descriptor, part.journal_file)
+        self._checkpoints = part.checkpoints()
         self._is_resumed = part.journal is not None
         if part.journal is not None:
             self._resume(part.journal, part)
         self._first_byte = self._decoder.consumed_bytes
-        self._writer = SparseWriter(part.descriptor, self._decoder.produced_bytes)
+        self._writer = part.writer(self._decoder.produced_bytes)
         self._free: SimpleQueue[bytearray] = SimpleQueue()
         self._full: SimpleQueue[tuple[bytearray, int] | None] = SimpleQueue()
         self._to_hash: SimpleQueue[memoryview | None] = SimpleQueue()
@@ -57,7 +57,7 @@ class Pipeline:
         self._stop = threading.Event()  # set by either thread: the other must end
         self._writer_error: BaseException | None = None
         self._result: MoverResult | None = None
-        for _ in range(BUFFERS):
+        for _ in range(buffers):
             self._free.put(bytearray(BUFFER_BYTES))
 
     def progress(self) -> MoverProgress:
@@ -221,7 +221,7 @@ class Pipeline:
             inspector=state,
         )
 
-    def _resume(self, journal: Journal, part: PartFile) -> None:
+    def _resume(self, journal: Journal, part: Destination) -> None:
         try:
             restored = object_state.load(journal.inspector, INSPECTORS)
             if not isinstance(restored, Admission) or restored.format is not self._job.format:

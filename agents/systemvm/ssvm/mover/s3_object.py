@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.limits import MIB
 from systemvm.ssvm.s3 import answers, failure, requests
 from systemvm.ssvm.s3.answers import S3Answer
 from systemvm.ssvm.s3.failure import S3Error
@@ -21,7 +21,7 @@ from systemvm.ssvm.s3.requests import MAX_PART_NUMBER, S3Request, UploadedPart
 from systemvm.wire.transfer_failure import TransferFailure
 
 _Result = TypeVar("_Result")
-PART_BYTES = 16 * MIB
+_MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 class Exchange(Protocol):
@@ -37,7 +37,7 @@ class S3Object:
         self,
         server: Exchange,
         key: str,
-        part_bytes: int = PART_BYTES,
+        part_bytes: int,
         max_parts: int = MAX_PART_NUMBER,
     ) -> None:
         self._server = server
@@ -67,6 +67,53 @@ class S3Object:
             view = view[count:]
             if self._filled == len(self._buffer):
                 self._send_part()
+
+    @property
+    def part_bytes(self) -> int:
+        return len(self._buffer)
+
+    @property
+    def pending_bytes(self) -> int:
+        """The size of the part in memory."""
+        return self._filled
+
+    @property
+    def stored(self) -> tuple[str, list[UploadedPart]]:
+        """The upload and its parts so far."""
+        return self._upload_id, self._parts
+
+    def flush(self) -> None:
+        """Send the part in memory as it is; only the last one of an image can be smaller than 5 MiB."""
+        if self._filled:
+            self._send_part()
+
+    def resume(self, upload_id: str, parts: list[UploadedPart]) -> None:
+        """Continue behind these parts of an upload."""
+        self._upload_id, self._parts = upload_id, list(parts)
+        self.size_bytes = sum(part.size_bytes for part in parts)
+        for part in parts:
+            if _MD5.fullmatch(part.etag.lower()):
+                self._digests.update(bytes.fromhex(part.etag))
+            else:
+                self._is_encrypted = True
+
+    def restart(self) -> None:
+        """Begin again at the first byte."""
+        self._upload_id, self._parts, self._filled, self.size_bytes = "", [], 0, 0
+        self._digests = hashlib.md5(usedforsecurity=False)
+
+    def parts_of(self, upload_id: str) -> list[UploadedPart]:
+        """Return the parts of an upload from the first to a gap; none of an upload that has ended."""
+        try:
+            found = self._list_parts(upload_id)
+        except S3Error as error:
+            if error.is_missing:
+                return []
+            raise
+        parts: list[UploadedPart] = []
+        while (part := found.get(len(parts) + 1)) is not None:
+            parts.append(part)
+        return parts
 
     def finish(self) -> None:
         """Store the rest, complete the object, and check its size and entity tag.
@@ -168,15 +215,15 @@ class S3Object:
 
     def _put_whole(self) -> str:
         """Store an image that is one part by one request."""
-        body = bytes(memoryview(self._buffer)[: self._filled])
+        with memoryview(self._buffer)[: self._filled] as body:
+            md5_hex = hashlib.md5(body, usedforsecurity=False).hexdigest()
 
-        def read(answer: S3Answer) -> str:
-            self._is_encrypted = answers.is_encrypted(answer)
-            digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
-            return answers.read_part(answer, 1, len(body), digest).etag
+            def read(answer: S3Answer) -> str:
+                self._is_encrypted = answers.is_encrypted(answer)
+                return answers.read_part(answer, 1, self._filled, md5_hex).etag
 
-        etag = self._server.exchange(requests.put_object(self._key, body), read)
-        self.written_bytes += len(body)
+            etag = self._server.exchange(requests.put_object(self._key, body), read)
+        self.written_bytes += self._filled
         for upload_id in self._unfinished_uploads():
             self._abort_upload(upload_id)
         return etag

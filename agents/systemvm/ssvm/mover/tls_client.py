@@ -5,11 +5,24 @@ from __future__ import annotations
 
 import socket
 import ssl
+from functools import lru_cache
 
 from systemvm.ssvm.failure import TransferError
 from systemvm.wire.transfer_failure import TransferFailure
 
 _TRUST_HINT = "add its CA to the zone as a source CA if it is your own"
+
+
+@lru_cache(maxsize=4)
+def _context(ca_pem: str | None) -> ssl.SSLContext:
+    """Return the settings of a client; the system's roots are 3 MiB in memory, so once for each mover."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Python 3.13 requires of private CAs what browsers, curl and the probe do not
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if ca_pem:
+        context.load_verify_locations(cadata=ca_pem)
+    return context
 
 
 def wrap_tls(
@@ -19,14 +32,8 @@ def wrap_tls(
 
     Raises: TransferError when the handshake fails.
     """
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Python 3.13 requires of private CAs what browsers, curl and the probe do not
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     try:
-        if ca_pem:
-            context.load_verify_locations(cadata=ca_pem)
-        return context.wrap_socket(connection, server_hostname=host)
+        return _context(ca_pem).wrap_socket(connection, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
         raise TransferError(
             TransferFailure.TLS_FAILED,

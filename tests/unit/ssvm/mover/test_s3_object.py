@@ -4,106 +4,23 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import socket
 import threading
-from collections.abc import Callable
-from typing import TypeVar
 
 import pytest
-from attrs import define, field
 
+from fake_bucket import KEY, FakeBucket
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.limits import DEFAULT
 from systemvm.ssvm.mover.s3_connection import S3Connection
 from systemvm.ssvm.mover.s3_object import S3Object
-from systemvm.ssvm.s3 import bounded_xml
-from systemvm.ssvm.s3.answers import S3Answer
 from systemvm.ssvm.s3.endpoint import S3Endpoint
 from systemvm.ssvm.s3.failure import S3Error
 from systemvm.ssvm.s3.requests import S3Request
 from systemvm.ssvm.s3.signing import S3Credentials, Signer
 from systemvm.wire.transfer_failure import TransferFailure
 
-Result = TypeVar("Result")
-KEY = "template/tmpl/2/201/a.qcow2"
 ENDPOINT = S3Endpoint(False, "s3.example.test", 80, "images")
-
-
-@define
-class FakeBucket:
-    """Answers as S3 does, as far as these tests need it."""
-
-    is_encrypted: bool = False
-    wrong_etag: bool = False
-    completion: str = ""  # an error instead of the answer, after the object was made
-    listed: list[str] = field(factory=list)  # unfinished uploads of an earlier mover, one on each page
-    parts: dict[int, bytes] = field(factory=dict)
-    content: bytes | None = None
-    etag: str = ""
-    log: list[str] = field(factory=list)
-
-    def exchange(self, request: S3Request, read: Callable[[S3Answer], Result]) -> Result:
-        return read(self._answer(request, dict(request.query)))
-
-    def _answer(self, request: S3Request, query: dict[str, str]) -> S3Answer:
-        self.log.append(f"{request.method} {query.get('partNumber', query.get('uploadId', ''))}".strip())
-        body = bytes(request.body)
-        match request.method:
-            case "GET":
-                return self._listing(query)
-            case "HEAD":
-                assert self.content is not None
-                size = str(len(self.content))
-                return S3Answer(200, {"content-length": size, "etag": self.etag, **self._encryption()})
-            case "PUT" if "partNumber" in query:
-                self.parts[int(query["partNumber"])] = body
-                return self._stored(body)
-            case "PUT":
-                self.content, answer = body, self._stored(body)
-                self.etag = answer.headers["etag"]
-                return answer
-            case "POST" if "uploads" in query:
-                return _document("InitiateMultipartUploadResult", "<UploadId>new</UploadId>")
-            case "POST":
-                return self._complete(body)
-        if request.method == "DELETE" and "uploadId" not in query:
-            self.content = None
-        return S3Answer(204, {})
-
-    def _encryption(self) -> dict[str, str]:
-        return {"x-amz-server-side-encryption": "aws:kms"} if self.is_encrypted else {}
-
-    def _stored(self, body: bytes) -> S3Answer:
-        etag = "opaque" if self.is_encrypted else hashlib.md5(body).hexdigest()
-        return S3Answer(200, {"etag": f'"{etag}"', **self._encryption()})
-
-    def _listing(self, query: dict[str, str]) -> S3Answer:
-        if "uploadId" in query:
-            return _document("ListPartsResult", "")
-        page = int(query.get("upload-id-marker", "0"))
-        if page == len(self.listed):
-            return _document("ListMultipartUploadsResult", "")
-        upload = f"<Key>{KEY}</Key><UploadId>{self.listed[page]}</UploadId><Initiated>{page}</Initiated>"
-        other = f"<Upload><Key>{KEY}.other</Key><UploadId>other</UploadId></Upload>"
-        marker = f"<NextKeyMarker>{KEY}</NextKeyMarker><NextUploadIdMarker>{page + 1}</NextUploadIdMarker>"
-        truncated = f"<IsTruncated>true</IsTruncated>{marker}"
-        return _document("ListMultipartUploadsResult", f"<Upload>{upload}</Upload>{other}{truncated}")
-
-    def _complete(self, body: bytes) -> S3Answer:
-        numbers = [int(each.text_of("PartNumber") or "") for each in bounded_xml.parse(body).all("Part")]
-        self.content = b"".join(self.parts[number] for number in numbers)
-        digests = b"".join(hashlib.md5(self.parts[number]).digest() for number in numbers)
-        self.etag = f"{hashlib.md5(digests).hexdigest()}-{len(numbers)}"
-        if self.is_encrypted or self.wrong_etag:
-            self.etag = "opaque-2"
-        if self.completion:
-            return _document("Error", f"<Code>{self.completion}</Code>")
-        return _document("CompleteMultipartUploadResult", f"<ETag>{self.etag}</ETag>")
-
-
-def _document(name: str, body: str) -> S3Answer:
-    return S3Answer(200, {}, f"<{name}>{body}</{name}>".encode())
 
 
 def store(bucket: FakeBucket, content: bytes = b"0123456789") -> S3Object:
@@ -139,14 +56,14 @@ def test_a_repeated_completion_is_decided_by_the_object() -> None:
 
 
 def test_the_latest_of_earlier_uploads_is_continued_and_others_are_discarded() -> None:
-    bucket = FakeBucket(listed=["a", "b", "c"])
+    bucket = FakeBucket(uploads={"a": {}, "b": {}, "c": {}})
     store(bucket)
     assert [entry for entry in bucket.log if entry.startswith("DELETE")] == ["DELETE a", "DELETE b"]
     assert bucket.log[-2:] == ["POST c", "HEAD"]
 
 
 def test_an_abort_discards_every_upload_of_the_key() -> None:
-    bucket = FakeBucket(listed=["a", "b"])
+    bucket = FakeBucket(uploads={"a": {}, "b": {}})
     S3Object(bucket, KEY, part_bytes=4).abort()
     assert bucket.log[-2:] == ["DELETE a", "DELETE b"]
 
