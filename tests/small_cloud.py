@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from attrs import define, field
+from cryptography import x509
 from twisted.internet.task import Clock
 
 from small_cloud_fakes import (
@@ -53,6 +54,7 @@ from systemvm.management.image_stores.service import ImageStores
 from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.pki.authority import CertificateAuthority
 from systemvm.management.pki.control import ControlAuthority
+from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
@@ -61,6 +63,7 @@ from systemvm.management.state.jobs import Job
 from systemvm.management.state.status import InstanceType
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.templates.dispatch import DownloadDispatcher
+from systemvm.management.templates.extraction import Extraction
 from systemvm.management.templates.service import TemplateService
 from systemvm.management.templates.sources import TemplateSources
 from systemvm.management.templates.store_usage import StoreUsage
@@ -76,6 +79,8 @@ from systemvm.wire.storage import DownloadState
 
 ORIGIN = "http://127.0.0.1:8080"
 CONSOLE_ORIGIN = "https://cpvm.example.test:8443"
+#: What the public CA can sign for: the addresses of NETWORKS.public.
+PUBLIC_NAMES = x509.NameConstraints([x509.IPAddress(IPv4Network("203.0.113.0/24"))], None)
 NETWORKS = NetworksConfig(
     control=NetworkConfig("cloud0", IPv4Network("169.254.0.0/16"), IPv4Address("169.254.0.1")),
     management=NetworkConfig("cloudbr1", IPv4Network("10.11.0.0/24"), IPv4Address("10.11.0.1")),
@@ -124,6 +129,7 @@ class SmallCloud:
     dispatch: DownloadDispatcher = field(init=False)
     templates: TemplateService = field(init=False)
     image_stores: ImageStores = field(init=False)
+    extraction: Extraction = field(init=False)
     replicas: ReplicaKeeper = field(init=False)
     machines: VirtualMachines = field(init=False)
     consoles: ConsoleEndpoints = field(init=False)
@@ -166,6 +172,8 @@ class SmallCloud:
         )
         self.replicas = ReplicaKeeper(self.clock, self.database, self.settings, self.dispatch.wake)
         self.image_stores = ImageStores(self.database, self.agents, self.settings, self.replicas.changed)
+        issuer = PublicAuthority(CertificateAuthority.create("public CA", PUBLIC_NAMES))
+        self.extraction = Extraction(self.clock, self.database, self.agents, self.settings, issuer)
         self.account_service = AccountService(
             self.database, self.seal, PasswordService(HASHER), self.machines, self.templates, self.revocation
         )
@@ -200,6 +208,8 @@ class SmallCloud:
             primary=self.primary.directory,
             host_id=self.host.id,
             accounts=self.account_service,
+            extraction=self.extraction,
+            is_extraction_disabled=lambda name: self.settings.secondary_storage(name).disable_extraction,
             certificates=CertificateService(
                 self.clock, self.control, self.authority, self.certificates, rotation
             ),

@@ -15,6 +15,7 @@ class TemplateKind:
     """Templates or ISOs, with the names that CloudStack's commands use for them."""
 
     noun: str
+    command_noun: str
     register_command: str
     list_command: str
     delete_command: str
@@ -35,6 +36,7 @@ class TemplateKind:
 
 TEMPLATE = TemplateKind(
     noun="template",
+    command_noun="Template",
     register_command="registerTemplate",
     list_command="listTemplates",
     delete_command="deleteTemplate",
@@ -44,6 +46,7 @@ TEMPLATE = TemplateKind(
 )
 ISO = TemplateKind(
     noun="ISO",
+    command_noun="Iso",
     register_command="registerIso",
     list_command="listIsos",
     delete_command="deleteIso",

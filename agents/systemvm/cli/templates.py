@@ -9,6 +9,7 @@ import click
 
 from systemvm.cli import output
 from systemvm.cli.daemon_client import DaemonClient
+from systemvm.cli.export import export_iso, export_template
 from systemvm.cli.progress import wait_until_ready
 from systemvm.cli.source_options import source_options
 from systemvm.cli.template_kind import ISO, TEMPLATE, TemplateKind
@@ -155,6 +156,9 @@ def retry_template(daemon: DaemonClient, name: str, wait: bool) -> None:
     _retry(daemon, TEMPLATE, name, wait)
 
 
+template.add_command(export_template)
+
+
 @click.group(short_help="Manage ISOs (CD images).")
 def iso() -> None:
     """Manage ISOs: CD images that virtual machines boot from.
@@ -224,3 +228,6 @@ def retry_iso(daemon: DaemonClient, name: str, wait: bool) -> None:
       systemvm iso retry netboot
     """
     _retry(daemon, ISO, name, wait)
+
+
+iso.add_command(export_iso)

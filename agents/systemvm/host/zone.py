@@ -169,6 +169,30 @@ class SecondaryStorageConfig(ConfigSection, frozen=True):
     notification_threshold: _Ratio = 0.75
     #: Stores whose usage differs by less are in balance (image.store.imbalance.threshold).
     imbalance_threshold: _Ratio = 0.30
+    #: How clients reach the zone's SSVMs for links to images; a star stands for each SSVM's public address,
+    #: as in `console.origin`. `http` only behind a proxy that terminates TLS.
+    origin: str = "https://*"
+    #: The operator's own chain (leaf first) and key, in place of the public CA's.
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    #: Addresses or networks of the proxies in front; X-Forwarded-For is used only from these.
+    trusted_proxies: list[str] = field(default_factory=list)
+    #: How many seconds a link to an image is valid (extract.url.expiration.interval).
+    extract_url_expiration_interval: Annotated[float, Meta(ge=60, le=30 * 86400)] = 14_400.0
+    #: Nobody gets links to images (disable.extraction).
+    disable_extraction: bool = False
+
+    def __post_init__(self) -> None:
+        _ = self.endpoint  # raises when it is not an origin
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError(
+                "secondary_storage.certificate_file and secondary_storage.key_file must both be set"
+            )
+        networks(self.trusted_proxies)
+
+    @property
+    def endpoint(self) -> PublicEndpoint:
+        return PublicEndpoint.parse(self.origin)
 
 
 class ConsoleConfig(ConfigSection, frozen=True):

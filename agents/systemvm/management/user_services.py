@@ -40,6 +40,7 @@ from systemvm.management.page.resource import PageResource
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.system_vm_services import SystemVmServices
 from systemvm.management.templates.dispatch import DownloadDispatcher
+from systemvm.management.templates.extraction import Extraction
 from systemvm.management.templates.reconciler import TemplateReconciler
 from systemvm.management.templates.service import TemplateService
 from systemvm.management.templates.sources import TemplateSources
@@ -66,6 +67,7 @@ class UserServices:
     directory: AgentDirectory
     dispatcher: DownloadDispatcher
     replicas: ReplicaKeeper
+    extraction: Extraction
     virtual_machines: VirtualMachines
     reaper: ExpungeReaper
     agent_reconciler: AgentReconciler
@@ -93,12 +95,14 @@ class UserServices:
         await self.jobs.resume_pending()
         self.dispatcher.start()
         self.replicas.start()
+        self.extraction.start()
         self.agent_reconciler.start()
         self.reaper.start()
 
     def stop(self) -> None:
         self.reaper.stop()
         self.agent_reconciler.stop()
+        self.extraction.stop()
         self.replicas.stop()
         self.dispatcher.stop()
         self.jobs.stop()
@@ -121,6 +125,7 @@ class UserServices:
     async def _agent_up(self, agent: Agent) -> None:
         if agent.role is Role.SSVM:
             self.dispatcher.agent_up(agent.name)
+            await self.extraction.agent_up(agent.name)
 
 
 def make_user_services(
@@ -146,6 +151,7 @@ def make_user_services(
     accounts = AccountService(
         database, foundation.seal, users.passwords, virtual_machines, templates, revocation
     )
+    extraction = Extraction(reactor, database, directory, settings, foundation.public)
     commands = command_table(
         CommandServices(
             database=database,
@@ -166,6 +172,8 @@ def make_user_services(
             host_id=foundation.host.id,
             certificates=control.certificate_service,
             accounts=accounts,
+            extraction=extraction,
+            is_extraction_disabled=lambda name: settings.secondary_storage(name).disable_extraction,
             expunge=configuration.management.expunge,
         )
     )
@@ -175,6 +183,7 @@ def make_user_services(
         directory=directory,
         dispatcher=dispatcher,
         replicas=keeper,
+        extraction=extraction,
         virtual_machines=virtual_machines,
         reaper=ExpungeReaper(
             reactor,

@@ -118,3 +118,28 @@ def test_the_password_of_a_source_is_read_from_standard_input(run: Callable[...,
     assert (parameters["sourceusername"], parameters["sourcepassword"]) == ("me", "se:cret")
     assert (parameters["checksum"], parameters["checksumsignature"]) == (sums, f"{sums}.gpg")
     assert "se:cret" not in result.output
+
+
+def test_export_prints_the_decoded_link(run: Callable[..., Result]) -> None:
+    link = {
+        "url": "https%3A%2F%2F203.0.113.101%2Fuserdata%2Fx%2Ftiny.qcow2",
+        "expires": "2026-11-28T20:00:00",
+    }
+    fake = FakeDaemon(
+        listTemplates={"template": [READY]},
+        extractTemplate={"jobid": "j-1"},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": {"template": link}},
+    )
+    result = run(fake, "template", "export", "tiny")
+    assert result.exit_code == 0, result.output
+    assert "https://203.0.113.101/userdata/x/tiny.qcow2\n" in result.output
+    assert ("extractTemplate", {"id": READY["id"], "mode": "HTTP_DOWNLOAD"}) in fake.calls
+
+
+def test_export_of_a_template_that_is_not_extractable_fails(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(
+        listTemplates={"template": [READY]},
+        extractTemplate=RpcError.refused("431", "not extractable", "hint"),
+    )
+    result = run(fake, "template", "export", "tiny")
+    assert result.exit_code == 1 and "not extractable" in result.output

@@ -17,6 +17,7 @@ from systemvm.management.api.commands.certificates import CertificateCommands, C
 from systemvm.management.api.commands.consoles import ConsoleCommands, ConsoleEndpointCreator
 from systemvm.management.api.commands.diagnostics import DiagnosticsCommands, DiagnosticsRunner
 from systemvm.management.api.commands.events import EventCommands
+from systemvm.management.api.commands.extracts import ExtractCommands
 from systemvm.management.api.commands.image_stores import ImageStoreCommands
 from systemvm.management.api.commands.infrastructure import InfrastructureCommands
 from systemvm.management.api.commands.jobs import JobCommands
@@ -47,6 +48,7 @@ from systemvm.management.image_stores.migration import StoreMigration
 from systemvm.management.image_stores.service import ImageStores
 from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.state.database import Database
+from systemvm.management.templates.extraction import Extraction
 from systemvm.management.templates.service import TemplateService
 from systemvm.management.templates.zone_copies import ZoneCopies
 from systemvm.management.virtual_machines.service import VirtualMachines
@@ -74,6 +76,8 @@ class ApiServices:
     host_id: int
     certificates: CertificateControl
     accounts: AccountService
+    extraction: Extraction
+    is_extraction_disabled: Callable[[str], bool]  # by zone name
     expunge: ExpungeConfig = field(factory=ExpungeConfig)
 
 
@@ -97,6 +101,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *TemplateCopyCommands(database, services.zone_copies, jobs).commands(),
         *TemplateRetryCommands(database, services.templates).commands(),
         *SourceCertificateCommands(database).commands(),
+        *ExtractCommands(database, services.extraction, jobs, services.is_extraction_disabled).commands(),
         *SystemVmCommands(database, services.system_vms, jobs).commands(),
         *VirtualMachineCommands(
             database,

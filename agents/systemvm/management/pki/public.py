@@ -155,7 +155,7 @@ def constraints_of(zones: Iterable[ZoneConfig], page: PublicEndpoint) -> x509.Na
         networks.add(zone.networks.public.cidr)
         if zone.domain:
             domains.add(zone.domain.lower())
-        hosts.append(zone.console.endpoint.host)
+        hosts += [zone.console.endpoint.host, zone.secondary_storage.endpoint.host]
     for host in hosts:
         name = general_name(host.removeprefix("*."))
         if isinstance(name, x509.IPAddress):

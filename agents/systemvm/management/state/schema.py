@@ -246,6 +246,17 @@ template_spool_refs = _table(
     sa.Column("updated", UtcDateTime, nullable=False, default=now, onupdate=now),
 )
 
+#: Links by which images are downloaded from SSVMs, until they expire.
+extract_links = _table(
+    "extract_links",
+    *user_visible(),
+    sa.Column("template_id", sa.ForeignKey("templates.id"), nullable=False, index=True),
+    sa.Column("secret", sa.String(36), nullable=False, unique=True),
+    sa.Column("origin", sa.String(255), nullable=False),
+    sa.Column("file_name", sa.String(255), nullable=False),
+    sa.Column("expires", UtcDateTime, nullable=False, index=True),
+)
+
 vm_instances = _table(
     "vm_instances",
     *user_visible(),

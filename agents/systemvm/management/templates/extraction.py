@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Temporary links to images: created for users, and sent to every SSVM of their zone.
+
+The daemon's database has the links, so they survive a restart of an SSVM. CloudStack keeps them as symbolic
+links in the SSVM (reference 2.14).
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from ipaddress import ip_address
+from typing import Protocol
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from systemvm.host.zone import SecondaryStorageConfig, TrafficType
+from systemvm.management.control.agent_calls import ConnectedAgents
+from systemvm.management.pki.public import NotPermittedError, PublicIdentity
+from systemvm.management.state import events, extract_links, instances, templates, zones
+from systemvm.management.state.columns import now
+from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.extract_links import ExtractLinkRow
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.templates import Template
+from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
+from systemvm.service.errors import FailureCode, SystemVmError
+from systemvm.service.periodic import Periodic
+from systemvm.web.public_endpoint import PublicEndpoint
+from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.extract import (
+    EXTRACT_LINKS,
+    EXTRACT_SETUP,
+    LINKS_PAGE,
+    ExtractLink,
+    ExtractLinks,
+    ExtractSetup,
+    link_file_name,
+)
+from systemvm.wire.role import Role
+from systemvm.wire.vm_name import VmName
+
+CALL_DEADLINE_S = 95.0
+#: A public certificate is valid for 90 days; an operator's files are read again as often.
+RENEW_INTERVAL_S = 86400.0
+
+
+class ExtractionError(SystemVmError):
+    """An image to which there can be no link now."""
+
+    code = FailureCode.UNAVAILABLE
+
+
+class ExtractionSettings(Protocol):
+    """The settings of a zone, read at the time of each link."""
+
+    def secondary_storage(self, zone_name: str) -> SecondaryStorageConfig: ...
+
+
+class IdentityIssuer(Protocol):
+    """Issues public certificates (`management/pki/public.py`)."""
+
+    def identity(
+        self, endpoint: PublicEndpoint, advertised: PublicEndpoint | None = None, /
+    ) -> PublicIdentity: ...
+
+
+@frozen
+class CreatedLink:
+    """A link as its user gets it."""
+
+    row: ExtractLinkRow
+    url: str
+
+
+@frozen
+class _Server:
+    """An SSVM and how clients reach it."""
+
+    name: str
+    endpoint: PublicEndpoint
+
+
+class Extraction:
+    """Creates links, and keeps the SSVMs that are Up informed of them."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        database: Database,
+        agents: ConnectedAgents,
+        settings: ExtractionSettings,
+        issuer: IdentityIssuer,
+    ) -> None:
+        self._database = database
+        self._agents = agents
+        self._settings = settings
+        self._issuer = issuer
+        self._renewing = Periodic(clock, self.renew, RENEW_INTERVAL_S, what="renew the certificates of SSVMs")
+
+    def start(self) -> None:
+        self._renewing.start(now=False)
+
+    def stop(self) -> None:
+        self._renewing.stop()
+
+    async def create(self, template_id: int, zone_id: int, request_id: str) -> CreatedLink:
+        """Return a link to a template; a valid one of the same SSVM is used again.
+
+        Raises: ExtractionError when no SSVM can serve it.
+        """
+        zone = await self._database.read(zones.zone_by_id, zone_id)
+        settings = self._settings.secondary_storage(zone.name)
+        servers = await self._servers(zone_id, settings)
+        if not servers:
+            raise ExtractionError(
+                "Images can be downloaded in a few minutes. Please try again later.",
+                'No secondary storage VM of the zone is Up; see "systemvm system-vm list" for the reason.',
+            )
+        lifetime = timedelta(seconds=settings.extract_url_expiration_interval)
+        row = await self._database.run(_create, template_id, zone_id, servers, lifetime, request_id)
+        link = await self._database.read(_wire_link, row)
+        first: RpcError | None = None
+        # the SSVM of the link is last: its error is the caller's
+        for server in sorted(servers, key=lambda each: each.endpoint.url == row.origin):
+            first = await self._send(server.name, ExtractLinks([link]))
+        if first is not None:
+            raise ExtractionError(_message_of(first), _hint_of(first))
+        return CreatedLink(row, row.origin + link.path)
+
+    async def agent_up(self, name: str) -> None:
+        """Send the certificate and all links of its zone to an SSVM; never raises for a refusal."""
+        vm = await self._database.read(instances.by_instance_name, name)
+        zone = await self._database.read(zones.zone_by_id, vm.zone_id)
+        settings = self._settings.secondary_storage(zone.name)
+        endpoint = await self._database.read(_endpoint_of, vm, settings.endpoint)
+        if endpoint is None or not await self._set_up(name, endpoint, settings):
+            return
+        links = await self._database.read(_wire_links, vm.zone_id)
+        for start in range(0, max(1, len(links)), LINKS_PAGE):
+            page = ExtractLinks(links[start : start + LINKS_PAGE], is_first=not start)
+            if await self._send(name, page) is not None:
+                return
+
+    async def renew(self) -> None:
+        """Send new certificates, and forget links that have expired."""
+        await self._database.run(extract_links.delete_expired)
+        for name in self._agents.up(Role.SSVM):
+            await self.agent_up(name)
+
+    async def _servers(self, zone_id: int, settings: SecondaryStorageConfig) -> list[_Server]:
+        up = {VmName(name) for name in self._agents.up(Role.SSVM)}
+        return await self._database.read(_servers_of, zone_id, up, settings.endpoint)
+
+    async def _set_up(self, name: str, endpoint: PublicEndpoint, settings: SecondaryStorageConfig) -> bool:
+        try:
+            identity = _identity(self._issuer, endpoint, settings)
+        except (NotPermittedError, OSError) as error:
+            self._log.warn("no certificate for the links of {name}: {error}", name=name, error=str(error))
+            return False
+        proxies = settings.trusted_proxies
+        setup = ExtractSetup(endpoint.url, identity.certificate_pem, identity.private_key_pem, proxies)
+        return await self._call(name, EXTRACT_SETUP, setup) is None
+
+    async def _send(self, name: str, links: ExtractLinks) -> RpcError | None:
+        return await self._call(name, EXTRACT_LINKS, links)
+
+    async def _call(self, name: str, method: str, params: object) -> RpcError | None:
+        """Call an SSVM; return why it failed, if it did."""
+        peer = self._agents.peer(name)
+        if peer is None:
+            return RpcError(METHOD_NOT_FOUND, f"{name} is not connected")
+        try:
+            await peer.call(method, params, result=Acknowledgement, deadline_s=CALL_DEADLINE_S)
+        except RpcError as error:
+            self._log.info("{name} refused {method}: {error}", name=name, method=method, error=error)
+            return error
+        return None
+
+
+def _identity(
+    issuer: IdentityIssuer, endpoint: PublicEndpoint, settings: SecondaryStorageConfig
+) -> PublicIdentity:
+    if endpoint.scheme == "http":
+        return PublicIdentity("", "")
+    if settings.certificate_file is not None and settings.key_file is not None:
+        return PublicIdentity(settings.certificate_file.read_text(), settings.key_file.read_text())
+    return issuer.identity(endpoint, settings.endpoint)
+
+
+def _message_of(error: RpcError) -> str:
+    if error.code == METHOD_NOT_FOUND:
+        return "the secondary storage VM cannot serve links"
+    return f"the secondary storage VM cannot serve the link: {error.message}"
+
+
+def _hint_of(error: RpcError) -> str:
+    return error.hint or "destroy the secondary storage VM: the daemon creates one from the current image"
+
+
+def _create(
+    connection: Connection,
+    template_id: int,
+    zone_id: int,
+    servers: list[_Server],
+    lifetime: timedelta,
+    request_id: str,
+) -> ExtractLinkRow:
+    extract_links.delete_expired(connection)
+    template = templates.by_id(connection, template_id)
+    origins = [server.endpoint.url for server in servers]
+    for row in extract_links.live_of_template(connection, template_id, zone_id):
+        if row.origin in origins:
+            return row
+    row = extract_links.create(
+        connection,
+        account_id=template.account_id,
+        domain_id=template.domain_id,
+        template_id=template_id,
+        zone_id=zone_id,
+        secret=str(uuid.uuid4()),
+        origin=origins[0],
+        file_name=link_file_name(template.name, template.format.extension),
+        expires=now() + lifetime,
+    )
+    events.record(
+        connection,
+        "ISO.EXTRACT" if template.is_iso else "TEMPLATE.EXTRACT",
+        f"{template.name} can be downloaded by a link until {row.expires:%Y-%m-%d %H:%M} UTC",
+        account_id=template.account_id,
+        domain_id=template.domain_id,
+        resource_type="Iso" if template.is_iso else "Template",
+        resource_uuid=template.uuid,
+        request_id=request_id,
+    )
+    return row
+
+
+def _wire_link(connection: Connection, row: ExtractLinkRow) -> ExtractLink:
+    """Return a link with the store that has the template now.
+
+    Raises: ExtractionError when none has it.
+    """
+    template = templates.by_id(connection, row.template_id)
+    link = _with_store(connection, row, template)
+    if link is None:
+        raise ExtractionError(f"{template.name} is not on a store of the zone", "wait until it is Ready")
+    return link
+
+
+def _wire_links(connection: Connection, zone_id: int) -> list[ExtractLink]:
+    found = []
+    for row in extract_links.live_of_zone(connection, zone_id):
+        link = _with_store(connection, row, templates.by_id(connection, row.template_id))
+        if link is not None:
+            found.append(link)
+    return found
+
+
+def _with_store(connection: Connection, row: ExtractLinkRow, template: Template) -> ExtractLink | None:
+    ref = templates.store_ref_of(connection, template.id, row.zone_id)
+    if ref is None or not ref.is_ready:
+        return None
+    store = zones.store_rows.by_id(connection, ref.store_id)
+    return ExtractLink(
+        row.secret, row.file_name, store.wire, template.account_id, template.id, row.expires.timestamp()
+    )
+
+
+def _servers_of(
+    connection: Connection, zone_id: int, up: set[VmName], advertised: PublicEndpoint
+) -> list[_Server]:
+    servers = []
+    for vm in instances.list_system(connection, zone_id):
+        if VmName(vm.instance_name) in up:
+            endpoint = _endpoint_of(connection, vm, advertised)
+            if endpoint is not None:
+                servers.append(_Server(vm.instance_name, endpoint))
+    return servers
+
+
+def _endpoint_of(connection: Connection, vm: Instance, advertised: PublicEndpoint) -> PublicEndpoint | None:
+    for nic in instances.nics_of(connection, vm.id):
+        if nic.traffic_type == TrafficType.PUBLIC.value and nic.address:
+            return advertised.at(ip_address(nic.address))
+    return None
