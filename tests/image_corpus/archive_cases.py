@@ -35,6 +35,14 @@ def good() -> Iterator[Case]:
         yield ova(f"with {algorithm} before its disk", OVF, mf, DISK)
     yield ova("with blanks in its manifest", OVF, DISK, ("vm.mf", manifest([OVF, DISK], "SHA256", " ")))
     yield ova("with a certificate", OVF, ("vm.mf", manifest([OVF, DISK])), ("vm.cert", b"a signature"), DISK)
+    blank = descriptor(href="Meine%20Br%C3%BCcke.vmdk")
+    named = ("Meine Brücke.vmdk", DISK[1])
+    for name, tar_format in FORMATS.items():
+        members = [("Brücke (1).ovf", blank), named]
+        yield Case(f"OVA of {name} with blanks and umlauts", OVA, partial(archive, members, tar_format), SIZE)
+    for key, value in (("SCHILY.ino", "7"), ("path", "disk.vmdk"), ("comment", "none")):
+        member = archives.with_pax("disk.vmdk", DISK[1], {key: value})
+        yield Case(f"OVA with the harmless header {key}", OVA, partial(_join, member), SIZE)
     yield ova("with names below a dot", ("./vm.ovf", OVF[1]), ("./disk.vmdk", DISK[1]))
     yield ova("with NVRAM and an ISO", OVF, DISK, ("vm.nvram", b"n" * 8684), ("tools.iso", disk_images.iso()))
     disks = {"vmdk": vmdk.sparse(), "vhd": vhd.dynamic(), "vhdx": vhdx.image()}

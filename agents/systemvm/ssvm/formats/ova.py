@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from systemvm.service.tar_header import REGULAR, TarHeader
 from systemvm.ssvm.formats import ovf
@@ -31,10 +31,27 @@ DISK_FORMATS = {
     ".raw": ImageFormat.RAW,
     ".img": ImageFormat.RAW,
 }
-_NAME = re.compile(r"[A-Za-z0-9_(][A-Za-z0-9_.()+@, \-]{0,199}")
-#: Extended headers that change what a name or a size is; the size of a large member is as real as its name.
+#: Letters of any language; nothing that a shell interprets, because CloudStack passes names to one.
+_NAME = re.compile(r"[\w(][\w.()+@#%~, \[\]\-]{0,199}")
+#: Extended headers that change nothing but the name, which is checked, and the size of a large member.
 _HARMLESS_EXTENSIONS = frozenset(
-    {"mtime", "atime", "ctime", "uid", "gid", "uname", "gname", "comment", "size"}
+    [
+        "path",
+        "size",
+        "mtime",
+        "atime",
+        "ctime",
+        "uid",
+        "gid",
+        "uname",
+        "gname",
+        "comment",
+        "SCHILY.dev",
+        "SCHILY.ino",
+        "SCHILY.nlink",
+        "SCHILY.fflags",
+        "LIBARCHIVE.creationtime",
+    ]
 )
 _ALGORITHMS = ("sha1", "sha256", "sha512")
 
@@ -115,12 +132,13 @@ class OvaInspector:
             algorithms = (listed.algorithm,) if listed else ()
         member.hashes = {name: MemberDigest(name) for name in algorithms}
         if member.extension in DISK_FORMATS:
-            if self._disk is None or member.name != self._disk.file_name:
+            if self._disk is None or not self._disk.is_named(member.name):
                 unsafe(
                     ImageFormat.OVA,
                     f"it has a disk that its OVF does not name: {member.name[:80]!r}",
                     ovf.ONE_DISK_HINT,
                 )
+            self._disk = evolve(self._disk, file_name=member.name)
             self._inspector = for_format(DISK_FORMATS[member.extension], self._max_virtual_size_bytes)
 
     def _take(self, piece: memoryview) -> None:

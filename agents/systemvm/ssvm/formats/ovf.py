@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import NoReturn
+from urllib.parse import unquote
 from xml.parsers import expat
 
 from attrs import define, field, frozen
@@ -30,6 +31,10 @@ class OvfDisk:
 
     file_name: str
     capacity_bytes: int | None
+
+    def is_named(self, name: str) -> bool:
+        """Whether a member is its file: the descriptor has a URI, and some programs write a name instead."""
+        return name in (self.file_name, unquote(self.file_name))
 
 
 @frozen
