@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 import pytest_twisted
 import trustme
@@ -13,6 +15,13 @@ from systemvm.wire import storage
 from systemvm.wire.source_access import SourceCredentials
 
 CA = trustme.CA().cert_pem.bytes().decode()
+EXPIRED = (
+    trustme.CA()
+    .issue_cert("old.example.test", not_before=datetime(2020, 1, 1), not_after=datetime(2021, 1, 1))  # noqa: DTZ001
+    .cert_chain_pems[0]
+    .bytes()
+    .decode()
+)
 TEMPLATE = {
     "name": "private", "format": "QCOW2", "hypervisor": "KVM", "url": "https://images.example.test/private.qcow2",
 }  # fmt: skip
@@ -88,6 +97,13 @@ async def test_downloads_trust_a_certificate_until_it_is_revoked(cloud: SmallClo
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_certificate_is_taken_without_its_first_and_last_line(cloud: SmallCloud) -> None:
+    """CloudStack's own test of these commands sends it so."""
+    bare = "".join(CA.strip().splitlines()[1:-1])
+    assert (await upload(cloud, certificate=bare))["fingerprint"] == (await upload(cloud, "b"))["fingerprint"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_certificate_of_one_template_is_trusted_for_no_other(cloud: SmallCloud) -> None:
     requests = {}
     for name in ("own", "other"):
@@ -119,6 +135,7 @@ async def test_a_certificate_is_revoked_by_its_alias(cloud: SmallCloud) -> None:
             {"name": "x", "certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"},
         ),
         ("upload", {"name": "x", "certificate": "nothing"}),
+        ("upload", {"name": "x", "certificate": EXPIRED}),
         ("upload", {"name": "x", "certificate": CA * 200}),
         ("upload", {"name": "x", "hypervisor": "Hyperv"}),
         ("revoke", {"name": "unknown"}),

@@ -6,6 +6,8 @@ CloudStack installs them on hosts, which download directly; here SSVMs receive t
 
 from __future__ import annotations
 
+import re
+
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -18,6 +20,7 @@ from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.parameters import ParameterType, only, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.state import template_sources, templates, zones
+from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.template_sources import SourceCertificate
 from systemvm.management.templates.sources import MAX_TRUSTED_CHARACTERS
@@ -26,6 +29,7 @@ _UPLOAD = "uploadTemplateDirectDownloadCertificate"
 _LIST = "listTemplateDirectDownloadCertificates"
 _REVOKE = "revokeTemplateDirectDownloadCertificate"
 _OBJECT = "directdownloadcertificate"
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
 class SourceCertificateCommands:
@@ -107,7 +111,14 @@ def _add(connection: Connection, call: ApiCall) -> SourceCertificateAnswer:
         if template.zone_id not in (None, zone.id):
             raise parameter_error(f"{template.name} is not in zone {zone.name}", "send its zoneid")
         template_id = template.id
-    certificates = _parse(arguments["certificate"])
+    certificates = _parse(_with_markers(arguments["certificate"]))
+    for each in certificates:
+        if not each.not_valid_before_utc <= now() < each.not_valid_after_utc:
+            raise parameter_error(
+                f"certificate {each.subject.rfc4514_string()} is valid only from"
+                f" {each.not_valid_before_utc:%Y-%m-%d} to {each.not_valid_after_utc:%Y-%m-%d}",
+                "send one that is valid today",
+            )
     pem = "".join(each.public_bytes(Encoding.PEM).decode() for each in certificates)
     present = template_sources.certificates(connection, zone.id)
     if any(each.name == arguments["name"] for each in present):
@@ -130,6 +141,15 @@ def _add(connection: Connection, call: ApiCall) -> SourceCertificateAnswer:
         pem=pem,
     )
     return _answer(connection, added)
+
+
+def _with_markers(text: str) -> str:
+    """Return PEM: CloudStack's clients also send the base64 text alone (DirectDownloadManagerImpl)."""
+    bare = "".join(text.split())
+    if not _BASE64.fullmatch(bare):
+        return text
+    lines = "\n".join(bare[start : start + 64] for start in range(0, len(bare), 64))
+    return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"
 
 
 def _parse(pem: str) -> list[x509.Certificate]:
