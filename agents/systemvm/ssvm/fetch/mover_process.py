@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import LoopingCall
@@ -46,6 +47,7 @@ class MoverProcess:
         on_broken: Callable[[TransferError], None],
         on_store_stalled: Callable[[], None],
         on_wants_connection: Callable[[], None] = lambda: None,
+        on_store_broken: Callable[[TransferError], None] | None = None,
         scale: TimeoutScale = slowness.timeout_scale,
     ) -> None:
         self._scale = scale
@@ -57,7 +59,9 @@ class MoverProcess:
         self._on_broken = on_broken
         self._on_store_stalled = on_store_stalled
         self._on_wants_connection = on_wants_connection
+        self._on_store_broken = on_store_broken
         self._is_waiting = False  # for a connection to resume over
+        self._is_waiting_for_store = False  # the same, for its S3 server
         self._log = Logger(namespace="systemvm.ssvm.mover.job")
         self._result: Deferred[MoverResult] = Deferred()
         self._splitter = LineSplitter(_LONGEST_REPORT_BYTES)
@@ -100,6 +104,17 @@ class MoverProcess:
         self._is_waiting = False
         self._last_progress_s = self._reactor.seconds()
         self._control.send(encode(job), source.fileno())
+
+    def resume_store(self, job: MoverJob, store: socket.socket) -> None:
+        """Send the mover another connection to its S3 server, which the caller closes.
+
+        Raises: TransferError when the mover has ended or does not wait for one.
+        """
+        if self._control is None or not self._is_waiting_for_store:
+            raise TransferError(TransferFailure.WORKER_DIED, "mover does not accept another connection")
+        self._is_waiting_for_store = False
+        self._last_progress_s = self._reactor.seconds()
+        self._control.send(encode(evolve(job, is_of_store=True)), store.fileno())
 
     def add_connection(self, job: MoverJob, source: socket.socket) -> None:
         """Send the mover one more connection, which the caller closes; nothing happens when it has ended."""
@@ -152,6 +167,8 @@ class MoverProcess:
         elif report.broken is not None:
             self._is_waiting = True
             self._on_broken(report.broken.to_error())
+        elif report.store_broken is not None:
+            self._store_broke(report.store_broken.to_error())
         elif report.wants_connection:
             self._on_wants_connection()
         elif report.progress is not None and not self._result.called:
@@ -159,6 +176,13 @@ class MoverProcess:
                 self._last_progress_s = self._reactor.seconds()
             self._progress = report.progress
             self._on_progress(report.progress)
+
+    def _store_broke(self, error: TransferError) -> None:
+        if self._on_store_broken is None:  # it has a directory, and nothing to connect to
+            self.kill(TransferError(TransferFailure.WORKER_DIED, "mover sent an invalid message"))
+            return
+        self._is_waiting_for_store = True
+        self._on_store_broken(error)
 
     def _settle(self, outcome: MoverResult | Failure) -> None:
         if self._watch.running:
@@ -175,7 +199,7 @@ class MoverProcess:
 
         It is not killed then: when the store answers again, nothing is lost.
         """
-        if self._is_waiting:
+        if self._is_waiting or self._is_waiting_for_store:
             return
         limits = self._job.limits
         still_s = self._reactor.seconds() - self._last_progress_s
