@@ -169,6 +169,10 @@ bench-idle: setup images ## CPU of idle system VMs and daemon, and of one small 
 bench-download-pass: $(VENV)/stamp ## queries and milliseconds of an idle pass over 100, 1,000 and 10,000 Ready templates
 	@$(PYTHON) tests/benchmark/download_pass.py
 
+.PHONY: bench-extract
+bench-extract: setup ## a link to an image of 2 GiB without TLS, compared with nginx and sendfile
+	@$(PYTHON) tests/benchmark/extract.py
+
 .PHONY: bench-download
 bench-download: setup ## URLs to Ready templates, compared with curl, aria2, openssl, igzip and qemu-img
 	@packer/host-setup.sh aria2 isal

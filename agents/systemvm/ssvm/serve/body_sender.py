@@ -27,7 +27,8 @@ CHUNK_BYTES = 512 * 1024
 #: A client that takes no chunk for so long has gone.
 STALL_TIMEOUT_S = 120.0
 _SENDFILE_BYTES = 4 * 1024 * 1024  # per system call: between two of them a cancellation is noticed
-_WRITABLE_WAIT_MS = 20  # a fast client is waited for in the worker, a slow one by the reactor
+#: A client is waited for in the worker, of which every transfer has one; only a slow one by the reactor.
+_WRITABLE_WAIT_MS = 250
 
 
 class FileEndedError(SystemVmError):
