@@ -14,6 +14,7 @@ from systemvm.cli import (
     completion,
     diagnose,
     machines,
+    stores,
     support_bundle,
     system_vms,
     templates,
@@ -66,6 +67,7 @@ def main(context: click.Context, root: Path | None, as_json: bool) -> None:
 
 main.add_command(templates.template)
 main.add_command(templates.iso)
+main.add_command(stores.store)
 main.add_command(machines.vm)
 main.add_command(machines.console)
 main.add_command(system_vms.system_vm)

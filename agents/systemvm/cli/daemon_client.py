@@ -87,9 +87,14 @@ class DaemonClient:
         return list((self.call(command, **params) or {}).get(key, []))
 
     def run_job(
-        self, command: str, on_wait: Callable[[], None] = lambda: None, **params: Any
+        self,
+        command: str,
+        on_wait: Callable[[dict[str, Any]], None] = lambda job: None,
+        **params: Any,
     ) -> dict[str, Any]:
         """Start an asynchronous command, wait for its job and return the job's result.
+
+        `on_wait` gets the job each time that it has not ended.
 
         Raises: CommandFailedError with the job's error text and hint when it failed.
         """
@@ -100,7 +105,7 @@ class DaemonClient:
             if answer["jobstatus"] == 2:
                 result = answer.get("jobresult") or {}
                 raise CommandFailedError(result.get("errortext", f"{command} failed"), result.get("hint", ""))
-            on_wait()
+            on_wait(dict(answer))
         raise AssertionError("unreachable: a job is polled until it ends")
 
     def _poll_job(self, job_id: str) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ import click
 from systemvm.cli import output
 from systemvm.cli.daemon_client import DaemonClient
 from systemvm.cli.export import export_iso, export_template
+from systemvm.cli.job_progress import run_with_progress
 from systemvm.cli.progress import wait_until_ready
 from systemvm.cli.source_options import source_options
 from systemvm.cli.template_kind import ISO, TEMPLATE, TemplateKind
@@ -70,6 +71,45 @@ def _retry(daemon: DaemonClient, kind: TemplateKind, name: str, wait: bool) -> N
 wait_option = click.option(
     "--wait/--no-wait", default=True, show_default=True, help="Wait until it is Ready."
 )
+
+
+def _copy(daemon: DaemonClient, kind: TemplateKind, name: str, zone: str) -> None:
+    row = kind.find(daemon, name)
+    target = daemon.find("listZones", "zone", zone, "zone")
+    command = kind.register_command.replace("register", "copy")
+    title = f"copy {name} to {zone}"
+    result = run_with_progress(daemon, title, command, id=row["id"], destzoneid=target["id"])
+    if daemon.as_json:
+        output.print_json(result[kind.key])
+    else:
+        click.echo(f"{name} is Ready in {zone}: {row['id']}")
+
+
+def _share(
+    daemon: DaemonClient,
+    kind: TemplateKind,
+    name: str,
+    accounts: tuple[str, ...],
+    public: bool | None,
+    remove: bool,
+) -> None:
+    row = kind.find(daemon, name)
+    noun = kind.register_command.removeprefix("register")
+    if accounts or public is not None:
+        daemon.call(
+            f"update{noun}Permissions",
+            id=row["id"],
+            op=("remove" if remove else "add") if accounts else None,
+            accounts=",".join(accounts) or None,
+            ispublic=None if public is None else str(public).lower(),
+        )
+    shown = daemon.call(f"list{noun}Permissions", id=row["id"])["templatepermission"]
+    if daemon.as_json:
+        output.print_json(shown)
+        return
+    click.echo(f"{name} is {'public' if shown['ispublic'] else 'private'}.")
+    for account in shown["account"]:
+        click.echo(account)
 
 
 @click.group(short_help="Manage templates (disk images).")
@@ -231,3 +271,105 @@ def retry_iso(daemon: DaemonClient, name: str, wait: bool) -> None:
 
 
 iso.add_command(export_iso)
+
+
+@template.command("follow")
+@click.argument("name")
+@click.pass_obj
+def follow_template(daemon: DaemonClient, name: str) -> None:
+    """Follow the download of the template NAME.
+
+    It ends when the download is Ready or has failed. Ctrl-C does not stop the download.
+
+    \b
+    Example:
+      systemvm template follow tiny
+    """
+    _print_download(daemon, TEMPLATE, TEMPLATE.find(daemon, name), True)
+
+
+@template.command("copy")
+@click.argument("name")
+@click.argument("zone")
+@click.pass_obj
+def copy_template(daemon: DaemonClient, name: str, zone: str) -> None:
+    """Copy the template NAME to the zone ZONE.
+
+    It keeps its id there.
+
+    \b
+    Example:
+      systemvm template copy tiny zone2
+    """
+    _copy(daemon, TEMPLATE, name, zone)
+
+
+@template.command("share")
+@click.argument("name")
+@click.argument("accounts", nargs=-1)
+@click.option("--public/--private", default=None, help="Whether every account can use it.")
+@click.option("--remove", is_flag=True, help="Take the permission from these accounts.")
+@click.pass_obj
+def share_template(
+    daemon: DaemonClient, name: str, accounts: tuple[str, ...], public: bool | None, remove: bool
+) -> None:
+    """Share the template NAME with ACCOUNTS.
+
+    Without ACCOUNTS only who can use it is printed.
+
+    \b
+    Example:
+      systemvm template share tiny alice bob
+    """
+    _share(daemon, TEMPLATE, name, accounts, public, remove)
+
+
+@iso.command("follow")
+@click.argument("name")
+@click.pass_obj
+def follow_iso(daemon: DaemonClient, name: str) -> None:
+    """Follow the download of the ISO NAME.
+
+    It ends when the download is Ready or has failed. Ctrl-C does not stop the download.
+
+    \b
+    Example:
+      systemvm iso follow netboot
+    """
+    _print_download(daemon, ISO, ISO.find(daemon, name), True)
+
+
+@iso.command("copy")
+@click.argument("name")
+@click.argument("zone")
+@click.pass_obj
+def copy_iso(daemon: DaemonClient, name: str, zone: str) -> None:
+    """Copy the ISO NAME to the zone ZONE.
+
+    It keeps its id there.
+
+    \b
+    Example:
+      systemvm iso copy netboot zone2
+    """
+    _copy(daemon, ISO, name, zone)
+
+
+@iso.command("share")
+@click.argument("name")
+@click.argument("accounts", nargs=-1)
+@click.option("--public/--private", default=None, help="Whether every account can use it.")
+@click.option("--remove", is_flag=True, help="Take the permission from these accounts.")
+@click.pass_obj
+def share_iso(
+    daemon: DaemonClient, name: str, accounts: tuple[str, ...], public: bool | None, remove: bool
+) -> None:
+    """Share the ISO NAME with ACCOUNTS.
+
+    Without ACCOUNTS only who can use it is printed.
+
+    \b
+    Example:
+      systemvm iso share netboot alice bob
+    """
+    _share(daemon, ISO, name, accounts, public, remove)

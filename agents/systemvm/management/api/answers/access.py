@@ -62,6 +62,7 @@ class JobAnswer:
     cmd: str = required_key("the command")
     jobstatus: int = required_key("0 pending, 1 done, 2 failed")
     jobprocstatus: int = required_key("progress in percent")
+    jobprogresstext: str | None = optional_key("what it does; an addition to CloudStack's keys")
     jobresultcode: int = required_key("0, or the error's code")
     jobresulttype: str | None = optional_key("object, once there is a result")
     jobresult: dict[str, Any] | None = optional_key("the result, or errorcode and errortext")

@@ -88,6 +88,7 @@ def _answers(connection: Connection, found: list[Job]) -> list[JobAnswer]:
                 cmd=job.command,
                 jobstatus=int(job.status),
                 jobprocstatus=job.progress,
+                jobprogresstext=job.progress_text if job.status is JobStatus.PENDING else None,
                 jobresultcode=job.result_code,
                 jobresulttype="object" if job.status is not JobStatus.PENDING else None,
                 jobresult=job.result,
