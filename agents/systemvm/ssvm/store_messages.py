@@ -106,6 +106,14 @@ class CopyProgress:
 
 
 @frozen
+class JobDirectory:
+    """The directory of a job, whose descriptor comes with this message."""
+
+    free_bytes: int  # on its store, for anyone but root
+    kept_bytes: int = 0  # that an image from before takes there
+
+
+@frozen
 class FindRequest:
     mount_id: str
     job_id: str

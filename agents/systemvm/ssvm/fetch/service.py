@@ -18,6 +18,7 @@ from systemvm.ssvm import store_messages
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.job_gate import JobGate
 from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
+from systemvm.ssvm.fetch.space_ledger import SpaceLedger
 from systemvm.ssvm.fetch.transfer import Transfer
 from systemvm.ssvm.fetch_messages import (
     FINISHED,
@@ -49,6 +50,7 @@ class FetchService:
         self._limits = limits
         self._spawner = MoverSpawner(reactor)
         self._gate = JobGate(reactor, limits.max_active_jobs)
+        self._space = SpaceLedger()
         self._instance = str(uuid.uuid4())
         self._jobs: dict[str, Transfer] = {}
         self._running: dict[str, Deferred[None]] = {}
@@ -107,7 +109,14 @@ class FetchService:
             store_messages.require_name(start.owner)
             limits = self._limits.scaled(slowness.METER.snapshot().slowdown)
             transfer = Transfer(
-                self._reactor, self._paths, limits, self._spawner, self._gate, start, self._changed
+                self._reactor,
+                self._paths,
+                limits,
+                self._spawner,
+                self._gate,
+                self._space,
+                start,
+                self._changed,
             )
         except TransferError as error:
             raise error.to_rpc() from None

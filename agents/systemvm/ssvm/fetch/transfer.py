@@ -29,16 +29,18 @@ from systemvm.ssvm.fetch.retry import RetryBudget
 from systemvm.ssvm.fetch.source import DownloadSource, SourcePolicy
 from systemvm.ssvm.fetch.source_finder import SourceFinder
 from systemvm.ssvm.fetch.source_id import source_id
+from systemvm.ssvm.fetch.space_ledger import SpaceLedger
 from systemvm.ssvm.fetch.transfer_progress import TransferProgress
 from systemvm.ssvm.fetch_messages import MAX_CA_CHARACTERS, FetchStatus, StartRequest
 from systemvm.ssvm.limits import TransferLimits
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
 from systemvm.ssvm.paths import Paths
-from systemvm.ssvm.store_messages import JobKey
+from systemvm.ssvm.store_messages import JobDirectory, JobKey
 from systemvm.ssvm.store_retry import retry_transient_errors
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.checksum import is_url
 from systemvm.wire.source_url import SourceUrl
+from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
 
 #: How long an abort waits for the store: somebody waits for its answer.
@@ -59,6 +61,7 @@ class Transfer:
         limits: TransferLimits,
         spawner: MoverSpawner,
         gate: JobGate,
+        space: SpaceLedger,
         start: StartRequest,
         on_change: Callable[[FetchStatus], None],
     ) -> None:
@@ -67,6 +70,7 @@ class Transfer:
         self._limits = limits
         self._spawner = spawner
         self._gate = gate
+        self._space = space
         self._request = start.download
         self._policy = SourcePolicy(
             AddressPolicy.of_zone(((denied.cidr, denied.what) for denied in start.denied), start.opened),
@@ -83,6 +87,7 @@ class Transfer:
         self._last_progress: MoverProgress | None = None
         self._source: DownloadSource | None = None  # of the connection that the mover has
         self._next_connection_s = 0.0
+        self._made = JobDirectory(0)
         self._is_suspended = False
         self._cleaning: Deferred[None] | None = None
 
@@ -165,10 +170,10 @@ class Transfer:
         first = self._check_request()
         self._progress.add_step("requests a directory on the store")
         # before the URL is used at all: is there a store?
-        _, descriptors = await self._cancellation.run(
+        made, descriptors = await self._cancellation.run(
             retry_transient_errors(
                 self._reactor,
-                lambda: self._call_store(store_messages.MAKE),
+                lambda: self._call_store(store_messages.MAKE, JobDirectory),
                 what=f"{self._request.job_id}: store.make",
                 is_wanted=lambda: not self._cancellation.is_aborted,
                 on_wait=lambda error: self._progress.wait_for_store(),
@@ -179,8 +184,10 @@ class Transfer:
             self._cancellation.check_not_aborted()
             if len(descriptors) != 1:
                 raise TransferError(TransferFailure.STORE_FAILED, "store helper returned no directory")
+            self._made = made
             return await self._move_when_admitted(first, descriptors[0])
         finally:
+            self._space.release(self._request.job_id)
             for descriptor in descriptors:
                 os.close(descriptor)
 
@@ -222,6 +229,7 @@ class Transfer:
 
     async def _move(self, first: SourceFinder, directory: int) -> MoverResult:
         source = await self._cancellation.run(first.find())
+        self._reserve_space(source)
         size = "a file" if source.total_bytes is None else f"{source.total_bytes} bytes"
         self._progress.add_step(
             f"receives and checks {size} from {source.url.origin} at {source.route.address}"
@@ -246,6 +254,17 @@ class Transfer:
                 if not self._cancellation.is_aborted:
                     await self._wait_until_gone(mover)
                     self._mover = None
+
+    def _reserve_space(self, source: DownloadSource) -> None:
+        """Reserve space before the first byte; a raw disk can fit by its holes.
+
+        Raises: TransferError when the store has no room beside what other downloads still need.
+        """
+        if source.total_bytes is None or self._request.format is ImageFormat.RAW:
+            return
+        free_bytes, kept_bytes = self._made.free_bytes, self._made.kept_bytes
+        job = self._job
+        self._space.reserve(job.job_id, job.mount_id, source.total_bytes, free_bytes, kept_bytes)
 
     def _connection_broke(self, mover: MoverProcess, first: SourceFinder, error: TransferError) -> None:
         """Give the mover another connection, or kill it."""
@@ -343,6 +362,7 @@ class Transfer:
         self._last_progress = progress
         if progress.received_bytes:
             self._budget.note_progress(progress.received_bytes)
+            self._space.note(self._request.job_id, progress.received_bytes)
         self._progress.update(progress)
 
     async def _fail(self, error: TransferError) -> None:
@@ -392,13 +412,13 @@ class Transfer:
         with suppress(DeferredTimeout):
             await waiter
 
-    async def _call_store(self, method: str) -> tuple[Acknowledgement, list[int]]:
+    async def _call_store(self, method: str, result: Any = Acknowledgement) -> tuple[Any, list[int]]:
         return await helper_client.call(
             self._reactor,
             self._paths.store_socket,
             method,
             self._job,
-            Acknowledgement,
+            result,
             self._limits.store_timeout_s,
         )
 

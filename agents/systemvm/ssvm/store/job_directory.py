@@ -84,6 +84,15 @@ def make_job_directory(jobs: int, job_id: str, uid: int) -> int:
     raise TransferError(TransferFailure.STORE_FAILED, f"{job_id} is not a directory")
 
 
+def kept_bytes(directory: int) -> int:
+    """Return how much space the image takes that an earlier mover has left in a job's directory."""
+    try:
+        state = os.stat(IMAGE_NAME, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return 0
+    return state.st_blocks * 512 if stat.S_ISREG(state.st_mode) else 0
+
+
 def is_resumable(jobs: int, job_id: str) -> bool:
     """Whether a job can continue from its journal, which has changed within a day."""
     try:

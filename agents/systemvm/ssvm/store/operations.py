@@ -30,6 +30,7 @@ from systemvm.ssvm.store.job_directory import (
     JOBS,
     is_abandoned,
     is_resumable,
+    kept_bytes,
     make_job_directory,
     rename_into_place,
     take_over_image,
@@ -100,7 +101,10 @@ class StoreHelper:
         """Make the directory of a job, or find it with what it has; return it as a descriptor."""
         job_id = messages.require_name(job.job_id)
         with self._mounted(job.mount_id) as mount, self._jobs(mount, job.owner) as jobs:
-            return Reply(Acknowledgement(), (make_job_directory(jobs, job_id, uid),))
+            directory = make_job_directory(jobs, job_id, uid)
+            state = os.fstatvfs(mount)
+            made = messages.JobDirectory(state.f_bavail * state.f_frsize, kept_bytes(directory))
+            return Reply(made, (directory,))
 
     def copy(self, uid: int, request: messages.StoreCopyRequest, report: Callable[[Any], None]) -> Reply:
         """Copy the file of a published template to a new directory of a job, as its image."""
