@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import uuid
 
 import pytest
@@ -171,3 +172,22 @@ async def test_a_server_that_is_away_before_the_first_byte_is_tried_again(
     await until(lambda: "connection refused" in "".join(steps(one) for one in daemon.progress), 10)
     world.nginx.start()
     assert content(world, await ended) == data
+
+
+@pytest_twisted.ensureDeferred
+async def test_abort_is_answered_while_the_store_does_not_answer(world: World, daemon: Daemon) -> None:
+    """Its files are removed once the store answers again; until then the job cannot begin anew."""
+    order = request(world, f"{BAD}/slow")
+    await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
+    await until(lambda: any(one.received_bytes for one in daemon.progress), 30)
+    helpers = world.store_helper_pids()
+    for pid in helpers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        await daemon.call(storage.TEMPLATE_ABORT, DownloadAbort(order.job_id), Acknowledgement)
+        assert world.mover_pids() == []
+        assert len(world.job_directories()) == 1
+    finally:
+        for pid in helpers:
+            os.kill(pid, signal.SIGCONT)
+    await until(lambda: world.job_directories() == [], 30)

@@ -99,6 +99,9 @@ class World:
     def serve_pids(self) -> list[int]:
         return _pids("systemvm.ssvm.serve.main")
 
+    def store_helper_pids(self) -> list[int]:
+        return _pids("systemvm.ssvm.store.operations")
+
     def mover_pids(self) -> list[int]:
         servers = _pids("systemvm.ssvm.mover.forkserver")
         return [pid for pid in servers if _comm(pid) == "mover"]
