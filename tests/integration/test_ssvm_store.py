@@ -24,7 +24,6 @@ from systemvm.wire.storage import (
     DownloadStatus,
     ImageFormat,
     JobListing,
-    ListedTemplate,
     Store,
     StoreStats,
     TemplateDelete,
@@ -165,7 +164,9 @@ async def test_a_store_is_listed_and_an_absent_one_is_an_error(world: World, dae
     published(world, await daemon.download(wanted))
     first_page = TemplateListRequest(STORE)
     listing: TemplateListing = await daemon.call(storage.TEMPLATE_LIST, first_page, TemplateListing)
-    assert listing == TemplateListing([ListedTemplate(2, 204, wanted.job_id)])
+    [listed] = listing.templates
+    assert (listed.account_id, listed.template_id, listed.job_id) == (2, 204, wanted.job_id)
+    assert listing.next == ""
     jobs: JobListing = await daemon.call(storage.STORAGE_JOBS, None, JobListing)
     assert [job.job_id for job in jobs.jobs if job.job_id == wanted.job_id] == [wanted.job_id]
     with pytest.raises(RpcError) as refused:
