@@ -34,6 +34,8 @@ def test_users_have_their_ids_and_no_login(image: BuiltImage) -> None:
     fetch = image.host.user("systemvm-fetch")
     assert fetch.exists
     assert (fetch.uid, fetch.shell) == (981, "/usr/sbin/nologin")
+    serve = image.host.user("systemvm-serve")
+    assert (serve.uid, serve.shell) == (983, "/usr/sbin/nologin")
 
 
 def test_firewall_uses_the_users_ids(image: BuiltImage) -> None:

@@ -131,6 +131,21 @@ def test_fetchs_sandbox_allows_only_what_it_needs(ssvm_ssh: Host) -> None:
     assert allowed == {f"connect {INTERNET}", "write /run/systemvm-fetch", "writable and executable memory"}
 
 
+def test_serves_sandbox_allows_only_what_it_needs(ssvm_ssh: Host) -> None:
+    """Clients connect to it; it connects to nobody, and it cannot read the store."""
+    found = probe(
+        ssvm_ssh,
+        "systemvm-serve.service",
+        (INTERNET, DAEMON, PAGE, STORE, SELF),
+        ("/run/systemvm-serve", "/run/systemvm"),
+    )
+    never = NEVER_OF_USERS | {"write /run/systemvm", "writable and executable memory"}
+    assert refused(found, never) == {}
+    assert found["other processes"] == "0"
+    allowed = {name for name, outcome in found.items() if outcome == "allowed"}
+    assert allowed == {"write /run/systemvm-serve"}
+
+
 def test_the_store_helpers_root_is_limited_to_the_store(ssvm_ssh: Host) -> None:
     found = probe(ssvm_ssh, "systemvm-store.service", (DAEMON, INTERNET, STORE, SELF))
     assert (

@@ -32,6 +32,7 @@ KEEP = "keep"
 _LABEL = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}")
 _PART = re.compile(r"systemvm(/[A-Za-z0-9_.-]+)+")
 #: Log lines that are read of an agent that did not start.
+UNITS = "usr/lib/systemd/system"
 _JOURNAL_LINES = 12
 
 Run = Callable[[list[str], float], str]
@@ -214,6 +215,8 @@ class Patch:
 
     def _restart(self) -> None:
         agent, *others = self.manifest.units
+        # an older image does not have every unit of this code
+        others = [unit for unit in others if (self._root / UNITS / unit).exists()]
         try:
             self._run(["systemctl", "restart", agent], self.manifest.start_timeout_s)
         except PatchError as error:

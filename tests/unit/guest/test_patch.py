@@ -49,6 +49,9 @@ class Guest:
         (self.home / "current").symlink_to("0.1.0")
         (root / "etc/systemvm").mkdir(parents=True)
         (root / "etc/systemvm/image.json").write_text('{"role": "ssvm"}')
+        (root / "usr/lib/systemd/system").mkdir(parents=True)
+        for unit in patch_bundle.UNITS[Role.SSVM]:
+            (root / "usr/lib/systemd/system" / unit).touch()
         (root / "proc/self").mkdir(parents=True)
         self.show_mounts()
 
@@ -121,8 +124,19 @@ def test_a_version_is_tried_before_it_is_installed(guest: Guest) -> None:
     assert steps == [
         f"mount --bind /opt/systemvm/{bundle.version} /opt/systemvm/0.1.0",
         "systemctl restart systemvm-agent.service",
-        "systemctl try-restart systemvm-fetch.service systemvm-store.service systemvm-mount.service",
+        "systemctl try-restart systemvm-fetch.service systemvm-serve.service systemvm-store.service"
+        " systemvm-mount.service",
         "umount --lazy /opt/systemvm/0.1.0",
+    ]
+
+
+def test_units_that_an_older_image_lacks_are_not_restarted(guest: Guest) -> None:
+    (guest.root / "usr/lib/systemd/system/systemvm-serve.service").unlink()
+    guest.receive()
+    assert guest.patch() == 0
+    restarts = [line for line in guest.commands if "try-restart" in line]
+    assert restarts == [
+        "systemctl try-restart systemvm-fetch.service systemvm-store.service systemvm-mount.service"
     ]
 
 

@@ -26,6 +26,7 @@ UNITS = {
     Role.SSVM: [
         "systemvm-agent.service",
         "systemvm-fetch.service",
+        "systemvm-serve.service",
         "systemvm-store.service",
         "systemvm-mount.service",
     ],
