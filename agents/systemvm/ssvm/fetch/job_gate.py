@@ -62,6 +62,8 @@ class JobGate:
         self._limit = ConcurrencyLimit(maximum)
         self._active = 0
         self._waiting: OrderedDict[int, Deferred[None]] = OrderedDict()
+        self._large = 0
+        self._large_waiting: OrderedDict[int, Deferred[None]] = OrderedDict()
         self._next = 0
         self._timer: IDelayedCall | None = None
 
@@ -85,6 +87,37 @@ class JobGate:
         finally:
             self._waiting.pop(ticket, None)
 
+    async def enter_large(self) -> bool:
+        """Have a job with a place count as large; return whether it had to wait, without its place.
+
+        Large jobs leave one place to others, so that a small one never waits for the end of a huge one.
+        """
+        if self._large < self._max_large:
+            self._large += 1
+            return False
+        self._next += 1
+        ticket = self._next
+        waiter: Deferred[None] = Deferred()
+        self._large_waiting[ticket] = waiter
+        self.leave()
+        try:
+            await waiter
+        except BaseException:
+            self._active += 1  # its caller gives the place back
+            self._large += 1
+            raise
+        finally:
+            self._large_waiting.pop(ticket, None)
+        return True
+
+    def leave_large(self) -> None:
+        """Note that a job is large no more; it still has its place."""
+        self._large -= 1
+
+    @property
+    def _max_large(self) -> int:
+        return max(1, self._limit.value - 1)
+
     def enter_at_once(self) -> None:
         """Take the place again of a job that had left for a while and goes on now."""
         self._active += 1
@@ -95,6 +128,11 @@ class JobGate:
         self._admit()
 
     def _admit(self) -> None:
+        while self._large_waiting and self._large < self._max_large and self._active < self._limit.value:
+            _, waiter = self._large_waiting.popitem(last=False)
+            self._active += 1
+            self._large += 1
+            waiter.callback(None)
         while self._waiting and self._active < self._limit.value:
             _, waiter = self._waiting.popitem(last=False)
             self._active += 1
@@ -102,7 +140,7 @@ class JobGate:
         self._observe_later()
 
     def _observe_later(self) -> None:
-        if self._waiting and (self._timer is None or not self._timer.active()):
+        if (self._waiting or self._large_waiting) and (self._timer is None or not self._timer.active()):
             self._timer = self._clock.callLater(OBSERVE_INTERVAL_S, self._observe)
 
     def _observe(self) -> None:

@@ -32,7 +32,7 @@ from systemvm.ssvm.fetch.source_id import source_id
 from systemvm.ssvm.fetch.space_ledger import SpaceLedger
 from systemvm.ssvm.fetch.transfer_progress import TransferProgress
 from systemvm.ssvm.fetch_messages import MAX_CA_CHARACTERS, FetchStatus, StartRequest
-from systemvm.ssvm.limits import TransferLimits
+from systemvm.ssvm.limits import GIB, TransferLimits
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store_messages import JobDirectory, JobKey
@@ -43,6 +43,7 @@ from systemvm.wire.source_url import SourceUrl
 from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
 
+LARGE_BYTES = 4 * GIB  # such downloads leave a place to smaller ones
 #: How long an abort waits for the store: somebody waits for its answer.
 ABORT_WAIT_S = 0.5
 #: A mover, which reads what strangers send, cannot have fetch open connections without end.
@@ -88,6 +89,7 @@ class Transfer:
         self._source: DownloadSource | None = None  # of the connection that the mover has
         self._next_connection_s = 0.0
         self._made = JobDirectory(0)
+        self._is_large = False
         self._is_suspended = False
         self._cleaning: Deferred[None] | None = None
 
@@ -216,6 +218,9 @@ class Transfer:
             return await self._move(first, directory)
         finally:
             self._store_stalls(False)
+            if self._is_large:
+                self._is_large = False
+                self._gate.leave_large()
             self._gate.leave()
 
     def _store_stalls(self, stalls: bool) -> None:
@@ -229,6 +234,10 @@ class Transfer:
 
     async def _move(self, first: SourceFinder, directory: int) -> MoverResult:
         source = await self._cancellation.run(first.find())
+        if (source.total_bytes or 0) >= LARGE_BYTES and not self._is_large:
+            self._is_large = True
+            if await self._cancellation.run(self._gate.enter_large()):
+                source = await self._cancellation.run(first.find())  # the first answer is old by now
         self._reserve_space(source)
         size = "a file" if source.total_bytes is None else f"{source.total_bytes} bytes"
         self._progress.add_step(

@@ -113,3 +113,35 @@ def test_a_lower_maximum_holds(maximum: int) -> None:
     for _ in range(3):
         machine.observe()
     assert len(machine.entered) == maximum
+
+
+def test_large_jobs_leave_one_place_to_others() -> None:
+    clock = Clock()
+    gate = JobGate(clock, 2, lambda: 1.0)
+    entered = [Deferred.fromCoroutine(gate.enter()) for _ in range(2)]
+    assert all(each.called for each in entered)
+    first = Deferred.fromCoroutine(gate.enter_large())
+    second = Deferred.fromCoroutine(gate.enter_large())
+    assert (first.result, second.called) == (False, False)
+    assert not gate.is_full, "the second has left its place"
+    small = Deferred.fromCoroutine(gate.enter())
+    assert small.called
+    gate.leave_large()
+    gate.leave()
+    assert second.result is True
+    assert gate.is_full
+
+
+def test_a_large_job_that_is_aborted_while_it_waits_gives_its_place_back() -> None:
+    gate = JobGate(Clock(), 2, lambda: 1.0)
+    for _ in range(2):
+        Deferred.fromCoroutine(gate.enter())
+    Deferred.fromCoroutine(gate.enter_large())
+    waiting = Deferred.fromCoroutine(gate.enter_large())
+    waiting.addErrback(lambda failure: None)
+    waiting.cancel()
+    gate.leave_large()  # as the transfer does in any case
+    gate.leave()
+    gate.leave_large()
+    gate.leave()
+    assert [Deferred.fromCoroutine(gate.enter()).called for _ in range(3)] == [True, True, False]
