@@ -42,6 +42,12 @@ swift_hash_path_prefix = lab
 name = only
 default = yes
 """
+#: Swift takes a slow machine for a broken one after a second, and updates its listings later.
+_PATIENCE = """conn_timeout = 60
+node_timeout = 240
+container_update_timeout = 240
+client_timeout = 240
+"""
 _STORAGE = """[DEFAULT]
 bind_ip = 127.0.0.1
 bind_port = {port}
@@ -50,6 +56,7 @@ workers = 0
 devices = {devices}
 mount_check = false
 disable_fallocate = true
+{patience}
 [pipeline:main]
 pipeline = {kind}-server
 [app:{kind}-server]
@@ -65,6 +72,7 @@ pipeline = catch_errors gatekeeper healthcheck cache listing_formats s3api tempa
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
+{_PATIENCE}recoverable_node_timeout = 240
 [filter:catch_errors]
 use = egg:swift#catch_errors
 [filter:gatekeeper]
@@ -157,8 +165,9 @@ class SwiftBuilder:
             )  # fmt: skip
         authority = trustme.CA()
         self._start_nginx(authority)
+        for port in (*_SERVERS.values(), TLS_PORT):  # a proxy without its servers answers, and fails then
+            self._wait_for_listener(port)
         self._wait_until_ready(PORT)
-        self._wait_for_nginx()
         swift = Swift(self._namespace, self._log, authority.cert_pem.bytes().decode())
         swift.client(PLAIN).exchange(
             requests.S3Request("PUT"), lambda answer: answers.require_success(answer, "to create a bucket")
@@ -172,7 +181,9 @@ class SwiftBuilder:
         (etc / "swift.conf").write_text(_SWIFT_CONF)
         (etc / "proxy-server.conf").write_text(_PROXY)
         for kind, port in _SERVERS.items():
-            (etc / f"{kind}-server.conf").write_text(_STORAGE.format(kind=kind, port=port, devices=devices))
+            (etc / f"{kind}-server.conf").write_text(
+                _STORAGE.format(kind=kind, port=port, devices=devices, patience=_PATIENCE)
+            )
             ring = str(etc / f"{kind}.builder")
             _run("swift-ring-builder", ring, "create", "4", "1", "1")
             _run("swift-ring-builder", ring, "add", f"r1z1-{ADDRESS}:{port}/d0", "1")
@@ -202,14 +213,18 @@ class SwiftBuilder:
         self._processes.append(process)
         self._stack.callback(_end, process)
 
-    def _wait_for_nginx(self) -> None:
+    def _wait_for_listener(self, port: int) -> None:
         while True:
             try:
-                connect_in(self._namespace, TLS_PORT).close()
+                connect_in(self._namespace, port).close()
                 return
             except OSError:
-                assert self._processes[-1].poll() is None, self._log.read_text()[-2000:]
+                self._check_running()
                 time.sleep(0.1)
+
+    def _check_running(self) -> None:
+        ended = [process.args for process in self._processes if process.poll() is not None]
+        assert not ended, f"ended instead of listening: {ended}: {self._log.read_text()[-2000:]}"
 
     def _wait_until_ready(self, port: int) -> None:
         while True:
@@ -221,8 +236,7 @@ class SwiftBuilder:
                     return
             except (OSError, HTTPException):
                 pass
-            ended = [process.args for process in self._processes if process.poll() is not None]
-            assert not ended, f"ended instead of answering: {ended}: {self._log.read_text()[-2000:]}"
+            self._check_running()
             time.sleep(0.1)
 
 
