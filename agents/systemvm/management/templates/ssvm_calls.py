@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from systemvm.management.control.agent_calls import AgentPeer, ConnectedAgents
-from systemvm.management.state import templates
+from systemvm.management.state import templates, zones
 from systemvm.management.state.columns import new_uuid
 from systemvm.management.state.copy_sources import choose_source
 from systemvm.management.state.database import Connection, Database
@@ -335,7 +335,18 @@ class SsvmCalls:
             source_ca_pem=trusted_pem(connection, template.id, zone.id, self._zones.source_ca_pem(zone.name)),
             public=template.public,
             hvm=template.hvm,
-            denied_networks=self._zones.own_networks(),
+            denied_networks=[
+                *self._zones.own_networks(),
+                *_other_servers(connection, task.store.wire.server),
+            ],
             arch=template.arch or "amd64",
             access=self._sources.complete(connection, template.id, self._zones.source_access(zone.name)),
         )
+
+
+def _other_servers(connection: Connection, own: str) -> list[str]:
+    """Return the NFS servers of the cloud beside `own`, which fetch denies anyway: the API can add some that
+    are in no boot argument yet.
+    """
+    servers = {store.wire.server for store in zones.list_stores(connection)}
+    return sorted(servers - {own})

@@ -163,3 +163,12 @@ def test_the_digest_of_the_urls_file_counts_only_if_it_was_stored_as_sent(cloud:
     assert checksum(physical_size_bytes=100, total_bytes=40) is None
     assert checksum(physical_size_bytes=100, total_bytes=100) == "{MD5}00"
     assert checksum(image_checksum="{SHA-256}ab") == "{SHA-256}ab"
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_download_reaches_the_server_of_another_store(cloud: SmallCloud) -> None:
+    cloud.add_template(state=WAITING)
+    second_store(cloud)
+    await cloud.dispatch.reconcile()
+    [request] = cloud.ssvm_peer.params_of(storage.TEMPLATE_DOWNLOAD)
+    assert "10.12.0.3" in request.denied_networks
