@@ -138,19 +138,14 @@ def make_user_services(
     """Make all parts; `subscribe` and `add_methods` connect them."""
     configuration, database, directory = foundation.configuration, foundation.database, control.directory
     settings = ZoneSettings(configuration)
-    usage = StoreUsage(database, directory, settings)
-    sources = TemplateSources(foundation.seal)
+    usage, sources = StoreUsage(database, directory, settings), TemplateSources(foundation.seal)
     jobs = JobRunner(database, reactor, describe_job_error)
     dispatcher = DownloadDispatcher(reactor, database, directory, settings, sources, usage)
-    keeper = ReplicaKeeper(reactor, database, settings, dispatcher.wake)
-    dispatcher.on_end(keeper.changed)
+    keeper = _make_keeper(reactor, foundation, settings, dispatcher)
     revocation = ConsoleRevocation(database, directory)
     virtual_machines = _make_virtual_machines(foundation, drivers, settings, revocation)
     templates = TemplateService(database, dispatcher, virtual_machines, usage, settings, sources)
     users = Authenticator(database, foundation.seal)
-    accounts = AccountService(
-        database, foundation.seal, users.passwords, virtual_machines, templates, revocation
-    )
     extraction = Extraction(reactor, database, directory, settings, foundation.public)
     commands = command_table(
         CommandServices(
@@ -171,7 +166,9 @@ def make_user_services(
             primary=configuration.layout.primary,
             host_id=foundation.host.id,
             certificates=control.certificate_service,
-            accounts=accounts,
+            accounts=AccountService(
+                database, foundation.seal, users.passwords, virtual_machines, templates, revocation
+            ),
             extraction=extraction,
             is_extraction_disabled=lambda name: settings.secondary_storage(name).disable_extraction,
             expunge=configuration.management.expunge,
@@ -185,17 +182,32 @@ def make_user_services(
         replicas=keeper,
         extraction=extraction,
         virtual_machines=virtual_machines,
-        reaper=ExpungeReaper(
-            reactor,
-            database,
-            virtual_machines,
-            host_id=foundation.host.id,
-            interval_s=configuration.management.expunge.interval,
-        ),
+        reaper=_make_reaper(reactor, foundation, virtual_machines),
         agent_reconciler=_make_agent_reconciler(reactor, foundation, directory, dispatcher),
         authorizer=ConsoleAuthorizer(database, foundation.seal),
         commands=commands,
         operators=users,
+    )
+
+
+def _make_keeper(
+    reactor: Reactor, foundation: Foundation, settings: ZoneSettings, dispatcher: DownloadDispatcher
+) -> ReplicaKeeper:
+    """Make what keeps as many copies as a zone wants; the end of each download can change that."""
+    keeper = ReplicaKeeper(reactor, foundation.database, settings, dispatcher.wake)
+    dispatcher.on_end(keeper.changed)
+    return keeper
+
+
+def _make_reaper(
+    reactor: Reactor, foundation: Foundation, virtual_machines: VirtualMachines
+) -> ExpungeReaper:
+    return ExpungeReaper(
+        reactor,
+        foundation.database,
+        virtual_machines,
+        host_id=foundation.host.id,
+        interval_s=foundation.configuration.management.expunge.interval,
     )
 
 

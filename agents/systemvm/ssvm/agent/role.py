@@ -7,6 +7,9 @@ access the store.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from systemvm.guest.context import AgentContext
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Call, MethodTable
@@ -42,6 +45,9 @@ from systemvm.wire.transfer_failure import TransferFailure
 
 DELETE_TIMEOUT_S = 110.0
 
+#: Name, handler, types of parameters and result, deadline in seconds, summary.
+_Method = tuple[str, Callable[..., Any], type | None, type, float, str]
+
 
 def install(context: AgentContext, paths: Paths | None = None) -> StorageRole:
     """Add the methods of this role to the agent; tests pass other `paths`."""
@@ -69,90 +75,8 @@ class StorageRole:
     def add_methods(self, methods: MethodTable) -> None:
         self._serving.add_methods(methods)
         daemon = frozenset({Role.MANAGEMENT.value})
-        for name, handler, params, result, deadline_s, summary in (
-            (
-                storage.STORAGE_SETUP,
-                self.setup,
-                Store,
-                StoreStats,
-                180.0,
-                "Mount a store and return its size",
-            ),
-            (
-                storage.STORAGE_RELEASE,
-                self.release,
-                Store,
-                Acknowledgement,
-                180.0,
-                "Unmount a store",
-            ),
-            (storage.STORAGE_STATS, self.stats, Store, StoreStats, 60.0, "Return how full a store is"),
-            (
-                storage.STORAGE_SWEEP,
-                self.sweep,
-                StorageSweep,
-                StoreStats,
-                90.0,
-                "Remove what unwanted downloads have left on a store",
-            ),
-            (storage.STORAGE_JOBS, self.jobs, None, JobListing, 30.0, "List the downloads"),
-            (
-                storage.TEMPLATE_LIST,
-                self.list_templates,
-                TemplateListRequest,
-                TemplateListing,
-                90.0,
-                "List a page of the templates on a store",
-            ),
-            (
-                storage.TEMPLATE_DOWNLOAD,
-                self.download,
-                DownloadRequest,
-                DownloadStatus,
-                60.0,
-                "Start a download, or return its status",
-            ),
-            (
-                storage.TEMPLATE_COPY,
-                self.copy,
-                CopyRequest,
-                DownloadStatus,
-                60.0,
-                "Start a copy between two stores, or return its status",
-            ),
-            (
-                storage.TEMPLATE_QUARANTINE,
-                self.quarantine,
-                TemplateQuarantine,
-                Acknowledgement,
-                90.0,
-                "Move a template that nothing refers to out of sight",
-            ),
-            (
-                storage.STORAGE_BROWSE,
-                self.browse,
-                BrowseRequest,
-                StoreObjects,
-                60.0,
-                "List a directory of a store",
-            ),
-            (
-                storage.TEMPLATE_ABORT,
-                self.abort,
-                DownloadAbort,
-                Acknowledgement,
-                120.0,
-                "Stop a download and remove its files",
-            ),
-            (
-                storage.TEMPLATE_DELETE,
-                self.delete,
-                TemplateDelete,
-                Acknowledgement,
-                120.0,
-                "Remove a template from its store",
-            ),
-        ):
+        table = (*self._store_methods(), *self._template_methods())
+        for name, handler, params, result, deadline_s, summary in table:
             methods.add(
                 name,
                 handler,
@@ -164,6 +88,35 @@ class StorageRole:
                 # these only wait for work that continues anyway, and that the next call joins
                 cancel_on_disconnect=name not in (storage.TEMPLATE_ABORT, storage.TEMPLATE_DELETE),
             )
+
+    def _store_methods(self) -> tuple[_Method, ...]:
+        return (
+            (storage.STORAGE_SETUP, self.setup, Store, StoreStats, 180.0,
+             "Mount a store and return its size"),
+            (storage.STORAGE_RELEASE, self.release, Store, Acknowledgement, 180.0, "Unmount a store"),
+            (storage.STORAGE_STATS, self.stats, Store, StoreStats, 60.0, "Return how full a store is"),
+            (storage.STORAGE_SWEEP, self.sweep, StorageSweep, StoreStats, 90.0,
+             "Remove what unwanted downloads have left on a store"),
+            (storage.STORAGE_JOBS, self.jobs, None, JobListing, 30.0, "List the downloads"),
+            (storage.STORAGE_BROWSE, self.browse, BrowseRequest, StoreObjects, 60.0,
+             "List a directory of a store"),
+        )  # fmt: skip
+
+    def _template_methods(self) -> tuple[_Method, ...]:
+        return (
+            (storage.TEMPLATE_LIST, self.list_templates, TemplateListRequest, TemplateListing, 90.0,
+             "List a page of the templates on a store"),
+            (storage.TEMPLATE_DOWNLOAD, self.download, DownloadRequest, DownloadStatus, 60.0,
+             "Start a download, or return its status"),
+            (storage.TEMPLATE_COPY, self.copy, CopyRequest, DownloadStatus, 60.0,
+             "Start a copy between two stores, or return its status"),
+            (storage.TEMPLATE_QUARANTINE, self.quarantine, TemplateQuarantine, Acknowledgement, 90.0,
+             "Move a template that nothing refers to out of sight"),
+            (storage.TEMPLATE_ABORT, self.abort, DownloadAbort, Acknowledgement, 120.0,
+             "Stop a download and remove its files"),
+            (storage.TEMPLATE_DELETE, self.delete, TemplateDelete, Acknowledgement, 120.0,
+             "Remove a template from its store"),
+        )  # fmt: skip
 
     async def setup(self, call: Call, store: Store) -> StoreStats:
         """Mount a store, and remove what ended jobs have left on it."""
