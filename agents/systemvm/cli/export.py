@@ -29,12 +29,13 @@ def _export(daemon: DaemonClient, kind: TemplateKind, name: str) -> None:
 @click.argument("name")
 @click.pass_obj
 def export_template(daemon: DaemonClient, name: str) -> None:
-    """Print a temporary link by which the template NAME can be downloaded.
+    """Print a temporary link to the template NAME.
 
     A system VM serves the image. A download that breaks off can be continued.
 
     \b
     Example:
+      systemvm template export tiny
       curl -C - -O "$(systemvm template export tiny)"
     """
     _export(daemon, TEMPLATE, name)
@@ -44,12 +45,13 @@ def export_template(daemon: DaemonClient, name: str) -> None:
 @click.argument("name")
 @click.pass_obj
 def export_iso(daemon: DaemonClient, name: str) -> None:
-    """Print a temporary link by which the ISO NAME can be downloaded.
+    """Print a temporary link to the ISO NAME.
 
     A system VM serves the image. A download that breaks off can be continued.
 
     \b
     Example:
+      systemvm iso export netboot
       curl -C - -O "$(systemvm iso export netboot)"
     """
     _export(daemon, ISO, name)

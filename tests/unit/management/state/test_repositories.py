@@ -135,7 +135,7 @@ def test_template_is_ready_after_its_download(database: Database) -> None:
     )
     assert done.is_ready
     assert present(database.run_now(templates.store_ref_of_job, ref.job_id)).id == ref.id
-    assert database.run_now(templates.store_refs_by_zone, [template.id]) == {(template.id, 1): done}
+    assert database.run_now(templates.store_refs_by_zone, [template.id]) == {(template.id, 1): [done]}
     host = database.run_now(zones.put_host, "h", zone_id=1, arch="amd64", address="10.11.0.1", version="0")
     spool = database.run_now(templates.spool_ref, template.id, host.id)
     assert spool.state is SpoolState.NOT_COPIED

@@ -67,7 +67,14 @@ async def test_status_texts_are_cloudstacks_from_first_byte_to_ready(
         "ab",
     )
     assert row["downloaddetails"] == [
-        {"datastore": "secondary", "downloadPercent": "100", "downloadState": "DOWNLOADED"}
+        {
+            "datastore": "secondary",
+            "downloadPercent": "100",
+            "downloadState": "DOWNLOADED",
+            "receivedbytes": 1000,
+            "totalbytes": 1000,
+            "systemvm": "s-1-VM",
+        }
     ]
 
 
