@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from integration.ssvm_lab import disk_images
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.formats.inspector import for_format
+from systemvm.ssvm.formats.by_format import for_format
 from systemvm.ssvm.limits import TIB
 from systemvm.wire.storage import ImageFormat
 

@@ -13,7 +13,8 @@ import stat
 from attrs import frozen
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.formats.inspector import Inspector, for_format
+from systemvm.ssvm.formats.by_format import for_format
+from systemvm.ssvm.formats.inspector import Inspector
 from systemvm.ssvm.formats.stream import Data, ImageStream
 from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure

@@ -7,12 +7,13 @@ The archive is never unpacked here. CloudStack unpacks it beside its template.pr
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from attrs import define, evolve, field
 
 from systemvm.service.tar_header import REGULAR, TarHeader
 from systemvm.ssvm.formats import ovf
-from systemvm.ssvm.formats.inspector import Inspector, for_format
+from systemvm.ssvm.formats.inspector import Inspector
 from systemvm.ssvm.formats.member_digest import MemberDigest
 from systemvm.ssvm.formats.ovf import Digest, OvfDisk
 from systemvm.ssvm.formats.refusal import damaged, require_virtual_size, unsafe
@@ -69,8 +70,11 @@ class _Member:
 class OvaInspector:
     """Takes the members in their order: descriptor, then disk, and the manifest wherever it is."""
 
-    def __init__(self, max_virtual_size_bytes: int) -> None:
+    def __init__(
+        self, max_virtual_size_bytes: int, inspector_for: Callable[[ImageFormat, int], Inspector]
+    ) -> None:
         self._max_virtual_size_bytes = max_virtual_size_bytes
+        self._inspector_for = inspector_for  # makes the one of the disk
         self._archive = TarMembers(ImageFormat.OVA)
         self._members: dict[str, _Member] = {}
         self._current: _Member | None = None
@@ -139,7 +143,9 @@ class OvaInspector:
                     ovf.ONE_DISK_HINT,
                 )
             self._disk = evolve(self._disk, file_name=member.name)
-            self._inspector = for_format(DISK_FORMATS[member.extension], self._max_virtual_size_bytes)
+            self._inspector = self._inspector_for(
+                DISK_FORMATS[member.extension], self._max_virtual_size_bytes
+            )
 
     def _take(self, piece: memoryview) -> None:
         member = self._current

@@ -21,7 +21,7 @@ import traceback
 from attrs import define
 
 from systemvm.ssvm import resumable_hash
-from systemvm.ssvm.formats import inspector
+from systemvm.ssvm.formats import by_format
 from systemvm.ssvm.mover import job
 from systemvm.ssvm.mover.seccomp import die_with_parent, set_process_name
 from systemvm.ssvm.mover_messages import (
@@ -43,7 +43,7 @@ _MOVER_FDS = (CONTROL_FD, SOURCE_FD, DIRECTORY_FD)
 _LATE_IMPORTS = (
     "encodings.idna",
     "isal.isal_zlib",
-    *(f"systemvm.ssvm.formats.{name}" for name in inspector.MODULES),
+    *(f"systemvm.ssvm.formats.{name}" for name in by_format.MODULES),
     "zstandard",
 )
 
