@@ -25,6 +25,9 @@ class TransferLimits:
     trailing_timeout_s: float = 2.0  # how long to wait for bytes past the announced end
     retry_budget_s: float = 300.0  # without progress, until retries end
     first_byte_budget_s: float = 120.0  # until retries of a source that has not sent a byte end
+    #: The same when the source refuses connections: most often a wrong port, and its user waits.
+    #: It is the time of a server's restart, so it is not longer on a slow machine.
+    refused_budget_s: float = 15.0
     retry_base_delay_s: float = 1.0
     retry_max_delay_s: float = 30.0
     retry_progress_bytes: int = 64 * KIB  # this many more bytes count as progress

@@ -64,14 +64,20 @@ class RetryBudget:
         """
         if self._failing_since_s is None:
             self._failing_since_s = self._seconds()
-        budget_s = self._limits.retry_budget_s if self._has_received else self._limits.first_byte_budget_s
-        left_s = self._failing_since_s + budget_s - self._seconds()
+        left_s = self._failing_since_s + self._budget_s(error) - self._seconds()
         at_least_s = (error.retry_after_s if error is not None else None) or 0.0
         if left_s <= 0 or at_least_s > left_s:
             return None
         high_s = min(self._limits.retry_max_delay_s, self._limits.retry_base_delay_s * 2**self._attempts)
         self._attempts = min(self._attempts + 1, 16)  # 2**16 is beyond any maximum
         return min(at_least_s + self._uniform(high_s), left_s)
+
+    def _budget_s(self, error: TransferError | None) -> float:
+        if self._has_received:
+            return self._limits.retry_budget_s
+        if error is not None and error.code is TransferFailure.CONNECTION_REFUSED:
+            return min(self._limits.refused_budget_s, self._limits.first_byte_budget_s)
+        return self._limits.first_byte_budget_s
 
     def replace_worker(self) -> bool:
         """Note that a mover has died; return False when another one would do no better."""

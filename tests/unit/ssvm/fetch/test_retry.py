@@ -54,6 +54,17 @@ def test_jitter_is_full() -> None:
     assert len(set(drawn)) > 1
 
 
+def test_refused_connections_are_retried_only_for_a_restart_of_the_server() -> None:
+    clock = FakeClock()
+    retries, refused = budget(clock), TransferError(TransferFailure.CONNECTION_REFUSED, "refused")
+    assert retries.next_delay_s(refused) == 1.0
+    clock.now_s = LIMITS.refused_budget_s
+    assert retries.next_delay_s(refused) is None
+    retries.note_progress(1)
+    assert retries.next_delay_s(refused) is not None, "it has sent a part of the file: it will be back"
+    assert LIMITS.scaled(8).refused_budget_s == LIMITS.refused_budget_s
+
+
 def test_the_budget_ends_without_progress_and_is_renewed_by_progress() -> None:
     clock = FakeClock()
     retries = budget(clock)

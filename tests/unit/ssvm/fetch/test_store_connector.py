@@ -49,7 +49,7 @@ class Network:
         return ours
 
     def connector(self) -> StoreConnector:
-        limits = evolve(DEFAULT, first_byte_budget_s=35.0)
+        limits = evolve(DEFAULT, first_byte_budget_s=35.0, refused_budget_s=35.0)
         budget = RetryBudget(limits, lambda: self.clock_s, lambda high: 0.0)
         return StoreConnector(
             reactor, ENDPOINT, limits, budget, Cancellation(), lookup=self.look_up, open_=self.open
