@@ -21,6 +21,7 @@ from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
 
 MIB = 1 << 20
+HANG_S = 60.0
 FILE = os.urandom(24 * MIB)
 JOB = MoverJob("job-1", "images.example.test", "images.example.test", "/a", False, ImageFormat.RAW, 1 << 30)
 #: What a server does with a request for a range, on a connection with a number.
@@ -45,6 +46,7 @@ class Server:
         self._most = most
         self._lock = threading.Lock()
         self._waiting: list[socket.socket] = []
+        self.range_answered = threading.Event()
         self.opened = 0
         self.ranges: list[tuple[int, int]] = []
 
@@ -77,13 +79,22 @@ class Server:
                     self.ranges.append((start, end))
                     if ranged is None:
                         answer = f'HTTP/1.1 200 OK\r\nETag: "one"\r\nContent-Length: {len(FILE)}\r\n\r\n'
-                        connection.sendall(answer.encode() + FILE)
-                    elif not self._behave(number, connection, start, end):
+                        connection.sendall(answer.encode() + FILE[:MIB])
+                        # a network gives another connection time to prove itself; memory would not
+                        self.range_answered.wait(HANG_S)
+                        connection.sendall(FILE[MIB:])
+                    elif not self._answer_range(number, connection, start, end):
                         return
                     if "Connection: close" in head:
                         return
         except OSError:
             return
+
+    def _answer_range(self, number: int, connection: socket.socket, start: int, end: int) -> bool:
+        try:
+            return self._behave(number, connection, start, end)
+        finally:
+            self.range_answered.set()
 
     @staticmethod
     def _head(connection: socket.socket) -> str:
@@ -181,6 +192,7 @@ def test_a_file_without_a_validator_has_one_connection() -> None:
     single = ResumingSource(server.open(), evolve(JOB, checksum="0" * 64), server.reconnect)
     source = AdaptiveSource(single, server)
     single._answer._validator = None
+    server.range_answered.set()  # none will be requested
     server.request_connection()
     buffer = bytearray(1 << 18)
     while source.read_into(memoryview(buffer)):
