@@ -160,9 +160,9 @@ def test_a_stopped_system_vm_starts_with_its_zones_current_configuration(cloud: 
     zone_file = next(cloud.plan.layout.zones.glob("*.yaml"))
     original = zone_file.read_text()
     before = running_vm(cloud, SSVM)
-    assert mounted_version(cloud, before) == "4.2"
+    assert mounted_version(cloud, before) == "4.1"
     try:
-        set_nfs_version(zone_file, "4.1")
+        set_nfs_version(zone_file, "4.2")
         cloud.lab.stop_daemon()
         cloud.lab.start_daemon()
         cloud.wait_up(SSVM)
@@ -174,7 +174,7 @@ def test_a_stopped_system_vm_starts_with_its_zones_current_configuration(cloud: 
         assert after["name"] == before["name"]
         assert after["publicip"] == before["publicip"]
         assert_guest_is_configured(cloud, after)
-        assert mounted_version(cloud, after) == "4.1"
+        assert mounted_version(cloud, after) == "4.2"
     finally:
         zone_file.write_text(original)
 
