@@ -32,6 +32,7 @@ NAMES: list[tuple[str, Any, str]] = [
     ("web/tls_transport.py", FileDescriptor, "_tempDataLen"),
     ("web/tls_transport.py", lambda: tcp.Connection, "_aborting"),
     ("rpc/stream/unix_path.py", unix_port, "_fromListeningDescriptor"),
+    ("rpc/stream/unix_path.py", unix_port, "_shouldShutdown"),
     ("rpc/tls/verify_result.py", lambda: SSL, "_lib"),
     ("rpc/tls/verify_result.py", lambda: SSL, "_ffi"),
     ("rpc/tls/verify_result.py", lambda: SSL.Connection(SSL.Context(SSL.TLS_METHOD)), "_ssl"),

@@ -23,6 +23,9 @@ def listen_at(reactor: Any, where: str | Path | int, factory: Any, mode: int) ->
         # The path belongs to whoever created it. Twisted would chmod it to 0666, which fails where another
         # user owns it, and unlink it at the end; a name outside the file system prevents both.
         port._bindPath = b"\0inherited"
+        # The socket stays systemd's, whose next service listens on it: Twisted would shut it down at the end
+        # (it sets this for inherited TCP ports only), and every later connection would be refused.
+        port._shouldShutdown = False
         port.startListening()
         listening = port
         return listening
