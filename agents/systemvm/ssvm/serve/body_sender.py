@@ -15,6 +15,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IPullProducer
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
@@ -44,6 +45,8 @@ class BodySender:
     It takes the place of the HTTP channel as the transport's producer, and gives it back at the end. The
     file's descriptor belongs to the sender, which closes it when no worker uses it.
     """
+
+    _log = Logger(namespace="systemvm.ssvm.serve.body_sender")
 
     def __init__(
         self,
@@ -138,6 +141,7 @@ class BodySender:
             if self._has_ended:
                 self._close()
             elif isinstance(outcome, Failure):
+                self._log.failure("file cannot be sent", failure=outcome)
                 self.abort()
             else:
                 done(outcome)
