@@ -16,7 +16,9 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 
+from systemvm.management.child_process import ProcessLimits
 from systemvm.management.primary import atomic_copy
+from systemvm.management.primary import qemu_img as qemu_img_module
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.primary.storage import PrimaryStorage, TemplateFormat
 
@@ -165,6 +167,17 @@ async def test_a_disk_that_cannot_be_a_backing_file_is_converted_once(
     qemu_img("compare", "-f", "qcow2", "-F", "raw", clone, raw)
     await primary.delete_template(TEMPLATE)
     assert list((tmp_path / "primary/templates").iterdir()) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_threads_of_a_conversion_do_not_use_up_its_address_space(
+    primary: PrimaryStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compressed disk is read by many threads; with an arena of glibc each, 300 MiB are never enough."""
+    monkeypatch.setattr(qemu_img_module, "_LIMITS", ProcessLimits(address_space_bytes=300 << 20))
+    disk, raw = foreign_disk(tmp_path, "stream vmdk")
+    copy = await primary.ensure_template(TEMPLATE, disk, "vmdk")
+    qemu_img("compare", "-f", "qcow2", "-F", "raw", copy, raw)
 
 
 @pytest.mark.parametrize("name", CONVERTED)

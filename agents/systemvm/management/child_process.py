@@ -31,7 +31,9 @@ class ProcessLimits:
             "as": self.address_space_bytes, "fsize": self.file_bytes, "cpu": self.cpu_s,
             "nofile": self.open_files, "core": 0,
         }  # fmt: skip
-        return ["prlimit", *(f"--{name}={value}" for name, value in given.items() if value is not None)]
+        # each thread would reserve an arena of 128 MiB, and a busy host would reach the limit (mallopt(3))
+        words = ["env", "MALLOC_ARENA_MAX=1", "prlimit"]
+        return [*words, *(f"--{name}={value}" for name, value in given.items() if value is not None)]
 
 
 class CommandError(SystemVmError):
