@@ -11,7 +11,7 @@ import pytest
 from contract.test_rpc_frames import contains, lines
 from systemvm.rpc.core import frame
 from systemvm.rpc.core.message import Request, Response, read
-from systemvm.wire import agent, console, extract, storage
+from systemvm.wire import agent, console, extract, storage, upload
 from systemvm.wire.acknowledgement import Acknowledgement
 
 #: Method: type of its parameters and of its result.
@@ -24,6 +24,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
     storage.STORAGE_BROWSE: (storage.BrowseRequest, storage.StoreObjects),
     storage.TEMPLATE_QUARANTINE: (storage.TemplateQuarantine, Acknowledgement),
     storage.TEMPLATE_COPY: (storage.CopyRequest, storage.DownloadStatus),
+    upload.TEMPLATE_UPLOAD: (upload.UploadRequest, storage.DownloadStatus),
     extract.EXTRACT_SETUP: (extract.ExtractSetup, Acknowledgement),
     extract.EXTRACT_LINKS: (extract.ExtractLinks, Acknowledgement),
     console.CONSOLE_LIST: (None, console.ConsoleSessions),
@@ -41,6 +42,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
         "rpc_consoles_v2.frames",
         "rpc_stores_v3.frames",
         "rpc_extract_v3.frames",
+        "rpc_upload_v3.frames",
     ],
 )  # fmt: skip
 def test_both_ends_read_and_write_recorded_frames(name: str) -> None:

@@ -8,6 +8,7 @@
 | 3 | a reason in the data of every error, and in a guest's journal, exit codes and serial console |
 | 3 | `storage.release`, `storage.sweep`, `template.copy`, `template.quarantine`, `storage.browse` |
 | 3 | `extract.setup`, `extract.links` |
+| 3 | `template.upload` |
 
 A newer agent says hello again in the version of an older daemon's welcome, so that the older daemon finds a
 version that it speaks.

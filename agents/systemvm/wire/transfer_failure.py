@@ -32,6 +32,8 @@ class TransferFailure(enum.Enum):
     SOURCE_CHANGED = "source_changed"  # the rest cannot be fetched: the URL leads to another file by now
     SOURCE_MISSING = "source_missing"  # the file that is to be copied is not on its store
     STALLED = "stalled"
+    UPLOAD_EXPIRED = "upload_expired"  # it did not begin in time
+    UPLOAD_BROKEN = "upload_broken"  # the one request that brought the file ended before it
     TOO_LARGE = "too_large"
     CHECKSUM_INVALID = "checksum_invalid"  # no file can have this checksum
     SIGNATURE_INVALID = "signature_invalid"  # of a checksum file
