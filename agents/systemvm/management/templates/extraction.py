@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
-from ipaddress import ip_address
 from typing import Protocol
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from systemvm.host.zone import SecondaryStorageConfig, TrafficType
+from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.control.agent_calls import ConnectedAgents
 from systemvm.management.pki.public import NotPermittedError, PublicIdentity
 from systemvm.management.state import events, extract_links, instances, templates, zones
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.extract_links import ExtractLinkRow
-from systemvm.management.state.instances import Instance
 from systemvm.management.state.templates import Template
+from systemvm.management.templates.public_servers import PublicServer, endpoint_of, servers_of
 from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.service.periodic import Periodic
@@ -40,7 +39,6 @@ from systemvm.wire.extract import (
     link_file_name,
 )
 from systemvm.wire.role import Role
-from systemvm.wire.vm_name import VmName
 
 CALL_DEADLINE_S = 95.0
 #: A public certificate is valid for 90 days; an operator's files are read again as often.
@@ -73,14 +71,6 @@ class CreatedLink:
 
     row: ExtractLinkRow
     url: str
-
-
-@frozen
-class _Server:
-    """An SSVM and how clients reach it."""
-
-    name: str
-    endpoint: PublicEndpoint
 
 
 class Extraction:
@@ -137,7 +127,7 @@ class Extraction:
         vm = await self._database.read(instances.by_instance_name, name)
         zone = await self._database.read(zones.zone_by_id, vm.zone_id)
         settings = self._settings.secondary_storage(zone.name)
-        endpoint = await self._database.read(_endpoint_of, vm, settings.endpoint)
+        endpoint = await self._database.read(endpoint_of, vm, settings.endpoint)
         if endpoint is None or not await self._set_up(name, endpoint, settings):
             return
         links = await self._database.read(_wire_links, vm.zone_id)
@@ -152,9 +142,9 @@ class Extraction:
         for name in self._agents.up(Role.SSVM):
             await self.agent_up(name)
 
-    async def _servers(self, zone_id: int, settings: SecondaryStorageConfig) -> list[_Server]:
-        up = {VmName(name) for name in self._agents.up(Role.SSVM)}
-        return await self._database.read(_servers_of, zone_id, up, settings.endpoint)
+    async def _servers(self, zone_id: int, settings: SecondaryStorageConfig) -> list[PublicServer]:
+        up = self._agents.up(Role.SSVM)
+        return await self._database.read(servers_of, zone_id, up, settings.endpoint)
 
     async def _set_up(self, name: str, endpoint: PublicEndpoint, settings: SecondaryStorageConfig) -> bool:
         try:
@@ -206,7 +196,7 @@ def _create(
     connection: Connection,
     template_id: int,
     zone_id: int,
-    servers: list[_Server],
+    servers: list[PublicServer],
     lifetime: timedelta,
     request_id: str,
 ) -> ExtractLinkRow:
@@ -269,22 +259,3 @@ def _with_store(connection: Connection, row: ExtractLinkRow, template: Template)
     return ExtractLink(
         row.secret, row.file_name, store.wire, template.account_id, template.id, row.expires.timestamp()
     )
-
-
-def _servers_of(
-    connection: Connection, zone_id: int, up: set[VmName], advertised: PublicEndpoint
-) -> list[_Server]:
-    servers = []
-    for vm in instances.list_system(connection, zone_id):
-        if VmName(vm.instance_name) in up:
-            endpoint = _endpoint_of(connection, vm, advertised)
-            if endpoint is not None:
-                servers.append(_Server(vm.instance_name, endpoint))
-    return servers
-
-
-def _endpoint_of(connection: Connection, vm: Instance, advertised: PublicEndpoint) -> PublicEndpoint | None:
-    for nic in instances.nics_of(connection, vm.id):
-        if nic.traffic_type == TrafficType.PUBLIC.value and nic.address:
-            return advertised.at(ip_address(nic.address))
-    return None

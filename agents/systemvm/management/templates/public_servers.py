@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The SSVMs of a zone that clients reach, each by an endpoint of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from attrs import frozen
+
+from systemvm.host.zone import TrafficType
+from systemvm.management.state import instances
+from systemvm.management.state.database import Connection
+from systemvm.management.state.instances import Instance
+from systemvm.web.public_endpoint import PublicEndpoint
+from systemvm.wire.vm_name import VmName
+
+
+@frozen
+class PublicServer:
+    """An SSVM and how clients reach it."""
+
+    name: str
+    endpoint: PublicEndpoint
+
+
+def servers_of(
+    connection: Connection, zone_id: int, up: Iterable[str], advertised: PublicEndpoint
+) -> list[PublicServer]:
+    """Return those of the zone whose names are in `up` and that have a public address."""
+    names = {VmName(name) for name in up}
+    servers = []
+    for vm in instances.list_system(connection, zone_id):
+        if VmName(vm.instance_name) in names:
+            endpoint = endpoint_of(connection, vm, advertised)
+            if endpoint is not None:
+                servers.append(PublicServer(vm.instance_name, endpoint))
+    return servers
+
+
+def endpoint_of(connection: Connection, vm: Instance, advertised: PublicEndpoint) -> PublicEndpoint | None:
+    """Return how clients reach an SSVM; None without a public address."""
+    for nic in instances.nics_of(connection, vm.id):
+        if nic.traffic_type == TrafficType.PUBLIC.value and nic.address:
+            return advertised.at(ip_address(nic.address))
+    return None
