@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from systemvm.ssvm.mover.journal import Journal
+from systemvm.ssvm.resumable.journal import Journal
 from systemvm.ssvm.resumable_hash import ResumableHash
 
 

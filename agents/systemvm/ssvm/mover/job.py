@@ -21,7 +21,6 @@ from systemvm.ssvm.limits import MIB
 from systemvm.ssvm.mover.adaptive_source import AdaptiveSource, OneConnection
 from systemvm.ssvm.mover.decompress import needs_memory
 from systemvm.ssvm.mover.destination import Destination
-from systemvm.ssvm.mover.part_file import PartFile
 from systemvm.ssvm.mover.pipeline import Pipeline
 from systemvm.ssvm.mover.resuming_source import ResumingSource
 from systemvm.ssvm.mover.s3_connection import S3Connection
@@ -39,6 +38,7 @@ from systemvm.ssvm.mover_messages import (
     decode_job,
     encode,
 )
+from systemvm.ssvm.resumable.part_file import PartFile
 from systemvm.ssvm.s3.signing import Signer
 from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure

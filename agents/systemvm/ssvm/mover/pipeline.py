@@ -16,9 +16,9 @@ from systemvm.ssvm.mover import object_state
 from systemvm.ssvm.mover.adaptive_source import AdaptiveSource
 from systemvm.ssvm.mover.bounded_decoder import BoundedDecoder
 from systemvm.ssvm.mover.destination import Destination
-from systemvm.ssvm.mover.journal import Journal
 from systemvm.ssvm.mover.tar_member import TarMember
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
+from systemvm.ssvm.resumable.journal import Journal
 from systemvm.ssvm.resumable_hash import ResumableHash
 from systemvm.wire.transfer_failure import TransferFailure
 

@@ -14,9 +14,9 @@ from attrs import frozen
 
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.limits import MIB
-from systemvm.ssvm.mover import journal as codec
-from systemvm.ssvm.mover.journal import Journal
 from systemvm.ssvm.mover.s3_object import Exchange, S3Object
+from systemvm.ssvm.resumable import journal as codec
+from systemvm.ssvm.resumable.journal import Journal
 from systemvm.ssvm.resumable_hash import ResumableHash
 from systemvm.ssvm.s3 import answers, bounded_xml, object_keys, requests
 from systemvm.ssvm.s3.answers import S3Answer

@@ -18,12 +18,12 @@ from attrs import define, evolve, field, frozen
 from systemvm.ssvm.failure import TransferError, of_store
 from systemvm.ssvm.fetch.retry import RetryBudget
 from systemvm.ssvm.limits import DEFAULT
-from systemvm.ssvm.mover import checkpoints, journal_file, part_file, sparse
 from systemvm.ssvm.mover.adaptive_source import AdaptiveSource
-from systemvm.ssvm.mover.part_file import PartFile
 from systemvm.ssvm.mover.pipeline import Pipeline
 from systemvm.ssvm.mover.resuming_source import ResumingSource
 from systemvm.ssvm.mover_messages import MoverJob, MoverResult
+from systemvm.ssvm.resumable import checkpoints, journal_file, part_file, sparse
+from systemvm.ssvm.resumable.part_file import PartFile
 from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
 

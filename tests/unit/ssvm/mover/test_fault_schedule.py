@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.mover import adaptive_source, checkpoints, pipeline, range_plan, sparse
+from systemvm.ssvm.mover import adaptive_source, pipeline, range_plan
 from systemvm.ssvm.mover_messages import IMAGE_NAME, JOURNAL_NAME
+from systemvm.ssvm.resumable import checkpoints, sparse
 from systemvm.wire.transfer_failure import TransferFailure
 from unit.ssvm.mover.fault_schedule import (
     SOURCE_FAULTS,

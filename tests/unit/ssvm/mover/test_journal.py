@@ -11,10 +11,10 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from systemvm.ssvm.mover import journal as codec
-from systemvm.ssvm.mover.journal import Journal
-from systemvm.ssvm.mover.journal_file import JournalFile
 from systemvm.ssvm.mover_messages import JOURNAL_NAME
+from systemvm.ssvm.resumable import journal as codec
+from systemvm.ssvm.resumable.journal import Journal
+from systemvm.ssvm.resumable.journal_file import JournalFile
 
 JOURNAL = Journal(
     source_id="a" * 64,

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.mover.part_file import PartFile
 from systemvm.ssvm.mover.pipeline import BUFFER_BYTES, Pipeline
 from systemvm.ssvm.mover_messages import MoverJob
+from systemvm.ssvm.resumable.part_file import PartFile
 from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
 

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from systemvm.ssvm import resumable_hash
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.http_response import ResumePoint
-from systemvm.ssvm.mover import checkpoints
-from systemvm.ssvm.mover.part_file import PartFile
 from systemvm.ssvm.mover.pipeline import BUFFER_BYTES, BUFFERS, Pipeline
 from systemvm.ssvm.mover_messages import IMAGE_NAME, JOURNAL_NAME, MoverJob, MoverResult
+from systemvm.ssvm.resumable import checkpoints
+from systemvm.ssvm.resumable.part_file import PartFile
 from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
 

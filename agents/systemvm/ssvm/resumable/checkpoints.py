@@ -12,8 +12,8 @@ from queue import SimpleQueue
 
 from systemvm.ssvm.failure import of_store
 from systemvm.ssvm.limits import MIB
-from systemvm.ssvm.mover.journal import Journal
-from systemvm.ssvm.mover.journal_file import JournalFile
+from systemvm.ssvm.resumable.journal import Journal
+from systemvm.ssvm.resumable.journal_file import JournalFile
 
 #: After a crash at most two of these are fetched again, besides what buffers and sockets hold: one that was
 #: being made durable, and one that had begun behind it.

@@ -9,11 +9,11 @@ from contextlib import suppress
 
 from systemvm.ssvm.failure import of_store
 from systemvm.ssvm.limits import MIB
-from systemvm.ssvm.mover.checkpoints import Checkpoints
-from systemvm.ssvm.mover.journal import Journal
-from systemvm.ssvm.mover.journal_file import JournalFile
-from systemvm.ssvm.mover.sparse import SparseWriter
 from systemvm.ssvm.mover_messages import IMAGE_NAME
+from systemvm.ssvm.resumable.checkpoints import Checkpoints
+from systemvm.ssvm.resumable.journal import Journal
+from systemvm.ssvm.resumable.journal_file import JournalFile
+from systemvm.ssvm.resumable.sparse import SparseWriter
 from systemvm.ssvm.resumable_hash import ResumableHash
 
 _READ_BYTES = MIB

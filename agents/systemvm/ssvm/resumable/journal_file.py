@@ -6,9 +6,9 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from systemvm.ssvm.mover import journal as codec
-from systemvm.ssvm.mover.journal import Journal
 from systemvm.ssvm.mover_messages import JOURNAL_NAME
+from systemvm.ssvm.resumable import journal as codec
+from systemvm.ssvm.resumable.journal import Journal
 
 _NEW_NAME = f"{JOURNAL_NAME}.new"
 
