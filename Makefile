@@ -83,7 +83,7 @@ messages: ## write docs/reference/messages.md from the source
 .PHONY: preflight
 preflight:
 	@if command -v python3 >/dev/null; then \
-	    python3 agents/systemvm/lab/preflight.py $(ROOT) $$([ -d $(ROOT)/lab ] || echo 8080 8443); fi
+	    python3 agents/systemvm/lab/preflight.py $(ROOT) $$([ -d $(ROOT)/lab ] || echo 8080 8443 8444); fi
 
 .PHONY: run
 run: preflight setup images ## set everything up, build the images, start a cloud to use in a browser (Ctrl-C ends it)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,14 +55,12 @@ def cloud() -> Iterator[BootedCloud]:
     """
     # imported here, because unit tests do not need it
     from booted_cloud import BootedCloud
+    from free_ports import plan_with_free_ports
     from systemvm.lab import guest_image
     from systemvm.lab.cloud import Cloud
-    from systemvm.lab.plan import LabPlan
     from systemvm.lab.teardown import reset
 
-    plan = LabPlan(
-        root=TOP / "build/test-cloud", build=TOP / "build", page_port=_free_port(), console_port=_free_port()
-    )
+    plan = plan_with_free_ports(TOP / "build/test-cloud", TOP / "build")
     _unmount(plan.secondary)
     if plan.root.exists():
         reset(plan)
@@ -78,13 +75,6 @@ def cloud() -> Iterator[BootedCloud]:
             yield BootedCloud(lab)
     finally:
         _unmount(plan.secondary)
-
-
-def _free_port() -> int:
-    """Return a free port of loopback, so that two checkouts can be tested at the same time."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _unmount(place: Path) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -117,13 +116,11 @@ def measure(
     The cost of a download is the CPU time of the SSVM's QEMU process and the daemon, less that of an idle
     cloud in the same time. `inspect` is called with the idle cloud.
     """
+    from free_ports import plan_with_free_ports
     from systemvm.lab.cloud import Cloud
-    from systemvm.lab.plan import LabPlan
     from systemvm.lab.teardown import reset
 
-    with socket.create_server(("127.0.0.1", 0)) as page, socket.create_server(("127.0.0.1", 0)) as console:
-        ports = page.getsockname()[1], console.getsockname()[1]
-    plan = LabPlan(root=ROOT, build=TOP / "build", page_port=ports[0], console_port=ports[1])
+    plan = plan_with_free_ports(ROOT, TOP / "build")
     if plan.root.exists():
         reset(plan)
     plan.source_pages.mkdir(parents=True)

@@ -15,7 +15,6 @@ import os
 import random
 import re
 import signal
-import socket
 import statistics
 import sys
 import threading
@@ -109,14 +108,12 @@ class Watch:
 
 
 def measure(rounds: int, report: Callable[[str], None]) -> tuple[dict[str, list[float]], float, float]:
+    from free_ports import plan_with_free_ports
     from soak.victims import CPVM, Victims
     from systemvm.lab.cloud import Cloud
-    from systemvm.lab.plan import LabPlan
     from systemvm.lab.teardown import reset
 
-    with socket.create_server(("127.0.0.1", 0)) as page, socket.create_server(("127.0.0.1", 0)) as console:
-        ports = page.getsockname()[1], console.getsockname()[1]
-    plan = LabPlan(root=ROOT, build=TOP / "build", page_port=ports[0], console_port=ports[1])
+    plan = plan_with_free_ports(ROOT, TOP / "build")
     if plan.root.exists():
         reset(plan)
     measured: dict[str, list[float]] = {"agent": [], "daemon": [], "boot": [], "machine": []}

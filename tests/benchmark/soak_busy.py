@@ -13,7 +13,6 @@ import argparse
 import json
 import random
 import shutil
-import socket
 import statistics
 import sys
 import threading
@@ -40,18 +39,16 @@ def soak(minutes: float, seed: int) -> dict[str, Any]:
 
     Raises: AssertionError when a check failed.
     """
+    from free_ports import plan_with_free_ports
     from soak.cpu_limit import every_machine_limited
     from soak.downloads import Downloads
     from soak.slow_machine import CORES, MAX_LOAD, REGISTRATIONS, SIZE_BYTES, SlowMachineRun
     from soak.victims import Victims, kills, random_order
     from systemvm.lab.cloud import Cloud
-    from systemvm.lab.plan import LabPlan
     from systemvm.lab.teardown import reset
 
     chance = random.Random(seed)
-    with socket.create_server(("127.0.0.1", 0)) as page, socket.create_server(("127.0.0.1", 0)) as console:
-        ports = page.getsockname()[1], console.getsockname()[1]
-    plan = LabPlan(root=ROOT, build=TOP / "build", page_port=ports[0], console_port=ports[1])
+    plan = plan_with_free_ports(ROOT, TOP / "build")
     if plan.root.exists():
         reset(plan)
     plan.source_pages.mkdir(parents=True)

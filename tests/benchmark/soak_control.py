@@ -59,18 +59,15 @@ def soak(count: int, seed: int) -> dict[str, Any]:
 
     Raises: AssertionError when a check failed.
     """
-    import socket
 
+    from free_ports import plan_with_free_ports
     from soak.downloads import Downloads, machines_of
     from soak.victims import Kind, Victims, kills, one_of_each, random_order
     from systemvm.lab.cloud import Cloud
-    from systemvm.lab.plan import LabPlan
     from systemvm.lab.teardown import reset
 
     chance = random.Random(seed)
-    with socket.create_server(("127.0.0.1", 0)) as page, socket.create_server(("127.0.0.1", 0)) as console:
-        ports = page.getsockname()[1], console.getsockname()[1]
-    plan = LabPlan(root=ROOT, build=TOP / "build", page_port=ports[0], console_port=ports[1])
+    plan = plan_with_free_ports(ROOT, TOP / "build")
     if plan.root.exists():
         reset(plan)
     plan.source_pages.mkdir(parents=True)

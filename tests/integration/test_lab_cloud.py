@@ -17,12 +17,14 @@ from pathlib import Path
 
 import pytest
 
+from free_ports import plan_with_free_ports
 from systemvm.lab import namespaces, samples, teardown
 from systemvm.lab.cloud import Cloud
 from systemvm.lab.commands import run
-from systemvm.lab.console_forwarder import CONSOLE_NAME
 from systemvm.lab.errors import LabError
 from systemvm.lab.plan import SOURCE, SOURCE_NAME, STORAGE, LabPlan
+from systemvm.lab.public_forwarder import CONSOLE, SERVICES, ForwardedService, hosts
+from systemvm.lab.public_forwarder import STORAGE as STORAGE_SERVICE
 from systemvm.lab.reporting import NullReporter
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]
@@ -30,13 +32,8 @@ pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]
 TOP = Path(__file__).resolve().parents[2]
 
 
-def free_ports() -> tuple[int, int]:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-        return one.getsockname()[1], two.getsockname()[1]
-
-
 def plan_in(directory: Path) -> LabPlan:
-    return LabPlan(directory / "root", TOP / "build", *free_ports())
+    return plan_with_free_ports(directory / "root", TOP / "build")
 
 
 def host_links() -> str:
@@ -120,18 +117,24 @@ def test_nfs_answers_a_call_of_version_4(cloud: Cloud) -> None:
     assert struct.unpack(">I", reply[24:28]) == (0,), "SUCCESS"
 
 
-def test_the_console_port_leads_to_the_console_proxys_address_of_the_moment(cloud: Cloud) -> None:
-    def serve() -> socket.socket:
-        run("ip", "-n", cloud.plan.host_namespace, "addr", "add", "203.0.113.150/32", "dev", "lo")
-        return socket.create_server(("203.0.113.150", 8443))
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.vm_type)
+def test_a_port_leads_to_its_system_vms_address_of_the_moment(
+    cloud: Cloud, service: ForwardedService
+) -> None:
+    address = {CONSOLE: "203.0.113.150", STORAGE_SERVICE: "203.0.113.151"}[service]
+    port = {CONSOLE: cloud.plan.console_port, STORAGE_SERVICE: cloud.plan.storage_port}[service]
 
-    with namespaces.inside(cloud.plan.host_namespace, serve) as proxy:
-        cloud.plan.hosts_file.write_text(f"127.0.0.1 localhost\n203.0.113.150 {CONSOLE_NAME}\n")
-        proxy.settimeout(20)
-        with socket.create_connection(("127.0.0.1", cloud.plan.console_port), 20) as browser:
-            accepted, peer = proxy.accept()
+    def serve() -> socket.socket:
+        run("ip", "-n", cloud.plan.host_namespace, "addr", "add", f"{address}/32", "dev", "lo")
+        return socket.create_server((address, service.port))
+
+    with namespaces.inside(cloud.plan.host_namespace, serve) as system_vm:
+        cloud.plan.hosts_file.write_text(hosts({service: address}))
+        system_vm.settimeout(20)
+        with socket.create_connection(("127.0.0.1", port), 20) as browser:
+            accepted, peer = system_vm.accept()
             with accepted:
-                assert peer[0] in ("203.0.113.1", "203.0.113.150")
+                assert peer[0] in ("203.0.113.1", address)
                 browser.sendall(b"knock")
                 accepted.settimeout(20)
                 assert accepted.recv(5) == b"knock"
@@ -243,8 +246,8 @@ import sys
 from pathlib import Path
 from systemvm.lab.cloud import Cloud
 from systemvm.lab.plan import LabPlan
-root, build, page, console = sys.argv[1:]
-Cloud(LabPlan(Path(root), Path(build), int(page), int(console)), system_vms=False).start()
+root, build, *ports = sys.argv[1:]
+Cloud(LabPlan(Path(root), Path(build), *map(int, ports)), system_vms=False).start()
 print("up", flush=True)
 sys.stdin.read()
 """
@@ -258,8 +261,7 @@ def test_down_cleans_up_after_a_killed_lab(tmp_path: Path) -> None:
         LAB,
         str(plan.root),
         str(plan.build),
-        str(plan.page_port),
-        str(plan.console_port),
+        *map(str, plan.ports.values()),
     ]
     lab = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert lab.stdout and lab.stdout.readline() == b"up\n"
@@ -268,7 +270,7 @@ def test_down_cleans_up_after_a_killed_lab(tmp_path: Path) -> None:
     assert traces(plan), "the lab's children must outlive it for this test"
     teardown.down(plan)
     assert traces(plan) == []
-    for port in (plan.page_port, plan.console_port):
+    for port in plan.ports.values():
         socket.create_server(("127.0.0.1", port)).close()
     teardown.down(plan)
 
@@ -289,8 +291,7 @@ def test_down_ends_a_cloud_of_another_process(tmp_path: Path) -> None:
         reconciler,
         str(plan.root),
         str(plan.build),
-        str(plan.page_port),
-        str(plan.console_port),
+        *map(str, plan.ports.values()),
     ]
     lab = subprocess.Popen(argv, stdout=subprocess.PIPE)
     assert lab.stdout and lab.stdout.readline() == b"up\n"

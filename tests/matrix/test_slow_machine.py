@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import logging
-import socket
 from pathlib import Path
 
 import pytest
 
+from free_ports import plan_with_free_ports
 from soak.cpu_limit import every_machine_limited
 from soak.slow_machine import CORES, MAX_LOAD, REGISTRATIONS, SlowMachineRun
 from systemvm.lab.cloud import Cloud
-from systemvm.lab.plan import LabPlan
 
 _log = logging.getLogger(__name__)
 TOP = Path(__file__).resolve().parents[2]
@@ -22,9 +21,7 @@ pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(7200)]
 
 
 def test_twenty_registrations_become_ready_on_a_fifth_of_a_core(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as page, socket.create_server(("127.0.0.1", 0)) as console:
-        ports = page.getsockname()[1], console.getsockname()[1]
-    plan = LabPlan(root=tmp_path / "cloud", build=TOP / "build", page_port=ports[0], console_port=ports[1])
+    plan = plan_with_free_ports(tmp_path / "cloud", TOP / "build")
     plan.source_pages.mkdir(parents=True)
     with Cloud(plan) as lab, every_machine_limited(plan.layout.run / "qemu", CORES) as limiter:
         _log.warning("limited by %s", limiter.name)

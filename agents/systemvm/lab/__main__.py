@@ -34,6 +34,9 @@ class _EndedError(SystemVmError):
 
 def _options(function: Callable[..., None]) -> Callable[..., None]:
     for option in (
+        click.option(
+            "--storage-port", default=8444, show_default=True, help="Port of links to images and of uploads."
+        ),
         click.option("--console-port", default=8443, show_default=True, help="Port of the consoles."),
         click.option("--page-port", default=8080, show_default=True, help="Port of the page."),
         click.option(
@@ -56,9 +59,9 @@ def cli() -> None:
 
 @cli.command()
 @_options
-def up(root: Path, build: Path, page_port: int, console_port: int) -> None:
+def up(root: Path, build: Path, page_port: int, console_port: int, storage_port: int) -> None:
     """Start a cloud with samples and run it until Ctrl-C."""
-    plan = LabPlan(root, build, page_port, console_port)
+    plan = LabPlan(root, build, page_port, console_port, storage_port)
     reporter = TerminalReporter()
     _check(plan)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
@@ -86,23 +89,23 @@ def up(root: Path, build: Path, page_port: int, console_port: int) -> None:
 
 @cli.command()
 @_options
-def down(root: Path, build: Path, page_port: int, console_port: int) -> None:
+def down(root: Path, build: Path, page_port: int, console_port: int, storage_port: int) -> None:
     """Stop a cloud, and clean up after a killed one."""
-    teardown.down(LabPlan(root, build, page_port, console_port))
+    teardown.down(LabPlan(root, build, page_port, console_port, storage_port))
 
 
 @cli.command()
 @_options
-def reset(root: Path, build: Path, page_port: int, console_port: int) -> None:
+def reset(root: Path, build: Path, page_port: int, console_port: int, storage_port: int) -> None:
     """Stop a cloud and delete its database, templates and VMs."""
-    teardown.reset(LabPlan(root, build, page_port, console_port))
+    teardown.reset(LabPlan(root, build, page_port, console_port, storage_port))
 
 
 @cli.command()
 @_options
-def status(root: Path, build: Path, page_port: int, console_port: int) -> None:
+def status(root: Path, build: Path, page_port: int, console_port: int, storage_port: int) -> None:
     """Show whether a cloud runs and which namespaces exist; exit code 3 when there are none."""
-    plan = LabPlan(root, build, page_port, console_port)
+    plan = LabPlan(root, build, page_port, console_port, storage_port)
     holder = LabLock(plan.lab / "lock").holder()
     table = Table("namespace", "processes", box=None)
     left = [name for name in plan.namespaces if namespaces.exists(name)]
@@ -121,7 +124,7 @@ def _check(plan: LabPlan) -> None:
 
     Raises: LabError that lists everything that is missing.
     """
-    ports = [plan.page_port, plan.console_port]
+    ports = list(plan.ports.values())
     if LabLock(plan.lab / "lock").holder() is not None:
         ports = []  # a running cloud of this root uses them, and is reported by its lock
     elif os.geteuid() == 0 and shutil.which("ip", path=preflight.SEARCH):
@@ -156,16 +159,24 @@ def _print_summary(cloud: Cloud, sample_set: SampleSet, reporter: TerminalReport
         ("Page", plan.page_url),
         ("Log in", f"{login.username} / {login.password}"),
         ("Console", f"{plan.console_origin} (View Console on the page opens it)"),
-        ("", f"its certificate is signed by {_shown(plan.layout.pki / 'public-ca.crt')}"),
+        ("Images", f"{plan.storage_origin} (Download and Upload on the page use it)"),
+        ("", f"both certificates are signed by {_shown(plan.layout.pki / 'public-ca.crt')}"),
         ("", ""),
         ("Try", f"{command} system-vm list"),
         ("", f"{command} check {ssvm}"),
         ("", f"{command} template register again {plan.source_url}/{samples.TINY.file}"),
         ("", f"{command} console {samples.MACHINE_NAME}"),
+        ("", _download_command(plan, command)),
         ("", f"{command} ssh {cpvm}"),
         *missing,
     ):
         reporter.console.print(f"{title:9}{text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _download_command(plan: LabPlan, command: str) -> str:
+    """Return the line that downloads a sample by a temporary link, and verifies the SSVM's certificate."""
+    ca = _shown(plan.layout.pki / "public-ca.crt")
+    return f'curl -O --cacert {ca} "$({command} template export {samples.TINY.name})"'
 
 
 def _command(plan: LabPlan) -> str:

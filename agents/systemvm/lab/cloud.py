@@ -18,13 +18,13 @@ from attrs import evolve
 from systemvm.lab import activity, children, configuration, diagnosis, namespaces, services
 from systemvm.lab.api_client import ApiClient
 from systemvm.lab.children import ChildProcess
-from systemvm.lab.console_forwarder import ConsoleForwarder
 from systemvm.lab.errors import LabError
 from systemvm.lab.host_programs import HostProgram, helper_sockets, require_users
 from systemvm.lab.lab_lock import LabLock
 from systemvm.lab.login import read_login
 from systemvm.lab.notify_socket import NotifySocket
 from systemvm.lab.plan import LabPlan
+from systemvm.lab.public_forwarder import CONSOLE, STORAGE, PublicForwarder
 from systemvm.lab.reporting import NullReporter, NullStep, Reporter, Step
 from systemvm.lab.system_vm_status import REQUIRED_TYPES, describe, types_up
 from systemvm.lab.teardown import remove_sockets
@@ -60,7 +60,7 @@ class Cloud:
         self._storage: ChildProcess | None = None
         self._notify_socket: NotifySocket | None = None
         self._login: FirstLogin | None = None
-        self._console = ConsoleForwarder(plan, self.system_vms)
+        self._forwarder = PublicForwarder(plan, self.system_vms)
 
     def __enter__(self) -> Cloud:
         self.start()
@@ -115,8 +115,9 @@ class Cloud:
     def _start(self, wait_for_system_vms: bool) -> None:
         plan, step = self.plan, self._reporter.step
         namespaces.remove(plan)
-        # made before any namespace: only these two listeners are in the host's namespace
-        self._listeners = {"page": _listen(plan.page_port), "console": _listen(plan.console_port)}
+        # made before any namespace: only these listeners are in the host's namespace
+        for name, port in plan.ports.items():
+            self._listeners[name] = _listen(port)
         with step("networks") as shown:
             shown.waits_for("network namespaces and bridges")
             namespaces.make(plan)
@@ -136,7 +137,8 @@ class Cloud:
             self._start_helpers()
         self.start_daemon()
         self._login = read_login(plan)
-        self._children.append(self._console.start(self._listeners["console"]))
+        forwarded = {CONSOLE: self._listeners["console"], STORAGE: self._listeners["storage"]}
+        self._children += self._forwarder.start(forwarded)
         if wait_for_system_vms and self._wants_system_vms:
             self.wait_for_system_vms()
 
@@ -279,7 +281,7 @@ class Cloud:
         if not self._lock.is_held:
             return  # not started, or started by another process
         with _uninterrupted():
-            self._console.stop()
+            self._forwarder.stop()
             for listener in self._listeners.values():
                 listener.close()
             self._listeners = {}

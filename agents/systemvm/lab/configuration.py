@@ -10,6 +10,7 @@ from systemvm.host.zone import (
     ImageStoreConfig,
     NetworkConfig,
     NetworksConfig,
+    SecondaryStorageConfig,
     SystemVmConfig,
     SystemVmsConfig,
     ZoneConfig,
@@ -54,6 +55,7 @@ def zone(plan: LabPlan, certificates: SourceCertificates, *, system_vms: bool = 
         networks=NetworksConfig(**networks),
         dns=[SOURCE.address.ip],
         image_stores=[store],
+        secondary_storage=SecondaryStorageConfig(origin=plan.storage_origin),
         console=ConsoleConfig(origin=plan.console_origin),
         source_ca_file=certificates.ca,
         system_vms=SystemVmsConfig(

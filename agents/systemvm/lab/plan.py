@@ -73,6 +73,7 @@ class LabPlan:
     build: Path = field(converter=_resolved)
     page_port: int = 8080
     console_port: int = 8443
+    storage_port: int = 8444
 
     @property
     def layout(self) -> Layout:
@@ -122,12 +123,22 @@ class LabPlan:
         return self.lab / "hosts"
 
     @property
+    def ports(self) -> dict[str, int]:
+        """The ports of this machine's loopback, by name."""
+        return {"page": self.page_port, "console": self.console_port, "storage": self.storage_port}
+
+    @property
     def page_url(self) -> str:
         return f"http://127.0.0.1:{self.page_port}"
 
     @property
     def console_origin(self) -> str:
         return f"https://127.0.0.1:{self.console_port}"
+
+    @property
+    def storage_origin(self) -> str:
+        """The origin of links to images and of uploads."""
+        return f"https://127.0.0.1:{self.storage_port}"
 
     @property
     def source_url(self) -> str:

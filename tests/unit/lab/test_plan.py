@@ -35,7 +35,7 @@ def test_external_servers_are_on_their_bridges_and_outside_of_the_pools() -> Non
 
 def test_the_daemon_reads_what_the_lab_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Layout, "prepare", Layout.make)  # owners need root and the daemon's user
-    plan = LabPlan(tmp_path / "root", tmp_path / "build", 18080, 18443)
+    plan = LabPlan(tmp_path / "root", tmp_path / "build", 18080, 18443, 18444)
     certificates = SourceCertificates.make(plan.lab / "source-tls", SOURCE_NAME)
     configuration.write(plan, certificates, accelerator="tcg")
     read = config.read(Layout(plan.root))
@@ -43,6 +43,7 @@ def test_the_daemon_reads_what_the_lab_writes(tmp_path: Path, monkeypatch: pytes
     [zone] = read.zones
     assert zone == configuration.zone(plan, certificates)
     assert zone.console.origin == "https://127.0.0.1:18443"
+    assert zone.secondary_storage.origin == "https://127.0.0.1:18444"
     assert zone.source_ca_pem and "BEGIN CERTIFICATE" in zone.source_ca_pem
     assert zone.image_stores[0].host_path == plan.secondary
 
