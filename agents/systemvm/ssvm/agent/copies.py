@@ -44,6 +44,9 @@ MAX_RUNNING = 2
 STALL_TIMEOUT_S = 180.0
 PUBLISH_TIMEOUT_S = 120.0
 REMEMBERED_COPIES = 512
+#: How long an abort waits for the removal of its files: a store that hangs does not delay it. What is left
+#: then, the next sweep removes.
+DISCARD_WAIT_S = 0.5
 
 T = TypeVar("T")
 
@@ -100,13 +103,13 @@ class CopyManager:
         return None if known is None else known.status
 
     async def abort(self, job_id: str) -> None:
-        """Stop a copy if it runs, and forget it; afterwards nothing of it is left on the store."""
+        """Stop a copy if it runs, and forget it; its files are removed as soon as the store permits."""
         copy = self._known.get(job_id)
         if copy is not None and copy.is_active:
             copy.is_abandoned = True
             if copy.running is not None:
                 copy.running.cancel()
-            await self._discard(copy)
+            await self._wait_shortly(Deferred.fromCoroutine(self._discard(copy)))
         self._known.pop(job_id, None)
 
     def active_job_ids(self) -> list[str]:
@@ -256,6 +259,20 @@ class CopyManager:
             self._log.warn(
                 "{job_id}: the daemon rejects its outcome: {error}", job_id=status.job_id, error=str(error)
             )
+
+    async def _wait_shortly(self, work: Deferred[None]) -> None:
+        """Wait until `work` has ended, but not for long; it goes on."""
+        ended: Deferred[None] = Deferred()
+
+        def end(_: object = None) -> None:
+            if not ended.called:
+                ended.callback(None)
+
+        timer = self._context.reactor.callLater(DISCARD_WAIT_S, end)
+        work.addBoth(end)
+        await ended
+        if timer.active():
+            timer.cancel()
 
     def _job(self, request: CopyRequest) -> JobKey:
         return JobKey(store_messages.mount_id(request.store), self._context.name, request.job_id)

@@ -1,19 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copies an image between two stores in one pass: read once, hashed, and written where it is not zero."""
+"""Copies an image between two stores: read once, hashed, written where it is not zero, and resumed.
+
+The journal is that of a download: a copy whose process, SSVM or store died continues behind its last
+checkpoint, and reads nothing back.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import stat
 import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 from typing import Any
 
+from attrs import frozen
+
 from systemvm.ssvm.failure import TransferError, of_store
-from systemvm.ssvm.mover_messages import IMAGE_NAME
+from systemvm.ssvm.resumable.journal import Journal
+from systemvm.ssvm.resumable.part_file import PartFile
+from systemvm.ssvm.resumable_hash import ResumableHash
 from systemvm.ssvm.store.descriptors import opened
+from systemvm.ssvm.store.job_directory import kept_bytes
 from systemvm.ssvm.store.openat2 import open_beneath
 from systemvm.ssvm.store_messages import (
     CopyProgress,
@@ -29,10 +38,25 @@ from systemvm.wire.transfer_failure import TransferFailure
 #: Computed when the digest of the source is not known yet: the fastest on processors with SHA extensions.
 DEFAULT_ALGORITHM = ChecksumAlgorithm.SHA_256
 CHUNK_BYTES = 1 << 20
-HOLE_BYTES = 64 << 10  # the unit in which zeros become a hole
-SYNC_BYTES = 256 << 20  # written data that is not yet durable is at most this much
 REPORT_EVERY_S = 1.0
-_ZEROS = bytes(HOLE_BYTES)
+
+
+@frozen
+class _Source:
+    """The open file that is copied."""
+
+    descriptor: int
+    size_bytes: int
+    modified_ns: int
+    source_id: str  # another one begins anew
+
+    def require_unchanged(self, copied_bytes: int) -> None:
+        """Check that what was read is one file and not parts of two.
+
+        Raises: TransferError when it has changed meanwhile.
+        """
+        if copied_bytes != self.size_bytes or os.fstat(self.descriptor).st_mtime_ns != self.modified_ns:
+            raise _source_error("was changed while it was copied")
 
 
 def copy_image(
@@ -47,43 +71,96 @@ def copy_image(
 
     Raises: TransferError for a file that is missing, changes meanwhile, does not fit, or has another digest.
     """
-    with opened(_open_source(source_mount, source)) as file:
-        before = os.fstat(file)
-        if not stat.S_ISREG(before.st_mode):
-            raise _source_error("is not a regular file")
-        total_bytes = before.st_size
-        _require_room(directory, total_bytes)
-        wanted = checksums.parse(expected) if expected else None
-        algorithm = wanted.algorithm if wanted else DEFAULT_ALGORITHM
-        digest = hashlib.new(algorithm.hashlib_name, usedforsecurity=False)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with opened(open_beneath(directory, IMAGE_NAME, flags, 0o600)) as image:
-            copied_bytes, synced_bytes, reported_s = 0, 0, monotonic_s()
-            report(CopyProgress(0, total_bytes))
-            while chunk := os.read(file, CHUNK_BYTES):
-                digest.update(chunk)
-                _write_sparse(image, chunk, copied_bytes)
-                copied_bytes += len(chunk)
-                if copied_bytes - synced_bytes >= SYNC_BYTES:
-                    os.fdatasync(image)
-                    synced_bytes = copied_bytes
-                if monotonic_s() - reported_s >= REPORT_EVERY_S:
-                    reported_s = monotonic_s()
-                    report(CopyProgress(copied_bytes, total_bytes))
-            os.ftruncate(image, copied_bytes)
-            os.fsync(image)
-        after = os.fstat(file)
-        if copied_bytes != total_bytes or after.st_mtime_ns != before.st_mtime_ns:
-            raise _source_error("was changed while it was copied")
-    computed = Checksum(algorithm, digest.hexdigest())
-    if wanted is not None and not hmac.compare_digest(wanted.hex, computed.hex):
+    wanted = checksums.parse(expected) if expected else None
+    algorithm = wanted.algorithm if wanted else DEFAULT_ALGORITHM
+    with opened(_open_source(source_mount, source)) as descriptor:
+        file = _describe(descriptor, source, algorithm)
+        with closing(PartFile(directory, file.source_id)) as part:
+            _require_room(directory, file.size_bytes)
+            was_resumed = part.journal is not None
+            computed = Checksum(algorithm, _copy(file, part, algorithm, report, monotonic_s))
+            if was_resumed and not _is_same(wanted, computed):
+                # what was there from before can be at fault
+                part.journal = None
+                computed = Checksum(algorithm, _copy(file, part, algorithm, report, monotonic_s))
+    if wanted is not None and not _is_same(wanted, computed):
         raise TransferError(
             TransferFailure.CHECKSUM_MISMATCH,
             f'checksum "{computed}" of the copy\'s source didn\'t match the given value, "{wanted}"',
             "the file was damaged on its store: delete the template there, or register it again",
         )
-    report(CopyProgress(copied_bytes, total_bytes))
-    return StoreCopyResult(copied_bytes, str(computed))
+    report(CopyProgress(file.size_bytes, file.size_bytes))
+    return StoreCopyResult(file.size_bytes, str(computed))
+
+
+def _is_same(wanted: Checksum | None, computed: Checksum) -> bool:
+    return wanted is None or hmac.compare_digest(wanted.hex, computed.hex)
+
+
+def _copy(
+    file: _Source,
+    part: PartFile,
+    algorithm: ChecksumAlgorithm,
+    report: Callable[[Any], None],
+    monotonic_s: Callable[[], float],
+) -> str:
+    """Copy what the part file does not have yet, and make it durable; return the digest of all of it."""
+    digest, copied_bytes = _begin(part, algorithm.hashlib_name)
+    os.lseek(file.descriptor, copied_bytes, os.SEEK_SET)
+    writer = part.writer(copied_bytes)
+    reported_s = monotonic_s()
+    report(CopyProgress(copied_bytes, file.size_bytes))
+    with closing(part.checkpoints()) as checkpoints:
+        checkpoints.begin_at(copied_bytes, copied_bytes)
+        while chunk := os.read(file.descriptor, CHUNK_BYTES):
+            digest.update(chunk)
+            writer.write(chunk)
+            copied_bytes += len(chunk)
+            if checkpoints.is_due(copied_bytes, writer.size_bytes):
+                writer.flush()
+                checkpoints.take(copied_bytes, writer.size_bytes, _journal(file, digest, copied_bytes))
+            if monotonic_s() - reported_s >= REPORT_EVERY_S:
+                reported_s = monotonic_s()
+                report(CopyProgress(copied_bytes, file.size_bytes))
+        checkpoints.wait()
+        writer.finish()
+    file.require_unchanged(copied_bytes)
+    return digest.hexdigest()
+
+
+def _begin(part: PartFile, algorithm: str) -> tuple[ResumableHash, int]:
+    """Return the digest of what the part file has, and its size."""
+    if part.journal is not None:
+        with suppress(ValueError):  # the digest was saved by another library
+            return part.restore_hash(part.journal, algorithm), part.journal.hashed_bytes
+    part.begin_anew()
+    return ResumableHash(algorithm), 0
+
+
+def _journal(file: _Source, digest: ResumableHash, copied_bytes: int) -> Journal | None:
+    if copied_bytes > file.size_bytes:
+        return None  # it grows: the copy fails at its end
+    return Journal(
+        source_id=file.source_id,
+        validator=None,
+        total_bytes=file.size_bytes,
+        encoding=None,
+        hashed_bytes=copied_bytes,
+        hash_state=digest.save(),
+        decoder=None,
+        decoded_bytes=copied_bytes,
+        file_bytes=copied_bytes,
+        inspector=None,
+    )
+
+
+def _describe(descriptor: int, source: PublishedFile, algorithm: ChecksumAlgorithm) -> _Source:
+    state = os.fstat(descriptor)
+    if not stat.S_ISREG(state.st_mode):
+        raise _source_error("is not a regular file")
+    place = f"{source.account_id}/{source.template_id}/{source.name}"
+    identity = f"copy {place} {state.st_ino} {state.st_size} {state.st_mtime_ns} {algorithm.value}"
+    return _Source(descriptor, state.st_size, state.st_mtime_ns, identity)
 
 
 def _open_source(mount: int, source: PublishedFile) -> int:
@@ -100,37 +177,15 @@ def _open_source(mount: int, source: PublishedFile) -> int:
 
 
 def _require_room(directory: int, size_bytes: int) -> None:
-    """Check that the file fits, before its first byte is written."""
+    """Check that the file fits, before its next byte is written."""
     state = os.fstatvfs(directory)
-    free_bytes = state.f_bavail * state.f_frsize
+    free_bytes = state.f_bavail * state.f_frsize + kept_bytes(directory)
     if free_bytes < size_bytes:
         raise TransferError(
             TransferFailure.STORE_FULL,
             f"secondary storage has no room for the copy: {size_bytes} bytes, {free_bytes} are free",
             "free space on the store or add another one",
         )
-
-
-def _write_sparse(image: int, chunk: bytes, offset: int) -> None:
-    """Write the parts of a chunk that are not zeros; the file's size is set at the end."""
-    view = memoryview(chunk)
-    begin: int | None = None
-    for place in range(0, len(chunk), HOLE_BYTES):
-        part = view[place : place + HOLE_BYTES]
-        if part == _ZEROS[: len(part)]:
-            if begin is not None:
-                _write_all(image, view[begin:place], offset + begin)
-                begin = None
-        elif begin is None:
-            begin = place
-    if begin is not None:
-        _write_all(image, view[begin:], offset + begin)
-
-
-def _write_all(image: int, data: memoryview, offset: int) -> None:
-    while data:
-        written = os.pwrite(image, data, offset)
-        data, offset = data[written:], offset + written
 
 
 def _source_error(what: str) -> TransferError:

@@ -84,6 +84,16 @@ def make_job_directory(jobs: int, job_id: str, uid: int) -> int:
     raise TransferError(TransferFailure.STORE_FAILED, f"{job_id} is not a directory")
 
 
+def remove_of_others(jobs: int, job_id: str) -> None:
+    """Remove a job's directory unless it belongs to this process's user.
+
+    A mover that wrote in it could still have its files open.
+    """
+    with suppress(FileNotFoundError):
+        if os.stat(job_id, dir_fd=jobs, follow_symlinks=False).st_uid != os.geteuid():
+            remove(jobs, job_id)
+
+
 def kept_bytes(directory: int) -> int:
     """Return how much space the image takes that an earlier mover has left in a job's directory."""
     try:

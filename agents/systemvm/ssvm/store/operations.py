@@ -32,6 +32,7 @@ from systemvm.ssvm.store.job_directory import (
     is_resumable,
     kept_bytes,
     make_job_directory,
+    remove_of_others,
     rename_into_place,
     take_over_image,
     write_properties,
@@ -107,16 +108,15 @@ class StoreHelper:
             return Reply(made, (directory,))
 
     def copy(self, uid: int, request: messages.StoreCopyRequest, report: Callable[[Any], None]) -> Reply:
-        """Copy the file of a published template to a new directory of a job, as its image."""
+        """Copy the file of a published template to the directory of a job, as its image; it is resumed."""
         job_id = messages.require_name(request.job.job_id)
         with (
             self._mounted(request.source_mount_id) as source,
             self._mounted(request.job.mount_id) as mount,
             self._jobs(mount, request.job.owner) as jobs,
         ):
-            remove(jobs, job_id)
-            os.mkdir(job_id, 0o700, dir_fd=jobs)
-            with opened(open_directory(jobs, job_id)) as directory:
+            remove_of_others(jobs, job_id)
+            with opened(make_job_directory(jobs, job_id, os.geteuid())) as directory:
                 return Reply(copy_image(source, request.source, directory, request.checksum, report))
 
     def find(self, uid: int, request: messages.FindRequest) -> Reply:

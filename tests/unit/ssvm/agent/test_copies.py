@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from systemvm.guest.context import AgentContext
 from systemvm.rpc.core.errors import RpcError
 from systemvm.ssvm import store_messages
-from systemvm.ssvm.agent.copies import MAX_RUNNING, CopyManager
+from systemvm.ssvm.agent.copies import DISCARD_WAIT_S, MAX_RUNNING, CopyManager
 from systemvm.ssvm.agent.store_client import StoreClient
 from systemvm.ssvm.store_messages import (
     CopyProgress,
@@ -187,6 +187,19 @@ def test_an_abort_closes_the_call_and_removes_the_directory(harness: Harness) ->
     harness.stores.answer(store_messages.DISCARD, Acknowledgement())
     assert aborted.called
     assert (harness.ended, harness.copies.statuses()) == ([], [])
+
+
+def test_a_store_that_hangs_does_not_delay_an_abort(harness: Harness) -> None:
+    harness.start()
+    harness.stores.answer(store_messages.FIND, FindResult())
+    copying = harness.stores.calls[-1][2]
+    aborted = Deferred.fromCoroutine(harness.copies.abort("job-1"))
+    assert copying.called, "its helper is killed with the connection"
+    harness.clock.advance(DISCARD_WAIT_S)
+    assert aborted.called
+    assert harness.copies.statuses() == []
+    harness.stores.answer(store_messages.DISCARD, Acknowledgement())
+    assert harness.ended == []
 
 
 def test_no_more_than_two_copies_run_at_a_time(harness: Harness) -> None:

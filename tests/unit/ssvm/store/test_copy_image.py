@@ -12,8 +12,12 @@ from typing import Any
 
 import pytest
 
+from systemvm.ssvm import resumable_hash
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.store.copy_image import CHUNK_BYTES, HOLE_BYTES, copy_image
+from systemvm.ssvm.mover_messages import IMAGE_NAME, JOURNAL_NAME
+from systemvm.ssvm.resumable import checkpoints
+from systemvm.ssvm.resumable.sparse import BLOCK_BYTES as HOLE_BYTES
+from systemvm.ssvm.store.copy_image import CHUNK_BYTES, copy_image
 from systemvm.ssvm.store_messages import CopyProgress, StoreCopyResult
 from systemvm.wire.storage import PublishedFile
 from systemvm.wire.transfer_failure import TransferFailure
@@ -149,3 +153,149 @@ def test_a_link_is_not_followed_and_a_missing_file_is_named(stores: Stores) -> N
     with pytest.raises(TransferError) as missing:
         stores.copy(source=PublishedFile(2, 205, "x"))
     assert missing.value.code is TransferFailure.SOURCE_MISSING
+
+
+# ---- a copy that dies --------------------------------------------------------------------------------------
+
+#: After a death: the checkpoint that was being made, the one behind it, and what was read.
+MOST_AGAIN = 2 * CHUNK_BYTES + CHUNK_BYTES
+
+
+class Killed(BaseException):
+    """The helper's child is killed."""
+
+
+@pytest.fixture
+def _frequent_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "RECEIVED_BYTES", CHUNK_BYTES)
+
+
+def killed_at(stores: Stores, copied_bytes: int, expected: str | None = None) -> int:
+    """Copy until this byte; return at which byte it began."""
+    stores.seen.clear()
+
+    def die(progress: CopyProgress) -> None:
+        stores.seen.append(progress)
+        if progress.copied_bytes >= copied_bytes:
+            raise Killed
+
+    with pytest.raises(Killed):
+        stores.copy(expected, report=die)
+    return stores.seen[0].copied_bytes
+
+
+@pytest.mark.usefixtures("_frequent_checkpoints")
+@pytest.mark.parametrize("algorithm", ["MD5", "SHA-1", "SHA-256", "SHA-512"])
+def test_a_copy_that_was_killed_continues_behind_its_last_checkpoint(stores: Stores, algorithm: str) -> None:
+    data = os.urandom(4 * CHUNK_BYTES) + bytes(2 * CHUNK_BYTES) + os.urandom(3 * CHUNK_BYTES + 7)
+    stores.file.write_bytes(data)
+    expected = f"{{{algorithm}}}{hashlib.new(algorithm.replace('-', ''), data).hexdigest()}"
+    copied = 0
+    for died_at in (3 * CHUNK_BYTES, 6 * CHUNK_BYTES, 9 * CHUNK_BYTES):
+        assert copied - killed_at(stores, died_at, expected) <= MOST_AGAIN
+        copied = died_at
+    stores.seen.clear()
+    assert stores.copy(expected).checksum == expected
+    assert copied - stores.seen[0].copied_bytes <= MOST_AGAIN
+    assert stores.seen[0].copied_bytes > 0
+    assert (stores.job / IMAGE_NAME).read_bytes() == data
+
+
+@pytest.mark.usefixtures("_frequent_checkpoints")
+def test_nothing_that_was_copied_is_read_back(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = os.urandom(6 * CHUNK_BYTES)
+    stores.file.write_bytes(data)
+    killed_at(stores, 5 * CHUNK_BYTES)
+    source = stores.file.stat().st_ino
+    read, reread = os.read, []
+
+    def counted(descriptor: int, size: int) -> bytes:
+        got = read(descriptor, size)
+        if os.fstat(descriptor).st_ino == source:
+            reread.append(len(got))
+        return got
+
+    monkeypatch.setattr(os, "read", counted)
+    monkeypatch.setattr(os, "pread", None)
+    assert stores.copy().checksum == sha256(data)
+    assert sum(reread) <= CHUNK_BYTES + MOST_AGAIN
+
+
+@pytest.mark.usefixtures("_frequent_checkpoints")
+@pytest.mark.parametrize("what", ["another time", "another size", "another file", "another digest"])
+def test_a_copy_of_another_source_begins_anew(stores: Stores, what: str) -> None:
+    data = os.urandom(4 * CHUNK_BYTES)
+    stores.file.write_bytes(data)
+    killed_at(stores, 3 * CHUNK_BYTES)
+    assert (stores.job / JOURNAL_NAME).exists()
+    state, expected = stores.file.stat(), None
+    if what == "another digest":
+        expected = f"{{MD5}}{hashlib.md5(data).hexdigest()}"
+    else:
+        data = os.urandom(5 * CHUNK_BYTES if what == "another size" else 4 * CHUNK_BYTES)
+        if what == "another file":
+            stores.file.rename(stores.file.with_name("old"))
+        stores.file.write_bytes(data)
+        if what != "another time":
+            os.utime(stores.file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    stores.seen.clear()
+    stores.copy(expected)
+    assert stores.seen[0].copied_bytes == 0
+    assert (stores.job / IMAGE_NAME).read_bytes() == data
+
+
+@pytest.mark.usefixtures("_frequent_checkpoints")
+def test_a_journal_without_its_part_file_is_worth_nothing(stores: Stores) -> None:
+    data = os.urandom(4 * CHUNK_BYTES)
+    stores.file.write_bytes(data)
+    killed_at(stores, 3 * CHUNK_BYTES, sha256(data))
+    (stores.job / IMAGE_NAME).unlink()
+    stores.seen.clear()
+    assert stores.copy(sha256(data)).checksum == sha256(data)
+    assert stores.seen[0].copied_bytes == 0
+
+
+@pytest.mark.usefixtures("_frequent_checkpoints")
+def test_a_resumed_copy_with_another_digest_is_copied_from_its_first_byte(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system whose clock is coarse: the source was replaced, and has the same time and size."""
+    stores.file.write_bytes(os.urandom(4 * CHUNK_BYTES))
+    state = stores.file.stat()
+    data = os.urandom(4 * CHUNK_BYTES)
+    killed_at(stores, 3 * CHUNK_BYTES, sha256(data))
+    with stores.file.open("r+b") as file:
+        file.write(data)
+    os.utime(stores.file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    stores.seen.clear()
+    assert stores.copy(sha256(data)).checksum == sha256(data)
+    assert stores.seen[0].copied_bytes > 0, "it was resumed"
+    assert (stores.job / IMAGE_NAME).read_bytes() == data
+
+
+@pytest.mark.usefixtures("_frequent_checkpoints")
+def test_a_digest_that_cannot_be_saved_is_made_of_the_part_file(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resumable_hash, "_functions", lambda name: None)
+    data = os.urandom(4 * CHUNK_BYTES)
+    stores.file.write_bytes(data)
+    killed_at(stores, 3 * CHUNK_BYTES)
+    stores.seen.clear()
+    assert stores.copy().checksum == sha256(data)
+    assert stores.seen[0].copied_bytes > 0
+
+
+@pytest.mark.usefixtures("_frequent_checkpoints")
+def test_the_room_that_a_part_has_is_not_asked_for_twice(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(4 * CHUNK_BYTES)
+    stores.file.write_bytes(data)
+    killed_at(stores, 3 * CHUNK_BYTES)
+
+    class Tight:
+        f_bavail, f_frsize = 2 * CHUNK_BYTES // 512, 512
+
+    monkeypatch.setattr(os, "fstatvfs", lambda directory: Tight)
+    assert stores.copy().checksum == sha256(data)
