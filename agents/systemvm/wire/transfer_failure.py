@@ -41,6 +41,7 @@ class TransferFailure(enum.Enum):
     MANIFEST_INVALID = "manifest_invalid"  # of an image in a registry
     CHECKSUM_MISMATCH = "checksum_mismatch"
     DECOMPRESSION = "decompression"
+    ARCHIVE_REFUSED = "archive_refused"  # a zip that is encrypted, or is not one plain file
     MEMORY_LIMIT = "memory_limit"  # decompression needs more memory than a job may have
     FORMAT_MISMATCH = "format_mismatch"
     FORMAT_UNSAFE = "format_unsafe"

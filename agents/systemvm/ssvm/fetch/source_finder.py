@@ -33,6 +33,7 @@ DISK_DIRECTORY = "disk/"
 #: What another copy of the same file can do better.
 _FAULTS_OF_MIRRORS = frozenset(
     {
+        TransferFailure.ARCHIVE_REFUSED,
         TransferFailure.CHECKSUM_MISMATCH,
         TransferFailure.CONNECTION_LOST,
         TransferFailure.CONTENT_ENCODING,

@@ -20,6 +20,7 @@ from systemvm.ssvm.mover.decompress import (
     ZstdDecoder,
     ignore_restart_points,
 )
+from systemvm.ssvm.mover.zip_decoder import ZipDecoder
 from systemvm.wire.transfer_failure import TransferFailure
 
 
@@ -104,8 +105,10 @@ class BoundedDecoder:
             return ZstdDecoder(self._on_restart_point, resumes=resumes)
         if self.name in ("bzip2", "xz"):
             return StandardLibraryDecoder(self.name, self._on_restart_point, resumes=resumes)
+        if self.name == "zip":
+            return ZipDecoder()
         raise TransferError(
             TransferFailure.DECOMPRESSION,
             f"{self.name} files are not supported",
-            "publish it as gz, bz2, xz or zst",
+            "publish it as gz, bz2, xz, zst or zip",
         )

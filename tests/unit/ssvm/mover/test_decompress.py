@@ -87,7 +87,7 @@ def test_decompression_stops_at_the_ratio_limit() -> None:
             pass
 
 
-@pytest.mark.parametrize("head", [b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"\x89LZO\x00\r\n\x1a\n"])
+@pytest.mark.parametrize("head", [b"7z\xbc\xaf\x27\x1c", b"\x89LZO\x00\r\n\x1a\n"])
 def test_an_unsupported_compression_is_reported(head: bytes) -> None:
     assert refusal(head + bytes(100)) is TransferFailure.DECOMPRESSION
 
