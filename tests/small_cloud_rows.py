@@ -9,11 +9,11 @@ from typing import Any
 import argon2
 import sqlalchemy as sa
 
+from prepared_database import open_migrated
 from systemvm.management.api.authentication import principal_of
 from systemvm.management.api.principal import Principal
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts, instances, templates, zones
-from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AccountType, AgentState, InstanceState, InstanceType
 from systemvm.management.state.templates import StoreRef, Template
@@ -30,7 +30,7 @@ HASHER = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 def fill(directory: Path) -> Path:
     """Write the database file of a small cloud, which `make` copies."""
     path = directory / "systemvm.sqlite"
-    database = Database.open(path)
+    database = open_migrated(path)
     database.run_now(_fill, Seal.open_key(directory))
     database.close()
     return path

@@ -13,16 +13,14 @@ import sqlalchemy as sa
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from prepared_database import open_first_start
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.certificates import LATE_AFTER_S, AgentCertificates
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.control.refusal_recorder import MAX_CONCURRENT, RefusalRecorder
-from systemvm.management.first_start import make_first_accounts
 from systemvm.management.pki.control import ControlAuthority
-from systemvm.management.pki.seal import Seal
 from systemvm.management.state import certificates as rows
 from systemvm.management.state import events, instances, schema, zones
-from systemvm.management.state.database import Database
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
 from systemvm.rpc.core.call import Caller, PeerCertificate
@@ -37,8 +35,7 @@ DAY_S = 86400.0
 
 class ControlPlane:
     def __init__(self, directory: Path) -> None:
-        self.database = Database.open(directory / "db")
-        make_first_accounts(self.database, Seal.open_key(directory), directory / "login")
+        self.database = open_first_start(directory / "db", directory)
         self.database.run_now(self._fill)
         self.now_s = 0.0
         self.reactor = Clock()

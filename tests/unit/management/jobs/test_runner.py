@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 
+from prepared_database import open_migrated
 from systemvm.management.jobs.event_feed import EventFeed
 from systemvm.management.jobs.runner import RETRY_INTERVAL_S, JobRunner, RunningJob
 from systemvm.management.state import accounts
@@ -26,7 +27,7 @@ from systemvm.management.state.status import AccountType, JobStatus
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database.open(tmp_path / "systemvm.sqlite")
+    opened = open_migrated(tmp_path / "systemvm.sqlite")
 
     def fill(connection: sa.Connection) -> None:
         domain = accounts.create_domain(connection, "ROOT", "/")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from prepared_database import open_migrated
 from systemvm.management.state import accounts, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.status import AccountType
@@ -17,7 +18,7 @@ from systemvm.management.state.status import AccountType
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     """A migrated database with the system account and one zone."""
-    opened = Database.open(tmp_path / "systemvm.sqlite")
+    opened = open_migrated(tmp_path / "systemvm.sqlite")
 
     def fill(connection: sa.Connection) -> None:
         domain = accounts.create_domain(connection, "ROOT", "/")

@@ -10,15 +10,14 @@ import pytest
 from attrs import define
 from twisted.internet.task import Clock
 
+from prepared_database import open_first_start
 from system_vm_fakes import FakeAdmission, FakeHypervisor, FakeImages, FakePrimary
 from systemvm.host.layout import Layout
 from systemvm.host.zone import ZoneConfig
 from systemvm.management.config import Configuration, ManagementConfig
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.first_start import make_first_accounts
 from systemvm.management.inventory import write_inventory
 from systemvm.management.pki.control import ControlAuthority
-from systemvm.management.pki.seal import Seal
 from systemvm.management.state import instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
@@ -106,8 +105,7 @@ def build(configuration: Configuration, database: Database, hypervisor, primary,
 def host(tmp_path: Path, zone: ZoneConfig) -> Iterator[Host]:
     layout = Layout(tmp_path)
     layout.make()
-    database = Database.open(layout.database)
-    make_first_accounts(database, Seal.open_key(layout.pki), layout.first_login)
+    database = open_first_start(layout.database, layout.pki)
     configuration = Configuration(layout, ManagementConfig(host_name="host1"), [zone])
     primary = FakePrimary(layout.primary)
     yield build(configuration, database, FakeHypervisor(), primary, FakeImages())
