@@ -16,6 +16,7 @@ from attrs import define, field
 from cryptography import x509
 from twisted.internet.task import Clock
 
+from prepared_database import open_file
 from small_cloud_fakes import (
     FakeAgents,
     FakeDiagnostics,
@@ -275,7 +276,7 @@ def make(directory: Path, pristine: Path) -> SmallCloud:
     shutil.copy(pristine.with_name("seal.key"), directory / "seal.key")
     secondary = directory / "secondary"
     secondary.mkdir()
-    database = Database.open(directory / "systemvm.sqlite")
+    database = open_file(directory / "systemvm.sqlite")
     [store] = database.run_now(zones.list_stores)
     store = database.run_now(zones.store_rows.update, store.id, host_path=str(secondary))
     ssvm, cpvm = database.run_now(instances.list_system)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from systemvm.management.state import database
 from systemvm.service import slowness
 from systemvm.service.slowness import KernelCounters, SlownessMeter
 
@@ -14,3 +15,9 @@ def ordinary_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     """Timeouts by a test's own clock are not to depend on how busy the machine that runs it is."""
     meter = SlownessMeter(counters=lambda: KernelCounters(), reference_task=lambda: 0.0005)
     monkeypatch.setattr(slowness, "METER", meter)
+
+
+@pytest.fixture(autouse=True)
+def unsynchronized_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test survives a loss of power: none waits for the disk."""
+    monkeypatch.setattr(database, "SYNCHRONOUS", "OFF")
