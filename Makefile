@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
+# Tests start hundreds of Python processes; without files of byte code, each would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
@@ -126,7 +128,7 @@ endef
 test: ## everything, and how long each stage took
 	@mkdir -p build; : > $(STAGES)
 	$(call stage,setup,$(MAKE) --no-print-directory setup $(ORACLES)/stamp)
-	$(call stage,check,DOWNLOAD_SCHEDULES=300 $(MAKE) --no-print-directory check)
+	$(call stage,check,DOWNLOAD_SCHEDULES=300 HYPOTHESIS_EXAMPLES=100 $(MAKE) --no-print-directory check)
 	$(call stage,images,$(MAKE) --no-print-directory images)
 	$(call stage,integration,$(PYTEST_WAITING) tests/integration)
 	$(call stage,image and system,$(PYTEST_BLOCKING) tests/image tests/system)

@@ -93,6 +93,12 @@ class Source:
         self.signatures = {
             name: self._of_class(node) for name, node in self.classes.items() if self._is_error(node)
         }
+        self.shared_helpers = {
+            name: signature
+            for module in self.modules.values()
+            for name, signature in self.helpers(module).items()
+            if not name.startswith("_")
+        }
 
     def helpers(self, tree: ast.Module) -> dict[str, Signature]:
         """Functions of a module that only return an error made of their arguments."""
@@ -285,13 +291,7 @@ def messages(source: Source, tree: ast.Module) -> Iterator[tuple[str, str, str]]
     """Each message of a module with its hint and its code."""
     constants = constants_of(tree)
     local = source.helpers(tree)
-    shared = {
-        name: signature
-        for module in source.modules.values()
-        for name, signature in source.helpers(module).items()
-        if not name.startswith("_")
-    }
-    known = source.signatures | shared | local
+    known = source.signatures | source.shared_helpers | local
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             yield from of_call(source, node, known, constants)

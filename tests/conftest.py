@@ -15,7 +15,9 @@ import hypothesis
 import pytest
 
 # A slow example on a busy machine is not a defect of the tested code.
-hypothesis.settings.register_profile("untimed", deadline=None)
+# `make check` tries fewer examples than `make test`.
+_EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "40"))
+hypothesis.settings.register_profile("untimed", deadline=None, max_examples=_EXAMPLES)
 hypothesis.settings.load_profile("untimed")
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -24,6 +25,11 @@ from systemvm.wire.role import Role
 
 TOP = Path(__file__).resolve().parents[3]
 PROGRAM = '#!/usr/bin/python3 -IS\nimport sys\nsys.path.append("/opt/systemvm/0.1.0/lib")\n'
+
+
+@functools.cache
+def own_bundle(role: Role) -> patch_bundle.PatchBundle:
+    return patch_bundle.build(role, patch_bundle.own_code(), start_timeout_s=10)
 
 
 class Guest:
@@ -75,7 +81,7 @@ class Guest:
         return '{"MESSAGE": "Traceback"}\n{"MESSAGE": "ImportError: no module named nothing"}\n'
 
     def receive(self, source: Path | None = None, role: Role = Role.SSVM) -> patch_bundle.PatchBundle:
-        bundle = patch_bundle.build(role, source or patch_bundle.own_code(), start_timeout_s=10)
+        bundle = patch_bundle.build(role, source, start_timeout_s=10) if source else own_bundle(role)
         with tarfile.open(fileobj=io.BytesIO(bundle.archive)) as tar:
             tar.extractall(self.stage)
         return bundle

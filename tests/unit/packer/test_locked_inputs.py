@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -16,7 +15,6 @@ TOP = Path(__file__).parents[3]
 sys.path.insert(0, str(TOP / "packer"))
 import deb_lock  # noqa: E402
 import difference  # noqa: E402
-import payload  # noqa: E402
 import sbom  # noqa: E402
 from appliance import ROLES, load  # noqa: E402
 from cache import GUEST_LOCK, novnc_facts, wheel_hashes  # noqa: E402
@@ -88,27 +86,6 @@ def test_a_bill_of_materials_does_not_depend_on_the_wheels_directory(tmp_path: P
         return sbom.document("cpvm", "1.0", "trixie", tmp_path / "status", [], [], wheels, None, 0)
 
     assert bill("cache", "own") == bill("own", "cache")
-
-
-def test_our_own_wheel_has_the_appliances_packages_and_does_not_depend_on_the_checkouts_umask(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tree, appliance = tmp_path / "tree", load("cpvm")
-    for name in (*appliance.packages_of_ours, "ssvm", "management"):
-        (tree / "agents/systemvm" / name).mkdir(parents=True)
-        (tree / "agents/systemvm" / name / "__init__.py").write_text("")
-    for name in ("pyproject.toml", "LICENSE"):
-        shutil.copy(TOP / name, tree / name)
-    (tree / "agents/systemvm/__init__.py").write_text("")
-    monkeypatch.setattr(payload, "TOP", tree)
-    wheel = payload.build_own_wheel(appliance, tmp_path / "first")
-    first = wheel.read_bytes()
-    with zipfile.ZipFile(wheel) as files:
-        packages = {name.split("/")[1] for name in files.namelist() if name.startswith("systemvm/")}
-    assert packages == {"__init__.py", "wire", "web", "rpc", "service", "guest", "cpvm"}
-    for path in tree.rglob("*"):
-        path.chmod(path.stat().st_mode | 0o020)
-    assert payload.build_own_wheel(appliance, tmp_path / "second").read_bytes() == first
 
 
 def test_images_differ_in_content_mode_owner_kind_and_presence() -> None:

@@ -57,7 +57,7 @@ class FakePeer:
     """A connection without calls."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def version() -> str:
     return patch_bundle.build(Role.SSVM, patch_bundle.own_code(), start_timeout_s=1).version
 

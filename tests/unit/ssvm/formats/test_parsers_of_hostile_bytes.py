@@ -27,6 +27,8 @@ from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
 
 MIB = 1 << 20
+#: They are quick, and hostile bytes are many.
+MANY = 3 * settings().max_examples
 SEEDS: dict[ImageFormat, list[bytes]] = {
     ImageFormat.QCOW2: [disk_images.qcow2(), disk_images.qcow2(version=2)],
     ImageFormat.RAW: [disk_images.raw(MIB)],
@@ -75,7 +77,7 @@ def changed(data: bytes, changes: list[tuple[int, bytes]]) -> bytes:
     return bytes(buffer)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=MANY, deadline=None)
 @given(FORMATS, st.data())
 def test_changed_images_have_the_same_outcome_in_any_pieces(
     image_format: ImageFormat, data: st.DataObject
@@ -91,7 +93,7 @@ def test_changed_images_have_the_same_outcome_in_any_pieces(
     assert outcome(image_format, image, piece_bytes) == outcome(image_format, image, max(1, len(image)))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=MANY, deadline=None)
 @given(FORMATS, st.binary(max_size=3000), st.integers(1, 300))
 def test_any_bytes_have_the_same_outcome_in_any_pieces(
     image_format: ImageFormat, data: bytes, piece_bytes: int
@@ -99,7 +101,7 @@ def test_any_bytes_have_the_same_outcome_in_any_pieces(
     assert outcome(image_format, data, piece_bytes) == outcome(image_format, data, MIB)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=MANY, deadline=None)
 @given(st.one_of(
     st.binary(max_size=400),
     st.tuples(st.integers(0, 700), VALUES).map(lambda change: changed(archives.descriptor(), [change])),
@@ -109,13 +111,13 @@ def test_any_ovf_is_a_disk_or_a_refusal(data: bytes) -> None:
     typed(lambda: ovf.read_descriptor(data))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=MANY, deadline=None)
 @given(st.one_of(st.binary(max_size=400), st.text(max_size=200).map(str.encode)))
 def test_any_manifest_is_read_or_refused(data: bytes) -> None:
     typed(lambda: ovf.read_manifest(data))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=MANY, deadline=None)
 @given(
     st.one_of(
         st.binary(max_size=400),
@@ -127,7 +129,7 @@ def test_any_vmdk_descriptor_is_accepted_or_refused(data: bytes) -> None:
     typed(lambda: vmdk_descriptor.check(data, vmdk.CAPACITY))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=MANY, deadline=None)
 @given(
     st.binary(min_size=512, max_size=512),
     st.dictionaries(st.sampled_from(["path", "size"]), st.just("7")),

@@ -36,7 +36,7 @@ from unit.ssvm.mover.fault_schedule import (
 )
 
 KIB = 1 << 10
-SCHEDULES = int(os.environ.get("DOWNLOAD_SCHEDULES", "50"))
+SCHEDULES = int(os.environ.get("DOWNLOAD_SCHEDULES", "30"))
 
 
 def image(seed: int) -> bytes:

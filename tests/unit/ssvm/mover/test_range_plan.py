@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,29 +12,29 @@ from hypothesis import strategies as st
 from systemvm.ssvm.mover.range_plan import RangePlan, Segment
 
 
-@given(st.data())
-def test_parts_in_any_order_make_the_file(data: st.DataObject) -> None:
+@given(st.randoms(use_true_random=True))
+def test_parts_in_any_order_make_the_file(chance: random.Random) -> None:
     """Connections receive, break off and are replaced as they like."""
-    size = data.draw(st.integers(0, 400))
-    start = data.draw(st.integers(0, size))
+    size = chance.randint(0, 400)
+    start = chance.randint(0, size)
     file = bytes(index % 251 for index in range(size))
-    window = data.draw(st.integers(20, 100))
-    plan = RangePlan(start, size, segment_bytes=data.draw(st.integers(1, 20)), window_bytes=window)
+    window = chance.randint(20, 100)
+    plan = RangePlan(start, size, segment_bytes=chance.randint(1, 20), window_bytes=window)
     owned: list[Segment] = []
     taken = b""
     while not plan.is_done:
-        action = data.draw(st.sampled_from(["assign", "put", "put", "give back", "take"]))
+        action = chance.choice(["assign", "put", "put", "give back", "take"])
         if action == "assign":
             segment = plan.assign()
             if segment is not None:
                 assert segment not in owned, "two connections receive the same part"
                 owned.append(segment)
         elif action == "take":
-            taken += plan.take(data.draw(st.integers(1, 50)))
+            taken += plan.take(chance.randint(1, 50))
         elif owned:
-            segment = data.draw(st.sampled_from(owned))
+            segment = chance.choice(owned)
             if action == "put":
-                count = data.draw(st.integers(1, 20))
+                count = chance.randint(1, 20)
                 end = min(segment.end, segment.position + count)
                 plan.put(segment, file[segment.position : end])
             if action == "give back" or segment.is_complete:
