@@ -11,6 +11,8 @@ import struct
 
 from attrs import frozen
 
+from systemvm.service.errors import SystemVmError
+
 LOCAL, CENTRAL, END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 END64, LOCATOR64, DESCRIPTOR = b"PK\x06\x06", b"PK\x06\x07", b"PK\x07\x08"
 STORED, DEFLATED = 0, 8
@@ -31,7 +33,7 @@ LOCAL_BYTES, CENTRAL_BYTES, END_BYTES = _LOCAL_HEADER.size, _CENTRAL_HEADER.size
 END64_BYTES, LOCATOR64_BYTES = _END64_RECORD.size, _LOCATOR64_RECORD.size
 
 
-class RefusedZipError(ValueError):
+class RefusedZipError(SystemVmError):
     """It is a zip, but not one that this project takes an image from."""
 
 
