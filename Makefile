@@ -74,6 +74,8 @@ lock: ## resolve the dependencies again and write the locks (hashes, no addresse
 	    --no-header --group clients -o agents/locks/clients.txt
 	@$(PYTHON) -m uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --no-header --group oracles -o agents/locks/oracles.txt
+	@$(PYTHON) -m uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-header --group fuzz -o agents/locks/fuzz.txt
 	@for arch in amd64 arm64; do $(MAKE) --no-print-directory lock-debs ARCH=$$arch; done
 
 .PHONY: messages
@@ -187,6 +189,16 @@ bench-control: setup ## one daemon with 1,000 agents on real sockets; a call com
 .PHONY: fuzz-rpc
 fuzz-rpc: $(VENV)/stamp ## feed 100,000 invalid frames and conversations to the parsers of the control channel
 	@RPC_FUZZ_EXAMPLES=100000 $(PYTEST) tests/unit/rpc/core/test_peer_robustness.py tests/unit/rpc/core/test_frame.py
+
+FUZZER := build/fuzz/packages
+$(FUZZER)/stamp: agents/locks/fuzz.txt
+	@rm -rf $(FUZZER) && $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes \
+	    --only-binary :all: --target $(FUZZER) -r $<
+	@touch $@
+
+.PHONY: fuzz
+fuzz: $(VENV)/stamp $(FUZZER)/stamp ## feed every parser of strangers' bytes with a fuzzer, a minute each (SECONDS_EACH=60)
+	@PYTHONPATH=$(FUZZER) $(PYTHON) tests/fuzz/run.py --seconds $(or $(SECONDS_EACH),60)
 
 .PHONY: clean
 clean: stop ## remove everything that was built
