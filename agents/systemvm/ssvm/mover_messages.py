@@ -35,6 +35,14 @@ class ObjectTarget:
 
 
 @frozen
+class UploadBody:
+    """What a user uploads, and of the body whose connection comes with this line."""
+
+    total_bytes: int | None = None  # of the file
+    is_whole: bool = False  # this body brings all of it: there is no other one
+
+
+@frozen
 class MoverJob:
     """The message that starts a mover; the URL is not in its arguments, which other users can read."""
 
@@ -55,6 +63,7 @@ class MoverJob:
     member_directory: str | None = None  # the image is the file below it in a tar archive
     has_mirrors: bool = False  # one of several servers: size and checksum identify the rest
     object_target: ObjectTarget | None = None  # instead of a directory
+    upload: UploadBody | None = None  # there is no server: bodies come from serve
     is_of_store: bool = False  # the connection that comes with this line is one to the S3 server
 
 

@@ -26,6 +26,7 @@ from systemvm.ssvm.mover.resuming_source import ResumingSource
 from systemvm.ssvm.mover.s3_connection import S3Connection
 from systemvm.ssvm.mover.s3_destination import S3Destination
 from systemvm.ssvm.mover.seccomp import MAX_DATA_BYTES, restrict_process
+from systemvm.ssvm.mover.upload_source import UploadSource
 from systemvm.ssvm.mover_messages import (
     CONTROL_FD,
     DIRECTORY_FD,
@@ -185,6 +186,8 @@ class Mover:
 
     def _continue(self, part: Destination, require_room: Callable[[int | None], None]) -> MoverResult:
         start = part.journal.resume_point() if part.journal is not None else None
+        if self._job.upload is not None:
+            return self._receive_upload(part, UploadSource(self._job, self._reconnect, start))
         source = ResumingSource(self._connection, self._job, self._reconnect, start)
         if part.journal is None:
             require_room(source.total_bytes)
@@ -194,6 +197,13 @@ class Mover:
         else:
             adaptive = AdaptiveSource(source, OneConnection())
             self._pipeline = Pipeline(adaptive, part, self._job, _BUFFERS_BESIDE_A_PART)
+        return self._pipeline.run()
+
+    def _receive_upload(self, part: Destination, source: UploadSource) -> MoverResult:
+        self._connection.close()  # it only stands in for one: the first body comes as all others do
+        if part.journal is None:
+            part.begin_anew()
+        self._pipeline = Pipeline(source, part, self._job)
         return self._pipeline.run()
 
     def _require_room(self, total_bytes: int | None) -> None:

@@ -13,9 +13,9 @@ from systemvm.ssvm import checksum
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.formats.gate import Admission
 from systemvm.ssvm.mover import object_state
-from systemvm.ssvm.mover.adaptive_source import AdaptiveSource
 from systemvm.ssvm.mover.bounded_decoder import BoundedDecoder
 from systemvm.ssvm.mover.destination import Destination
+from systemvm.ssvm.mover.image_source import ImageSource
 from systemvm.ssvm.mover.tar_member import TarMember
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
 from systemvm.ssvm.resumable.journal import Journal
@@ -32,7 +32,7 @@ class Pipeline:
     """Moves one body into one image; `run` blocks, `progress` can be read from another thread."""
 
     def __init__(
-        self, source: AdaptiveSource, part: Destination, job: MoverJob, buffers: int = BUFFERS
+        self, source: ImageSource, part: Destination, job: MoverJob, buffers: int = BUFFERS
     ) -> None:
         self._source = source
         self._job = job
