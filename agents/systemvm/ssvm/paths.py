@@ -15,3 +15,4 @@ class Paths:
     store_socket: Path = Path("/run/systemvm/store.sock")
     mount_socket: Path = Path("/run/systemvm/mount.sock")
     serve_socket: Path = Path("/run/systemvm/serve.sock")
+    upload_socket: Path = Path("/run/systemvm/upload.sock")

@@ -42,7 +42,8 @@ class UploadRefusal(enum.Enum):
     UNKNOWN = "unknown"  # no such upload is here now; the agent brings it again
     OFFSET = "offset"  # the body begins elsewhere
     LOCKED = "locked"  # another request brings bytes
-    LENGTH = "length"  # the file has another length, or is too large
+    LENGTH = "length"  # the file has another length, or one that nobody has said
+    TOO_LARGE = "too_large"
     USED = "used"  # the one request has been made
     EXPIRED = "expired"
     ENDED = "ended"  # the upload has failed; `code` says why

@@ -162,7 +162,8 @@ class Builder:
             str(store),
         )
         self._stack.callback(run, "umount", str(store))
-        paths = Paths(mounts, *(sockets / f"{name}.sock" for name in ("fetch", "store", "mount", "serve")))
+        names = ("fetch", "store", "mount", "serve", "upload")
+        paths = Paths(mounts, *(sockets / f"{name}.sock" for name in names))
         authority = trustme.CA()
         ca_pem = authority.cert_pem.bytes().decode()
         journal = directory / "journal"
@@ -289,15 +290,18 @@ class Builder:
         # systemd starts fetch again at the next connection, and so does this loop
         script = (
             f"mount --bind {resolv_conf} /etc/resolv.conf; "
-            'while :; do rm -f "$0"; "$@"; [ $? = 0 ] && exit; done'
+            'while :; do rm -f $0; "$@"; [ $? = 0 ] && exit; done'
         )
-        activator = ["systemd-socket-activate", "-E", "PYTHONPATH", "-l", str(paths.fetch_socket), *fetch]
-        inside = ["unshare", "-m", "sh", "-c", script, str(paths.fetch_socket), *activator]
+        local = ["-l", str(paths.fetch_socket), "-l", str(paths.upload_socket), "--fdname=fetch:upload"]
+        activator = ["systemd-socket-activate", "-E", "PYTHONPATH", *local, *fetch]
+        stale = f"{paths.fetch_socket} {paths.upload_socket}"
+        inside = ["unshare", "-m", "sh", "-c", script, stale, *activator]
         self._start("fetch", self._vm, *inside)
         self._wait_for_path(paths.fetch_socket)
         # by a loop of its own, so that a test can kill it
         public = ["-l", str(paths.serve_socket), "-l", f"{VM}:443", "--fdname=control:public"]
         serve = [*python, "systemvm.ssvm.serve.main", "--store-socket", str(paths.store_socket)]
+        serve += ["--upload-socket", str(paths.upload_socket)]
         again = 'while :; do rm -f "$0"; "$@"; [ $? = 0 ] && exit; done'
         activator = ["systemd-socket-activate", "-E", "PYTHONPATH", *public, *serve]
         self._start("serve", self._vm, "sh", "-c", again, str(paths.serve_socket), *activator)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`systemvm-fetch`: downloads from untrusted URLs, without keys and without access to a store.
 
-Socket-activated: /run/systemvm/fetch.sock is inherited. Imports happen in `main`, in an order that matters:
-inherited sockets are taken before Twisted finds them, and the reactor is chosen before its import.
+Socket-activated: /run/systemvm/fetch.sock is inherited, and upload.sock (`upload`), which older units do not
+have. Imports happen in `main`, in an order that matters: inherited sockets are taken before Twisted finds
+them, and the reactor is chosen before its import.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from systemvm.ssvm.paths import Paths
+
+UPLOAD = "upload"
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -33,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     from systemvm.guest.inherited_sockets import take_sockets
 
     sockets = take_sockets(os.environ, os.getpid())
+    uploads = sockets.pop(UPLOAD, None)
     if not sockets:
         sys.stderr.write("systemvm-fetch: no socket was passed; start systemvm-fetch.socket instead\n")
         return 1
@@ -44,12 +48,14 @@ def main(arguments: list[str] | None = None) -> int:
     from twisted.internet import reactor as installed
     from twisted.internet.defer import Deferred
 
+    from systemvm.rpc.stream.unix_path import listen_at
     from systemvm.rpc.stream.unix_stream import listen_unix_stream
     from systemvm.service.journal import begin_logging
     from systemvm.service.monotonic_clock import use_monotonic_clock
     from systemvm.service.sigint import restore_sigint
     from systemvm.service.systemd_notifier import SystemdNotifier, feed_watchdog
     from systemvm.ssvm.fetch.service import FetchService
+    from systemvm.ssvm.fetch.upload_port import UploadPort
     from systemvm.ssvm.limits import TransferLimits
 
     reactor: Any = installed
@@ -66,6 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
             authorize=service.authorize, on_connected=service.connected, on_lost=service.lost,
         )  # fmt: skip
         os.close(listener)
+        if uploads is not None:  # its owner and mode admit serve only
+            listen_at(reactor, uploads, UploadPort(service.serve_upload), 0o600)
+            os.close(uploads)
         feed_watchdog(reactor, notifier, os.environ)
         notifier.ready()
         service.warm_up()

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -17,9 +18,12 @@ from systemvm.service import slowness
 from systemvm.ssvm import store_messages
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.job_gate import JobGate
+from systemvm.ssvm.fetch.mover_parking import MoverParking
 from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
 from systemvm.ssvm.fetch.space_ledger import SpaceLedger
 from systemvm.ssvm.fetch.transfer import Transfer
+from systemvm.ssvm.fetch.upload_port import BodyConnection
+from systemvm.ssvm.fetch.upload_transfer import UploadTransfer
 from systemvm.ssvm.fetch_messages import (
     FINISHED,
     HELLO,
@@ -32,13 +36,37 @@ from systemvm.ssvm.fetch_messages import (
 )
 from systemvm.ssvm.limits import DEFAULT, TransferLimits
 from systemvm.ssvm.paths import Paths
+from systemvm.ssvm.upload_messages import (
+    START_UPLOAD,
+    UploadAnswer,
+    UploadCall,
+    UploadOrder,
+    UploadRefusal,
+)
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import DownloadAbort
 from systemvm.wire.transfer_failure import TransferFailure
+from systemvm.wire.upload import MAX_UPLOADS
 
 AGENT = Caller("agent", "agent")
 REMEMBERED_JOBS = 256
 FINISHED_DEADLINE_S = 30.0
+
+
+class FetchJob(Protocol):
+    """A download or an upload."""
+
+    @property
+    def state(self) -> FetchStatus: ...
+
+    @property
+    def is_cleaning_up(self) -> bool: ...
+
+    async def run(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def suspend(self) -> None: ...
 
 
 class FetchService:
@@ -51,10 +79,11 @@ class FetchService:
         self._spawner = MoverSpawner(reactor)
         self._gate = JobGate(reactor, limits.max_active_jobs)
         self._space = SpaceLedger()
+        self._parking = MoverParking(reactor)
         self._instance = str(uuid.uuid4())
-        self._jobs: dict[str, Transfer] = {}
+        self._jobs: dict[str, FetchJob] = {}
         self._running: dict[str, Deferred[None]] = {}
-        self._ending: dict[str, Transfer] = {}  # aborted, and not yet removed from a store that hangs
+        self._ending: dict[str, FetchJob] = {}  # aborted, and not yet removed from a store that hangs
         self._peers: set[Peer] = set()
         self._log = Logger(namespace="systemvm.ssvm.fetch.main")
         self.methods = self._table()
@@ -64,6 +93,7 @@ class FetchService:
         roles = frozenset({AGENT.role})
         methods.add(HELLO, self.hello, params=None, result=FetchHello, roles=roles)
         methods.add(START, self.start, params=StartRequest, result=FetchStatus, roles=roles)
+        methods.add(START_UPLOAD, self.start_upload, params=UploadOrder, result=FetchStatus, roles=roles)
         methods.add(STOP, self.stop, params=DownloadAbort, result=Acknowledgement, roles=roles)
         return methods
 
@@ -93,22 +123,10 @@ class FetchService:
 
     async def start(self, call: Call, start: StartRequest) -> FetchStatus:
         """Return the status of a job; start it when its id is new."""
-        job_id = start.download.job_id
-        known = self._jobs.get(job_id)
-        if known is not None:
-            return known.state
-        left = self._ending.get(job_id)
-        if left is not None and left.is_cleaning_up:
-            hint = "wait until its store answers again"
-            raise RpcError.refused(
-                TransferFailure.BUSY, "an earlier download of this job is being removed", hint
-            )
-        self._check_capacity()
-        try:
-            store_messages.require_name(job_id)
-            store_messages.require_name(start.owner)
-            limits = self._limits.scaled(slowness.METER.snapshot().slowdown)
-            transfer = Transfer(
+
+        def make(limits: TransferLimits) -> FetchJob:
+            self._check_capacity()
+            return Transfer(
                 self._reactor,
                 self._paths,
                 limits,
@@ -118,19 +136,69 @@ class FetchService:
                 start,
                 self._changed,
             )
-        except TransferError as error:
-            raise error.to_rpc() from None
+
+        try:
+            return self._get_or_start(start.download.job_id, start.owner, make)
         except ValueError as error:
             raise RpcError.refused(
                 TransferFailure.REQUEST_INVALID, f"a denied network is not a CIDR: {error}"
             ) from None
+
+    async def start_upload(self, call: Call, order: UploadOrder) -> FetchStatus:
+        """Return the status of an upload; let its client come when its id is new."""
+
+        def make(limits: TransferLimits) -> FetchJob:
+            waiting = sum(isinstance(self._jobs[job_id], UploadTransfer) for job_id in self._running)
+            if waiting >= MAX_UPLOADS:
+                hint = f"wait: {waiting} uploads have not ended"
+                raise RpcError.refused(TransferFailure.BUSY, "this SSVM is busy", hint)
+            return UploadTransfer(
+                self._reactor,
+                self._paths,
+                limits,
+                self._spawner,
+                self._gate,
+                self._space,
+                self._parking,
+                order,
+                self._changed,
+            )
+
+        return self._get_or_start(order.job_id, order.owner, make)
+
+    async def serve_upload(self, call: UploadCall, client: BodyConnection) -> None:
+        """Answer what serve asks for a client."""
+        job = self._jobs.get(call.job_id)
+        if isinstance(job, UploadTransfer):
+            await job.serve(call, client)
+        else:
+            client.answer(UploadAnswer(UploadRefusal.UNKNOWN))
+
+    def _get_or_start(
+        self, job_id: str, owner: str, make: Callable[[TransferLimits], FetchJob]
+    ) -> FetchStatus:
+        known = self._jobs.get(job_id)
+        if known is not None:
+            return known.state
+        left = self._ending.get(job_id)
+        if left is not None and left.is_cleaning_up:
+            hint = "wait until its store answers again"
+            raise RpcError.refused(
+                TransferFailure.BUSY, "an earlier download of this job is being removed", hint
+            )
+        try:
+            store_messages.require_name(job_id)
+            store_messages.require_name(owner)
+            job = make(self._limits.scaled(slowness.METER.snapshot().slowdown))
+        except TransferError as error:
+            raise error.to_rpc() from None
         self._forget_oldest()
-        self._jobs[job_id] = transfer
-        running = Deferred.fromCoroutine(transfer.run())
+        self._jobs[job_id] = job
+        running = Deferred.fromCoroutine(job.run())
         if not running.called:
             self._running[job_id] = running
         running.addBoth(self._ended, job_id)
-        return transfer.state
+        return job.state
 
     async def stop(self, call: Call, abort: DownloadAbort) -> Acknowledgement:
         """Stop a job and forget it; what is left on a store that hangs is removed once it answers."""
@@ -156,9 +224,11 @@ class FetchService:
 
         Raises: RpcError `busy`; jobs that wait for their store do not count as active.
         """
-        waiting = sum(self._jobs[job_id].state.status.waits_for_store for job_id in self._running)
-        active = len(self._running) - waiting
-        if active >= self._limits.max_active_jobs or len(self._running) >= self._limits.max_jobs:
+        running = [self._jobs[job_id] for job_id in self._running]
+        downloads = [job for job in running if not isinstance(job, UploadTransfer)]
+        waiting = sum(job.state.status.waits_for_store for job in downloads)
+        active = len(downloads) - waiting
+        if active >= self._limits.max_active_jobs or len(downloads) >= self._limits.max_jobs:
             hint = f"wait: {active} downloads run and {waiting} wait for their store"
             raise RpcError.refused(TransferFailure.BUSY, "this SSVM is busy", hint)
 

@@ -14,8 +14,8 @@ from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.formats.gate import Admission
 from systemvm.ssvm.mover import object_state
 from systemvm.ssvm.mover.bounded_decoder import BoundedDecoder
+from systemvm.ssvm.mover.byte_source import ByteSource
 from systemvm.ssvm.mover.destination import Destination
-from systemvm.ssvm.mover.image_source import ImageSource
 from systemvm.ssvm.mover.tar_member import TarMember
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
 from systemvm.ssvm.resumable.journal import Journal
@@ -31,9 +31,7 @@ INSPECTORS = "systemvm.ssvm.formats."
 class Pipeline:
     """Moves one body into one image; `run` blocks, `progress` can be read from another thread."""
 
-    def __init__(
-        self, source: ImageSource, part: Destination, job: MoverJob, buffers: int = BUFFERS
-    ) -> None:
+    def __init__(self, source: ByteSource, part: Destination, job: MoverJob, buffers: int = BUFFERS) -> None:
         self._source = source
         self._job = job
         self._verification = checksum.parse(job.checksum)

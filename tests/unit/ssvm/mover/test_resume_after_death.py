@@ -77,7 +77,7 @@ def attempt(directory: Path, job: MoverJob, body: bytes, dies_at: int | None, **
             part.begin_anew()
         source = Source(body, start, dies_at, **more)
         try:
-            return start, Pipeline(source, part, job).run()  # type: ignore[arg-type]
+            return start, Pipeline(source, part, job).run()
         except Died:
             return start, None
     finally:

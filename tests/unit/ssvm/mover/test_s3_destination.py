@@ -53,7 +53,7 @@ def attempt(bucket: FakeBucket, job: MoverJob, body: bytes, dies_at: int | None)
     if destination.journal is None:
         destination.begin_anew()
     try:
-        result = Pipeline(Source(body, start, dies_at), destination, job).run()  # type: ignore[arg-type]
+        result = Pipeline(Source(body, start, dies_at), destination, job).run()
     except Died:
         return start, None
     destination.complete()

@@ -8,7 +8,7 @@ from typing import Protocol
 from systemvm.ssvm.http_response import ResumePoint
 
 
-class ImageSource(Protocol):
+class ByteSource(Protocol):
     """A body in order; another thread reads the properties meanwhile."""
 
     @property

@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One upload: waits for its client, and has a mover write what each of its requests brings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from systemvm.rpc.core.errors import RpcError
+from systemvm.ssvm import checksum, store_messages
+from systemvm.ssvm.failure import TransferError, of_this_vm
+from systemvm.ssvm.fetch.cancellation import Cancellation, aborted_error
+from systemvm.ssvm.fetch.gate_place import GatePlace
+from systemvm.ssvm.fetch.job_gate import JobGate
+from systemvm.ssvm.fetch.job_on_store import JobOnStore
+from systemvm.ssvm.fetch.mover_parking import MoverParking
+from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
+from systemvm.ssvm.fetch.retry import RetryBudget
+from systemvm.ssvm.fetch.space_ledger import SpaceLedger
+from systemvm.ssvm.fetch.transfer_progress import TransferProgress
+from systemvm.ssvm.fetch.upload_facts import UploadFacts, failed
+from systemvm.ssvm.fetch.upload_mover import UploadMover
+from systemvm.ssvm.fetch.upload_port import BodyConnection
+from systemvm.ssvm.fetch_messages import FetchStatus
+from systemvm.ssvm.limits import TransferLimits
+from systemvm.ssvm.mover_messages import MoverProgress, MoverResult
+from systemvm.ssvm.paths import Paths
+from systemvm.ssvm.store_messages import JobKey
+from systemvm.ssvm.upload_messages import UploadAction, UploadAnswer, UploadCall, UploadOrder, UploadRefusal
+from systemvm.wire.transfer_failure import TransferFailure
+
+#: How long an abort waits for the store: somebody waits for its answer.
+ABORT_WAIT_S = 0.5
+
+
+class UploadTransfer:
+    """A job of fetch beside `Transfer`; `state` is its status, `on_change` is called with each new one."""
+
+    _log = Logger(namespace="systemvm.ssvm.fetch.transfer")
+
+    def __init__(
+        self,
+        reactor: Any,
+        paths: Paths,
+        limits: TransferLimits,
+        spawner: MoverSpawner,
+        gate: JobGate,
+        space: SpaceLedger,
+        parking: MoverParking,
+        order: UploadOrder,
+        on_change: Callable[[FetchStatus], None],
+        unix_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._reactor = reactor
+        self._limits = limits
+        self._parking = parking
+        self._order = order
+        self._expires_s = reactor.seconds() + order.expires_unix_s - unix_s()
+        self._facts = UploadFacts(
+            order.max_size_bytes, order.total_bytes, has_begun=order.total_bytes is not None
+        )
+        self._cancellation = Cancellation()
+        self._progress = TransferProgress(order.job_id, on_change)
+        key = JobKey(store_messages.mount_id(order.store), order.owner, order.job_id)
+        self._store = JobOnStore(reactor, paths, limits, key)
+        self._budget = RetryBudget(limits, reactor.seconds)
+        self._mover = UploadMover(
+            reactor,
+            limits,
+            spawner,
+            order,
+            self._facts,
+            self._store,
+            space,
+            GatePlace(gate, self._progress, self._cancellation),
+            self._progress,
+            self._cancellation,
+            self._progressed,
+            self._mover_waits,
+        )
+        self._is_admitting = False  # a body: another one has to wait
+        self._is_suspended = False
+        self._is_parked_out = False  # its mover was ended only because it waited
+        self._waiting: list[Deferred[None]] = []  # for a mover that waits for a body
+        self._called: Deferred[None] | None = None  # waits for a client
+        self._deadline: IDelayedCall | None = None
+        self._error: TransferError | None = None  # what ends it
+
+    @property
+    def state(self) -> FetchStatus:
+        return self._progress.state
+
+    @property
+    def is_cleaning_up(self) -> bool:
+        """Whether something of the job can still be on the store, after it has ended."""
+        return self._store.is_cleaning_up
+
+    async def run(self) -> None:
+        """Receive the file, however often its client comes; the outcome is in `state`."""
+        order = self._order
+        self._log.info(
+            "{job_id}: waits for the upload of template {template_id} (request {request_id})",
+            job_id=order.job_id, template_id=order.template_id, request_id=order.request_id,
+        )  # fmt: skip
+        self._progress.add_step("waits for the client that uploads the file")
+        self._await_client()
+        try:
+            checksum.parse(order.checksum)
+            moved = await self._receive()
+        except TransferError as error:
+            await self._fail(self._error or error)
+        except RpcError as error:
+            await self._fail(self._error or TransferError.from_rpc(error))
+        except Exception as error:
+            self._log.failure("{job_id}: unexpected failure", job_id=order.job_id)
+            await self._fail(of_this_vm(error))
+        else:
+            self._log.info("{job_id}: received {size} bytes", job_id=order.job_id, size=moved.received_bytes)
+            self._disarm()
+            self._progress.complete(moved)
+
+    def abort(self) -> None:
+        """Stop as soon as possible; the job then fails with `aborted`."""
+        self._cancellation.abort()
+        self._stop(aborted_error())
+
+    def suspend(self) -> None:
+        """Stop without an outcome: what is on the store stays, and the next fetch continues there."""
+        self._is_suspended = True
+        self.abort()
+
+    async def _receive(self) -> MoverResult:
+        while True:
+            if not self._waiting:
+                self._called = Deferred()
+                await self._cancellation.run(self._called)
+                self._called = None
+            try:
+                moved = await self._mover.run()
+            except TransferError as error:
+                goes_on = self._can_continue(error)
+                self._mover.end_body(failed(self._error or error, goes_on=goes_on))
+                if not goes_on:
+                    raise
+                self._log.info(
+                    "{job_id}: its mover has ended: {error}", job_id=self._order.job_id, error=str(error)
+                )
+            else:
+                size_bytes = moved.received_bytes
+                self._mover.end_body(UploadAnswer(None, size_bytes, size_bytes, is_complete=True))
+                return moved
+            finally:
+                self._parking.leave(self._order.job_id)
+
+    def _can_continue(self, error: TransferError) -> bool:
+        """Whether another mover can go on, from its predecessor's journal or from the first byte."""
+        if self._error is not None or self._cancellation.is_aborted or self._facts.is_one_time:
+            return False
+        if self._is_parked_out:
+            self._is_parked_out = False
+            return True
+        if error.code in (TransferFailure.WORKER_DIED, TransferFailure.SOURCE_CHANGED):
+            return self._budget.replace_worker()
+        return False
+
+    def _progressed(self, progress: MoverProgress) -> None:
+        if progress.received_bytes:
+            self._budget.note_progress(progress.received_bytes)
+        self._progress.update(progress)
+
+    def _mover_waits(self) -> None:
+        self._parking.enter(self._order.job_id, self._limits.upload_idle_s, self._park_out)
+        self._await_client()
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.callback(None)
+
+    def _park_out(self) -> None:
+        pauses = TransferError(TransferFailure.WORKER_DIED, "its client pauses")
+        self._is_parked_out = self._mover.kill(pauses)
+
+    # ---- calls of serve ------------------------------------------------------------------------------------
+
+    async def serve(self, call: UploadCall, client: BodyConnection) -> None:
+        """Carry out a call, and answer it."""
+        try:
+            if self._error is not None or self.state.ended:
+                client.answer(self._answer())
+            elif call.action is UploadAction.CREATE:
+                client.answer(self._create(call))
+            elif call.action is UploadAction.TERMINATE:
+                self._stop(TransferError(TransferFailure.ABORTED, "its client has ended the upload"))
+                client.answer(UploadAnswer())
+            elif call.action is UploadAction.STATUS:
+                await self._ready(client)
+                client.answer(self._answer())
+            else:
+                await self._accept(call, client)
+        except TransferError as error:
+            client.answer(failed(self._error or error, goes_on=self._error is None))
+
+    def _answer(self) -> UploadAnswer:
+        """Return the answer to the question how far the upload is."""
+        state = self.state
+        if state.moved is not None:
+            received = state.moved.received_bytes
+            return UploadAnswer(None, received, received, is_complete=True)
+        if state.status.error is not None:
+            error = state.status.error
+            return UploadAnswer(UploadRefusal.ENDED, code=error.code, message=error.message)
+        return self._facts.answer() if self._error is None else failed(self._error)
+
+    def _create(self, call: UploadCall) -> UploadAnswer:
+        refused = self._facts.refuse_length(call.total_bytes)
+        if refused is not None:
+            return refused
+        self._facts.total_bytes = call.total_bytes
+        self._facts.has_begun = True
+        self._await_client()
+        self._progress.update(MoverProgress(self._facts.received_bytes, call.total_bytes, 0))
+        return self._facts.answer()
+
+    async def _accept(self, call: UploadCall, client: BodyConnection) -> None:
+        if self._facts.is_one_time:
+            client.answer(self._facts.refuse(UploadRefusal.USED))
+            return
+        if self._is_admitting or (self._mover.is_receiving and not self._mover.is_stuck):
+            client.answer(self._facts.refuse(UploadRefusal.LOCKED))
+            return
+        self._is_admitting = True
+        try:
+            self._mover.take_over()
+            await self._ready(client)
+            refused = self._facts.refuse_body(call)
+            if refused is not None:
+                client.answer(refused)
+                return
+            client.on_lost(self._cancellation.cancel)
+            try:
+                await self._mover.enter_gate()
+            finally:
+                client.on_lost(None)
+            if client.is_lost:
+                self._mover.leave_gate()
+                return
+            self._parking.leave(self._order.job_id)
+            self._disarm()
+            self._mover.receive(call, client)
+        finally:
+            self._is_admitting = False
+
+    async def _ready(self, client: BodyConnection) -> None:
+        """Return when the offset is known; start a mover if there is none."""
+        if self._mover.is_ready or (self._mover.is_receiving and not self._is_admitting):
+            return
+        waiter: Deferred[None] = Deferred()
+        self._waiting.append(waiter)
+        client.on_lost(waiter.cancel)
+        if self._called is not None and not self._called.called:
+            self._called.callback(None)
+        try:
+            await waiter
+        except CancelledError:
+            raise TransferError(TransferFailure.CONNECTION_LOST, "its client has gone") from None
+        finally:
+            client.on_lost(None)
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+
+    # ---- its end -------------------------------------------------------------------------------------------
+
+    def _await_client(self) -> None:
+        """Give the client time to come, or to come again."""
+        self._disarm()
+        if self._facts.has_begun:
+            delay_s = self._limits.upload_abandoned_s
+            error = TransferError(
+                TransferFailure.STALLED,
+                f"nobody went on with the upload for {delay_s:g} s",
+                "upload the file again with a new URL",
+            )
+        else:
+            delay_s = max(0.0, self._expires_s - self._reactor.seconds())
+            error = TransferError(
+                TransferFailure.UPLOAD_EXPIRED,
+                "upload did not begin before its URL expired",
+                "request a new URL, then upload the file",
+            )
+        self._deadline = self._reactor.callLater(delay_s, self._stop, error)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None
+
+    def _stop(self, error: TransferError) -> None:
+        self._error = self._error or error
+        self._disarm()
+        if not self._mover.kill(error):
+            self._cancellation.cancel()
+
+    async def _fail(self, error: TransferError) -> None:
+        self._disarm()
+        self._error = error
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.errback(error)
+        if self._is_suspended:
+            return
+        self._log.info(
+            "{job_id}: failed, {code}: {message}",
+            job_id=self._order.job_id, code=error.code.value, message=error.message,
+        )  # fmt: skip
+        await self._store.remove(
+            self._mover.when_ended(),
+            lambda: not self._is_suspended,
+            ABORT_WAIT_S if self._cancellation.is_aborted else None,
+        )
+        self._progress.fail(error)
