@@ -177,7 +177,7 @@ source_certificates = _table(
     sa.Column("pem", sa.Text, nullable=False),
 )
 
-#: Conditions of partial indexes; migration 0009 has the same.
+#: Conditions of partial indexes; migrations 0009 and 0014 have the same.
 WANTED = "removed IS NULL AND delete_requested IS NULL"
 TO_DELETE = "delete_requested IS NOT NULL AND removed IS NULL"
 
@@ -214,6 +214,12 @@ template_store_refs = _table(
         "ix_template_store_refs_wanted",
         "state",
         "agent_name",
+        sqlite_where=sa.text(WANTED),
+        postgresql_where=sa.text(WANTED),
+    ),
+    sa.Index(
+        "ix_template_store_refs_checksum",
+        "checksum",
         sqlite_where=sa.text(WANTED),
         postgresql_where=sa.text(WANTED),
     ),

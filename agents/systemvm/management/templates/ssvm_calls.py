@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from systemvm.management.control.agent_calls import AgentPeer, ConnectedAgents
 from systemvm.management.state import templates, zones
 from systemvm.management.state.columns import new_uuid
-from systemvm.management.state.copy_sources import choose_source
+from systemvm.management.state.copy_sources import choose_source, choose_twin
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.pending_work import DownloadTask
 from systemvm.management.templates import downloads
@@ -231,6 +231,8 @@ class SsvmCalls:
         if can_be_copied(task):
             source = await self._database.read(choose_source, task.ref)
         has_failed = task.ref.copy_failures >= MAX_COPY_FAILURES
+        if source is None and can_be_copied(task) and not has_failed:
+            source = await self._database.read(choose_twin, task.ref, task.template)
         link = await self._links.link(source) if source is not None and has_failed else None
         if source is not None and link is None and has_failed and task.template.url:
             source = None
