@@ -94,6 +94,12 @@ def cpu_s(pid: int) -> float:
     return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
+def wait_for_children(pid: int) -> None:
+    """Wait until the helper has reaped its children, which it keeps for a moment."""
+    while Path(f"/proc/{pid}/task/{pid}/children").read_text():
+        time.sleep(0.05)
+
+
 def peer(mount_root: Path) -> float:
     """Return the CPU seconds of an interpreter that is started for one call."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -115,7 +121,7 @@ def measure(calls: int, starts: int) -> dict[str, float]:
             for _ in range(calls // starts):
                 call(path)
             clock_s += time.monotonic() - began_s
-            time.sleep(0.05)  # the last child is reaped
+            wait_for_children(pid)
             ours_s += cpu_s(pid) - before_s
             peer_s += peer(mount_root)
         os.kill(pid, 15)

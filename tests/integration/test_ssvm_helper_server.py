@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from systemvm.rpc.core.errors import FORBIDDEN, INTERNAL, NOT_CONNECTED, RpcError
 from systemvm.ssvm import helper_client
+from systemvm.ssvm.store.helper_children import MAX_CALLS
 
 TOP = Path(__file__).resolve().parents[2]
 HELPER = """
@@ -159,11 +161,40 @@ async def error_of(awaitable: Any) -> RpcError:
 
 @pytest_twisted.ensureDeferred
 async def test_a_child_inherits_nothing_of_its_parent(helper: Helper) -> None:
-    first, second = await helper.call("pid"), await helper.call("pid")
-    assert first["pid"] != second["pid"]
-    assert first["parent"] == second["parent"] == helper.process.pid
-    # standard input, output and error, the connection, and the descriptor that lists them
-    assert first["descriptors"] == [0, 1, 2, 3, 4]
+    first, other = await helper.call("pid"), await helper.call("pid", store="two")
+    assert first["parent"] == other["parent"] == helper.process.pid
+    # standard input, output and error, connection, channel, and the descriptor that lists them
+    assert first["descriptors"] == other["descriptors"] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_child_serves_one_caller_and_store_and_ends_when_idle(helper: Helper) -> None:
+    served: dict[int, set[str]] = {}
+    calls = 0
+    while calls < 20 or len(served) == calls:  # unless every child was idle for too long
+        store = ("one", "two")[calls % 2]
+        found = await helper.call("pid", store=store)
+        assert found["descriptors"] == [0, 1, 2, 3, 4, 5], "something of an earlier call is left"
+        served.setdefault(found["pid"], set()).add(store)
+        calls += 1
+    assert all(len(stores) == 1 for stores in served.values())
+    await until(lambda: helper.children() == [], "idle children to end")
+    assert (await helper.call("pid"))["pid"] not in served
+    assert "a child ended before" not in helper.log.read_text(), "an expected end was logged"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_child_is_replaced_after_many_calls(helper: Helper) -> None:
+    pids = [(await helper.call("pid"))["pid"] for _ in range(MAX_CALLS + 1)]
+    assert max(Counter(pids).values()) <= MAX_CALLS
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_killed_idle_child_loses_no_call(helper: Helper) -> None:
+    for _ in range(5):
+        child = (await helper.call("pid"))["pid"]
+        os.kill(child, signal.SIGKILL)
+        assert (await helper.call("pid"))["pid"] != child
 
 
 @pytest_twisted.ensureDeferred

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A resident root helper: one warm process that accepts calls and forks a child for each.
+"""A resident root helper: one warm process that accepts calls and has forked children run them.
 
 The parent never accesses a store, so it never hangs; a child that hangs in the kernel blocks only one slot of
-its own store. A call costs a fork, not a unit or an interpreter, which cost 6 CPU seconds a call on a busy
-machine without KVM. Nothing here needs Twisted, whose reactor cannot be forked.
+its own store. A call costs a fork at most, not a unit or an interpreter, which cost 6 CPU seconds a call on
+a busy machine without KVM. Nothing here needs Twisted, whose reactor cannot be forked.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from systemvm.rpc.core.message import MessageId
 from systemvm.service import sd_notify
 from systemvm.ssvm.helper_call import BEGUN_LINE, HelperCall, Operation, RefusedCall, read_call, send_answer
 from systemvm.ssvm.store.call_queue import DEFAULT_LIMITS, CallQueue, QueuedCall, QueueLimits
-from systemvm.ssvm.store.helper_child import run_child
+from systemvm.ssvm.store.helper_children import KEPT_S, Child, Children
 from systemvm.wire.transfer_failure import TransferFailure
 
 LISTEN_FD = 3  # sd_listen_fds(3): the first that the service manager passes
@@ -54,15 +54,14 @@ class _PendingCall:
 
     client: _Client
     call: HelperCall
+    line: bytes
     queued: QueuedCall[_PendingCall] = field(init=False)
     ticket: int | None = None  # while it waits
-    pid: int | None = None  # of its child
-    pidfd: int = -1
-    is_killed: bool = False  # its caller disconnected; the child can have ended by itself at the same time
+    child: Child[_PendingCall] | None = None  # while it runs
 
 
 class HelperServer:
-    """Accepts, queues, forks and reaps; `run` ends on SIGTERM or SIGINT when the last child has ended."""
+    """Accepts, queues and answers; `run` ends on SIGTERM or SIGINT when the last call has ended."""
 
     def __init__(
         self,
@@ -79,6 +78,7 @@ class HelperServer:
         self._queue: CallQueue[_PendingCall] = CallQueue(limits)
         self._clients: set[_Client] = set()
         self._selector = selectors.DefaultSelector()
+        self._children = Children(self._selector, operations, monotonic_s, self._call_ended)
         self._stopping = False
         self._notify_address = sd_notify.socket_address(environment.get("NOTIFY_SOCKET"))
         self._watchdog_s = sd_notify.watchdog_interval_s(environment, os.getpid())
@@ -101,9 +101,11 @@ class HelperServer:
                 key.data()
             self._feed_watchdog()
             self._drop_expired()
+            self._children.end_kept(KEPT_S)
             if not self._stopping:
                 for queued in self._queue.take_ready():
-                    self._fork(queued.payload)
+                    self._begin(queued.payload)
+        self._children.end_kept()
         for client in list(self._clients):
             self._close(client)
 
@@ -156,7 +158,7 @@ class HelperServer:
         except RefusedCall as refused:
             self._answer(client, refused.id, refused.error)
             return
-        pending = client.pending = _PendingCall(client, call)
+        pending = client.pending = _PendingCall(client, call, line)
         exclusive = call.operation.exclusive(call.params)
         pending.queued = QueuedCall(call.group, call.expires_s, pending, exclusive)
         pending.ticket = self._queue.admit(pending.queued)
@@ -168,7 +170,7 @@ class HelperServer:
 
     def _disconnected(self, client: _Client) -> None:
         pending = client.pending
-        if pending is None or pending.pid is None:
+        if pending is None or pending.child is None:
             if pending is not None and pending.ticket is not None:
                 self._queue.withdraw(pending.ticket)
             self._close(client)
@@ -176,9 +178,7 @@ class HelperServer:
         # stop reading: the end of the connection would be reported again and again
         self._selector.unregister(client.connection)
         if pending.call.operation.cancellable:
-            pending.is_killed = True
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pending.pidfd, signal.SIGKILL)
+            pending.child.kill()
 
     def _drop_expired(self) -> None:
         now_s = self._monotonic_s()
@@ -204,29 +204,22 @@ class HelperServer:
         client.connection.close()
         self._clients.discard(client)
 
-    # ---- children ------------------------------------------------------------------------------------------
+    # ---- calls ---------------------------------------------------------------------------------------------
 
-    def _fork(self, pending: _PendingCall) -> None:
+    def _begin(self, pending: _PendingCall) -> None:
         pending.ticket = None
+        connection = pending.client.connection
         with contextlib.suppress(OSError):  # it has disconnected
-            pending.client.connection.send(BEGUN_LINE, socket.MSG_DONTWAIT)
+            connection.send(BEGUN_LINE, socket.MSG_DONTWAIT)
         try:
-            pid = os.fork()
+            pending.child = self._children.run(connection, pending.call, pending.line, pending)
         except OSError as error:
             self._queue.ended(pending.queued)
             self._answer(pending.client, pending.call.id, _busy(f"cannot fork: {error.strerror}"))
-            return
-        if pid == 0:
-            run_child(pending.client.connection, pending.call)
-        pending.pid, pending.pidfd = pid, os.pidfd_open(pid)
-        self._selector.register(pending.pidfd, selectors.EVENT_READ, partial(self._child_ended, pending, pid))
 
-    def _child_ended(self, pending: _PendingCall, pid: int) -> None:
-        _, status = os.waitpid(pid, 0)
-        self._selector.unregister(pending.pidfd)
-        os.close(pending.pidfd)
+    def _call_ended(self, pending: _PendingCall, status: int) -> None:
         self._queue.ended(pending.queued)
-        if status and not pending.is_killed:
+        if status and not (pending.child is not None and pending.child.is_killed):
             how = os.waitstatus_to_exitcode(status)
             _log.warning("a child ended before its call was complete: exit status %d", how)
         # a child that responded has closed its own end; otherwise the caller sees a lost connection
@@ -245,7 +238,7 @@ class HelperServer:
         due = [self._fed_s + self._watchdog_s] if self._watchdog_s is not None else []
         due += [client.connected_s + REQUEST_TIMEOUT_S for client in self._clients if client.pending is None]
         expires_s = self._queue.next_expiry_s
-        due += [expires_s] if expires_s is not None else []
+        due += [each for each in (expires_s, self._children.next_end_s) if each is not None]
         return max(0.0, min(due) - self._monotonic_s()) if due else None
 
     def _feed_watchdog(self) -> None:

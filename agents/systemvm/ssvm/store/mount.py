@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm-mount`: mounts secondary storage, as root, each call in a process forked for it."""
+"""`systemvm-mount`: mounts secondary storage, as root, in forked processes."""
 
 from __future__ import annotations
 

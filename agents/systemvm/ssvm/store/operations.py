@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm-store`: the operations on secondary storage as root, each call in a process forked for it.
+"""`systemvm-store`: the operations on secondary storage as root, in forked processes.
 
 A job works in a hidden directory of the same store, and publishing is one rename: a template is visible as a
 whole or not at all.
