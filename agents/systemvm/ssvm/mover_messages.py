@@ -152,3 +152,10 @@ def decode_order(packet: bytes) -> ForkServerRequest:
 def decode_fork_report(packet: bytes) -> ForkServerReport:
     """Parse a report of the fork server, to whose socket movers have no access."""
     return msgspec.convert(msgspec.json.decode(packet), type=ForkServerReport)
+
+
+def warm_up() -> None:
+    """Have msgspec look at the types now, in a process that movers are forked from."""
+    line = encode(MoverJob("", "", "", "", False, ImageFormat.RAW, 0))
+    decode_job(line)
+    encode(MoverReport(MoverProgress(0, 0, 0), MoverResult("", 0, 0, 0)))

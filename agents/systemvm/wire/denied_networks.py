@@ -8,6 +8,7 @@ registries (RFC 6890). Only Python's own library is imported, because systemvm-p
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Network = IPv4Network | IPv6Network
@@ -68,6 +69,14 @@ def nat64_network(network: IPv4Network) -> IPv6Network:
     return IPv6Network((first, NAT64.prefixlen + network.prefixlen))
 
 
+@lru_cache(maxsize=256)  # the same ones are parsed for each download
+def _parse(cidr: str) -> Network | None:
+    try:
+        return ip_network(cidr, strict=False)
+    except ValueError:
+        return None
+
+
 def zone_networks(boot: Mapping[str, str]) -> dict[Network, str]:
     """Return the zone's own networks from the boot arguments, each with a description.
 
@@ -76,11 +85,9 @@ def zone_networks(boot: Mapping[str, str]) -> dict[Network, str]:
     """
     found: dict[Network, str] = {}
     for cidr, what in _named(boot):
-        try:
-            network = ip_network(cidr, strict=False)
-        except ValueError:
-            continue  # an absent NIC has no address; preinit has refused what is broken
-        if network.prefixlen:
+        network = _parse(cidr)
+        # an absent NIC has no address; preinit has refused what is broken
+        if network is not None and network.prefixlen:
             found.setdefault(network, what)
     return found
 
@@ -95,11 +102,8 @@ def opened_networks(boot: Mapping[str, str]) -> list[Network]:
     closed += [network for network, what in zone_networks(boot).items() if what in _NEVER_OPENED]
     opened: list[Network] = []
     for text in boot.get("fetch_allowed", "").split(","):
-        try:
-            network = ip_network(text.strip(), strict=False)
-        except ValueError:
-            continue
-        if network.prefixlen:
+        network = _parse(text.strip())
+        if network is not None and network.prefixlen:
             opened += _without(network, closed)
     return opened
 

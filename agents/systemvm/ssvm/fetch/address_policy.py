@@ -8,6 +8,7 @@ Private networks (RFC 1918, ULA) are allowed: many zones have their mirrors ther
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from attrs import field, frozen
@@ -49,9 +50,14 @@ class AddressPolicy:
         Raises: ValueError when one is not a CIDR: a rule that cannot be parsed must not allow anything.
         """
         return cls(
-            tuple((ip_network(cidr, strict=False), why) for cidr, why in networks),
-            tuple(ip_network(cidr) for cidr in opened),
+            tuple((_parse(cidr, False), why) for cidr, why in networks),
+            tuple(_parse(cidr, True) for cidr in opened),
         )
+
+
+@lru_cache(maxsize=256)  # the networks of a zone are the same for each download
+def _parse(cidr: str, strict: bool) -> Network:
+    return ip_network(cidr, strict)
 
 
 def _contains(network: Network, address: Address) -> bool:

@@ -20,7 +20,7 @@ import traceback
 
 from attrs import define
 
-from systemvm.ssvm import resumable_hash
+from systemvm.ssvm import mover_messages, resumable_hash
 from systemvm.ssvm.formats import by_format
 from systemvm.ssvm.mover import job
 from systemvm.ssvm.mover.seccomp import die_with_parent, set_process_name
@@ -143,6 +143,7 @@ def main() -> int:
     for name in _LATE_IMPORTS:
         importlib.import_module(name)
     resumable_hash.load()
+    mover_messages.warm_up()
     set_process_name(SERVER_NAME)
     # a mover shares these pages until they are written to, which the collector would do
     gc.collect()

@@ -55,8 +55,7 @@ class Pipeline:
         self._stop = threading.Event()  # set by either thread: the other must end
         self._writer_error: BaseException | None = None
         self._result: MoverResult | None = None
-        for _ in range(buffers):
-            self._free.put(bytearray(BUFFER_BYTES))
+        self._unmade_buffers = buffers  # a small image needs few
 
     def progress(self) -> MoverProgress:
         return MoverProgress(self._source.received_bytes, self._source.total_bytes, self._writer.size_bytes)
@@ -96,7 +95,7 @@ class Pipeline:
     def _receive(self) -> None:
         count = 1
         while count:
-            buffer = self._free.get()
+            buffer = self._take_buffer()
             view, filled = memoryview(buffer), 0
             while filled < BUFFER_BYTES:
                 if self._stop.is_set():
@@ -114,6 +113,12 @@ class Pipeline:
             if filled:
                 self._to_hash.put(view[:filled])
                 self._full.put((buffer, filled))
+
+    def _take_buffer(self) -> bytearray:
+        if self._unmade_buffers and self._free.empty():
+            self._unmade_buffers -= 1
+            return bytearray(BUFFER_BYTES)
+        return self._free.get()
 
     def _compute_hash(self) -> None:
         position = self._first_byte
