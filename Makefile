@@ -155,7 +155,7 @@ soak-busy: setup images ## an hour of downloads and kills on system VMs with a f
 
 .PHONY: soak-download
 soak-download: $(VENV)/stamp ## 10,000 random schedules of faults of a source and a store (about half an hour)
-	@DOWNLOAD_SCHEDULES=10000 $(PYTEST) tests/unit/ssvm/mover/test_fault_schedule.py
+	@DOWNLOAD_SCHEDULES=10000 $(PYTEST) --timeout=0 tests/unit/ssvm/mover/test_fault_schedule.py
 
 .PHONY: bench-recovery
 bench-recovery: setup images ## time until all is Up again after agent, daemon or machine was killed

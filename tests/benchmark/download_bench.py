@@ -102,5 +102,8 @@ class DownloadBench:
 
 def _ticks(pid: int) -> int:
     """utime and stime, with those of children that were waited for (proc_pid_stat(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0  # it has ended since it was found: its parent has its time
     return sum(int(field) for field in fields[11:15])
