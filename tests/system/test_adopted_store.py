@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from booted_cloud import BootedCloud
+from booted_cloud import BootedCloud, wait_for
 
 pytestmark = pytest.mark.cloud
 
@@ -49,7 +49,12 @@ def test_cloudstacks_template_is_adopted_deployed_and_read_back(
 ) -> None:
     before = state_of(foreign_image.parent)
     [store] = cloud.cli_json("store", "list")
-    assert "1 templates are adopted" in cloud.cli("store", "adopt", store["name"]).stdout
+
+    def adopted() -> bool:
+        return "1 templates are adopted" in cloud.cli("store", "adopt", store["name"]).stdout
+
+    # it came to the store behind the back of the NFS server and its clients, which remember what was there
+    wait_for("the template to appear on the mounted store", adopted, every_s=5)
     [row] = [row for row in cloud.cli_json("template", "list") if row["name"] == "foreign-tiny"]
     assert row["isready"]
 

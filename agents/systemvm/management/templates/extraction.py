@@ -256,6 +256,5 @@ def _with_store(connection: Connection, row: ExtractLinkRow, template: Template)
     if ref is None or not ref.is_ready:
         return None
     store = zones.store_rows.by_id(connection, ref.store_id)
-    return ExtractLink(
-        row.secret, row.file_name, store.wire, template.account_id, template.id, row.expires.timestamp()
-    )
+    account_id, number = templates.place_of(ref, template)
+    return ExtractLink(row.secret, row.file_name, store.wire, account_id, number, row.expires.timestamp())

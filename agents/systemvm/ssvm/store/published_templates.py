@@ -71,12 +71,12 @@ def open_image(mount: int, account_id: int, template_id: int) -> tuple[OpenedIma
     """
     account, template = (require_number(number) for number in (account_id, template_id))
     install = f"{TEMPLATES}/{account}/{template}"
-    properties = _read_properties(mount, install)
-    if properties is None:
+    listed = _listed(mount, account_id, template_id)
+    if not listed.file_name:
         raise _lost(install)
     try:
         # O_NONBLOCK: opening a FIFO that somebody put there must not wait for a writer
-        file = open_beneath(mount, f"{install}/{properties.file_name}", os.O_RDONLY | os.O_NONBLOCK)
+        file = open_beneath(mount, f"{install}/{listed.file_name}", os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV):
             raise _lost(install) from None

@@ -15,6 +15,7 @@ from systemvm.management.state.jobs import Job
 from systemvm.rpc.core.errors import RpcError
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.extract import EXTRACT_LINKS, EXTRACT_SETUP
 from systemvm.wire.storage import (
     ImageFormat,
     ListedTemplate,
@@ -107,6 +108,18 @@ async def test_a_deletion_names_the_directory_of_the_other_cloud(cloud: SmallClo
     await cloud.job("deleteTemplate", id=result["adopted"][0])
     [order] = cloud.ssvm_peer.params_of(storage.TEMPLATE_DELETE)
     assert (order.account_id, order.template_id) == (2, 204)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_link_names_the_directory_of_the_other_cloud(cloud: SmallCloud) -> None:
+    has(cloud, CENTOS)
+    result = await adopted(cloud)
+    for method in (EXTRACT_SETUP, EXTRACT_LINKS):
+        cloud.ssvm_peer.answers[method] = lambda order: Acknowledgement()
+    zone = cloud.zone.uuid
+    await cloud.job("extractTemplate", id=result["adopted"][0], zoneid=zone, mode="HTTP_DOWNLOAD")
+    [link] = [link for order in cloud.ssvm_peer.params_of(EXTRACT_LINKS) for link in order.links]
+    assert (link.account_id, link.template_id) == (2, 204)
 
 
 @pytest_twisted.ensureDeferred

@@ -46,10 +46,9 @@ def ready(cloud: SmallCloud) -> Template:
 
 
 def template_of(cloud: SmallCloud, **columns: Any) -> Template:
-    template, ref = cloud.add_template()
-    owner = {"account_id": cloud.user.account.id, "extractable": True, "name": "Tiny (v1)"}
-    cloud.database.run_now(templates.update_store_ref, ref.id, state=DownloadState.DOWNLOADED)
-    return cloud.database.run_now(templates.update, template.id, **(owner | columns))
+    template, _ = cloud.add_template(owner=cloud.user)
+    values = {"extractable": True, "name": "Tiny (v1)"} | columns
+    return cloud.database.run_now(templates.update, template.id, **values)
 
 
 def links_sent(cloud: SmallCloud) -> list[ExtractLink]:

@@ -63,6 +63,19 @@ def test_file_is_opened_for_reading_only(tmp_path: Path, directory: Path) -> Non
     assert again.result.entity_tag != reply.result.entity_tag
 
 
+def test_cloudstacks_file_is_found_by_its_properties(tmp_path: Path, directory: Path) -> None:
+    """Its agent writes other keys than ours, and a comment."""
+    (directory / "template.properties").write_text(
+        "#\n#Tue Nov 17 10:11:12 UTC 2026\nid=204\nuniquename=204-2-aa\nqcow2=true\nqcow2.filename=a.qcow2\n"
+        "qcow2.size=3\nqcow2.virtualsize=4096\nvirtualsize=4096\nsize=3\nphysicalSize=3\n"
+    )
+    (directory / "a.qcow2").write_bytes(b"abc")
+    reply = UnmountedStoreHelper(tmp_path).open_image(0, REQUEST)
+    (file,) = reply.descriptors
+    assert os.pread(file, 10, 0) == b"abc"
+    os.close(file)
+
+
 def test_anything_but_a_file_of_the_store_is_lost(tmp_path: Path, directory: Path) -> None:
     image = directory / "image.raw"
     assert refusal(tmp_path) is TransferFailure.LOST
