@@ -37,6 +37,7 @@ from systemvm.management.inventory import ZoneSettings
 from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.page.diagnostics_download import DiagnosticsResource
 from systemvm.management.page.resource import PageResource
+from systemvm.management.page.storage_origins import StorageOrigins
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.system_vm_services import SystemVmServices
 from systemvm.management.templates.dispatch import DownloadDispatcher
@@ -264,7 +265,15 @@ def _make_site(
 ) -> Site:
     """The page, the HTTP API and downloads of diagnostics, below the advertised path."""
     page = foundation.configuration.management.page
-    root = PageResource(secure=page.endpoint.scheme == "https", public_root_pem=foundation.public.ca_pem)
+    zones = foundation.configuration.zones
+    origins = StorageOrigins(
+        foundation.database, {zone.name: zone.secondary_storage.endpoint for zone in zones}
+    )
+    root = PageResource(
+        secure=page.endpoint.scheme == "https",
+        public_root_pem=foundation.public.ca_pem,
+        list_origins=origins.list,
+    )
     front = PublicAddress.of(page.endpoint, networks(page.trusted_proxies))
     client = client_resource(commands, foundation.database, users, reactor, front, revocation)
     root.putChild(b"client", client)

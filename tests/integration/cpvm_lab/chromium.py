@@ -30,13 +30,15 @@ class Chromium:
         playwright = sync_playwright().start()
         return playwright, playwright.chromium.launch(**CHROMIUM)
 
-    def run(self, steps: Callable[[Page], _T], *, dark: bool = False) -> _T:
-        """Run `steps` with a new page; fail when the page reports an error."""
-        return self._thread.submit(self._run, steps, dark).result(RUN_S)
+    def run(
+        self, steps: Callable[[Page], _T], *, dark: bool = False, trusts_all: bool = True, ignored: str = ""
+    ) -> _T:
+        """Run `steps` with a new page; fail when the page reports an error without the text `ignored`."""
+        return self._thread.submit(self._run, steps, dark, trusts_all, ignored).result(RUN_S)
 
-    def _run(self, steps: Callable[[Page], _T], dark: bool) -> _T:
+    def _run(self, steps: Callable[[Page], _T], dark: bool, trusts_all: bool, ignored: str) -> _T:
         window = self._browser.new_context(
-            ignore_https_errors=True,
+            ignore_https_errors=trusts_all,
             viewport={"width": 1000, "height": 700},
             color_scheme="dark" if dark else "light",
         )
@@ -52,6 +54,8 @@ class Chromium:
             result = steps(page)
         finally:
             window.close()
+        if ignored:
+            errors = [error for error in errors if ignored not in error]
         assert not errors, errors
         return result
 

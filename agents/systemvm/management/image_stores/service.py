@@ -12,12 +12,13 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
+from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.control.agent_calls import ConnectedAgents
 from systemvm.management.image_stores.capacity import record_usage
 from systemvm.management.state import events, store_contents, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import names_of_ssvms_by_zone
-from systemvm.management.state.zones import FROM_FILE, ImageStore
+from systemvm.management.state.zones import FROM_FILE, ImageStore, Zone
 from systemvm.management.templates.store_choice import StoreSettings
 from systemvm.rpc.core.errors import RpcError
 from systemvm.service.errors import FailureCode, SystemVmError
@@ -112,6 +113,10 @@ class ImageStores:
         self._agents = agents
         self._settings = settings
         self._on_change = on_change
+
+    def settings_of(self, zone: Zone) -> SecondaryStorageConfig:
+        """Return what holds for all stores of a zone."""
+        return self._settings.secondary_storage(zone.name)
 
     async def add(self, zone_id: int, definition: StoreDefinition) -> ImageStore:
         """Add a store to a zone. The SSVMs that are Up mount it first; without one it is mounted later.

@@ -6,10 +6,15 @@ It is a table and not a directory, so there is no listing, no path traversal and
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable
 from importlib.resources import files
+from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.web.http import FOUND, Request
 from twisted.web.resource import NoResource, Resource
+from twisted.web.server import NOT_DONE_YET
 
 _TYPES = {
     ".html": b"text/html; charset=utf-8",
@@ -18,9 +23,10 @@ _TYPES = {
     ".svg": b"image/svg+xml",
 }
 
+#: Lists the origins besides its own that the page connects to.
+ListOrigins = Callable[[], Awaitable[Iterable[str]]]
+
 _HEADERS = {
-    b"Content-Security-Policy": b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    b"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     b"X-Content-Type-Options": b"nosniff",
     b"Referrer-Policy": b"no-referrer",
     b"Cross-Origin-Opener-Policy": b"same-origin",
@@ -29,6 +35,16 @@ _HEADERS = {
 
 
 _HSTS = b"max-age=31536000"
+
+
+def _policy(*origins: str) -> bytes:
+    """Return the content policy of a page that connects to its own origin and to `origins`."""
+    connect = " ".join(("'self'", *origins))
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        f"connect-src {connect}; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ).encode("ascii")
 
 
 class _File(Resource):
@@ -42,13 +58,53 @@ class _File(Resource):
         self._type = content_type
         self._secure = secure
 
-    def render_GET(self, request: Request) -> bytes:
+    def render_GET(self, request: Request) -> bytes | int:
+        return self._respond(request, _policy())
+
+    def _respond(self, request: Request, policy: bytes) -> bytes:
         for name, value in _HEADERS.items():
             request.setHeader(name, value)
+        request.setHeader(b"Content-Security-Policy", policy)
         if self._secure:
             request.setHeader(b"Strict-Transport-Security", _HSTS)
         request.setHeader(b"Content-Type", self._type)
         return self._body
+
+
+class _Document(_File):
+    """The page itself, whose policy follows the addresses of SSVMs."""
+
+    _log = Logger()
+
+    def __init__(self, body: bytes, content_type: bytes, secure: bool, list_origins: ListOrigins) -> None:
+        super().__init__(body, content_type, secure)
+        self._list_origins = list_origins
+
+    def render_GET(self, request: Request) -> bytes | int:
+        gone: list[Any] = []
+        request.notifyFinish().addErrback(gone.append)
+        responded = Deferred.fromCoroutine(self._origins())
+        responded.addCallback(lambda origins: self._finish(request, _policy(*origins)) if not gone else None)
+        responded.addErrback(lambda failure: self._log.failure("cannot serve the page", failure=failure))
+        return NOT_DONE_YET
+
+    async def _origins(self) -> list[str]:
+        try:
+            return list(await self._list_origins())
+        except Exception:
+            # everything but uploads works without them
+            self._log.failure("cannot list the origins of secondary storage VMs")
+            return []
+
+    def _finish(self, request: Request, policy: bytes) -> None:
+        body = self._respond(request, policy)
+        request.setHeader(b"Content-Length", b"%d" % len(body))
+        request.write(body)
+        request.finish()
+
+
+async def _no_origins() -> list[str]:
+    return []
 
 
 class PageResource(Resource):
@@ -57,11 +113,17 @@ class PageResource(Resource):
     The page's links are relative, so it works below any advertised path.
     """
 
-    def __init__(self, *, secure: bool = False, public_root_pem: bytes = b"") -> None:
+    def __init__(
+        self, *, secure: bool = False, public_root_pem: bytes = b"", list_origins: ListOrigins = _no_origins
+    ) -> None:
         super().__init__()
         for entry in files(__package__).joinpath("static").iterdir():
             suffix = "." + entry.name.rpartition(".")[2]
-            self.putChild(entry.name.encode(), _File(entry.read_bytes(), _TYPES[suffix], secure))
+            body, content_type = entry.read_bytes(), _TYPES[suffix]
+            file = _File(body, content_type, secure)
+            if suffix == ".html":
+                file = _Document(body, content_type, secure, list_origins)
+            self.putChild(entry.name.encode(), file)
         self.putChild(b"", self.children[b"index.html"])
         # the root that a browser must trust to open consoles; it is public
         self.putChild(b"public-ca.crt", _File(public_root_pem, b"application/x-x509-ca-cert", secure))

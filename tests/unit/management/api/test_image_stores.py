@@ -49,6 +49,7 @@ async def test_a_store_is_mounted_measured_and_listed(cloud: SmallCloud) -> None
     ]
     assert (store["disksizetotal"], store["disksizeused"], store["readonly"]) == (10 * GIB, GIB, False)
     assert (store["providername"], store["protocol"], store["scope"]) == ("NFS", "nfs", "ZONE")
+    assert (store["notificationthreshold"], store["capacitythreshold"]) == (0.75, 0.9)
     listed = (await cloud.call("listImageStores", name="second"))["imagestore"]
     assert listed == [store]
     assert len((await cloud.call("listImageStores"))["imagestore"]) == 2

@@ -51,4 +51,10 @@ class ImageStoreAnswer:
     )
     disksizetotal: int | None = optional_key("capacity in bytes, as its SSVM last measured it")
     disksizeused: int | None = optional_key("bytes in use, as its SSVM last measured it")
+    notificationthreshold: float = required_key(
+        "a fuller store is reported, between 0 and 1; an addition to CloudStack's keys"
+    )
+    capacitythreshold: float = required_key(
+        "a fuller store gets nothing new, between 0 and 1; an addition to CloudStack's keys"
+    )
     hasannotations: bool = required_key("always false")

@@ -89,12 +89,12 @@ class ImageStoreCommands:
                 )
             details[DETAILS[key]] = value
         store = await self._stores.add(zone.id, StoreDefinition(arguments.get("name", url), url, **details))
-        return store_answer(store, zone)
+        return self._answer(store, zone)
 
     async def _list(self, call: ApiCall) -> list[ImageStoreAnswer]:
         rows = {zone.id: zone for zone in await self._database.read(zones.list_zones)}
         answers = [
-            store_answer(store, rows[store.zone_id])
+            self._answer(store, rows[store.zone_id])
             for store in await self._database.read(zones.list_stores)
             if store.zone_id in rows
         ]
@@ -108,28 +108,29 @@ class ImageStoreCommands:
         store = await self._stores.update(
             found.id, name=arguments.text("name"), read_only=arguments.get("readonly")
         )
-        return store_answer(store, await self._database.read(zones.zone_by_id, store.zone_id))
+        return self._answer(store, await self._database.read(zones.zone_by_id, store.zone_id))
 
     async def _delete(self, call: ApiCall) -> SuccessAnswer:
         store = await self._database.read(zones.store_by_uuid, call.arguments["id"])
         await self._stores.delete(store.id)
         return SuccessAnswer(success=True)
 
-
-def store_answer(store: ImageStore, zone: Zone) -> ImageStoreAnswer:
-    """Return a store as the API shows it."""
-    return ImageStoreAnswer(
-        id=store.uuid,
-        name=store.name,
-        zoneid=zone.uuid,
-        zonename=zone.name,
-        url=store.url,
-        protocol="nfs",
-        providername=store.provider,
-        scope="ZONE",
-        readonly=store.read_only,
-        retiring=store.retiring is not None,
-        disksizetotal=store.capacity_bytes,
-        disksizeused=store.used_bytes,
-        hasannotations=False,
-    )
+    def _answer(self, store: ImageStore, zone: Zone) -> ImageStoreAnswer:
+        settings = self._stores.settings_of(zone)
+        return ImageStoreAnswer(
+            id=store.uuid,
+            name=store.name,
+            zoneid=zone.uuid,
+            zonename=zone.name,
+            url=store.url,
+            protocol="nfs",
+            providername=store.provider,
+            scope="ZONE",
+            readonly=store.read_only,
+            retiring=store.retiring is not None,
+            disksizetotal=store.capacity_bytes,
+            disksizeused=store.used_bytes,
+            notificationthreshold=settings.notification_threshold,
+            capacitythreshold=settings.capacity_threshold,
+            hasannotations=False,
+        )

@@ -6,8 +6,8 @@ const KEY = "systemvm.sessionkey";
 const USER = "systemvm.user";
 
 export class ApiError extends Error {
-  constructor(code, text) {
-    super(text);
+  constructor(code, text, hint) {
+    super(hint ? `${text}: ${hint}` : text);
     this.code = code;
   }
 }
@@ -27,7 +27,7 @@ async function post(parameters) {
   const body = await answer.json().catch(() => ({}));
   const result = Object.values(body)[0] ?? {};
   if (!answer.ok || result.errorcode) {
-    throw new ApiError(result.errorcode ?? answer.status, result.errortext ?? `HTTP ${answer.status}`);
+    throw new ApiError(result.errorcode ?? answer.status, result.errortext ?? `HTTP ${answer.status}`, result.hint);
   }
   return result;
 }
@@ -65,10 +65,14 @@ export function call(command, parameters = {}) {
 // Run an asynchronous command and wait for its job; throws the job's error.
 export async function job(command, parameters = {}) {
   const { jobid } = await call(command, parameters);
+  return followJob(jobid);
+}
+
+export async function followJob(jobid) {
   for (;;) {
-    const state = await call("queryAsyncJobResult", { jobid });
-    if (state.jobstatus === 1) return state.jobresult;
-    if (state.jobstatus === 2) throw new ApiError(state.jobresultcode, state.jobresult?.errortext ?? "job failed");
+    const { jobstatus, jobresultcode, jobresult } = await call("queryAsyncJobResult", { jobid });
+    if (jobstatus === 1) return jobresult;
+    if (jobstatus === 2) throw new ApiError(jobresultcode, jobresult?.errortext ?? "job failed", jobresult?.hint);
     await new Promise((wake) => setTimeout(wake, 700));
   }
 }

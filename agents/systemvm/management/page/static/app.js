@@ -1,59 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page: polls the API every second while something changes, else every three seconds, and redraws what changed.
 
-import { ApiError, call, forget, job, loggedIn, login, logout, user } from "./api.js";
+import { ApiError, call, followJob, forget, job, loggedIn, login, logout, user } from "./api.js";
+import { showLink, wireLink } from "./extract.js";
+import { refreshStores, storeActions, wireStores } from "./stores.js";
+import { $, ask, draw, form, options, toast, wireCancelButtons } from "./ui.js";
+import { endUploads, isUploading, reconcileUploads, restoreUploads, uploadActions, uploadAgain, wireUploads } from "./uploads.js";
 import { download, systemVmCard, templateRow, vmRow, steps } from "./views.js";
 
-const $ = (selector) => document.querySelector(selector);
-const state = { zone: null, templates: [], machines: [], offerings: [], busy: new Map(), timer: 0 };
-
-// ---- small pieces -------------------------------------------------------------------------------------------
-
-function toast(text, bad = false) {
-  const line = document.createElement("p");
-  line.textContent = text;
-  line.classList.toggle("bad", bad);
-  $("#toasts").append(line);
-  setTimeout(() => line.remove(), bad ? 12000 : 5000);
-}
+const state = { zone: null, templates: [], machines: [], busy: new Map(), timer: 0 };
 
 function show(place) {
   $("#login").hidden = place !== "login";
   $("#cloud").hidden = place !== "cloud";
-}
-
-// Redraw a list by key. An element whose data did not change is kept, so that nothing flickers and a button stays
-// under the pointer.
-function draw(container, items, render, empty) {
-  const old = new Map([...container.children].filter((e) => e.dataset.id).map((e) => [e.dataset.id, e]));
-  const next = items.map((item) => {
-    const text = JSON.stringify([item, state.busy.get(item.id) ?? ""]);
-    const had = old.get(item.id);
-    if (had?.dataset.text === text) return had;
-    const element = render(item, state.busy.get(item.id));
-    element.dataset.id = item.id;
-    element.dataset.text = text;
-    return element;
-  });
-  if (!next.length) {
-    const nothing = document.createElement("div");
-    nothing.className = "empty";
-    nothing.textContent = empty;
-    next.push(nothing);
-  }
-  if (next.length !== container.children.length || next.some((e, i) => e !== container.children[i])) {
-    container.replaceChildren(...next);
-  }
-}
-
-function ask(title, text, verb) {
-  const dialog = $("#confirm");
-  dialog.querySelector("h2").textContent = title;
-  dialog.querySelector("p").textContent = text;
-  dialog.querySelector(".danger").textContent = verb;
-  dialog.returnValue = "cancel";
-  dialog.showModal();
-  return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "ok"), { once: true }));
 }
 
 // ---- following the cloud ------------------------------------------------------------------------------------
@@ -83,16 +42,20 @@ async function refresh() {
     ]);
     state.zone = zones.zone?.[0] ?? null;
     state.templates = [...templates, ...isos.map((iso) => ({ ...iso, format: "ISO" }))];
-    $("#system-section").hidden = !admin;
+    for (const section of document.querySelectorAll(".operators")) section.hidden = !admin;
     state.machines = vms.virtualmachine ?? [];
     $("#zone").textContent = state.zone?.name ?? "";
-    draw($("#system-vms"), systems.systemvm ?? [], systemVmCard, "There is no system VM yet. The daemon creates them when it needs them.");
-    draw($("#templates"), state.templates, templateRow, "There is no template or ISO yet. Register a URL to begin.");
-    draw($("#vms"), state.machines, vmRow, "There is no virtual machine yet. Deploy one from a template that is Ready.");
+    const { busy } = state;
+    draw($("#system-vms"), systems.systemvm ?? [], systemVmCard, "There is no system VM yet. The daemon creates them when it needs them.", busy);
+    reconcileUploads(state.templates);
+    draw($("#templates"), state.templates.filter((t) => !isUploading(t.id)), (template, doing) => templateRow(template, doing, admin || template.isextractable),
+      "There is no template or ISO yet. Register a URL to begin.", busy);
+    draw($("#vms"), state.machines, vmRow, "There is no virtual machine yet. Deploy one from a template that is Ready.", busy);
+    const storesMove = admin && await refreshStores(busy);
     $("#open-deploy").disabled = !state.templates.some((t) => t.isready);
     const moving = state.templates.some((t) => download(t).moving);
     const changing = (systems.systemvm ?? []).some((v) => v.agentstate !== "Up");
-    pause = moving || changing || state.busy.size ? 1000 : 3000;
+    pause = moving || changing || storesMove || busy.size ? 1000 : 3000;
     $("#live").className = "live";
     $("#live").textContent = "live";
     show("cloud");
@@ -124,7 +87,12 @@ async function act(id, doing, work) {
 
 // ---- actions of the user -----------------------------------------------------------------------------------
 
+const templateOf = (id) => state.templates.find((template) => template.id === id);
+const isIso = (id) => templateOf(id)?.format === "ISO";
+
 const actions = {
+  ...storeActions,
+  ...uploadActions,
   "system-start": (id) => act(id, "Starting…", () => job("startSystemVm", { id })),
   "system-stop": (id) => act(id, "Stopping…", () => job("stopSystemVm", { id })),
   "system-reboot": (id) => act(id, "Rebooting…", () => job("rebootSystemVm", { id })),
@@ -143,11 +111,12 @@ const actions = {
     }
   },
   async "template-retry"(id) {
-    const iso = state.templates.find((t) => t.id === id)?.format === "ISO";
-    await act(id, "Retrying…", () => call(iso ? "retryIso" : "retryTemplate", { id }));
+    await act(id, "Retrying…", () => call(isIso(id) ? "retryIso" : "retryTemplate", { id }));
   },
+  "template-link": (id) => act(id, "Creating a link…", () => showLink(templateOf(id))),
+  "template-upload": (id) => uploadAgain(templateOf(id), isIso(id)),
   async "template-delete"(id, name) {
-    const iso = state.templates.find((t) => t.id === id)?.format === "ISO";
+    const iso = isIso(id);
     const used = !iso && state.machines.some((vm) => vm.templateid === id);
     const text = used ? "Virtual machines use this template. They keep their disks; the template is deleted from secondary storage."
       : "This deletes it from secondary storage.";
@@ -190,57 +159,43 @@ document.addEventListener("click", (event) => {
   if (button) actions[button.dataset.action](button.dataset.target, button.dataset.name);
 });
 
-function form(dialog, submit) {
-  dialog.addEventListener("submit", async (event) => {
-    if (event.submitter?.value !== "ok") return;
-    event.preventDefault();
-    const errorLine = dialog.querySelector(".error");
-    errorLine.hidden = true;
-    event.submitter.disabled = true;
-    try {
-      await submit(Object.fromEntries(new FormData(event.target)));
-      event.target.reset();
-      dialog.close();
-      refresh();
-    } catch (error) {
-      errorLine.textContent = error.message;
-      errorLine.hidden = false;
-    } finally {
-      event.submitter.disabled = false;
-    }
-  });
-}
+// The page shows at once what a dialog has changed; the event does not bubble.
+document.addEventListener("close", refresh, { capture: true });
 
-form($("#register"), async ({ name, url, format, checksum }) => {
+const zone = () => state.zone;
+wireStores(zone, act);
+wireUploads(zone, refresh);
+wireLink();
+wireCancelButtons();
+
+form($("#register"), async (data) => {
+  const { name, url, format, checksum } = Object.fromEntries(data);
   const common = { name, displaytext: name, url, zoneid: state.zone.id, ...(checksum ? { checksum } : {}) };
   if (format === "ISO") await call("registerIso", { ...common, bootable: "true" });
   else await call("registerTemplate", { ...common, format, hypervisor: "KVM" });
   toast(`${name} is registered. Its download starts.`);
 });
 
-form($("#password"), async ({ current, next, again }) => {
+form($("#password"), async (data) => {
+  const { current, next, again } = Object.fromEntries(data);
   if (next !== again) throw new Error("new passwords differ: enter the same one twice");
   await call("updateUser", { id: user().id, currentpassword: current, password: next });
   toast("The password is changed. Your other logins have ended.");
 });
 
-form($("#deploy"), async ({ name, template, offering }) => {
+form($("#deploy"), async (data) => {
+  const { name, template, offering } = Object.fromEntries(data);
   const { jobid } = await call("deployVirtualMachine", {
     name, displayname: name, templateid: template, serviceofferingid: offering, zoneid: state.zone.id, hypervisor: "KVM",
   });
   toast(`${name} is being deployed.`);
-  follow(jobid, name);
+  follow(jobid);
 });
 
-async function follow(jobid, name) {
+async function follow(jobid) {
   state.busy.set(jobid, "Deploying…");
   try {
-    for (;;) {
-      const { jobstatus, jobresult } = await call("queryAsyncJobResult", { jobid });
-      if (jobstatus === 2) throw new Error(jobresult?.errortext ?? `cannot deploy ${name}`);
-      if (jobstatus === 1) return;
-      await new Promise((wake) => setTimeout(wake, 700));
-    }
+    await followJob(jobid);
   } catch (error) {
     toast(error.message, true);
   } finally {
@@ -252,7 +207,6 @@ async function follow(jobid, name) {
 $("#open-password").addEventListener("click", () => $("#password").showModal());
 $("#open-register").addEventListener("click", () => $("#register").showModal());
 $("#open-deploy").addEventListener("click", async () => {
-  const options = (items) => items.map((item) => new Option(item.label, item.id));
   const ready = state.templates.filter((t) => t.isready);
   const { serviceoffering } = await call("listServiceOfferings");
   const from = $("#deploy [name=template]");
@@ -260,13 +214,9 @@ $("#open-deploy").addEventListener("click", async () => {
   $("#deploy [name=offering]").replaceChildren(...options((serviceoffering ?? []).map((o) => ({ id: o.id, label: o.displaytext ?? o.name }))));
   $("#deploy").showModal();
 });
-for (const button of document.querySelectorAll("dialog button[value=cancel]")) {
-  button.type = "button";
-  button.addEventListener("click", () => button.closest("dialog").close("cancel"));
-}
-
 $("#logout").addEventListener("click", async () => {
   await logout().catch(() => {});
+  endUploads();
   clearTimeout(state.timer);
   show("login");
 });
@@ -278,6 +228,7 @@ $("#login-form").addEventListener("submit", async (event) => {
   try {
     await login(username, password);
     event.target.reset();
+    restoreUploads();
     await refresh();
   } catch (error) {
     errorLine.textContent = error.message;
@@ -285,5 +236,7 @@ $("#login-form").addEventListener("submit", async (event) => {
   }
 });
 
-if (loggedIn()) refresh();
-else show("login");
+if (loggedIn()) {
+  restoreUploads();
+  refresh();
+} else show("login");

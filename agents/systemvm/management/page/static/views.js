@@ -1,70 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
-// Elements of the page. Text is always inserted as text, never as markup: names and errors come from users and servers.
+// The rows and cards of the page.
 
+import { action, badge, bytes, element, progress } from "./elements.js";
 import { duration, TransferRate } from "./transfer_rate.js";
 
 const rates = new TransferRate();
-
-function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name === "data") Object.assign(node.dataset, value);
-    else if (name === "style") Object.assign(node.style, value);
-    else if (name in node) node[name] = value;
-    else node.setAttribute(name, value);
-  }
-  node.append(...children.filter((child) => child !== null && child !== undefined));
-  return node;
-}
-
-const GOOD = new Set(["Up", "Running", "Ready"]);
-const BAD = new Set(["Alert", "Error", "Down", "Disconnected"]);
-
-const CHANGING = new Set(["Starting", "Stopping", "Expunging", "Connecting"]);
-
-// A state of the API, or what is being done, which no state tells yet.
-function badge(state, busy) {
-  const kind = GOOD.has(state) ? " good" : BAD.has(state) ? " bad" : CHANGING.has(state) ? " warn" : "";
-  return element("span", { className: `state${busy ? " warn" : kind}` }, busy ?? state);
-}
+const FAILED = new Set(["DOWNLOAD_ERROR", "UPLOAD_ERROR"]);
+const MOVING = new Set(["NOT_DOWNLOADED", "DOWNLOAD_IN_PROGRESS", "NOT_UPLOADED", "UPLOAD_IN_PROGRESS"]);
+const UPLOADED = new Set(["NOT_UPLOADED", "UPLOAD_IN_PROGRESS", "UPLOAD_ERROR"]);
 
 // Where a download has come to: by the state and the percentage of its copy. Its text is for people.
 export function download(template) {
   const copies = template.downloaddetails ?? [];
-  const failed = !template.isready && copies.some((copy) => copy.downloadState === "DOWNLOAD_ERROR");
+  const failed = !template.isready && copies.some((copy) => FAILED.has(copy.downloadState));
   const percent = template.isready ? 100 : Math.max(0, ...copies.map((copy) => Number(copy.downloadPercent)));
-  return { failed, percent, moving: !template.isready && !failed };
-}
-
-function action(name, label, item, extra = {}) {
-  return element("button", { ...extra, data: { action: name, target: item.id, name: item.name } }, label);
-}
-
-export function bytes(count) {
-  if (!count) return "";
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  const step = Math.min(units.length - 1, Math.floor(Math.log2(count) / 10));
-  return `${(count / 1024 ** step).toFixed(step ? 1 : 0)} ${units[step]}`;
+  // its user sends the file, from this browser or another
+  const uploaded = !template.isready && copies.some((copy) => UPLOADED.has(copy.downloadState));
+  return { failed, percent, moving: !template.isready && !failed, uploaded };
 }
 
 // "1.2 GiB of 4.0 GiB · 35.2 MiB/s · 1 min 20 s left · from images.example.test to secondary by s-1-VM"
-function transferred(template) {
-  const copies = template.downloaddetails ?? [];
-  const moving = copies.filter((copy) => copy.downloadState === "DOWNLOAD_IN_PROGRESS" && copy.receivedbytes);
-  const copy = moving.sort((a, b) => b.receivedbytes - a.receivedbytes)[0];
-  if (!copy) {
-    rates.forget(template.id);
-    return null;
-  }
-  const rate = rates.note(template.id, copy.receivedbytes, performance.now());
-  const left = copy.totalbytes && rate ? duration((copy.totalbytes - copy.receivedbytes) / rate) : null;
+function copyText(template, copy) {
+  const key = `${template.id} ${copy.datastore}`;
+  const { receivedbytes: received, totalbytes: total } = copy;
   const source = URL.canParse(template.url ?? "") ? `from ${new URL(template.url).host}` : "";
-  return [
-    bytes(copy.receivedbytes) + (copy.totalbytes ? ` of ${bytes(copy.totalbytes)}` : ""),
-    rate ? `${bytes(rate)}/s` : null,
-    left ? `${left} left` : null,
-    [source, `to ${copy.datastore}`, copy.systemvm ? `by ${copy.systemvm}` : ""].filter(Boolean).join(" "),
-  ].filter(Boolean).join(" · ");
+  const way = [source, `to ${copy.datastore}`, copy.systemvm ? `by ${copy.systemvm}` : ""].filter(Boolean).join(" ");
+  if (!received) {
+    rates.forget(key);
+    return way;
+  }
+  const rate = rates.note(key, received, performance.now());
+  const left = total && rate ? duration((total - received) / rate) : null;
+  const of = bytes(received) + (total ? ` of ${bytes(total)}` : "");
+  return [of, rate ? `${bytes(rate)}/s` : null, left ? `${left} left` : null, way].filter(Boolean).join(" · ");
+}
+
+// Each copy of a template that is not complete, and why it waits.
+function copies(template) {
+  const details = template.downloaddetails ?? [];
+  const moving = details.filter((copy) => MOVING.has(copy.downloadState));
+  const lines = moving.map((copy) => copyText(template, copy));
+  return [template.hint, ...lines].filter(Boolean).map((line) => element("small", {}, line));
+}
+
+function places(template) {
+  const details = template.downloaddetails ?? [];
+  const ready = details.filter((copy) => ["DOWNLOADED", "UPLOADED"].includes(copy.downloadState));
+  return ready.length ? `on ${ready.map((copy) => copy.datastore).join(", ")}` : "";
 }
 
 export function systemVmCard(vm, busy) {
@@ -86,21 +68,28 @@ export function systemVmCard(vm, busy) {
         : action("system-start", "Start", vm, { disabled: Boolean(busy) })));
 }
 
-export function templateRow(template, busy) {
-  const { failed, percent, moving } = download(template);
-  const progress = moving ? transferred(template) : null;
-  const about = [template.format, bytes(template.physicalsize || template.size)].filter(Boolean).join(" · ");
+// `canExtract` is whether the user gets links to this image.
+export function templateRow(template, busy, canExtract) {
+  const { failed, percent, moving, uploaded } = download(template);
+  const about = [template.format, bytes(template.physicalsize || template.size), places(template)].filter(Boolean).join(" · ");
+  const off = { disabled: Boolean(busy) };
   return element("article", { className: "row" },
     element("div", {}, element("div", { className: "top" }, element("strong", {}, template.name)), element("small", {}, about)),
     element("div", {},
-      moving ? element("div", { className: "bar", role: "progressbar", ariaValueNow: String(percent), ariaValueMax: "100" },
-        element("i", { style: { width: `${percent}%` } })) : null,
-      failed ? element("p", { className: "hint bad" }, template.status)
-        : element("small", {}, busy ?? (moving ? template.hint ?? progress : null) ?? template.status)),
+      moving ? progress(percent, `Transfer of ${template.name}`) : null,
+      failed ? element("p", { className: "hint bad" }, template.status) : element("small", {}, busy ?? statusOf(template)),
+      failed && template.hint ? element("p", { className: "hint" }, template.hint) : null,
+      ...(failed ? [] : copies(template))),
     element("div", { className: "actions" }, template.isready ? badge("Ready") : null,
       action("trace", "Steps", template),
-      failed ? action("template-retry", "Retry", template, { disabled: Boolean(busy) }) : null,
-      action("template-delete", "Delete", template, { disabled: Boolean(busy) })));
+      template.isready && canExtract ? action("template-link", "Download…", template, off) : null,
+      uploaded ? action("template-upload", "Upload file…", template, off) : null,
+      failed && !uploaded ? action("template-retry", "Retry", template, off) : null,
+      action("template-delete", "Delete", template, off)));
+}
+
+function statusOf({ status, downloaddetails = [] }) {
+  return downloaddetails.some((copy) => copy.downloadState === "NOT_UPLOADED") ? "Waits for its file." : status;
 }
 
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 1 });

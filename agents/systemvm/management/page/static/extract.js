@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// A temporary link to an image: what it is, until when it works, and whether this browser can open it.
+
+import { job } from "./api.js";
+import { Access, accessTo } from "./trust.js";
+import { untrusted } from "./trust_views.js";
+import { $, toast } from "./ui.js";
+
+export async function showLink(template) {
+  const iso = template.format === "ISO";
+  const result = await job(iso ? "extractIso" : "extractTemplate", {
+    id: template.id, mode: "HTTP_DOWNLOAD", ...(template.zoneid ? { zoneid: template.zoneid } : {}),
+  });
+  const { url: encoded, expires } = result[iso ? "iso" : "template"];
+  const url = decodeURIComponent(encoded); // CloudStack's clients expect it encoded
+  const dialog = $("#link");
+  dialog.querySelector("h2").textContent = `Download ${template.name}`;
+  dialog.querySelector("[name=url]").value = url;
+  dialog.querySelector("[name=curl]").value = `curl -C - -O --cacert systemvm-root.crt '${url}'`;
+  dialog.querySelector("time").dateTime = expires;
+  dialog.querySelector("time").textContent = new Date(expires).toLocaleString();
+  dialog.querySelector("a.primary").href = url;
+  dialog.querySelector(".trust").replaceChildren();
+  dialog.showModal();
+  const { origin } = new URL(url);
+  if (await accessTo(origin) === Access.CLOSED) dialog.querySelector(".trust").replaceChildren(...untrusted(origin));
+}
+
+export function wireLink() {
+  $("#link").addEventListener("click", async ({ target }) => {
+    if (!target.dataset.copy) return;
+    const field = $(`#link [name=${target.dataset.copy}]`);
+    field.select();
+    try {
+      await navigator.clipboard.writeText(field.value);
+      toast("Copied.");
+    } catch {
+      toast("The text is selected: copy it with Ctrl-C."); // a page without TLS has no clipboard
+    }
+  });
+}

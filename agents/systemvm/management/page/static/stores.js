@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// What administrators do with image stores.
+
+import { call, followJob } from "./api.js";
+import { objectRow, storeCard, targetChoice } from "./store_views.js";
+import { $, ask, draw, form, toast } from "./ui.js";
+
+const MOVES = new Set(["migrateSecondaryStorageData", "retireImageStore"]);
+// Another administrator can begin a move: the jobs are looked through now and then, and each time while one runs.
+const LOOK_FOR_JOBS_MS = 15000;
+
+let stores = [];
+let moves = new Map(); // by store: the newest job that moves its content
+let lookedMs = -Infinity;
+let act = async () => {};
+
+async function newestMoves() {
+  const running = [...moves.values()].some((each) => each.jobstatus === 0) || stores.some((store) => store.retiring);
+  if (!running && performance.now() - lookedMs < LOOK_FOR_JOBS_MS) return;
+  lookedMs = performance.now();
+  const { asyncjobs = [] } = await call("listAsyncJobs", { listall: "true" });
+  const found = asyncjobs.filter((each) => MOVES.has(each.cmd)).sort((a, b) => Date.parse(a.created) - Date.parse(b.created));
+  moves = new Map(found.map((each) => [each.jobinstanceid, each]));
+}
+
+// Returns whether something moves.
+export async function refreshStores(busy) {
+  ({ imagestore: stores = [] } = await call("listImageStores"));
+  await newestMoves();
+  const shown = stores.map((store) => {
+    const move = moves.get(store.id);
+    const { jobstatus, jobprocstatus, jobprogresstext, jobresult } = move ?? {};
+    return { ...store, job: move && { jobstatus, jobprocstatus, jobprogresstext, jobresult } };
+  });
+  draw($("#stores"), shown, storeCard, "There is no image store yet: nothing can be downloaded. Add one.", busy);
+  return shown.some((store) => store.job?.jobstatus === 0);
+}
+
+const storeOf = (id) => stores.find((store) => store.id === id);
+
+export const storeActions = {
+  "store-contents": (id) => browse(id, ""),
+  "store-edit"(id) {
+    const store = storeOf(id);
+    const { elements } = $("#store-edit form");
+    elements.id.value = id;
+    elements.name.value = store.name;
+    elements.readonly.checked = store.readonly;
+    $("#store-edit").showModal();
+  },
+  "store-move"(id) {
+    const store = storeOf(id);
+    const others = stores.filter((other) => other.id !== id && other.zoneid === store.zoneid && !other.readonly && !other.retiring);
+    if (!others.length) {
+      toast(`There is no other writable store in ${store.zonename}: add one first`, true);
+      return;
+    }
+    $("#store-move h2").textContent = `Move content off ${store.name}`;
+    $("#store-move form").elements.id.value = id;
+    $("#store-move .choices").replaceChildren(...others.map(targetChoice));
+    $("#store-move").showModal();
+  },
+  "store-cancel": (id) => act(id, "Canceling…", () => call("cancelImageStoreMigration", { id })),
+  async "store-delete"(id, name) {
+    if (await ask(`Delete ${name}?`, "A store with an only copy is not deleted. Its files stay where they are.", "Delete")) {
+      await act(id, "Deleting…", () => call("deleteImageStore", { id }));
+    }
+  },
+};
+
+async function browse(id, path) {
+  const dialog = $("#contents");
+  try {
+    const { datastoreobject = [] } = await call("listImageStoreObjects", { id, ...(path ? { path } : {}) });
+    dialog.querySelector("h2").textContent = `${storeOf(id)?.name ?? ""}: /${path}`;
+    dialog.querySelector("tbody").replaceChildren(...datastoreobject.map(objectRow));
+    dialog.querySelector("p").hidden = datastoreobject.length > 0;
+    dialog.querySelector("table").hidden = !datastoreobject.length;
+    dialog.querySelector("[value=up]").disabled = !path;
+    Object.assign(dialog.dataset, { store: id, path });
+    if (!dialog.open) dialog.showModal();
+  } catch (error) {
+    toast(error.message, true);
+  }
+}
+
+// `work(id, doing, function)` runs an action of a store and shows that it runs.
+export function wireStores(zoneOf, work) {
+  act = work;
+  $("#open-store").addEventListener("click", () => $("#store-add").showModal());
+  form($("#store-add"), async (data) => {
+    const { name, url, version, options, host } = Object.fromEntries(data);
+    const details = { "nfs.version": version, nfsmountopts: options, "host.path": host };
+    const given = Object.entries(details).filter(([, value]) => value);
+    await call("addImageStore", {
+      provider: "NFS", name, url, zoneid: zoneOf().id,
+      ...Object.fromEntries(given.map(([key, value]) => [`details[0].${key}`, value])),
+    });
+    toast(`${name} is added.`);
+  });
+  form($("#store-edit"), async (data) => {
+    const { id, name, readonly } = Object.fromEntries(data);
+    const before = storeOf(id);
+    const changes = {
+      ...(name !== before.name ? { name } : {}),
+      ...(Boolean(readonly) !== before.readonly ? { readonly: String(Boolean(readonly)) } : {}),
+    };
+    if (Object.keys(changes).length) await call("updateImageStore", { id, ...changes });
+  });
+  form($("#store-move"), async (data) => {
+    const { id, kind } = Object.fromEntries(data);
+    const targets = data.getAll("target").join(",");
+    if (!targets) throw new Error("no store is chosen: choose at least one");
+    const { jobid } = kind === "retire" ? await call("retireImageStore", { id, destpools: targets })
+      : await call("migrateSecondaryStorageData", { srcpool: id, destpools: targets, migrationtype: kind });
+    lookedMs = -Infinity;
+    const name = storeOf(id)?.name ?? "the store";
+    followJob(jobid).then(() => toast(`The move off ${name} is complete.`), (error) => toast(error.message, true))
+      .finally(() => { lookedMs = -Infinity; });
+  });
+  $("#contents").addEventListener("click", ({ target }) => {
+    const { store, path } = $("#contents").dataset;
+    if (target.dataset.directory) browse(store, [path, target.dataset.directory].filter(Boolean).join("/"));
+    else if (target.value === "up") browse(store, path.split("/").slice(0, -1).join("/"));
+  });
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// Short messages, questions, forms in dialogs, and lists that are redrawn by key.
+
+export const $ = (selector) => document.querySelector(selector);
+
+export function toast(text, bad = false) {
+  const line = document.createElement("p");
+  line.textContent = text;
+  line.classList.toggle("bad", bad);
+  $("#toasts").append(line);
+  setTimeout(() => line.remove(), bad ? 12000 : 5000);
+}
+
+// Redraw a list by key. An element whose data did not change is kept, so that nothing flickers and a button stays
+// under the pointer. `busy` has what is being done with an item, by its id.
+export function draw(container, items, render, empty, busy = new Map()) {
+  const old = new Map([...container.children].filter((e) => e.dataset.id).map((e) => [e.dataset.id, e]));
+  const next = items.map((item) => {
+    const text = JSON.stringify([item, busy.get(item.id) ?? ""]);
+    const had = old.get(item.id);
+    if (had?.dataset.text === text) return had;
+    const element = render(item, busy.get(item.id));
+    element.dataset.id = item.id;
+    element.dataset.text = text;
+    return element;
+  });
+  if (!next.length && empty) {
+    const nothing = document.createElement("div");
+    nothing.className = "empty";
+    nothing.textContent = empty;
+    next.push(nothing);
+  }
+  if (next.length !== container.children.length || next.some((e, i) => e !== container.children[i])) {
+    const focused = document.activeElement?.dataset;
+    container.replaceChildren(...next);
+    // a row that was replaced must not take the keyboard's place with it
+    if (focused?.action && !document.activeElement?.dataset.action) {
+      const same = `[data-action="${CSS.escape(focused.action)}"][data-target="${CSS.escape(focused.target ?? "")}"]`;
+      container.querySelector(same)?.focus();
+    }
+  }
+}
+
+export function ask(title, text, verb) {
+  const dialog = $("#confirm");
+  dialog.querySelector("h2").textContent = title;
+  dialog.querySelector("p").textContent = text;
+  dialog.querySelector(".danger").textContent = verb;
+  dialog.returnValue = "cancel";
+  dialog.showModal();
+  return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "ok"), { once: true }));
+}
+
+// Have a dialog's form call `submit` with its FormData; an error is shown in the dialog, which stays open.
+export function form(dialog, submit) {
+  dialog.addEventListener("submit", async (event) => {
+    if (event.submitter?.value !== "ok") return;
+    event.preventDefault();
+    const errorLine = dialog.querySelector(".error");
+    errorLine.hidden = true;
+    event.submitter.disabled = true;
+    try {
+      await submit(new FormData(event.target));
+      event.target.reset();
+      dialog.close();
+    } catch (error) {
+      errorLine.textContent = error.message;
+      errorLine.hidden = false;
+    } finally {
+      event.submitter.disabled = false;
+    }
+  });
+}
+
+export function options(items) {
+  return items.map((item) => new Option(item.label, item.id));
+}
+
+// Close buttons never submit: their form can be incomplete.
+export function wireCancelButtons() {
+  for (const button of document.querySelectorAll("dialog button[value=cancel]")) {
+    button.type = "button";
+    button.addEventListener("click", () => button.closest("dialog").close("cancel"));
+  }
+}

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The origins of SSVMs that the page sends uploads to: its content policy permits these and its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from systemvm.management.state import instances, zones
+from systemvm.management.state.database import Connection, Database
+from systemvm.management.templates.public_servers import servers_of
+from systemvm.web.public_endpoint import WILDCARD, PublicEndpoint
+
+
+class StorageOrigins:
+    """Reads them for each visit of the page; `advertised` has each zone's endpoint by its name.
+
+    A page that was loaded before an SSVM got its address must be loaded again.
+    """
+
+    def __init__(self, database: Database, advertised: Mapping[str, PublicEndpoint]) -> None:
+        self._database = database
+        self._advertised = advertised
+
+    async def list(self) -> list[str]:
+        return await self._database.read(_origins, self._advertised)
+
+
+def _origins(connection: Connection, advertised: Mapping[str, PublicEndpoint]) -> list[str]:
+    found: dict[str, None] = {}
+    ssvms = instances.names_of_ssvms_by_zone(connection)
+    for zone in zones.list_zones(connection):
+        endpoint = advertised.get(zone.name)
+        if endpoint is None:
+            continue
+        if endpoint.host != WILDCARD:
+            found[endpoint.origin] = None  # a policy has the same wildcard: https://*.storage.example.org
+            continue
+        for server in servers_of(connection, zone.id, ssvms.get(zone.id, []), endpoint):
+            found[server.endpoint.origin] = None
+    return list(found)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The administrator of a real daemon on its page; a test answers the calls that need an SSVM."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+import yaml
+from playwright.sync_api import Page, Route, expect
+
+from integration.daemon_lab import Host
+from systemvm.management.first_start import FirstLogin
+
+#: Returns the answer of a call, without its wrapper; None has the daemon answer.
+Answer = Callable[[dict[str, str]], dict[str, Any] | None]
+
+
+def advertise(host: Host, origin: str) -> None:
+    """Set the origin of SSVMs before the daemon starts: the policy of the page permits it."""
+    [zone] = host.layout.zones.glob("*.yaml")
+    text = yaml.safe_load(zone.read_text())
+    text["secondary_storage"] = {"origin": origin}
+    zone.write_text(yaml.safe_dump(text))
+
+
+class Visitor:
+    """`answer` can be replaced while the page is open; `calls` are those that it has answered."""
+
+    def __init__(self, host: Host, answer: Answer) -> None:
+        self._host = host
+        self._login = FirstLogin.take(host.layout.first_login)
+        self.answer = answer
+        self.calls: list[dict[str, str]] = []
+
+    def open(self, page: Page) -> None:
+        page.route("**/client/api", self._respond)
+        page.on("dialog", lambda dialog: dialog.accept())  # "leave the page?"
+        page.goto(self._host.page)
+        assert self._login is not None
+        page.fill("[name=username]", self._login.username)
+        page.fill("[name=password]", self._login.password)
+        page.click("#login-form button")
+        expect(page.locator("#live")).to_have_text("live")
+
+    def _respond(self, route: Route) -> None:
+        call = dict(parse_qsl(route.request.post_data or ""))
+        answer = self.answer(call)
+        if answer is None:
+            route.continue_()
+            return
+        self.calls.append(call)
+        route.fulfill(body=json.dumps({"response": answer}), content_type="application/json")
+
+    @property
+    def commands(self) -> list[str]:
+        return [call["command"] for call in self.calls]

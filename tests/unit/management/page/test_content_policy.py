@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page connects to its own origin and to the SSVMs that uploads go to, and to nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import pytest_twisted
+from twisted.web.server import Site
+
+from in_memory_http import HttpAnswer, request
+from small_cloud import SmallCloud
+from systemvm.management.page.resource import ListOrigins, PageResource
+from systemvm.management.page.storage_origins import StorageOrigins
+from systemvm.management.state.status import InstanceType
+from systemvm.web.public_endpoint import PublicEndpoint
+
+
+async def visit(list_origins: ListOrigins, target: str = "/", method: str = "GET") -> HttpAnswer:
+    return await request(Site(PageResource(list_origins=list_origins)), method, target)
+
+
+def connects_to(answer: HttpAnswer) -> list[str]:
+    directives = dict(
+        each.strip().split(" ", 1) for each in str(answer.headers["Content-Security-Policy"]).split(";")
+    )
+    assert directives["default-src"] == "'none'" and directives["script-src"] == "'self'"
+    return directives["connect-src"].split()
+
+
+def origins_of(cloud: SmallCloud, advertised: str) -> ListOrigins:
+    endpoint = PublicEndpoint.parse(advertised)
+    return StorageOrigins(cloud.database, {cloud.zone.name: endpoint}).list
+
+
+@pytest.mark.parametrize(
+    "advertised", ["https://127.0.0.1:8444", "https://*.storage.example.test", "http://images.example.test"]
+)
+@pytest_twisted.ensureDeferred
+async def test_an_advertised_name_is_permitted_as_it_is(cloud: SmallCloud, advertised: str) -> None:
+    assert connects_to(await visit(origins_of(cloud, f"{advertised}/images"))) == ["'self'", advertised]
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_bare_addresses_only_those_of_ssvms_are_permitted(cloud: SmallCloud) -> None:
+    cloud.add_system_vm(InstanceType.CONSOLE_PROXY)
+    first = f"https://203.0.113.{100 + cloud.ssvm.id}"
+    assert connects_to(await visit(origins_of(cloud, "https://*"))) == ["'self'", first]
+    second = cloud.add_system_vm(InstanceType.SECONDARY_STORAGE)
+    permitted = connects_to(await visit(origins_of(cloud, "https://*")))
+    assert permitted == ["'self'", first, f"https://203.0.113.{100 + second.id}"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_page_is_served_without_origins_when_they_cannot_be_read() -> None:
+    async def fail() -> list[str]:
+        raise OSError("database is locked")
+
+    answer = await visit(fail)
+    assert (answer.status, connects_to(answer)) == (200, ["'self'"])
+    assert b"<title>systemvm</title>" in answer.body
+
+
+@pytest_twisted.ensureDeferred
+async def test_other_files_connect_to_nothing_else(cloud: SmallCloud) -> None:
+    answer = await visit(origins_of(cloud, "https://*"), "/app.js")
+    assert connects_to(answer) == ["'self'"]
+    head = await visit(origins_of(cloud, "https://*"), "/", "HEAD")
+    assert head.body == b"" and int(head.headers["Content-Length"]) > 1000
