@@ -9,7 +9,7 @@ networks, the set of the same name with `6` appended IPv6 networks.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, collapse_addresses, ip_address, ip_network
 from pathlib import Path
 
@@ -28,14 +28,14 @@ _BLOCK = re.compile(r"(?:^|(?<=[{;}]))\s*(table|set)\s+(?:(ip|ip6|inet)\s+)?(\w+
 def sets(plan: NetworkPlan, arguments: Mapping[str, str]) -> dict[str, list[Network]]:
     """Return the networks of each set, of both families, with overlaps merged."""
     return {
-        "control_cidr": _merged(_of(plan.control)),
-        "management_cidr": _merged([*_of(plan.management), *plan.management_cidrs]),
-        "storage_cidr": _merged(_of(plan.storage)),
-        "nfs_servers": _merged(_literal_addresses(arguments.get("secondaryStorageServerAddress", ""))),
-        "ntp_servers": _merged(_literal_addresses(arguments.get("ntpserverlist", ""))),
-        "dns_servers": _merged(ip_network(address) for address in plan.name_servers),
-        "fetch_denied": _merged(fetch_denied(arguments)),
-        "fetch_allowed": _merged(opened_networks(arguments)),
+        "control_cidr": merged(_of(plan.control)),
+        "management_cidr": merged([*_of(plan.management), *plan.management_cidrs]),
+        "storage_cidr": merged(_of(plan.storage)),
+        "nfs_servers": merged(_literal_addresses(arguments.get("secondaryStorageServerAddress", ""))),
+        "ntp_servers": merged(_literal_addresses(arguments.get("ntpserverlist", ""))),
+        "dns_servers": merged(ip_network(address) for address in plan.name_servers),
+        "fetch_denied": merged(fetch_denied(arguments)),
+        "fetch_allowed": merged(opened_networks(arguments)),
     }
 
 
@@ -58,19 +58,25 @@ def script(rules: Path, plan: NetworkPlan, arguments: Mapping[str, str]) -> str:
         raise BootError(
             BootFailure.COMMAND_FAILED, f"firewall rules are missing: {rules}", "build the image again"
         ) from error
-    lines = [f'include "{rules}"']
-    for name, networks in sets(plan, arguments).items():
+    lines = [f'include "{rules}"', *add_elements(declared, sets(plan, arguments))]
+    lines += proxy_elements(declared, arguments)
+    lines += _console_port(plan, arguments)
+    return "\n".join(lines) + "\n"
+
+
+def add_elements(declared: Mapping[str, str], filled: Mapping[str, Sequence[Network]]) -> list[str]:
+    """Return the commands that fill those of the sets that are declared."""
+    lines = []
+    for name, networks in filled.items():
         for version, suffix in ((4, ""), (6, "6")):
             elements = [str(network) for network in networks if network.version == version]
             table = declared.get(name + suffix)
             if elements and table:
                 lines.append(f"add element {table} {name}{suffix} {{ {', '.join(elements)} }}")
-    lines += _proxy(declared, arguments)
-    lines += _console_port(plan, arguments)
-    return "\n".join(lines) + "\n"
+    return lines
 
 
-def _proxy(declared: Mapping[str, str], arguments: Mapping[str, str]) -> list[str]:
+def proxy_elements(declared: Mapping[str, str], arguments: Mapping[str, str]) -> list[str]:
     """Open the port of the zone's proxy, even in one of the zone's own networks.
 
     One that is given by name must be in the public network, as whatever the name resolves to stays blocked.
@@ -128,7 +134,8 @@ def _of(nic: Interface | None) -> list[Network]:
     return nic.networks() if nic else []
 
 
-def _merged(networks: Iterable[Network]) -> list[Network]:
+def merged(networks: Iterable[Network]) -> list[Network]:
+    """Return the networks without overlaps."""
     both = list(networks)
     merged: list[Network] = list(collapse_addresses(net for net in both if net.version == 4))
     merged.extend(collapse_addresses(net for net in both if net.version == 6))

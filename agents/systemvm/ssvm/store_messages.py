@@ -27,6 +27,7 @@ QUARANTINE = "store.quarantine"  # agent
 OPEN = "store.open"  # serve: the file of a published template, for reading
 MOUNT = "mount.mount"  # agent
 UNMOUNT = "mount.unmount"  # agent
+OPEN_SOURCES = "firewall.open_sources"  # agent, to the mount helper
 
 MAX_ID = 2**63 - 1
 _MOUNT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -103,6 +104,23 @@ class StoreCopyResult:
 class CopyProgress:
     copied_bytes: int
     total_bytes: int
+
+
+@frozen
+class SourceServer:
+    """An SSVM of another zone, which serves a link to an image."""
+
+    address: str
+    port: int
+
+
+@frozen
+class OpenSources:
+    """All that is open for downloads inside of this cloud's own networks; the rest is closed."""
+
+    allowed_sites: list[str] = field(factory=list)
+    proxy: str = ""  # host:port
+    servers: list[SourceServer] = field(factory=list)
 
 
 @frozen

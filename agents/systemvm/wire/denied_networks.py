@@ -108,6 +108,14 @@ def opened_networks(boot: Mapping[str, str]) -> list[Network]:
     return opened
 
 
+def why_not_an_ssvm(boot: Mapping[str, str], address: IPv4Address | IPv6Address) -> str | None:
+    """Return why an address cannot be the public one of another SSVM of this cloud; None when it can."""
+    for network, why in (*RESERVED, *zone_networks(boot).items()):
+        if why != OWN_ADDRESS and address.version == network.version and address in network:
+            return why
+    return None
+
+
 def _without(network: Network, closed: Iterable[Network]) -> list[Network]:
     left = [network]
     for taken in closed:

@@ -8,6 +8,7 @@ import enum
 from attrs import field, frozen
 
 from systemvm.wire.source_access import SourceAccess
+from systemvm.wire.source_networks import SsvmAddress
 
 STORAGE_SETUP = "storage.setup"  # daemon → agent: mount a store; idempotent
 STORAGE_STATS = "storage.stats"  # daemon → agent
@@ -111,6 +112,10 @@ class DownloadRequest:
     denied_networks: list[str] = field(factory=list)  # CIDRs of this cloud's own, besides the boot arguments'
     access: SourceAccess = field(factory=SourceAccess)
     arch: str = "amd64"  # which image of a registry it is
+    #: The SSVM of another zone that `url` is a link of: opened for this download, and for nothing else.
+    source_server: SsvmAddress | None = None
+    #: What `url` returns, when another URL can return the same: a journal with it is continued.
+    content_id: str | None = None
 
 
 @frozen

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import Logger
 
 from systemvm.host.zone import TrafficType, ZoneConfig
 from systemvm.management.config import Configuration
@@ -22,15 +23,18 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState
 from systemvm.management.state.zones import ImageStore
 from systemvm.rpc.core.errors import RpcError
+from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.console import CONSOLE_SETUP, ConsoleSetup
 from systemvm.wire.role import Role
 from systemvm.wire.slowness import Delay
+from systemvm.wire.source_networks import STORAGE_SOURCES, SourceNetworks
 from systemvm.wire.storage import STORAGE_SETUP, STORAGE_STATS, StoreStats
 
 #: A mount waits for the NFS server; deadlines in the guest are shorter.
 MOUNT_DEADLINE_S = 190.0
 #: A store that takes longer to report its size is unusable.
 STATS_DEADLINE_S = 20.0
+SOURCES_DEADLINE_S = 60.0
 REMARK = "stores"
 
 
@@ -56,6 +60,8 @@ def _remark_of(failed: Sequence[_FailedStore]) -> Remark | None:
 class AgentPreparation:
     """The preparations of both roles; each is idempotent and runs at every connection."""
 
+    _log = Logger()
+
     def __init__(
         self,
         database: Database,
@@ -78,6 +84,7 @@ class AgentPreparation:
 
         Raises: NotReadyError when no store can be mounted; with some, the others are named beside `Up`.
         """
+        await self._open_sources(agent)
         rows = await self._stores_of(agent)
         failed = await self._each_store(agent, rows, STORAGE_SETUP, MOUNT_DEADLINE_S)
         if failed and agent.peer is None:
@@ -85,6 +92,21 @@ class AgentPreparation:
         if failed and len(failed) == len(rows):
             raise NotReadyError(self._without_store(agent, failed[0].error))
         agent.remark(REMARK, _remark_of(failed))
+
+    async def _open_sources(self, agent: Agent) -> None:
+        """Send the present sites and the proxy of the zone: its file can have changed since the VM's start.
+
+        An older agent has those of its start, and so has one that cannot change its firewall.
+        """
+        _, zone = await self._zone_of(agent)
+        proxy = zone.source_proxy
+        networks = SourceNetworks(zone.allowed_internal_sites, "" if proxy is None else proxy.authority)
+        try:
+            await self._directory.call(
+                agent.name, STORAGE_SOURCES, networks, result=Acknowledgement, deadline_s=SOURCES_DEADLINE_S
+            )
+        except RpcError as error:
+            self._log.info("{agent} keeps its sources: {error}", agent=agent.name, error=str(error))
 
     def _without_store(self, agent: Agent, error: RpcError) -> AgentStatus:
         """Return the status of an agent without a store: busy, or the fault of the NFS server."""

@@ -23,6 +23,7 @@ from systemvm.service.single_flight import SingleFlight
 from systemvm.ssvm import store_messages
 from systemvm.ssvm.agent.download import Download, downloaded, failed, fetch_died_twice
 from systemvm.ssvm.agent.fetch_connection import FETCH, FetchConnection
+from systemvm.ssvm.agent.open_sources import OpenedSources
 from systemvm.ssvm.agent.publisher import Publisher
 from systemvm.ssvm.agent.source_proxy import with_proxy
 from systemvm.ssvm.agent.store_client import StoreClient
@@ -70,10 +71,12 @@ class DownloadManager:
         stores: StoreClient,
         connection: Callable[..., FetchConnection] = FetchConnection,
         other_jobs: Callable[[], Iterable[str]] = tuple,  # that have directories on stores, too
+        opened: OpenedSources | None = None,
     ) -> None:
         self._context = context
         self._stores = stores
         self._other_jobs = other_jobs
+        self._opened = opened or OpenedSources(context.boot, stores)
         self._publisher = Publisher(context.reactor, stores, context.name)
         self._known: dict[str, Download] = {}
         self._starting = SingleFlight[str]()
@@ -113,6 +116,7 @@ class DownloadManager:
         published = await self._publisher.find(request)
         if published is not None:
             return downloaded(DownloadStatus(job_id, DownloadState.DOWNLOADED), published)
+        await self._opened.open_for(request)
         request_id = request.request_id
         self._log.info("{job_id}: accepted (request {request_id})", job_id=job_id, request_id=request_id)
         peer = await self._fetch()
@@ -128,6 +132,7 @@ class DownloadManager:
                 Deferred.fromCoroutine(self._resume(peer, download))
             else:
                 self._known.pop(job_id, None)
+                self._opened.close_for(job_id)
                 raise
         return download.status
 
@@ -152,6 +157,7 @@ class DownloadManager:
                     STOP, DownloadAbort(job_id), result=Acknowledgement, deadline_s=STOP_DEADLINE_S
                 )
         self._known.pop(job_id, None)
+        self._opened.close_for(job_id)
 
     async def used_job_ids(self) -> list[str]:
         """Return the jobs whose files are in use, those from before this agent's start among them."""
@@ -265,10 +271,10 @@ class DownloadManager:
             DeniedNetwork(request.store.server, denied_networks.STORAGE_SERVER),
             *(DeniedNetwork(cidr, denied_networks.OWN_ADDRESS) for cidr in request.denied_networks),
         ]
-        opened = [str(network) for network in denied_networks.opened_networks(self._context.boot)]
+        opened = self._opened.networks_for(request)
         fetched: FetchStatus = await peer.call(
             START,
-            StartRequest(self._context.name, with_proxy(request, self._context.boot), denied, opened),
+            StartRequest(self._context.name, with_proxy(request, self._opened.boot), denied, opened),
             result=FetchStatus,
             deadline_s=START_DEADLINE_S,
             request_id=request.request_id,
@@ -313,6 +319,7 @@ class DownloadManager:
 
     def _end(self, download: Download, status: DownloadStatus) -> None:
         download.status = status
+        self._opened.close_for(status.job_id)
         if status.error is not None and status.error.code == TransferFailure.STORE_NOT_MOUNTED.value:
             self._stores.mark_unmounted(download.request.store)
         Deferred.fromCoroutine(self._report_end(status))

@@ -19,12 +19,14 @@ from systemvm.service.slowness import timeout_scale
 from systemvm.ssvm import store_messages
 from systemvm.ssvm.agent.copies import CopyManager
 from systemvm.ssvm.agent.downloads import DownloadManager
+from systemvm.ssvm.agent.open_sources import OpenedSources
 from systemvm.ssvm.agent.serving import Serving
 from systemvm.ssvm.agent.store_client import StoreClient
 from systemvm.ssvm.paths import Paths
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.role import Role
+from systemvm.wire.source_networks import STORAGE_SOURCES, SourceNetworks
 from systemvm.wire.storage import (
     BrowseRequest,
     CopyRequest,
@@ -64,8 +66,13 @@ class StorageRole:
     def __init__(self, context: AgentContext, paths: Paths) -> None:
         self._name = context.name
         self._stores = StoreClient(context.reactor, paths)
+        self._opened = OpenedSources(context.boot, self._stores)
         self._downloads = DownloadManager(
-            context, paths, self._stores, other_jobs=lambda: self._copies.active_job_ids()
+            context,
+            paths,
+            self._stores,
+            other_jobs=lambda: self._copies.active_job_ids(),
+            opened=self._opened,
         )
         self._copies = CopyManager(context, self._stores, self._downloads.sweep_ended)
         self._serving = Serving(context.reactor, paths.serve_socket)
@@ -98,6 +105,8 @@ class StorageRole:
             (storage.STORAGE_SWEEP, self.sweep, StorageSweep, StoreStats, 90.0,
              "Remove what unwanted downloads have left on a store"),
             (storage.STORAGE_JOBS, self.jobs, None, JobListing, 30.0, "List the downloads"),
+            (STORAGE_SOURCES, self.sources, SourceNetworks, Acknowledgement, 90.0,
+             "Open the sites and the proxy of the zone for downloads, and close all others"),
             (storage.STORAGE_BROWSE, self.browse, BrowseRequest, StoreObjects, 60.0,
              "List a directory of a store"),
         )  # fmt: skip
@@ -140,6 +149,10 @@ class StorageRole:
         """Remove the files of all jobs that are neither running nor wanted by the daemon."""
         await self._stores.ensure_mounted(order.store)
         return await self._downloads.sweep(order.store, order.wanted_job_ids)
+
+    async def sources(self, call: Call, networks: SourceNetworks) -> Acknowledgement:
+        await self._opened.set_zone(networks)
+        return Acknowledgement()
 
     async def stats(self, call: Call, store: Store) -> StoreStats:
         order = store_messages.StatsRequest(store_messages.mount_id(store))

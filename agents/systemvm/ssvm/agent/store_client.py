@@ -21,6 +21,7 @@ from systemvm.wire.transfer_failure import TransferFailure
 
 MOUNT_TIMEOUT_S = 150.0  # a first mount loads modules; the helper has shorter timeouts of its own
 STORE_TIMEOUT_S = 60.0
+FIREWALL_TIMEOUT_S = 45.0
 MOUNT_WAIT_S = 25.0  # how long a call that needs a mount waits for it
 
 
@@ -76,6 +77,12 @@ class StoreClient:
         order = store_messages.MountRequest(store)
         await self._call(
             self._paths.mount_socket, store_messages.UNMOUNT, order, Acknowledgement, MOUNT_TIMEOUT_S
+        )
+
+    async def open_sources(self, order: store_messages.OpenSources) -> None:
+        """Replace what the firewall opens for downloads."""
+        await self._call(
+            self._paths.mount_socket, store_messages.OPEN_SOURCES, order, Acknowledgement, FIREWALL_TIMEOUT_S
         )
 
     async def _run_mount(self, store: Store, mount_id: str) -> None:

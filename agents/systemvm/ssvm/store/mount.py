@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm-mount`: mounts secondary storage, as root, in forked processes."""
+"""`systemvm-mount`: mounts secondary storage, as root, in forked processes.
+
+It also changes the firewall's sets for downloads (`source_firewall`).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
+from systemvm.guest.paths import GuestPaths
 from systemvm.service.slowness import scaled_s
 from systemvm.ssvm import store_messages as messages
 from systemvm.ssvm.failure import TransferError
@@ -21,6 +25,7 @@ from systemvm.ssvm.store.allowed_users import AGENT_USER, allow
 from systemvm.ssvm.store.helper_server import serve_inherited_socket
 from systemvm.ssvm.store.mountinfo import find_mount
 from systemvm.ssvm.store.nfs_probe import require_server
+from systemvm.ssvm.store.source_firewall import SourceFirewall
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.mount_options import option_name, parse_mount_options
 from systemvm.wire.storage import NFS_VERSIONS, Store
@@ -205,7 +210,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--mount-root", type=Path, default=Paths().mount_root, help="default: %(default)s")
     options = parser.parse_args(arguments)
-    return serve_inherited_socket(MountHelper(options.mount_root).operations())
+    operations = {**MountHelper(options.mount_root).operations(), **SourceFirewall(GuestPaths()).operations()}
+    return serve_inherited_socket(operations)
 
 
 if __name__ == "__main__":

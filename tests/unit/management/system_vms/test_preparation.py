@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from cryptography import x509
+from msgspec.structs import force_setattr
 
 from systemvm.management.control.agent import Agent, NotReadyError
 from systemvm.management.housekeeping import Housekeeping
@@ -18,11 +19,12 @@ from systemvm.management.state.status import AgentState, JobStatus
 from systemvm.management.system_vms.preparation import AgentPreparation
 from systemvm.management.templates.copies import TemplateCopies
 from systemvm.rpc.core.call import Caller
-from systemvm.rpc.core.errors import DEADLINE, RpcError
+from systemvm.rpc.core.errors import DEADLINE, METHOD_NOT_FOUND, RpcError
 from systemvm.wire.agent import Health, Hello
 from systemvm.wire.console import ConsoleSetup
 from systemvm.wire.role import Role
 from systemvm.wire.slowness import MachineLoad
+from systemvm.wire.source_networks import SourceNetworks
 from systemvm.wire.storage import Store, StoreStats
 
 
@@ -72,12 +74,30 @@ async def test_ssvm_mounts_the_stores_of_its_zone(host: Any, preparations: Agent
     agent, peer = await connected(host, "s-1-VM")
     assert host.directory.preparations(Role.SSVM) == [preparations.mount_stores]
     await preparations.mount_stores(agent)
-    assert peer.calls == [("storage.setup", Store("10.12.0.2", "/export/secondary", "4.2"))]
+    assert peer.calls == [
+        ("storage.sources", SourceNetworks()),
+        ("storage.setup", Store("10.12.0.2", "/export/secondary", "4.2")),
+    ]
     [store] = await host.database.read(zones.list_stores)
     assert (store.capacity_bytes, store.used_bytes) == (1000, 10)
     peer.answers["storage.setup"] = RpcError.refused("mount_failed", "no route to host")
     with pytest.raises(NotReadyError, match="has no store: no route to host"):
         await preparations.mount_stores(agent)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_running_ssvm_gets_the_sites_and_the_proxy_of_a_changed_file(
+    host: Any, preparations: AgentPreparation
+) -> None:
+    await host.reconciler.scan()
+    agent, peer = await connected(host, "s-1-VM")
+    [zone] = host.configuration.zones
+    force_setattr(zone, "allowed_internal_sites", ["10.11.0.50"])
+    force_setattr(zone, "secstorage_proxy", "http://me:secret@10.11.0.9")
+    peer.answers["storage.sources"] = RpcError(METHOD_NOT_FOUND, "an older agent")
+    await preparations.mount_stores(agent)
+    assert peer.calls[0] == ("storage.sources", SourceNetworks(["10.11.0.50"], "10.11.0.9:3128"))
+    assert agent.is_up
 
 
 @pytest_twisted.ensureDeferred
