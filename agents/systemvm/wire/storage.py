@@ -184,6 +184,7 @@ class DownloadStatus:
     image_checksum: str | None = None  # of the file on the store, if it was computed
     steps: list[DownloadStep] = field(factory=list)  # so far; `systemvm trace` shows them
     waits_for_store: bool = False  # for a store that is busy or does not answer: it does not count as active
+    waits_for_turn: bool = False  # behind other large ones: it does not count as active either (protocol 3)
 
     @property
     def percent(self) -> int:

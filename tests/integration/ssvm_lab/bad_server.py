@@ -333,6 +333,14 @@ def slow(request: Request) -> None:
         time.sleep(0.1)
 
 
+def huge(request: Request) -> None:
+    """Send a file of 5 GiB, slowly and without an end."""
+    request.send("200 OK", {"Content-Length": str(5 << 30)})
+    while not request.is_probe:
+        request.connection.sendall(bytes(16_384))
+        time.sleep(0.1)
+
+
 def turns(request: Request) -> None:
     """Serve a file to the probe and a redirect to the transfer."""
     if request.is_probe:
@@ -387,7 +395,7 @@ BEHAVIOURS = {
         error_page, status, redirect, chain, loop, nowhere, long_location, many_headers, not_http, hang_up,
         slow, turns, drops, drops_once, drops_and_changes, drops_then_busy, trickles_then_goes_on, moves,
         signed, requests_of, redirect_bytes, wanted_name, brotli, serves_ranges, names_mirror,
-        private, without_login,
+        private, without_login, huge,
     )
 }  # fmt: skip
 

@@ -33,6 +33,9 @@ _RENEWED: dict[str, Any] = {
 _STORE_WAIT = DownloadError(
     WaitReason.STORE_HANGS.value, "", "Waiting for its store, which is busy or does not answer."
 )
+_TURN_WAIT = DownloadError(
+    WaitReason.LARGE.value, "", "Waiting for its turn: other large downloads run. Smaller ones go before it."
+)
 
 
 def assign(connection: Connection, ref_id: int, agent_name: str, before: str | None) -> bool:
@@ -169,13 +172,20 @@ def fail(connection: Connection, ref_id: int, error: DownloadError) -> None:
         _record_end(connection, store_refs.by_id(connection, ref_id))
 
 
-def waits_for_store(ref: StoreRef) -> bool:
-    """Return whether the assigned SSVM reported that the download waits for its store."""
-    return ref.state is DownloadState.DOWNLOAD_IN_PROGRESS and ref.error_code == _STORE_WAIT.code
+def needs_no_slot(ref: StoreRef) -> bool:
+    """Return whether the assigned SSVM reported that the download waits for its store or its turn."""
+    waits = (_STORE_WAIT.code, _TURN_WAIT.code)
+    return ref.state is DownloadState.DOWNLOAD_IN_PROGRESS and ref.error_code in waits
+
+
+def _wait_of(status: DownloadStatus) -> DownloadError | None:
+    if status.waits_for_store:
+        return _STORE_WAIT
+    return _TURN_WAIT if status.waits_for_turn else None
 
 
 def _changes(status: DownloadStatus) -> dict[str, Any]:
-    error = status.error or (_STORE_WAIT if status.waits_for_store else None)
+    error = status.error or _wait_of(status)
     return {
         "state": status.state,
         "percent": status.percent,

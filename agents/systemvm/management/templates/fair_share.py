@@ -28,9 +28,10 @@ class FairShare:
         self._ssvms = {zone_id: [n for n in names if n in up] for zone_id, names in found.ssvms.items()}
         self._policy = policy
         self._has = Counter(task.ref.agent_name for task in found.given)
-        #: Of these, the ones whose store does not answer: other downloads get their slots.
+        #: Of these, the ones whose store does not answer or that let smaller ones go first: other downloads
+        #: get their slots.
         self._waits = Counter(
-            task.ref.agent_name for task in found.given if downloads.waits_for_store(task.ref)
+            task.ref.agent_name for task in found.given if downloads.needs_no_slot(task.ref)
         )
         self._account_has = Counter(
             task.template.account_id for task in found.given if task.ref.agent_name in up

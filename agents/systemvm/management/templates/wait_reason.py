@@ -23,6 +23,7 @@ class WaitReason(enum.Enum):
     STORE_HANGS = StoreFailure.HANGS.value
     STORE_REFUSES = StoreFailure.REFUSES.value
     STORE_UNREACHABLE = StoreFailure.UNREACHABLE.value
+    LARGE = "large"  # other large downloads run, and leave a place to smaller ones
     INTERNAL = TransferFailure.INTERNAL.value
 
     @property

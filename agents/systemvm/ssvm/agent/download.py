@@ -53,6 +53,7 @@ def downloaded(status: DownloadStatus, published: PublishedTemplate) -> Download
         status,
         state=DownloadState.DOWNLOADED,
         waits_for_store=False,
+        waits_for_turn=False,
         install_path=published.install_path,
         physical_size_bytes=published.size_bytes,
         virtual_size_bytes=published.virtual_size_bytes,
@@ -67,6 +68,7 @@ def failed(status: DownloadStatus, error: TransferError) -> DownloadStatus:
         state=DownloadState.DOWNLOAD_ERROR,
         error=error.to_download_error(),
         waits_for_store=False,
+        waits_for_turn=False,
     )
 
 

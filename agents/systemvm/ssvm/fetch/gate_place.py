@@ -31,7 +31,10 @@ class GatePlace:
         if (total_bytes or 0) < LARGE_BYTES or self._is_large:
             return False
         self._is_large = True
+        if not self._gate.has_large_place:
+            self._progress.wait_for_turn()
         waited: bool = await self._cancellation.run(self._gate.enter_large())
+        self._progress.stop_waiting_for_turn()
         return waited
 
     def store_stalls(self, stalls: bool) -> None:

@@ -72,6 +72,11 @@ class JobGate:
         """Whether the next job has to wait."""
         return bool(self._waiting) or self._active >= self._limit.value
 
+    @property
+    def has_large_place(self) -> bool:
+        """Whether the next large job does not have to wait."""
+        return self._large < self._max_large
+
     async def enter(self) -> None:
         """Wait for a place; cancelling leaves the queue. A job that has entered must `leave`."""
         if not self.is_full:
@@ -92,7 +97,7 @@ class JobGate:
 
         Large jobs leave one place to others, so that a small one never waits for the end of a huge one.
         """
-        if self._large < self._max_large:
+        if self.has_large_place:
             self._large += 1
             return False
         self._next += 1

@@ -222,14 +222,15 @@ class FetchService:
     def _check_capacity(self) -> None:
         """Check that there is a place for another job.
 
-        Raises: RpcError `busy`; jobs that wait for their store do not count as active.
+        Raises: RpcError `busy`; jobs that wait for their store or their turn do not count as active.
         """
         running = [self._jobs[job_id] for job_id in self._running]
         downloads = [job for job in running if not isinstance(job, UploadTransfer)]
-        waiting = sum(job.state.status.waits_for_store for job in downloads)
+        statuses = [job.state.status for job in downloads]
+        waiting = sum(each.waits_for_store or each.waits_for_turn for each in statuses)
         active = len(downloads) - waiting
         if active >= self._limits.max_active_jobs or len(downloads) >= self._limits.max_jobs:
-            hint = f"wait: {active} downloads run and {waiting} wait for their store"
+            hint = f"wait: {active} downloads run and {waiting} wait for their store or their turn"
             raise RpcError.refused(TransferFailure.BUSY, "this SSVM is busy", hint)
 
     def _ended(self, outcome: object, job_id: str) -> None:

@@ -43,6 +43,15 @@ class TransferProgress:
         if self.state.status.waits_for_store:
             self._set(FetchStatus(evolve(self.state.status, waits_for_store=False)))
 
+    def wait_for_turn(self) -> None:
+        """From now on the job counts as waiting, so that a smaller one can have its place."""
+        self.add_step("waits for its turn: other large downloads run")
+        self._set(FetchStatus(evolve(self.state.status, waits_for_turn=True)))
+
+    def stop_waiting_for_turn(self) -> None:
+        if self.state.status.waits_for_turn:
+            self._set(FetchStatus(evolve(self.state.status, waits_for_turn=False)))
+
     def update(self, progress: MoverProgress) -> None:
         """Take the counts of a mover's report."""
         status = self.state.status
@@ -67,6 +76,7 @@ class TransferProgress:
             state=DownloadState.DOWNLOAD_ERROR,
             error=error.to_download_error(),
             waits_for_store=False,
+            waits_for_turn=False,
         )
         self._set(FetchStatus(status))
 

@@ -238,6 +238,23 @@ async def test_downloads_that_wait_for_a_store_release_their_slots(
 
 
 @pytest_twisted.ensureDeferred
+async def test_large_downloads_that_wait_for_their_turn_release_their_slots(cloud: SmallCloud) -> None:
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
+    register(cloud, cloud.admin.account.id, MAX_ACTIVE_DOWNLOADS)
+    await cloud.dispatch.reconcile()
+    large = refs_of(cloud)[0]
+    register(cloud, cloud.admin.account.id, 1)
+    await cloud.dispatch.reconcile()
+    assert refs_of(cloud)[-1].state is WAITING
+    status = {"job_id": large.job_id, "state": PROGRESS.value, "waits_for_turn": True}
+    await cloud.from_agent(cloud.ssvm, storage.TEMPLATE_PROGRESS, status)
+    await cloud.dispatch.reconcile()
+    assert refs_of(cloud)[-1].state is PROGRESS
+    waiting = next(ref for ref in refs_of(cloud) if ref.id == large.id)
+    assert (waiting.error_code, waiting.agent_name) == (WaitReason.LARGE.value, large.agent_name)
+
+
+@pytest_twisted.ensureDeferred
 async def test_downloads_that_wait_for_a_store_are_bounded_too(cloud: SmallCloud) -> None:
     def hangs(request: DownloadRequest) -> DownloadStatus:
         return DownloadStatus(request.job_id, PROGRESS, waits_for_store=True)

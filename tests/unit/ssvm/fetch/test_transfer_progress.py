@@ -61,6 +61,17 @@ def test_a_completed_transfer_waits_to_be_published() -> None:
     assert sent[-1].status.state is DownloadState.DOWNLOAD_IN_PROGRESS
 
 
+def test_a_large_download_reports_that_it_waits_for_its_turn() -> None:
+    progress, sent = make()
+    progress.wait_for_turn()
+    assert sent[-1].status.waits_for_turn
+    progress.stop_waiting_for_turn()
+    assert not sent[-1].status.waits_for_turn
+    progress.wait_for_turn()
+    progress.fail(TransferError(TransferFailure.STALLED, "no data"))
+    assert not sent[-1].status.waits_for_turn
+
+
 def test_a_failure_ends_the_wait_for_the_store() -> None:
     progress, sent = make()
     progress.wait_for_store()
