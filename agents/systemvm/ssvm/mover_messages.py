@@ -64,7 +64,15 @@ class MoverJob:
     has_mirrors: bool = False  # one of several servers: size and checksum identify the rest
     object_target: ObjectTarget | None = None  # instead of a directory
     upload: UploadBody | None = None  # there is no server: bodies come from serve
+    rate_bytes_per_s: int | None = None  # how fast it receives at first
     is_of_store: bool = False  # the connection that comes with this line is one to the S3 server
+
+
+@frozen
+class MoverRate:
+    """A line to a mover, without a descriptor: how fast it receives from now on; None is no limit."""
+
+    bytes_per_s: int | None
 
 
 @frozen
@@ -129,12 +137,20 @@ class ForkServerReport:
     not_started: str = ""  # why there is no process
 
 
-def encode(message: MoverJob | MoverReport | ForkServerRequest | ForkServerReport) -> bytes:
+def encode(message: MoverJob | MoverRate | MoverReport | ForkServerRequest | ForkServerReport) -> bytes:
     return msgspec.json.encode(message) + b"\n"
 
 
 def decode_job(line: bytes) -> MoverJob:
     return msgspec.convert(msgspec.json.decode(line), type=MoverJob)
+
+
+def decode_control(line: bytes) -> MoverJob | MoverRate:
+    """Parse a line that comes after the first one."""
+    message = msgspec.json.decode(line)
+    if "bytes_per_s" in message:
+        return msgspec.convert(message, type=MoverRate)
+    return msgspec.convert(message, type=MoverJob)
 
 
 def decode_report(line: bytes) -> MoverReport:

@@ -92,6 +92,14 @@ class StorageSweep:
 
 
 @frozen
+class TransferRates:
+    """How fast an SSVM receives; None is no limit."""
+
+    download_bytes_per_s: int | None = None  # each download
+    total_bytes_per_s: int | None = None  # all downloads of the SSVM together
+
+
+@frozen
 class DownloadRequest:
     """All that an SSVM needs to download one template or ISO to a store."""
 
@@ -116,6 +124,7 @@ class DownloadRequest:
     source_server: SsvmAddress | None = None
     #: What `url` returns, when another URL can return the same: a journal with it is continued.
     content_id: str | None = None
+    rates: TransferRates = field(factory=TransferRates)  # a later request for a job changes them (protocol 3)
 
 
 @frozen

@@ -42,6 +42,7 @@ from systemvm.wire.storage import (
     DownloadRequest,
     DownloadStatus,
     TemplateDelete,
+    TransferRates,
 )
 
 CALL_DEADLINE_S = 30.0
@@ -322,6 +323,7 @@ class SsvmCalls:
 
     def _request(self, connection: Connection, task: DownloadTask) -> DownloadRequest:
         template, zone = task.template, task.zone
+        storage_settings = self._zones.secondary_storage(zone.name)
         return DownloadRequest(
             job_id=task.ref.job_id,
             request_id=task.ref.request_id or new_uuid(),
@@ -342,6 +344,9 @@ class SsvmCalls:
                 *_other_servers(connection, task.store.wire.server),
             ],
             arch=template.arch or "amd64",
+            rates=TransferRates(
+                storage_settings.max_download_bytes_per_s, storage_settings.max_total_download_bytes_per_s
+            ),
             access=self._sources.complete(connection, template.id, self._zones.source_access(zone.name)),
         )
 

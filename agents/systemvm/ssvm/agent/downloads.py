@@ -99,13 +99,25 @@ class DownloadManager:
         Raises: RpcError `busy` when `MAX_STARTING` others are being started, and those of store and fetch.
         """
         job_id = request.job_id
-        if job_id in self._known:
-            return self._known[job_id].status
+        known = self._known.get(job_id)
+        if known is not None:
+            await self._renew_rates(known, request)
+            return known.status
         if job_id not in self._starting and len(self._starting) >= MAX_STARTING:
             hint = f"wait: {len(self._starting)} downloads are being started before it"
             raise RpcError.refused(TransferFailure.BUSY, "this SSVM is busy", hint)
         status: DownloadStatus = await self._starting.run(job_id, lambda: self._find_or_start(request))
         return status
+
+    async def _renew_rates(self, download: Download, request: DownloadRequest) -> None:
+        """Have fetch receive at other rates than those that it was given; it can have lost the job."""
+        if download.request.rates == request.rates or not download.is_at_fetch:
+            return
+        download.request = evolve(download.request, rates=request.rates)
+        try:
+            await self._start(await self._fetch(), download)
+        except RpcError as error:
+            self._log.info("{job_id}: other rates: {error}", job_id=request.job_id, error=str(error))
 
     async def _find_or_start(self, request: DownloadRequest) -> DownloadStatus:
         """Only one call for a job is here at a time: it is claimed in `_starting`."""

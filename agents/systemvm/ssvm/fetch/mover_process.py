@@ -24,6 +24,7 @@ from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
 from systemvm.ssvm.mover_messages import (
     MoverJob,
     MoverProgress,
+    MoverRate,
     MoverReport,
     MoverResult,
     decode_report,
@@ -121,6 +122,12 @@ class MoverProcess:
         if self._control is not None and not self._result.called:
             with suppress(TransferError):
                 self._control.send(encode(job), source.fileno())
+
+    def set_rate(self, bytes_per_s: int | None) -> None:
+        """Change how fast the mover receives; nothing happens when it has ended."""
+        if self._control is not None and not self._result.called:
+            with suppress(TransferError):
+                self._control.send(encode(MoverRate(bytes_per_s)))
 
     def kill(self, error: TransferError) -> None:
         """Kill the process.
@@ -261,13 +268,13 @@ class _ControlSocket:
     def connectionLost(self, reason: Failure) -> None:
         self.close()
 
-    def send(self, line: bytes, descriptor: int) -> None:
-        """Send a line with a descriptor.
+    def send(self, line: bytes, *descriptors: int) -> None:
+        """Send a line, with a descriptor if it needs one.
 
         Raises: TransferError when the other end is closed.
         """
         try:
-            socket.send_fds(self._connection, [line], [descriptor])
+            socket.send_fds(self._connection, [line], list(descriptors))
         except OSError as error:
             raise TransferError(
                 TransferFailure.WORKER_DIED, f"mover cannot be reached: {error.strerror}"

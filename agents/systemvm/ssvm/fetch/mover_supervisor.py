@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -18,6 +19,7 @@ from systemvm.ssvm.failure import TransferError, of_this_vm
 from systemvm.ssvm.fetch.cancellation import Cancellation, aborted_error, unless_cancelled
 from systemvm.ssvm.fetch.mover_process import MoverProcess
 from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
+from systemvm.ssvm.fetch.rate_shares import RateShares
 from systemvm.ssvm.fetch.retry import RetryBudget
 from systemvm.ssvm.fetch.source import DownloadSource
 from systemvm.ssvm.fetch.source_finder import SourceFinder
@@ -45,6 +47,7 @@ class MoverSupervisor:
         cancellation: Cancellation,
         progress: TransferProgress,
         budget: RetryBudget,
+        rates: RateShares,
         on_progress: Callable[[MoverProgress], None],
         on_stall: Callable[[], None],
     ) -> None:
@@ -55,9 +58,11 @@ class MoverSupervisor:
         self._cancellation = cancellation
         self._progress = progress
         self._budget = budget
+        self._rates = rates
         self._on_progress = on_progress
         self._on_stall = on_stall
         self._mover: MoverProcess | None = None
+        self.own_rate = request.rates.download_bytes_per_s
         self._source: DownloadSource | None = None  # of the connection that the mover has
         self._next_connection_s = 0.0
 
@@ -71,10 +76,11 @@ class MoverSupervisor:
         self._source = source
         with connection:
             self._cancellation.check_not_aborted()
+            rate = self._rates.join(self._request.job_id, self.own_rate, lambda limit: mover.set_rate(limit))
             mover = self._mover = MoverProcess(
                 self._reactor,
                 self._spawner,
-                self._mover_job(source),
+                evolve(self._mover_job(source), rate_bytes_per_s=rate),
                 self._on_progress,
                 lambda error: self._connection_broke(mover, finder, error),
                 self._on_stall,
@@ -83,6 +89,7 @@ class MoverSupervisor:
             try:
                 return await mover.run(connection, directory)
             finally:
+                self._rates.leave(self._request.job_id)
                 self._cancellation.cancel()  # a new connection is of no use any more
                 if not self._cancellation.is_aborted:
                     await self._wait_until_gone(mover)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from systemvm.guest.version import VERSION
@@ -20,6 +21,7 @@ from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.job_gate import JobGate
 from systemvm.ssvm.fetch.mover_parking import MoverParking
 from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
+from systemvm.ssvm.fetch.rate_shares import INTERVAL_S, RateShares
 from systemvm.ssvm.fetch.space_ledger import SpaceLedger
 from systemvm.ssvm.fetch.transfer import Transfer
 from systemvm.ssvm.fetch.upload_port import BodyConnection
@@ -79,6 +81,9 @@ class FetchService:
         self._spawner = MoverSpawner(reactor)
         self._gate = JobGate(reactor, limits.max_active_jobs)
         self._space = SpaceLedger()
+        self._rates = RateShares()
+        self._rebalancing = LoopingCall(self._rebalance)
+        self._rebalancing.clock = reactor
         self._parking = MoverParking(reactor)
         self._instance = str(uuid.uuid4())
         self._jobs: dict[str, FetchJob] = {}
@@ -122,7 +127,14 @@ class FetchService:
         return FetchHello(self._instance, sorted({*self._running, *transferred}))
 
     async def start(self, call: Call, start: StartRequest) -> FetchStatus:
-        """Return the status of a job; start it when its id is new."""
+        """Return the status of a job; start it when its id is new. The rates are always the newest ones."""
+        rates = start.download.rates
+        self._rates.set_total(rates.total_bytes_per_s)
+        known = self._jobs.get(start.download.job_id)
+        if isinstance(known, Transfer):
+            known.set_rates(rates)
+        if rates.total_bytes_per_s is not None and not self._rebalancing.running:
+            self._rebalancing.start(INTERVAL_S, now=False)
 
         def make(limits: TransferLimits) -> FetchJob:
             self._check_capacity()
@@ -133,6 +145,7 @@ class FetchService:
                 self._spawner,
                 self._gate,
                 self._space,
+                self._rates,
                 start,
                 self._changed,
             )
@@ -218,6 +231,12 @@ class FetchService:
         """Stop all jobs; the agent has the next fetch continue them."""
         for job_id in list(self._running):
             self._jobs[job_id].suspend()
+
+    def _rebalance(self) -> None:
+        if self._rates.is_shared:
+            self._rates.rebalance(INTERVAL_S)
+        elif not self._running:
+            self._rebalancing.stop()
 
     def _check_capacity(self) -> None:
         """Check that there is a place for another job.

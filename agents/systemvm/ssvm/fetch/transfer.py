@@ -20,6 +20,7 @@ from systemvm.ssvm.fetch.job_gate import JobGate
 from systemvm.ssvm.fetch.job_on_store import JobOnStore
 from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
 from systemvm.ssvm.fetch.mover_supervisor import MoverSupervisor
+from systemvm.ssvm.fetch.rate_shares import RateShares
 from systemvm.ssvm.fetch.redirects import HopObserver
 from systemvm.ssvm.fetch.retry import RetryBudget
 from systemvm.ssvm.fetch.source import DownloadSource, SourcePolicy
@@ -33,7 +34,7 @@ from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store_messages import JobDirectory, JobKey
 from systemvm.wire.checksum import is_url
 from systemvm.wire.source_url import SourceUrl
-from systemvm.wire.storage import ImageFormat
+from systemvm.wire.storage import ImageFormat, TransferRates
 from systemvm.wire.transfer_failure import TransferFailure
 
 #: How long an abort waits for the store: somebody waits for its answer.
@@ -53,6 +54,7 @@ class Transfer:
         spawner: MoverSpawner,
         gate: JobGate,
         space: SpaceLedger,
+        rates: RateShares,
         start: StartRequest,
         on_change: Callable[[FetchStatus], None],
     ) -> None:
@@ -60,6 +62,7 @@ class Transfer:
         self._reactor = reactor
         self._limits = limits
         self._space = space
+        self._rates = rates
         self._request = request
         self._policy = SourcePolicy(
             AddressPolicy.of_zone(((denied.cidr, denied.what) for denied in start.denied), start.opened),
@@ -82,6 +85,7 @@ class Transfer:
             self._cancellation,
             self._progress,
             self._budget,
+            rates,
             self._progressed,
             lambda: self._place.store_stalls(True),
         )
@@ -119,6 +123,11 @@ class Transfer:
                 "{job_id}: received {size} bytes", job_id=request.job_id, size=moved.received_bytes
             )
             self._progress.complete(moved)
+
+    def set_rates(self, rates: TransferRates) -> None:
+        """Receive at this rate from now on."""
+        self._movers.own_rate = rates.download_bytes_per_s
+        self._rates.set_own(self._request.job_id, rates.download_bytes_per_s)
 
     def abort(self) -> None:
         """Stop as soon as possible; the job then fails with `aborted`."""
@@ -245,6 +254,7 @@ class Transfer:
         self._last_progress = progress
         if progress.received_bytes:
             self._budget.note_progress(progress.received_bytes)
+            self._rates.note(self._request.job_id, progress.received_bytes)
             self._space.note(self._request.job_id, progress.received_bytes)
         self._progress.update(progress)
 

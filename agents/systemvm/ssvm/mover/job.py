@@ -22,6 +22,7 @@ from systemvm.ssvm.mover.adaptive_source import AdaptiveSource, OneConnection
 from systemvm.ssvm.mover.decompress import needs_memory
 from systemvm.ssvm.mover.destination import Destination
 from systemvm.ssvm.mover.pipeline import Pipeline
+from systemvm.ssvm.mover.rate_limit import LimitedSource, RateLimit
 from systemvm.ssvm.mover.resuming_source import ResumingSource
 from systemvm.ssvm.mover.s3_connection import S3Connection
 from systemvm.ssvm.mover.s3_destination import S3Destination
@@ -33,9 +34,11 @@ from systemvm.ssvm.mover_messages import (
     SOURCE_FD,
     MoverFailure,
     MoverJob,
+    MoverRate,
     MoverReport,
     MoverResult,
     ObjectTarget,
+    decode_control,
     decode_job,
     encode,
 )
@@ -61,6 +64,7 @@ class Mover:
         self._report: MoverReport | None = None
         self._ended = os.eventfd(0, os.EFD_CLOEXEC)
         self._sending = threading.Lock()
+        self._rate = RateLimit(job.rate_bytes_per_s)
         self._connections: SimpleQueue[tuple[socket.socket, MoverJob]] = SimpleQueue()
         self._store_connections: SimpleQueue[tuple[socket.socket, MoverJob]] = SimpleQueue()
 
@@ -70,25 +74,29 @@ class Mover:
         while True:
             ready, _, _ = select.select([self._control.fileno(), self._ended], [], [], REPORT_INTERVAL_S)
             if self._control.fileno() in ready:
-                self._take_connection()
+                self._take_orders()
             report = self._report
             self._send_progress()  # before the outcome, too: fetch decides by the last progress
             if report is not None:
                 self._send(report)
                 return
 
-    def _take_connection(self) -> None:
-        """Receive a line with the connection to resume over; exit when fetch has closed the socket."""
-        line, descriptors = b"", []
-        while not line.endswith(b"\n"):
+    def _take_orders(self) -> None:
+        """Receive lines: a rate, or a job with a connection; exit when fetch has closed the socket."""
+        received, descriptors = b"", []
+        while not received.endswith(b"\n"):
             data, fresh, _, _ = socket.recv_fds(self._control, 65536, 1)
             if not data:
                 os._exit(1)  # the threads can be blocked in a system call
-            line += data
+            received += data
             descriptors += fresh
-        job = decode_job(line)
-        connections = self._store_connections if job.is_of_store else self._connections
-        connections.put((socket.socket(fileno=descriptors[0]), job))
+        for line in received.splitlines():
+            order = decode_control(line)
+            if isinstance(order, MoverRate):
+                self._rate.set(order.bytes_per_s)
+                continue
+            connections = self._store_connections if order.is_of_store else self._connections
+            connections.put((socket.socket(fileno=descriptors.pop(0)), order))
 
     def _reconnect(self, error: TransferError) -> tuple[socket.socket, MoverJob]:
         """Request another connection from fetch, and wait for it; called in the working thread."""
@@ -193,10 +201,11 @@ class Mover:
             require_room(source.total_bytes)
             part.begin_anew()
         if self._job.object_target is None:
-            self._pipeline = Pipeline(AdaptiveSource(source, self), part, self._job)
+            limited = LimitedSource(AdaptiveSource(source, self), self._rate)
+            self._pipeline = Pipeline(limited, part, self._job)
         else:
-            adaptive = AdaptiveSource(source, OneConnection())
-            self._pipeline = Pipeline(adaptive, part, self._job, _BUFFERS_BESIDE_A_PART)
+            limited = LimitedSource(AdaptiveSource(source, OneConnection()), self._rate)
+            self._pipeline = Pipeline(limited, part, self._job, _BUFFERS_BESIDE_A_PART)
         return self._pipeline.run()
 
     def _receive_upload(self, part: Destination, source: UploadSource) -> MoverResult:

@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from small_cloud import SmallCloud
 from small_cloud_fakes import FakeAgents, FakeZoneFacts
 from small_cloud_rows import STORE
+from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.state import events, templates
 from systemvm.management.state.status import InstanceType
 from systemvm.management.state.templates import StoreRef
@@ -25,6 +26,7 @@ from systemvm.wire.storage import (
     DownloadRequest,
     DownloadStatus,
     ImageFormat,
+    TransferRates,
 )
 from template_downloads import (
     DONE,
@@ -199,6 +201,17 @@ async def test_failed_call_does_not_delay_others(cloud: SmallCloud) -> None:
     await cloud.dispatch.reconcile()
     states = cloud.database.run_now(templates.store_refs.all)
     assert [ref.state for ref in states] == [WAITING, PROGRESS]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_ssvm_gets_the_rates_of_the_zone(cloud: SmallCloud) -> None:
+    cloud.add_template(state=WAITING)
+    cloud.settings.storage = SecondaryStorageConfig(
+        max_download_bytes_per_s=100_000, max_total_download_bytes_per_s=300_000
+    )
+    await cloud.dispatch.reconcile()
+    [request] = cloud.ssvm_peer.params_of(storage.TEMPLATE_DOWNLOAD)
+    assert request.rates == TransferRates(100_000, 300_000)
 
 
 @pytest_twisted.ensureDeferred
