@@ -63,6 +63,7 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.jobs import Job
 from systemvm.management.state.status import InstanceType
 from systemvm.management.state.templates import StoreRef, Template
+from systemvm.management.templates.copy_links import CopyLinks
 from systemvm.management.templates.dispatch import DownloadDispatcher
 from systemvm.management.templates.extraction import Extraction
 from systemvm.management.templates.service import TemplateService
@@ -131,6 +132,7 @@ class SmallCloud:
     templates: TemplateService = field(init=False)
     image_stores: ImageStores = field(init=False)
     extraction: Extraction = field(init=False)
+    copy_links: CopyLinks = field(init=False)
     replicas: ReplicaKeeper = field(init=False)
     machines: VirtualMachines = field(init=False)
     consoles: ConsoleEndpoints = field(init=False)
@@ -152,8 +154,12 @@ class SmallCloud:
         self.jobs = JobRunner(self.database, self.clock, describe_job_error)
         sources = TemplateSources(self.seal)
         usage = StoreUsage(self.database, self.agents, self.settings)
+        issuer = PublicAuthority(CertificateAuthority.create("public CA", PUBLIC_NAMES))
+        self.copy_links = CopyLinks(
+            self.clock, self.database, self.agents, self.settings, self.seal, issuer.ca_pem
+        )
         self.dispatch = DownloadDispatcher(
-            self.clock, self.database, self.agents, self.settings, sources, usage
+            self.clock, self.database, self.agents, self.settings, sources, usage, self.copy_links
         )
         self.revocation = ConsoleRevocation(self.database, self.agents)
         builder = UserVmBuilder(
@@ -173,8 +179,9 @@ class SmallCloud:
         )
         self.replicas = ReplicaKeeper(self.clock, self.database, self.settings, self.dispatch.wake)
         self.image_stores = ImageStores(self.database, self.agents, self.settings, self.replicas.changed)
-        issuer = PublicAuthority(CertificateAuthority.create("public CA", PUBLIC_NAMES))
-        self.extraction = Extraction(self.clock, self.database, self.agents, self.settings, issuer)
+        self.extraction = Extraction(
+            self.clock, self.database, self.agents, self.settings, issuer, self.copy_links.links_of_zone
+        )
         self.account_service = AccountService(
             self.database, self.seal, PasswordService(HASHER), self.machines, self.templates, self.revocation
         )

@@ -40,6 +40,7 @@ from systemvm.management.page.resource import PageResource
 from systemvm.management.page.storage_origins import StorageOrigins
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.system_vm_services import SystemVmServices
+from systemvm.management.templates.copy_links import CopyLinks
 from systemvm.management.templates.dispatch import DownloadDispatcher
 from systemvm.management.templates.extraction import Extraction
 from systemvm.management.templates.reconciler import TemplateReconciler
@@ -69,6 +70,7 @@ class UserServices:
     dispatcher: DownloadDispatcher
     replicas: ReplicaKeeper
     extraction: Extraction
+    copy_links: CopyLinks
     virtual_machines: VirtualMachines
     reaper: ExpungeReaper
     agent_reconciler: AgentReconciler
@@ -97,6 +99,7 @@ class UserServices:
         self.dispatcher.start()
         self.replicas.start()
         self.extraction.start()
+        self.copy_links.start()
         self.agent_reconciler.start()
         self.reaper.start()
 
@@ -104,6 +107,7 @@ class UserServices:
         self.reaper.stop()
         self.agent_reconciler.stop()
         self.extraction.stop()
+        self.copy_links.stop()
         self.replicas.stop()
         self.dispatcher.stop()
         self.jobs.stop()
@@ -141,13 +145,14 @@ def make_user_services(
     settings = ZoneSettings(configuration)
     usage, sources = StoreUsage(database, directory, settings), TemplateSources(foundation.seal)
     jobs = JobRunner(database, reactor, describe_job_error)
-    dispatcher = DownloadDispatcher(reactor, database, directory, settings, sources, usage)
+    links = CopyLinks(reactor, database, directory, settings, foundation.seal, foundation.public.ca_pem)
+    dispatcher = DownloadDispatcher(reactor, database, directory, settings, sources, usage, links)
     keeper = _make_keeper(reactor, foundation, settings, dispatcher)
     revocation = ConsoleRevocation(database, directory)
     virtual_machines = _make_virtual_machines(foundation, drivers, settings, revocation)
     templates = TemplateService(database, dispatcher, virtual_machines, usage, settings, sources)
     users = Authenticator(database, foundation.seal)
-    extraction = Extraction(reactor, database, directory, settings, foundation.public)
+    extraction = Extraction(reactor, database, directory, settings, foundation.public, links.links_of_zone)
     commands = command_table(
         CommandServices(
             database=database,
@@ -182,6 +187,7 @@ def make_user_services(
         dispatcher=dispatcher,
         replicas=keeper,
         extraction=extraction,
+        copy_links=links,
         virtual_machines=virtual_machines,
         reaper=_make_reaper(reactor, foundation, virtual_machines),
         agent_reconciler=_make_agent_reconciler(reactor, foundation, directory, dispatcher),

@@ -89,11 +89,13 @@ class PublicAuthority:
         advertised: PublicEndpoint | None = None,
         certificate_file: Path | None = None,
         key_file: Path | None = None,
+        also: str | None = None,
     ) -> PublicIdentity:
         """Return the identity of an endpoint: from the operator's files, else a new one of this CA.
 
         `advertised` can be a wildcard that `endpoint` is one host of. The certificate is then for all of
-        its hosts, as an operator's own would be.
+        its hosts, as an operator's own would be. One for a fixed host is for the address `also`, too, if
+        the CA is allowed to sign for it.
 
         Raises: NotPermittedError when the CA is not allowed to sign for it, OSError when a file cannot be
         read.
@@ -102,9 +104,9 @@ class PublicAuthority:
             return PublicIdentity(certificate_file.read_text(), key_file.read_text())
         if advertised is not None and advertised.is_wildcard and advertised.host != WILDCARD:
             return self.issue(advertised.host)
-        return self.issue(endpoint.host)
+        return self.issue(endpoint.host, also)
 
-    def issue(self, host: str) -> PublicIdentity:
+    def issue(self, host: str, also: str | None = None) -> PublicIdentity:
         """Create a key and a certificate for an address, a name, or all names of a domain.
 
         Raises: NotPermittedError when the root's constraints exclude `host`.
@@ -114,9 +116,12 @@ class PublicAuthority:
             raise NotPermittedError(
                 f"public CA cannot sign for {host}: it is not within the domain or the networks of a zone"
             )
+        names = [name]
+        if also is not None and also != host and self._permits(general_name(also)):
+            names.append(general_name(also))
         key = new_key()
         leaf = self.authority.issue(
-            key.public_key(), SUBJECT, [name], ExtendedKeyUsageOID.SERVER_AUTH, LIFETIME
+            key.public_key(), SUBJECT, names, ExtendedKeyUsageOID.SERVER_AUTH, LIFETIME
         )
         chain = leaf.public_bytes(Encoding.PEM) + self.ca_pem
         return PublicIdentity(chain.decode(), key_to_pem(key).decode())

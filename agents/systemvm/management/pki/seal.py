@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from systemvm.management.pki.keystore import KeystoreError, read_secret, write_secret
 
@@ -19,6 +22,7 @@ class Seal:
     """AES-256-GCM with its own key, which is stored beside the CAs and never in the database."""
 
     def __init__(self, key: bytes) -> None:
+        self._key = key
         self._cipher = AESGCM(key)
 
     @classmethod
@@ -34,6 +38,11 @@ class Seal:
         if len(key) != 32:
             raise KeystoreError(f"{path} is damaged: it has {len(key)} bytes, it must have 32")
         return cls(key)
+
+    def derive_uuid(self, purpose: str) -> str:
+        """Return the secret that belongs to a purpose: always the same, and unknown without the key."""
+        derived = HKDF(hashes.SHA256(), 16, salt=None, info=purpose.encode()).derive(self._key)
+        return str(uuid.UUID(bytes=derived, version=4))
 
     def close(self, secret: str) -> bytes:
         """Encrypt a secret; the result differs each time."""

@@ -70,6 +70,36 @@ def choose_source(connection: sa.Connection, ref: StoreRef) -> CopySource | None
     return next(iter(_sources(connection, query)), None)
 
 
+def copies_from_zone(connection: sa.Connection, zone_id: int) -> list[tuple[StoreRef, CopySource]]:
+    """Return the copies that have begun in other zones, and their sources in this one."""
+    source = schema.template_store_refs.alias("source")
+    source_store = schema.image_stores.alias("source_store")
+    query = (
+        sa.select(_r.id, _r.source_ref_id)
+        .select_from(
+            schema.template_store_refs.join(schema.image_stores, _s.id == _r.store_id)
+            .join(source, source.c.id == _r.source_ref_id)
+            .join(source_store, source_store.c.id == source.c.store_id)
+        )
+        .where(
+            _r.state.in_([DownloadState.NOT_DOWNLOADED, DownloadState.DOWNLOAD_IN_PROGRESS]),
+            _r.removed.is_(None),
+            _r.delete_requested.is_(None),
+            source_store.c.zone_id == zone_id,
+            _s.zone_id != zone_id,
+        )
+        .order_by(_r.id)
+    )
+    found = []
+    for ref_id, source_id in connection.execute(query).all():
+        begun = templates.store_refs.by_id(connection, source_id)
+        file = templates.file_of(begun)
+        if file is not None:
+            store = zones.store_rows.by_id(connection, begun.store_id)
+            found.append((templates.store_refs.by_id(connection, ref_id), CopySource(begun, store, file)))
+    return found
+
+
 def choose_twin(connection: sa.Connection, ref: StoreRef, template: Template) -> CopySource | None:
     """Return a Ready copy, in the zone, of another template that has the checksum which `template` expects.
 

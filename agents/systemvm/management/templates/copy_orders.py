@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from systemvm.management.state.columns import new_uuid
 from systemvm.management.state.copy_sources import CopySource
 from systemvm.management.state.pending_work import DownloadTask
-from systemvm.wire.storage import CopyRequest, DownloadState
+from systemvm.service.errors import FailureCode, SystemVmError
+from systemvm.wire.source_access import SourceAccess
+from systemvm.wire.source_networks import SsvmAddress
+from systemvm.wire.storage import CopyRequest, DownloadRequest, DownloadState
 
 #: After so many failed copies, a link or the URL is used.
 MAX_COPY_FAILURES = 2
@@ -20,21 +23,35 @@ MAX_COPY_FAILURES = 2
 class SourceLink:
     """A temporary URL of a file on a store, which the SSVM of its zone serves."""
 
-    url: str
+    url: str = field(repr=False)
+    server: SsvmAddress
     ca_pem: str | None = None  # that its certificate is verified with
+
+
+class SourceUnavailableError(SystemVmError):
+    """A copy between zones whose source is served by no SSVM now: it waits."""
+
+    code = FailureCode.UNAVAILABLE
+
+    def __init__(self, zone_name: str, why: str = "") -> None:
+        waits = f"Waiting for a secondary storage VM of zone {zone_name}, which has the template"
+        super().__init__(f"{waits}: {why}" if why else f"{waits}, to come Up.")
 
 
 class SourceLinks(Protocol):
     """Makes links to files on stores that the SSVM of another zone cannot mount."""
 
-    async def link(self, source: CopySource) -> SourceLink | None:
-        """Return a link for the file; None when no SSVM of its zone can serve it."""
+    async def link(self, task: DownloadTask, source: CopySource) -> SourceLink | None:
+        """Return a link for the file; None when the SSVMs of its zone serve no files.
+
+        Raises: SourceUnavailableError when none of them is Up.
+        """
 
 
 class NoSourceLinks:
     """For a cloud whose SSVMs serve no files."""
 
-    async def link(self, source: CopySource) -> SourceLink | None:
+    async def link(self, task: DownloadTask, source: CopySource) -> SourceLink | None:
         return None
 
 
@@ -42,6 +59,25 @@ def can_be_copied(task: DownloadTask) -> bool:
     """Return whether a job is or can become a copy: one that its SSVM downloads already stays a download."""
     ref = task.ref
     return ref.source_ref_id is not None or ref.state is DownloadState.NOT_DOWNLOADED
+
+
+def is_between_zones(task: DownloadTask, source: CopySource) -> bool:
+    return source.store.zone_id != task.zone.id
+
+
+def linked_request(request: DownloadRequest, source: CopySource, link: SourceLink) -> DownloadRequest:
+    """Return the download of a link: nothing of the template's own source is sent to the other SSVM."""
+    authorities = [pem for pem in (link.ca_pem, request.source_ca_pem) if pem]
+    return evolve(
+        request,
+        url=link.url,
+        checksum=source.checksum,
+        source_ca_pem="\n".join(authorities) or None,
+        access=SourceAccess(),
+        source_server=link.server,
+        content_id=f"copy of {source.ref.job_id} {source.checksum or ''}",
+        max_size_bytes=max(request.max_size_bytes, source.ref.physical_size_bytes or 0),
+    )
 
 
 def copy_request(task: DownloadTask, source: CopySource) -> CopyRequest:

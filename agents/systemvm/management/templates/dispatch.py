@@ -23,6 +23,7 @@ from systemvm.management.state import pending_work, templates
 from systemvm.management.state.database import Database
 from systemvm.management.state.pending_work import DownloadTask, PendingTasks
 from systemvm.management.templates import downloads
+from systemvm.management.templates.copy_orders import SourceLinks
 from systemvm.management.templates.fair_share import FairShare
 from systemvm.management.templates.sources import TemplateSources
 from systemvm.management.templates.ssvm_calls import DownloadSettings, Lane, SsvmCalls
@@ -57,11 +58,12 @@ class DownloadDispatcher:
         zones: DownloadSettings,
         sources: TemplateSources,
         usage: StoreUsage | None = None,
+        links: SourceLinks | None = None,
     ) -> None:
         self._database = database
         self._agents = agents
         self._usage = usage or StoreUsage(database, agents, zones)
-        self._calls = SsvmCalls(reactor, database, agents, zones, self._ended, self.wake, sources)
+        self._calls = SsvmCalls(reactor, database, agents, zones, self._ended, self.wake, sources, links)
         self._callbacks: list[Callable[[], None]] = []
         self._passes = Periodic(reactor, self._begin, PASS_INTERVAL_S, what="dispatch downloads")
 

@@ -8,6 +8,7 @@ links in the SSVM (reference 2.14).
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Protocol
 
@@ -23,7 +24,12 @@ from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.extract_links import ExtractLinkRow
 from systemvm.management.state.templates import Template
-from systemvm.management.templates.public_servers import PublicServer, endpoint_of, servers_of
+from systemvm.management.templates.public_servers import (
+    PublicServer,
+    endpoint_of,
+    public_address_of,
+    servers_of,
+)
 from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.service.periodic import Periodic
@@ -61,7 +67,12 @@ class IdentityIssuer(Protocol):
     """Issues public certificates (`management/pki/public.py`)."""
 
     def identity(
-        self, endpoint: PublicEndpoint, advertised: PublicEndpoint | None = None, /
+        self,
+        endpoint: PublicEndpoint,
+        advertised: PublicEndpoint | None = None,
+        /,
+        *,
+        also: str | None = None,
     ) -> PublicIdentity: ...
 
 
@@ -85,11 +96,14 @@ class Extraction:
         agents: ConnectedAgents,
         settings: ExtractionSettings,
         issuer: IdentityIssuer,
+        more_links: Callable[[Connection, int], list[ExtractLink]] = lambda connection, zone_id: [],
     ) -> None:
+        """`more_links` returns links of a zone that others have made."""
         self._database = database
         self._agents = agents
         self._settings = settings
         self._issuer = issuer
+        self._more_links = more_links
         self._renewing = Periodic(clock, self.renew, RENEW_INTERVAL_S, what="renew the certificates of SSVMs")
 
     def start(self) -> None:
@@ -128,9 +142,13 @@ class Extraction:
         zone = await self._database.read(zones.zone_by_id, vm.zone_id)
         settings = self._settings.secondary_storage(zone.name)
         endpoint = await self._database.read(endpoint_of, vm, settings.endpoint)
-        if endpoint is None or not await self._set_up(name, endpoint, settings):
+        address = await self._database.read(public_address_of, vm)
+        if endpoint is None or not await self._set_up(name, endpoint, address, settings):
             return
-        links = await self._database.read(_wire_links, vm.zone_id)
+        links = [
+            *await self._database.read(_wire_links, vm.zone_id),
+            *await self._database.read(self._more_links, vm.zone_id),
+        ]
         for start in range(0, max(1, len(links)), LINKS_PAGE):
             page = ExtractLinks(links[start : start + LINKS_PAGE], is_first=not start)
             if await self._send(name, page) is not None:
@@ -146,9 +164,11 @@ class Extraction:
         up = self._agents.up(Role.SSVM)
         return await self._database.read(servers_of, zone_id, up, settings.endpoint)
 
-    async def _set_up(self, name: str, endpoint: PublicEndpoint, settings: SecondaryStorageConfig) -> bool:
+    async def _set_up(
+        self, name: str, endpoint: PublicEndpoint, address: str | None, settings: SecondaryStorageConfig
+    ) -> bool:
         try:
-            identity = _identity(self._issuer, endpoint, settings)
+            identity = _identity(self._issuer, endpoint, address, settings)
         except (NotPermittedError, OSError) as error:
             self._log.warn("no certificate for the links of {name}: {error}", name=name, error=str(error))
             return False
@@ -173,13 +193,13 @@ class Extraction:
 
 
 def _identity(
-    issuer: IdentityIssuer, endpoint: PublicEndpoint, settings: SecondaryStorageConfig
+    issuer: IdentityIssuer, endpoint: PublicEndpoint, address: str | None, settings: SecondaryStorageConfig
 ) -> PublicIdentity:
     if endpoint.scheme == "http":
         return PublicIdentity("", "")
     if settings.certificate_file is not None and settings.key_file is not None:
         return PublicIdentity(settings.certificate_file.read_text(), settings.key_file.read_text())
-    return issuer.identity(endpoint, settings.endpoint)
+    return issuer.identity(endpoint, settings.endpoint, also=address)  # by which SSVMs of other zones copy
 
 
 def _message_of(error: RpcError) -> str:

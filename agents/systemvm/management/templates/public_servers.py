@@ -22,6 +22,7 @@ class PublicServer:
 
     name: str
     endpoint: PublicEndpoint
+    address: str
 
 
 def servers_of(
@@ -32,15 +33,21 @@ def servers_of(
     servers = []
     for vm in instances.list_system(connection, zone_id):
         if VmName(vm.instance_name) in names:
-            endpoint = endpoint_of(connection, vm, advertised)
-            if endpoint is not None:
-                servers.append(PublicServer(vm.instance_name, endpoint))
+            address = public_address_of(connection, vm)
+            if address is not None:
+                endpoint = advertised.at(ip_address(address))
+                servers.append(PublicServer(vm.instance_name, endpoint, address))
     return servers
+
+
+def public_address_of(connection: Connection, vm: Instance) -> str | None:
+    for nic in instances.nics_of(connection, vm.id):
+        if nic.traffic_type == TrafficType.PUBLIC.value and nic.address:
+            return nic.address
+    return None
 
 
 def endpoint_of(connection: Connection, vm: Instance, advertised: PublicEndpoint) -> PublicEndpoint | None:
     """Return how clients reach an SSVM; None without a public address."""
-    for nic in instances.nics_of(connection, vm.id):
-        if nic.traffic_type == TrafficType.PUBLIC.value and nic.address:
-            return advertised.at(ip_address(nic.address))
-    return None
+    address = public_address_of(connection, vm)
+    return None if address is None else advertised.at(ip_address(address))

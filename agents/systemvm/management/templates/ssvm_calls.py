@@ -7,7 +7,6 @@ import enum
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -23,8 +22,11 @@ from systemvm.management.templates.copy_orders import (
     MAX_COPY_FAILURES,
     NoSourceLinks,
     SourceLinks,
+    SourceUnavailableError,
     can_be_copied,
     copy_request,
+    is_between_zones,
+    linked_request,
 )
 from systemvm.management.templates.sources import TemplateSources, trusted_pem
 from systemvm.management.templates.store_choice import StoreSettings
@@ -40,6 +42,7 @@ from systemvm.wire.storage import (
     DownloadAbort,
     DownloadError,
     DownloadRequest,
+    DownloadState,
     DownloadStatus,
     TemplateDelete,
     TransferRates,
@@ -198,7 +201,11 @@ class SsvmCalls:
         peer = self._agents.peer(name)
         if peer is None:
             return
-        method, request = await self._order(task)
+        try:
+            method, request = await self._order(task)
+        except SourceUnavailableError as waits:
+            await self._wait_for_source(task, name, waits)
+            return
         try:
             status = await self._start(peer, method, request)
         except RpcError as error:
@@ -227,27 +234,37 @@ class SsvmCalls:
         return status
 
     async def _order(self, task: DownloadTask) -> tuple[str, CopyRequest | DownloadRequest]:
-        """Return the call that gets the template onto its store; the row names the source of a copy first."""
+        """Return the call that gets the template onto its store; the row names the source of a copy first.
+
+        Raises: SourceUnavailableError when no SSVM serves the source of a copy between zones.
+        """
         source = None
         if can_be_copied(task):
             source = await self._database.read(choose_source, task.ref)
         has_failed = task.ref.copy_failures >= MAX_COPY_FAILURES
         if source is None and can_be_copied(task) and not has_failed:
             source = await self._database.read(choose_twin, task.ref, task.template)
-        link = await self._links.link(source) if source is not None and has_failed else None
-        if source is not None and link is None and has_failed and task.template.url:
+        if has_failed and task.template.url:
             source = None
         source_id = source.ref.id if source else None
         if source_id != task.ref.source_ref_id:
             await self._database.run(downloads.note_source, task.ref.id, source_id)
         request = await self._database.read(self._request, task)
-        if source is not None and link is not None:
-            ca_pem = link.ca_pem or request.source_ca_pem
-            linked = evolve(request, url=link.url, checksum=source.checksum, source_ca_pem=ca_pem)
-            return storage.TEMPLATE_DOWNLOAD, linked
-        if source is not None:
+        if source is None:
+            return storage.TEMPLATE_DOWNLOAD, request
+        link = await self._links.link(task, source) if is_between_zones(task, source) else None
+        if link is None:
             return storage.TEMPLATE_COPY, copy_request(task, source)
-        return storage.TEMPLATE_DOWNLOAD, request
+        return storage.TEMPLATE_DOWNLOAD, linked_request(request, source, link)
+
+    async def _wait_for_source(self, task: DownloadTask, name: str, why: SourceUnavailableError) -> None:
+        """Record why a copy waits; one that has not begun leaves its slot to others."""
+        self._backoff.failed(task.ref.id)
+        await self._database.run(
+            downloads.note_waiting, [task.ref.id], WaitReason.NO_SOURCE.value, why.message
+        )
+        if task.ref.state is DownloadState.NOT_DOWNLOADED:
+            await self._database.run(downloads.unassign, task.ref.id, name)
 
     async def _rejected(self, task: DownloadTask, name: str, error: RpcError) -> None:
         self._log.info(

@@ -16,6 +16,7 @@ class WaitReason(enum.Enum):
 
     NO_SSVM = "no_ssvm"
     DISCONNECTED = "disconnected"
+    NO_SOURCE = "no_source"  # no SSVM serves the source of a copy between zones
     BUSY = Delay.BUSY.value
     SLOW = "slow"  # a call passed its deadline, and nothing failed
     STORE_NOT_MOUNTED = StoreFailure.NOT_MOUNTED.value

@@ -155,11 +155,12 @@ class Serving:
             raise RpcError(NOT_CONNECTED, f"serve cannot be started: {error.message}", hint) from None
         self._peer = peer
         try:
-            await self._call(EXTRACT_SETUP, self._setup)
+            # links first: serve accepts no connection without a certificate, so none gets a 404 meanwhile
             live = self._live_links()
             for start in range(0, len(live), LINKS_PAGE):
                 page = ExtractLinks(live[start : start + LINKS_PAGE], is_first=not start)
                 await self._call(EXTRACT_LINKS, page)
+            await self._call(EXTRACT_SETUP, self._setup)
         except RpcError:
             peer.close("serve did not take its links")
             raise

@@ -18,7 +18,7 @@ from systemvm.wire.storage import ImageFormat
 
 MAX_DEPTH = 64
 MAX_FILES = 256
-ONE_DISK_HINT = "export a machine with one disk, or register each disk as a template"
+ONE_DISK_HINT = 'extract its disks with "tar -xf", and register each as a template of its format'
 _UNITS = re.compile(r"byte(?:s)?(?:\s*\*\s*(2|10)\s*\^\s*(\d{1,2}))?", re.IGNORECASE)
 _NAMED_UNITS = {"kilobytes": 10, "megabytes": 20, "gigabytes": 30, "terabytes": 40}
 _MANIFEST_LINE = re.compile(r"(SHA1|SHA256|SHA512)\s*\(([^()]{1,255})\)\s*=\s*([0-9A-Fa-f]{40,128})")

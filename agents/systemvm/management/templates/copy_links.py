@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Links by which an SSVM downloads an image from the SSVM of another zone: a copy between zones.
+
+CloudStack has one password for all copies and lists the other SSVMs' addresses (reference 2.12). Here every
+copy has a link of its own, whose secret follows from the job and the daemon's key. It is the same after a
+restart of the daemon or of either SSVM, so the download continues, and nobody else can guess it.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from attrs import evolve
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from systemvm.host.zone import SecondaryStorageConfig
+from systemvm.management.control.agent_calls import ConnectedAgents
+from systemvm.management.pki.seal import Seal
+from systemvm.management.state import copy_sources, instances, templates, zones
+from systemvm.management.state.columns import now
+from systemvm.management.state.copy_sources import CopySource
+from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.pending_work import DownloadTask
+from systemvm.management.state.templates import StoreRef
+from systemvm.management.templates.copy_orders import SourceLink, SourceUnavailableError
+from systemvm.management.templates.extraction import ExtractionSettings
+from systemvm.management.templates.public_servers import PublicServer, servers_of
+from systemvm.rpc.core.errors import METHOD_NOT_FOUND, NOT_CONNECTED, RpcError
+from systemvm.service.periodic import Periodic
+from systemvm.web.public_endpoint import PublicEndpoint
+from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.extract import EXTRACT_LINKS, LINKS_PAGE, ExtractLink, ExtractLinks, link_file_name
+from systemvm.wire.role import Role
+from systemvm.wire.source_networks import SsvmAddress
+
+LIFETIME = timedelta(hours=4)
+#: Links of copies that have not ended get their whole lifetime again.
+RENEW_INTERVAL_S = 3600.0
+CALL_DEADLINE_S = 60.0
+#: The port on which an SSVM serves, whatever its advertised endpoint says.
+LISTENER_PORT = 443
+
+
+class CopyLinks:
+    """Makes the links, and keeps the SSVMs of the source zones informed of them."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        database: Database,
+        agents: ConnectedAgents,
+        settings: ExtractionSettings,
+        seal: Seal,
+        ca_pem: bytes,
+    ) -> None:
+        """`ca_pem` is the CA that has signed the certificates of SSVMs."""
+        self._database = database
+        self._agents = agents
+        self._settings = settings
+        self._seal = seal
+        self._ca_pem = ca_pem.decode()
+        self._renewing = Periodic(clock, self.renew, RENEW_INTERVAL_S, what="renew the links of copies")
+
+    def start(self) -> None:
+        self._renewing.start(now=False)
+
+    def stop(self) -> None:
+        self._renewing.stop()
+
+    async def link(self, task: DownloadTask, source: CopySource) -> SourceLink | None:
+        """Return a link to the source that its SSVMs serve from now on; None when none of them can.
+
+        Raises: SourceUnavailableError when no SSVM of its zone is Up.
+        """
+        zone = await self._database.read(zones.zone_by_id, source.store.zone_id)
+        settings = self._settings.secondary_storage(zone.name)
+        names = await self._database.read(_up_in, zone.id, self._agents.up(Role.SSVM))
+        if not names:
+            raise SourceUnavailableError(zone.name)
+        servers = await self._database.read(servers_of, zone.id, names, settings.endpoint)
+        wire = self._link_of(task.ref, task.template.name, source)
+        for server in servers:
+            error = await self._send(server.name, [wire])
+            if error is None:
+                endpoint = _endpoint(server, settings)
+                address = SsvmAddress(server.address, endpoint.port)
+                ca_pem = None if endpoint.scheme == "http" else self._ca_pem
+                return SourceLink(endpoint.url + wire.path, address, ca_pem)
+            if error.code != METHOD_NOT_FOUND:
+                raise SourceUnavailableError(zone.name, f"{server.name}: {error.message}")
+        return None
+
+    def links_of_zone(self, connection: Connection, zone_id: int) -> list[ExtractLink]:
+        """Return the links of the zone's copies that have not ended, with their whole lifetime."""
+        return [
+            self._link_of(ref, templates.by_id(connection, ref.template_id).name, source)
+            for ref, source in copy_sources.copies_from_zone(connection, zone_id)
+        ]
+
+    async def renew(self) -> None:
+        """Send the links of all copies that have not ended to the SSVMs of their sources."""
+        for name in self._agents.up(Role.SSVM):
+            vm = await self._database.read(instances.by_instance_name, name)
+            links = await self._database.read(self.links_of_zone, vm.zone_id)
+            for start in range(0, len(links), LINKS_PAGE):
+                await self._send(name, links[start : start + LINKS_PAGE])
+
+    def _link_of(self, ref: StoreRef, name: str, source: CopySource) -> ExtractLink:
+        extension = source.file.name.rpartition(".")[2]
+        return ExtractLink(
+            self._seal.derive_uuid(f"link of copy {ref.job_id}"),
+            link_file_name(name, extension if extension.isalnum() else "img"),
+            source.store.wire,
+            source.file.account_id,
+            source.file.template_id,
+            (now() + LIFETIME).timestamp(),
+        )
+
+    async def _send(self, name: str, links: list[ExtractLink]) -> RpcError | None:
+        peer = self._agents.peer(name)
+        if peer is None:
+            return RpcError(NOT_CONNECTED, "it is not connected")
+        try:
+            await peer.call(
+                EXTRACT_LINKS, ExtractLinks(links), result=Acknowledgement, deadline_s=CALL_DEADLINE_S
+            )
+        except RpcError as error:
+            self._log.info("{name} does not serve a copy: {error}", name=name, error=error)
+            return error
+        return None
+
+
+def _endpoint(server: PublicServer, settings: SecondaryStorageConfig) -> PublicEndpoint:
+    """Return how another SSVM reaches this one.
+
+    A fixed origin leads browsers to it through somebody else's proxy or forwarder; an SSVM uses the address
+    itself, which the daemon's certificate has, too.
+    """
+    if settings.endpoint.is_wildcard or settings.certificate_file is not None:
+        return server.endpoint
+    return evolve(server.endpoint, host=server.address, port=LISTENER_PORT)
+
+
+def _up_in(connection: Connection, zone_id: int, up: list[str]) -> list[str]:
+    names = {vm.instance_name.lower() for vm in instances.list_system(connection, zone_id)}
+    return [name for name in up if name.lower() in names]
