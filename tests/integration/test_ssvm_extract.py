@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,10 +14,11 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 import trustme
-from attrs import evolve, frozen
+from attrs import evolve
 
 from integration.ssvm_lab.daemon import Daemon
 from integration.ssvm_lab.fixtures import daemon, world
+from integration.ssvm_lab.public_client import ORIGIN, Client, identity
 from integration.ssvm_lab.world import STORE, VM, World
 from rpc_wait import until
 from systemvm.rpc.core.errors import RpcError
@@ -30,62 +30,6 @@ from systemvm.wire.storage import TemplateDelete
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 __all__ = ["daemon", "world"]  # fixtures
 CONTENT = hashlib.shake_256(b"image").digest(5_000_011)
-ORIGIN = f"https://{VM}"
-
-_SEND = """
-import socket, sys
-with socket.create_connection((sys.argv[1], 443), 10) as connection:
-    connection.settimeout(40)
-    try:
-        connection.sendall(bytes.fromhex(sys.stdin.read()))
-        connection.shutdown(socket.SHUT_WR)
-        while connection.recv(65536):
-            pass
-    except ConnectionError:
-        pass
-"""
-
-
-@frozen
-class Client:
-    """curl in the namespace of the public network; it trusts the public CA."""
-
-    world: World
-    ca: Path
-
-    def curl(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        quiet = ["curl", "-sS", "--noproxy", "*", "--cacert", str(self.ca), "--max-time", "60"]
-        return self.world.in_world(*quiet, *arguments)
-
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        entered = [
-            "nsenter",
-            f"--net=/run/netns/{self.world.world_namespace}",
-            "curl",
-            "-s",
-            "--noproxy",
-            "*",
-        ]
-        return subprocess.Popen([*entered, "-s", "--cacert", str(self.ca), *arguments])
-
-    def send(self, data: bytes) -> None:
-        """Send bytes to the public port, and wait until the connection ends."""
-        entered = ["nsenter", f"--net=/run/netns/{self.world.world_namespace}", "python3", "-c", _SEND, VM]
-        subprocess.run(entered, input=data.hex().encode(), check=True, timeout=60)
-
-    def code(self, *arguments: str) -> int:
-        return int(self.curl("-o", "/dev/null", "-w", "%{http_code}", *arguments).stdout)
-
-    def get(self, url: str, *arguments: str) -> bytes:
-        done = self.curl(*arguments, url)
-        assert done.returncode == 0, (done.stderr, self.world.log_of("serve")[-3000:])
-        return done.stdout
-
-
-def identity(authority: trustme.CA, *names: str, origin: str = ORIGIN) -> ExtractSetup:
-    issued = authority.issue_cert(*names)
-    chain = "".join(each.bytes().decode() for each in issued.cert_chain_pems)
-    return ExtractSetup(origin, chain, issued.private_key_pem.bytes().decode())
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,11 @@ import pytest
 from OpenSSL import SSL
 from twisted.internet import tcp, unix
 from twisted.internet.abstract import FileDescriptor
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory
-from twisted.web.http import HTTPChannel
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, Request
 
 from systemvm.rpc.tls import verify_result
 
@@ -27,6 +30,7 @@ NAMES: list[tuple[str, Any, str]] = [
     ("cpvm/http_site.py", HTTPChannel, "_buffer"),
     ("cpvm/http_site.py", HTTPChannel, "_dataBuffer"),
     ("cpvm/http_site.py", HTTPChannel, "_savedTimeOut"),
+    ("ssvm/serve/http_site.py", HTTPChannel, "_savedTimeOut"),
     ("web/tls_port.py", lambda: tcp.Port, "_fromListeningDescriptor"),
     ("web/tls_transport.py", FileDescriptor, "_tempDataBuffer"),
     ("web/tls_transport.py", FileDescriptor, "_tempDataLen"),
@@ -37,6 +41,23 @@ NAMES: list[tuple[str, Any, str]] = [
     ("rpc/tls/verify_result.py", lambda: SSL, "_ffi"),
     ("rpc/tls/verify_result.py", lambda: SSL.Connection(SSL.Context(SSL.TLS_METHOD)), "_ssl"),
 ]
+
+
+def test_a_channel_knows_the_request_line_before_the_body() -> None:
+    """ssvm/serve/http_site.py reads it there, as an upload is answered while its body arrives."""
+
+    class EarlyRequest(Request):
+        def gotLength(self, length: int) -> None:
+            seen.append((self.channel._command, self.channel._path, self.channel._version))
+            super().gotLength(length)
+
+    seen: list[tuple[bytes, bytes, bytes]] = []
+    channel: Any = HTTPChannel()
+    channel.requestFactory = EarlyRequest
+    channel.makeConnection(StringTransport())
+    channel.dataReceived(b"PATCH /upload/a HTTP/1.1\r\nContent-Length: 5\r\n\r\n")
+    channel.connectionLost(Failure(ConnectionDone()))
+    assert seen == [(b"PATCH", b"/upload/a", b"HTTP/1.1")]
 
 
 @pytest.mark.parametrize(("used_in", "make", "name"), NAMES, ids=[name for _, _, name in NAMES])

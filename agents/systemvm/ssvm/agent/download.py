@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One download as the agent knows it, and the statuses that it can end with."""
+"""One download or upload as the agent knows it, and the statuses that it can end with."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from systemvm.ssvm.limits import KIB
 from systemvm.ssvm.store_messages import PublishedTemplate
 from systemvm.wire.storage import DownloadRequest, DownloadState, DownloadStatus
 from systemvm.wire.transfer_failure import TransferFailure
+from systemvm.wire.upload import UploadRequest
 
 #: This many more bytes between two deaths of fetch are progress.
 PROGRESS_BYTES = 64 * KIB
@@ -20,7 +21,7 @@ PROGRESS_BYTES = 64 * KIB
 class Download:
     """A job from its start at fetch until it is forgotten."""
 
-    request: DownloadRequest
+    request: DownloadRequest | UploadRequest
     status: DownloadStatus
     instance: str = ""  # of the fetch that runs it
     restarts: int = 0  # by a fetch that died, without new bytes since
@@ -35,7 +36,7 @@ class Download:
         if received_bytes >= self.best_bytes + PROGRESS_BYTES:
             self.best_bytes, self.restarts = received_bytes, 0
         self.restarts += 1
-        return self.restarts <= 1
+        return self.restarts <= 1 or isinstance(self.request, UploadRequest)  # its client decides
 
     @property
     def is_active(self) -> bool:

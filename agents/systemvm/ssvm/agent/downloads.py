@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The downloads of this SSVM as its agent knows them: fetch transfers them, the agent has them published.
+"""The downloads and uploads of this SSVM as its agent knows them: fetch transfers, the agent has published.
 
 The end of each is a call to the daemon that is repeated until it is answered. A fetch that dies takes its
 jobs with it; the next one continues them from their journals on the store.
@@ -41,6 +41,7 @@ from systemvm.ssvm.mover_messages import MoverResult
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store_messages import SweepRequest
 from systemvm.ssvm.store_retry import retry_transient_errors
+from systemvm.ssvm.upload_messages import START_UPLOAD, UploadOrder
 from systemvm.wire import denied_networks, storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import (
@@ -53,6 +54,7 @@ from systemvm.wire.storage import (
     StoreStats,
 )
 from systemvm.wire.transfer_failure import TransferFailure
+from systemvm.wire.upload import UploadRequest
 
 START_DEADLINE_S = 25.0
 STOP_DEADLINE_S = 90.0
@@ -72,11 +74,13 @@ class DownloadManager:
         connection: Callable[..., FetchConnection] = FetchConnection,
         other_jobs: Callable[[], Iterable[str]] = tuple,  # that have directories on stores, too
         opened: OpenedSources | None = None,
+        on_end: Callable[[DownloadStatus], None] = lambda status: None,
     ) -> None:
         self._context = context
         self._stores = stores
         self._other_jobs = other_jobs
         self._opened = opened or OpenedSources(context.boot, stores)
+        self._on_end = on_end
         self._publisher = Publisher(context.reactor, stores, context.name)
         self._known: dict[str, Download] = {}
         self._starting = SingleFlight[str]()
@@ -91,7 +95,7 @@ class DownloadManager:
             context.reactor, paths.fetch_socket, methods, lambda: bool(self._active()), self._resume_all
         )
 
-    async def get_or_start(self, request: DownloadRequest) -> DownloadStatus:
+    async def get_or_start(self, request: DownloadRequest | UploadRequest) -> DownloadStatus:
         """Return the status of a job; start it when its id is new, and find it when it was published before.
 
         Calls for a job that is being started join, and all receive the answer.
@@ -101,7 +105,8 @@ class DownloadManager:
         job_id = request.job_id
         known = self._known.get(job_id)
         if known is not None:
-            await self._renew_rates(known, request)
+            if isinstance(request, DownloadRequest):
+                await self._renew_rates(known, request)
             return known.status
         if job_id not in self._starting and len(self._starting) >= MAX_STARTING:
             hint = f"wait: {len(self._starting)} downloads are being started before it"
@@ -111,15 +116,16 @@ class DownloadManager:
 
     async def _renew_rates(self, download: Download, request: DownloadRequest) -> None:
         """Have fetch receive at other rates than those that it was given; it can have lost the job."""
-        if download.request.rates == request.rates or not download.is_at_fetch:
+        known = download.request
+        if not isinstance(known, DownloadRequest) or known.rates == request.rates or not download.is_at_fetch:
             return
-        download.request = evolve(download.request, rates=request.rates)
+        download.request = evolve(known, rates=request.rates)
         try:
             await self._start(await self._fetch(), download)
         except RpcError as error:
             self._log.info("{job_id}: other rates: {error}", job_id=request.job_id, error=str(error))
 
-    async def _find_or_start(self, request: DownloadRequest) -> DownloadStatus:
+    async def _find_or_start(self, request: DownloadRequest | UploadRequest) -> DownloadStatus:
         """Only one call for a job is here at a time: it is claimed in `_starting`."""
         job_id = request.job_id
         self._check_store_not_blocked(request.store)
@@ -128,7 +134,8 @@ class DownloadManager:
         published = await self._publisher.find(request)
         if published is not None:
             return downloaded(DownloadStatus(job_id, DownloadState.DOWNLOADED), published)
-        await self._opened.open_for(request)
+        if isinstance(request, DownloadRequest):
+            await self._opened.open_for(request)
         request_id = request.request_id
         self._log.info("{job_id}: accepted (request {request_id})", job_id=job_id, request_id=request_id)
         peer = await self._fetch()
@@ -275,6 +282,32 @@ class DownloadManager:
 
     async def _start(self, peer: Peer, download: Download) -> None:
         request = download.request
+        method: str
+        order: StartRequest | UploadOrder
+        if isinstance(request, UploadRequest):
+            method, order = START_UPLOAD, self._upload_order(request, download.status.total_bytes)
+        else:
+            method, order = START, self._download_order(request)
+        fetched: FetchStatus = await peer.call(
+            method, order, result=FetchStatus, deadline_s=START_DEADLINE_S, request_id=request.request_id
+        )
+        self._apply(fetched)
+
+    def _upload_order(self, request: UploadRequest, total_bytes: int | None) -> UploadOrder:
+        return UploadOrder(
+            self._context.name,
+            request.job_id,
+            request.request_id,
+            request.template_id,
+            request.format,
+            request.store,
+            request.max_size_bytes,
+            request.expires_unix_s,
+            request.checksum,
+            total_bytes if total_bytes is not None else request.total_bytes,
+        )
+
+    def _download_order(self, request: DownloadRequest) -> StartRequest:
         denied = [
             *(
                 DeniedNetwork(str(net), what)
@@ -284,14 +317,7 @@ class DownloadManager:
             *(DeniedNetwork(cidr, denied_networks.OWN_ADDRESS) for cidr in request.denied_networks),
         ]
         opened = self._opened.networks_for(request)
-        fetched: FetchStatus = await peer.call(
-            START,
-            StartRequest(self._context.name, with_proxy(request, self._opened.boot), denied, opened),
-            result=FetchStatus,
-            deadline_s=START_DEADLINE_S,
-            request_id=request.request_id,
-        )
-        self._apply(fetched)
+        return StartRequest(self._context.name, with_proxy(request, self._opened.boot), denied, opened)
 
     def _apply(self, fetched: FetchStatus) -> None:
         """Take the status that fetch reports; begin to publish when all bytes are there."""
@@ -335,6 +361,7 @@ class DownloadManager:
         if status.error is not None and status.error.code == TransferFailure.STORE_NOT_MOUNTED.value:
             self._stores.mark_unmounted(download.request.store)
         Deferred.fromCoroutine(self._report_end(status))
+        self._on_end(status)
         ended = [job_id for job_id, other in self._known.items() if not other.is_active]
         for job_id in ended[: max(0, len(ended) - REMEMBERED_JOBS)]:
             del self._known[job_id]

@@ -16,6 +16,7 @@ from systemvm.ssvm.store_messages import FindRequest, FindResult, JobKey, Publis
 from systemvm.ssvm.store_retry import retry_transient_errors
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import DownloadRequest
+from systemvm.wire.upload import UploadRequest
 
 PUBLISH_TIMEOUT_S = 120.0
 #: Less than the daemon waits: it must receive that the store hangs, or the whole SSVM would count as slow.
@@ -32,7 +33,7 @@ class Publisher:
         self._stores = stores
         self._owner = owner
 
-    async def find(self, request: DownloadRequest) -> PublishedTemplate | None:
+    async def find(self, request: DownloadRequest | UploadRequest) -> PublishedTemplate | None:
         """Return what this very job has published before; RpcError when the store does not answer in time."""
         found: FindResult = await self._stores.call(
             store_messages.FIND, _find_request(request), FindResult, FIND_TIMEOUT_S
@@ -41,7 +42,7 @@ class Publisher:
 
     async def publish(
         self,
-        request: DownloadRequest,
+        request: DownloadRequest | UploadRequest,
         moved: MoverResult,
         is_wanted: Callable[[], bool],
         on_wait: Callable[[], None],
@@ -97,10 +98,10 @@ class Publisher:
             await self.discard(request)
             raise
 
-    def _key(self, request: DownloadRequest) -> JobKey:
+    def _key(self, request: DownloadRequest | UploadRequest) -> JobKey:
         return JobKey(store_messages.mount_id(request.store), self._owner, request.job_id)
 
-    async def discard(self, request: DownloadRequest) -> None:
+    async def discard(self, request: DownloadRequest | UploadRequest) -> None:
         """Remove the job's directory; a failure is logged, and the next sweep repeats it."""
         job = self._key(request)
         try:
@@ -113,6 +114,6 @@ class Publisher:
             )
 
 
-def _find_request(request: DownloadRequest) -> FindRequest:
+def _find_request(request: DownloadRequest | UploadRequest) -> FindRequest:
     mount_id = store_messages.mount_id(request.store)
     return FindRequest(mount_id, request.job_id, request.account_id, request.template_id)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from attrs import evolve
+
 from systemvm.guest.context import AgentContext
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Call, MethodTable
@@ -23,6 +25,7 @@ from systemvm.ssvm.agent.open_sources import OpenedSources
 from systemvm.ssvm.agent.serving import Serving
 from systemvm.ssvm.agent.store_client import StoreClient
 from systemvm.ssvm.paths import Paths
+from systemvm.ssvm.upload_messages import UploadEnd
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.role import Role
@@ -44,6 +47,7 @@ from systemvm.wire.storage import (
     TemplateQuarantine,
 )
 from systemvm.wire.transfer_failure import TransferFailure
+from systemvm.wire.upload import TEMPLATE_UPLOAD, UploadRequest
 
 DELETE_TIMEOUT_S = 110.0
 
@@ -67,15 +71,16 @@ class StorageRole:
         self._name = context.name
         self._stores = StoreClient(context.reactor, paths)
         self._opened = OpenedSources(context.boot, self._stores)
+        self._serving = Serving(context.reactor, paths.serve_socket)
         self._downloads = DownloadManager(
             context,
             paths,
             self._stores,
             other_jobs=lambda: self._copies.active_job_ids(),
             opened=self._opened,
+            on_end=self._ended,
         )
         self._copies = CopyManager(context, self._stores, self._downloads.sweep_ended)
-        self._serving = Serving(context.reactor, paths.serve_socket)
         #: Work for a store, by method and store: calls that arrive while it runs join it.
         self._running = SingleFlight[tuple[str, ...]]()
 
@@ -117,6 +122,8 @@ class StorageRole:
              "List a page of the templates on a store"),
             (storage.TEMPLATE_DOWNLOAD, self.download, DownloadRequest, DownloadStatus, 60.0,
              "Start a download, or return its status"),
+            (TEMPLATE_UPLOAD, self.upload, UploadRequest, DownloadStatus, 60.0,
+             "Accept an upload, or return its status"),
             (storage.TEMPLATE_COPY, self.copy, CopyRequest, DownloadStatus, 60.0,
              "Start a copy between two stores, or return its status"),
             (storage.TEMPLATE_QUARANTINE, self.quarantine, TemplateQuarantine, Acknowledgement, 90.0,
@@ -184,6 +191,20 @@ class StorageRole:
         known = self._copies.status_of(request.job_id)  # a job that began as a copy stays one
         return known or await self._downloads.get_or_start(request)
 
+    async def upload(self, call: Call, request: UploadRequest) -> DownloadStatus:
+        """Have a file received from its user: fetch waits for it, and serve takes the user's requests."""
+        status = await self._downloads.get_or_start(request)
+        await self._serving.put_upload(request)
+        if status.state.ended:
+            received_bytes = status.received_bytes or request.total_bytes or 0
+            self._ended(evolve(status, received_bytes=received_bytes))
+        return status
+
+    def _ended(self, status: DownloadStatus) -> None:
+        error = status.error
+        end = UploadEnd() if error is None else UploadEnd(error.code, error.message)
+        self._serving.end_upload(status.job_id, evolve(end, total_bytes=status.received_bytes))
+
     async def copy(self, call: Call, request: CopyRequest) -> DownloadStatus:
         known = self._downloads.status_of(request.job_id)
         return known or self._copies.get_or_start(request)
@@ -207,6 +228,7 @@ class StorageRole:
         return found
 
     async def _abort(self, job_id: str) -> None:
+        self._serving.drop_upload(job_id)
         await self._copies.abort(job_id)
         await self._downloads.abort(job_id)
 

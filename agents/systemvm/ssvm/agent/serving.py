@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent's calls of serve: what the daemon ordered, sent again to every new process of serve.
 
-serve runs only while there is a link to serve: a link of the daemon connects to its socket, which starts it.
+serve runs only while there is a link to serve or an upload to take: the first one connects to its socket,
+which starts it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -21,6 +23,14 @@ from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.unix_stream import connect_unix_stream
 from systemvm.service.single_flight import SingleFlight
 from systemvm.ssvm.serve_messages import DROP, DropTemplate
+from systemvm.ssvm.upload_messages import (
+    DROP_UPLOAD,
+    SERVE_UPLOADS,
+    DroppedUpload,
+    ServedUpload,
+    ServedUploads,
+    UploadEnd,
+)
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.extract import (
     EXTRACT_LINKS,
@@ -31,12 +41,15 @@ from systemvm.wire.extract import (
     ExtractSetup,
 )
 from systemvm.wire.role import Role
+from systemvm.wire.upload import UploadRequest
 
 SERVE = Caller("serve", "serve")
 RECONNECT_INTERVAL_S = 1.0
 #: systemd starts serve at the first connection; its imports take long without KVM.
 START_DEADLINE_S = 60.0
 CALL_DEADLINE_S = 90.0
+#: Ends of uploads that are kept for a client that asks again; one message takes them and those that run.
+MAX_ENDED_UPLOADS = 128
 
 
 class Serving:
@@ -50,6 +63,7 @@ class Serving:
         self._unix_s = unix_s
         self._setup: ExtractSetup | None = None
         self._links: dict[str, ExtractLink] = {}
+        self._uploads: dict[str, ServedUpload] = {}  # by job id
         self._peer: Peer | None = None
         self._connecting = SingleFlight[Path]()
         self._reconnect: IDelayedCall | None = None
@@ -79,7 +93,7 @@ class Serving:
         self._setup = setup
         if self._is_connected:
             await self._call(EXTRACT_SETUP, setup)
-        elif self._live_links():
+        elif self._is_needed:
             self._connect_soon()
         return Acknowledgement()
 
@@ -110,6 +124,59 @@ class Serving:
             except RpcError as error:
                 self._log.warn("serve did not drop a template: {error}", error=str(error))
 
+    async def put_upload(self, request: UploadRequest) -> None:
+        """Return when serve takes requests for an upload; without a setup that is after the first one.
+
+        Raises: RpcError when serve cannot be started.
+        """
+        known = self._uploads.get(request.job_id)
+        upload = self._uploads[request.job_id] = ServedUpload(
+            request.upload_id,
+            request.job_id,
+            request.metadata,
+            request.expires,
+            request.expires_unix_s,
+            request.signature,
+            request.max_size_bytes,
+            request.allowed_origins,
+            None if known is None else known.end,
+        )
+        if self._is_connected:
+            await self._call(SERVE_UPLOADS, ServedUploads([upload]))
+        elif self._setup is not None and upload.end is None:
+            await self._connected()
+
+    def end_upload(self, job_id: str, end: UploadEnd) -> None:
+        """Answer the clients of an upload whose job has ended; nothing happens for other jobs."""
+        upload = self._uploads.pop(job_id, None)  # the one that ended last is kept longest
+        if upload is None:
+            return
+        upload = self._uploads[job_id] = evolve(upload, end=end)
+        if self._is_connected:
+            self._send(SERVE_UPLOADS, ServedUploads([upload]))
+        ended = [each for each in self._uploads.values() if each.end is not None]
+        for each in ended[: max(0, len(ended) - MAX_ENDED_UPLOADS)]:
+            self.drop_upload(each.job_id)
+
+    def drop_upload(self, job_id: str) -> None:
+        """Forget an upload; nothing happens for other jobs."""
+        upload = self._uploads.pop(job_id, None)
+        if upload is not None and self._is_connected:
+            self._send(DROP_UPLOAD, DroppedUpload(upload.upload_id))
+
+    def _send(self, method: str, params: object) -> None:
+        """Call serve without waiting: a call that fails ends the connection, and the next one sends all."""
+
+        async def send() -> None:
+            try:
+                await self._call(method, params)
+            except RpcError as error:
+                self._log.warn("serve did not take an upload: {error}", error=str(error))
+                if self._peer is not None:
+                    self._peer.close("serve did not take an upload")
+
+        Deferred.fromCoroutine(send())
+
     def stop(self) -> None:
         self._stopped = True
         if self._reconnect is not None and self._reconnect.active():
@@ -122,6 +189,11 @@ class Serving:
     @property
     def _is_connected(self) -> bool:
         return self._peer is not None and not self._peer.closed
+
+    @property
+    def _is_needed(self) -> bool:
+        """Whether there is anything for serve to do."""
+        return bool(self._live_links()) or any(each.end is None for each in self._uploads.values())
 
     def _live_links(self) -> list[ExtractLink]:
         now_s = self._unix_s()
@@ -160,6 +232,7 @@ class Serving:
             for start in range(0, len(live), LINKS_PAGE):
                 page = ExtractLinks(live[start : start + LINKS_PAGE], is_first=not start)
                 await self._call(EXTRACT_LINKS, page)
+            await self._call(SERVE_UPLOADS, ServedUploads(list(self._uploads.values()), is_first=True))
             await self._call(EXTRACT_SETUP, self._setup)
         except RpcError:
             peer.close("serve did not take its links")
@@ -176,6 +249,6 @@ class Serving:
         self._reconnect = self._reactor.callLater(RECONNECT_INTERVAL_S, self._connect_if_needed)
 
     def _connect_if_needed(self) -> None:
-        if self._live_links() and self._setup is not None and not self._is_connected:
+        if self._is_needed and self._setup is not None and not self._is_connected:
             connected = Deferred.fromCoroutine(self._connected())
             connected.addErrback(lambda failure: self._log.info("{why}", why=str(failure.value)))

@@ -236,6 +236,7 @@ class UploadMover:
             self.end_body(self._facts.answer())
         else:
             self.end_body(failed(error, goes_on=True))
+            self._progress.add_step(f"waits for its client to resume: {error.message}", notify=True)
         self.is_ready = True
         self._on_wait()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Twisted's HTTP server with the limits and response headers of downloads.
+"""Twisted's HTTP server with the limits and response headers of downloads and uploads.
 
 Neither path nor headers of a request are logged: the path is the secret of a link.
 """
@@ -18,6 +18,7 @@ from twisted.web.iweb import INonQueuedRequestFactory
 from zope.interface import provider
 
 from systemvm.ssvm.serve.body_sender import BodySender
+from systemvm.ssvm.serve.body_stream import BodyStream
 from systemvm.web.forwarded import Network, client_address
 from systemvm.web.plain_port import PlainTransport
 from systemvm.web.tls_transport import TlsTransport
@@ -47,6 +48,11 @@ class ServeChannel(http.HTTPChannel):
         # The base class restarts the timeout with every byte: a slow sender would keep its connection open.
         LineReceiver.dataReceived(self, data)
 
+    def requestDone(self, request: Any) -> None:
+        # an upload has ended the timeout, which the base class sets again only if it did that itself
+        self._savedTimeOut = self._savedTimeOut or REQUEST_DEADLINE_S
+        super().requestDone(request)
+
     @property
     def connection(self) -> TlsTransport | PlainTransport:
         return cast("TlsTransport | PlainTransport", self.transport)
@@ -59,6 +65,7 @@ class ServeRequest(http.Request):
     channel: ServeChannel
     gone = False  # the connection is lost
     sender: BodySender | None = None
+    body: BodyStream | None = None  # of an upload
 
     def __init__(self, channel: ServeChannel) -> None:
         super().__init__(channel, parsePOSTFormSubmission=False)
@@ -66,31 +73,61 @@ class ServeRequest(http.Request):
         self.sends = False  # whether a sender has the connection
 
     def gotLength(self, length: int | None) -> None:
+        # the base class sets these only behind the body, where an upload is at its end
+        self.method, self.uri = self.channel._command, self.channel._path
+        self.clientproto = self.channel._version
+        self.path = self.uri.partition(b"?")[0]
         # None means chunked encoding, of unknown length; a download has no body
-        if self.requestHeaders.hasHeader(b"Transfer-Encoding") or length:
+        is_chunked = self.requestHeaders.hasHeader(b"Transfer-Encoding")
+        if self.channel.factory.begin(self, None if is_chunked else length or 0):
+            length = 0  # nothing of the body is kept here
+        elif is_chunked or length:
             self.channel.connection.write(_REFUSED_BODY)
             self.channel.loseConnection()
             self.gone = True
             length = 0
         super().gotLength(length)
 
+    def handleContentChunk(self, data: bytes) -> None:
+        if self.body is not None:
+            self.body.received(data)
+
+    def take_body(self, reactor: Any) -> BodyStream:
+        """Return the body of this request, for which no deadline holds any more."""
+        connection = self.channel.connection
+        self.channel.setTimeout(None)
+        self.body = BodyStream(reactor, connection.pauseProducing, connection.resumeProducing)
+        self.notifyFinish().addErrback(self._set_gone)
+        return self.body
+
     def process(self) -> None:
+        if self.body is not None:
+            self.body.completed()
+            return
         if self.gone:
             return
         self.notifyFinish().addErrback(self._set_gone)
         site = self.channel.factory
         answered = Deferred.fromCoroutine(_as_coroutine(site.answer, self))
-        answered.addErrback(self._failed)
+        answered.addErrback(self.failed)
 
-    def _failed(self, failure: Any) -> None:
+    def failed(self, failure: Any) -> None:
+        """Respond to a failure of this program."""
         self.channel.factory.report_failure(failure)
         if not self.gone and not self.finished and not self.startedWriting:
             self.respond(500, b"Internal error.\n")
         elif not self.gone and not self.finished:
             self.channel.connection.abortConnection()
 
+    def abandon(self) -> None:
+        """End the connection of a client that does not wait for an answer."""
+        if not self.gone and not self.finished:
+            self.channel.connection.abortConnection()
+
     def _set_gone(self, _: object) -> None:
         self.gone = True
+        if self.body is not None:
+            self.body.lost()
 
     def begin(self, code: int, headers: Sequence[tuple[str, str]]) -> None:
         """Set status and headers; they are sent with the first bytes."""
@@ -102,11 +139,20 @@ class ServeRequest(http.Request):
         """Send a complete text, unless the connection is lost."""
         if self.gone or self.finished:
             return
-        about = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))))
-        self.begin(code, (*about, *headers))
-        if self.method != b"HEAD":
-            self.write(body)
-        self.finish()
+        about = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+        if self.body is not None and not self.body.is_complete:
+            about.append(("Connection", "close"))
+            self.channel.persistent = False
+        self.begin(code, (*([] if code == http.NO_CONTENT else about), *headers))
+        self.write(b"" if self.method == b"HEAD" else body)
+        if self.body is None:
+            self.finish()
+        else:
+            self.body.linger(self._finish)
+
+    def _finish(self) -> None:
+        if not self.gone and not self.finished:
+            self.finish()
 
     def header(self, name: str) -> str:
         """Return the value of a header that occurs once; empty otherwise."""
@@ -143,9 +189,12 @@ class ServeSite(http.HTTPFactory):
         reactor: Any,
         answer: Callable[[ServeRequest], Awaitable[None]],
         trusted_proxies: Callable[[], Sequence[Network]] = tuple,
+        begin: Callable[[ServeRequest, int | None], bool] = lambda request, length_bytes: False,
     ) -> None:
+        """`begin` takes a request of which only the headers have come, with the length of its body."""
         super().__init__(timeout=REQUEST_DEADLINE_S, reactor=reactor)
         self.answer = answer
+        self.begin = begin
         self.trusted_proxies = trusted_proxies
 
     def buildProtocol(self, addr: Any) -> Any:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm-serve`: serves images of the store by temporary links, without access to the store itself.
+"""`systemvm-serve`: serves images by temporary links and takes uploads, without access to the store itself.
 
 Socket-activated: /run/systemvm/serve.sock (`control`) and the public socket (`public`) are inherited. Imports
 happen in `main`, in an order that matters: inherited sockets are taken before Twisted finds them, and the
@@ -23,6 +23,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="systemvm-serve", description="Serve images by temporary links.")
     parser.add_argument(
         "--store-socket", type=Path, default=Paths().store_socket, help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--upload-socket", type=Path, default=Paths().upload_socket, help="default: %(default)s"
     )
     return parser.parse_args(arguments)
 
@@ -55,7 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
     use_monotonic_clock(reactor)
     begin_logging("systemvm-serve", os.environ)
     notifier = SystemdNotifier.from_environment(os.environ)
-    service = ServeService(reactor, Paths(store_socket=options.store_socket), sockets[PUBLIC])
+    paths = Paths(store_socket=options.store_socket, upload_socket=options.upload_socket)
+    service = ServeService(reactor, paths, sockets[PUBLIC])
 
     def begin() -> None:
         listen_unix_stream(

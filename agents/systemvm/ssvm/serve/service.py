@@ -22,8 +22,11 @@ from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.serve.downloads import MAX_TRANSFERS, Downloads
 from systemvm.ssvm.serve.http_site import NOT_FOUND, ServeRequest, ServeSite
 from systemvm.ssvm.serve.link_table import LinkTable
+from systemvm.ssvm.serve.upload_table import UploadTable
+from systemvm.ssvm.serve.uploads import Uploads
 from systemvm.ssvm.serve_messages import DROP, DropTemplate
 from systemvm.ssvm.store_messages import OpenedImage, OpenRequest
+from systemvm.ssvm.upload_messages import DROP_UPLOAD, SERVE_UPLOADS, DroppedUpload, ServedUploads
 from systemvm.web.certificate import CertificateError, server_context
 from systemvm.web.forwarded import Network, holds_proxy, networks
 from systemvm.web.plain_port import PlainPort
@@ -60,7 +63,9 @@ class ServeService:
         self._pool = ThreadPool(0, MAX_TRANSFERS, "transfers")
         self._links = LinkTable(time.time)
         self._downloads = Downloads(reactor, self._pool, self._links, self._open_image)
-        self._site = ServeSite(reactor, self._answer, lambda: self._proxies)
+        self._upload_table = UploadTable(time.time)
+        self._uploads = Uploads(reactor, self._upload_table, paths.upload_socket)
+        self._site = ServeSite(reactor, self._answer, lambda: self._proxies, self._begin)
         self._sweeping = LoopingCall(self._links.sweep)
         self._sweeping.clock = reactor
         self.methods = self._table()
@@ -72,6 +77,8 @@ class ServeService:
             (EXTRACT_SETUP, self.set_up, ExtractSetup),
             (EXTRACT_LINKS, self.put_links, ExtractLinks),
             (DROP, self.drop, DropTemplate),
+            (SERVE_UPLOADS, self.put_uploads, ServedUploads),
+            (DROP_UPLOAD, self.drop_upload, DroppedUpload),
         ):
             methods.add(name, handler, params=params, result=Acknowledgement, roles=roles)
         return methods
@@ -133,6 +140,14 @@ class ServeService:
         self._downloads.drop_template(order.account_id, order.template_id)
         return Acknowledgement()
 
+    async def put_uploads(self, call: Call, uploads: ServedUploads) -> Acknowledgement:
+        self._upload_table.put(uploads.uploads, is_first=uploads.is_first)
+        return Acknowledgement()
+
+    async def drop_upload(self, call: Call, dropped: DroppedUpload) -> Acknowledgement:
+        self._upload_table.drop(dropped.upload_id)
+        return Acknowledgement()
+
     # -- the listener
 
     def _listen(self, scheme: str) -> None:
@@ -152,6 +167,10 @@ class ServeService:
         if self._context is None:
             raise ValueError("serve has no certificate yet")  # the transport then resets the connection
         return self._context
+
+    def _begin(self, request: ServeRequest, length_bytes: int | None) -> bool:
+        path = None if self._endpoint is None else self._endpoint.route(request.path_text)
+        return path is not None and self._uploads.begin(request, path, length_bytes)
 
     async def _answer(self, request: ServeRequest) -> None:
         endpoint = self._endpoint
