@@ -12,11 +12,11 @@ from queue import SimpleQueue
 from systemvm.ssvm import checksum
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.formats.gate import Admission
+from systemvm.ssvm.formats.tar_member import TarMember
 from systemvm.ssvm.mover import object_state
 from systemvm.ssvm.mover.bounded_decoder import BoundedDecoder
 from systemvm.ssvm.mover.byte_source import ByteSource
 from systemvm.ssvm.mover.destination import Destination
-from systemvm.ssvm.mover.tar_member import TarMember
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
 from systemvm.ssvm.resumable.journal import Journal
 from systemvm.ssvm.resumable_hash import ResumableHash
@@ -47,7 +47,7 @@ class Pipeline:
         if part.journal is not None:
             self._resume(part.journal, part)
         self._first_byte = self._decoder.consumed_bytes
-        self._writer = part.writer(self._decoder.produced_bytes)
+        self._writer = part.writer(0 if part.journal is None else part.journal.file_bytes)
         self._free: SimpleQueue[bytearray] = SimpleQueue()
         self._full: SimpleQueue[tuple[bytearray, int] | None] = SimpleQueue()
         self._to_hash: SimpleQueue[memoryview | None] = SimpleQueue()
@@ -202,10 +202,13 @@ class Pipeline:
 
     def _journal(self, decoded_bytes: int) -> Journal | None:
         point = self._source.resume_point()
-        if point is None or not self._job.source_id or self._member is not None:
-            return None  # a disk within an archive begins anew, as the archive is not on the store
+        if point is None or not self._job.source_id:
+            return None
+        member = None
         try:
             state = object_state.save(self._admission, INSPECTORS)
+            if self._member is not None:
+                member = object_state.save(self._member, INSPECTORS)
         except object_state.UnsavableError:
             return None
         self._wait_until_hashed()
@@ -222,6 +225,8 @@ class Pipeline:
             decoded_bytes=decoded_bytes,
             file_bytes=self._writer.size_bytes,
             inspector=state,
+            member=member,
+            unpacked_bytes=None if member is None else self._decoder.produced_bytes,
         )
 
     def _resume(self, journal: Journal, part: Destination) -> None:
@@ -230,11 +235,26 @@ class Pipeline:
             if not isinstance(restored, Admission) or restored.format is not self._job.format:
                 raise ValueError("the journal is of another format")
             self._admission = restored
+            self._resume_member(journal)
             self._hash = part.restore_hash(journal, self._verification.algorithm.hashlib_name)
         except ValueError as error:
             raise TransferError(
                 TransferFailure.SOURCE_CHANGED, f"the transfer cannot continue: {error}", "retry the template"
             ) from None
         self._hashed_bytes = journal.hashed_bytes
-        self._decoder.resume(journal.decoder, journal.decoded_bytes, journal.file_bytes)
+        unpacked = journal.file_bytes if journal.unpacked_bytes is None else journal.unpacked_bytes
+        self._decoder.resume(journal.decoder, journal.decoded_bytes, unpacked)
         self._checkpoints.begin_at(journal.decoded_bytes, journal.file_bytes)
+
+    def _resume_member(self, journal: Journal) -> None:
+        """Continue within the archive that a disk is taken out of.
+
+        Raises: ValueError when the journal is of something else.
+        """
+        if (journal.member is None) != (self._member is None):
+            raise ValueError("the journal is of another kind of file")
+        if journal.member is not None:
+            member = object_state.load(journal.member, INSPECTORS)
+            if not isinstance(member, TarMember) or journal.unpacked_bytes is None:
+                raise ValueError("the journal is of another kind of file")
+            self._member = member

@@ -36,16 +36,23 @@ class Journal:
     decoded_bytes: int  # decoding continues here, at most at `hashed_bytes`
     file_bytes: int  # of the image, which come from what is before `decoded_bytes`
     inspector: Any  # as `object_state` saves it
+    member: Any = None  # of a disk that is taken out of an archive: where it is there, saved likewise
+    unpacked_bytes: int | None = None  # of the archive, whose other bytes are not in the file
 
     def resume_point(self) -> ResumePoint:
         """Return where the body is requested again."""
         return ResumePoint(self.decoded_bytes, self.validator, self.total_bytes, self.encoding)
 
     @property
+    def stores_other_bytes(self) -> bool:
+        """Whether the file has other bytes than the source sends."""
+        return self.decoder is not None or self.member is not None
+
+    @property
     def is_consistent(self) -> bool:
         """Whether its offsets can be those of one transfer."""
         total = self.hashed_bytes if self.total_bytes is None else self.total_bytes
-        plain = self.decoder is not None or self.decoded_bytes == self.file_bytes
+        plain = self.stores_other_bytes or self.decoded_bytes == self.file_bytes
         return 0 < self.decoded_bytes <= self.hashed_bytes <= total and self.file_bytes >= 0 and plain
 
 

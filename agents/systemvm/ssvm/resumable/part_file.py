@@ -82,7 +82,7 @@ class PartFile:
 
     def _open(self, journal: Journal) -> bool:
         """Open the file that `journal` describes, without what was written behind it."""
-        if journal.hash_state is None and journal.decoder is not None:
+        if journal.hash_state is None and journal.stores_other_bytes:
             return False
         access = os.O_WRONLY if journal.hash_state is not None else os.O_RDWR
         try:

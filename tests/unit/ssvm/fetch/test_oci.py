@@ -19,8 +19,8 @@ from systemvm.ssvm.fetch.address_policy import AddressPolicy
 from systemvm.ssvm.fetch.document import DocumentReader, SourceDocument
 from systemvm.ssvm.fetch.pinned_agent import ResponseHead
 from systemvm.ssvm.fetch.source import SourcePolicy
+from systemvm.ssvm.formats.tar_member import TarMember
 from systemvm.ssvm.limits import DEFAULT
-from systemvm.ssvm.mover.tar_member import TarMember
 from systemvm.wire import oci_reference
 from systemvm.wire.source_access import SourceAccess, SourceCredentials
 from systemvm.wire.source_url import SourceUrl, SourceUrlError

@@ -6,8 +6,10 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import io
 import lzma
 import os
+import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -207,4 +209,62 @@ def test_bytes_behind_the_journal_do_not_shine_through_holes(tmp_path: Path) -> 
         image.seek(0, os.SEEK_END)
         image.write(b"\xff" * len(RAW))
     attempt(tmp_path, JOB, RAW, None)
+    assert (tmp_path / IMAGE_NAME).read_bytes() == RAW
+
+
+# ---- a disk in an archive: the layer of a containerDisk ----------------------------------------------------
+
+
+def layer(disk: bytes) -> bytes:
+    """Return a layer as KubeVirt's tools make one, with files before and behind the disk."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, content in (("etc/x", b"x" * 700_000), ("disk/d.img", disk), ("usr/y", b"y" * 900_000)):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return made.getvalue()
+
+
+LAYER = layer(RAW)
+LAYERS = {
+    "plain": LAYER,
+    "gzip members": b"".join(
+        gzip.compress(LAYER[start : start + 300_000], 1) for start in range(0, len(LAYER), 300_000)
+    ),
+    "zstd frames": b"".join(
+        zstandard.compress(LAYER[start : start + 300_000], 1) for start in range(0, len(LAYER), 300_000)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(LAYERS))
+def test_a_disk_in_a_layer_continues_where_it_was_in_the_archive(tmp_path: Path, kind: str) -> None:
+    body = LAYERS[kind]
+    job = evolve(JOB, checksum=hashlib.sha256(body).hexdigest(), member_directory="disk/")
+    died_at = 0
+    for tenth in (2, 5, 8, 9):
+        start, _ = attempt(tmp_path, job, body, max(tenth * len(body) // 10, died_at))
+        assert died_at - start <= MOST_AGAIN
+        died_at = tenth * len(body) // 10
+    start, result = attempt(tmp_path, job, body, None)
+    assert 0 < died_at - start <= MOST_AGAIN
+    assert (tmp_path / IMAGE_NAME).read_bytes() == RAW
+    assert (result.received_bytes, result.size_bytes) == (len(body), len(RAW))
+
+
+def test_the_journal_of_a_layer_is_not_used_for_a_file(tmp_path: Path) -> None:
+    attempt(tmp_path, evolve(JOB, member_directory="disk/"), LAYER, 2 * MIB)
+    with pytest.raises(TransferError) as failed:
+        attempt(tmp_path, JOB, LAYER, None)
+    assert failed.value.code is TransferFailure.SOURCE_CHANGED
+
+
+def test_without_a_saved_digest_a_layer_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The archive is not on the store, so its digest cannot be made again."""
+    monkeypatch.setattr(resumable_hash, "_functions", lambda name: None)
+    job = evolve(JOB, checksum=hashlib.sha256(LAYER).hexdigest(), member_directory="disk/")
+    attempt(tmp_path, job, LAYER, 2 * MIB)
+    start, _ = attempt(tmp_path, job, LAYER, None)
+    assert start == 0
     assert (tmp_path / IMAGE_NAME).read_bytes() == RAW
