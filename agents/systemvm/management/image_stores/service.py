@@ -8,13 +8,14 @@ from ipaddress import ip_address
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.control.agent_calls import ConnectedAgents
 from systemvm.management.image_stores.capacity import record_usage
+from systemvm.management.image_stores.server_name import Address, Resolve, choose, is_host_name, resolve
 from systemvm.management.state import events, store_contents, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import names_of_ssvms_by_zone
@@ -67,7 +68,8 @@ class StoreDefinition:
     def __attrs_post_init__(self) -> None:
         parts = urlsplit(self.url)
         try:
-            ip_address(parts.hostname or "")
+            if self.server_name is None:
+                ip_address(parts.hostname or "")
             if (
                 parts.scheme != "nfs"
                 or not parts.path.strip("/")
@@ -78,8 +80,8 @@ class StoreDefinition:
                 raise ValueError
         except ValueError:
             raise StoreDefinitionError(
-                f"URL of image store {self.name} is not nfs://ADDRESS/PATH: {self.url[:200]}",
-                "name the server by its address, so that storage does not depend on DNS",
+                f"URL of image store {self.name} is not nfs://SERVER/PATH: {self.url[:200]}",
+                "name the server by its address or its name",
             ) from None
         if not self.name.strip() or len(self.name) > MAX_NAME_LENGTH:
             raise StoreDefinitionError(
@@ -96,6 +98,17 @@ class StoreDefinition:
         except ValueError as error:
             raise StoreDefinitionError(str(error)) from None
 
+    @property
+    def server_name(self) -> str | None:
+        """The name of the server; None when the URL has its address."""
+        host = urlsplit(self.url).hostname or ""
+        return host if is_host_name(host) else None
+
+    def at(self, address: Address) -> StoreDefinition:
+        """Return the store with its server's address."""
+        host = f"[{address}]" if address.version == 6 else str(address)
+        return evolve(self, url=urlsplit(self.url)._replace(netloc=host).geturl())
+
 
 class ImageStores:
     """Changes the rows of stores, and has SSVMs mount or release them; `on_change()` follows each change."""
@@ -108,8 +121,10 @@ class ImageStores:
         agents: ConnectedAgents,
         settings: StoreFileSettings,
         on_change: Callable[[], None],
+        resolve: Resolve = resolve,
     ) -> None:
         self._database = database
+        self._resolve = resolve
         self._agents = agents
         self._settings = settings
         self._on_change = on_change
@@ -121,8 +136,12 @@ class ImageStores:
     async def add(self, zone_id: int, definition: StoreDefinition) -> ImageStore:
         """Add a store to a zone. The SSVMs that are Up mount it first; without one it is mounted later.
 
-        Raises: StoreDefinitionError for a store that the cloud has, RpcError when an SSVM cannot mount it.
+        Raises: StoreDefinitionError for a store that the cloud has, or whose server's name has not one
+            address; RpcError when an SSVM cannot mount it.
         """
+        name = definition.server_name
+        if name is not None:
+            definition = definition.at(await self._address_of(name))
         zone = await self._database.read(zones.zone_by_id, zone_id)
         threshold = self._settings.secondary_storage(zone.name).notification_threshold
         store = await self._database.run(_add, zone_id, definition)
@@ -132,9 +151,19 @@ class ImageStores:
         except RpcError:
             await self._database.run(zones.remove_store, store.id)
             raise
-        await self._database.run(_record, store, "IMAGE.STORE.ADD", "is added")
+        what = "is added" if name is None else f"is added; {name} is {store.wire.server}"
+        await self._database.run(_record, store, "IMAGE.STORE.ADD", what)
         self._on_change()
         return store
+
+    async def _address_of(self, name: str) -> Address:
+        try:
+            return choose(await self._resolve(name))
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise StoreDefinitionError(
+                f"NFS server {name} cannot be used: {why}", "name the server by its address"
+            ) from None
 
     async def update(
         self, store_id: int, *, name: str | None = None, read_only: bool | None = None
