@@ -69,6 +69,9 @@ from systemvm.management.templates.extraction import Extraction
 from systemvm.management.templates.service import TemplateService
 from systemvm.management.templates.sources import TemplateSources
 from systemvm.management.templates.store_usage import StoreUsage
+from systemvm.management.templates.upload_orders import UploadOrders
+from systemvm.management.templates.upload_signing import UploadSigner
+from systemvm.management.templates.uploads import Uploads
 from systemvm.management.templates.zone_copies import ZoneCopies
 from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.virtual_machines.service import VirtualMachines
@@ -128,6 +131,7 @@ class SmallCloud:
     primary: FakePrimary = field(init=False)
     system_vms: FakeSystemVms = field(init=False)
     jobs: JobRunner = field(init=False)
+    orders: UploadOrders = field(init=False)
     dispatch: DownloadDispatcher = field(init=False)
     templates: TemplateService = field(init=False)
     image_stores: ImageStores = field(init=False)
@@ -154,12 +158,21 @@ class SmallCloud:
         self.jobs = JobRunner(self.database, self.clock, describe_job_error)
         sources = TemplateSources(self.seal)
         usage = StoreUsage(self.database, self.agents, self.settings)
+        signer = UploadSigner(self.seal)
+        self.orders = UploadOrders(signer, self.settings, (ORIGIN,))
         issuer = PublicAuthority(CertificateAuthority.create("public CA", PUBLIC_NAMES))
         self.copy_links = CopyLinks(
             self.clock, self.database, self.agents, self.settings, self.seal, issuer.ca_pem
         )
         self.dispatch = DownloadDispatcher(
-            self.clock, self.database, self.agents, self.settings, sources, usage, self.copy_links
+            self.clock,
+            self.database,
+            self.agents,
+            self.settings,
+            sources,
+            self.orders,
+            usage,
+            self.copy_links,
         )
         self.revocation = ConsoleRevocation(self.database, self.agents)
         builder = UserVmBuilder(
@@ -217,6 +230,7 @@ class SmallCloud:
             host_id=self.host.id,
             accounts=self.account_service,
             extraction=self.extraction,
+            uploads=Uploads(self.database, self.agents, self.dispatch, usage, self.settings, sources, signer),
             is_extraction_disabled=lambda name: self.settings.secondary_storage(name).disable_extraction,
             certificates=CertificateService(
                 self.clock, self.control, self.authority, self.certificates, rotation

@@ -182,6 +182,9 @@ class SecondaryStorageConfig(ConfigSection, frozen=True):
     #: How many bytes a second a download receives at most, and all downloads of an SSVM together.
     max_download_bytes_per_s: Annotated[int, Meta(ge=65_536)] | None = None
     max_total_download_bytes_per_s: Annotated[int, Meta(ge=65_536)] | None = None
+    #: How many seconds the parameters of an upload are valid: it must begin before that
+    #: (upload.operation.timeout, there in minutes).
+    upload_operation_timeout: Annotated[float, Meta(ge=60, le=30 * 86400)] = 3600.0
     #: Nobody gets links to images (disable.extraction).
     disable_extraction: bool = False
 

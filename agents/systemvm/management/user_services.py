@@ -47,6 +47,9 @@ from systemvm.management.templates.reconciler import TemplateReconciler
 from systemvm.management.templates.service import TemplateService
 from systemvm.management.templates.sources import TemplateSources
 from systemvm.management.templates.store_usage import StoreUsage
+from systemvm.management.templates.upload_orders import UploadOrders
+from systemvm.management.templates.upload_signing import UploadSigner
+from systemvm.management.templates.uploads import Uploads
 from systemvm.management.templates.zone_copies import ZoneCopies
 from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.virtual_machines.reaper import ExpungeReaper
@@ -145,8 +148,10 @@ def make_user_services(
     settings = ZoneSettings(configuration)
     usage, sources = StoreUsage(database, directory, settings), TemplateSources(foundation.seal)
     jobs = JobRunner(database, reactor, describe_job_error)
+    signer = UploadSigner(foundation.seal)
+    orders = UploadOrders(signer, settings, (configuration.management.page.endpoint.origin,))
     links = CopyLinks(reactor, database, directory, settings, foundation.seal, foundation.public.ca_pem)
-    dispatcher = DownloadDispatcher(reactor, database, directory, settings, sources, usage, links)
+    dispatcher = DownloadDispatcher(reactor, database, directory, settings, sources, orders, usage, links)
     keeper = _make_keeper(reactor, foundation, settings, dispatcher)
     revocation = ConsoleRevocation(database, directory)
     virtual_machines = _make_virtual_machines(foundation, drivers, settings, revocation)
@@ -176,6 +181,7 @@ def make_user_services(
                 database, foundation.seal, users.passwords, virtual_machines, templates, revocation
             ),
             extraction=extraction,
+            uploads=Uploads(database, directory, dispatcher, usage, settings, sources, signer),
             is_extraction_disabled=lambda name: settings.secondary_storage(name).disable_extraction,
             expunge=configuration.management.expunge,
         )

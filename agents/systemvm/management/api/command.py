@@ -73,6 +73,7 @@ class Command:
     paged: bool = True  # of lists: whether they take page, pagesize and keyword
     related: tuple[str, ...] = ()
     deadline_s: float = 60.0
+    wrapper: str = ""  # of the response, if it is not the command's name in lower case
 
     @property
     def all_parameters(self) -> tuple[Parameter, ...]:
@@ -86,7 +87,7 @@ class Command:
 
     @property
     def response_name(self) -> str:
-        return f"{self.name.lower()}response"
+        return self.wrapper or f"{self.name.lower()}response"
 
     async def run(
         self, principal: Principal, raw: Mapping[str, Any], client_address: str, request_id: str
@@ -103,6 +104,15 @@ class Command:
             )
         arguments = read_arguments(self.all_parameters, raw, self.name)
         return await self.handler(ApiCall(principal, arguments, client_address, request_id))
+
+
+#: CloudStack's commands that clients of this release can expect, with what they cannot do and what to do.
+OF_ANOTHER_RELEASE = {
+    "getUploadParamsForVolume": (
+        "volumes cannot be uploaded",
+        "upload the disk as a template with getUploadParamsForTemplate, and deploy a VM from it",
+    ),
+}
 
 
 class CommandTable:
@@ -132,6 +142,9 @@ class CommandTable:
         command = self._commands.get(name)
         if command is not None:
             return command
+        if name in OF_ANOTHER_RELEASE:
+            text, hint = OF_ANOTHER_RELEASE[name]
+            raise ApiError(ErrorCode.UNSUPPORTED, f"{name} is not in this release: {text}", hint)
         for known in self._commands:
             if known.lower() == name.lower():
                 hint = f"write {known}: command names are case-sensitive"

@@ -53,10 +53,9 @@ def answer(command: Command, result: Any) -> dict[str, Any]:
     return {command.response_name: result_body(command, result)}
 
 
-def error_answer(command_name: str | None, error: ApiError) -> dict[str, Any]:
+def error_answer(command: Command | None, error: ApiError) -> dict[str, Any]:
     """Return an error under the command's own name, or under `errorresponse` for an unknown command."""
-    name = f"{command_name.lower()}response" if command_name else "errorresponse"
-    return {name: error.body}
+    return {command.response_name if command else "errorresponse": error.body}
 
 
 def write(document: dict[str, Any], form: str) -> bytes:

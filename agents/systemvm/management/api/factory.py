@@ -32,6 +32,7 @@ from systemvm.management.api.commands.template_permissions import TemplatePermis
 from systemvm.management.api.commands.template_retry import TemplateRetryCommands
 from systemvm.management.api.commands.template_update import TemplateUpdateCommands
 from systemvm.management.api.commands.templates import TemplateCommands
+from systemvm.management.api.commands.uploads import UploadCommands
 from systemvm.management.api.commands.users import UserCommands
 from systemvm.management.api.commands.virtual_machines import VirtualMachineCommands
 from systemvm.management.api.commands.volumes import VolumeCommands
@@ -50,6 +51,7 @@ from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.state.database import Database
 from systemvm.management.templates.extraction import Extraction
 from systemvm.management.templates.service import TemplateService
+from systemvm.management.templates.uploads import Uploads
 from systemvm.management.templates.zone_copies import ZoneCopies
 from systemvm.management.virtual_machines.service import VirtualMachines
 
@@ -77,6 +79,7 @@ class ApiServices:
     certificates: CertificateControl
     accounts: AccountService
     extraction: Extraction
+    uploads: Uploads
     is_extraction_disabled: Callable[[str], bool]  # by zone name
     expunge: ExpungeConfig = field(factory=ExpungeConfig)
 
@@ -100,6 +103,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *TemplatePermissionCommands(database).commands(),
         *TemplateCopyCommands(database, services.zone_copies, jobs).commands(),
         *TemplateRetryCommands(database, services.templates).commands(),
+        *UploadCommands(database, services.uploads).commands(),
         *SourceCertificateCommands(database).commands(),
         *ExtractCommands(database, services.extraction, jobs, services.is_extraction_disabled).commands(),
         *SystemVmCommands(database, services.system_vms, jobs).commands(),

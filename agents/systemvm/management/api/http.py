@@ -18,7 +18,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from systemvm.management.api import envelope, signature
 from systemvm.management.api.authentication import Authenticator
-from systemvm.management.api.command import CommandTable
+from systemvm.management.api.command import Command, CommandTable
 from systemvm.management.api.errors import ApiError, ErrorCode, unauthorized
 from systemvm.management.api.failures import as_api_error
 from systemvm.management.api.login import LOGIN, LOGOUT, LoginService
@@ -104,15 +104,15 @@ class ApiResource(Resource):
             status = 200
         except Exception as error:
             problem = as_api_error(error, exchange.request_id)
-            document, status = envelope.error_answer(self._known_name(exchange), problem), int(problem.code)
+            document, status = envelope.error_answer(self._known(exchange), problem), int(problem.code)
             request.setResponseCode(status, problem.code.reason.encode())
             if problem.retry_after_s is not None:
                 request.setHeader(b"Retry-After", str(int(problem.retry_after_s) + 1).encode())
         if not gone.called:
             self._send(exchange, document)
 
-    def _known_name(self, exchange: ApiRequest) -> str | None:
-        return exchange.command if exchange.command in self._table else None
+    def _known(self, exchange: ApiRequest) -> Command | None:
+        return self._table.find(exchange.command) if exchange.command in self._table else None
 
     def _send(self, exchange: ApiRequest, document: dict[str, Any]) -> None:
         request = exchange.request

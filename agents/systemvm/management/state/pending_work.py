@@ -122,6 +122,12 @@ def candidates(
     return [_task(row) for row in connection.execute(query).mappings()]
 
 
+def task_of(connection: sa.Connection, ref_id: int) -> DownloadTask | None:
+    """Return a download or an upload that an SSVM has and that has not ended; None otherwise."""
+    found = _tasks(connection, *_WANTED, _r.agent_name.is_not(None), _r.id == ref_id)
+    return found[0] if found else None
+
+
 def deletions_of(connection: sa.Connection, template_id: int) -> list[DownloadTask]:
     """Return the deletions of one template's copies."""
     return _tasks(connection, *_TO_DELETE, _r.template_id == template_id)

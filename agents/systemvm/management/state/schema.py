@@ -207,6 +207,8 @@ template_store_refs = _table(
     sa.Column("image_checksum", sa.String(255)),  # of the file on the store; `checksum` is of the URL's file
     sa.Column("source_ref_id", sa.Integer),  # the copy that it is copied from; NULL: from its URL
     sa.Column("copy_failures", sa.Integer, nullable=False, default=0, server_default="0"),
+    # Of the upload that it comes from; NULL: from its URL or another copy. No foreign key: SQLite adds none.
+    sa.Column("upload_id", sa.String(36)),
     sa.Column("updated", UtcDateTime, nullable=False, default=now, onupdate=now),
     # The daemon looks for a few of many rows every few seconds: the index finds them without reading the
     # others.
@@ -229,6 +231,16 @@ template_store_refs = _table(
         sqlite_where=sa.text(TO_DELETE),
         postgresql_where=sa.text(TO_DELETE),
     ),
+)
+
+#: What a client sends a template to: the signed part of its parameters, without the signature.
+template_uploads = _table(
+    "template_uploads",
+    *numbered(),
+    sa.Column("upload_id", sa.String(36), nullable=False, unique=True),  # in the URL's path
+    sa.Column("post_url", sa.String(1024), nullable=False),
+    sa.Column("metadata", sa.String(255), nullable=False),
+    sa.Column("expires", UtcDateTime, nullable=False, index=True),
 )
 
 # CloudStack's launch permissions: accounts besides the owner that use a template that is not public.
@@ -376,6 +388,14 @@ console_sessions = _table(
     sa.Column("close_reason", sa.String(255)),
     # UUID of the login that requested it; not a foreign key, because rows of ended logins are deleted.
     sa.Column("login_uuid", sa.String(36), index=True),
+)
+
+# Keys of the daemon itself, sealed with a key that is in no database.
+secrets = _table(
+    "secrets",
+    *numbered(),
+    sa.Column("name", sa.String(64), nullable=False, unique=True),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
 )
 
 # Certificates of the control CA. A revoked one is rejected from the moment that it is marked.

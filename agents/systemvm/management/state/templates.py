@@ -76,6 +76,7 @@ class StoreRef:
     image_checksum: str | None
     source_ref_id: int | None
     copy_failures: int
+    upload_id: str | None
     created: datetime
     updated: datetime
     delete_requested: datetime | None

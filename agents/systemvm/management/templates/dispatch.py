@@ -19,15 +19,18 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from systemvm.management.control.agent_calls import ConnectedAgents
-from systemvm.management.state import pending_work, templates
+from systemvm.management.state import pending_work, store_refs, templates, uploads
+from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
 from systemvm.management.state.pending_work import DownloadTask, PendingTasks
+from systemvm.management.state.templates import StoreRef
 from systemvm.management.templates import downloads
 from systemvm.management.templates.copy_orders import SourceLinks
 from systemvm.management.templates.fair_share import FairShare
 from systemvm.management.templates.sources import TemplateSources
 from systemvm.management.templates.ssvm_calls import DownloadSettings, Lane, SsvmCalls
 from systemvm.management.templates.store_usage import StoreUsage
+from systemvm.management.templates.upload_orders import UploadOrders, upload_expired, upload_lost
 from systemvm.management.templates.wait_reason import WaitReason, hint_for_zone
 from systemvm.rpc.core.call import Call, ObjectAccess
 from systemvm.rpc.core.errors import RpcError
@@ -57,13 +60,16 @@ class DownloadDispatcher:
         agents: ConnectedAgents,
         zones: DownloadSettings,
         sources: TemplateSources,
+        orders: UploadOrders,
         usage: StoreUsage | None = None,
         links: SourceLinks | None = None,
     ) -> None:
         self._database = database
         self._agents = agents
         self._usage = usage or StoreUsage(database, agents, zones)
-        self._calls = SsvmCalls(reactor, database, agents, zones, self._ended, self.wake, sources, links)
+        self._calls = SsvmCalls(
+            reactor, database, agents, zones, self._ended, self.wake, sources, orders, links
+        )
         self._callbacks: list[Callable[[], None]] = []
         self._passes = Periodic(reactor, self._begin, PASS_INTERVAL_S, what="dispatch downloads")
 
@@ -119,6 +125,18 @@ class DownloadDispatcher:
                 if name is not None:
                     await self._calls.run(requeued, name, Lane.DELETE)
 
+    async def order(self, ref_id: int) -> StoreRef:
+        """Send the order of an assigned copy to its SSVM now; its row then says whether it was taken."""
+        task = await self._database.read(pending_work.task_of, ref_id)
+        if task is not None:
+            await self._calls.ended(task)  # that of an order from before
+            name = task.ref.agent_name or ""
+            if self._agents.peer(name) is None:
+                await self._note_disconnected(task)
+            else:
+                await self._calls.run(task, name, Lane.DOWNLOAD)
+        return await self._database.read(store_refs.by_id, ref_id)
+
     async def _begin(self) -> list[Deferred[None]]:
         """Run one pass and return the calls that it started; none of them fails."""
         calls = self._calls
@@ -143,21 +161,42 @@ class DownloadDispatcher:
                 yield from self._calls.begin(task, name, Lane.DOWNLOAD)
 
     async def _reassign(self, given: list[DownloadTask], share: FairShare) -> list[Deferred[None]]:
-        """Assign downloads of SSVMs that are not Up to another one with a free slot."""
+        """Assign downloads of SSVMs that are not Up to another one with a free slot.
+
+        An upload stays: its URL has the address of its SSVM. When that is destroyed, it ends.
+        """
         begun: list[Deferred[None]] = []
         for task in given:
             name = task.ref.agent_name or ""
             if name in share.up or task in self._calls:
                 continue
-            other = share.slot_for(task)
-            if other is not None:
+            if task.ref.upload_id is not None:
+                if await self._end_upload(task, exists=share.exists(name)):
+                    continue
+            elif (other := share.slot_for(task)) is not None:
                 begun += await self._assign(task, other)
                 continue
-            hint = f"Waiting for {name} to connect again; the download then continues."
-            if task.ref.error_hint != hint:
-                code = WaitReason.DISCONNECTED.value
-                await self._database.run(downloads.note_waiting, [task.ref.id], code, hint)
+            await self._note_disconnected(task)
         return begun
+
+    async def _end_upload(self, task: DownloadTask, *, exists: bool) -> bool:
+        """End an upload whose SSVM is not Up if nobody can go on with it; return whether it has ended."""
+        name = task.ref.agent_name or ""
+        if exists:
+            expired = await self._database.read(uploads.expired, now())
+            if all(ref.id != task.ref.id for ref in expired):
+                return False
+        error = upload_expired(name) if exists else upload_lost(name)
+        await self._database.run(downloads.fail, task.ref.id, error)
+        self._ended(task)
+        return True
+
+    async def _note_disconnected(self, task: DownloadTask) -> None:
+        what = "download" if task.ref.upload_id is None else "upload"
+        hint = f"Waiting for {task.ref.agent_name} to connect again; the {what} then continues."
+        if task.ref.error_hint != hint:
+            code = WaitReason.DISCONNECTED.value
+            await self._database.run(downloads.note_waiting, [task.ref.id], code, hint)
 
     async def _assign_waiting(
         self, found: PendingTasks, share: FairShare, waits: list[int]

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from systemvm.management.state import events, store_refs, templates
+from systemvm.management.state import events, store_refs, templates, uploads
 from systemvm.management.state.columns import new_uuid, now
 from systemvm.management.state.copy_sources import choose_source
 from systemvm.management.state.database import Connection
-from systemvm.management.state.templates import StoreRef
+from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.templates.copy_orders import MAX_COPY_FAILURES
 from systemvm.management.templates.wait_reason import WaitReason
 from systemvm.service.redaction import redact_urls
@@ -30,6 +30,13 @@ _RENEWED: dict[str, Any] = {
     "error_text": None,
     "error_hint": None,
 }
+#: What users do about a template without a URL.
+UPLOAD_AGAIN = (
+    "Upload it again: call renewUploadParamsForTemplate or renewUploadParamsForIso, or run "
+    '"systemvm template upload FILE --resume ID".'
+)
+#: CloudStack's alert of type 28 (UPLOAD_FAILED); alerts are events here.
+UPLOAD_FAILED_ALERT = "ALERT.UPLOAD.FAILED"
 _STORE_WAIT = DownloadError(
     WaitReason.STORE_HANGS.value, "", "Waiting for its store, which is busy or does not answer."
 )
@@ -84,8 +91,16 @@ def note_source(connection: Connection, ref_id: int, source_ref_id: int | None) 
 def begin_anew(connection: Connection, ref_id: int) -> StoreRef:
     """Order a failed copy again, as a new job."""
     return templates.update_store_ref(
-        connection, ref_id, **_RENEWED, job_id=new_uuid(), copy_failures=0, source_ref_id=None
+        connection, ref_id, **_RENEWED, job_id=new_uuid(), copy_failures=0, source_ref_id=None, upload_id=None
     )
+
+
+def begin_upload(
+    connection: Connection, ref_id: int, upload_id: str, agent_name: str, request_id: str
+) -> StoreRef:
+    """Make a copy one that its user uploads to this SSVM, as a new job."""
+    changes = _RENEWED | {"agent_name": agent_name, "upload_id": upload_id, "source_ref_id": None}
+    return templates.update_store_ref(connection, ref_id, **changes, job_id=new_uuid(), request_id=request_id)
 
 
 def give_up_copying(connection: Connection, ref_id: int, failures: int) -> None:
@@ -126,13 +141,16 @@ def requeue(connection: Connection, ref_id: int, job_id: str) -> StoreRef | None
         "error_hint": "It was missing on its store, and is downloaded again.",
         "copy_failures": 0,
         "source_ref_id": None,
+        "upload_id": None,
     }
     if not template.url and choose_source(connection, ref) is None:
         changes = {
             "state": DownloadState.DOWNLOAD_ERROR,
             "error_code": TransferFailure.LOST.value,
             "error_text": "The template is missing on its store.",
-            "error_hint": "Register it again: it has no URL to download it from.",
+            "error_hint": "Register it again: it has no URL to download it from."
+            if ref.upload_id is None
+            else UPLOAD_AGAIN,
         }
     ref = templates.update_store_ref(connection, ref_id, **changes)
     events.record(
@@ -149,8 +167,13 @@ def requeue(connection: Connection, ref_id: int, job_id: str) -> StoreRef | None
 
 
 def retry(connection: Connection, template_id: int, request_id: str) -> list[StoreRef]:
-    """Give each failed copy of a template a new job; return the failed copies."""
-    failed = store_refs.failed_of_template(connection, template_id)
+    """Give each failed copy of a template a new job, if it can be downloaded or copied; return these."""
+    template = templates.by_id(connection, template_id)
+    failed = [
+        ref
+        for ref in store_refs.failed_of_template(connection, template_id)
+        if template.url or choose_source(connection, ref) is not None
+    ]
     for ref in failed:
         renewed = templates.update_store_ref(
             connection,
@@ -160,6 +183,7 @@ def retry(connection: Connection, template_id: int, request_id: str) -> list[Sto
             request_id=request_id,
             copy_failures=0,
             source_ref_id=None,
+            upload_id=None,
         )
         _record(connection, renewed, "RETRY", f"is retried after: {ref.error_text}")
     return failed
@@ -215,30 +239,41 @@ def _record_end(connection: Connection, ref: StoreRef, steps: Sequence[DownloadS
         earliest = max(earliest, min(datetime.fromtimestamp(step.at_unix_s, UTC), now()))
         _record(connection, ref, "STEP", f"{ref.agent_name} {step.text}", created=earliest)
     if ref.state is DownloadState.DOWNLOADED:
-        _record(connection, ref, "SUCCESS", "is downloaded and Ready")
+        how = "downloaded" if ref.upload_id is None else "uploaded"
+        _record(connection, ref, "SUCCESS", f"is {how} and Ready")
     else:
         text = f"failed: {ref.error_text}" + (f" ({ref.error_hint})" if ref.error_hint else "")
         _record(connection, ref, "FAILED", text, level="ERROR")
+    if ref.upload_id is not None:
+        uploads.delete(connection, ref.upload_id)
+        if ref.state is not DownloadState.DOWNLOADED:
+            why = f"{template.name} failed to upload: {ref.error_text}"
+            events.record(connection, UPLOAD_FAILED_ALERT, why, **_about(template, ref), level="ERROR")
 
 
 def _record(
     connection: Connection, ref: StoreRef, what: str, text: str, *, level: str = "INFO", **columns: Any
 ) -> None:
+    """Record an event of a download, or of an upload: CloudStack has one type for all of an upload."""
     template = templates.by_id(connection, ref.template_id)
-    events.record(
-        connection,
-        f"{'ISO' if template.is_iso else 'TEMPLATE'}.DOWNLOAD.{what}",
-        f"{template.name} {text}",
-        account_id=template.account_id,
-        domain_id=template.domain_id,
-        level=level,
-        resource_type="Iso" if template.is_iso else "Template",
-        resource_uuid=template.uuid,
-        request_id=ref.request_id,
-        **columns,
-    )
+    kind = f"{'ISO' if template.is_iso else 'TEMPLATE'}."
+    kind += "UPLOAD" if ref.upload_id is not None else f"DOWNLOAD.{what}"
+    text = f"{template.name} {text}"
+    events.record(connection, kind, text, **_about(template, ref), level=level, **columns)
+
+
+def _about(template: Template, ref: StoreRef) -> dict[str, Any]:
+    return {
+        "account_id": template.account_id,
+        "domain_id": template.domain_id,
+        "resource_type": "Iso" if template.is_iso else "Template",
+        "resource_uuid": template.uuid,
+        "request_id": ref.request_id,
+    }
 
 
 def forget_files(connection: Connection, ref_id: int) -> None:
     """Mark the files of a deleted template as removed from the store."""
-    templates.update_store_ref(connection, ref_id, removed=now())
+    ref = templates.update_store_ref(connection, ref_id, removed=now())
+    if ref.upload_id is not None:
+        uploads.delete(connection, ref.upload_id)

@@ -26,16 +26,23 @@ class FairShare:
     def __init__(self, found: PendingTasks, up: set[str], policy: CallPolicy) -> None:
         self.up = up
         self._ssvms = {zone_id: [n for n in names if n in up] for zone_id, names in found.ssvms.items()}
+        self._known = {name for names in found.ssvms.values() for name in names}
         self._policy = policy
-        self._has = Counter(task.ref.agent_name for task in found.given)
+        #: Uploads have places of their own: most of them wait for their users.
+        downloading = [task for task in found.given if task.ref.upload_id is None]
+        self._has = Counter(task.ref.agent_name for task in downloading)
         #: Of these, the ones whose store does not answer or that let smaller ones go first: other downloads
         #: get their slots.
         self._waits = Counter(
-            task.ref.agent_name for task in found.given if downloads.needs_no_slot(task.ref)
+            task.ref.agent_name for task in downloading if downloads.needs_no_slot(task.ref)
         )
         self._account_has = Counter(
-            task.template.account_id for task in found.given if task.ref.agent_name in up
+            task.template.account_id for task in downloading if task.ref.agent_name in up
         )
+
+    def exists(self, name: str) -> bool:
+        """Return whether an SSVM is not destroyed, Up or not."""
+        return name in self._known
 
     def up_in(self, zone_id: int) -> list[str]:
         """Return the names of the zone's SSVMs that are Up."""

@@ -37,7 +37,7 @@ class Registration:
     """
 
     name: str
-    url: str = field(repr=False)
+    url: str | None = field(repr=False)  # None: its user uploads it
     format: ImageFormat
     display_text: str = ""
     checksum: str | None = None
@@ -93,11 +93,24 @@ class Registration:
         if len(self.name) > MAX_NAME_LENGTH:
             message = f"name is too long: {len(self.name)} characters, the maximum is {MAX_NAME_LENGTH}"
             raise RegistrationError("name", message)
+        if self.url is None:
+            self._check_uploaded()
+        else:
+            self._check_source(self.url)
+
+    def _check_uploaded(self) -> None:
+        """Have a wrong checksum refused before the upload and not after it."""
+        if self.checksum is not None and checksum.is_url(self.checksum):
+            raise RegistrationError("checksum", "checksum of an upload must be a digest, not a URL")
+        if (wrong := self.checksum_error) is not None:
+            raise RegistrationError("checksum", wrong)
+
+    def _check_source(self, url: str) -> None:
         try:
-            if oci_reference.is_oci(self.url):
-                oci_reference.parse(self.url)
+            if oci_reference.is_oci(url):
+                oci_reference.parse(url)
             else:
-                file_extension.check(source_url.parse(self.url).path, self.format)
+                file_extension.check(source_url.parse(url).path, self.format)
         except ValueError as error:
             raise RegistrationError("url", str(error)) from None
         if self.checksum is not None and checksum.is_url(self.checksum):

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from systemvm.management.state import events, store_refs, templates, zones
 from systemvm.management.state.database import Connection, Database
-from systemvm.management.state.templates import Template
+from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.templates import downloads
 from systemvm.management.templates.dispatch import DownloadDispatcher
 from systemvm.management.templates.registration import Registration
@@ -17,7 +17,6 @@ from systemvm.management.templates.sources import TemplateSources
 from systemvm.management.templates.store_choice import (
     NoStoreError,
     StoreSettings,
-    StoresFullError,
     choose_store,
 )
 from systemvm.management.templates.store_usage import StoreUsage
@@ -80,22 +79,11 @@ class TemplateService:
     ) -> Template:
         """Create a template that is not ready, on the emptiest store of the zone or of every zone.
 
-        Stores that seem full are measured again first.
         Raises: NoStoreError when no store takes it.
         """
-        refreshed: set[int] = set()
-        while True:
-            try:
-                template = await self._database.run(
-                    _register, registration, owner, zone_id, request_id, self._settings, self._sources
-                )
-                break
-            except StoresFullError as full:
-                ids = {store.id for store in full.stores}
-                if ids <= refreshed:
-                    raise
-                await self._usage.refresh(ids)
-                refreshed |= ids
+        template, _ = await self._usage.choosing(
+            create, registration, owner, zone_id, request_id, self._settings, self._sources
+        )
         self._dispatch.wake()
         return template
 
@@ -105,6 +93,13 @@ class TemplateService:
         Raises: TemplateStateError when no download of it has failed.
         """
         if not await self._database.run(downloads.retry, template_id, request_id):
+            failed = await self._database.read(store_refs.failed_of_template, template_id)
+            if any(ref.upload_id is not None for ref in failed):
+                raise TemplateStateError("It was uploaded, and has no URL", downloads.UPLOAD_AGAIN)
+            if failed:
+                raise TemplateStateError(
+                    "It has neither a URL nor a copy on another store", "register it again with a URL"
+                )
             raise TemplateStateError(
                 "Its download has not failed", "wait for its end: only a failed download can be retried"
             )
@@ -126,7 +121,7 @@ class TemplateService:
         return await self._database.read(_is_off_stores, template_id)
 
 
-def _register(
+def create(
     connection: Connection,
     registration: Registration,
     owner: Owner,
@@ -134,7 +129,11 @@ def _register(
     request_id: str,
     settings: StoreSettings,
     sources: TemplateSources,
-) -> Template:
+) -> tuple[Template, StoreRef]:
+    """Create a template and its copies on the emptiest stores; return the first of these.
+
+    Raises: NoStoreError when no store takes it.
+    """
     wanted = zones.list_zones(connection) if zone_id is None else [zones.zone_by_id(connection, zone_id)]
     expected = store_refs.expected_bytes(connection)
     stores = [
@@ -177,7 +176,7 @@ def _register(
             downloads.fail(
                 connection, ref.id, DownloadError(TransferFailure.CHECKSUM_INVALID.value, wrong, hint)
             )
-    return template
+    return template, ref
 
 
 def _hide(connection: Connection, template_id: int, *, forced: bool, zone_id: int | None = None) -> bool:

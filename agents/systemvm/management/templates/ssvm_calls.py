@@ -30,6 +30,7 @@ from systemvm.management.templates.copy_orders import (
 )
 from systemvm.management.templates.sources import TemplateSources, trusted_pem
 from systemvm.management.templates.store_choice import StoreSettings
+from systemvm.management.templates.upload_orders import UploadOrders
 from systemvm.management.templates.wait_reason import WaitReason, hint_for_refusal
 from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
 from systemvm.service.backoff import KeyedBackoff
@@ -47,6 +48,8 @@ from systemvm.wire.storage import (
     TemplateDelete,
     TransferRates,
 )
+from systemvm.wire.transfer_failure import TransferFailure
+from systemvm.wire.upload import TEMPLATE_UPLOAD, UploadRequest
 
 CALL_DEADLINE_S = 30.0
 DELETE_DEADLINE_S = 120.0
@@ -54,6 +57,13 @@ DELETE_DEADLINE_S = 120.0
 STATUS_VALID_S = 30.0
 #: The backoff of a busy SSVM, an unusable store or a rejected copy: 5 to 10 s at first, 2 min at most.
 RETRY_FIRST_S, RETRY_LAST_S, RETRY_JITTER = 10.0, 120.0, 0.5
+
+
+_NO_SOURCE = DownloadError(
+    TransferFailure.SOURCE_MISSING.value,
+    "The template has no URL, and no other store has it any more.",
+    "Upload or register it again under a new name.",
+)
 
 
 class DownloadSettings(StoreSettings, Protocol):
@@ -95,6 +105,7 @@ class SsvmCalls:
         on_end: Callable[[DownloadTask], None],
         on_slot_free: Callable[[], None],
         sources: TemplateSources,
+        uploads: UploadOrders,
         links: SourceLinks | None = None,
     ) -> None:
         self._clock = clock
@@ -105,6 +116,7 @@ class SsvmCalls:
         self._on_end = on_end
         self._on_slot_free = on_slot_free
         self._sources = sources
+        self._uploads = uploads
         self._running = SingleFlight[int]()  # by the copy's id
         self._lanes: dict[tuple[str, Lane], DeferredSemaphore] = {}
         #: By an SSVM's name, by its name and a store's id, or by a copy's id.
@@ -206,12 +218,17 @@ class SsvmCalls:
         except SourceUnavailableError as waits:
             await self._wait_for_source(task, name, waits)
             return
+        if isinstance(request, DownloadRequest) and not request.url:
+            await self._fail(task, _NO_SOURCE)
+            return
         try:
             status = await self._start(peer, method, request)
         except RpcError as error:
             if error.code == METHOD_NOT_FOUND and method == storage.TEMPLATE_COPY:
                 await self._database.run(downloads.give_up_copying, task.ref.id, MAX_COPY_FAILURES)
                 self._on_slot_free()  # an older agent: it downloads by the URL in the next pass
+            elif error.code == METHOD_NOT_FOUND and method == TEMPLATE_UPLOAD:
+                await self._fail(task, _no_uploads(name))
             else:
                 await self._rejected(task, name, error)
             return
@@ -222,7 +239,7 @@ class SsvmCalls:
             self._on_end(task)
 
     async def _start(
-        self, peer: AgentPeer, method: str, request: CopyRequest | DownloadRequest
+        self, peer: AgentPeer, method: str, request: CopyRequest | DownloadRequest | UploadRequest
     ) -> DownloadStatus:
         status: DownloadStatus = await peer.call(
             method,
@@ -233,11 +250,13 @@ class SsvmCalls:
         )
         return status
 
-    async def _order(self, task: DownloadTask) -> tuple[str, CopyRequest | DownloadRequest]:
+    async def _order(self, task: DownloadTask) -> tuple[str, CopyRequest | DownloadRequest | UploadRequest]:
         """Return the call that gets the template onto its store; the row names the source of a copy first.
 
         Raises: SourceUnavailableError when no SSVM serves the source of a copy between zones.
         """
+        if task.ref.upload_id is not None:
+            return TEMPLATE_UPLOAD, await self._database.read(self._uploads.request, task)
         source = None
         if can_be_copied(task):
             source = await self._database.read(choose_source, task.ref)
@@ -273,15 +292,17 @@ class SsvmCalls:
         reason = WaitReason.of(error)
         if reason is None:
             self._succeeded(task, name)
-            final = DownloadError(error.reason or "refused", error.message, error.hint)
-            await self._database.run(downloads.fail, task.ref.id, final)
-            self._on_end(task)
+            await self._fail(task, DownloadError(error.reason or "refused", error.message, error.hint))
             return
         self._back_off(task, name, reason)
         hint = hint_for_refusal(name, error)
         await self._database.run(downloads.note_waiting, [task.ref.id], reason.value, hint)
-        if reason.was_not_taken:
+        if reason.was_not_taken and task.ref.upload_id is None:
             await self._database.run(downloads.unassign, task.ref.id, name)
+
+    async def _fail(self, task: DownloadTask, error: DownloadError) -> None:
+        await self._database.run(downloads.fail, task.ref.id, error)
+        self._on_end(task)
 
     async def _delete(self, task: DownloadTask, name: str) -> None:
         """Abort its download and remove its files; a later pass repeats this until an SSVM confirms it."""
@@ -366,6 +387,11 @@ class SsvmCalls:
             ),
             access=self._sources.complete(connection, template.id, self._zones.source_access(zone.name)),
         )
+
+
+def _no_uploads(name: str) -> DownloadError:
+    hint = f"destroy {name}: the daemon creates one from the current image"
+    return DownloadError("refused", f"{name} is of an older image and receives no uploads", hint)
 
 
 def _other_servers(connection: Connection, own: str) -> list[str]:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Concatenate, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
@@ -13,12 +14,15 @@ from systemvm.management.image_stores.capacity import record_usage
 from systemvm.management.state import zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import names_of_ssvms_by_zone
-from systemvm.management.templates.store_choice import StoreSettings
+from systemvm.management.templates.store_choice import StoreSettings, StoresFullError
 from systemvm.rpc.core.errors import RpcError
 from systemvm.service.single_flight import SingleFlight
 from systemvm.wire import storage
 from systemvm.wire.role import Role
 from systemvm.wire.storage import StoreStats
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: The deadline of one measurement; a store that is slower keeps its last figures.
 MEASURE_DEADLINE_S = 10.0
@@ -44,6 +48,24 @@ class StoreUsage:
     async def refresh(self, store_ids: Iterable[int]) -> None:
         """Measure the stores now; a store that does not answer within the deadline keeps its figures."""
         await gatherResults([Deferred.fromCoroutine(self._refresh(store_id)) for store_id in store_ids])
+
+    async def choosing(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a transaction that chooses a store; stores that seem full are measured again first.
+
+        Raises: NoStoreError when no store takes the content.
+        """
+        refreshed: set[int] = set()
+        while True:
+            try:
+                return await self._database.run(work, *args, **kwargs)
+            except StoresFullError as full:
+                ids = {store.id for store in full.stores}
+                if ids <= refreshed:
+                    raise
+                await self.refresh(ids)
+                refreshed |= ids
 
     async def _refresh(self, store_id: int) -> None:
         self._changed.add(store_id)

@@ -34,6 +34,8 @@ EXPECTED = {
     *("listTemplatePermissions", "listIsoPermissions"),
     *("listImageStores", "listHypervisors", "listNetworks", "listPublicIpAddresses", "listVolumes"),
     *("retryTemplate", "retryIso"),
+    *("getUploadParamsForTemplate", "getUploadParamsForIso"),
+    *("renewUploadParamsForTemplate", "renewUploadParamsForIso"),
     *("uploadTemplateDirectDownloadCertificate", "revokeTemplateDirectDownloadCertificate"),
     "listTemplateDirectDownloadCertificates",
     *("listOsTypes", "listOsCategories"),

@@ -240,6 +240,6 @@ async def test_new_daemon_continues_downloads(cloud: SmallCloud, ref: StoreRef) 
     peer = agents.connect("s-1-VM", Role.SSVM)
     peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda request: DownloadStatus(request.job_id, DONE, 1, 1)
     await DownloadDispatcher(
-        Clock(), cloud.database, agents, FakeZoneFacts(), TemplateSources(cloud.seal)
+        Clock(), cloud.database, agents, FakeZoneFacts(), TemplateSources(cloud.seal), cloud.orders
     ).reconcile()
     assert now_of(cloud, ref).is_ready

@@ -6,7 +6,7 @@ from __future__ import annotations
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.image_stores import ImageStoreAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, paged
-from systemvm.management.api.commands.templates import named_or_only_zone
+from systemvm.management.api.commands.template_registration import named_or_only_zone
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY

@@ -6,7 +6,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from systemvm.management.api.command import ApiCall
-from systemvm.management.api.commands.templates import named_or_only_zone
+from systemvm.management.api.commands.template_registration import named_or_only_zone
 from systemvm.management.api.commands.zones import OFFERINGS, Offering
 from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.ownership import OWNER, owner_of

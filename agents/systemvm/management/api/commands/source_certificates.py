@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.source_certificates import SourceCertificateAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, matches_keyword, paged
-from systemvm.management.api.commands.templates import named_or_only_zone
+from systemvm.management.api.commands.template_registration import named_or_only_zone
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.parameters import ParameterType, only, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY

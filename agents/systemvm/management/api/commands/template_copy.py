@@ -8,8 +8,8 @@ from typing import Any
 from systemvm.management.api.answers.templates import TemplateAnswer
 from systemvm.management.api.authentication import principal_of
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, StartedJob
+from systemvm.management.api.commands.own_template import find_own
 from systemvm.management.api.commands.template_list import ISO, TEMPLATE, TemplateCategory, answers_of
-from systemvm.management.api.commands.template_permissions import find_own
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.job_start import start_job

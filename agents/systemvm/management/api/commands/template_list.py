@@ -24,7 +24,7 @@ from systemvm.management.api.principal import Principal
 from systemvm.management.state import template_permissions, templates, zones
 from systemvm.management.state.database import Connection
 from systemvm.management.state.templates import StoreRef, Template
-from systemvm.management.templates.status_text import status_text
+from systemvm.management.templates.status_text import shown_state, status_text
 from systemvm.service.redaction import redact_url
 from systemvm.wire.checksum import bare_digest, is_url
 
@@ -279,7 +279,7 @@ def _detail(ref: StoreRef, names: OwnerNames) -> DownloadDetail:
     return DownloadDetail(
         datastore=store.name if store else str(ref.store_id),
         download_percent=str(ref.percent),
-        download_state=ref.state.value,
+        download_state=shown_state(ref),
         receivedbytes=ref.received_bytes,
         totalbytes=ref.total_bytes,
         systemvm=ref.agent_name,

@@ -10,10 +10,11 @@ from typing import Any
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.templates import TemplatePermissionsAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape
+from systemvm.management.api.commands.own_template import find_own, record_update
 from systemvm.management.api.commands.template_list import ISO, TEMPLATE, TemplateCategory
-from systemvm.management.api.errors import parameter_error, unauthorized
+from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.parameters import ParameterType, optional, required
-from systemvm.management.state import accounts, events, template_permissions, templates
+from systemvm.management.state import accounts, template_permissions, templates
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.templates import Template
 
@@ -65,20 +66,6 @@ class TemplatePermissionCommands:
         )  # fmt: skip
 
 
-def find_own(connection: Connection, call: ApiCall, kind: TemplateCategory, what: str) -> Template:
-    """Return the template that a call names, if the caller owns it or is an administrator.
-
-    Raises: ApiError 431 when it is of the other category, 401 for one of another account.
-    """
-    uuid, principal = call.arguments["id"], call.principal
-    template = templates.by_uuid(connection, uuid)
-    if not kind.owns(template):
-        raise parameter_error(f"{uuid} is not {'an ISO' if kind.is_iso else 'a template'}")
-    if not principal.may_use(template.account_id):
-        raise unauthorized(f"account {principal.account.name} must not {what} {template.name}")
-    return template
-
-
 def _update(connection: Connection, call: ApiCall, kind: TemplateCategory) -> None:
     arguments, is_admin = call.arguments, call.principal.is_admin
     template = find_own(connection, call, kind, "share")
@@ -108,17 +95,7 @@ def _update(connection: Connection, call: ApiCall, kind: TemplateCategory) -> No
         change(connection, template.id, [each for each in ids if each != template.account_id])
     if changes:
         templates.update(connection, template.id, **changes)
-    events.record(
-        connection,
-        f"{kind.noun.upper()}.UPDATE",
-        f"permissions of {template.name} are changed",
-        account_id=template.account_id,
-        domain_id=template.domain_id,
-        user_id=call.principal.user.id,
-        resource_type=kind.noun,
-        resource_uuid=template.uuid,
-        request_id=call.request_id,
-    )
+    record_update(connection, call, kind, template, f"permissions of {template.name} are changed")
 
 
 def _account(connection: Connection, template: Template, name: str, operation: str) -> int:

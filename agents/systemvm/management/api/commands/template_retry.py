@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from systemvm.management.api.answers.templates import TemplateAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape
+from systemvm.management.api.commands.own_template import find_own
 from systemvm.management.api.commands.template_list import ISO, TEMPLATE, TemplateCategory, answers_of
-from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.parameters import ParameterType, required
-from systemvm.management.state import templates
-from systemvm.management.state.database import Connection, Database
-from systemvm.management.state.templates import Template
+from systemvm.management.state.database import Database
 from systemvm.management.templates.service import TemplateService
 
 _ID = (required("id", ParameterType.UUID, "UUID of one whose download failed"),)
@@ -31,7 +29,7 @@ class TemplateRetryCommands:
 
     def _command_of(self, kind: TemplateCategory) -> Command:
         async def retry(call: ApiCall) -> list[TemplateAnswer]:
-            template = await self._database.read(_to_retry, call, kind)
+            template = await self._database.read(find_own, call, kind, "retry")
             await self._service.retry(template.id, call.request_id)
             return await self._database.read(answers_of, [template], call.principal)
 
@@ -46,13 +44,3 @@ class TemplateRetryCommands:
             paged=False,
             related=(f"register{kind.noun}", f"list{kind.noun}s"),
         )
-
-
-def _to_retry(connection: Connection, call: ApiCall, kind: TemplateCategory) -> Template:
-    uuid, principal = call.arguments["id"], call.principal
-    template = templates.by_uuid(connection, uuid)
-    if not kind.owns(template) or template.removed is not None:
-        raise parameter_error(f"{uuid} is not {'an ISO' if kind.is_iso else 'a template'}")
-    if not principal.may_use(template.account_id):
-        raise unauthorized(f"account {principal.account.name} must not retry {template.name}")
-    return template

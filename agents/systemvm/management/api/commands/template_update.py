@@ -9,11 +9,11 @@ from systemvm.host.architecture import Architecture
 from systemvm.management import os_types
 from systemvm.management.api.answers.templates import TemplateAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape
+from systemvm.management.api.commands.own_template import find_own, record_update
 from systemvm.management.api.commands.template_list import ISO, TEMPLATE, TemplateCategory, answers_of
-from systemvm.management.api.commands.template_permissions import find_own
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.parameters import ParameterType, only, optional, required
-from systemvm.management.state import events, templates
+from systemvm.management.state import templates
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.templates.registration import MAX_NAME_LENGTH
 
@@ -86,15 +86,5 @@ def _update(connection: Connection, call: ApiCall, kind: TemplateCategory) -> Te
         changes["details"] = arguments["details"]
     if changes:
         template = templates.update(connection, template.id, **changes)
-        events.record(
-            connection,
-            f"{kind.noun.upper()}.UPDATE",
-            f"{template.name} is changed",
-            account_id=template.account_id,
-            domain_id=template.domain_id,
-            user_id=call.principal.user.id,
-            resource_type=kind.noun,
-            resource_uuid=template.uuid,
-            request_id=call.request_id,
-        )
+        record_update(connection, call, kind, template, f"{template.name} is changed")
     return answers_of(connection, [template], call.principal)[0]

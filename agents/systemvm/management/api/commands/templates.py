@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from systemvm.management import os_types
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.templates import TemplateAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, StartedJob, paged
+from systemvm.management.api.commands.own_template import find_own
 from systemvm.management.api.commands.template_list import (
     ISO,
     TEMPLATE,
@@ -17,65 +17,25 @@ from systemvm.management.api.commands.template_list import (
     list_parameters,
     select,
 )
+from systemvm.management.api.commands.template_registration import (
+    REGISTER_ISO,
+    REGISTER_TEMPLATE,
+    named_or_only_zone,
+    registration_of,
+)
 from systemvm.management.api.envelope import plain
-from systemvm.management.api.errors import parameter_error, unauthorized
+from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.job_start import start_job
-from systemvm.management.api.ownership import OWNER, owner_of
+from systemvm.management.api.ownership import owner_of
 from systemvm.management.api.parameters import EVERY_ZONE, ParameterType, only, optional, required
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state import templates, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.templates import Template
-from systemvm.management.templates.registration import Registration, RegistrationError
 from systemvm.management.templates.service import Owner, TemplateService
-from systemvm.management.templates.sources import RegisteredSource
-from systemvm.wire.source_access import SourceCredentials, require_login
-from systemvm.wire.source_url import SourceUrlError
-from systemvm.wire.storage import ImageFormat
 
 STRING, UUID, BOOLEAN, INTEGER, *_ = ParameterType  # in the order of their declaration
 
-_REGISTER = (
-    required("name", STRING, "the name"),
-    required("url", STRING, "where an SSVM downloads it from: http, https, or oci; a Metalink names mirrors"),
-    *OWNER,
-    optional("displaytext", STRING, "description for people; the name by default"),
-    optional(
-        "checksum",
-        STRING,
-        "digest of the file at url as {ALG}hex (without {ALG} its length decides), or URL of a checksum file",
-    ),
-    optional("checksumsignature", STRING, "URL of an OpenPGP signature of the checksum file"),
-    optional("sourceusername", STRING, "user name for the server of url, by HTTP Basic authentication"),
-    optional("sourcepassword", STRING, "password for the server of url; it is stored encrypted"),
-    optional("ispublic", BOOLEAN, "let other accounts use it"),
-    optional("isfeatured", BOOLEAN, "feature it; for administrators only"),
-    optional("isextractable", BOOLEAN, "permit its download from the cloud"),
-    only("passwordenabled", BOOLEAN, "guests take passwords from the cloud", False),
-    optional("ostypeid", UUID, "the guest's operating system; see listOsTypes"),
-    optional("arch", STRING, "processor architecture; the zone's by default"),
-    only("isdynamicallyscalable", BOOLEAN, "change the size of running VMs", False),
-    only("directdownload", BOOLEAN, "hosts download it themselves", False),
-)
-_EVERY_ZONE_TOO = "UUID of a zone; administrators can send -1 for all zones"
-_REGISTER_TEMPLATE = (
-    *_REGISTER,
-    optional("zoneid", UUID, f"{_EVERY_ZONE_TOO}; the only zone by default", literals=(EVERY_ZONE,)),
-    required("format", STRING, "QCOW2, RAW, VHD, VHDX, VMDK, OVA or TAR"),
-    required("hypervisor", STRING, "KVM", choices=("KVM",)),
-    optional("requireshvm", BOOLEAN, "it needs hardware virtualization"),
-    only("bits", INTEGER, "32 or 64", 64),
-    only("sshkeyenabled", BOOLEAN, "guests take SSH keys from the cloud", False),
-    only("isrouting", BOOLEAN, "use it for virtual routers", False),
-    only("deployasis", BOOLEAN, "take the settings of VMs from an OVA", False),
-    only("forcks", BOOLEAN, "use it for Kubernetes clusters", False),
-    only("templatetype", STRING, "type of the template", "USER"),
-)
-_REGISTER_ISO = (
-    *_REGISTER,
-    required("zoneid", UUID, _EVERY_ZONE_TOO, literals=(EVERY_ZONE,)),
-    optional("bootable", BOOLEAN, "VMs can boot from it"),
-)
 _DELETE = (
     required("id", UUID, "UUID of the template or ISO"),
     optional("zoneid", UUID, "UUID of the zone to delete it in; one of all zones is deleted in all"),
@@ -122,7 +82,7 @@ class TemplateCommands:
                 TemplateAnswer,
                 name,
                 ResponseShape.LIST,
-                _REGISTER_ISO if kind.is_iso else _REGISTER_TEMPLATE,
+                REGISTER_ISO if kind.is_iso else REGISTER_TEMPLATE,
                 paged=False,
                 related=related,
             ),
@@ -150,10 +110,7 @@ class TemplateCommands:
     async def _register(self, call: ApiCall, kind: TemplateCategory) -> list[TemplateAnswer]:
         zone = await self._database.read(_wanted_zone, call)
         owner = await self._database.read(owner_of, call)
-        try:
-            registration = _registration(call, kind, (zone.arch if zone else None) or "amd64")
-        except RegistrationError as error:
-            raise parameter_error(f"Invalid value for parameter {error.parameter}: {error.message}") from None
+        registration = registration_of(call, kind, (zone.arch if zone else None) or "amd64")
         template = await self._service.register(
             registration,
             Owner(owner.id, owner.domain_id, call.principal.user.id),
@@ -186,21 +143,6 @@ class TemplateCommands:
         return dict(answer)
 
 
-def named_or_only_zone(connection: Connection, uuid: str | None) -> zones.Zone:
-    """Return the zone with this UUID, or the only zone.
-
-    Raises: ApiError 431 when no zone is named and there are several, NotFoundError for an unknown one.
-    """
-    if uuid is not None:
-        return zones.zone_by_uuid(connection, uuid)
-    present = zones.list_zones(connection)
-    if len(present) != 1:
-        raise parameter_error(
-            f"parameter zoneid is missing: there are {len(present)} zones", "send zoneid; see listZones"
-        )
-    return present[0]
-
-
 def _wanted_zone(connection: Connection, call: ApiCall) -> zones.Zone | None:
     """Return the zone of a registration; None for all zones."""
     uuid = call.arguments.text("zoneid")
@@ -213,62 +155,8 @@ def _wanted_zone(connection: Connection, call: ApiCall) -> zones.Zone | None:
     return None
 
 
-def _registration(call: ApiCall, kind: TemplateCategory, zone_arch: str) -> Registration:
-    arguments = call.arguments
-    featured = arguments.flag("isfeatured")
-    if featured and not call.principal.is_admin:
-        raise parameter_error("Parameter isfeatured=true can be passed by Admin only", "omit isfeatured")
-    os_type = arguments.text("ostypeid")
-    if os_type is not None and os_types.find(os_type) is None:
-        raise parameter_error(f"there is no OS type with the id {os_type}", "call listOsTypes")
-    return Registration.of(
-        format_name=ImageFormat.ISO.value if kind.is_iso else _template_format(arguments["format"]),
-        checksum_text=arguments.text("checksum"),
-        name=arguments["name"],
-        url=arguments["url"],
-        display_text=arguments.get("displaytext", ""),
-        hypervisor=arguments.get("hypervisor", "KVM"),
-        os_type=os_type or os_types.DEFAULT.id,
-        arch_name=arguments.get("arch", zone_arch),
-        bootable=arguments.flag("bootable", True),
-        featured=featured,
-        public=arguments.flag("ispublic"),
-        extractable=arguments.flag("isextractable"),
-        hvm=arguments.flag("requireshvm", True),
-        source=RegisteredSource(_credentials(call), arguments.text("checksumsignature")),
-    )
-
-
-def _credentials(call: ApiCall) -> SourceCredentials | None:
-    """Return the login of the source, which is in no URL: URLs are logged and listed."""
-    username, password = call.arguments.text("sourceusername"), call.arguments.text("sourcepassword")
-    if username is None:
-        if password is not None:
-            raise parameter_error("sourcepassword is given without sourceusername", "send both")
-        return None
-    login = SourceCredentials(username, password or "")
-    try:
-        require_login(login)
-    except SourceUrlError as error:
-        raise parameter_error(
-            f"Invalid value for parameter sourceusername: {error.message}", error.hint
-        ) from None
-    return login
-
-
-def _template_format(text: str) -> str:
-    if text.upper() == ImageFormat.ISO.value:
-        raise RegistrationError("format", "ISO is not a format of templates; call registerIso")
-    return text
-
-
 def _to_delete(connection: Connection, call: ApiCall, kind: TemplateCategory) -> tuple[Template, int | None]:
-    uuid, principal = call.arguments["id"], call.principal
-    template = templates.by_uuid(connection, uuid)
-    if not kind.owns(template):
-        raise parameter_error(f"{uuid} is not {'an ISO' if kind.is_iso else 'a template'}")
-    if not principal.may_use(template.account_id):
-        raise unauthorized(f"account {principal.account.name} must not delete {template.name}")
+    template = find_own(connection, call, kind, "delete")
     if "zoneid" in call.arguments:
         zone = zones.zone_by_uuid(connection, call.arguments["zoneid"])
         if not templates.is_in_zone(connection, template, zone.id):

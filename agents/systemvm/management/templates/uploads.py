@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Templates that their users upload to an SSVM, by a URL that the daemon signs (reference 2.15).
+
+An upload is a copy on a store like a download's, with `upload_id` set: the dispatcher sends its order again
+after every restart of either end. It stays with one SSVM, whose address its URL has.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from attrs import field, frozen
+
+from systemvm.management.control.agent_calls import ConnectedAgents
+from systemvm.management.state import events, store_refs, templates, uploads, zones
+from systemvm.management.state.columns import new_uuid, now
+from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.templates import StoreRef, Template
+from systemvm.management.state.zones import Zone
+from systemvm.management.templates import downloads, service
+from systemvm.management.templates.dispatch import DownloadDispatcher
+from systemvm.management.templates.public_servers import PublicServer, servers_of
+from systemvm.management.templates.registration import Registration
+from systemvm.management.templates.service import Owner, TemplateStateError
+from systemvm.management.templates.sources import TemplateSources
+from systemvm.management.templates.store_choice import StoreSettings
+from systemvm.management.templates.store_usage import StoreUsage
+from systemvm.management.templates.upload_signing import UploadSigner, expires_text, new_metadata
+from systemvm.service.errors import FailureCode, SystemVmError
+from systemvm.web.public_endpoint import PublicEndpoint
+from systemvm.wire.role import Role
+from systemvm.wire.upload import MAX_UPLOADS, UPLOAD_PATH
+
+#: Each waits for one SSVM, in one of its places.
+MAX_UPLOADS_OF_ACCOUNT = MAX_UPLOADS // 4
+#: How many SSVMs are tried: the caller waits.
+MAX_TRIES = 2
+
+
+class UploadError(SystemVmError):
+    """An upload that no SSVM can receive now."""
+
+    code = FailureCode.UNAVAILABLE
+
+
+class UploadLimitError(SystemVmError):
+    """An account with too many uploads that have not ended."""
+
+    code = FailureCode.NO_CAPACITY
+
+
+@frozen
+class UploadParameters:
+    """What a client sends an image to, and with which headers."""
+
+    template_uuid: str
+    post_url: str = field(repr=False)
+    metadata: str
+    expires: str
+    signature: str = field(repr=False)
+
+
+class Uploads:
+    """Creates uploads and renews their parameters."""
+
+    def __init__(
+        self,
+        database: Database,
+        agents: ConnectedAgents,
+        dispatch: DownloadDispatcher,
+        usage: StoreUsage,
+        settings: StoreSettings,
+        sources: TemplateSources,
+        signer: UploadSigner,
+    ) -> None:
+        self._database = database
+        self._agents = agents
+        self._dispatch = dispatch
+        self._usage = usage
+        self._settings = settings
+        self._sources = sources
+        self._signer = signer
+
+    async def create(
+        self, registration: Registration, owner: Owner, zone: Zone, request_id: str
+    ) -> UploadParameters:
+        """Create a template without a URL, and have an SSVM of the zone wait for its file.
+
+        Raises: UploadError when no SSVM can receive it, NoStoreError when no store takes it,
+        UploadLimitError when the account has too many.
+        """
+        servers = await self._servers(zone)
+        arguments = (registration, owner, zone.id, request_id, self._settings, self._sources)
+        template, ref = await self._usage.choosing(self._create, servers[0], zone, *arguments)
+        try:
+            return await self._order(template, ref, servers, zone)
+        except UploadError:
+            await self._database.run(templates.request_deletion, template.id)
+            self._dispatch.wake()
+            raise
+
+    async def renew(self, template_id: int, request_id: str) -> UploadParameters:
+        """Return new parameters of an upload: the same URL while it can go on, another one after its end.
+
+        Raises: TemplateStateError when there is nothing to upload, UploadError when its SSVM cannot be
+        reached, or no other can receive it.
+        """
+        template, ref, zone = await self._database.read(_to_renew, template_id)
+        if ref.state.ended:
+            servers = await self._servers(zone)
+            ref = await self._database.run(self._place, ref.id, servers[0], zone, request_id)
+            return await self._order(template, ref, servers, zone)
+        name = ref.agent_name or ""
+        if self._agents.peer(name) is None:
+            raise UploadError(
+                f"upload of {template.name} cannot go on now: {name} is not connected",
+                f'wait until {name} is Up; see "systemvm system-vm why {name}"',
+            )
+        await self._database.run(uploads.extend, ref.upload_id or "", self._expires(zone))
+        return await self._ordered(template, await self._dispatch.order(ref.id))
+
+    async def _servers(self, zone: Zone) -> list[PublicServer]:
+        """Return the SSVMs of a zone, the one with the fewest uploads first."""
+        endpoint = self._settings.secondary_storage(zone.name).endpoint
+        found = await self._database.read(_by_load, zone.id, self._agents.up(Role.SSVM), endpoint)
+        if not found:
+            raise UploadError(
+                "Images can be uploaded in a few minutes. Please try again later.",
+                'No secondary storage VM of the zone is Up; see "systemvm system-vm list" for the reason.',
+            )
+        return found[:MAX_TRIES]
+
+    async def _order(
+        self, template: Template, ref: StoreRef, servers: list[PublicServer], zone: Zone
+    ) -> UploadParameters:
+        """Send the order to the first SSVM that takes it; `ref` is placed on the first."""
+        while True:
+            try:
+                return await self._ordered(template, await self._dispatch.order(ref.id))
+            except UploadError:
+                servers = servers[1:]
+                if not servers:
+                    raise
+            ref = await self._database.run(self._place, ref.id, servers[0], zone, ref.request_id or "")
+
+    async def _ordered(self, template: Template, ref: StoreRef) -> UploadParameters:
+        """Return the parameters once the SSVM has the order.
+
+        Raises: UploadError when it has refused it.
+        """
+        if ref.error_code is not None or ref.removed is not None:
+            raise UploadError(
+                f"{template.name} cannot be uploaded now: {ref.error_text or ref.error_hint or 'no answer'}",
+                (ref.error_hint if ref.error_text else None) or "try again later",
+            )
+        return await self._database.read(self._parameters, template, ref)
+
+    def _create(
+        self, connection: Connection, server: PublicServer, zone: Zone, registration: Registration,
+        owner: Owner, zone_id: int, request_id: str, settings: StoreSettings, sources: TemplateSources,
+    ) -> tuple[Template, StoreRef]:  # fmt: skip
+        if uploads.count_of_account(connection, owner.account_id) >= MAX_UPLOADS_OF_ACCOUNT:
+            raise UploadLimitError(
+                f"account has too many unfinished uploads: the maximum is {MAX_UPLOADS_OF_ACCOUNT}",
+                "finish or delete one of them",
+            )
+        template, ref = service.create(
+            connection, registration, owner, zone_id, request_id, settings, sources
+        )
+        return template, self._place(connection, ref.id, server, zone, request_id)
+
+    def _place(
+        self, connection: Connection, ref_id: int, server: PublicServer, zone: Zone, request_id: str
+    ) -> StoreRef:
+        """Begin an upload anew, at this SSVM."""
+        self._signer.make_key(connection)
+        before = store_refs.by_id(connection, ref_id)
+        if before.upload_id is not None:
+            uploads.delete(connection, before.upload_id)
+        upload_id = new_uuid()
+        row = uploads.create(
+            connection,
+            upload_id=upload_id,
+            post_url=f"{server.endpoint.url}{UPLOAD_PATH}{upload_id}",
+            metadata=new_metadata(),
+            expires=self._expires(zone),
+        )
+        ref = downloads.begin_upload(connection, ref_id, upload_id, server.name, request_id)
+        _record_begin(connection, ref, server.name, row.expires)
+        return ref
+
+    def _expires(self, zone: Zone) -> datetime:
+        timeout_s = self._settings.secondary_storage(zone.name).upload_operation_timeout
+        return now() + timedelta(seconds=timeout_s)
+
+    def _parameters(self, connection: Connection, template: Template, ref: StoreRef) -> UploadParameters:
+        upload = uploads.of_ref(connection, ref)
+        return UploadParameters(
+            template.uuid,
+            upload.post_url,
+            upload.metadata,
+            expires_text(upload.expires),
+            self._signer.sign(connection, upload),
+        )
+
+
+def _by_load(
+    connection: Connection, zone_id: int, up: list[str], endpoint: PublicEndpoint
+) -> list[PublicServer]:
+    found = servers_of(connection, zone_id, up, endpoint)
+    return sorted(found, key=lambda server: (uploads.count_of_ssvm(connection, server.name), server.name))
+
+
+def _to_renew(connection: Connection, template_id: int) -> tuple[Template, StoreRef, Zone]:
+    template = templates.by_id(connection, template_id)
+    ref = uploads.of_template(connection, template_id)
+    if ref is None or template.removed is not None:
+        raise TemplateStateError(
+            f"{template.name} is not uploaded by its user", "call retryTemplate or retryIso: it has a URL"
+        )
+    best = templates.store_ref_of(connection, template_id)
+    if best is not None and best.is_ready:
+        raise TemplateStateError(f"{template.name} is Ready already", "upload another file under a new name")
+    store = zones.store_by_id(connection, ref.store_id)
+    return template, ref, zones.zone_by_id(connection, store.zone_id)
+
+
+def _record_begin(connection: Connection, ref: StoreRef, agent_name: str, expires: datetime) -> None:
+    template = templates.by_id(connection, ref.template_id)
+    events.record(
+        connection,
+        "ISO.UPLOAD" if template.is_iso else "TEMPLATE.UPLOAD",
+        f"{template.name} can be uploaded to {agent_name}, beginning before {expires:%Y-%m-%d %H:%M} UTC",
+        account_id=template.account_id,
+        domain_id=template.domain_id,
+        resource_type="Iso" if template.is_iso else "Template",
+        resource_uuid=template.uuid,
+        request_id=ref.request_id,
+    )
