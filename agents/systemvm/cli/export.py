@@ -9,7 +9,7 @@ import click
 
 from systemvm.cli import output
 from systemvm.cli.daemon_client import DaemonClient
-from systemvm.cli.template_kind import ISO, TEMPLATE, TemplateKind
+from systemvm.cli.template_kind import ISO, TemplateKind
 
 
 def _export(daemon: DaemonClient, kind: TemplateKind, name: str) -> None:
@@ -25,33 +25,26 @@ def _export(daemon: DaemonClient, kind: TemplateKind, name: str) -> None:
     click.echo(f"Anyone who has this link can download {name} until {link['expires']}.", err=True)
 
 
-@click.command("export")
-@click.argument("name")
-@click.pass_obj
-def export_template(daemon: DaemonClient, name: str) -> None:
-    """Print a temporary link to the template NAME.
+def export_command(kind: TemplateKind) -> click.Command:
+    """Return the command of templates or of ISOs."""
+    noun, example = ("ISO", "netboot") if kind is ISO else ("template", "tiny")
+    group = kind.noun.lower()
 
-    A system VM serves the image. A download that breaks off can be continued.
+    @click.pass_obj
+    def export(daemon: DaemonClient, name: str) -> None:
+        _export(daemon, kind, name)
 
-    \b
-    Example:
-      systemvm template export tiny
-      curl -C - -O "$(systemvm template export tiny)"
-    """
-    _export(daemon, TEMPLATE, name)
+    return click.Command(
+        "export",
+        callback=export,
+        params=[click.Argument(["name"])],
+        help=f"""Print a temporary link to the {noun} NAME.
 
+A system VM serves the image. A download that breaks off can be continued.
 
-@click.command("export")
-@click.argument("name")
-@click.pass_obj
-def export_iso(daemon: DaemonClient, name: str) -> None:
-    """Print a temporary link to the ISO NAME.
-
-    A system VM serves the image. A download that breaks off can be continued.
-
-    \b
-    Example:
-      systemvm iso export netboot
-      curl -C - -O "$(systemvm iso export netboot)"
-    """
-    _export(daemon, ISO, name)
+\b
+Example:
+  systemvm {group} export {example}
+  curl -C - -O "$(systemvm {group} export {example})"
+""",
+    )

@@ -21,6 +21,7 @@ from systemvm.cli.template_kind import TemplateKind
 from systemvm.wire.storage import DownloadState
 
 _POLL_INTERVAL_S = 0.5
+_FAILED = (DownloadState.DOWNLOAD_ERROR.value, "UPLOAD_ERROR")
 
 
 def wait_until_ready(daemon: DaemonClient, kind: TemplateKind, template_id: str, name: str) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def wait_until_ready(daemon: DaemonClient, kind: TemplateKind, template_id: str,
 
 
 def _has_failed(row: dict[str, Any]) -> bool:
-    return any(detail["downloadState"] == DownloadState.DOWNLOAD_ERROR.value for detail in _details(row))
+    return any(detail["downloadState"] in _FAILED for detail in _details(row))
 
 
 def _received(row: dict[str, Any]) -> tuple[int, int | None]:

@@ -9,11 +9,12 @@ import click
 
 from systemvm.cli import output
 from systemvm.cli.daemon_client import DaemonClient
-from systemvm.cli.export import export_iso, export_template
+from systemvm.cli.export import export_command
 from systemvm.cli.job_progress import run_with_progress
 from systemvm.cli.progress import wait_until_ready
 from systemvm.cli.source_options import source_options
 from systemvm.cli.template_kind import ISO, TEMPLATE, TemplateKind
+from systemvm.cli.upload import upload_command
 
 
 def _list(daemon: DaemonClient, kind: TemplateKind) -> None:
@@ -196,7 +197,8 @@ def retry_template(daemon: DaemonClient, name: str, wait: bool) -> None:
     _retry(daemon, TEMPLATE, name, wait)
 
 
-template.add_command(export_template)
+template.add_command(export_command(TEMPLATE))
+template.add_command(upload_command(TEMPLATE))
 
 
 @click.group(short_help="Manage ISOs (CD images).")
@@ -270,7 +272,8 @@ def retry_iso(daemon: DaemonClient, name: str, wait: bool) -> None:
     _retry(daemon, ISO, name, wait)
 
 
-iso.add_command(export_iso)
+iso.add_command(export_command(ISO))
+iso.add_command(upload_command(ISO))
 
 
 @template.command("follow")
