@@ -407,6 +407,24 @@ async def test_an_upload_that_does_not_begin_expires(uploads: Uploads) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_url_that_is_signed_again_counts(uploads: Uploads, world: World) -> None:
+    request = upload_request(lifetime_s=1.5)
+    ended = uploads.daemon.end_of(request.job_id)
+    first = await uploads.begin(request)
+    later = evolve(
+        request,
+        expires="2099-01-01T00:00:00.000Z",
+        expires_unix_s=time.time() + 600,
+        signature="c2lnbmVkIGFnYWlu",
+    )
+    again = await uploads.begin(later)
+    await until(lambda: time.time() > request.expires_unix_s + 0.5, 10)
+    assert (await first.form(CONTENT)).text == "signature validation failed."
+    assert (await again.form(CONTENT)).code == 200
+    assert published(world, await ended).read_bytes() == CONTENT
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_upload_that_has_begun_outlives_its_expiry(uploads: Uploads, world: World) -> None:
     uploader = await uploads.begin(upload_request(CONTENT, lifetime_s=1.5))
     ended = uploads.daemon.end_of(uploader.request.job_id)

@@ -32,7 +32,7 @@ class TransferLimits:
     retry_max_delay_s: float = 30.0
     retry_progress_bytes: int = 64 * KIB  # this many more bytes count as progress
     max_fruitless_restarts: int = 3  # from the first byte, without getting further than before
-    upload_idle_s: float = 300.0  # a mover waits so long for the next body; then its memory is for others
+    upload_idle_s: float = 1800.0  # a mover waits so long for the next body; then its memory is for others
     upload_abandoned_s: float = 86_400.0  # an upload that has begun waits so long for its client
     upload_takeover_s: float = 5.0  # a body that brings nothing for so long gives way to another one
     max_redirects: int = 5

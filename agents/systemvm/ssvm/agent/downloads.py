@@ -107,6 +107,8 @@ class DownloadManager:
         if known is not None:
             if isinstance(request, DownloadRequest):
                 await self._renew_rates(known, request)
+            elif request != known.request:
+                await self._renew(known, request)
             return known.status
         if job_id not in self._starting and len(self._starting) >= MAX_STARTING:
             hint = f"wait: {len(self._starting)} downloads are being started before it"
@@ -119,11 +121,17 @@ class DownloadManager:
         known = download.request
         if not isinstance(known, DownloadRequest) or known.rates == request.rates or not download.is_at_fetch:
             return
-        download.request = evolve(known, rates=request.rates)
+        await self._renew(download, evolve(known, rates=request.rates))
+
+    async def _renew(self, download: Download, request: DownloadRequest | UploadRequest) -> None:
+        """Have fetch take what has changed in a request: rates, or when the URL of an upload expires."""
+        download.request = request
+        if not download.is_at_fetch:
+            return
         try:
             await self._start(await self._fetch(), download)
         except RpcError as error:
-            self._log.info("{job_id}: other rates: {error}", job_id=request.job_id, error=str(error))
+            self._log.info("{job_id}: other settings: {error}", job_id=request.job_id, error=str(error))
 
     async def _find_or_start(self, request: DownloadRequest | UploadRequest) -> DownloadStatus:
         """Only one call for a job is here at a time: it is claimed in `_starting`."""

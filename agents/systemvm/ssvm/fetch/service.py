@@ -158,7 +158,10 @@ class FetchService:
             ) from None
 
     async def start_upload(self, call: Call, order: UploadOrder) -> FetchStatus:
-        """Return the status of an upload; let its client come when its id is new."""
+        """Return the status of an upload; let its client come when its id is new. The last expiry counts."""
+        known = self._jobs.get(order.job_id)
+        if isinstance(known, UploadTransfer):
+            known.renew(order.expires_unix_s)
 
         def make(limits: TransferLimits) -> FetchJob:
             waiting = sum(isinstance(self._jobs[job_id], UploadTransfer) for job_id in self._running)

@@ -60,7 +60,8 @@ class UploadTransfer:
         self._limits = limits
         self._parking = parking
         self._order = order
-        self._expires_s = reactor.seconds() + order.expires_unix_s - unix_s()
+        self._unix_s = unix_s
+        self._expires_unix_s = order.expires_unix_s
         self._facts = UploadFacts(
             order.max_size_bytes, order.total_bytes, has_begun=order.total_bytes is not None
         )
@@ -124,6 +125,12 @@ class UploadTransfer:
             self._disarm()
             self._progress.complete(moved)
 
+    def renew(self, expires_unix_s: float) -> None:
+        """Let an upload that has not begun do so until then: its URL was signed again."""
+        self._expires_unix_s = expires_unix_s
+        if self._deadline is not None and not self._facts.has_begun:
+            self._await_client()
+
     def abort(self) -> None:
         """Stop as soon as possible; the job then fails with `aborted`."""
         self._cancellation.abort()
@@ -144,7 +151,7 @@ class UploadTransfer:
                 moved = await self._mover.run()
             except TransferError as error:
                 goes_on = self._can_continue(error)
-                self._mover.end_body(failed(self._error or error, goes_on=goes_on))
+                self._mover.end_body(failed(self._error or error, goes_on=goes_on or self._is_suspended))
                 if not goes_on:
                     raise
                 self._log.info(
@@ -202,7 +209,7 @@ class UploadTransfer:
             else:
                 await self._accept(call, client)
         except TransferError as error:
-            client.answer(failed(self._error or error, goes_on=self._error is None))
+            client.answer(failed(self._error or error, goes_on=self._error is None or self._is_suspended))
 
     def _answer(self) -> UploadAnswer:
         """Return the answer to the question how far the upload is."""
@@ -213,7 +220,9 @@ class UploadTransfer:
         if state.status.error is not None:
             error = state.status.error
             return UploadAnswer(UploadRefusal.ENDED, code=error.code, message=error.message)
-        return self._facts.answer() if self._error is None else failed(self._error)
+        if self._error is not None:
+            return failed(self._error, goes_on=self._is_suspended)
+        return self._facts.answer()
 
     def _create(self, call: UploadCall) -> UploadAnswer:
         refused = self._facts.refuse_length(call.total_bytes)
@@ -285,7 +294,7 @@ class UploadTransfer:
                 "upload the file again with a new URL",
             )
         else:
-            delay_s = max(0.0, self._expires_s - self._reactor.seconds())
+            delay_s = max(0.0, self._expires_unix_s - self._unix_s())
             error = TransferError(
                 TransferFailure.UPLOAD_EXPIRED,
                 "upload did not begin before its URL expired",
