@@ -11,7 +11,7 @@ import pytest
 from contract.test_rpc_frames import contains, lines
 from systemvm.rpc.core import frame
 from systemvm.rpc.core.message import Request, Response, read
-from systemvm.wire import agent, console, extract, storage, upload
+from systemvm.wire import agent, console, extract, source_networks, storage, upload
 from systemvm.wire.acknowledgement import Acknowledgement
 
 #: Method: type of its parameters and of its result.
@@ -23,6 +23,8 @@ TYPES: dict[str, tuple[Any, Any]] = {
     storage.STORAGE_RELEASE: (storage.Store, Acknowledgement),
     storage.STORAGE_BROWSE: (storage.BrowseRequest, storage.StoreObjects),
     storage.TEMPLATE_QUARANTINE: (storage.TemplateQuarantine, Acknowledgement),
+    storage.TEMPLATE_DOWNLOAD: (storage.DownloadRequest, storage.DownloadStatus),
+    source_networks.STORAGE_SOURCES: (source_networks.SourceNetworks, Acknowledgement),
     storage.TEMPLATE_COPY: (storage.CopyRequest, storage.DownloadStatus),
     upload.TEMPLATE_UPLOAD: (upload.UploadRequest, storage.DownloadStatus),
     extract.EXTRACT_SETUP: (extract.ExtractSetup, Acknowledgement),

@@ -87,7 +87,8 @@ def add_store(
 ) -> None:
     """Add the NFS export at URL as the store NAME.
 
-    The SSVMs of the zone mount it before the command returns. URL is nfs://ADDRESS/PATH.
+    The SSVMs of the zone mount it before the command returns. URL is nfs://SERVER/PATH; the name of a
+    server is looked up now, and its address is kept.
 
     \b
     Example:

@@ -66,14 +66,17 @@ def is_between_zones(task: DownloadTask, source: CopySource) -> bool:
 
 
 def linked_request(request: DownloadRequest, source: CopySource, link: SourceLink) -> DownloadRequest:
-    """Return the download of a link: nothing of the template's own source is sent to the other SSVM."""
+    """Return the download of a link, by the zone's proxy if it has one, as in CloudStack.
+
+    Nothing else of the template's own source belongs to it: the other SSVM gets no login.
+    """
     authorities = [pem for pem in (link.ca_pem, request.source_ca_pem) if pem]
     return evolve(
         request,
         url=link.url,
         checksum=source.checksum,
         source_ca_pem="\n".join(authorities) or None,
-        access=SourceAccess(),
+        access=SourceAccess(proxy=request.access.proxy),
         source_server=link.server,
         content_id=f"copy of {source.ref.job_id} {source.checksum or ''}",
         max_size_bytes=max(request.max_size_bytes, source.ref.physical_size_bytes or 0),

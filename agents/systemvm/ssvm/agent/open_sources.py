@@ -30,6 +30,7 @@ class OpenedSources:
         self._stores = stores
         self._servers: dict[str, SourceServer] = {}  # by job
         self._lock = DeferredLock()
+        self._is_known = False  # an earlier agent can have left more open
 
     async def set_zone(self, networks: SourceNetworks) -> None:
         """Use these sites and this proxy from now on.
@@ -38,7 +39,7 @@ class OpenedSources:
         """
         changed = {"fetch_allowed": ",".join(networks.allowed_sites), "fetch_proxy": networks.proxy}
         before = dict(self.boot)
-        if all(before.get(key, "") == value for key, value in changed.items()):
+        if self._is_known and all(before.get(key, "") == value for key, value in changed.items()):
             return
         self.boot.update(changed)
         try:
@@ -91,5 +92,6 @@ class OpenedSources:
             servers = sorted(set(self._servers.values()), key=lambda each: (each.address, each.port))
             order = OpenSources(sites, self.boot.get("fetch_proxy", ""), servers)
             await self._stores.open_sources(order)
+            self._is_known = True
 
         await self._lock.run(lambda: Deferred.fromCoroutine(apply()))

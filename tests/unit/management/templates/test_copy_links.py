@@ -19,12 +19,13 @@ from systemvm.management.state.status import InstanceType
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.templates.copy_links import LIFETIME, RENEW_INTERVAL_S
 from systemvm.management.templates.copy_orders import MAX_COPY_FAILURES
+from systemvm.management.templates.sources import RegisteredSource, TemplateSources
 from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.extract import EXTRACT_LINKS, EXTRACT_SETUP, ExtractLink, ExtractLinks
 from systemvm.wire.role import Role
-from systemvm.wire.source_access import SourceAccess
+from systemvm.wire.source_access import SourceAccess, SourceCredentials, SourceProxy
 from systemvm.wire.source_networks import SsvmAddress
 from systemvm.wire.storage import DownloadError, DownloadRequest, DownloadState, DownloadStatus
 
@@ -109,9 +110,11 @@ async def test_the_other_zone_downloads_a_link_of_this_one(two: TwoZones) -> Non
 
 @pytest_twisted.ensureDeferred
 async def test_the_source_zones_certificate_is_trusted_and_no_login_is_sent(two: TwoZones) -> None:
+    login = RegisteredSource(SourceCredentials("me", "secret"))
+    two.cloud.database.run_now(TemplateSources(two.cloud.seal).register, two.template.id, login)
     await two.cloud.dispatch.reconcile()
     [request] = two.ordered()
-    assert request.access == SourceAccess()
+    assert request.access == SourceAccess(proxy=SourceProxy("10.11.0.9")), "the zone's proxy and no login"
     assert request.source_ca_pem is not None
     assert two.cloud.copy_links._ca_pem in request.source_ca_pem
 

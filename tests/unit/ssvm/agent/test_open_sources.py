@@ -71,6 +71,16 @@ async def test_a_changed_zone_replaces_the_boot_arguments(
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_an_earlier_agent_has_opened_is_closed(
+    firewall: FakeFirewall, opened: OpenedSources
+) -> None:
+    await opened.set_zone(SourceNetworks(["10.11.0.5"]))
+    assert firewall.orders == [OpenSources(["10.11.0.5"])], "once, although nothing has changed"
+    await opened.set_zone(SourceNetworks(["10.11.0.5"]))
+    assert len(firewall.orders) == 1
+
+
+@pytest_twisted.ensureDeferred
 async def test_policy_and_firewall_stay_the_same_when_the_firewall_cannot_be_changed(
     firewall: FakeFirewall, opened: OpenedSources
 ) -> None:

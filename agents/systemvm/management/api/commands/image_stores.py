@@ -25,7 +25,7 @@ DETAILS = {"nfs.version": "nfs_version", "nfsmountopts": "mount_options", "host.
 _ID = required("id", UUID, "UUID of the store; see listImageStores")
 _ADD = (
     required("provider", STRING, "NFS", choices=(NFS,)),
-    required("url", STRING, "nfs://ADDRESS/PATH of an export"),
+    required("url", STRING, "nfs://SERVER/PATH of an export; the name of a server is looked up once"),
     optional("name", STRING, "the name; the URL by default"),
     optional("zoneid", UUID, "UUID of the zone; the only zone by default"),
     optional("details", ParameterType.MAP, f"settings of the store: {', '.join(DETAILS)}"),
