@@ -31,7 +31,7 @@ from rpc_wait import until
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.extract import EXTRACT_SETUP
-from systemvm.wire.storage import DownloadAbort, DownloadState, DownloadStatus, ImageFormat, JobListing
+from systemvm.wire.storage import DownloadAbort, DownloadStatus, ImageFormat, JobListing
 from systemvm.wire.transfer_failure import TransferFailure
 from systemvm.wire.upload import TEMPLATE_UPLOAD, UploadRequest
 
@@ -187,7 +187,7 @@ class Uploads:
 
     async def begin(self, request: UploadRequest) -> Uploader:
         status = await self.daemon.call(TEMPLATE_UPLOAD, request, DownloadStatus)
-        assert status.state is DownloadState.DOWNLOAD_IN_PROGRESS
+        assert status.job_id == request.job_id
         return Uploader(self._client, request, self._directory)
 
     def _progress(self, uploader: Uploader) -> list[DownloadStatus]:
@@ -407,29 +407,23 @@ async def test_an_upload_that_does_not_begin_expires(uploads: Uploads) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_url_that_is_signed_again_counts(uploads: Uploads, world: World) -> None:
-    request = upload_request(lifetime_s=1.5)
-    ended = uploads.daemon.end_of(request.job_id)
-    first = await uploads.begin(request)
-    later = evolve(
-        request,
-        expires="2099-01-01T00:00:00.000Z",
-        expires_unix_s=time.time() + 600,
-        signature="c2lnbmVkIGFnYWlu",
-    )
-    again = await uploads.begin(later)
-    await until(lambda: time.time() > request.expires_unix_s + 0.5, 10)
+async def test_only_the_last_signature_and_expiry_count(uploads: Uploads) -> None:
+    first = await uploads.begin(upload_request())
+    ended = uploads.daemon.end_of(first.request.job_id)
+    again = evolve(first.request, signature="c2lnbmVkIGFnYWlu", expires_unix_s=time.time() + 0.5)
+    second = await uploads.begin(again)
     assert (await first.form(CONTENT)).text == "signature validation failed."
-    assert (await again.form(CONTENT)).code == 200
-    assert published(world, await ended).read_bytes() == CONTENT
+    status = await ended
+    assert status.error is not None and status.error.code == TransferFailure.UPLOAD_EXPIRED.value
+    assert (await second.form(CONTENT)).text == "request not valid anymore."
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_upload_that_has_begun_outlives_its_expiry(uploads: Uploads, world: World) -> None:
-    uploader = await uploads.begin(upload_request(CONTENT, lifetime_s=1.5))
+    uploader = await uploads.begin(upload_request(CONTENT))
     ended = uploads.daemon.end_of(uploader.request.job_id)
     assert (await uploader.create(len(CONTENT))).code == 201
-    await until(lambda: time.time() > uploader.request.expires_unix_s, 10)
+    await uploads.begin(evolve(uploader.request, expires_unix_s=time.time() - 1))
     assert (await uploader.patch(0, CONTENT)).code == 204
     assert published(world, await ended).read_bytes() == CONTENT
 

@@ -195,6 +195,7 @@ class StorageRole:
         """Have a file received from its user: fetch waits for it, and serve takes the user's requests."""
         status = await self._downloads.get_or_start(request)
         await self._serving.put_upload(request)
+        status = self._downloads.status_of(request.job_id) or status  # it can have ended meanwhile
         if status.state.ended:
             received_bytes = status.received_bytes or request.total_bytes or 0
             self._ended(evolve(status, received_bytes=received_bytes))
