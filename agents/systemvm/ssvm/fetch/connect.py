@@ -13,8 +13,6 @@ from systemvm.wire.source_access import SourceProxy
 from systemvm.wire.source_url import SourceUrl
 from systemvm.wire.transfer_failure import TransferFailure
 
-RECEIVE_BUFFER_BYTES = 1 << 20
-
 
 def open_connection(address: Address, port: int, timeout_s: float) -> socket.socket:
     """Return a connected socket in blocking mode; call it in a thread, as it blocks.
@@ -24,7 +22,7 @@ def open_connection(address: Address, port: int, timeout_s: float) -> socket.soc
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        # no SO_RCVBUF: it would end the kernel's own growth of the window, which a distant server needs
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection.settimeout(timeout_s)
         connection.connect((str(address), port))

@@ -15,6 +15,7 @@ from systemvm.ssvm.formats.gate import Admission
 from systemvm.ssvm.formats.tar_member import TarMember
 from systemvm.ssvm.mover import object_state
 from systemvm.ssvm.mover.bounded_decoder import BoundedDecoder
+from systemvm.ssvm.mover.buffer_pool import BufferPool
 from systemvm.ssvm.mover.byte_source import ByteSource
 from systemvm.ssvm.mover.destination import Destination
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
@@ -48,14 +49,13 @@ class Pipeline:
             self._resume(part.journal, part)
         self._first_byte = self._decoder.consumed_bytes
         self._writer = part.writer(0 if part.journal is None else part.journal.file_bytes)
-        self._free: SimpleQueue[bytearray] = SimpleQueue()
+        self._buffers = BufferPool(buffers, BUFFER_BYTES)
         self._full: SimpleQueue[tuple[bytearray, int] | None] = SimpleQueue()
         self._to_hash: SimpleQueue[memoryview | None] = SimpleQueue()
         self._hashed: SimpleQueue[None] = SimpleQueue()  # one for each buffer, in order
         self._stop = threading.Event()  # set by either thread: the other must end
         self._writer_error: BaseException | None = None
         self._result: MoverResult | None = None
-        self._unmade_buffers = buffers  # a small image needs few
 
     def progress(self) -> MoverProgress:
         return MoverProgress(self._source.received_bytes, self._source.total_bytes, self._writer.size_bytes)
@@ -95,7 +95,7 @@ class Pipeline:
     def _receive(self) -> None:
         count = 1
         while count:
-            buffer = self._take_buffer()
+            buffer = self._buffers.take()
             view, filled = memoryview(buffer), 0
             while filled < BUFFER_BYTES:
                 if self._stop.is_set():
@@ -113,12 +113,6 @@ class Pipeline:
             if filled:
                 self._to_hash.put(view[:filled])
                 self._full.put((buffer, filled))
-
-    def _take_buffer(self) -> bytearray:
-        if self._unmade_buffers and self._free.empty():
-            self._unmade_buffers -= 1
-            return bytearray(BUFFER_BYTES)
-        return self._free.get()
 
     def _compute_hash(self) -> None:
         position = self._first_byte
@@ -139,13 +133,13 @@ class Pipeline:
                 for piece in self._decoder.decode(memoryview(buffer)[:filled]):
                     self._take(piece)
                 self._wait_until_hashed()
-                self._free.put(buffer)
+                self._buffers.give_back(buffer)
             if not self._stop.is_set():
                 self._result = self._complete()
         except BaseException as error:
             self._writer_error = error
             self._stop.set()
-            self._free.put(bytearray(BUFFER_BYTES))  # wakes a receiver that waits for a buffer
+            self._buffers.wake()
 
     def _wait_until_hashed(self) -> None:
         if not self._is_hashed:
