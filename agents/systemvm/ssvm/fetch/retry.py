@@ -50,10 +50,13 @@ class RetryBudget:
         """Whether the same request can succeed later.
 
         A name that does not exist, and a page in place of a file, can be a fault of a moment only for a
-        source that has sent a part of the file.
+        source that has sent a part of the file; so can an error of a store that has taken a part of it, whose
+        server can be gone for longer than the mount waits.
         """
         if not self._has_received and error.code is TransferFailure.NAME_NOT_FOUND:
             return False
+        if self._has_received and error.code is TransferFailure.STORE_FAILED:
+            return True
         return error.code.is_retryable or error.code is TransferFailure.SOURCE_CHANGED
 
     def next_delay_s(self, error: TransferError | None = None) -> float | None:

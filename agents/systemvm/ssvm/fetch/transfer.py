@@ -175,9 +175,12 @@ class Transfer:
         finder = self._check_request()
         self._progress.add_step("requests a directory on the store")
         # before the URL is used at all: is there a store?
-        made, descriptors = await self._cancellation.run(
-            self._store.make(lambda: not self._cancellation.is_aborted, self._progress.wait_for_store)
-        )
+        try:
+            made, descriptors = await self._cancellation.run(
+                self._store.make(lambda: not self._cancellation.is_aborted, self._progress.wait_for_store)
+            )
+        except RpcError as error:
+            raise TransferError.from_rpc(error) from None
         self._progress.stop_waiting_for_store()
         try:
             self._cancellation.check_not_aborted()

@@ -186,3 +186,12 @@ def test_a_mover_that_died_is_replaced_once_and_again_after_progress() -> None:
         further.note_progress(received)
         assert further.replace_worker(), "each got further"
     assert not further.replace_worker()
+
+
+def test_a_store_that_fails_ends_a_download_only_before_its_first_byte() -> None:
+    failed = TransferError(TransferFailure.STORE_FAILED, "Input/output error")
+    retries = budget(FakeClock())
+    assert not retries.is_transient(failed)
+    retries.note_progress(1)
+    assert retries.is_transient(failed)
+    assert not retries.is_transient(TransferError(TransferFailure.STORE_FULL, "no space"))

@@ -130,12 +130,23 @@ def test_a_mover_killed_at_any_call_of_the_store_is_replaced(
 
 
 @pytest.mark.parametrize(("fault", "code"), [("ENOSPC", "store_full"), ("EIO", "store_failed")])
-def test_a_store_that_fails_ends_the_job_with_its_code(
+def test_a_store_that_keeps_failing_ends_the_job_with_its_code(
     tmp_path: Path, fault: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    system = FaultyOs([StoreFault(fault, 20)])
+    system = FaultyOs([StoreFault(fault, 20), *[StoreFault(fault, 0)] * 10_000])
     for module in STORE_MODULES:
         monkeypatch.setattr(module, "os", system)
     outcome = Fetch(tmp_path, FaultySource(list(IMAGES), []), system, make_job(None), 0).run()
     assert isinstance(outcome, TransferError)
     assert outcome.code.value == code
+
+
+def test_a_store_that_fails_in_the_middle_and_works_again_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = FaultyOs([StoreFault("EIO", 20), *[StoreFault("EIO", 0)] * 5])
+    for module in STORE_MODULES:
+        monkeypatch.setattr(module, "os", system)
+    outcome = Fetch(tmp_path, FaultySource(list(IMAGES), []), system, make_job(None), 0).run()
+    assert not isinstance(outcome, TransferError), outcome
+    assert (tmp_path / IMAGE_NAME).read_bytes() == IMAGES[0]
