@@ -71,7 +71,7 @@ from systemvm.management.templates.sources import TemplateSources
 from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.management.templates.upload_orders import UploadOrders
 from systemvm.management.templates.upload_signing import UploadSigner
-from systemvm.management.templates.uploads import Uploads
+from systemvm.management.templates.uploads import TemplateUploads
 from systemvm.management.templates.zone_copies import ZoneCopies
 from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.virtual_machines.service import VirtualMachines
@@ -132,6 +132,7 @@ class SmallCloud:
     system_vms: FakeSystemVms = field(init=False)
     jobs: JobRunner = field(init=False)
     orders: UploadOrders = field(init=False)
+    uploads: TemplateUploads = field(init=False)
     dispatch: DownloadDispatcher = field(init=False)
     templates: TemplateService = field(init=False)
     image_stores: ImageStores = field(init=False)
@@ -195,6 +196,9 @@ class SmallCloud:
         self.extraction = Extraction(
             self.clock, self.database, self.agents, self.settings, issuer, self.copy_links.links_of_zone
         )
+        self.uploads = TemplateUploads(
+            self.database, self.agents, self.dispatch, usage, self.settings, sources, signer
+        )
         self.account_service = AccountService(
             self.database, self.seal, PasswordService(HASHER), self.machines, self.templates, self.revocation
         )
@@ -230,7 +234,9 @@ class SmallCloud:
             host_id=self.host.id,
             accounts=self.account_service,
             extraction=self.extraction,
-            uploads=Uploads(self.database, self.agents, self.dispatch, usage, self.settings, sources, signer),
+            uploads=TemplateUploads(
+                self.database, self.agents, self.dispatch, usage, self.settings, sources, signer
+            ),
             is_extraction_disabled=lambda name: self.settings.secondary_storage(name).disable_extraction,
             certificates=CertificateService(
                 self.clock, self.control, self.authority, self.certificates, rotation

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
+from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.service.slowness import scaled_s
 
 VERSION = "1.0.0"
@@ -26,16 +27,20 @@ SILENCE_S = 630.0
 _NOT_NOW = frozenset({409, 423, 429, 502, 503, 504})
 
 
-class UploadFailedError(Exception):
+class UploadFailedError(SystemVmError):
     """An upload that cannot go on: the server's status and its text."""
+
+    code = FailureCode.WRONG_STATE
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text or f"the server answered {status}")
         self.status = status
 
 
-class UploadInterruptedError(Exception):
+class UploadInterruptedError(SystemVmError):
     """An upload that can go on after `retry_after_s`."""
+
+    code = FailureCode.UNAVAILABLE
 
     def __init__(self, why: str, retry_after_s: float = 0.0) -> None:
         super().__init__(why)

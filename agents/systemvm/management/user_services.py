@@ -49,7 +49,7 @@ from systemvm.management.templates.sources import TemplateSources
 from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.management.templates.upload_orders import UploadOrders
 from systemvm.management.templates.upload_signing import UploadSigner
-from systemvm.management.templates.uploads import Uploads
+from systemvm.management.templates.uploads import TemplateUploads
 from systemvm.management.templates.zone_copies import ZoneCopies
 from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.virtual_machines.reaper import ExpungeReaper
@@ -181,7 +181,7 @@ def make_user_services(
                 database, foundation.seal, users.passwords, virtual_machines, templates, revocation
             ),
             extraction=extraction,
-            uploads=Uploads(database, directory, dispatcher, usage, settings, sources, signer),
+            uploads=TemplateUploads(database, directory, dispatcher, usage, settings, sources, signer),
             is_extraction_disabled=lambda name: settings.secondary_storage(name).disable_extraction,
             expunge=configuration.management.expunge,
         )

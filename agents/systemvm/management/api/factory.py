@@ -51,7 +51,7 @@ from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.state.database import Database
 from systemvm.management.templates.extraction import Extraction
 from systemvm.management.templates.service import TemplateService
-from systemvm.management.templates.uploads import Uploads
+from systemvm.management.templates.uploads import TemplateUploads
 from systemvm.management.templates.zone_copies import ZoneCopies
 from systemvm.management.virtual_machines.service import VirtualMachines
 
@@ -79,7 +79,7 @@ class ApiServices:
     certificates: CertificateControl
     accounts: AccountService
     extraction: Extraction
-    uploads: Uploads
+    uploads: TemplateUploads
     is_extraction_disabled: Callable[[str], bool]  # by zone name
     expunge: ExpungeConfig = field(factory=ExpungeConfig)
 

@@ -86,6 +86,11 @@ class StoreRef:
     def is_ready(self) -> bool:
         return self.state is DownloadState.DOWNLOADED and self.removed is None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything is known of its bytes; an SSVM reports an upload before its client comes."""
+        return self.total_bytes is not None or self.received_bytes > 0
+
 
 @frozen
 class SpoolRef:

@@ -16,7 +16,7 @@ def status_text(ref: StoreRef | None, *, is_iso: bool) -> str:
     """Return the status, which is never empty: CloudStack's clients require the key."""
     if ref is None:
         return NOT_BEGUN
-    if ref.upload_id is not None and not ref.state.ended and not _has_begun(ref):
+    if ref.upload_id is not None and not ref.state.ended and not ref.has_begun:
         return NOT_UPLOADED
     match ref.state:
         case DownloadState.DOWNLOADED:
@@ -36,10 +36,5 @@ def shown_state(ref: StoreRef) -> str:
     if ref.upload_id is None:
         return ref.state.value
     if not ref.state.ended:
-        return "UPLOAD_IN_PROGRESS" if _has_begun(ref) else "NOT_UPLOADED"
+        return "UPLOAD_IN_PROGRESS" if ref.has_begun else "NOT_UPLOADED"
     return "UPLOADED" if ref.state is DownloadState.DOWNLOADED else "UPLOAD_ERROR"
-
-
-def _has_begun(ref: StoreRef) -> bool:
-    """Return whether the client has sent anything: an SSVM reports an upload before that."""
-    return ref.total_bytes is not None or ref.received_bytes > 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from attrs import field, frozen
+from twisted.logger import Logger
 
 from systemvm.management.control.agent_calls import ConnectedAgents
 from systemvm.management.state import events, store_refs, templates, uploads, zones
@@ -23,12 +24,15 @@ from systemvm.management.templates.public_servers import PublicServer, servers_o
 from systemvm.management.templates.registration import Registration
 from systemvm.management.templates.service import Owner, TemplateStateError
 from systemvm.management.templates.sources import TemplateSources
+from systemvm.management.templates.ssvm_calls import CALL_DEADLINE_S
 from systemvm.management.templates.store_choice import StoreSettings
 from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.management.templates.upload_signing import UploadSigner, expires_text, new_metadata
+from systemvm.rpc.core.errors import RpcError
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.role import Role
+from systemvm.wire.storage import TEMPLATE_ABORT, DownloadAbort
 from systemvm.wire.upload import MAX_UPLOADS, UPLOAD_PATH
 
 #: Each waits for one SSVM, in one of its places.
@@ -60,8 +64,10 @@ class UploadParameters:
     signature: str = field(repr=False)
 
 
-class Uploads:
+class TemplateUploads:
     """Creates uploads and renews their parameters."""
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -100,13 +106,14 @@ class Uploads:
             raise
 
     async def renew(self, template_id: int, request_id: str) -> UploadParameters:
-        """Return new parameters of an upload: the same URL while it can go on, another one after its end.
+        """Return new parameters of an upload: the same URL for one that has begun, else another one.
 
         Raises: TemplateStateError when there is nothing to upload, UploadError when its SSVM cannot be
         reached, or no other can receive it.
         """
         template, ref, zone = await self._database.read(_to_renew, template_id)
-        if ref.state.ended:
+        if ref.state.ended or not ref.has_begun:
+            await self._abort(ref)
             servers = await self._servers(zone)
             ref = await self._database.run(self._place, ref.id, servers[0], zone, request_id)
             return await self._order(template, ref, servers, zone)
@@ -118,6 +125,16 @@ class Uploads:
             )
         await self._database.run(uploads.extend, ref.upload_id or "", self._expires(zone))
         return await self._ordered(template, await self._dispatch.order(ref.id))
+
+    async def _abort(self, ref: StoreRef) -> None:
+        """Free the place of an upload that has not begun; a job that nobody wants is aborted later anyway."""
+        peer = self._agents.peer(ref.agent_name or "")
+        if peer is None or ref.state.ended:
+            return
+        try:
+            await peer.call(TEMPLATE_ABORT, DownloadAbort(ref.job_id), deadline_s=CALL_DEADLINE_S)
+        except RpcError as error:
+            self._log.info("{agent} did not abort an upload: {error}", agent=ref.agent_name, error=error)
 
     async def _servers(self, zone: Zone) -> list[PublicServer]:
         """Return the SSVMs of a zone, the one with the fewest uploads first."""

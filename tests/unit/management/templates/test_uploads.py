@@ -249,6 +249,21 @@ async def test_unfinished_upload_keeps_its_url_and_gets_more_time(cloud: SmallCl
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_upload_that_has_not_begun_gets_another_url(cloud: SmallCloud, is_away: bool) -> None:
+    params = await begin(cloud)
+    _, peer = add_receiver(cloud)
+    if is_away:
+        cloud.agents.disconnect("s-1-VM")
+    again = await renew(cloud, params)
+    assert again["postURL"] != params["postURL"]
+    [first] = orders(cloud)
+    aborted = [each.job_id for each in cloud.ssvm_peer.params_of(storage.TEMPLATE_ABORT)]
+    assert aborted == ([] if is_away else [first.job_id])
+    assert len(peer.params_of(TEMPLATE_UPLOAD)) == 1 and len(refs_of(cloud)) == 1
+
+
+@pytest_twisted.ensureDeferred
 async def test_parameters_are_renewed_only_by_the_owner_and_before_it_is_ready(cloud: SmallCloud) -> None:
     params = await begin(cloud)
     with refusal() as refused:
@@ -333,6 +348,8 @@ async def test_new_daemon_sends_the_same_order(cloud: SmallCloud) -> None:
 async def test_upload_waits_for_its_ssvm_and_no_other_one_gets_it(cloud: SmallCloud) -> None:
     _, peer = add_receiver(cloud)
     params = await begin(cloud)
+    status = DownloadStatus(orders(cloud)[0].job_id, PROGRESS, 450, 1000)
+    await report(cloud, storage.TEMPLATE_PROGRESS, status)
     cloud.agents.disconnect("s-1-VM")
     await cloud.dispatch.reconcile()
     row = await status_of(cloud)

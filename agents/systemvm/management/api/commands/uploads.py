@@ -17,7 +17,7 @@ from systemvm.management.api.parameters import ParameterType, required
 from systemvm.management.state import zones
 from systemvm.management.state.database import Database
 from systemvm.management.templates.service import Owner
-from systemvm.management.templates.uploads import UploadParameters, Uploads
+from systemvm.management.templates.uploads import TemplateUploads, UploadParameters
 
 OBJECT = "getuploadparams"
 #: An SSVM is given 30 s to take an order, and a second one is tried.
@@ -27,7 +27,7 @@ _DEADLINE_S = 90.0
 class UploadCommands:
     """Handlers of the four commands."""
 
-    def __init__(self, database: Database, uploads: Uploads) -> None:
+    def __init__(self, database: Database, uploads: TemplateUploads) -> None:
         self._database = database
         self._uploads = uploads
 
