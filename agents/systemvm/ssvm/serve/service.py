@@ -22,8 +22,8 @@ from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.serve.downloads import MAX_TRANSFERS, Downloads
 from systemvm.ssvm.serve.http_site import NOT_FOUND, ServeRequest, ServeSite
 from systemvm.ssvm.serve.link_table import LinkTable
+from systemvm.ssvm.serve.upload_handler import UploadHandler
 from systemvm.ssvm.serve.upload_table import UploadTable
-from systemvm.ssvm.serve.uploads import Uploads
 from systemvm.ssvm.serve_messages import DROP, DropTemplate
 from systemvm.ssvm.store_messages import OpenedImage, OpenRequest
 from systemvm.ssvm.upload_messages import DROP_UPLOAD, SERVE_UPLOADS, DroppedUpload, ServedUploads
@@ -64,7 +64,7 @@ class ServeService:
         self._links = LinkTable(time.time)
         self._downloads = Downloads(reactor, self._pool, self._links, self._open_image)
         self._upload_table = UploadTable(time.time)
-        self._uploads = Uploads(reactor, self._upload_table, paths.upload_socket)
+        self._uploads = UploadHandler(reactor, self._upload_table, paths.upload_socket)
         self._site = ServeSite(reactor, self._answer, lambda: self._proxies, self._begin)
         self._sweeping = LoopingCall(self._links.sweep)
         self._sweeping.clock = reactor

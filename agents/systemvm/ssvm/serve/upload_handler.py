@@ -17,7 +17,7 @@ from systemvm.ssvm.serve.upload_exchange import UploadExchange
 from systemvm.ssvm.serve.upload_table import UploadTable
 
 
-class Uploads:
+class UploadHandler:
     """The uploads that clients work on."""
 
     _log = Logger(namespace="systemvm.ssvm.serve.uploads")
