@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import tarfile
 import uuid
 from pathlib import Path
@@ -91,6 +92,31 @@ def metalink(*mirrors: str, sha256: str = SHA256, size: int = len(BODY)) -> str:
         f'<metalink xmlns="{V4}"><file name="image.raw"><size>{size}</size>'
         f'<hash type="sha-256">{sha256}</hash>{urls}</file></metalink>'
     )
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_damaged_piece_is_fetched_from_another_mirror(world: World, daemon: Daemon) -> None:
+    """Each mirror is damaged at another place: only both together have the file."""
+    piece_bytes, size = 1 << 20, 8 << 20
+    data = os.urandom(size)
+    first, second = bytearray(data), bytearray(data)
+    first[3_500_000] ^= 1
+    second[7_500_000] ^= 1
+    publish(world, "pieces/first.raw", bytes(first))
+    publish(world, "pieces/second.raw", bytes(second))
+    digests = "".join(
+        f"<hash>{hashlib.sha256(data[start : start + piece_bytes]).hexdigest()}</hash>"
+        for start in range(0, size, piece_bytes)
+    )
+    mirrors = [f"http://{NAME}/counted/pieces/{name}.raw" for name in ("first", "second")]
+    document = metalink(*mirrors, sha256=hashlib.sha256(data).hexdigest(), size=size)
+    with_pieces = document.replace(
+        "</file>", f'<pieces type="sha-256" length="{piece_bytes}">{digests}</pieces></file>'
+    )
+    status = await daemon.download(request(world, publish(world, "pieces/both.meta4", with_pieces)))
+    assert content(world, status) == data
+    repaired = [step.text for step in status.steps if "does not have its digest" in step.text]
+    assert len(repaired) == 2, status.steps
 
 
 @pytest.mark.parametrize(

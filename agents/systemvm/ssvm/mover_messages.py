@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 from attrs import field, frozen
 
@@ -43,6 +45,19 @@ class UploadBody:
 
 
 @frozen
+class PieceDigests:
+    """The digests of the parts of a file as it is sent, each `length_bytes` long but the last."""
+
+    algorithm: str  # as hashlib names it
+    length_bytes: int
+    digests: bytes = field(repr=False)  # one behind another
+
+    def digest_of(self, index: int) -> bytes:
+        size = hashlib.new(self.algorithm, usedforsecurity=False).digest_size
+        return self.digests[index * size : (index + 1) * size]
+
+
+@frozen
 class MoverJob:
     """The message that starts a mover; the URL is not in its arguments, which other users can read."""
 
@@ -61,6 +76,7 @@ class MoverJob:
     authorization: str | None = field(default=None, repr=False)  # the value of that header
     source_id: str = ""  # of the URL and of what is made of it; empty: no journal is written
     member_directory: str | None = None  # the image is the file below it in a tar archive
+    pieces: PieceDigests | None = None
     has_mirrors: bool = False  # one of several servers: size and checksum identify the rest
     object_target: ObjectTarget | None = None  # instead of a directory
     upload: UploadBody | None = None  # there is no server: bodies come from serve

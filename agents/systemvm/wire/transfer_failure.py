@@ -41,6 +41,7 @@ class TransferFailure(enum.Enum):
     METALINK_INVALID = "metalink_invalid"
     MANIFEST_INVALID = "manifest_invalid"  # of an image in a registry
     CHECKSUM_MISMATCH = "checksum_mismatch"
+    PIECE_DAMAGED = "piece_damaged"  # a part of the file, which another mirror or attempt can bring right
     DECOMPRESSION = "decompression"
     ARCHIVE_REFUSED = "archive_refused"  # a zip that is encrypted, or is not one plain file
     MEMORY_LIMIT = "memory_limit"  # decompression needs more memory than a job may have
@@ -75,6 +76,7 @@ _RETRYABLE = frozenset(
         TransferFailure.HTTP_UNAVAILABLE,
         TransferFailure.NAME_NOT_FOUND,
         TransferFailure.NAME_SERVER_FAILED,
+        TransferFailure.PIECE_DAMAGED,
         TransferFailure.STALLED,
         TransferFailure.TRUNCATED,
     }

@@ -13,6 +13,8 @@ from xml.parsers import expat
 from attrs import define, field, frozen
 
 from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.limits import MIB
+from systemvm.ssvm.mover_messages import PieceDigests
 from systemvm.wire import source_url
 from systemvm.wire.checksum import Checksum, ChecksumAlgorithm
 from systemvm.wire.source_url import METALINK_MIRROR, SourceUrl, SourceUrlError
@@ -22,6 +24,8 @@ V4, V3 = "urn:ietf:params:xml:ns:metalink", "http://www.metalinker.org/"
 MAX_DEPTH = 16
 MAX_MIRRORS = 64
 MAX_PIECES = 200_000
+#: Files whose pieces are larger or more are checked as a whole only.
+MAX_PIECE_BYTES, MAX_CHECKED_PIECES = 4 * MIB, 2048
 _MAX_TEXT = 4096
 _LAST_PRIORITY = 999_999  # RFC 5854, 4.2.16
 _SEPARATOR = " "
@@ -34,6 +38,19 @@ class Pieces:
     algorithm: ChecksumAlgorithm
     length_bytes: int
     digests: tuple[str, ...] = field(repr=False)
+
+    def for_mover(self, total_bytes: int | None) -> PieceDigests | None:
+        """Return them for a file of this size; None when a mover cannot use them.
+
+        A piece waits in the mover's memory, and all digests are in one message to it.
+        """
+        count = len(self.digests)
+        if total_bytes is None or self.length_bytes > MAX_PIECE_BYTES or count > MAX_CHECKED_PIECES:
+            return None
+        if -(-total_bytes // self.length_bytes) != count:
+            return None
+        digests = bytes.fromhex("".join(self.digests))
+        return PieceDigests(self.algorithm.hashlib_name, self.length_bytes, digests)
 
 
 @frozen

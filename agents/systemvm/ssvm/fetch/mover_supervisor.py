@@ -80,7 +80,7 @@ class MoverSupervisor:
             mover = self._mover = MoverProcess(
                 self._reactor,
                 self._spawner,
-                evolve(self._mover_job(source), rate_bytes_per_s=rate),
+                evolve(self._mover_job(source), rate_bytes_per_s=rate, pieces=source.pieces),
                 self._on_progress,
                 lambda error: self._connection_broke(mover, finder, error),
                 self._on_stall,

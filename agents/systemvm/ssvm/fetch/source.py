@@ -13,6 +13,7 @@ from systemvm.ssvm.fetch.address_policy import AddressPolicy
 from systemvm.ssvm.fetch.route import SourceRoute
 from systemvm.ssvm.http_request import basic_authorization
 from systemvm.ssvm.limits import TransferLimits
+from systemvm.ssvm.mover_messages import PieceDigests
 from systemvm.wire.source_access import SourceAccess
 from systemvm.wire.source_url import SourceUrl
 
@@ -46,6 +47,7 @@ class DownloadSource:
     ca_pem: str | None = field(default=None, repr=False)
     mirrors: tuple[SourceUrl, ...] = field(default=(), repr=False)  # that its server names
     checksum: str | None = None  # `{ALG}hex` of the bytes as they are sent
+    pieces: PieceDigests | None = None
     member_directory: str | None = None  # the disk is a file below it in a tar archive
     has_mirrors: bool = False  # one of several servers with the file: size and checksum count
 

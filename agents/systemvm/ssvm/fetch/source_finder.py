@@ -44,6 +44,7 @@ _FAULTS_OF_MIRRORS = frozenset(
         TransferFailure.HTTP_UNAVAILABLE,
         TransferFailure.LENGTH_UNKNOWN,
         TransferFailure.LENGTH_WRONG,
+        TransferFailure.PIECE_DAMAGED,
         TransferFailure.REDIRECTS,
         TransferFailure.STALLED,
         TransferFailure.TLS_FAILED,
@@ -79,6 +80,7 @@ class SourceFinder:
         self._failures: Counter[SourceUrl] = Counter()
         self._used: SourceUrl | None = None
         self._size_bytes: int | None = None
+        self._pieces: metalink.Pieces | None = None
         self._expected: ExpectedChecksum | None = None
         self._digest: str | None = None  # of the disk in a registry
 
@@ -129,7 +131,7 @@ class SourceFinder:
             None if found.checksum is None else str(found.checksum), document.was_always_tls
         )
         self._expected = _combine(given, of_metalink)
-        self._size_bytes = found.size_bytes
+        self._size_bytes, self._pieces = found.size_bytes, found.pieces
         self._mirrors = found.mirrors
 
     def _add_mirrors(self, named: tuple[SourceUrl, ...]) -> None:
@@ -148,7 +150,10 @@ class SourceFinder:
                 f" {self._size_bytes}",
                 "compare the file with the publisher's",
             )
-        return evolve(source, checksum=expected.text)
+        # without a checksum of the whole, another mirror could not continue
+        pieces = self._pieces if expected.text is not None else None
+        known = None if pieces is None else pieces.for_mover(source.total_bytes)
+        return evolve(source, checksum=expected.text, pieces=known)
 
     async def _find_disk(self, reference: OciReference) -> DownloadSource:
         disk = await oci.find_disk(self._reader, reference, self._request.arch)

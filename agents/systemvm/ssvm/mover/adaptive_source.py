@@ -126,6 +126,21 @@ class AdaptiveSource:
             return self._go_back(lost, buffer)
         return count
 
+    def fetch_again(self, error: TransferError, position: int) -> None:
+        """Continue at an earlier byte over another connection, as what came from there on is damaged.
+
+        Raises: TransferError when the file must be requested from its first byte.
+        """
+        point = self.resume_point()
+        if point is None:
+            raise error
+        ranged, self._ranged, self._is_draining = self._ranged, None, False
+        if ranged is not None:
+            ranged.close()
+        self._single.close()
+        self._single.continue_at(error, evolve(point, received_bytes=position))
+        self._growth.restarted(self._monotonic_s(), self._single.received_bytes, self._waited_s)
+
     def _switch(self) -> None:
         """Leave the one connection if another has proved to be of use; otherwise go on with it."""
         if self._ranged is not None and self._ranged.received_bytes > self._switch_at:

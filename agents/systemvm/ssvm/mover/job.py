@@ -19,8 +19,10 @@ from queue import Empty, SimpleQueue
 from systemvm.ssvm.failure import TransferError, of_store, of_this_vm
 from systemvm.ssvm.limits import MIB
 from systemvm.ssvm.mover.adaptive_source import AdaptiveSource, OneConnection
+from systemvm.ssvm.mover.byte_source import ByteSource
 from systemvm.ssvm.mover.decompress import needs_memory
 from systemvm.ssvm.mover.destination import Destination
+from systemvm.ssvm.mover.piece_source import PieceSource
 from systemvm.ssvm.mover.pipeline import Pipeline
 from systemvm.ssvm.mover.rate_limit import LimitedSource, RateLimit
 from systemvm.ssvm.mover.resuming_source import ResumingSource
@@ -201,7 +203,7 @@ class Mover:
             require_room(source.total_bytes)
             part.begin_anew()
         if self._job.object_target is None:
-            limited = LimitedSource(AdaptiveSource(source, self), self._rate)
+            limited = LimitedSource(self._checked(AdaptiveSource(source, self)), self._rate)
             self._pipeline = Pipeline(limited, part, self._job)
         else:
             limited = LimitedSource(AdaptiveSource(source, OneConnection()), self._rate)
@@ -214,6 +216,13 @@ class Mover:
             part.begin_anew()
         self._pipeline = Pipeline(source, part, self._job)
         return self._pipeline.run()
+
+    def _checked(self, source: AdaptiveSource) -> ByteSource:
+        """Return the source with its pieces checked, if they are known; they are those of the plain file."""
+        pieces, total_bytes = self._job.pieces, source.total_bytes
+        if pieces is None or total_bytes is None or source.content_encoding is not None:
+            return source
+        return PieceSource(source, total_bytes, pieces)
 
     def _require_room(self, total_bytes: int | None) -> None:
         """Check the free space before the file is received; raw disks and fixed VHDs can fit by holes.
