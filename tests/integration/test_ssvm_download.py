@@ -6,8 +6,10 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import io
 import lzma
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,14 @@ pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 __all__ = ["daemon"]  # a fixture
 
 
+def zipped(*files: tuple[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files:
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     with tempfile.TemporaryDirectory(prefix="ssvm") as directory, Builder(Path(directory)) as built:
@@ -46,7 +56,8 @@ def world() -> Iterator[World]:
             "datafile.qcow2": disk_images.qcow2(incompatible=4),
             "cut.raw.gz": gzip.compress(raw)[:-10],
             "twice.raw.gz": gzip.compress(gzip.compress(raw)),
-            "archive.zip": b"PK\x03\x04" + bytes(1020),
+            "image.raw.zip": zipped(("image.raw", raw)),
+            "archive.zip": zipped(("image.raw", raw), ("README", b"read me")),
             "empty": b"",
         }
         for name, content in files.items():
@@ -61,7 +72,7 @@ def world() -> Iterator[World]:
 FORMATS = {
     "image.raw": ImageFormat.RAW, "image.raw.gz": ImageFormat.RAW, "image.raw.bz2": ImageFormat.RAW,
     "image.raw.xz": ImageFormat.RAW, "image.raw.zst": ImageFormat.RAW, "image.iso": ImageFormat.ISO,
-    "image.qcow2": ImageFormat.QCOW2,
+    "image.qcow2": ImageFormat.QCOW2, "image.raw.zip": ImageFormat.RAW,
 }  # fmt: skip
 
 
@@ -156,7 +167,7 @@ FAILURES: list[tuple[str, str, dict[str, Any], str]] = [
     (f"{GOOD}/bomb.gz", "too_large", {"max_size_bytes": 1 << 26}, "decompresses to more"),
     (f"{GOOD}/cut.raw.gz", "decompression", {}, "truncated"),
     (f"{GOOD}/twice.raw.gz", "format_mismatch", {}, "gzip file inside another"),
-    (f"{GOOD}/archive.zip", "decompression", {}, "zip files are not supported"),
+    (f"{GOOD}/archive.zip", "archive_refused", {}, "several files"),
     (f"{GOOD}/image.qcow2", "format_mismatch", {}, "it is a QCOW2"),
     (f"{GOOD}/image.raw", "format_mismatch", {"format": ImageFormat.QCOW2}, "registered as QCOW2"),
     (f"{GOOD}/image.raw", "format_mismatch", {"format": ImageFormat.ISO}, "registered as ISO"),
@@ -196,3 +207,19 @@ async def test_failure_has_a_code_and_leaves_nothing(
     assert world.job_directories() == []
     assert world.forbidden_connections() == []
     assert world.mover_pids() == []
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_an_image_above_the_quota_is_refused_before_it_is_stored(
+    world: World, daemon: Daemon, compressed: bool
+) -> None:
+    data = bytes(range(256)) * 4096
+    name = "quota.raw.gz" if compressed else "quota.raw"
+    (world.files / name).write_bytes(gzip.compress(data) if compressed else data)
+    url = f"{GOOD}/{name}"
+    status = await daemon.download(request(world, url, quota_bytes=len(data) - 1))
+    assert status.error is not None
+    assert (status.error.code, status.received_bytes if not compressed else 0) == ("quota_exceeded", 0)
+    assert world.leftovers() == []
+    assert (await daemon.download(request(world, url, quota_bytes=len(data)))).error is None

@@ -179,6 +179,9 @@ class SecondaryStorageConfig(ConfigSection, frozen=True):
     trusted_proxies: list[str] = field(default_factory=list)
     #: How many seconds a link to an image is valid (extract.url.expiration.interval).
     extract_url_expiration_interval: Annotated[float, Meta(ge=60, le=30 * 86400)] = 14_400.0
+    #: How much each account's templates and ISOs take at most in the zone; administrators' are not limited
+    #: (max.account.secondary.storage, which counts all zones).
+    max_account_secondary_storage_gib: Annotated[int, Meta(ge=0)] | None = None
     #: How many bytes a second a download receives at most, and all downloads of an SSVM together.
     max_download_bytes_per_s: Annotated[int, Meta(ge=65_536)] | None = None
     max_total_download_bytes_per_s: Annotated[int, Meta(ge=65_536)] | None = None

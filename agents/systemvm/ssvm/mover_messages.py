@@ -76,6 +76,7 @@ class MoverJob:
     authorization: str | None = field(default=None, repr=False)  # the value of that header
     source_id: str = ""  # of the URL and of what is made of it; empty: no journal is written
     member_directory: str | None = None  # the image is the file below it in a tar archive
+    quota_bytes: int | None = None  # how large the image can be within its account's limit
     pieces: PieceDigests | None = None
     has_mirrors: bool = False  # one of several servers: size and checksum identify the rest
     object_target: ObjectTarget | None = None  # instead of a directory

@@ -124,6 +124,7 @@ class DownloadRequest:
     source_server: SsvmAddress | None = None
     #: What `url` returns, when another URL can return the same: a journal with it is continued.
     content_id: str | None = None
+    quota_bytes: int | None = None  # what the account can still store; None is no limit (protocol 3)
     rates: TransferRates = field(factory=TransferRates)  # a later request for a job changes them (protocol 3)
 
 

@@ -48,6 +48,7 @@ class TransferFailure(enum.Enum):
     FORMAT_MISMATCH = "format_mismatch"
     FORMAT_UNSAFE = "format_unsafe"
     FORMAT_DAMAGED = "format_damaged"
+    QUOTA_EXCEEDED = "quota_exceeded"  # the account's limit of secondary storage
     STORE_FULL = StoreFailure.FULL.value
     STORE_FAILED = StoreFailure.FAILED.value
     STORE_HANGS = StoreFailure.HANGS.value

@@ -17,6 +17,7 @@ from systemvm.management.state.columns import new_uuid
 from systemvm.management.state.copy_sources import choose_source, choose_twin
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.pending_work import DownloadTask
+from systemvm.management.state.storage_quota import quota_left
 from systemvm.management.templates import downloads
 from systemvm.management.templates.copy_orders import (
     MAX_COPY_FAILURES,
@@ -382,6 +383,13 @@ class SsvmCalls:
                 *_other_servers(connection, task.store.wire.server),
             ],
             arch=template.arch or "amd64",
+            quota_bytes=quota_left(
+                connection,
+                template,
+                zone.id,
+                task.ref.agent_name,
+                storage_settings.max_account_secondary_storage_gib,
+            ),
             rates=TransferRates(
                 storage_settings.max_download_bytes_per_s, storage_settings.max_total_download_bytes_per_s
             ),

@@ -62,6 +62,7 @@ class MoverSupervisor:
         self._on_progress = on_progress
         self._on_stall = on_stall
         self._mover: MoverProcess | None = None
+        self.quota_bytes: int | None = None
         self.own_rate = request.rates.download_bytes_per_s
         self._source: DownloadSource | None = None  # of the connection that the mover has
         self._next_connection_s = 0.0
@@ -80,7 +81,12 @@ class MoverSupervisor:
             mover = self._mover = MoverProcess(
                 self._reactor,
                 self._spawner,
-                evolve(self._mover_job(source), rate_bytes_per_s=rate, pieces=source.pieces),
+                evolve(
+                    self._mover_job(source),
+                    rate_bytes_per_s=rate,
+                    pieces=source.pieces,
+                    quota_bytes=self.quota_bytes,
+                ),
                 self._on_progress,
                 lambda error: self._connection_broke(mover, finder, error),
                 self._on_stall,

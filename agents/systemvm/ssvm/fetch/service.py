@@ -21,6 +21,7 @@ from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.job_gate import JobGate
 from systemvm.ssvm.fetch.mover_parking import MoverParking
 from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
+from systemvm.ssvm.fetch.quota_ledger import QuotaLedger
 from systemvm.ssvm.fetch.rate_shares import INTERVAL_S, RateShares
 from systemvm.ssvm.fetch.space_ledger import SpaceLedger
 from systemvm.ssvm.fetch.transfer import Transfer
@@ -82,6 +83,7 @@ class FetchService:
         self._gate = JobGate(reactor, limits.max_active_jobs)
         self._space = SpaceLedger()
         self._rates = RateShares()
+        self._quotas = QuotaLedger()
         self._rebalancing = LoopingCall(self._rebalance)
         self._rebalancing.clock = reactor
         self._parking = MoverParking(reactor)
@@ -146,6 +148,7 @@ class FetchService:
                 self._gate,
                 self._space,
                 self._rates,
+                self._quotas,
                 start,
                 self._changed,
             )

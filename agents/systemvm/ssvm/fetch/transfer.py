@@ -20,6 +20,7 @@ from systemvm.ssvm.fetch.job_gate import JobGate
 from systemvm.ssvm.fetch.job_on_store import JobOnStore
 from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
 from systemvm.ssvm.fetch.mover_supervisor import MoverSupervisor
+from systemvm.ssvm.fetch.quota_ledger import QuotaLedger
 from systemvm.ssvm.fetch.rate_shares import RateShares
 from systemvm.ssvm.fetch.redirects import HopObserver
 from systemvm.ssvm.fetch.retry import RetryBudget
@@ -55,6 +56,7 @@ class Transfer:
         gate: JobGate,
         space: SpaceLedger,
         rates: RateShares,
+        quotas: QuotaLedger,
         start: StartRequest,
         on_change: Callable[[FetchStatus], None],
     ) -> None:
@@ -63,6 +65,7 @@ class Transfer:
         self._limits = limits
         self._space = space
         self._rates = rates
+        self._quotas = quotas
         self._request = request
         self._policy = SourcePolicy(
             AddressPolicy.of_zone(((denied.cidr, denied.what) for denied in start.denied), start.opened),
@@ -109,6 +112,8 @@ class Transfer:
             "{job_id}: begins, template {template_id} (request {request_id})",
             job_id=request.job_id, template_id=request.template_id, request_id=request.request_id,
         )  # fmt: skip
+        self._quotas.join(request.job_id, request.account_id, request.quota_bytes)
+        stored_bytes = 0
         try:
             moved = await self._download_with_retries()
         except TransferError as error:
@@ -122,7 +127,10 @@ class Transfer:
             self._log.info(
                 "{job_id}: received {size} bytes", job_id=request.job_id, size=moved.received_bytes
             )
+            stored_bytes = moved.size_bytes
             self._progress.complete(moved)
+        finally:
+            self._quotas.leave(request.job_id, stored_bytes)
 
     def set_rates(self, rates: TransferRates) -> None:
         """Receive at this rate from now on."""
@@ -218,16 +226,20 @@ class Transfer:
             if await self._place.enter_as(source.total_bytes):
                 source = await self._cancellation.run(finder.find())  # the first answer is old by now
             self._reserve_space(source, made)
+            self._movers.quota_bytes = self._quotas.left_for(self._request.job_id)
             return await self._movers.run(finder, source, directory)
         finally:
             self._place.leave()
 
     def _reserve_space(self, source: DownloadSource, made: JobDirectory) -> None:
-        """Reserve space before the first byte; a raw disk can fit by its holes.
+        """Reserve space and quota before the first byte; a raw disk can fit by its holes.
 
-        Raises: TransferError when the store has no room beside what other downloads still need.
+        Raises: TransferError when store or account have no room beside what other downloads still need.
         """
-        if source.total_bytes is None or self._request.format is ImageFormat.RAW:
+        if source.total_bytes is None:
+            return
+        self._quotas.reserve(self._request.job_id, source.total_bytes)
+        if self._request.format is ImageFormat.RAW:
             return
         self._space.reserve(
             self._request.job_id, self._mount_id, source.total_bytes, made.free_bytes, made.kept_bytes

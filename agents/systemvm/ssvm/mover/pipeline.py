@@ -10,6 +10,7 @@ import threading
 from queue import SimpleQueue
 
 from systemvm.ssvm import checksum
+from systemvm.ssvm.account_quota import quota_exceeded
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.formats.gate import Admission
 from systemvm.ssvm.formats.tar_member import TarMember
@@ -154,6 +155,9 @@ class Pipeline:
             self._take_image(part)
 
     def _take_image(self, piece: bytes | memoryview) -> None:
+        quota_bytes, size_bytes = self._job.quota_bytes, self._writer.size_bytes + len(piece)
+        if quota_bytes is not None and size_bytes > quota_bytes:
+            raise quota_exceeded(f"the image has at least {size_bytes} bytes", quota_bytes)
         self._admission.feed(piece)  # before writing: an unsafe image is not written
         self._writer.write(piece)
         if self._checkpoints.is_overdue(self._writer.size_bytes):
