@@ -17,6 +17,7 @@ from small_cloud_rows import ADMIN_PASSWORD, API_KEY, SECRET_KEY
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import DownloadRequest, DownloadState, DownloadStatus
+from template_uploads import receive_uploads, upload_parameters
 
 TIMEOUT_S = 20
 
@@ -162,3 +163,28 @@ async def test_a_browsers_session_over_a_real_connection(url: str) -> None:
         return statuses
 
     assert await deferToThread(browse) == [200, 200, 200, 200, 401]
+
+
+@pytest_twisted.ensureDeferred
+async def test_parameters_of_an_upload_and_their_errors(cloud: SmallCloud, url: str) -> None:
+    receive_uploads(cloud)
+    api = client(url)
+
+    def ask() -> dict[str, Any]:
+        found: dict[str, Any] = api.getUploadParamsForTemplate(**upload_parameters(cloud))["getuploadparams"]
+        with pytest.raises(CloudStackApiException) as refused:
+            api.getUploadParamsForIso(**upload_parameters(cloud, "Iso", format="RAW"))
+        assert refused.value.error["errorcode"] == 431
+        with pytest.raises(CloudStackApiException) as volume:
+            api.getUploadParamsForVolume(name="v", format="RAW", zoneid=cloud.zone.uuid)
+        assert "volumes cannot be uploaded" in volume.value.error["errortext"]
+        return found
+
+    params = await deferToThread(ask)
+    assert sorted(params) == ["expires", "id", "metadata", "postURL", "signature"]
+
+    def state() -> str:
+        [row] = api.listTemplates(templatefilter="self", id=params["id"])["template"]
+        return str(row["status"])
+
+    assert await deferToThread(state) == "NotUploaded"
