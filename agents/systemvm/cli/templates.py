@@ -124,18 +124,6 @@ def template() -> None:
     """
 
 
-@template.command("list")
-@click.pass_obj
-def list_templates(daemon: DaemonClient) -> None:
-    """List templates with their size and status.
-
-    \b
-    Example:
-      systemvm template list
-    """
-    _list(daemon, TEMPLATE)
-
-
 @template.command("register")
 @click.argument("name")
 @click.argument("url")
@@ -181,26 +169,6 @@ def delete_template(daemon: DaemonClient, name: str, forced: bool) -> None:
     _delete(daemon, TEMPLATE, name, forced=forced)
 
 
-@template.command("retry")
-@click.argument("name")
-@wait_option
-@click.pass_obj
-def retry_template(daemon: DaemonClient, name: str, wait: bool) -> None:
-    """Download the template NAME again after a failure.
-
-    NAME is the name or id of a template whose download failed.
-
-    \b
-    Example:
-      systemvm template retry tiny
-    """
-    _retry(daemon, TEMPLATE, name, wait)
-
-
-template.add_command(export_command(TEMPLATE))
-template.add_command(upload_command(TEMPLATE))
-
-
 @click.group(short_help="Manage ISOs (CD images).")
 def iso() -> None:
     """Manage ISOs: CD images that virtual machines boot from.
@@ -209,18 +177,6 @@ def iso() -> None:
     Example:
       systemvm iso register netboot https://images.example.test/netboot.iso
     """
-
-
-@iso.command("list")
-@click.pass_obj
-def list_isos(daemon: DaemonClient) -> None:
-    """List ISOs with their size and status.
-
-    \b
-    Example:
-      systemvm iso list
-    """
-    _list(daemon, ISO)
 
 
 @iso.command("register")
@@ -256,123 +212,86 @@ def delete_iso(daemon: DaemonClient, name: str) -> None:
     _delete(daemon, ISO, name)
 
 
-@iso.command("retry")
-@click.argument("name")
-@wait_option
-@click.pass_obj
-def retry_iso(daemon: DaemonClient, name: str, wait: bool) -> None:
-    """Download the ISO NAME again after a failure.
+def _add_commands(group: click.Group, kind: TemplateKind, example: str) -> None:
+    """Add what both kinds have in the same way; `example` is a name for the help."""
+    noun, command = kind.noun, f"systemvm {group.name}"
 
-    NAME is the name or id of an ISO whose download failed.
+    @group.command("list", help=_help(f"List {noun}s with their size and status.", f"{command} list"))
+    @click.pass_obj
+    def list_all(daemon: DaemonClient) -> None:
+        _list(daemon, kind)
 
-    \b
-    Example:
-      systemvm iso retry netboot
-    """
-    _retry(daemon, ISO, name, wait)
+    @group.command(
+        "retry",
+        help=_help(
+            f"Download the {noun} NAME again after a failure.",
+            f"{command} retry {example}",
+            f"NAME is the name or id of {_noun_phrase(kind)} whose download failed.",
+        ),
+    )
+    @click.argument("name")
+    @wait_option
+    @click.pass_obj
+    def retry(daemon: DaemonClient, name: str, wait: bool) -> None:
+        _retry(daemon, kind, name, wait)
 
+    @group.command(
+        "follow",
+        help=_help(
+            f"Follow the download of the {noun} NAME.",
+            f"{command} follow {example}",
+            "It ends when the download is Ready or has failed. Ctrl-C does not stop the download.",
+        ),
+    )
+    @click.argument("name")
+    @click.pass_obj
+    def follow(daemon: DaemonClient, name: str) -> None:
+        _print_download(daemon, kind, kind.find(daemon, name), True)
 
-iso.add_command(export_command(ISO))
-iso.add_command(upload_command(ISO))
+    @group.command(
+        "copy",
+        help=_help(
+            f"Copy the {noun} NAME to the zone ZONE.",
+            f"{command} copy {example} zone2",
+            "It keeps its id there.",
+        ),
+    )
+    @click.argument("name")
+    @click.argument("zone")
+    @click.pass_obj
+    def copy(daemon: DaemonClient, name: str, zone: str) -> None:
+        _copy(daemon, kind, name, zone)
 
+    @group.command(
+        "share",
+        help=_help(
+            f"Share the {noun} NAME with ACCOUNTS.",
+            f"{command} share {example} alice bob",
+            "Without ACCOUNTS only who can use it is printed.",
+        ),
+    )
+    @click.argument("name")
+    @click.argument("accounts", nargs=-1)
+    @click.option("--public/--private", default=None, help="Whether every account can use it.")
+    @click.option("--remove", is_flag=True, help="Take the permission from these accounts.")
+    @click.pass_obj
+    def share(
+        daemon: DaemonClient, name: str, accounts: tuple[str, ...], public: bool | None, remove: bool
+    ) -> None:
+        _share(daemon, kind, name, accounts, public, remove)
 
-@template.command("follow")
-@click.argument("name")
-@click.pass_obj
-def follow_template(daemon: DaemonClient, name: str) -> None:
-    """Follow the download of the template NAME.
-
-    It ends when the download is Ready or has failed. Ctrl-C does not stop the download.
-
-    \b
-    Example:
-      systemvm template follow tiny
-    """
-    _print_download(daemon, TEMPLATE, TEMPLATE.find(daemon, name), True)
-
-
-@template.command("copy")
-@click.argument("name")
-@click.argument("zone")
-@click.pass_obj
-def copy_template(daemon: DaemonClient, name: str, zone: str) -> None:
-    """Copy the template NAME to the zone ZONE.
-
-    It keeps its id there.
-
-    \b
-    Example:
-      systemvm template copy tiny zone2
-    """
-    _copy(daemon, TEMPLATE, name, zone)
-
-
-@template.command("share")
-@click.argument("name")
-@click.argument("accounts", nargs=-1)
-@click.option("--public/--private", default=None, help="Whether every account can use it.")
-@click.option("--remove", is_flag=True, help="Take the permission from these accounts.")
-@click.pass_obj
-def share_template(
-    daemon: DaemonClient, name: str, accounts: tuple[str, ...], public: bool | None, remove: bool
-) -> None:
-    """Share the template NAME with ACCOUNTS.
-
-    Without ACCOUNTS only who can use it is printed.
-
-    \b
-    Example:
-      systemvm template share tiny alice bob
-    """
-    _share(daemon, TEMPLATE, name, accounts, public, remove)
-
-
-@iso.command("follow")
-@click.argument("name")
-@click.pass_obj
-def follow_iso(daemon: DaemonClient, name: str) -> None:
-    """Follow the download of the ISO NAME.
-
-    It ends when the download is Ready or has failed. Ctrl-C does not stop the download.
-
-    \b
-    Example:
-      systemvm iso follow netboot
-    """
-    _print_download(daemon, ISO, ISO.find(daemon, name), True)
+    group.add_command(export_command(kind))
+    group.add_command(upload_command(kind))
 
 
-@iso.command("copy")
-@click.argument("name")
-@click.argument("zone")
-@click.pass_obj
-def copy_iso(daemon: DaemonClient, name: str, zone: str) -> None:
-    """Copy the ISO NAME to the zone ZONE.
-
-    It keeps its id there.
-
-    \b
-    Example:
-      systemvm iso copy netboot zone2
-    """
-    _copy(daemon, ISO, name, zone)
+def _help(summary: str, example: str, more: str = "") -> str:
+    """Return the help of a command, as click reads it from a docstring."""
+    return "\n\n".join(part for part in (summary, more, f"\b\nExample:\n  {example}") if part)
 
 
-@iso.command("share")
-@click.argument("name")
-@click.argument("accounts", nargs=-1)
-@click.option("--public/--private", default=None, help="Whether every account can use it.")
-@click.option("--remove", is_flag=True, help="Take the permission from these accounts.")
-@click.pass_obj
-def share_iso(
-    daemon: DaemonClient, name: str, accounts: tuple[str, ...], public: bool | None, remove: bool
-) -> None:
-    """Share the ISO NAME with ACCOUNTS.
+def _noun_phrase(kind: TemplateKind) -> str:
+    return f"{'an' if kind is ISO else 'a'} {kind.noun}"
 
-    Without ACCOUNTS only who can use it is printed.
 
-    \b
-    Example:
-      systemvm iso share netboot alice bob
-    """
-    _share(daemon, ISO, name, accounts, public, remove)
+_add_commands(template, TEMPLATE, "tiny")
+_add_commands(iso, ISO, "netboot")
