@@ -5,36 +5,60 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
+import os
+import subprocess
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
-from console_page import CHROMIUM
+from console_page import CHROMIUM, scaled_ms
+from systemvm.service.slowness import scaled_s
 
-RUN_S = 100.0
+RUN_S = 200.0
+#: Playwright's own 5 s are too short for a machine that does other things.
+expect.set_options(timeout=scaled_ms(30.0))
 
 _T = TypeVar("_T")
+
+
+def trusting(home: Path, *roots: bytes) -> dict[str, str]:
+    """Return the environment of a browser that also trusts these roots (PEM), with its home directory."""
+    store = home / ".pki/nssdb"
+    store.mkdir(parents=True)
+    run: list[str | Path] = ["certutil", "-d", f"sql:{store}"]
+    subprocess.run([*run, "-N", "--empty-password"], check=True, timeout=60)
+    for number, root in enumerate(roots):
+        path = home / f"root-{number}.pem"
+        path.write_bytes(root)
+        add = [*run, "-A", "-t", "C,,", "-n", path.name, "-i", path]
+        subprocess.run(add, check=True, timeout=60)
+    return {"HOME": str(home)}
 
 
 class Chromium:
     """One browser; each run gets a new window without cookies."""
 
-    def __init__(self) -> None:
+    def __init__(self, executable: Path | None = None, environment: Mapping[str, str] | None = None) -> None:
+        """`executable` can be a script that enters a namespace first; `environment` adds variables."""
+        self._options = {**CHROMIUM, "env": {**os.environ, **(environment or {})}}
+        if executable is not None:
+            self._options["executable_path"] = str(executable)
         self._thread = ThreadPoolExecutor(1, "chromium")
         self._playwright, self._browser = self._thread.submit(self._launch).result(60)
 
     def _launch(self) -> tuple[Playwright, Browser]:
         playwright = sync_playwright().start()
-        return playwright, playwright.chromium.launch(**CHROMIUM)
+        return playwright, playwright.chromium.launch(**self._options)
 
     def run(
         self, steps: Callable[[Page], _T], *, dark: bool = False, trusts_all: bool = True, ignored: str = ""
     ) -> _T:
         """Run `steps` with a new page; fail when the page reports an error without the text `ignored`."""
-        return self._thread.submit(self._run, steps, dark, trusts_all, ignored).result(RUN_S)
+        return self._thread.submit(self._run, steps, dark, trusts_all, ignored).result(scaled_s(RUN_S))
 
     def _run(self, steps: Callable[[Page], _T], dark: bool, trusts_all: bool, ignored: str) -> _T:
         window = self._browser.new_context(

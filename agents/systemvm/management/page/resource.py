@@ -37,7 +37,7 @@ _HEADERS = {
 _HSTS = b"max-age=31536000"
 
 
-def _policy(*origins: str) -> bytes:
+def content_policy(*origins: str) -> bytes:
     """Return the content policy of a page that connects to its own origin and to `origins`."""
     connect = " ".join(("'self'", *origins))
     return (
@@ -59,7 +59,7 @@ class _File(Resource):
         self._secure = secure
 
     def render_GET(self, request: Request) -> bytes | int:
-        return self._respond(request, _policy())
+        return self._respond(request, content_policy())
 
     def _respond(self, request: Request, policy: bytes) -> bytes:
         for name, value in _HEADERS.items():
@@ -84,7 +84,9 @@ class _Document(_File):
         gone: list[Any] = []
         request.notifyFinish().addErrback(gone.append)
         responded = Deferred.fromCoroutine(self._origins())
-        responded.addCallback(lambda origins: self._finish(request, _policy(*origins)) if not gone else None)
+        responded.addCallback(
+            lambda origins: self._finish(request, content_policy(*origins)) if not gone else None
+        )
         responded.addErrback(lambda failure: self._log.failure("cannot serve the page", failure=failure))
         return NOT_DONE_YET
 

@@ -49,7 +49,7 @@ async function refresh() {
     draw($("#system-vms"), systems.systemvm ?? [], systemVmCard, "There is no system VM yet. The daemon creates them when it needs them.", busy);
     reconcileUploads(state.templates);
     draw($("#templates"), state.templates.filter((t) => !isUploading(t.id)), (template, doing) => templateRow(template, doing, admin || template.isextractable),
-      "There is no template or ISO yet. Register a URL to begin.", busy);
+      "There is no template or ISO yet. Register a URL, or upload a file, to begin.", busy);
     draw($("#vms"), state.machines, vmRow, "There is no virtual machine yet. Deploy one from a template that is Ready.", busy);
     const storesMove = admin && await refreshStores(busy);
     $("#open-deploy").disabled = !state.templates.some((t) => t.isready);

@@ -22,8 +22,12 @@ export async function showLink(template) {
   dialog.querySelector("a.primary").href = url;
   dialog.querySelector(".trust").replaceChildren();
   dialog.showModal();
-  const { origin } = new URL(url);
-  if (await accessTo(origin) === Access.CLOSED) dialog.querySelector(".trust").replaceChildren(...untrusted(origin));
+  explainAccess(new URL(url).origin, dialog.querySelector(".trust"));
+}
+
+// The dialog does not wait for this: an address that does not answer takes long.
+async function explainAccess(origin, place) {
+  if (await accessTo(origin) === Access.CLOSED) place.replaceChildren(...untrusted(origin));
 }
 
 export function wireLink() {

@@ -49,14 +49,15 @@ export async function upload({ target, file, send, sleep, report, signal }) {
 async function begin({ target, file, send, signal }) {
   const headers = { ...target.headers, "Tus-Resumable": VERSION };
   const head = await send({ method: "HEAD", url: target.url, headers, signal });
-  if (succeeded(head) && head.header("Upload-Offset") !== null) {
-    const length = head.header("Upload-Length");
-    if (length !== null && Number(length) !== file.size) {
+  const length = succeeded(head) ? head.header("Upload-Length") : null;
+  if (length !== null) {
+    if (Number(length) !== file.size) {
       throw new RefusedError(`file has another size: ${file.size} bytes, the upload began with ${length}`);
     }
     return offsetOf(head, file);
   }
-  if (![400, 404].includes(head.status)) throw problem(head);
+  // nobody has told the length yet; or the reason is in the answer to POST, because HEAD's has no text
+  if (!succeeded(head) && ![400, 404].includes(head.status)) throw problem(head);
   const created = await send({ method: "POST", url: target.url, headers: { ...headers, "Upload-Length": String(file.size) }, signal });
   if (!succeeded(created)) throw problem(created);
   return created.header("Upload-Offset") === null ? 0 : offsetOf(created, file);
@@ -91,7 +92,7 @@ const succeeded = ({ status }) => status >= 200 && status < 300;
 
 // 409: another offset; 423: an earlier request still holds the upload. Both pass.
 function problem({ status, header, text }) {
-  const why = text?.trim() || `the server answers ${status}`;
+  const why = text?.trim() || (status === 410 ? "the upload has ended; its template shows why" : `the server answers ${status}`);
   if (status >= 500 || [408, 409, 423, 425, 429].includes(status)) {
     return new TransientError(why, 1000 * (Number(header("Retry-After")) || 0));
   }

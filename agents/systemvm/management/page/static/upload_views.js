@@ -74,11 +74,12 @@ export function showProgress(container, upload) {
   const running = upload.state === State.RUNNING;
   const rate = running ? rates.note(upload.id, upload.sent, performance.now()) : null;
   if (!running) rates.forget(upload.id);
-  const left = rate ? duration((upload.file.size - upload.sent) / rate) : null;
+  const left = rate && upload.sent < upload.file.size ? duration((upload.file.size - upload.sent) / rate) : null;
   row.querySelector(".sent").textContent = [
     upload.sent || running ? `${bytes(upload.sent) || "0 B"} of ${bytes(upload.file.size)}` : null,
     rate ? `${bytes(rate)}/s` : null,
     left ? `${left} left` : null,
+    running && left === null && upload.sent === upload.file.size ? "the secondary storage VM checks and publishes it" : null,
     running ? `to ${new URL(upload.origin).host}` : null,
   ].filter(Boolean).join(" · ");
 }

@@ -43,7 +43,8 @@ export function reconcileUploads(templates) {
     const failed = copies.some((copy) => copy.downloadState === "UPLOAD_ERROR");
     const began = upload.state === State.STARTING;
     if (upload.isListed && !template) drop(upload);
-    else if (template?.isready || (failed && !began && upload.state !== State.RUNNING)) drop(upload);
+    else if (template?.isready) complete(upload);
+    else if ( failed && !began && upload.state !== State.RUNNING) drop(upload);
     if (template) upload.isListed = true;
   }
 }
@@ -127,8 +128,7 @@ async function run(upload, parameters) {
         showProgress($("#uploads"), upload);
       },
     });
-    toast(`${upload.name} is uploaded. The secondary storage VM completes it.`);
-    drop(upload);
+    complete(upload);
   } catch (error) {
     if (pause.signal.aborted) change(upload, State.PAUSED);
     else if (error instanceof InterruptedError) change(upload, State.INTERRUPTED, error.message);
@@ -143,6 +143,12 @@ async function run(upload, parameters) {
 function change(upload, state, why = "") {
   Object.assign(upload, { state, why });
   redraw();
+}
+
+function complete(upload) {
+  if (!uploads.has(upload.id)) return;
+  toast(`${upload.name} is uploaded.`);
+  drop(upload);
 }
 
 function drop(upload) {
