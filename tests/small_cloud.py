@@ -48,6 +48,7 @@ from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.hypervisors.base import (
     Hypervisor,
 )
+from systemvm.management.image_stores.buckets import StoreKeys
 from systemvm.management.image_stores.inspection import StoreInspection
 from systemvm.management.image_stores.migration import StoreMigration
 from systemvm.management.image_stores.replicas import ReplicaKeeper
@@ -192,7 +193,9 @@ class SmallCloud:
             self.database, self.dispatch, self.machines, usage, self.settings, sources
         )
         self.replicas = ReplicaKeeper(self.clock, self.database, self.settings, self.dispatch.wake)
-        self.image_stores = ImageStores(self.database, self.agents, self.settings, self.replicas.changed)
+        self.image_stores = ImageStores(
+            self.database, self.agents, self.settings, self.replicas.changed, StoreKeys(self.seal)
+        )
         self.extraction = Extraction(
             self.clock, self.database, self.agents, self.settings, issuer, self.copy_links.links_of_zone
         )

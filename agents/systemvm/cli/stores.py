@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -14,7 +14,7 @@ from systemvm.cli.job_progress import run_with_progress
 
 @click.group(short_help="Manage image stores (secondary storage).")
 def store() -> None:
-    """Manage image stores: NFS exports that hold templates and ISOs.
+    """Manage image stores: NFS exports and buckets that hold templates and ISOs.
 
     \b
     Example:
@@ -71,10 +71,17 @@ def _state(row: dict[str, Any]) -> str:
 @store.command("add")
 @click.argument("name")
 @click.argument("url")
+@click.option("--provider", type=click.Choice(["nfs", "s3"]), help="Kind of store.  [default: by URL]")
 @click.option("--zone", help="Name of its zone. Default: the only zone.")
 @click.option("--nfs-version", help="Version of NFS: 3, 4.0, 4.1 or 4.2.  [default: 4.2]")
 @click.option("--mount-options", help="Further options of nfs(5), such as nconnect=4. NFS 3 has nolock.")
 @click.option("--host-path", help="Directory where this host reads the same files. VMs need it.")
+@click.option("--access-key", envvar="S3_ACCESS_KEY", help="Access key of the bucket.")
+@click.option("--secret-key-file", type=click.File(), help="File with its secret key; - is the input.")
+@click.option("--region", help="Region of the bucket.  [default: by endpoint]")
+@click.option("--ca", type=click.File(), help="Certificates that its endpoint is verified with.")
+@click.option("--capacity-gib", type=click.IntRange(1), help="How much it takes.  [default: any]")
+@click.option("--no-public-links", is_flag=True, help="Users do not reach its endpoint.")
 @click.pass_obj
 def add_store(
     daemon: DaemonClient,
@@ -84,22 +91,43 @@ def add_store(
     nfs_version: str | None,
     mount_options: str | None,
     host_path: str | None,
+    provider: str | None,
+    access_key: str | None,
+    secret_key_file: TextIO | None,
+    region: str | None,
+    ca: TextIO | None,
+    capacity_gib: int | None,
+    no_public_links: bool,
 ) -> None:
-    """Add the NFS export at URL as the store NAME.
+    """Add the NFS export or the bucket at URL as the store NAME.
 
-    The SSVMs of the zone mount it before the command returns. URL is nfs://SERVER/PATH; the name of a
-    server is looked up now, and its address is kept.
+    The SSVMs of the zone connect to it before the command returns. URL is nfs://SERVER/PATH, whose
+    server's name is looked up now and kept as an address, or https://ENDPOINT/BUCKET.
 
     \b
-    Example:
+    Examples:
       systemvm store add second nfs://10.12.0.3/export/second --host-path /export/second
+      systemvm store add bucket https://s3.example.com/images --access-key ID --secret-key-file key
     """
     zone_id = daemon.find("listZones", "zone", zone, "zone")["id"] if zone else None
     given = {"nfs.version": nfs_version, "nfsmountopts": mount_options, "host.path": host_path}
+    is_bucket = provider == "s3" or (provider is None and url.startswith(("http://", "https://")))
+    if is_bucket:
+        endpoint, _, bucket = url.rstrip("/").rpartition("/")
+        given |= {
+            "endpoint": endpoint,
+            "bucket": bucket,
+            "accesskey": access_key,
+            "secretkey": secret_key_file.read().strip() if secret_key_file is not None else None,
+            "region": region,
+            "cacertificate": ca.read() if ca is not None else None,
+            "capacitybytes": None if capacity_gib is None else str(capacity_gib << 30),
+            "publiclinks": "false" if no_public_links else None,
+        }
     details = {key: value for key, value in given.items() if value is not None}
     answer = daemon.call(
-        "addImageStore", timeout_s=300.0, provider="NFS", name=name, url=url, zoneid=zone_id,
-        details=details or None,
+        "addImageStore", timeout_s=300.0, provider="S3" if is_bucket else "NFS", name=name,
+        url=None if is_bucket else url, zoneid=zone_id, details=details or None,
     )  # fmt: skip
     row = answer["imagestore"]
     output.print_json(row) if daemon.as_json else click.echo(row["id"])

@@ -60,6 +60,7 @@ def script(rules: Path, plan: NetworkPlan, arguments: Mapping[str, str]) -> str:
         ) from error
     lines = [f'include "{rules}"', *add_elements(declared, sets(plan, arguments))]
     lines += proxy_elements(declared, arguments)
+    lines += bucket_elements(declared, arguments)
     lines += _console_port(plan, arguments)
     return "\n".join(lines) + "\n"
 
@@ -100,6 +101,23 @@ def proxy_elements(declared: Mapping[str, str], arguments: Mapping[str, str]) ->
         raise boot_argument_error(f"fetch_proxy={proxy.authority} is a reserved address")
     name = "fetch_proxy" if address.version == 4 else "fetch_proxy6"
     return [f"add element {declared[name]} {name} {{ {address} . {proxy.port} }}"] if name in declared else []
+
+
+def bucket_elements(declared: Mapping[str, str], arguments: Mapping[str, str]) -> list[str]:
+    """Open exactly the endpoints of the zone's S3 stores, even in the zone's own networks."""
+    lines = []
+    for text in filter(None, arguments.get("fetch_stores", "").split(",")):
+        host, _, port = text.rpartition(":")
+        try:
+            address, number = ip_address(host.strip("[]")), int(port)
+        except ValueError:
+            raise boot_argument_error(f"fetch_stores={text!r} is not ADDRESS:PORT") from None
+        if any(address in network for network, _ in RESERVED if network.version == address.version):
+            raise boot_argument_error(f"fetch_stores={text} is a reserved address")
+        name = "fetch_stores" if address.version == 4 else "fetch_stores6"
+        if name in declared and 0 < number < 65536:
+            lines.append(f"add element {declared[name]} {name} {{ {address} . {number} }}")
+    return lines
 
 
 def _console_port(plan: NetworkPlan, arguments: Mapping[str, str]) -> list[str]:

@@ -13,6 +13,7 @@ from systemvm.management.foundation import Foundation
 from systemvm.management.host_drivers import HostDrivers
 from systemvm.management.housekeeping import Housekeeping
 from systemvm.management.hypervisors.base import DomainStatus
+from systemvm.management.image_stores.buckets import StoreKeys
 from systemvm.management.own_networks import own_networks
 from systemvm.management.primary.system_images import SystemImages
 from systemvm.management.state.instances import Instance
@@ -87,7 +88,9 @@ def make_system_vm_services(
         timeout_scale=drivers.timeout_scale,
     )
     diagnostics = Diagnostics(database, ssh, layout.diagnostics, timeout_scale=drivers.timeout_scale)
-    preparation = AgentPreparation(database, configuration, directory, foundation.public)
+    preparation = AgentPreparation(
+        database, configuration, directory, foundation.public, StoreKeys(foundation.seal)
+    )
     patching = AgentPatching(reactor, directory, ssh, layout.agent_code, timeout_scale=drivers.timeout_scale)
     lifecycle = _make_lifecycle(foundation, drivers, control, patching)
     return SystemVmServices(

@@ -29,6 +29,7 @@ from systemvm.management.control_plane import ControlPlane
 from systemvm.management.foundation import Foundation
 from systemvm.management.host_drivers import HostDrivers
 from systemvm.management.hypervisors.base import DomainStatus
+from systemvm.management.image_stores.buckets import StoreKeys
 from systemvm.management.image_stores.inspection import StoreInspection
 from systemvm.management.image_stores.migration import StoreMigration
 from systemvm.management.image_stores.replicas import ReplicaKeeper
@@ -166,7 +167,9 @@ def make_user_services(
             inspection=StoreInspection(database, directory),
             zone_copies=ZoneCopies(reactor, database, settings, dispatcher.wake),
             migrations=StoreMigration(reactor, database, settings, dispatcher.wake),
-            image_stores=ImageStores(database, directory, settings, keeper.changed),
+            image_stores=ImageStores(
+                database, directory, settings, keeper.changed, StoreKeys(foundation.seal)
+            ),
             system_vms=system_vms.lifecycle,
             virtual_machines=virtual_machines,
             consoles=_make_console_endpoints(foundation, directory, settings),

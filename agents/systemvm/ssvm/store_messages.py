@@ -37,11 +37,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 def mount_id(store: Store) -> str:
     """Return the directory of a store below /mnt/SecStorage: CloudStack's version-3 UUID without namespace.
 
+    A bucket has such an id, too, and no directory.
+
     >>> from systemvm.wire.storage import Store
     >>> mount_id(Store("10.12.0.2", "/export/secondary"))[14]
     '3'
     """
-    digest = hashlib.md5(f"{store.server}:{store.path}".encode(), usedforsecurity=False).digest()
+    digest = hashlib.md5(store.location.encode(), usedforsecurity=False).digest()
     return str(uuid.UUID(bytes=digest, version=3))
 
 

@@ -13,7 +13,7 @@ gateway ip6gateway defaultroute mgmtcidr localgw private.network.device public.n
 mtu publicMtu privateMtu bootproto disable_rp_filter
 storageip storagenetmask storagegateway storagecidr secondaryStorageServerAddress nfsVersion
 internaldns1 internaldns2 dns1 dns2 ip6dns1 ip6dns2 domain dnssearchorder useextdns
-fetch_denied fetch_allowed fetch_proxy
+fetch_denied fetch_allowed fetch_proxy fetch_stores
 ntpserverlist vncport proxy_vm session_reconnection_window useHttpsToUpload sslcopy
 certificate cacertificate privatekey
 """

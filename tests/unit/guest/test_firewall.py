@@ -153,6 +153,19 @@ def test_a_proxy_at_a_reserved_address_is_an_error(proxy: str) -> None:
         )
 
 
+def test_the_endpoints_of_s3_stores_are_opened_and_nothing_else() -> None:
+    rules = APPLIANCES / "ssvm" / "nftables.conf"
+    arguments = {**ARGUMENTS, "fetch_stores": "10.12.0.9:8080,[2001:db8::9]:443"}
+    lines = firewall.script(rules, network.make_plan(ARGUMENTS), arguments).splitlines()
+    assert [each for each in lines if "fetch_stores" in each] == [
+        "add element inet systemvm fetch_stores { 10.12.0.9 . 8080 }",
+        "add element inet systemvm fetch_stores6 { 2001:db8::9 . 443 }",
+    ]
+    for wrong in ("127.0.0.1:80", "s3.example.test:443", "10.12.0.9"):
+        with pytest.raises(BootError, match="fetch_stores="):
+            firewall.script(rules, network.make_plan(ARGUMENTS), {**ARGUMENTS, "fetch_stores": wrong})
+
+
 def test_only_declared_sets_are_filled_each_in_its_table(tmp_path: Path) -> None:
     rules = tmp_path / "nftables.conf"
     rules.write_text(RULES)
@@ -185,6 +198,8 @@ def test_missing_rules_are_an_error(tmp_path: Path) -> None:
                 "fetch_allowed6",
                 "fetch_proxy",
                 "fetch_proxy6",
+                "fetch_stores",
+                "fetch_stores6",
             },
         ),
         ("cpvm", {"control_cidr", "management_cidr"}),
@@ -193,11 +208,12 @@ def test_missing_rules_are_an_error(tmp_path: Path) -> None:
 def test_the_appliances_declare_sets_that_are_filled(role: str, wanted: set[str]) -> None:
     declared = firewall.declared_sets((APPLIANCES / role / "nftables.conf").read_text())
     assert wanted <= set(declared)
-    # these also have a port; the second is filled while the VM runs
+    # these also have a port; the second can be filled while the VM runs
     known = {
         *firewall.sets(network.make_plan(ARGUMENTS), ARGUMENTS),
         "fetch_proxy",
         "fetch_servers",
+        "fetch_stores",
     }
     assert {name.removesuffix("6") for name in declared} <= known, "a set that is never filled"
 

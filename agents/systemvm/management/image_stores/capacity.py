@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from systemvm.management.state import events, zones
+from systemvm.management.state import events, store_buckets, store_refs, zones
 from systemvm.management.state.database import Connection
 from systemvm.management.state.zones import ImageStore
 from systemvm.wire.storage import StoreStats
@@ -13,8 +13,15 @@ EVENT = "ALERT.STORAGE.SECONDARY"
 
 
 def record_usage(connection: Connection, store_id: int, stats: StoreStats, threshold: float) -> ImageStore:
-    """Write the usage of a store; record an event when it passes `threshold`, up or down."""
+    """Write the usage of a store; record an event when it passes `threshold`, up or down.
+
+    No server tells how full a bucket is: it has what the operator gives it, and uses what its templates have.
+    """
     before = zones.store_by_id(connection, store_id)
+    if before.is_bucket:
+        bucket = store_buckets.of_store(connection, store_id)
+        capacity_bytes = (bucket.capacity_bytes if bucket is not None else None) or 0
+        stats = StoreStats(capacity_bytes, store_refs.stored_bytes(connection, store_id))
     store = zones.set_store_usage(connection, store_id, stats.capacity_bytes, stats.used_bytes)
     was_full, is_full = before.used_ratio > threshold, store.used_ratio > threshold
     if was_full != is_full:

@@ -64,7 +64,7 @@ async def list_templates(call: Callable[..., Awaitable[Any]], store: storage.Sto
         if not page.next:
             return found
         after = page.next
-    raise RpcError(INTERNAL, f"listing of {store.server}:{store.path} has more than {MAX_PAGES} pages")
+    raise RpcError(INTERNAL, f"listing of {store.location} has more than {MAX_PAGES} pages")
 
 
 class StoreInspection:

@@ -14,9 +14,11 @@ from twisted.logger import Logger
 
 from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.control.agent_calls import ConnectedAgents
+from systemvm.management.image_stores.buckets import BucketDefinition, StoreKeys
 from systemvm.management.image_stores.capacity import record_usage
+from systemvm.management.image_stores.definition_error import StoreDefinitionError
 from systemvm.management.image_stores.server_name import Address, Resolve, choose, is_host_name, resolve
-from systemvm.management.state import events, store_contents, zones
+from systemvm.management.state import events, store_buckets, store_contents, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import names_of_ssvms_by_zone
 from systemvm.management.state.zones import FROM_FILE, ImageStore, Zone
@@ -32,12 +34,6 @@ MAX_NAME_LENGTH = 255
 MOUNT_DEADLINE_S = 190.0
 #: The maximum number of templates that an error names.
 MAX_NAMES = 10
-
-
-class StoreDefinitionError(SystemVmError):
-    """A store that cannot be added, or a change that it cannot get."""
-
-    code = FailureCode.INVALID
 
 
 class StoreInUseError(SystemVmError):
@@ -64,8 +60,17 @@ class StoreDefinition:
     nfs_version: str = "4.2"
     mount_options: str = ""
     host_path: str | None = None
+    bucket: BucketDefinition | None = None  # instead of an export; the URL is the bucket's then
 
     def __attrs_post_init__(self) -> None:
+        if not self.name.strip() or len(self.name) > MAX_NAME_LENGTH:
+            raise StoreDefinitionError(
+                f"name must have 1 to {MAX_NAME_LENGTH} characters: {self.name[:80]!r}"
+            )
+        if self.bucket is None:
+            self._check_export()
+
+    def _check_export(self) -> None:
         parts = urlsplit(self.url)
         try:
             if self.server_name is None:
@@ -83,10 +88,6 @@ class StoreDefinition:
                 f"URL of image store {self.name} is not nfs://SERVER/PATH: {self.url[:200]}",
                 "name the server by its address or its name",
             ) from None
-        if not self.name.strip() or len(self.name) > MAX_NAME_LENGTH:
-            raise StoreDefinitionError(
-                f"name must have 1 to {MAX_NAME_LENGTH} characters: {self.name[:80]!r}"
-            )
         if self.nfs_version not in NFS_VERSIONS:
             raise StoreDefinitionError(
                 f"unknown NFS version: {self.nfs_version[:8]!r}", f"use one of {', '.join(NFS_VERSIONS)}"
@@ -100,7 +101,9 @@ class StoreDefinition:
 
     @property
     def server_name(self) -> str | None:
-        """The name of the server; None when the URL has its address."""
+        """The name of the server; None when the URL has its address, or is that of a bucket."""
+        if self.bucket is not None:
+            return None
         host = urlsplit(self.url).hostname or ""
         return host if is_host_name(host) else None
 
@@ -121,6 +124,7 @@ class ImageStores:
         agents: ConnectedAgents,
         settings: StoreFileSettings,
         on_change: Callable[[], None],
+        keys: StoreKeys,
         resolve: Resolve = resolve,
     ) -> None:
         self._database = database
@@ -128,6 +132,7 @@ class ImageStores:
         self._agents = agents
         self._settings = settings
         self._on_change = on_change
+        self._keys = keys
 
     def settings_of(self, zone: Zone) -> SecondaryStorageConfig:
         """Return what holds for all stores of a zone."""
@@ -144,12 +149,13 @@ class ImageStores:
             definition = definition.at(await self._address_of(name))
         zone = await self._database.read(zones.zone_by_id, zone_id)
         threshold = self._settings.secondary_storage(zone.name).notification_threshold
-        store = await self._database.run(_add, zone_id, definition)
+        store = await self._database.run(_add, zone_id, definition, self._keys)
         try:
-            for stats in await self._of_every_ssvm(store, STORAGE_SETUP, store.wire, StoreStats):
+            complete = await self._database.read(self._keys.complete, store)
+            for stats in await self._of_every_ssvm(store, STORAGE_SETUP, complete, StoreStats):
                 store = await self._database.run(record_usage, store.id, stats, threshold)
         except RpcError:
-            await self._database.run(zones.remove_store, store.id)
+            await self._database.run(_forget, store.id)
             raise
         what = "is added" if name is None else f"is added; {name} is {store.wire.server}"
         await self._database.run(_record, store, "IMAGE.STORE.ADD", what)
@@ -182,7 +188,8 @@ class ImageStores:
         changed = await self._database.run(_update, store_id, name, read_only)
         if changed.read_only != store.read_only:
             try:
-                await self._of_every_ssvm(changed, STORAGE_SETUP, changed.wire, StoreStats)
+                complete = await self._database.read(self._keys.complete, changed)
+                await self._of_every_ssvm(changed, STORAGE_SETUP, complete, StoreStats)
             except RpcError as error:  # mounted as it was: the daemon sends it no changes all the same
                 self._log.info("{store} is not remounted yet: {error}", store=changed.name, error=error)
             text = "is read-only" if changed.read_only else "is writable"
@@ -232,12 +239,18 @@ async def _call(call: Any) -> Any:
         return error
 
 
-def _add(connection: Connection, zone_id: int, definition: StoreDefinition) -> ImageStore:
+def _add(connection: Connection, zone_id: int, definition: StoreDefinition, keys: StoreKeys) -> ImageStore:
     for other in zones.list_stores(connection):
         if other.url.rstrip("/") == definition.url.rstrip("/"):
             raise StoreDefinitionError(f"There is already an image store with this URL: {other.name}")
         if other.zone_id == zone_id and other.name == definition.name:
             raise StoreDefinitionError(f"There is already an image store with this name: {other.name}")
+    if definition.bucket is not None:
+        store = zones.add_store(
+            connection, name=definition.name, zone_id=zone_id, url=definition.url, provider=zones.S3
+        )
+        keys.keep(connection, store.id, definition.bucket)
+        return store
     return zones.add_store(
         connection,
         name=definition.name,
@@ -247,6 +260,11 @@ def _add(connection: Connection, zone_id: int, definition: StoreDefinition) -> I
         nfs_version=definition.nfs_version,
         mount_options=definition.mount_options,
     )
+
+
+def _forget(connection: Connection, store_id: int) -> None:
+    store_buckets.forget(connection, store_id)
+    zones.remove_store(connection, store_id)
 
 
 def _update(connection: Connection, store_id: int, name: str | None, read_only: bool | None) -> ImageStore:
@@ -259,7 +277,9 @@ def _update(connection: Connection, store_id: int, name: str | None, read_only: 
             )
         if any(other.name == name for other in zones.list_stores(connection, store.zone_id)):
             raise StoreDefinitionError(f"There is already an image store with this name: {name}")
-        changes["name"] = StoreDefinition(name, store.url).name
+        if not name.strip() or len(name) > MAX_NAME_LENGTH:
+            raise StoreDefinitionError(f"name must have 1 to {MAX_NAME_LENGTH} characters: {name[:80]!r}")
+        changes["name"] = name
     if read_only is not None:
         changes["read_only"] = read_only
     return zones.update_store(connection, store_id, **changes) if changes else store
@@ -282,7 +302,7 @@ def _delete(connection: Connection, store_id: int) -> ImageStore:
     if pending := store_contents.unfinished(connection, store_id):
         raise StoreInUseError(f"image store {store.name} still gets {_names(pending)}", retire)
     store_contents.forget_copies(connection, store_id)
-    zones.remove_store(connection, store_id)
+    _forget(connection, store_id)
     _record(connection, store, "IMAGE.STORE.DELETE", "is deleted")
     return store
 

@@ -122,7 +122,7 @@ image_stores = _table(
     "image_stores",
     *user_visible(),
     sa.Column("name", sa.String(255), nullable=False),
-    sa.Column("url", sa.String(2048), nullable=False),  # nfs://10.12.0.2/export/secondary
+    sa.Column("url", sa.String(2048), nullable=False),  # nfs://10.12.0.2/export or https://s3.example/bucket
     sa.Column("host_path", sa.String(4096)),  # where this host reads the same directory
     sa.Column("nfs_version", sa.String(8), nullable=False, default="4.2"),
     sa.Column("read_only", sa.Boolean, nullable=False, default=False),
@@ -133,6 +133,19 @@ image_stores = _table(
     sa.Column("origin", sa.String(10), nullable=False, default="file", server_default="file"),
     sa.Column("mount_options", sa.String(1024), nullable=False, default="", server_default=""),
     sa.Column("retiring", UtcDateTime),  # since when its content moves to other stores
+)
+
+# Apart from the stores, so that no list of these reads a key.
+store_buckets = _table(
+    "store_buckets",
+    *numbered(),
+    sa.Column("store_id", sa.ForeignKey("image_stores.id"), nullable=False, unique=True),
+    sa.Column("access_key", sa.String(255), nullable=False),
+    sa.Column("sealed_secret", sa.LargeBinary, nullable=False),
+    sa.Column("region", sa.String(64), nullable=False),
+    sa.Column("ca_pem", sa.Text),
+    sa.Column("capacity_bytes", sa.BigInteger),  # NULL: as much as it takes
+    sa.Column("has_public_links", sa.Boolean, nullable=False),
 )
 
 templates = _table(

@@ -81,6 +81,15 @@ def expected_bytes(connection: sa.Connection) -> dict[int, int]:
     return {store_id: max(0, int(count or 0)) for store_id, count in connection.execute(query)}
 
 
+def stored_bytes(connection: sa.Connection, store_id: int) -> int:
+    """Return how many bytes the templates on a store have, for one that cannot be measured."""
+    is_ready = _c.state == DownloadState.DOWNLOADED
+    query = sa.select(sa.func.sum(_c.physical_size_bytes)).where(
+        _c.store_id == store_id, is_ready, _c.removed.is_(None)
+    )
+    return int(connection.execute(query).scalar() or 0)
+
+
 def failed_of_template(connection: sa.Connection, template_id: int) -> list[StoreRef]:
     """Return a template's failed downloads that are still wanted."""
     failed = _c.state == DownloadState.DOWNLOAD_ERROR

@@ -14,7 +14,11 @@ from attrs import frozen
 from systemvm.management.state import schema
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import Rows
+from systemvm.wire.s3_bucket import parse_bucket_url
 from systemvm.wire.storage import Store
+
+#: Providers of image stores, as CloudStack names them.
+NFS, S3 = "NFS", "S3"
 
 
 @frozen
@@ -68,7 +72,9 @@ class ImageStore:
 
     @property
     def wire(self) -> Store:
-        """The store as it is sent to agents."""
+        """The store as it is sent to agents; a bucket is without its keys (`image_stores/buckets.py`)."""
+        if self.is_bucket:
+            return Store.of_bucket(parse_bucket_url(self.url), read_only=self.read_only)
         parts = urlsplit(self.url)
         return Store(
             server=parts.hostname or "",
@@ -77,6 +83,10 @@ class ImageStore:
             mount_options=self.mount_options,
             read_only=self.read_only,
         )
+
+    @property
+    def is_bucket(self) -> bool:
+        return self.provider == S3
 
     @property
     def takes_content(self) -> bool:
@@ -233,4 +243,7 @@ def remove_store(connection: sa.Connection, store_id: int) -> None:
 def set_store_usage(
     connection: sa.Connection, store_id: int, capacity_bytes: int, used_bytes: int
 ) -> ImageStore:
-    return store_rows.update(connection, store_id, capacity_bytes=capacity_bytes, used_bytes=used_bytes)
+    """Record the size of a store; a capacity of 0 is none that is known."""
+    return store_rows.update(
+        connection, store_id, capacity_bytes=capacity_bytes or None, used_bytes=used_bytes
+    )

@@ -149,9 +149,14 @@ def _sources(zone: ZoneConfig) -> _Pairs:
 
 def _storage(facts: BootFacts) -> _Pairs:
     stores = facts.stores or [store.store for store in facts.zone.image_stores]
-    servers = dict.fromkeys(store.server for store in stores)
+    exports = [store for store in stores if store.s3 is None]
+    buckets = [store.s3 for store in stores if store.s3 is not None]
+    servers = dict.fromkeys(store.server for store in exports)
+    # a firewall takes addresses; an endpoint that is given by name must be in the public network
+    endpoints = dict.fromkeys(bucket.authority_with_port for bucket in buckets if bucket.is_address)
     return [
-        ("nfsVersion", stores[0].nfs_version if stores else "null"),
+        ("nfsVersion", exports[0].nfs_version if exports else "null"),
         ("useHttpsToUpload", "true"),
         ("secondaryStorageServerAddress", ",".join(servers)),
+        *([("fetch_stores", ",".join(endpoints))] if endpoints else []),
     ]

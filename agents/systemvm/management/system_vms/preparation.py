@@ -15,6 +15,7 @@ from systemvm.management.config import Configuration
 from systemvm.management.control.agent import Agent, AgentStatus, NotReadyError, Remark
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.delay_messages import delay_of, explain
+from systemvm.management.image_stores.buckets import StoreKeys
 from systemvm.management.image_stores.capacity import record_usage
 from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.state import instances, zones
@@ -68,11 +69,13 @@ class AgentPreparation:
         configuration: Configuration,
         directory: AgentDirectory,
         public: PublicAuthority,
+        keys: StoreKeys,
     ) -> None:
         self._database = database
         self._configuration = configuration
         self._directory = directory
         self._public = public
+        self._keys = keys
 
     def subscribe(self) -> None:
         """Have the directory run both preparations."""
@@ -149,8 +152,11 @@ class AgentPreparation:
         self, agent: Agent, row: ImageStore, method: str, deadline_s: float
     ) -> _FailedStore | None:
         try:
+            # only the setup has the keys of a bucket
+            complete = method == STORAGE_SETUP
+            store = await self._database.read(self._keys.complete, row) if complete else row.wire
             stats = await self._directory.call(
-                agent.name, method, row.wire, result=StoreStats, deadline_s=deadline_s
+                agent.name, method, store, result=StoreStats, deadline_s=deadline_s
             )
         except RpcError as error:
             return _FailedStore(row, error)

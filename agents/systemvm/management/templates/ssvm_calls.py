@@ -407,4 +407,4 @@ def _other_servers(connection: Connection, own: str) -> list[str]:
     are in no boot argument yet.
     """
     servers = {store.wire.server for store in zones.list_stores(connection)}
-    return sorted(servers - {own})
+    return sorted(servers - {own, ""})

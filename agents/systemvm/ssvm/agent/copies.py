@@ -165,7 +165,7 @@ class CopyManager:
         if found.published is not None:
             return found.published, None
         await self._sweep_ended(request.store)
-        self._step(copy, f"copying from {request.source.server}:{request.source.path}")
+        self._step(copy, f"copying from {request.source.location}")
         result = await self._repeat(copy, lambda: self._copy_bytes(copy))
         self._step(copy, "copied and verified; publishing")
         published = await self._repeat(copy, lambda: self._publish(copy, result))

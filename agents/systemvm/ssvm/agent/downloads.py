@@ -403,7 +403,7 @@ class DownloadManager:
         if waiting:
             raise RpcError.refused(
                 TransferFailure.STORE_HANGS,
-                f"{store.server}:{store.path} is busy or does not answer: {waiting} downloads wait for it",
+                f"{store.location} is busy or does not answer: {waiting} downloads wait for it",
                 "check the NFS server and the storage network; downloads continue once it answers",
             )
 

@@ -66,7 +66,7 @@ class StoreClient:
         except DeferredTimeout:
             raise RpcError.refused(
                 TransferFailure.MOUNT_FAILED,
-                f"{store.server}:{store.path} is still being mounted",
+                f"{store.location} is still being mounted",
                 "retry soon",
             ) from None
         return mount_id

@@ -12,7 +12,8 @@ from small_cloud import SmallCloud
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.api.failures import as_api_error
 from systemvm.management.image_stores.capacity import EVENT, record_usage
-from systemvm.management.image_stores.service import StoreDefinitionError, StoreInUseError
+from systemvm.management.image_stores.definition_error import StoreDefinitionError
+from systemvm.management.image_stores.service import StoreInUseError
 from systemvm.management.state import events, store_contents, templates, zones
 from systemvm.rpc.core.errors import RpcError
 from systemvm.wire import storage
@@ -77,7 +78,8 @@ async def test_a_store_that_an_ssvm_cannot_mount_is_not_added(cloud: SmallCloud)
         ({"url": "nfs://10.12.0.3"}, "is not nfs://SERVER/PATH"),
         ({"url": "nfs://10.12.0.3/x?version=3"}, "is not nfs://SERVER/PATH"),
         ({"url": "cifs://10.12.0.3/x"}, "is not nfs://SERVER/PATH"),
-        ({"provider": "S3"}, "Invalid value for parameter provider"),
+        ({"provider": "Swift"}, "Invalid value for parameter provider"),
+        ({"provider": "S3"}, "details of the S3 store have no accesskey"),
         ({"details[0].nfs.version": "5"}, "unknown NFS version"),
         ({"details[0].nfsmountopts": "exec"}, "is not supported"),
         ({"details[0].colour": "blue"}, "colour is not a detail"),

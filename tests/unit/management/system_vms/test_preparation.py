@@ -13,7 +13,9 @@ from msgspec.structs import force_setattr
 
 from systemvm.management.control.agent import Agent, NotReadyError
 from systemvm.management.housekeeping import Housekeeping
+from systemvm.management.image_stores.buckets import StoreKeys
 from systemvm.management.pki.public import PublicAuthority
+from systemvm.management.pki.seal import Seal
 from systemvm.management.state import jobs, zones
 from systemvm.management.state.status import AgentState, JobStatus
 from systemvm.management.system_vms.preparation import AgentPreparation
@@ -54,7 +56,9 @@ def preparations(host: Any) -> AgentPreparation:
     configuration = host.configuration
     page = configuration.management.page.endpoint
     public = PublicAuthority.open(configuration.layout.pki, configuration.zones, page)
-    made = AgentPreparation(host.database, host.configuration, host.directory, public)
+    made = AgentPreparation(
+        host.database, host.configuration, host.directory, public, StoreKeys(Seal(bytes(32)))
+    )
     made.subscribe()
     return made
 

@@ -41,9 +41,9 @@ class ImageStoreAnswer:
     name: str = required_key("the name")
     zoneid: str = required_key("the zone's UUID")
     zonename: str = required_key("the zone's name")
-    url: str = required_key("nfs://server/path")
-    protocol: str = required_key("nfs")
-    providername: str = required_key("NFS")
+    url: str = required_key("nfs://server/path, or https://endpoint/bucket")
+    protocol: str = required_key("nfs, or https or http of a bucket")
+    providername: str = required_key("NFS or S3")
     scope: str = required_key("ZONE")
     readonly: bool = required_key("whether nothing is written to it")
     retiring: bool = required_key(

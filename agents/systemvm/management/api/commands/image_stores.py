@@ -11,24 +11,33 @@ from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.api.zone_parts import matching
+from systemvm.management.image_stores import buckets
+from systemvm.management.image_stores.buckets import BucketDefinition
 from systemvm.management.image_stores.service import ImageStores, StoreDefinition
 from systemvm.management.state import zones
 from systemvm.management.state.database import Database
-from systemvm.management.state.zones import ImageStore, Zone
+from systemvm.management.state.zones import NFS, S3, ImageStore, Zone
 
 STRING, UUID, BOOLEAN = ParameterType.STRING, ParameterType.UUID, ParameterType.BOOLEAN
-NFS = "NFS"
 
-#: Keys of `details`, and the attribute of StoreDefinition that each sets. The first two are CloudStack's.
+#: Keys of `details` for NFS, and the attribute of StoreDefinition that each sets; two are CloudStack's.
 DETAILS = {"nfs.version": "nfs_version", "nfsmountopts": "mount_options", "host.path": "host_path"}
 
 _ID = required("id", UUID, "UUID of the store; see listImageStores")
 _ADD = (
-    required("provider", STRING, "NFS", choices=(NFS,)),
-    required("url", STRING, "nfs://SERVER/PATH of an export; the name of a server is looked up once"),
+    required("provider", STRING, "NFS or S3", choices=(NFS, S3)),
+    optional(
+        "url",
+        STRING,
+        "nfs://SERVER/PATH of an export, the name of a server is looked up once; of a bucket only by details",
+    ),
     optional("name", STRING, "the name; the URL by default"),
     optional("zoneid", UUID, "UUID of the zone; the only zone by default"),
-    optional("details", ParameterType.MAP, f"settings of the store: {', '.join(DETAILS)}"),
+    optional(
+        "details",
+        ParameterType.MAP,
+        f"settings of the store. NFS: {', '.join(DETAILS)}. S3: {', '.join(buckets.DETAILS)}",
+    ),
 )
 _LIST = (
     optional("id", UUID, "list only the one with this id"),
@@ -80,7 +89,11 @@ class ImageStoreCommands:
     async def _add(self, call: ApiCall) -> ImageStoreAnswer:
         arguments = call.arguments
         zone = await self._database.read(named_or_only_zone, arguments.text("zoneid"))
-        url = arguments["url"]
+        if arguments["provider"] == S3:
+            return await self._add_bucket(call, zone)
+        url = arguments.text("url")
+        if not url:
+            raise parameter_error("unable to execute API command addimagestore due to missing parameter url")
         details = {}
         for key, value in arguments.get("details", {}).items():
             if key not in DETAILS:
@@ -91,6 +104,17 @@ class ImageStoreCommands:
         store = await self._stores.add(zone.id, StoreDefinition(arguments.get("name", url), url, **details))
         return self._answer(store, zone)
 
+    async def _add_bucket(self, call: ApiCall, zone: Zone) -> ImageStoreAnswer:
+        arguments = call.arguments
+        definition = BucketDefinition.of_details(arguments.get("details", {}))
+        url = definition.bucket.url
+        given = (arguments.text("url") or url).rstrip("/")
+        if given != url:
+            raise parameter_error(f"url is not that of the bucket: {given[:200]}", f"omit url, or send {url}")
+        name = arguments.get("name", url)
+        store = await self._stores.add(zone.id, StoreDefinition(name, url, bucket=definition))
+        return self._answer(store, zone)
+
     async def _list(self, call: ApiCall) -> list[ImageStoreAnswer]:
         rows = {zone.id: zone for zone in await self._database.read(zones.list_zones)}
         answers = [
@@ -98,8 +122,8 @@ class ImageStoreCommands:
             for store in await self._database.read(zones.list_stores)
             if store.zone_id in rows
         ]
-        wanted = call.arguments.get("provider", NFS).lower()
-        found = [answer for answer in answers if answer.providername.lower() == wanted]
+        wanted = call.arguments.get("provider", "").lower()
+        found = [answer for answer in answers if wanted in ("", answer.providername.lower())]
         return matching(call, found, "id", "name", "zoneid", "protocol", "readonly")
 
     async def _update(self, call: ApiCall) -> ImageStoreAnswer:
@@ -123,7 +147,7 @@ class ImageStoreCommands:
             zoneid=zone.uuid,
             zonename=zone.name,
             url=store.url,
-            protocol="nfs",
+            protocol=store.url.partition(":")[0],
             providername=store.provider,
             scope="ZONE",
             readonly=store.read_only,
