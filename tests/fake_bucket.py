@@ -27,6 +27,7 @@ class FakeBucket:
     objects: dict[str, bytes] = field(factory=dict)
     uploads: dict[str, dict[int, bytes]] = field(factory=dict)  # of KEY, one on each page of a listing
     etags: dict[str, str] = field(factory=dict)
+    modified: str = "2026-11-01T00:00:00.000Z"  # of every object
     log: list[str] = field(factory=list)
 
     @property
@@ -48,11 +49,13 @@ class FakeBucket:
                 return self._part_list(upload_id)
             case "GET" if "uploads" in query:
                 return self._upload_list(int(query.get("upload-id-marker", "0")))
+            case "GET" if query.get("list-type") == "2":
+                return self._object_list(query)
             case "GET" | "HEAD":
                 if key not in self.objects:
                     return S3Answer(404, {})
                 size = str(len(self.objects[key]))
-                headers = {"content-length": size, "etag": self.etags[key], **self._encryption()}
+                headers = {"content-length": size, "etag": self._tag(key), **self._encryption()}
                 return S3Answer(200, headers, self.objects[key] if request.method == "GET" else b"")
             case "PUT" if upload_id is not None:
                 self.uploads[upload_id][int(query["partNumber"])] = body
@@ -82,6 +85,34 @@ class FakeBucket:
 
     def _stored(self, body: bytes) -> S3Answer:
         return S3Answer(200, {"etag": f'"{self._etag(body)}"', **self._encryption()})
+
+    def _tag(self, key: str) -> str:
+        return self.etags.get(key, self._etag(self.objects[key]))
+
+    def _object_list(self, query: dict[str, str]) -> S3Answer:
+        """Return two objects on each page, so that a listing has several."""
+        prefix, after = query["prefix"], query.get("continuation-token") or query.get("start-after", "")
+        found, prefixes = [], set()
+        for key in sorted(self.objects):
+            if not key.startswith(prefix) or key <= after:
+                continue
+            name, separator, _ = key[len(prefix) :].partition("/")
+            if separator and query.get("delimiter"):
+                prefixes.add(f"{prefix}{name}/")
+            else:
+                found.append(key)
+        page = found[:2]
+        listed = "".join(
+            f"<Contents><Key>{key}</Key><Size>{len(self.objects[key])}</Size><ETag>{self._tag(key)}</ETag>"
+            f"<LastModified>{self.modified}</LastModified></Contents>"
+            for key in page
+        )
+        for each in sorted(prefixes):
+            listed += f"<CommonPrefixes><Prefix>{each}</Prefix></CommonPrefixes>"
+        if len(found) > len(page):
+            token = f"<NextContinuationToken>{page[-1]}</NextContinuationToken>"
+            listed += f"<IsTruncated>true</IsTruncated>{token}"
+        return _document("ListBucketResult", listed)
 
     def _part_list(self, upload_id: str) -> S3Answer:
         listed = "".join(

@@ -21,7 +21,7 @@ from integration.ssvm_lab.daemon import Daemon, request
 from integration.ssvm_lab.fixtures import GOOD, daemon, published
 from integration.ssvm_lab.world import Builder, World
 from systemvm.management.primary.storage import PrimaryStorage, TemplateFormat
-from systemvm.ssvm.store import java_properties
+from systemvm.ssvm.properties import java_properties
 from systemvm.wire.storage import ImageFormat
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]

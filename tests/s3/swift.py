@@ -22,8 +22,8 @@ from pyroute2 import netns
 
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.limits import DEFAULT
-from systemvm.ssvm.mover.s3_connection import S3Connection
 from systemvm.ssvm.s3 import answers, requests
+from systemvm.ssvm.s3.connection import S3Connection
 from systemvm.ssvm.s3.endpoint import S3Endpoint
 from systemvm.ssvm.s3.signing import S3Credentials, Signer
 

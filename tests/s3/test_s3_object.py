@@ -19,10 +19,10 @@ from s3.relay import relayed
 from s3.swift import CREDENTIALS, PLAIN, TLS, Swift
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.limits import MIB
-from systemvm.ssvm.mover.s3_connection import S3Connection
 from systemvm.ssvm.mover.s3_object import S3Object
 from systemvm.ssvm.s3 import answers, object_keys, requests
 from systemvm.ssvm.s3.answers import S3Answer
+from systemvm.ssvm.s3.connection import S3Connection
 from systemvm.ssvm.s3.endpoint import S3Endpoint
 from systemvm.ssvm.s3.failure import S3Error
 from systemvm.ssvm.s3.requests import S3Request

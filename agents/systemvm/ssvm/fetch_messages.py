@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import field, frozen
 
 from systemvm.ssvm.mover_messages import MoverResult
-from systemvm.wire.storage import DownloadRequest, DownloadStatus
+from systemvm.wire.s3_bucket import S3Bucket
+from systemvm.wire.storage import DownloadRequest, DownloadStatus, PublishedFile
 
 HELLO = "fetch.hello"  # agent → fetch
 START = "fetch.start"  # agent → fetch: get or start
 STOP = "fetch.stop"  # agent → fetch: stop and forget
+BUCKET = "fetch.bucket"  # agent → fetch: an operation on a store that is a bucket
 PROGRESS = "fetch.progress"  # fetch → agent, notification
 FINISHED = "fetch.finished"  # fetch → agent, a call: transferred, or failed
 
@@ -49,6 +53,24 @@ class DeniedNetwork:
 
 
 @frozen
+class CopyOrigin:
+    """The file that is copied: on a mounted store, or in a bucket."""
+
+    mount_id: str
+    file: PublishedFile
+    bucket: S3Bucket | None = None  # with its keys
+
+
+@frozen
+class BucketCall:
+    """An operation of the store's helper, on a bucket."""
+
+    bucket: S3Bucket  # with its keys
+    method: str
+    params: dict[str, Any]
+
+
+@frozen
 class StartRequest:
     """The download, and what fetch cannot find out: the SSVM that owns the job, and forbidden networks."""
 
@@ -56,3 +78,5 @@ class StartRequest:
     download: DownloadRequest
     denied: list[DeniedNetwork] = field(factory=list)
     opened: list[str] = field(factory=list)  # CIDRs of these that the operator permits
+    bucket: S3Bucket | None = None  # that the image goes to, with its keys; None: the download's store
+    origin: CopyOrigin | None = None  # instead of the URL

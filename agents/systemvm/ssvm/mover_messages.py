@@ -32,6 +32,7 @@ class ObjectTarget:
     endpoint: S3Endpoint
     credentials: S3Credentials
     key: str
+    journal_key: str  # of the mark of its job
     ca_pem: str | None = None  # trusted besides the system's roots
     part_bytes: int = SMALLEST_BYTES  # kept in memory
 
@@ -82,6 +83,7 @@ class MoverJob:
     object_target: ObjectTarget | None = None  # instead of a directory
     upload: UploadBody | None = None  # there is no server: bodies come from serve
     rate_bytes_per_s: int | None = None  # how fast it receives at first
+    is_file: bool = False  # SOURCE_FD is a file on a store, and not a connection
     is_of_store: bool = False  # the connection that comes with this line is one to the S3 server
 
 

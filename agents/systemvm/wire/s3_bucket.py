@@ -9,12 +9,16 @@ from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
+from systemvm.service.errors import FailureCode, SystemVmError
+
 _BUCKET = re.compile(r"[a-z0-9A-Z][a-z0-9A-Z._-]{1,62}")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 
 
-class S3BucketError(ValueError):
-    """An address that is not that of a bucket; the message says why."""
+class S3BucketError(SystemVmError, ValueError):
+    """An address that is not that of a bucket."""
+
+    code = FailureCode.INVALID
 
 
 @frozen

@@ -14,7 +14,7 @@ import pytest_twisted
 
 from integration.ssvm_lab.daemon import Daemon
 from integration.ssvm_lab.world import NAME, SERVER, Builder, World
-from systemvm.ssvm.store import java_properties
+from systemvm.ssvm.properties import java_properties
 from systemvm.wire.storage import (
     DownloadState,
     DownloadStatus,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attrs import evolve, frozen
+from cryptography.x509 import load_pem_x509_certificates
 
 from systemvm.management.image_stores.definition_error import StoreDefinitionError
 from systemvm.management.pki.seal import Seal
@@ -60,8 +61,8 @@ class BucketDefinition:
             if len(details[key]) > MAX_KEY_CHARACTERS or not details[key].isprintable():
                 raise StoreDefinitionError(f"{key} must have 1 to {MAX_KEY_CHARACTERS} printable characters")
         ca_pem = details.get("cacertificate") or None
-        if ca_pem is not None and ("BEGIN CERTIFICATE" not in ca_pem or len(ca_pem) > MAX_CA_CHARACTERS):
-            raise StoreDefinitionError("cacertificate is not a certificate in PEM")
+        if ca_pem is not None:
+            _check_certificates(ca_pem)
         bucket = evolve(
             _address(details),
             region=details.get("region", "").strip()[:64],
@@ -78,14 +79,25 @@ def _address(details: Mapping[str, str]) -> S3Bucket:
     scheme, separator, rest = endpoint.partition("://")
     if not separator:
         scheme, rest = ("https" if _flag(details, "usehttps", True) else "http"), endpoint
-    elif "usehttps" in details and _flag(details, "usehttps", True) != (scheme == "https"):
+    elif details.get("usehttps") is not None and _flag(details, "usehttps", True) != (scheme == "https"):
         raise StoreDefinitionError(f"usehttps contradicts the endpoint {endpoint[:200]}", "omit usehttps")
     if "/" in rest:
         raise StoreDefinitionError(f"endpoint is not HOST[:PORT]: {endpoint[:200]}", "name only the server")
     try:
         return parse_bucket_url(f"{scheme}://{rest}/{details['bucket'].strip()}")
     except S3BucketError as error:
-        raise StoreDefinitionError(str(error)) from None
+        raise StoreDefinitionError(error.message) from None
+
+
+def _check_certificates(pem: str) -> None:
+    try:
+        if len(pem) > MAX_CA_CHARACTERS:
+            raise ValueError
+        load_pem_x509_certificates(pem.encode())
+    except ValueError:
+        raise StoreDefinitionError(
+            f"cacertificate is not a certificate in PEM of at most {MAX_CA_CHARACTERS} characters"
+        ) from None
 
 
 def _flag(details: Mapping[str, str], key: str, default: bool) -> bool:

@@ -7,12 +7,14 @@ from attrs import define, evolve
 from twisted.internet.defer import Deferred
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.limits import KIB
+from systemvm.ssvm.limits import KIB, TIB
 from systemvm.ssvm.store_messages import PublishedTemplate
-from systemvm.wire.storage import DownloadRequest, DownloadState, DownloadStatus
+from systemvm.wire.storage import CopyRequest, DownloadRequest, DownloadState, DownloadStatus
 from systemvm.wire.transfer_failure import TransferFailure
 from systemvm.wire.upload import UploadRequest
 
+#: A published image was checked against the zone's limit when it came.
+MAX_COPY_BYTES = 64 * TIB
 #: This many more bytes between two deaths of fetch are progress.
 PROGRESS_BYTES = 64 * KIB
 
@@ -23,6 +25,7 @@ class Download:
 
     request: DownloadRequest | UploadRequest
     status: DownloadStatus
+    copy: CopyRequest | None = None  # what it was ordered as
     instance: str = ""  # of the fetch that runs it
     restarts: int = 0  # by a fetch that died, without new bytes since
     best_bytes: int = 0  # received when the last fetch died
@@ -46,6 +49,26 @@ class Download:
     def is_at_fetch(self) -> bool:
         """Whether fetch can still report on it."""
         return self.is_active and self.publishing is None
+
+
+def as_download(copy: CopyRequest) -> DownloadRequest:
+    """Return a copy as the download of a file whose place is known instead of its URL."""
+    file = copy.source_file
+    return DownloadRequest(
+        job_id=copy.job_id,
+        request_id=copy.request_id,
+        template_id=copy.template_id,
+        account_id=copy.account_id,
+        unique_name=copy.unique_name,
+        description=copy.description,
+        url=f"{copy.source.location}/{file.account_id}/{file.template_id}/{file.name}",
+        format=copy.format,
+        store=copy.store,
+        max_size_bytes=MAX_COPY_BYTES,
+        checksum=copy.source_checksum,
+        public=copy.public,
+        hvm=copy.hvm,
+    )
 
 
 def downloaded(status: DownloadStatus, published: PublishedTemplate) -> DownloadStatus:

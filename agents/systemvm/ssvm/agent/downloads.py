@@ -33,6 +33,7 @@ from systemvm.ssvm.fetch_messages import (
     PROGRESS,
     START,
     STOP,
+    CopyOrigin,
     DeniedNetwork,
     FetchStatus,
     StartRequest,
@@ -45,6 +46,7 @@ from systemvm.ssvm.upload_messages import START_UPLOAD, UploadOrder
 from systemvm.wire import denied_networks, storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import (
+    CopyRequest,
     DownloadAbort,
     DownloadRequest,
     DownloadState,
@@ -95,9 +97,12 @@ class DownloadManager:
             context.reactor, paths.fetch_socket, methods, lambda: bool(self._active()), self._resume_all
         )
 
-    async def get_or_start(self, request: DownloadRequest | UploadRequest) -> DownloadStatus:
+    async def get_or_start(
+        self, request: DownloadRequest | UploadRequest, copy: CopyRequest | None = None
+    ) -> DownloadStatus:
         """Return the status of a job; start it when its id is new, and find it when it was published before.
 
+        `copy` is what the request was made of, if it is a copy.
         Calls for a job that is being started join, and all receive the answer.
 
         Raises: RpcError `busy` when `MAX_STARTING` others are being started, and those of store and fetch.
@@ -113,7 +118,7 @@ class DownloadManager:
         if job_id not in self._starting and len(self._starting) >= MAX_STARTING:
             hint = f"wait: {len(self._starting)} downloads are being started before it"
             raise RpcError.refused(TransferFailure.BUSY, "this SSVM is busy", hint)
-        status: DownloadStatus = await self._starting.run(job_id, lambda: self._find_or_start(request))
+        status: DownloadStatus = await self._starting.run(job_id, lambda: self._find_or_start(request, copy))
         return status
 
     async def _renew_rates(self, download: Download, request: DownloadRequest) -> None:
@@ -133,11 +138,21 @@ class DownloadManager:
         except RpcError as error:
             self._log.info("{job_id}: other settings: {error}", job_id=request.job_id, error=str(error))
 
-    async def _find_or_start(self, request: DownloadRequest | UploadRequest) -> DownloadStatus:
+    async def fetch(self) -> Peer:
+        """Return the connected fetch.
+
+        Raises: RpcError when it cannot be connected.
+        """
+        return await self._connection.peer()
+
+    async def _find_or_start(
+        self, request: DownloadRequest | UploadRequest, copy: CopyRequest | None
+    ) -> DownloadStatus:
         """Only one call for a job is here at a time: it is claimed in `_starting`."""
         job_id = request.job_id
         self._check_store_not_blocked(request.store)
-        await self._stores.ensure_mounted(request.store)
+        for store in (request.store, *([] if copy is None else [copy.source])):
+            await self._stores.ensure_mounted(store)
         self._check_not_aborting(job_id)
         published = await self._publisher.find(request)
         if published is not None:
@@ -151,7 +166,7 @@ class DownloadManager:
         await self.sweep_ended(request.store)
         self._check_not_aborting(job_id)
         status = DownloadStatus(job_id, DownloadState.DOWNLOAD_IN_PROGRESS)
-        download = self._known[job_id] = Download(request, status, self._connection.instance)
+        download = self._known[job_id] = Download(request, status, copy, self._connection.instance)
         try:
             await self._start(peer, download)
         except RpcError as error:
@@ -295,7 +310,7 @@ class DownloadManager:
         if isinstance(request, UploadRequest):
             method, order = START_UPLOAD, self._upload_order(request, download.status.total_bytes)
         else:
-            method, order = START, self._download_order(request)
+            method, order = START, self._download_order(request, download.copy)
         fetched: FetchStatus = await peer.call(
             method, order, result=FetchStatus, deadline_s=START_DEADLINE_S, request_id=request.request_id
         )
@@ -315,17 +330,30 @@ class DownloadManager:
             total_bytes if total_bytes is not None else request.total_bytes,
         )
 
-    def _download_order(self, request: DownloadRequest) -> StartRequest:
+    def _download_order(self, request: DownloadRequest, copy: CopyRequest | None) -> StartRequest:
         denied = [
             *(
                 DeniedNetwork(str(net), what)
                 for net, what in denied_networks.zone_networks(self._context.boot).items()
             ),
-            DeniedNetwork(request.store.server, denied_networks.STORAGE_SERVER),
+            *_storage_server(request.store),
             *(DeniedNetwork(cidr, denied_networks.OWN_ADDRESS) for cidr in request.denied_networks),
         ]
         opened = self._opened.networks_for(request)
-        return StartRequest(self._context.name, with_proxy(request, self._opened.boot), denied, opened)
+        return StartRequest(
+            self._context.name,
+            with_proxy(request, self._opened.boot),
+            denied,
+            opened,
+            self._stores.bucket_of(request.store),
+            self._origin(copy),
+        )
+
+    def _origin(self, copy: CopyRequest | None) -> CopyOrigin | None:
+        if copy is None:
+            return None
+        bucket = self._stores.bucket_of(copy.source)
+        return CopyOrigin(store_messages.mount_id(copy.source), copy.source_file, bucket)
 
     def _apply(self, fetched: FetchStatus) -> None:
         """Take the status that fetch reports; begin to publish when all bytes are there."""
@@ -352,6 +380,10 @@ class DownloadManager:
             self._notify(download.status)
 
         try:
+            if download.copy is not None:
+                # the properties of a copy keep the checksum of the URL's file
+                download.status = evolve(download.status, image_checksum=moved.checksum)
+                moved = evolve(moved, checksum=download.copy.checksum or "")
             published = await self._publisher.publish(
                 download.request, moved, lambda: not download.is_abandoned, wait_for_store
             )
@@ -406,6 +438,11 @@ class DownloadManager:
                 f"{store.location} is busy or does not answer: {waiting} downloads wait for it",
                 "check the NFS server and the storage network; downloads continue once it answers",
             )
+
+
+def _storage_server(store: Store) -> list[DeniedNetwork]:
+    """Return the server of a mounted store; that of a bucket serves whoever has its keys."""
+    return [DeniedNetwork(store.server, denied_networks.STORAGE_SERVER)] if store.s3 is None else []
 
 
 async def _wait_for(running: Deferred[None]) -> None:

@@ -20,6 +20,7 @@ from systemvm.service.single_flight import SingleFlight
 from systemvm.service.slowness import timeout_scale
 from systemvm.ssvm import store_messages
 from systemvm.ssvm.agent.copies import CopyManager
+from systemvm.ssvm.agent.download import as_download
 from systemvm.ssvm.agent.downloads import DownloadManager
 from systemvm.ssvm.agent.open_sources import OpenedSources
 from systemvm.ssvm.agent.serving import Serving
@@ -69,7 +70,7 @@ class StorageRole:
 
     def __init__(self, context: AgentContext, paths: Paths) -> None:
         self._name = context.name
-        self._stores = StoreClient(context.reactor, paths)
+        self._stores = StoreClient(context.reactor, paths, lambda: self._downloads.fetch())
         self._opened = OpenedSources(context.boot, self._stores)
         self._serving = Serving(context.reactor, paths.serve_socket)
         self._downloads = DownloadManager(
@@ -208,7 +209,12 @@ class StorageRole:
 
     async def copy(self, call: Call, request: CopyRequest) -> DownloadStatus:
         known = self._downloads.status_of(request.job_id)
-        return known or self._copies.get_or_start(request)
+        if known is not None:
+            return known
+        if request.source.s3 is None and request.store.s3 is None:
+            return self._copies.get_or_start(request)
+        # root's helper has no network: a mover copies what comes from a bucket or goes to one
+        return await self._downloads.get_or_start(as_download(request), request)
 
     async def abort(self, call: Call, abort: DownloadAbort) -> Acknowledgement:
         await self._abort(abort.job_id)

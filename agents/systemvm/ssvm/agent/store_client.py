@@ -3,20 +3,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
 from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.peer import Peer
 from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.service.single_flight import SingleFlight
+from systemvm.service.slowness import scaled_s
 from systemvm.ssvm import helper_client, store_messages
+from systemvm.ssvm.fetch_messages import BUCKET, BucketCall
 from systemvm.ssvm.paths import Paths
 from systemvm.wire.acknowledgement import Acknowledgement
-from systemvm.wire.storage import Store
+from systemvm.wire.s3_bucket import S3Bucket
+from systemvm.wire.storage import Store, StoreStats
 from systemvm.wire.transfer_failure import TransferFailure
 
 MOUNT_TIMEOUT_S = 150.0  # a first mount loads modules; the helper has shorter timeouts of its own
@@ -28,9 +33,13 @@ MOUNT_WAIT_S = 25.0  # how long a call that needs a mount waits for it
 class StoreClient:
     """Every method raises the RpcError of the helper."""
 
-    def __init__(self, reactor: Any, paths: Paths) -> None:
+    def __init__(
+        self, reactor: Any, paths: Paths, fetch: Callable[[], Awaitable[Peer]] | None = None
+    ) -> None:
         self._reactor = reactor
         self._paths = paths
+        self._fetch = fetch  # which reaches buckets; None: it cannot
+        self._buckets: dict[str, S3Bucket] = {}  # with their keys, by the store's id
         self._mounting = SingleFlight[str]()  # by the mount's id
         self._mounted: set[str] = set()
 
@@ -42,11 +51,24 @@ class StoreClient:
         timeout_s: float = STORE_TIMEOUT_S,
         on_progress: Callable[[Any], None] | None = None,
     ) -> Any:
-        """Run one operation of the store's helper; each note of progress begins the timeout anew."""
+        """Run one operation of the store's helper; each note of progress begins the timeout anew.
+
+        Of a store that is a bucket, fetch runs it.
+        """
+        bucket = self._buckets.get(_store_of(params))
+        if bucket is not None:
+            return await self._call_bucket(bucket, method, params, result, timeout_s)
         return await self._call(self._paths.store_socket, method, params, result, timeout_s, on_progress)
 
     async def ensure_mounted(self, store: Store) -> None:
-        """Mount a store unless this process has mounted it."""
+        """Mount a store unless this process has mounted it.
+
+        Raises: RpcError, also for a bucket whose keys have not come yet: the daemon sends them at each
+            connection.
+        """
+        if store.s3 is not None:
+            self.bucket_of(store)
+            return
         if store_messages.mount_id(store) not in self._mounted:
             await self.mount(store, MOUNT_WAIT_S)
 
@@ -54,9 +76,31 @@ class StoreClient:
         """Record that a store is not mounted: the next call that needs it mounts it again."""
         self._mounted.discard(store_messages.mount_id(store))
 
+    def bucket_of(self, store: Store) -> S3Bucket | None:
+        """Return the bucket of a store with its keys; None for a mounted store.
+
+        Raises: RpcError when its keys have not come yet.
+        """
+        if store.s3 is None:
+            return None
+        bucket = self._buckets.get(store_messages.mount_id(store))
+        if bucket is None:
+            raise RpcError.refused(
+                TransferFailure.STORE_NOT_MOUNTED,
+                f"keys of {store.location} are not known yet",
+                "wait: the daemon sends them by storage.setup",
+            )
+        return bucket
+
     async def mount(self, store: Store, timeout_s: float = MOUNT_TIMEOUT_S) -> str:
         """Mount a store; return its mount id. The mount continues when a caller stops waiting for it."""
         mount_id = store_messages.mount_id(store)
+        if store.s3 is not None:
+            if store.s3.has_keys:
+                self._buckets[mount_id] = store.s3
+            self.bucket_of(store)
+            await self.call(store_messages.STATS, store_messages.StatsRequest(mount_id), StoreStats)
+            return mount_id
         mounted = Deferred.fromCoroutine(
             self._mounting.run(mount_id, lambda: self._run_mount(store, mount_id))
         )
@@ -74,6 +118,9 @@ class StoreClient:
     async def unmount(self, store: Store) -> None:
         """Unmount a store that the zone has no more."""
         self.mark_unmounted(store)
+        if store.s3 is not None:
+            self._buckets.pop(store_messages.mount_id(store), None)
+            return
         order = store_messages.MountRequest(store)
         await self._call(
             self._paths.mount_socket, store_messages.UNMOUNT, order, Acknowledgement, MOUNT_TIMEOUT_S
@@ -100,6 +147,16 @@ class StoreClient:
             raise
         self._mounted.add(mount_id)
 
+    async def _call_bucket(
+        self, bucket: S3Bucket, method: str, params: Any, result: Any, timeout_s: float
+    ) -> Any:
+        if self._fetch is None:
+            raise RpcError.refused(TransferFailure.REQUEST_INVALID, "this program cannot reach buckets")
+        peer = await self._fetch()
+        order = BucketCall(bucket, method, msgspec.to_builtins(params))
+        answer = await peer.call(BUCKET, order, result=Any, deadline_s=scaled_s(timeout_s))
+        return msgspec.convert(answer, type=result)
+
     async def _call(
         self,
         path: Path,
@@ -113,3 +170,9 @@ class StoreClient:
             self._reactor, path, method, params, result, timeout_s, on_progress
         )
         return answer
+
+
+def _store_of(params: Any) -> str:
+    """Return the id of the store that an operation is for."""
+    job = getattr(params, "job", None)
+    return str(getattr(job if job is not None else params, "mount_id", ""))

@@ -20,7 +20,7 @@ from systemvm.rpc.core.frame import LineSplitter, LineTooLong
 from systemvm.service import slowness
 from systemvm.service.slowness import TimeoutScale
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
+from systemvm.ssvm.fetch.mover_spawner import HasDescriptor, MoverSpawner
 from systemvm.ssvm.mover_messages import (
     MoverJob,
     MoverProgress,
@@ -73,7 +73,7 @@ class MoverProcess:
         self._watch = LoopingCall(self._check_progress)
         self._watch.clock = reactor
 
-    async def run(self, source: socket.socket, directory: int) -> MoverResult:
+    async def run(self, source: HasDescriptor, directory: int) -> MoverResult:
         """Start the process and return its result; the caller closes the descriptors.
 
         Raises: TransferError when the process fails, cannot be started, or is killed.

@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import ProcessProtocol
@@ -32,6 +32,12 @@ from systemvm.ssvm.mover.forkserver import main
 sys.exit(main())"""
 
 
+class HasDescriptor(Protocol):
+    """A socket or an open file."""
+
+    def fileno(self) -> int: ...
+
+
 class MoverSpawner:
     """Starts all movers of this fetch."""
 
@@ -47,7 +53,7 @@ class MoverSpawner:
         self._running_server()
 
     def start(
-        self, control: socket.socket, source: socket.socket, directory: int, on_end: Callable[[str], None]
+        self, control: socket.socket, source: HasDescriptor, directory: int, on_end: Callable[[str], None]
     ) -> Callable[[], None]:
         """Start a mover with these descriptors, which the caller closes; return a function that kills it.
 

@@ -16,14 +16,15 @@ from twisted.python.failure import Failure
 
 from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.ssvm.failure import TransferError, of_this_vm
+from systemvm.ssvm.fetch.bucket_job import BucketJob
 from systemvm.ssvm.fetch.cancellation import Cancellation, aborted_error, unless_cancelled
 from systemvm.ssvm.fetch.mover_process import MoverProcess
 from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
 from systemvm.ssvm.fetch.rate_shares import RateShares
 from systemvm.ssvm.fetch.retry import RetryBudget
 from systemvm.ssvm.fetch.source import DownloadSource
-from systemvm.ssvm.fetch.source_finder import SourceFinder
 from systemvm.ssvm.fetch.source_id import source_id
+from systemvm.ssvm.fetch.stored_source import Finder
 from systemvm.ssvm.fetch.transfer_progress import TransferProgress
 from systemvm.ssvm.limits import TransferLimits
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
@@ -50,6 +51,7 @@ class MoverSupervisor:
         rates: RateShares,
         on_progress: Callable[[MoverProgress], None],
         on_stall: Callable[[], None],
+        bucket: BucketJob | None = None,
     ) -> None:
         self._reactor = reactor
         self._limits = limits
@@ -61,19 +63,18 @@ class MoverSupervisor:
         self._rates = rates
         self._on_progress = on_progress
         self._on_stall = on_stall
+        self._bucket = bucket  # that the image goes to
         self._mover: MoverProcess | None = None
         self.quota_bytes: int | None = None
         self.own_rate = request.rates.download_bytes_per_s
         self._source: DownloadSource | None = None  # of the connection that the mover has
         self._next_connection_s = 0.0
 
-    async def run(self, finder: SourceFinder, source: DownloadSource, directory: int) -> MoverResult:
+    async def run(self, finder: Finder, source: DownloadSource, directory: int) -> MoverResult:
         """Have a mover receive the image from `source`; `finder` finds it again when that breaks off."""
         size = "a file" if source.total_bytes is None else f"{source.total_bytes} bytes"
-        self._progress.add_step(
-            f"receives and checks {size} from {source.url.origin} at {source.route.address}"
-        )
-        connection = await self._connect(source)
+        self._progress.add_step(f"receives and checks {size} from {source.where}")
+        bucket, connection = self._bucket, await self._connect(source)
         self._source = source
         with connection:
             self._cancellation.check_not_aborted()
@@ -91,12 +92,15 @@ class MoverSupervisor:
                 lambda error: self._connection_broke(mover, finder, error),
                 self._on_stall,
                 lambda: self._add_connection(mover),
+                None if bucket is None else lambda error: self._store_broke(mover, bucket, error),
             )
             try:
                 return await mover.run(connection, directory)
             finally:
                 self._rates.leave(self._request.job_id)
                 self._cancellation.cancel()  # a new connection is of no use any more
+                if bucket is not None:
+                    bucket.cancel()
                 if not self._cancellation.is_aborted:
                     await self._wait_until_gone(mover)
                     self._mover = None
@@ -113,7 +117,7 @@ class MoverSupervisor:
         if self._mover is not None:
             await self._mover.when_ended()
 
-    def _connection_broke(self, mover: MoverProcess, finder: SourceFinder, error: TransferError) -> None:
+    def _connection_broke(self, mover: MoverProcess, finder: Finder, error: TransferError) -> None:
         """Give the mover another connection, or kill it."""
 
         def failed(failure: Failure) -> None:
@@ -121,7 +125,24 @@ class MoverSupervisor:
 
         Deferred.fromCoroutine(self._reconnect(mover, finder, error)).addErrback(failed)
 
-    async def _reconnect(self, mover: MoverProcess, finder: SourceFinder, error: TransferError) -> None:
+    def _store_broke(self, mover: MoverProcess, bucket: BucketJob, error: TransferError) -> None:
+        """Give the mover another connection to its bucket, or kill it."""
+
+        async def resume() -> None:
+            self._log.info(
+                "{job_id}: connects to its bucket again: {error}",
+                job_id=self._request.job_id, error=str(error),
+            )  # fmt: skip
+            with await bucket.reconnect(error) as connection:
+                if self._source is not None:
+                    mover.resume_store(self._mover_job(self._source), connection)
+
+        def failed(failure: Failure) -> None:
+            mover.kill(self._as_transfer_error(failure.value))
+
+        Deferred.fromCoroutine(resume()).addErrback(failed)
+
+    async def _reconnect(self, mover: MoverProcess, finder: Finder, error: TransferError) -> None:
         """Find the source again, as signed redirects expire and addresses fail, and resume the mover."""
         while True:
             finder.note(error)
@@ -175,7 +196,7 @@ class MoverSupervisor:
             format=request.format,
             max_size_bytes=request.max_size_bytes,
             checksum=source.checksum,
-            source_ca_pem=request.source_ca_pem,
+            source_ca_pem=source.ca_pem or request.source_ca_pem,
             announced_bytes=source.total_bytes,
             limits=self._limits,
             request_id=request.request_id,
@@ -183,12 +204,13 @@ class MoverSupervisor:
             member_directory=source.member_directory,
             has_mirrors=source.has_mirrors,
             source_id="" if source.member_directory else source_id(request),
+            object_target=None if self._bucket is None else self._bucket.target(source.total_bytes),
+            is_file=source.is_file,
         )
 
-    async def _connect(self, source: DownloadSource) -> socket.socket:
+    async def _connect(self, source: DownloadSource) -> Any:
         connecting = source.connect(self._reactor, self._limits)
-        connection: socket.socket = await self._cancellation.run(unless_cancelled(connecting))
-        return connection
+        return await self._cancellation.run(unless_cancelled(connecting))
 
     async def _wait_until_gone(self, mover: MoverProcess) -> None:
         """Wait for the end of the process, but not for ever: it can hang in the kernel."""

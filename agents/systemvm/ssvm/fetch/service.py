@@ -18,6 +18,7 @@ from systemvm.rpc.core.peer import Peer
 from systemvm.service import slowness
 from systemvm.ssvm import store_messages
 from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.fetch.bucket_store import BucketStore
 from systemvm.ssvm.fetch.job_gate import JobGate
 from systemvm.ssvm.fetch.mover_parking import MoverParking
 from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
@@ -28,11 +29,13 @@ from systemvm.ssvm.fetch.transfer import Transfer
 from systemvm.ssvm.fetch.upload_port import BodyConnection
 from systemvm.ssvm.fetch.upload_transfer import UploadTransfer
 from systemvm.ssvm.fetch_messages import (
+    BUCKET,
     FINISHED,
     HELLO,
     PROGRESS,
     START,
     STOP,
+    BucketCall,
     FetchHello,
     FetchStatus,
     StartRequest,
@@ -54,6 +57,7 @@ from systemvm.wire.upload import MAX_UPLOADS
 AGENT = Caller("agent", "agent")
 REMEMBERED_JOBS = 256
 FINISHED_DEADLINE_S = 30.0
+BUCKET_DEADLINE_S = 600.0
 
 
 class FetchJob(Protocol):
@@ -87,6 +91,7 @@ class FetchService:
         self._rebalancing = LoopingCall(self._rebalance)
         self._rebalancing.clock = reactor
         self._parking = MoverParking(reactor)
+        self._buckets = BucketStore(reactor, limits)
         self._instance = str(uuid.uuid4())
         self._jobs: dict[str, FetchJob] = {}
         self._running: dict[str, Deferred[None]] = {}
@@ -101,6 +106,9 @@ class FetchService:
         methods.add(HELLO, self.hello, params=None, result=FetchHello, roles=roles)
         methods.add(START, self.start, params=StartRequest, result=FetchStatus, roles=roles)
         methods.add(START_UPLOAD, self.start_upload, params=UploadOrder, result=FetchStatus, roles=roles)
+        methods.add(
+            BUCKET, self.bucket, params=BucketCall, result=Any, roles=roles, deadline_s=BUCKET_DEADLINE_S
+        )
         methods.add(STOP, self.stop, params=DownloadAbort, result=Acknowledgement, roles=roles)
         return methods
 
@@ -150,6 +158,7 @@ class FetchService:
                 self._rates,
                 self._quotas,
                 start,
+                self._buckets,
                 self._changed,
             )
 
@@ -218,6 +227,13 @@ class FetchService:
             self._running[job_id] = running
         running.addBoth(self._ended, job_id)
         return job.state
+
+    async def bucket(self, call: Call, order: BucketCall) -> Any:
+        """Run an operation on a store that is a bucket."""
+        try:
+            return await self._buckets.call(order.bucket, order.method, order.params)
+        except TransferError as error:
+            raise error.to_rpc() from None
 
     async def stop(self, call: Call, abort: DownloadAbort) -> Acknowledgement:
         """Stop a job and forget it; what is left on a store that hangs is removed once it answers."""

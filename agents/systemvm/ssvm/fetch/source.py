@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import socket
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
@@ -16,6 +15,15 @@ from systemvm.ssvm.limits import TransferLimits
 from systemvm.ssvm.mover_messages import PieceDigests
 from systemvm.wire.source_access import SourceAccess
 from systemvm.wire.source_url import SourceUrl
+
+
+class SourceConnection(Protocol):
+    """A socket, or a file on a store."""
+
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *details: Any) -> None: ...
 
 
 @frozen
@@ -51,7 +59,14 @@ class DownloadSource:
     member_directory: str | None = None  # the disk is a file below it in a tar archive
     has_mirrors: bool = False  # one of several servers with the file: size and checksum count
 
-    def connect(self, reactor: Any, limits: TransferLimits) -> Deferred[socket.socket]:
+    is_file: bool = False  # on a store
+
+    @property
+    def where(self) -> str:
+        """The source as a step of the job shows it."""
+        return f"{self.url.origin} at {self.route.address}"
+
+    def connect(self, reactor: Any, limits: TransferLimits) -> Deferred[Any]:
         """Open another connection to this source, on the same route; not cancellable.
 
         Raises: TransferError when it cannot be opened.

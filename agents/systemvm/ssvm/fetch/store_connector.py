@@ -57,11 +57,25 @@ class StoreConnector:
 
         Raises: TransferError when an address is denied, or none answers.
         """
+        failed: TransferError | None = None
+        for address in await self.addresses():
+            try:
+                return await self._connect_to(address)
+            except TransferError as error:
+                failed = failed or error
+                self._cancellation.check_not_aborted()
+        raise failed or self._without_address()
+
+    async def addresses(self) -> list[Address]:
+        """Return the addresses of the endpoint, at least one.
+
+        Raises: TransferError when one is denied, or there is none.
+        """
         endpoint = self._endpoint
-        addresses = await self._cancellation.run(
+        found: list[Address] = await self._cancellation.run(
             resolve_host(self._reactor, endpoint.host, endpoint.port, self._limits, self._lookup)
         )
-        for address in addresses:
+        for address in found:
             why = AddressPolicy().why_denied(address)
             if why is not None:
                 raise TransferError(
@@ -69,15 +83,13 @@ class StoreConnector:
                     f"endpoint {endpoint.host} of the S3 store has a forbidden address: {why}",
                     "use an S3 server that is not on this VM itself",
                 )
-        failed: TransferError | None = None
-        for address in addresses[:MAX_ADDRESSES]:
-            try:
-                return await self._connect_to(address)
-            except TransferError as error:
-                failed = failed or error
-                self._cancellation.check_not_aborted()
-        raise failed or TransferError(
-            TransferFailure.NAME_NOT_FOUND, f"endpoint {endpoint.host} of the S3 store has no address"
+        if not found:
+            raise self._without_address()
+        return found[:MAX_ADDRESSES]
+
+    def _without_address(self) -> TransferError:
+        return TransferError(
+            TransferFailure.NAME_NOT_FOUND, f"endpoint {self._endpoint.host} of the S3 store has no address"
         )
 
     async def reconnect(self, error: TransferError) -> socket.socket:
@@ -96,6 +108,10 @@ class StoreConnector:
                 if not failed.code.is_retryable:
                     raise
                 error = failed
+
+    def cancel(self) -> None:
+        """End what is being waited for."""
+        self._cancellation.cancel()
 
     async def _connect_to(self, address: Address) -> socket.socket:
         connecting: Deferred[socket.socket] = deferToThreadPool(

@@ -14,6 +14,8 @@ from systemvm.rpc.core.errors import RpcError
 from systemvm.ssvm import checksum, store_messages
 from systemvm.ssvm.failure import TransferError, of_this_vm
 from systemvm.ssvm.fetch.address_policy import AddressPolicy
+from systemvm.ssvm.fetch.bucket_job import BucketJob
+from systemvm.ssvm.fetch.bucket_store import BucketStore
 from systemvm.ssvm.fetch.cancellation import Cancellation, aborted_error
 from systemvm.ssvm.fetch.gate_place import GatePlace
 from systemvm.ssvm.fetch.job_gate import JobGate
@@ -27,13 +29,17 @@ from systemvm.ssvm.fetch.retry import RetryBudget
 from systemvm.ssvm.fetch.source import DownloadSource, SourcePolicy
 from systemvm.ssvm.fetch.source_finder import SourceFinder
 from systemvm.ssvm.fetch.space_ledger import SpaceLedger
+from systemvm.ssvm.fetch.store_connector import StoreConnector
+from systemvm.ssvm.fetch.stored_source import FileFinder, Finder, ObjectFinder
 from systemvm.ssvm.fetch.transfer_progress import TransferProgress
 from systemvm.ssvm.fetch_messages import MAX_CA_CHARACTERS, FetchStatus, StartRequest
 from systemvm.ssvm.limits import TransferLimits
 from systemvm.ssvm.mover_messages import MoverProgress, MoverResult
 from systemvm.ssvm.paths import Paths
+from systemvm.ssvm.s3.endpoint import endpoint_of
 from systemvm.ssvm.store_messages import JobDirectory, JobKey
 from systemvm.wire.checksum import is_url
+from systemvm.wire.s3_bucket import S3Bucket
 from systemvm.wire.source_url import SourceUrl
 from systemvm.wire.storage import ImageFormat, TransferRates
 from systemvm.wire.transfer_failure import TransferFailure
@@ -58,10 +64,12 @@ class Transfer:
         rates: RateShares,
         quotas: QuotaLedger,
         start: StartRequest,
+        buckets: BucketStore,
         on_change: Callable[[FetchStatus], None],
     ) -> None:
         request = start.download
         self._reactor = reactor
+        self._store_budgets: list[RetryBudget] = []
         self._limits = limits
         self._space = space
         self._rates = rates
@@ -78,7 +86,11 @@ class Transfer:
         self._cancellation = Cancellation()
         self._progress = TransferProgress(request.job_id, on_change)
         self._place = GatePlace(gate, self._progress, self._cancellation)
-        self._store = JobOnStore(reactor, paths, limits, job)
+        self._paths = paths
+        self._origin = start.origin
+        self._buckets = buckets
+        bucket = self._bucket_job(start.bucket, job)
+        self._store = bucket or JobOnStore(reactor, paths, limits, job)
         self._budget = RetryBudget(limits, reactor.seconds)
         self._movers = MoverSupervisor(
             reactor,
@@ -91,8 +103,9 @@ class Transfer:
             rates,
             self._progressed,
             lambda: self._place.store_stalls(True),
+            bucket,
         )
-        self._finder: SourceFinder | None = None
+        self._finder: Finder | None = None
         self._last_progress: MoverProgress | None = None
         self._is_suspended = False
 
@@ -200,7 +213,21 @@ class Transfer:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _check_request(self) -> SourceFinder:
+    def _bucket_job(self, bucket: S3Bucket | None, job: JobKey) -> BucketJob | None:
+        if bucket is None:
+            return None
+        return BucketJob(
+            self._reactor, self._buckets, bucket, job, self._request, self._connector(bucket),
+            is_copy=self._origin is not None,
+        )  # fmt: skip
+
+    def _connector(self, bucket: S3Bucket) -> StoreConnector:
+        """Return what connects to a bucket: with a budget of its own, beside the source's."""
+        budget = RetryBudget(self._limits, self._reactor.seconds)
+        self._store_budgets.append(budget)
+        return StoreConnector(self._reactor, endpoint_of(bucket), self._limits, budget, Cancellation())
+
+    def _check_request(self) -> Finder:
         request = self._request
         if self._finder is not None:
             return self._finder
@@ -215,9 +242,7 @@ class Transfer:
         self._finder = self._make_finder()
         return self._finder
 
-    async def _move_when_admitted(
-        self, finder: SourceFinder, made: JobDirectory, directory: int
-    ) -> MoverResult:
+    async def _move_when_admitted(self, finder: Finder, made: JobDirectory, directory: int) -> MoverResult:
         """Wait for a place in the gate; a job that waits for its store has none."""
         await self._place.enter()
         try:
@@ -245,7 +270,14 @@ class Transfer:
             self._request.job_id, self._mount_id, source.total_bytes, made.free_bytes, made.kept_bytes
         )
 
-    def _make_finder(self) -> SourceFinder:
+    def _make_finder(self) -> Finder:
+        origin, digest = self._origin, self._request.checksum
+        if origin is not None and origin.bucket is not None:
+            connector = self._connector(origin.bucket)
+            return ObjectFinder(self._buckets, origin.bucket, origin, digest, connector)
+        if origin is not None:
+            return FileFinder(self._reactor, self._paths, self._limits, origin, digest)
+
         def log_redirect(here: SourceUrl, target: SourceUrl) -> None:
             self._log.info(
                 "{job_id}: {origin} redirects to {target}",
@@ -268,7 +300,8 @@ class Transfer:
             self._place.store_stalls(False)
         self._last_progress = progress
         if progress.received_bytes:
-            self._budget.note_progress(progress.received_bytes)
+            for budget in (self._budget, *self._store_budgets):
+                budget.note_progress(progress.received_bytes)
             self._rates.note(self._request.job_id, progress.received_bytes)
             self._space.note(self._request.job_id, progress.received_bytes)
         self._progress.update(progress)

@@ -8,8 +8,8 @@ import socket
 from collections.abc import Mapping
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.mover.tls_client import reason_of
 from systemvm.ssvm.mover_messages import MoverJob
+from systemvm.ssvm.tls_client import reason_of
 from systemvm.wire.transfer_failure import TransferFailure
 
 

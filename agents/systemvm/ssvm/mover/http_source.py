@@ -18,7 +18,7 @@ from systemvm.ssvm.http_request import request_headers
 from systemvm.ssvm.http_response import ResumePoint
 from systemvm.ssvm.mover import http_client
 from systemvm.ssvm.mover.minimum_rate import MinimumRate
-from systemvm.ssvm.mover.tls_client import reason_of, wrap_tls
+from systemvm.ssvm.tls_client import reason_of, wrap_tls
 from systemvm.wire.transfer_failure import TransferFailure
 
 if TYPE_CHECKING:

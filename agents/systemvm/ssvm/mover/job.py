@@ -17,16 +17,17 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from systemvm.ssvm.failure import TransferError, of_store, of_this_vm
+from systemvm.ssvm.http_response import ResumePoint
 from systemvm.ssvm.limits import MIB
 from systemvm.ssvm.mover.adaptive_source import AdaptiveSource, OneConnection
 from systemvm.ssvm.mover.byte_source import ByteSource
 from systemvm.ssvm.mover.decompress import needs_memory
 from systemvm.ssvm.mover.destination import Destination
+from systemvm.ssvm.mover.file_source import FileSource
 from systemvm.ssvm.mover.piece_source import PieceSource
-from systemvm.ssvm.mover.pipeline import Pipeline
+from systemvm.ssvm.mover.pipeline import BUFFERS, Pipeline
 from systemvm.ssvm.mover.rate_limit import LimitedSource, RateLimit
 from systemvm.ssvm.mover.resuming_source import ResumingSource
-from systemvm.ssvm.mover.s3_connection import S3Connection
 from systemvm.ssvm.mover.s3_destination import S3Destination
 from systemvm.ssvm.mover.seccomp import MAX_DATA_BYTES, restrict_process
 from systemvm.ssvm.mover.upload_source import UploadSource
@@ -45,6 +46,7 @@ from systemvm.ssvm.mover_messages import (
     encode,
 )
 from systemvm.ssvm.resumable.part_file import PartFile
+from systemvm.ssvm.s3.connection import S3Connection
 from systemvm.ssvm.s3.signing import Signer
 from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
@@ -57,9 +59,9 @@ _BUFFERS_BESIDE_A_PART = 4
 class Mover:
     """Does the work in a thread, and reports from the main thread."""
 
-    def __init__(self, control: socket.socket, source: socket.socket, directory: int, job: MoverJob) -> None:
+    def __init__(self, control: socket.socket, source: int, directory: int, job: MoverJob) -> None:
         self._control = control
-        self._connection = source
+        self._source = source  # the descriptor of a connection, or of a file
         self._directory = directory
         self._job = job
         self._pipeline: Pipeline | None = None
@@ -184,38 +186,46 @@ class Mover:
             self._job.limits,
             target.ca_pem,
         )
-        destination = S3Destination(server, target.key, self._job.source_id, target.part_bytes)
+        destination = S3Destination(
+            server, target.key, target.journal_key, self._job.source_id, target.part_bytes
+        )
+        if destination.finished is not None:
+            return destination.finished
         try:
             result = self._continue(destination, lambda total_bytes: None)
         except TransferError as error:
             if not error.code.is_retryable:  # otherwise the next mover continues
                 destination.discard()
             raise
-        destination.complete()
+        destination.complete(result)
         return result
 
     def _continue(self, part: Destination, require_room: Callable[[int | None], None]) -> MoverResult:
         start = part.journal.resume_point() if part.journal is not None else None
         if self._job.upload is not None:
             return self._receive_upload(part, UploadSource(self._job, self._reconnect, start))
-        source = ResumingSource(self._connection, self._job, self._reconnect, start)
+        source = self._open_source(start)
         if part.journal is None:
             require_room(source.total_bytes)
             part.begin_anew()
-        if self._job.object_target is None:
-            limited = LimitedSource(self._checked(AdaptiveSource(source, self)), self._rate)
-            self._pipeline = Pipeline(limited, part, self._job)
-        else:
-            limited = LimitedSource(AdaptiveSource(source, OneConnection()), self._rate)
-            self._pipeline = Pipeline(limited, part, self._job, _BUFFERS_BESIDE_A_PART)
+        buffers = BUFFERS if self._job.object_target is None else _BUFFERS_BESIDE_A_PART
+        self._pipeline = Pipeline(LimitedSource(source, self._rate), part, self._job, buffers)
         return self._pipeline.run()
 
     def _receive_upload(self, part: Destination, source: UploadSource) -> MoverResult:
-        self._connection.close()  # it only stands in for one: the first body comes as all others do
+        os.close(self._source)  # it only stands in for one: the first body comes as all others do
         if part.journal is None:
             part.begin_anew()
         self._pipeline = Pipeline(source, part, self._job)
         return self._pipeline.run()
+
+    def _open_source(self, start: ResumePoint | None) -> ByteSource:
+        if self._job.is_file:
+            return FileSource(self._source, start)
+        single = ResumingSource(socket.socket(fileno=self._source), self._job, self._reconnect, start)
+        if self._job.object_target is not None:
+            return AdaptiveSource(single, OneConnection())
+        return self._checked(AdaptiveSource(single, self))
 
     def _checked(self, source: AdaptiveSource) -> ByteSource:
         """Return the source with its pieces checked, if they are known; they are those of the plain file."""
@@ -254,11 +264,10 @@ def main() -> int:
     control = socket.socket(fileno=CONTROL_FD)
     with control.makefile("rb") as lines:
         job = decode_job(lines.readline())
-    source = socket.socket(fileno=SOURCE_FD)
     # standard error is the journal, where the request id of the API call can be followed to this process
     sys.stderr.write(f"mover of job {_sanitize(job.job_id)} begins (request {_sanitize(job.request_id)})\n")
     restrict_process(max_file_bytes=job.max_size_bytes + MIB)
-    Mover(control, source, DIRECTORY_FD, job).run()
+    Mover(control, SOURCE_FD, DIRECTORY_FD, job).run()
     return 0
 
 

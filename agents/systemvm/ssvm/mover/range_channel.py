@@ -17,8 +17,8 @@ from systemvm.ssvm.limits import KIB
 from systemvm.ssvm.mover import http_client
 from systemvm.ssvm.mover.minimum_rate import MinimumRate
 from systemvm.ssvm.mover.range_plan import Segment
-from systemvm.ssvm.mover.tls_client import reason_of, wrap_tls
 from systemvm.ssvm.mover_messages import MoverJob
+from systemvm.ssvm.tls_client import reason_of, wrap_tls
 from systemvm.wire.transfer_failure import TransferFailure
 
 _READ_BYTES = 256 * KIB

@@ -8,25 +8,37 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 from attrs import frozen
 
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.limits import MIB
-from systemvm.ssvm.mover.s3_object import Exchange, S3Object
+from systemvm.ssvm.mover.s3_object import S3Object
+from systemvm.ssvm.mover_messages import MoverResult
 from systemvm.ssvm.resumable import journal as codec
 from systemvm.ssvm.resumable.journal import Journal
 from systemvm.ssvm.resumable_hash import ResumableHash
-from systemvm.ssvm.s3 import answers, bounded_xml, object_keys, requests
+from systemvm.ssvm.s3 import answers, bounded_xml, listing, requests
 from systemvm.ssvm.s3.answers import S3Answer
 from systemvm.ssvm.s3.failure import S3Error
+from systemvm.ssvm.s3.listing import Exchange
 from systemvm.ssvm.s3.requests import MIN_PART_BYTES, UploadedPart
 
 #: A part that is almost full is sent with a journal, where the body allows one.
 SLACK_BYTES = MIB
 #: A body that allows few of them has one earlier; after a crash at most twice this is fetched again.
 RECEIVED_BYTES = 24 * MIB
+
+
+@frozen
+class _Finished:
+    """What takes the place of a journal when the object is complete: a job that is repeated has it then."""
+
+    source_id: str
+    etag: str
+    result: MoverResult
 
 
 @frozen
@@ -41,11 +53,13 @@ class _JournalHead:
 class S3Destination:
     """Where an image becomes an object; see Destination."""
 
-    def __init__(self, server: Exchange, key: str, source_id: str, part_bytes: int) -> None:
+    def __init__(self, server: Exchange, key: str, journal_key: str, source_id: str, part_bytes: int) -> None:
         self._server = server
-        self._key = object_keys.journal_key(key)
+        self._image = key
+        self._key = journal_key
+        self._source_id = source_id
         self._object = S3Object(server, key, part_bytes)
-        self._has_journal = False
+        self.finished: MoverResult | None = None  # by an earlier mover, whose object is whole
         self.journal: Journal | None = None
         found = self._read() if source_id else None
         if found is not None and found.source_id == source_id:
@@ -55,7 +69,7 @@ class S3Destination:
         """Forget the journal; parts are still compared with those that are there."""
         self.journal = None
         self._object.restart()
-        self._remove()
+        self._write(b"")  # the mark of the job stays
 
     def writer(self, size_bytes: int) -> S3Object:
         if self._object.size_bytes != size_bytes:
@@ -76,20 +90,23 @@ class S3Destination:
         head = msgspec.json.encode(_JournalHead(upload_id, len(parts), _digest(parts)))
         content = head + b"\n" + codec.encode(journal)
         if upload_id and len(content) <= bounded_xml.MAX_BYTES:
-            self._has_journal = True
-            self._server.exchange(
-                requests.put_object(self._key, content),
-                lambda answer: answers.require_success(answer, "the journal of a transfer"),
-            )
+            self._write(content)
 
-    def complete(self) -> None:
-        """Remove the journal of an object that is complete; one that stays continues nothing."""
-        self._remove()
+    def complete(self, result: MoverResult) -> None:
+        """Note that the object is complete; publishing removes the note."""
+        self._write(msgspec.json.encode(_Finished(self._source_id, self._object.etag, result)))
+
+    def _write(self, content: bytes) -> None:
+        self._server.exchange(
+            requests.put_object(self._key, content),
+            lambda answer: answers.require_success(answer, "the journal of a transfer"),
+        )
 
     def discard(self) -> None:
-        """Remove all that is left of the job; what fails here is repeated by the next one."""
+        """Discard all parts; the mark of the job stays until fetch has discarded the job."""
         self._object.abort()
-        self._remove()
+        with suppress(TransferError):  # a journal of parts that are gone continues nothing
+            self._write(b"")
 
     def _read(self) -> Journal | None:
         """Return the journal, and continue the object that it describes; None when there is none."""
@@ -104,8 +121,10 @@ class S3Destination:
             if error.is_missing:
                 return None
             raise
-        self._has_journal = True
         line, _, encoded = content.partition(b"\n")
+        if not encoded:
+            self.finished = self._read_finished(line)
+            return None
         try:
             head = msgspec.convert(msgspec.json.decode(line), type=_JournalHead)
         except ValueError:
@@ -120,13 +139,17 @@ class S3Destination:
         self._object.resume(head.upload_id, parts)
         return journal
 
-    def _remove(self) -> None:
-        if not self._has_journal:
-            return
+    def _read_finished(self, content: bytes) -> MoverResult | None:
+        """Return the result of an earlier mover, if its object is still there, unchanged."""
         try:
-            self._server.exchange(requests.delete_object(self._key), lambda answer: None)
-        except TransferError:
-            return
+            found = msgspec.convert(msgspec.json.decode(content), type=_Finished)
+        except ValueError:
+            return None
+        image = listing.head(self._server, self._image)
+        if image is None or found.source_id != self._source_id:
+            return None
+        is_same = (image.size_bytes, image.etag) == (found.result.size_bytes, found.etag)
+        return found.result if is_same else None
 
 
 class S3Checkpoints:

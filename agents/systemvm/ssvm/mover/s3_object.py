@@ -10,24 +10,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable
-from typing import Protocol, TypeVar
 
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.s3 import answers, failure, requests
 from systemvm.ssvm.s3.answers import S3Answer
 from systemvm.ssvm.s3.failure import S3Error
-from systemvm.ssvm.s3.requests import MAX_PART_NUMBER, S3Request, UploadedPart
+from systemvm.ssvm.s3.listing import Exchange
+from systemvm.ssvm.s3.requests import MAX_PART_NUMBER, UploadedPart
 from systemvm.wire.transfer_failure import TransferFailure
 
-_Result = TypeVar("_Result")
 _MD5 = re.compile(r"[0-9a-f]{32}")
-
-
-class Exchange(Protocol):
-    """What an object needs of an S3Connection."""
-
-    def exchange(self, request: S3Request, read: Callable[[S3Answer], _Result]) -> _Result: ...
 
 
 class S3Object:
@@ -50,6 +42,7 @@ class S3Object:
         self._parts: list[UploadedPart] = []
         self._digests = hashlib.md5(usedforsecurity=False)  # over the digests of the parts
         self._is_encrypted = False  # by the server, so that entity tags are not MD5
+        self.etag = ""  # of the object, once it is there
         self.size_bytes = 0
         self.written_bytes = 0  # sent: without parts that were there
 
@@ -248,6 +241,7 @@ class S3Object:
             expected = etag or head.etag
         is_same = hmac.compare_digest(head.etag.lower(), expected.lower())
         if head.size_bytes == self.size_bytes and is_same:
+            self.etag = head.etag
             return
         self._server.exchange(
             requests.delete_object(self._key),

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from urllib.parse import unquote
 
 from attrs import frozen
@@ -35,6 +37,7 @@ class ObjectSummary:
     key: str
     size_bytes: int
     etag: str
+    modified_unix_s: float = 0.0  # by the server's clock; 0 when it does not say
 
 
 @frozen
@@ -107,7 +110,8 @@ def read_head(answer: S3Answer, key: str) -> ObjectSummary:
     """Return the object that a HEAD describes."""
     doing = "the head of an object"
     require_success(answer, doing)
-    return ObjectSummary(key, _number(answer.headers.get("content-length"), doing), read_etag(answer, doing))
+    size_bytes, etag = _number(answer.headers.get("content-length"), doing), read_etag(answer, doing)
+    return ObjectSummary(key, size_bytes, etag, _http_date(answer.headers.get("last-modified", "")))
 
 
 def read_parts(answer: S3Answer) -> PartPage:
@@ -151,6 +155,7 @@ def read_objects(answer: S3Answer) -> ObjectPage:
             _key(each.text_of("Key"), root, doing),
             _number(each.text_of("Size"), doing),
             (each.text_of("ETag") or "").strip('"'),
+            iso_date(each.text_of("LastModified") or ""),
         )
         for each in root.all("Contents")
     )
@@ -193,6 +198,21 @@ def _error_code(body: bytes) -> str | None:
     except XmlError:
         return None  # HEAD has no body, and proxies send HTML
     return root.text_of("Code") if root.name == "Error" else None
+
+
+def iso_date(text: str) -> float:
+    """Return the time of an ISO 8601 text; 0 when it is none."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _http_date(text: str) -> float:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def _number(text: str | None, doing: str) -> int:

@@ -8,6 +8,7 @@ import re
 from attrs import frozen
 
 from systemvm.ssvm.s3.signing import encode_path
+from systemvm.wire.s3_bucket import S3Bucket
 
 DEFAULT_REGION = "us-east-1"
 _AMAZON = re.compile(r"s3[.-]([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com")
@@ -36,6 +37,12 @@ class S3Endpoint:
     def path(self, key: str) -> str:
         """Return the encoded path of an object; that of the bucket for an empty key."""
         return encode_path(f"/{self.bucket}/{key}" if key else f"/{self.bucket}")
+
+
+def endpoint_of(bucket: S3Bucket) -> S3Endpoint:
+    """Return the endpoint of a store's bucket."""
+    region = bucket.region or region_of(bucket.host)
+    return S3Endpoint(bucket.is_tls, bucket.host, bucket.port, bucket.name, region)
 
 
 def region_of(host: str) -> str:

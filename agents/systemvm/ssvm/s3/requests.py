@@ -117,9 +117,18 @@ def delete_object(key: str) -> S3Request:
     return S3Request("DELETE", key)
 
 
-def list_objects(prefix: str, delimiter: str = "", continuation: str = "") -> S3Request:
+def list_objects(
+    prefix: str,
+    delimiter: str = "",
+    continuation: str = "",
+    *,
+    after: str = "",
+    max_keys: int = _PAGE_KEYS,
+) -> S3Request:
     """Return the request for a page of keys; with a delimiter, keys behind it are one common prefix."""
-    query = [("list-type", "2"), ("prefix", prefix), ("max-keys", str(_PAGE_KEYS))]
+    query = [("list-type", "2"), ("prefix", prefix), ("max-keys", str(max_keys))]
+    if after:
+        query.append(("start-after", after))
     if delimiter:
         query.append(("delimiter", delimiter))
     if continuation:

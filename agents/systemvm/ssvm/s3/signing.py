@@ -15,6 +15,8 @@ from urllib.parse import quote
 
 from attrs import field, frozen
 
+from systemvm.wire.s3_bucket import S3Bucket
+
 ALGORITHM = "AWS4-HMAC-SHA256"
 #: Instead of a digest: the payload is not part of the signature, only the connection protects it.
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
@@ -30,6 +32,11 @@ class S3Credentials:
 
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
+
+
+def credentials_of(bucket: S3Bucket) -> S3Credentials:
+    """Return the key pair of a store's bucket."""
+    return S3Credentials(bucket.access_key, bucket.secret_key)
 
 
 @frozen

@@ -11,9 +11,9 @@ from contextlib import suppress
 
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.mover_messages import IMAGE_NAME, JOURNAL_NAME
+from systemvm.ssvm.properties.template import FILE_NAME
 from systemvm.ssvm.store.descriptors import list_names, opened, remove
 from systemvm.ssvm.store.openat2 import open_beneath, open_directory
-from systemvm.ssvm.store.template_properties import FILE_NAME
 from systemvm.wire.transfer_failure import TransferFailure
 
 JOBS = ".systemvm-jobs"

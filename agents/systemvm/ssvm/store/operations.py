@@ -20,6 +20,7 @@ from systemvm.ssvm import store_messages as messages
 from systemvm.ssvm.failure import TransferError, of_store
 from systemvm.ssvm.helper_call import Operation, Reply
 from systemvm.ssvm.paths import Paths
+from systemvm.ssvm.properties.template import TemplateProperties
 from systemvm.ssvm.store import published_templates
 from systemvm.ssvm.store.allowed_users import AGENT_USER, FETCH_USER, SERVE_USER, allow
 from systemvm.ssvm.store.browse import browse
@@ -40,7 +41,6 @@ from systemvm.ssvm.store.job_directory import (
 from systemvm.ssvm.store.openat2 import make_directories, open_directory
 from systemvm.ssvm.store.published_templates import TEMPLATES, find_published
 from systemvm.ssvm.store.quarantine import move_to_quarantine, remove_expired
-from systemvm.ssvm.store.template_properties import TemplateProperties
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import StoreStats, TemplateListing
 from systemvm.wire.transfer_failure import TransferFailure
@@ -57,6 +57,7 @@ class StoreHelper:
     def operations(self) -> dict[str, Operation]:
         """Return them by method. A cancellable one can be killed: the next call cleans up after it."""
         fetch, agent, both = allow(FETCH_USER), allow(AGENT_USER), allow(FETCH_USER, AGENT_USER)
+        readers = allow(SERVE_USER, FETCH_USER)
 
         def of_job(params: Any) -> str:
             return str(params.job.mount_id)
@@ -90,9 +91,8 @@ class StoreHelper:
             messages.QUARANTINE: Operation(
                 messages.QuarantineRequest, self.quarantine, agent, of_store, False, changes
             ),
-            messages.OPEN: Operation(
-                messages.OpenRequest, self.open_image, allow(SERVE_USER), of_store, cancellable=True
-            ),
+            # serve sends it to users, fetch has a mover copy it to a bucket
+            messages.OPEN: Operation(messages.OpenRequest, self.open_image, readers, of_store, True),
             messages.LIST: Operation(
                 messages.ListRequest, self.list_templates, agent, of_store, cancellable=True
             ),

@@ -9,11 +9,11 @@ import stat
 from contextlib import suppress
 
 from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.properties.template import FILE_NAME, MAX_BYTES, TemplateProperties
 from systemvm.ssvm.store import foreign_properties
 from systemvm.ssvm.store.descriptors import list_names, opened
 from systemvm.ssvm.store.foreign_properties import MISSING
 from systemvm.ssvm.store.openat2 import open_beneath, open_directory
-from systemvm.ssvm.store.template_properties import FILE_NAME, MAX_BYTES, TemplateProperties
 from systemvm.ssvm.store_messages import OpenedImage, PublishedTemplate, require_number
 from systemvm.wire.storage import ListedTemplate
 from systemvm.wire.transfer_failure import TransferFailure

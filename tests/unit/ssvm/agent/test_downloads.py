@@ -73,6 +73,9 @@ class FakeStores(PendingCalls):
     def mark_unmounted(self, store: Store) -> None:
         pass
 
+    def bucket_of(self, store: Store) -> None:
+        """No store is a bucket."""
+
     async def call(self, method: str, params: Any, result: Any, timeout_s: float = 60.0) -> Any:
         self.timeouts_s.append(timeout_s)
         return await self.wait(method, params)

@@ -25,7 +25,7 @@ def failure_of_run(directory: Path) -> MoverFailure:
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         with ours, theirs:
-            job.Mover(theirs, theirs, descriptor, JOB).run()
+            job.Mover(theirs, os.dup(theirs.fileno()), descriptor, JOB).run()
             failure = decode_report(ours.recv(65536)).failure
     finally:
         os.close(descriptor)
@@ -39,7 +39,7 @@ def test_a_stale_handle_is_a_failure_of_the_store(tmp_path: Path, monkeypatch: p
     def stale(descriptor: int) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
-    monkeypatch.setattr(job, "ResumingSource", lambda *_: SimpleNamespace(total_bytes=1))
+    monkeypatch.setattr(job, "ResumingSource", lambda *_: SimpleNamespace(total_bytes=1, received_bytes=0))
     monkeypatch.setattr(os, "fstatvfs", stale)
     failure = failure_of_run(tmp_path)
     assert failure.code == TransferFailure.STORE_FAILED.value

@@ -35,6 +35,7 @@ BODIES = {
     "gzip members": b"".join(gzip.compress(part, 1) for part in [*PIECES, b"\1" * 509]),
 }
 IMAGE = BODIES["raw"]
+JOURNAL = object_keys.journal_key("s-1-VM", "job-1", KEY)
 #: A part, what lies in the buffers, and the rest of a member.
 MOST_AGAIN = PART_BYTES + BUFFER_BYTES * (BUFFERS + 1) + 300_000
 
@@ -48,7 +49,7 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def attempt(bucket: FakeBucket, job: MoverJob, body: bytes, dies_at: int | None) -> Any:
     """Run one mover; return from which byte it began, and its result unless it died."""
-    destination = S3Destination(bucket, KEY, job.source_id, PART_BYTES)
+    destination = S3Destination(bucket, KEY, JOURNAL, job.source_id, PART_BYTES)
     start = 0 if destination.journal is None else destination.journal.decoded_bytes
     if destination.journal is None:
         destination.begin_anew()
@@ -56,7 +57,7 @@ def attempt(bucket: FakeBucket, job: MoverJob, body: bytes, dies_at: int | None)
         result = Pipeline(Source(body, start, dies_at), destination, job).run()
     except Died:
         return start, None
-    destination.complete()
+    destination.complete(result)
     return start, result
 
 
@@ -75,7 +76,7 @@ def test_a_transfer_that_died_continues_to_the_same_object(
         died_at = int(death * len(body))
     _, result = attempt(bucket, job, body, None)
     assert isinstance(result, MoverResult)
-    assert bucket.objects == {KEY: IMAGE}
+    assert bucket.content == IMAGE
     assert bucket.uploads == {}
     assert result.checksum.endswith("}" + digest)
     assert (result.received_bytes, result.size_bytes) == (len(body), len(IMAGE))
@@ -84,10 +85,10 @@ def test_a_transfer_that_died_continues_to_the_same_object(
 def test_another_source_begins_anew() -> None:
     bucket = FakeBucket()
     attempt(bucket, JOB, IMAGE, 3 * PART_BYTES)
-    assert object_keys.journal_key(KEY) in bucket.objects
+    assert bucket.objects[JOURNAL]
     other = bytes(reversed(IMAGE[: 2 * PART_BYTES]))
     assert attempt(bucket, evolve(JOB, source_id="b"), other, None)[0] == 0
-    assert bucket.objects == {KEY: other}
+    assert bucket.content == other
 
 
 @pytest.mark.parametrize("what", ["part replaced", "part lost", "upload ended", "journal damaged"])
@@ -103,14 +104,23 @@ def test_a_journal_of_other_parts_continues_nothing(what: str) -> None:
         case "upload ended":
             bucket.uploads.clear()
         case _:
-            journal = object_keys.journal_key(KEY)
-            bucket.objects[journal] = bucket.objects[journal][:-1]
+            bucket.objects[JOURNAL] = bucket.objects[JOURNAL][:-1]
     assert attempt(bucket, JOB, IMAGE, None)[0] == 0
-    assert bucket.objects == {KEY: IMAGE}
+    assert bucket.content == IMAGE
 
 
 def test_a_discarded_job_leaves_nothing() -> None:
     bucket = FakeBucket()
     attempt(bucket, JOB, IMAGE, 3 * PART_BYTES)
-    S3Destination(bucket, KEY, JOB.source_id, PART_BYTES).discard()
-    assert (bucket.objects, bucket.uploads) == ({}, {})
+    S3Destination(bucket, KEY, JOURNAL, JOB.source_id, PART_BYTES).discard()
+    assert (bucket.objects, bucket.uploads) == ({JOURNAL: b""}, {})  # the mark of the job
+
+
+def test_an_object_that_is_complete_is_not_received_again() -> None:
+    bucket = FakeBucket()
+    _, result = attempt(bucket, JOB, IMAGE, None)
+    again = S3Destination(bucket, KEY, JOURNAL, JOB.source_id, PART_BYTES)
+    assert (again.finished, again.journal) == (result, None)
+    assert S3Destination(bucket, KEY, JOURNAL, "another source", PART_BYTES).finished is None
+    bucket.etags[KEY] = "another"
+    assert S3Destination(bucket, KEY, JOURNAL, JOB.source_id, PART_BYTES).finished is None

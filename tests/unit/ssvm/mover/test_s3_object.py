@@ -12,8 +12,8 @@ import pytest
 from fake_bucket import KEY, FakeBucket
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.limits import DEFAULT
-from systemvm.ssvm.mover.s3_connection import S3Connection
 from systemvm.ssvm.mover.s3_object import S3Object
+from systemvm.ssvm.s3.connection import S3Connection
 from systemvm.ssvm.s3.endpoint import S3Endpoint
 from systemvm.ssvm.s3.failure import S3Error
 from systemvm.ssvm.s3.requests import S3Request

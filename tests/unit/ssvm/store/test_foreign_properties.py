@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from systemvm.ssvm.properties.foreign import PropertiesError, parse
 from systemvm.ssvm.store import foreign_properties
-from systemvm.ssvm.store.foreign_properties import MISSING, PropertiesError, parse
+from systemvm.ssvm.store.foreign_properties import MISSING
 from systemvm.wire.storage import ImageFormat, ListedTemplate
 
 #: As CloudStack's agent saves it with java.util.Properties (reference 2.4).

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.store import java_properties
-from systemvm.ssvm.store.template_properties import TemplateProperties
+from systemvm.ssvm.properties import java_properties
+from systemvm.ssvm.properties.template import TemplateProperties
 from systemvm.wire.storage import ImageFormat
 
 TEMPLATE = TemplateProperties(

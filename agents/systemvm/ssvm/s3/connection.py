@@ -11,13 +11,13 @@ from typing import TypeVar
 
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.limits import KIB, TransferLimits
-from systemvm.ssvm.mover.tls_client import reason_of, wrap_tls
 from systemvm.ssvm.s3 import bounded_xml, failure
 from systemvm.ssvm.s3.answers import S3Answer
 from systemvm.ssvm.s3.endpoint import S3Endpoint
 from systemvm.ssvm.s3.failure import S3Error
 from systemvm.ssvm.s3.requests import S3Request
 from systemvm.ssvm.s3.signing import Signer
+from systemvm.ssvm.tls_client import reason_of, wrap_tls
 from systemvm.wire.transfer_failure import TransferFailure
 
 #: Returns another connection after this error, when it is time to try again; raises when it is not.

@@ -6,7 +6,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.store import java_properties
+from systemvm.ssvm.properties import java_properties
 from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -80,6 +80,16 @@ class TemplateProperties:
                 f"{FILE_NAME} is not valid: {error}",
                 "delete the template and register it again",
             ) from None
+
+
+def names_file(content: bytes, file_name: str) -> bool:
+    """Whether template.properties names this file, or cannot be read, so that it could."""
+    try:
+        values = java_properties.parse(content[:MAX_BYTES].decode("utf-8", "replace"))
+    except TransferError:
+        return True
+    names = {value for key, value in values.items() if key == "filename" or key.endswith(".filename")}
+    return not names or file_name in names
 
 
 def _bool(value: bool) -> str:
