@@ -53,6 +53,7 @@ from systemvm.management.image_stores.inspection import StoreInspection
 from systemvm.management.image_stores.migration import StoreMigration
 from systemvm.management.image_stores.replicas import ReplicaKeeper
 from systemvm.management.image_stores.service import ImageStores
+from systemvm.management.image_stores.staging import Staging
 from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.pki.authority import CertificateAuthority
 from systemvm.management.pki.control import ControlAuthority
@@ -177,8 +178,14 @@ class SmallCloud:
             self.copy_links,
         )
         self.revocation = ConsoleRevocation(self.database, self.agents)
+        staging = Staging(self.clock, self.database, self.settings, self.dispatch.wake)
         builder = UserVmBuilder(
-            self.database, self.primary, directory, lambda zone: "10.11.0.1", host_id=self.host.id
+            self.database,
+            self.primary,
+            directory,
+            lambda zone: "10.11.0.1",
+            host_id=self.host.id,
+            staging=staging,
         )
         self.machines = VirtualMachines(
             self.database,
@@ -197,8 +204,9 @@ class SmallCloud:
             self.database, self.agents, self.settings, self.replicas.changed, StoreKeys(self.seal)
         )
         self.extraction = Extraction(
-            self.clock, self.database, self.agents, self.settings, issuer, self.copy_links.links_of_zone
-        )
+            self.clock, self.database, self.agents, self.settings, issuer, staging,
+            self.copy_links.links_of_zone,
+        )  # fmt: skip
         self.uploads = TemplateUploads(
             self.database, self.agents, self.dispatch, usage, self.settings, sources, signer
         )

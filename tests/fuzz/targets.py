@@ -28,9 +28,9 @@ from systemvm.ssvm.formats import ovf, vmdk_descriptor
 from systemvm.ssvm.formats.gate import Admission
 from systemvm.ssvm.limits import TIB, TransferLimits
 from systemvm.ssvm.mover.bounded_decoder import BoundedDecoder
+from systemvm.ssvm.properties import foreign
 from systemvm.ssvm.s3 import answers
 from systemvm.ssvm.serve import byte_ranges
-from systemvm.ssvm.store import foreign_properties
 from systemvm.wire import checksum, source_url
 from systemvm.wire.storage import ImageFormat
 
@@ -201,7 +201,7 @@ TARGETS = {
     "oci": Target(oci_document, [_MANIFEST, b'{"token":"x"}', b'{"manifests":[]}']),
     "s3": Target(s3_response, [_S3_LISTING]),
     "properties": Target(
-        _bytes(foreign_properties.parse, TransferError),
+        _bytes(foreign.parse, TransferError),
         [b"#Mon\nid=202\nuniquename=202-2-x\nqcow2=true\nqcow2.filename=a.qcow2\nqcow2.size=1\nfilename=a\n"],
     ),
     "ovf": Target(_bytes(ovf.read_descriptor, TransferError), [archives.descriptor()]),

@@ -63,7 +63,7 @@ pipeline = {kind}-server
 use = egg:swift#{kind}
 """
 _PROXY = f"""[DEFAULT]
-bind_ip = {ADDRESS}
+bind_ip = 0.0.0.0
 bind_port = {PORT}
 user = root
 workers = 0
@@ -197,7 +197,7 @@ class SwiftBuilder:
             f"user root; daemon off; pid {self._directory}/nginx.pid; error_log {self._log};\n"
             "events {} http { access_log off; client_max_body_size 0; proxy_request_buffering off;\n"
             f"client_body_temp_path {self._directory}/body; proxy_temp_path {self._directory}/proxy;\n"
-            f"server {{ listen {ADDRESS}:{TLS_PORT} ssl;\n"
+            f"server {{ listen {TLS_PORT} ssl;\n"
             f"ssl_certificate {pem}; ssl_certificate_key {pem};\n"
             f"location / {{ proxy_pass http://{ADDRESS}:{PORT}; proxy_http_version 1.1;\n"
             "proxy_set_header Host $http_host; proxy_set_header Connection ''; } } }\n"

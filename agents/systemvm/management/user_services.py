@@ -34,6 +34,7 @@ from systemvm.management.image_stores.inspection import StoreInspection
 from systemvm.management.image_stores.migration import StoreMigration
 from systemvm.management.image_stores.replicas import ReplicaKeeper
 from systemvm.management.image_stores.service import ImageStores
+from systemvm.management.image_stores.staging import Staging
 from systemvm.management.inventory import ZoneSettings
 from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.page.diagnostics_download import DiagnosticsResource
@@ -155,10 +156,13 @@ def make_user_services(
     dispatcher = DownloadDispatcher(reactor, database, directory, settings, sources, orders, usage, links)
     keeper = _make_keeper(reactor, foundation, settings, dispatcher)
     revocation = ConsoleRevocation(database, directory)
-    virtual_machines = _make_virtual_machines(foundation, drivers, settings, revocation)
+    staging = Staging(reactor, database, settings, dispatcher.wake)
+    virtual_machines = _make_virtual_machines(foundation, drivers, settings, revocation, staging)
     templates = TemplateService(database, dispatcher, virtual_machines, usage, settings, sources)
     users = Authenticator(database, foundation.seal)
-    extraction = Extraction(reactor, database, directory, settings, foundation.public, links.links_of_zone)
+    extraction = Extraction(
+        reactor, database, directory, settings, foundation.public, staging, links.links_of_zone
+    )
     commands = command_table(
         CommandServices(
             database=database,
@@ -228,11 +232,20 @@ def _make_reaper(
 
 
 def _make_virtual_machines(
-    foundation: Foundation, drivers: HostDrivers, settings: ZoneSettings, revocation: ConsoleRevocation
+    foundation: Foundation,
+    drivers: HostDrivers,
+    settings: ZoneSettings,
+    revocation: ConsoleRevocation,
+    staging: Staging,
 ) -> VirtualMachines:
     configuration, database, host_id = foundation.configuration, foundation.database, foundation.host.id
     builder = UserVmBuilder(
-        database, drivers.primary, configuration.layout.logs, settings.vnc_address, host_id=host_id
+        database,
+        drivers.primary,
+        configuration.layout.logs,
+        settings.vnc_address,
+        host_id=host_id,
+        staging=staging,
     )
     return VirtualMachines(
         database,

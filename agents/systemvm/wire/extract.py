@@ -7,12 +7,14 @@ import re
 
 from attrs import field, frozen
 
-from systemvm.wire.storage import Store
+from systemvm.wire.storage import PublishedFile, Store
 
 EXTRACT_SETUP = (
     "extract.setup"  # daemon → agent: certificate and advertised endpoint; idempotent (protocol 3)
 )
 EXTRACT_LINKS = "extract.links"  # daemon → agent: more links, or all links; idempotent (protocol 3)
+
+EXTRACT_PRESIGN = "extract.presign"  # daemon → agent: a link to an object of a bucket (protocol 3)
 
 #: How many links one message has at most: far below the longest frame.
 LINKS_PAGE = 500
@@ -45,6 +47,22 @@ class ExtractLink:
     def path(self) -> str:
         """Its path below the advertised endpoint."""
         return f"/userdata/{self.secret}/{self.file_name}"
+
+
+@frozen
+class PresignRequest:
+    """The file of a template in a bucket, and how long its link works."""
+
+    store: Store
+    file: PublishedFile
+    expires_s: int
+
+
+@frozen
+class PresignedLink:
+    """A link to the S3 server; anyone who knows it can download the file until it expires."""
+
+    url: str = field(repr=False)
 
 
 @frozen

@@ -9,7 +9,7 @@
 | 3 | `storage.release`, `storage.sweep`, `template.copy`, `template.quarantine`, `storage.browse` |
 | 3 | `extract.setup`, `extract.links` |
 | 3 | `template.upload` |
-| 3 | stores that are buckets: `Store.s3` |
+| 3 | stores that are buckets: `Store.s3`, `extract.presign` |
 
 A newer agent says hello again in the version of an older daemon's welcome, so that the older daemon finds a
 version that it speaks.

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -128,7 +128,8 @@ class World:
 class Builder:
     """Build a World, and remove it in reverse order."""
 
-    def __init__(self, directory: Path, store_size: str = "96m") -> None:
+    def __init__(self, directory: Path, store_size: str = "96m", limits: Mapping[str, float] = QUICK) -> None:
+        self._limits = limits
         self._directory = directory
         self._store_size = store_size
         self._stack = ExitStack()
@@ -285,7 +286,7 @@ class Builder:
             "--store-socket",
             str(paths.store_socket),
             "--limits",
-            json.dumps(QUICK),
+            json.dumps(self._limits),
         ]
         # systemd starts fetch again at the next connection, and so does this loop
         script = (

@@ -18,12 +18,14 @@ from twisted.logger import Logger
 
 from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.control.agent_calls import ConnectedAgents
+from systemvm.management.image_stores.staging import Staging
 from systemvm.management.pki.public import NotPermittedError, PublicIdentity
-from systemvm.management.state import events, extract_links, instances, templates, zones
+from systemvm.management.state import events, extract_links, instances, store_buckets, templates, zones
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.extract_links import ExtractLinkRow
 from systemvm.management.state.templates import Template
+from systemvm.management.state.zones import ImageStore
 from systemvm.management.templates.public_servers import (
     PublicServer,
     endpoint_of,
@@ -37,16 +39,22 @@ from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.extract import (
     EXTRACT_LINKS,
+    EXTRACT_PRESIGN,
     EXTRACT_SETUP,
     LINKS_PAGE,
     ExtractLink,
     ExtractLinks,
     ExtractSetup,
+    PresignedLink,
+    PresignRequest,
     link_file_name,
 )
 from systemvm.wire.role import Role
+from systemvm.wire.storage import PublishedFile
 
 CALL_DEADLINE_S = 95.0
+#: No S3 server accepts a link that works longer.
+MAX_PRESIGNED_S = 7 * 24 * 3600
 #: A public certificate is valid for 90 days; an operator's files are read again as often.
 RENEW_INTERVAL_S = 86400.0
 
@@ -77,6 +85,15 @@ class IdentityIssuer(Protocol):
 
 
 @frozen
+class _InBucket:
+    """The Ready copy of a template when it is in a bucket."""
+
+    store: ImageStore
+    file: PublishedFile
+    has_public_links: bool
+
+
+@frozen
 class CreatedLink:
     """A link as its user gets it."""
 
@@ -96,9 +113,11 @@ class Extraction:
         agents: ConnectedAgents,
         settings: ExtractionSettings,
         issuer: IdentityIssuer,
+        staging: Staging,
         more_links: Callable[[Connection, int], list[ExtractLink]] = lambda connection, zone_id: [],
     ) -> None:
         """`more_links` returns links of a zone that others have made."""
+        self._staging = staging
         self._database = database
         self._agents = agents
         self._settings = settings
@@ -115,16 +134,20 @@ class Extraction:
     async def create(self, template_id: int, zone_id: int, request_id: str) -> CreatedLink:
         """Return a link to a template; a valid one of the same SSVM is used again.
 
-        Raises: ExtractionError when no SSVM can serve it.
+        A link to a bucket leads to its own server, or, when users cannot reach that, to a copy on NFS.
+
+        Raises: ExtractionError when no SSVM can serve it, StagingError when it cannot be copied.
         """
         zone = await self._database.read(zones.zone_by_id, zone_id)
         settings = self._settings.secondary_storage(zone.name)
+        bucket = await self._database.read(_in_bucket, template_id, zone_id)
+        if bucket is not None and bucket.has_public_links:
+            return await self._presign(bucket, template_id, zone_id, settings, request_id)
+        if bucket is not None:
+            await self._staging.ensure(template_id, zone_id, for_host=False)
         servers = await self._servers(zone_id, settings)
         if not servers:
-            raise ExtractionError(
-                "Images can be downloaded in a few minutes. Please try again later.",
-                'No secondary storage VM of the zone is Up; see "systemvm system-vm list" for the reason.',
-            )
+            raise _no_ssvm()
         lifetime = timedelta(seconds=settings.extract_url_expiration_interval)
         row = await self._database.run(_create, template_id, zone_id, servers, lifetime, request_id)
         link = await self._database.read(_wire_link, row)
@@ -135,6 +158,35 @@ class Extraction:
         if first is not None:
             raise ExtractionError(_message_of(first), _hint_of(first))
         return CreatedLink(row, row.origin + link.path)
+
+    async def _presign(
+        self,
+        bucket: _InBucket,
+        template_id: int,
+        zone_id: int,
+        settings: SecondaryStorageConfig,
+        request_id: str,
+    ) -> CreatedLink:
+        """Have an SSVM, which has the keys, sign a link to the server of a bucket."""
+        names = await self._database.read(instances.names_of_ssvms_by_zone)
+        up = self._agents.up(Role.SSVM)
+        name = next((each for each in names.get(zone_id, []) if each in up), None)
+        peer = None if name is None else self._agents.peer(name)
+        if peer is None:
+            raise _no_ssvm()
+        lifetime = settings.extract_url_expiration_interval
+        order = PresignRequest(bucket.store.wire, bucket.file, int(min(lifetime, MAX_PRESIGNED_S)))
+        try:
+            link: PresignedLink = await peer.call(
+                EXTRACT_PRESIGN, order, result=PresignedLink, deadline_s=CALL_DEADLINE_S
+            )
+        except RpcError as error:
+            raise ExtractionError(_message_of(error), _hint_of(error)) from None
+        origin = bucket.store.url.rpartition("/")[0]
+        row = await self._database.run(
+            _create_row, template_id, zone_id, origin, timedelta(seconds=order.expires_s), request_id
+        )
+        return CreatedLink(row, link.url)
 
     async def agent_up(self, name: str) -> None:
         """Send the certificate and all links of its zone to an SSVM; never raises for a refusal."""
@@ -202,6 +254,24 @@ def _identity(
     return issuer.identity(endpoint, settings.endpoint, also=address)  # by which SSVMs of other zones copy
 
 
+def _no_ssvm() -> ExtractionError:
+    return ExtractionError(
+        "Images can be downloaded in a few minutes. Please try again later.",
+        'No secondary storage VM of the zone is Up; see "systemvm system-vm list" for the reason.',
+    )
+
+
+def _in_bucket(connection: Connection, template_id: int, zone_id: int) -> _InBucket | None:
+    """Return the Ready copy that is taken, if it is in a bucket."""
+    ref = templates.store_ref_of(connection, template_id, zone_id)
+    file = None if ref is None or not ref.is_ready else templates.file_of(ref)
+    if ref is None or file is None:
+        return None
+    store = zones.store_by_id(connection, ref.store_id)
+    bucket = store_buckets.of_store(connection, store.id) if store.is_bucket else None
+    return None if bucket is None else _InBucket(store, file, bucket.has_public_links)
+
+
 def _message_of(error: RpcError) -> str:
     if error.code == METHOD_NOT_FOUND:
         return "the secondary storage VM cannot serve links"
@@ -221,11 +291,22 @@ def _create(
     request_id: str,
 ) -> ExtractLinkRow:
     extract_links.delete_expired(connection)
-    template = templates.by_id(connection, template_id)
     origins = [server.endpoint.url for server in servers]
     for row in extract_links.live_of_template(connection, template_id, zone_id):
         if row.origin in origins:
             return row
+    return _create_row(connection, template_id, zone_id, origins[0], lifetime, request_id)
+
+
+def _create_row(
+    connection: Connection,
+    template_id: int,
+    zone_id: int,
+    origin: str,
+    lifetime: timedelta,
+    request_id: str,
+) -> ExtractLinkRow:
+    template = templates.by_id(connection, template_id)
     row = extract_links.create(
         connection,
         account_id=template.account_id,
@@ -233,7 +314,7 @@ def _create(
         template_id=template_id,
         zone_id=zone_id,
         secret=str(uuid.uuid4()),
-        origin=origins[0],
+        origin=origin,
         file_name=link_file_name(template.name, template.format.extension),
         expires=now() + lifetime,
     )
@@ -276,5 +357,7 @@ def _with_store(connection: Connection, row: ExtractLinkRow, template: Template)
     if ref is None or not ref.is_ready:
         return None
     store = zones.store_rows.by_id(connection, ref.store_id)
+    if store.is_bucket:  # its own server serves it
+        return None
     account_id, number = templates.place_of(ref, template)
     return ExtractLink(row.secret, row.file_name, store.wire, account_id, number, row.expires.timestamp())

@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from systemvm.host.architecture import Architecture
 from systemvm.management.hypervisors.base import Disk, DomainNic, DomainSpec, VncSpec
+from systemvm.management.image_stores.staging import Staging
 from systemvm.management.primary.qemu_img import DiskFormat
 from systemvm.management.primary.storage import TemplateFormat
 from systemvm.management.state import instances, templates, volumes, zones
@@ -108,7 +109,9 @@ class UserVmBuilder:
         vnc_address: Callable[[str], str],
         *,
         host_id: int,
+        staging: Staging,
     ) -> None:
+        self._staging = staging
         self._database = database
         self._primary = primary
         self._logs = logs
@@ -174,6 +177,9 @@ class UserVmBuilder:
             await self._database.run(templates.update_spool_ref, spool.id, state=SpoolState.COPYING)
         try:
             source = await self._database.read(_source, template, self._host_id)
+            if source.store.is_bucket:
+                await self._staging.ensure(template.id, source.store.zone_id, for_host=True)
+                source = await self._database.read(_source, template, self._host_id)
             path = await self._primary.ensure_template(template.uuid, source.path, _source_format(template))
         except Exception as error:
             await self._database.run(

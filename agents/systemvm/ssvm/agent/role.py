@@ -8,6 +8,7 @@ access the store.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from attrs import evolve
@@ -26,9 +27,13 @@ from systemvm.ssvm.agent.open_sources import OpenedSources
 from systemvm.ssvm.agent.serving import Serving
 from systemvm.ssvm.agent.store_client import StoreClient
 from systemvm.ssvm.paths import Paths
+from systemvm.ssvm.s3 import object_keys, requests, signing
+from systemvm.ssvm.s3.endpoint import endpoint_of
+from systemvm.ssvm.store_messages import require_file_name
 from systemvm.ssvm.upload_messages import UploadEnd
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.extract import EXTRACT_PRESIGN, PresignedLink, PresignRequest
 from systemvm.wire.role import Role
 from systemvm.wire.source_networks import STORAGE_SOURCES, SourceNetworks
 from systemvm.wire.storage import (
@@ -129,6 +134,8 @@ class StorageRole:
              "Start a copy between two stores, or return its status"),
             (storage.TEMPLATE_QUARANTINE, self.quarantine, TemplateQuarantine, Acknowledgement, 90.0,
              "Move a template that nothing refers to out of sight"),
+            (EXTRACT_PRESIGN, self.presign, PresignRequest, PresignedLink, 30.0,
+             "Sign a temporary link to an object of a bucket"),
             (storage.TEMPLATE_ABORT, self.abort, DownloadAbort, Acknowledgement, 120.0,
              "Stop a download and remove its files"),
             (storage.TEMPLATE_DELETE, self.delete, TemplateDelete, Acknowledgement, 120.0,
@@ -233,6 +240,19 @@ class StorageRole:
         order = store_messages.BrowseStoreRequest(mount_id, request.path, request.after)
         found: StoreObjects = await self._stores.call(store_messages.BROWSE, order, StoreObjects)
         return found
+
+    async def presign(self, call: Call, request: PresignRequest) -> PresignedLink:
+        """Sign a link to an object; the server that serves it checks that the object is there."""
+        bucket = self._stores.bucket_of(request.store)
+        if bucket is None or not 0 < request.expires_s <= signing.MAX_EXPIRES_S:
+            raise RpcError.refused(
+                TransferFailure.REQUEST_INVALID, "a link is for a bucket, and for 7 days at most"
+            )
+        endpoint, file = endpoint_of(bucket), request.file
+        signer = signing.Signer(signing.credentials_of(bucket), endpoint.region)
+        key = object_keys.image_key(file.account_id, file.template_id, require_file_name(file.name))
+        now = datetime.now(UTC)
+        return PresignedLink(requests.presigned_get(endpoint, signer, key, request.expires_s, now))
 
     async def _abort(self, job_id: str) -> None:
         self._serving.drop_upload(job_id)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Templates in buckets for what can only read files: links of SSVMs, and hosts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+
+from settling import settled
+from small_cloud import SmallCloud
+from systemvm.management.image_stores.buckets import BucketDefinition, StoreKeys
+from systemvm.management.image_stores.staging import POLL_INTERVAL_S, Staging, StagingError
+from systemvm.management.state import replicas, store_refs, templates, zones
+from systemvm.management.state.templates import StoreRef, Template
+from systemvm.wire.extract import EXTRACT_LINKS, EXTRACT_PRESIGN, PresignedLink, PresignRequest
+from systemvm.wire.storage import DownloadState, PublishedFile
+
+DETAILS = {"accesskey": "AKID", "secretkey": "very-secret", "endpoint": "s3.example.test", "bucket": "images"}
+
+
+def in_bucket(cloud: SmallCloud, **more: str) -> Template:
+    """Return a template that is Ready in a bucket only."""
+    definition = BucketDefinition.of_details(DETAILS | more)
+    store = cloud.database.run_now(
+        zones.add_store, name="bucket", zone_id=cloud.zone.id, url=definition.bucket.url, provider=zones.S3
+    )
+    cloud.database.run_now(StoreKeys(cloud.seal).keep, store.id, definition)
+    template, ref = cloud.add_template()
+    cloud.database.run_now(
+        templates.update_store_ref,
+        ref.id,
+        store_id=store.id,
+        state=DownloadState.DOWNLOADED,
+        install_path=f"template/tmpl/2/{template.id}/a.qcow2",
+    )
+    return template
+
+
+def copies_on_nfs(cloud: SmallCloud, template: Template) -> list[StoreRef]:
+    found = cloud.database.run_now(replicas.copies_in_zone, template.id, cloud.zone.id)
+    return [ref for ref in found if ref.store_id == cloud.store.id]
+
+
+@pytest.fixture
+def staging(cloud: SmallCloud) -> Staging:
+    return Staging(cloud.clock, cloud.database, cloud.settings, lambda: None)
+
+
+async def after_a_poll(cloud: SmallCloud) -> None:
+    await settled(cloud.database)
+    cloud.clock.advance(POLL_INTERVAL_S)
+    await settled(cloud.database)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_copy_is_ordered_once_and_waited_for(cloud: SmallCloud, staging: Staging) -> None:
+    template = in_bucket(cloud)
+    waiting = Deferred.fromCoroutine(staging.ensure(template.id, cloud.zone.id, for_host=True))
+    await after_a_poll(cloud)
+    [copy] = copies_on_nfs(cloud, template)
+    assert not waiting.called
+    cloud.database.run_now(templates.update_store_ref, copy.id, state=DownloadState.DOWNLOADED)
+    await after_a_poll(cloud)
+    assert waiting.called
+    await waiting
+    await staging.ensure(template.id, cloud.zone.id, for_host=True)
+    assert len(copies_on_nfs(cloud, template)) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_copy_that_fails_ends_the_wait_with_its_reason(cloud: SmallCloud, staging: Staging) -> None:
+    template = in_bucket(cloud)
+    for _ in range(2):  # a failed one is begun anew
+        waiting = Deferred.fromCoroutine(staging.ensure(template.id, cloud.zone.id, for_host=True))
+        await settled(cloud.database)
+        [copy] = copies_on_nfs(cloud, template)
+        assert copy.state is DownloadState.NOT_DOWNLOADED
+        cloud.database.run_now(store_refs.fail, copy.id, "store_full", "it is full", "free space")
+        cloud.clock.advance(POLL_INTERVAL_S)
+        with pytest.raises(StagingError, match="it is full"):
+            await waiting
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_a_store_that_a_host_can_read_there_is_no_copy(
+    cloud: SmallCloud, staging: Staging
+) -> None:
+    template = in_bucket(cloud)
+    cloud.database.run_now(zones.update_store, cloud.store.id, host_path=None)
+    with pytest.raises(StagingError, match="no NFS store that this host can read"):
+        await staging.ensure(template.id, cloud.zone.id, for_host=True)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_link_to_a_bucket_is_signed_by_an_ssvm(cloud: SmallCloud) -> None:
+    template = in_bucket(cloud)
+    cloud.ssvm_peer.answers[EXTRACT_PRESIGN] = lambda order: PresignedLink("https://s3.example.test/x?signed")
+    job = await cloud.job("extractTemplate", id=template.uuid, mode="HTTP_DOWNLOAD")
+    assert job.result["template"]["url"] == "https%3A%2F%2Fs3.example.test%2Fx%3Fsigned"
+    [order] = cloud.ssvm_peer.params_of(EXTRACT_PRESIGN)
+    assert order == PresignRequest(order.store, PublishedFile(2, template.id, "a.qcow2"), 14400)
+    assert order.store.s3 is not None
+    assert not order.store.s3.has_keys
+    assert cloud.ssvm_peer.params_of(EXTRACT_LINKS) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_users_who_cannot_reach_a_bucket_get_a_copy_on_nfs(cloud: SmallCloud) -> None:
+    template = in_bucket(cloud, publiclinks="false")
+    creating: Any = Deferred.fromCoroutine(cloud.extraction.create(template.id, cloud.zone.id, "r-1"))
+    await settled(cloud.database)
+    assert len(copies_on_nfs(cloud, template)) == 1
+    assert cloud.ssvm_peer.params_of(EXTRACT_PRESIGN) == []
+    creating.addErrback(lambda failure: None)
+    creating.cancel()
