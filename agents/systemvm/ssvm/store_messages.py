@@ -123,6 +123,7 @@ class OpenSources:
     allowed_sites: list[str] = field(factory=list)
     proxy: str = ""  # host:port
     servers: list[SourceServer] = field(factory=list)
+    endpoints: list[SourceServer] = field(factory=list)  # of S3 stores
 
 
 @frozen

@@ -49,6 +49,7 @@ NAT64 = IPv6Network("64:ff9b::/96")
 OWN_ADDRESS = "an address of this cloud's own"
 
 CONTROL_NETWORK = "the control network"
+STORAGE_NETWORK = "the storage network"
 THIS_VM = "this VM itself"
 MANAGEMENT_SERVER = "a management server"
 STORAGE_SERVER = "a storage server"
@@ -116,6 +117,15 @@ def why_not_an_ssvm(boot: Mapping[str, str], address: IPv4Address | IPv6Address)
     return None
 
 
+def why_not_a_bucket(boot: Mapping[str, str], address: IPv4Address | IPv6Address) -> str | None:
+    """Return why an S3 server cannot have this address; None when it can: on the storage network, too."""
+    for network, why in (*RESERVED, *zone_networks(boot).items()):
+        is_closed = why not in (OWN_ADDRESS, STORAGE_NETWORK, STORAGE_SERVER)
+        if is_closed and address.version == network.version and address in network:
+            return why
+    return None
+
+
 def _without(network: Network, closed: Iterable[Network]) -> list[Network]:
     left = [network]
     for taken in closed:
@@ -136,7 +146,7 @@ def _named(boot: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     management = boot.get("private.network.device", "eth1")
     for cidr in boot.get("mgmtcidr", "").split(","):
         yield cidr.strip(), "the management network"
-    yield f"{boot.get('storageip', '')}/{boot.get('storagenetmask', '')}", "the storage network"
+    yield f"{boot.get('storageip', '')}/{boot.get('storagenetmask', '')}", STORAGE_NETWORK
     for number in _NICS:
         device = f"eth{number}"
         for address_key, length_key in (("ip", "mask"), ("ip6", "ip6prelen")):
@@ -148,7 +158,7 @@ def _named(boot: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             elif device == management:
                 yield f"{address}/{length}", "the management network"
             else:
-                yield f"{address}/{length}", "the storage network"
+                yield f"{address}/{length}", STORAGE_NETWORK
     for cidr in boot.get("fetch_denied", "").split(","):
         yield cidr.strip(), OWN_ADDRESS
     for key, what in (

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from click.testing import Result
 
@@ -47,6 +48,26 @@ def test_a_store_is_added_with_its_options(run: Callable[..., Result]) -> None:
     assert fake.calls[-1] == ("addImageStore", {
         "provider": "NFS", "name": "second", "url": "nfs://10.12.0.3/second", "zoneid": "z-1",
         "details": {"nfs.version": "3", "nfsmountopts": "nconnect=4"},
+    })  # fmt: skip
+
+
+def test_a_bucket_is_added_and_its_secret_is_in_no_argument(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("very-secret\n")
+    fake = FakeDaemon(addImageStore={"imagestore": SECOND})
+    result = run(
+        fake, "store", "add", "bucket", "https://s3.example.test:8443/images/", "--access-key", "AKID",
+        "--secret-key-file", str(secret), "--capacity-gib", "2", "--no-public-links",
+    )  # fmt: skip
+    assert result.output.strip() == "s-2"
+    assert fake.calls[-1] == ("addImageStore", {
+        "provider": "S3", "name": "bucket",
+        "details": {
+            "endpoint": "https://s3.example.test:8443", "bucket": "images", "accesskey": "AKID",
+            "secretkey": "very-secret", "capacitybytes": str(2 << 30), "publiclinks": "false",
+        },
     })  # fmt: skip
 
 

@@ -141,9 +141,9 @@ class DownloadManager:
     async def fetch(self) -> Peer:
         """Return the connected fetch.
 
-        Raises: RpcError when it cannot be connected.
+        Raises: RpcError `busy` when it cannot be connected: systemd starts it again.
         """
-        return await self._connection.peer()
+        return await self._fetch()
 
     async def _find_or_start(
         self, request: DownloadRequest | UploadRequest, copy: CopyRequest | None

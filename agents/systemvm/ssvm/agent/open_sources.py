@@ -16,6 +16,7 @@ from systemvm.rpc.core.errors import RpcError
 from systemvm.ssvm.agent.store_client import StoreClient
 from systemvm.ssvm.store_messages import OpenSources, SourceServer
 from systemvm.wire import denied_networks
+from systemvm.wire.s3_bucket import S3Bucket
 from systemvm.wire.source_networks import SourceNetworks
 from systemvm.wire.storage import DownloadRequest
 
@@ -29,6 +30,7 @@ class OpenedSources:
         self.boot = dict(boot)
         self._stores = stores
         self._servers: dict[str, SourceServer] = {}  # by job
+        self._endpoints: dict[str, SourceServer] = {}  # of buckets, by store
         self._lock = DeferredLock()
         self._is_known = False  # an earlier agent can have left more open
 
@@ -65,6 +67,26 @@ class OpenedSources:
             self._servers.pop(request.job_id, None)
             raise
 
+    async def open_bucket(self, bucket: S3Bucket) -> None:
+        """Open the firewall for the endpoint of a store; one by name must be in the public network.
+
+        Raises: RpcError when the firewall cannot be changed.
+        """
+        endpoint = SourceServer(bucket.host, bucket.port)
+        if not bucket.is_address or self._endpoints.get(bucket.url) == endpoint:
+            return
+        self._endpoints[bucket.url] = endpoint
+        try:
+            await self._apply()
+        except RpcError:
+            self._endpoints.pop(bucket.url, None)
+            raise
+
+    def close_bucket(self, bucket: S3Bucket) -> None:
+        """Close the firewall for the endpoint of a store that the zone has no more."""
+        if self._endpoints.pop(bucket.url, None) is not None:
+            Deferred.fromCoroutine(self._close())
+
     def close_for(self, job_id: str) -> None:
         """Close what was opened for a download; a failure leaves it open until the next change."""
         if self._servers.pop(job_id, None) is not None:
@@ -82,7 +104,7 @@ class OpenedSources:
         try:
             await self._apply()
         except RpcError as error:
-            self._log.warn("the firewall stays open for an SSVM: {error}", error=str(error))
+            self._log.warn("the firewall stays open: {error}", error=str(error))
 
     async def _apply(self) -> None:
         """Give the helper the present state; calls follow one another, so the last one wins."""
@@ -90,7 +112,8 @@ class OpenedSources:
         async def apply() -> None:
             sites = [site for site in self.boot.get("fetch_allowed", "").split(",") if site]
             servers = sorted(set(self._servers.values()), key=lambda each: (each.address, each.port))
-            order = OpenSources(sites, self.boot.get("fetch_proxy", ""), servers)
+            endpoints = sorted(set(self._endpoints.values()), key=lambda each: (each.address, each.port))
+            order = OpenSources(sites, self.boot.get("fetch_proxy", ""), servers, endpoints)
             await self._stores.open_sources(order)
             self._is_known = True
 

@@ -146,6 +146,8 @@ class StorageRole:
         """Mount a store, and remove what ended jobs have left on it."""
 
         async def mount_and_sweep() -> StoreStats:
+            if store.s3 is not None:
+                await self._opened.open_bucket(store.s3)
             await self._stores.mount(store)
             if store.read_only:
                 return await self.stats(call, store)
@@ -158,6 +160,8 @@ class StorageRole:
     async def release(self, call: Call, store: Store) -> Acknowledgement:
         """Unmount a store; repeating it has no effect."""
         await self._stores.unmount(store)
+        if store.s3 is not None:
+            self._opened.close_bucket(store.s3)
         return Acknowledgement()
 
     async def sweep(self, call: Call, order: StorageSweep) -> StoreStats:

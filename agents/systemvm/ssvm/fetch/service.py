@@ -171,6 +171,12 @@ class FetchService:
 
     async def start_upload(self, call: Call, order: UploadOrder) -> FetchStatus:
         """Return the status of an upload; let its client come when its id is new. The last expiry counts."""
+        if order.store.s3 is not None:
+            raise RpcError.refused(
+                TransferFailure.REQUEST_INVALID,
+                "uploads go to NFS stores only",
+                "add an NFS store to the zone",
+            )
         known = self._jobs.get(order.job_id)
         if isinstance(known, UploadTransfer):
             known.renew(order.expires_unix_s)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from systemvm.guest import firewall
@@ -27,7 +27,7 @@ from systemvm.wire.transfer_failure import TransferFailure
 
 NFT_TIMEOUT_S = 30.0
 #: The sets that this replaces; each exists again with `6` appended.
-SETS = ("fetch_allowed", "fetch_proxy", "fetch_servers")
+SETS = ("fetch_allowed", "fetch_proxy", "fetch_servers", "fetch_stores")
 
 _log = logging.getLogger(__name__)
 
@@ -75,17 +75,26 @@ def script(declared: Mapping[str, str], boot: Mapping[str, str], order: OpenSour
         declared, {"fetch_allowed": firewall.merged(denied_networks.opened_networks(arguments))}
     )
     lines += firewall.proxy_elements(declared, arguments)
+    lines += firewall.bucket_elements(declared, boot)
     for server in order.servers:
-        address = _require_server(boot, server)
-        name = "fetch_servers" if address.version == 4 else "fetch_servers6"
-        if name not in declared:
-            raise TransferError(
-                TransferFailure.REQUEST_INVALID,
-                f"this image cannot open its firewall for {address}",
-                "destroy the secondary storage VM: the daemon creates one from the current image",
-            )
-        lines.append(f"add element {declared[name]} {name} {{ {address} . {server.port} }}")
+        lines.append(_element(declared, "fetch_servers", server, _require_server(boot, server)))
+    for server in order.endpoints:
+        address = _address_of(server, denied_networks.why_not_a_bucket, boot)
+        lines.append(_element(declared, "fetch_stores", server, address))
     return "\n".join(lines) + "\n"
+
+
+def _element(
+    declared: Mapping[str, str], base: str, server: SourceServer, address: IPv4Address | IPv6Address
+) -> str:
+    name = base if address.version == 4 else f"{base}6"
+    if name not in declared:
+        raise TransferError(
+            TransferFailure.REQUEST_INVALID,
+            f"this image cannot open its firewall for {address}",
+            "destroy the secondary storage VM: the daemon creates one from the current image",
+        )
+    return f"add element {declared[name]} {name} {{ {address} . {server.port} }}"
 
 
 def _require_server(boot: Mapping[str, str], server: SourceServer) -> IPv4Address | IPv6Address:
@@ -93,11 +102,19 @@ def _require_server(boot: Mapping[str, str], server: SourceServer) -> IPv4Addres
 
     Raises: TransferError when it cannot be the public address of another one.
     """
+    return _address_of(server, denied_networks.why_not_an_ssvm, boot)
+
+
+def _address_of(
+    server: SourceServer,
+    why_not: Callable[[Mapping[str, str], IPv4Address | IPv6Address], str | None],
+    boot: Mapping[str, str],
+) -> IPv4Address | IPv6Address:
     try:
         address = ip_address(server.address)
     except ValueError:
         raise _invalid(f"server is not an IP address: {server.address[:80]!r}") from None
-    why = denied_networks.why_not_an_ssvm(boot, address)
+    why = why_not(boot, address)
     if why is not None:
         raise _invalid(f"firewall stays closed for {address}: {why}")
     if not 0 < server.port < 65536:

@@ -37,16 +37,27 @@ def test_one_transaction_replaces_all_that_was_open() -> None:
         allowed_sites=["10.11.0.50", "10.12.0.0/30"],
         proxy="10.11.0.9:3128",
         servers=[SourceServer("203.0.113.120", 443)],
+        endpoints=[SourceServer("10.12.0.2", 8080)],
     )
-    assert lines[:6] == [
+    assert lines[:8] == [
         f"flush set inet systemvm {name}{suffix}" for name in source_firewall.SETS for suffix in ("", "6")
     ]
-    assert lines[6:] == [
+    assert lines[8:] == [
         # without the server of the store, which no setting opens
         "add element inet systemvm fetch_allowed { 10.11.0.50/32, 10.12.0.0/31, 10.12.0.3/32 }",
         "add element inet systemvm fetch_proxy { 10.11.0.9 . 3128 }",
         "add element inet systemvm fetch_servers { 203.0.113.120 . 443 }",
+        "add element inet systemvm fetch_stores { 10.12.0.2 . 8080 }",
     ]
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "169.254.0.1", "10.11.0.7", "203.0.113.100", "s3.example.test", "::1"]
+)
+def test_no_bucket_is_on_this_vm_or_in_the_management_network(address: str) -> None:
+    with pytest.raises(TransferError) as refused:
+        script_of(endpoints=[SourceServer(address, 443)])
+    assert refused.value.code is TransferFailure.REQUEST_INVALID
 
 
 def test_nothing_is_left_open() -> None:

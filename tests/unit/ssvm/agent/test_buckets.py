@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stores that are buckets as the agent knows them: their keys, and the way of each call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_twisted
+from attrs import evolve
+
+from systemvm.rpc.core.errors import RpcError
+from systemvm.ssvm import store_messages
+from systemvm.ssvm.agent.download import as_download
+from systemvm.ssvm.agent.store_client import StoreClient
+from systemvm.ssvm.fetch_messages import BUCKET, BucketCall
+from systemvm.ssvm.paths import Paths
+from systemvm.ssvm.store_messages import FindRequest, FindResult, JobKey, PublishRequest
+from systemvm.wire.s3_bucket import S3Bucket
+from systemvm.wire.storage import CopyRequest, ImageFormat, PublishedFile, Store
+from systemvm.wire.transfer_failure import TransferFailure
+
+KEYLESS = S3Bucket("s3.example.test", 443, "images")
+KEYED = evolve(KEYLESS, access_key="AKID", secret_key="very-secret", region="eu-north-1")
+STORE = Store.of_bucket(KEYLESS)
+MOUNT_ID = store_messages.mount_id(STORE)
+
+
+class Fetch:
+    """Answers operations on buckets, and notes them."""
+
+    def __init__(self) -> None:
+        self.calls: list[BucketCall] = []
+        self.answers: dict[str, Any] = {
+            store_messages.STATS: {"capacity_bytes": 0, "used_bytes": 0},
+            store_messages.FIND: {"published": None},
+        }
+
+    async def call(self, method: str, params: BucketCall, **more: Any) -> Any:
+        assert method == BUCKET
+        self.calls.append(params)
+        return self.answers[params.method]
+
+
+def client(fetch: Fetch) -> StoreClient:
+    async def connected() -> Any:
+        return fetch
+
+    return StoreClient(None, Paths(), connected)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_keys_of_a_setup_are_used_by_calls_that_lack_them() -> None:
+    fetch = Fetch()
+    stores = client(fetch)
+    assert await stores.mount(Store.of_bucket(KEYED)) == MOUNT_ID
+    await stores.ensure_mounted(STORE)
+    assert stores.bucket_of(STORE) == KEYED
+    order = FindRequest(MOUNT_ID, "job-1", 2, 204)
+    assert await stores.call(store_messages.FIND, order, FindResult) == FindResult()
+    assert [each.method for each in fetch.calls] == [store_messages.STATS, store_messages.FIND]
+    assert {each.bucket for each in fetch.calls} == {KEYED}
+    assert msgspec.convert(fetch.calls[1].params, type=FindRequest) == order
+    assert "very-secret" not in repr(fetch.calls)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_bucket_whose_keys_have_not_come_is_not_mounted() -> None:
+    fetch = Fetch()
+    stores = client(fetch)
+    for call in (stores.ensure_mounted(STORE), stores.mount(STORE)):
+        with pytest.raises(RpcError) as refused:
+            await call
+        assert refused.value.reason == TransferFailure.STORE_NOT_MOUNTED.value
+    await stores.mount(Store.of_bucket(KEYED))
+    await stores.unmount(STORE)
+    with pytest.raises(RpcError):
+        stores.bucket_of(STORE)
+    assert len(fetch.calls) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_is_found_by_the_store_that_it_names() -> None:
+    fetch = Fetch()
+    fetch.answers[store_messages.PUBLISH] = {"published": None}
+    stores = client(fetch)
+    await stores.mount(Store.of_bucket(KEYED))
+    job = JobKey(MOUNT_ID, "s-1-VM", "job-1")
+    order = PublishRequest(job, 2, 204, "204-2-x", "", ImageFormat.RAW, True, True, 512, "")
+    await stores.call(store_messages.PUBLISH, order, FindResult)
+    assert fetch.calls[-1].method == store_messages.PUBLISH
+
+
+def test_a_mounted_store_is_no_bucket() -> None:
+    assert client(Fetch()).bucket_of(Store("10.12.0.2", "/export")) is None
+
+
+def test_a_copy_is_a_download_whose_place_is_known() -> None:
+    copy = CopyRequest(
+        "job-1", "r-1", 204, 2, "204-2-x", "x", ImageFormat.QCOW2, STORE, PublishedFile(1, 7, "a.qcow2"),
+        Store("10.12.0.2", "/export"), 1 << 30, source_checksum="{SHA-256}00", checksum="{MD5}11",
+    )  # fmt: skip
+    download = as_download(copy)
+    assert download.url == "https://s3.example.test/images/1/7/a.qcow2"
+    assert (download.store, download.checksum) == (copy.store, copy.source_checksum)
