@@ -54,7 +54,10 @@ class CopySource:
 
 
 def choose_source(connection: sa.Connection, ref: StoreRef) -> CopySource | None:
-    """Return the copy to copy from: the one that was begun, else one of the same zone, else any."""
+    """Return the copy to copy from: the one that was begun, else one of the same zone, else any.
+
+    A bucket is a source within its zone only: its SSVMs have the keys, and serve links to mounted stores.
+    """
     zone_id = sa.select(_s.zone_id).where(_s.id == ref.store_id).scalar_subquery()
     query = (
         sa.select(*templates.store_refs.labelled("ref"), *zones.store_rows.labelled("store"))
@@ -63,6 +66,7 @@ def choose_source(connection: sa.Connection, ref: StoreRef) -> CopySource | None
             _r.template_id == ref.template_id,
             _r.id != ref.id,
             _r.store_id != ref.store_id,
+            sa.or_(_s.provider != zones.S3, _s.zone_id == zone_id),
             *_READY,
         )
         .order_by(_r.id != (ref.source_ref_id or 0), _s.zone_id != zone_id, _r.id)

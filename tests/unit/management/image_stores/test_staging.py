@@ -14,6 +14,7 @@ from small_cloud import SmallCloud
 from systemvm.management.image_stores.buckets import BucketDefinition, StoreKeys
 from systemvm.management.image_stores.staging import POLL_INTERVAL_S, Staging, StagingError
 from systemvm.management.state import replicas, store_refs, templates, zones
+from systemvm.management.state.copy_sources import choose_source
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.wire.extract import EXTRACT_LINKS, EXTRACT_PRESIGN, PresignedLink, PresignRequest
 from systemvm.wire.storage import DownloadState, PublishedFile
@@ -116,3 +117,17 @@ async def test_users_who_cannot_reach_a_bucket_get_a_copy_on_nfs(cloud: SmallClo
     assert cloud.ssvm_peer.params_of(EXTRACT_PRESIGN) == []
     creating.addErrback(lambda failure: None)
     creating.cancel()
+
+
+def test_a_bucket_of_another_zone_is_not_a_source(cloud: SmallCloud) -> None:
+    template = in_bucket(cloud)
+    other = cloud.database.run_now(zones.put_zone, "other", arch="x86_64")
+    store = cloud.database.run_now(
+        zones.add_store, name="elsewhere", zone_id=other.id, url="nfs://10.22.0.2/export"
+    )
+    elsewhere = cloud.database.run_now(templates.add_store_ref, template.id, store.id, None)
+    assert cloud.database.run_now(choose_source, elsewhere) is None
+    within = cloud.database.run_now(templates.add_store_ref, template.id, cloud.store.id, None)
+    found = cloud.database.run_now(choose_source, within)
+    assert found is not None
+    assert found.store.is_bucket
