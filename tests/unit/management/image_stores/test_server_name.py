@@ -10,8 +10,8 @@ import pytest
 import pytest_twisted
 
 from small_cloud import SmallCloud
+from systemvm.management.image_stores.definition_error import StoreDefinitionError
 from systemvm.management.image_stores.server_name import Address, choose, is_host_name
-from systemvm.management.image_stores.service import StoreDefinitionError
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import StoreStats
