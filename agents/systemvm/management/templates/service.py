@@ -138,7 +138,11 @@ def create(
     expected = store_refs.expected_bytes(connection)
     stores = [
         choose_store(
-            zones.list_stores(connection, zone.id),
+            [
+                store
+                for store in zones.list_stores(connection, zone.id)
+                if registration.url is not None or not store.is_bucket  # uploads go to NFS
+            ],
             settings.secondary_storage(zone.name).capacity_threshold,
             expected,
         )

@@ -131,3 +131,16 @@ def test_a_bucket_of_another_zone_is_not_a_source(cloud: SmallCloud) -> None:
     found = cloud.database.run_now(choose_source, within)
     assert found is not None
     assert found.store.is_bucket
+
+
+@pytest_twisted.ensureDeferred
+async def test_downloads_go_to_the_emptiest_store_and_uploads_to_nfs(cloud: SmallCloud) -> None:
+    in_bucket(cloud)
+    cloud.database.run_now(zones.set_store_usage, cloud.store.id, 100, 50)
+    registered = await cloud.call(
+        "registerTemplate", name="t", url="https://x.test/t.qcow2", format="QCOW2", hypervisor="KVM"
+    )
+    template = cloud.database.run_now(templates.by_uuid, registered["template"][0]["id"])
+    ref = cloud.database.run_now(templates.store_ref_of, template.id)
+    assert ref is not None
+    assert cloud.database.run_now(zones.store_by_id, ref.store_id).is_bucket
