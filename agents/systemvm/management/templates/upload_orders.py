@@ -11,14 +11,18 @@ from systemvm.management.state import uploads
 from systemvm.management.state.columns import new_uuid
 from systemvm.management.state.database import Connection
 from systemvm.management.state.pending_work import DownloadTask
+from systemvm.management.state.storage_quota import quota_left
 from systemvm.management.templates.downloads import UPLOAD_AGAIN
+from systemvm.management.templates.store_choice import StoreSettings
 from systemvm.management.templates.upload_signing import UploadSigner, expires_text
 from systemvm.wire.storage import DownloadError
 from systemvm.wire.transfer_failure import TransferFailure
 from systemvm.wire.upload import UploadRequest
 
 
-class SizeLimit(Protocol):
+class SizeLimits(StoreSettings, Protocol):
+    """The settings of a zone that limit an upload."""
+
     def max_template_size_bytes(self, zone_name: str) -> int: ...
 
 
@@ -27,7 +31,7 @@ class UploadOrders:
     """Makes orders; browsers upload from pages of `allowed_origins`."""
 
     signer: UploadSigner
-    settings: SizeLimit
+    settings: SizeLimits
     allowed_origins: tuple[str, ...] = ()
 
     def request(self, connection: Connection, task: DownloadTask) -> UploadRequest:
@@ -46,7 +50,7 @@ class UploadOrders:
             description=template.display_text,
             format=template.format,
             store=task.store.wire,
-            max_size_bytes=self.settings.max_template_size_bytes(task.zone.name),
+            max_size_bytes=self._max_size_bytes(connection, task),
             upload_id=upload.upload_id,
             post_url=upload.post_url,
             metadata=upload.metadata,
@@ -59,6 +63,14 @@ class UploadOrders:
             allowed_origins=list(self.allowed_origins),
             total_bytes=ref.total_bytes,
         )
+
+    def _max_size_bytes(self, connection: Connection, task: DownloadTask) -> int:
+        """Return the zone's limit, or what the account has left; downloads that run count, too."""
+        zone = task.zone
+        quota_gib = self.settings.secondary_storage(zone.name).max_account_secondary_storage_gib
+        left_bytes = quota_left(connection, task.template, zone.id, None, quota_gib)
+        most_bytes = self.settings.max_template_size_bytes(zone.name)
+        return most_bytes if left_bytes is None else min(most_bytes, left_bytes)
 
 
 def upload_lost(name: str) -> DownloadError:

@@ -185,6 +185,25 @@ async def test_accounts_have_a_limited_number_of_unfinished_uploads(
         await begin(cloud, cloud.user, name="c")
 
 
+@pytest_twisted.ensureDeferred
+async def test_upload_stays_within_the_storage_of_its_account(cloud: SmallCloud) -> None:
+    cloud.settings.storage = SecondaryStorageConfig(max_account_secondary_storage_gib=1)
+    _, ref = cloud.add_template(owner=cloud.user, name="first")
+    for left_bytes in (4096, 0):
+        size = (1 << 30) - left_bytes
+        cloud.database.run_now(templates.update_store_ref, ref.id, state=DONE, physical_size_bytes=size)
+        if left_bytes:
+            await begin(cloud, cloud.user)
+    [order] = orders(cloud)
+    assert order.max_size_bytes == 4096
+    with refusal() as refused:
+        await begin(cloud, cloud.user, name="another")
+    assert refused[0].code == 533 and "limit is 1 GiB" in refused[0].message
+    assert len(refs_of(cloud)) == 2  # nothing is left of it
+    await begin(cloud, name="administrators have no limit")
+    assert orders(cloud)[1].max_size_bytes == cloud.settings.max_template_size_bytes("zone1")
+
+
 # -- states -------------------------------------------------------------------------------------------------
 
 
