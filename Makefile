@@ -182,6 +182,10 @@ bench-download: setup ## URLs to Ready templates, compared with curl, aria2, ope
 	@packer/host-setup.sh aria2 isal
 	@$(PYTHON) tests/benchmark/download.py
 
+.PHONY: bench-footprint
+bench-footprint: setup ## memory of movers, fetch and agent, and how late they are beside downloads at full speed
+	@$(PYTHON) tests/benchmark/download_footprint.py
+
 .PHONY: bench-control
 bench-control: setup ## one daemon with 1,000 agents on real sockets; a call compared with the same call over HTTPS
 	@$(PYTHON) tests/benchmark/control.py
