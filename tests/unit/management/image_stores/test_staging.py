@@ -134,7 +134,7 @@ def test_a_bucket_of_another_zone_is_not_a_source(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_downloads_go_to_the_emptiest_store_and_uploads_to_nfs(cloud: SmallCloud) -> None:
+async def test_downloads_go_to_a_bucket_without_a_limit_first(cloud: SmallCloud) -> None:
     in_bucket(cloud)
     cloud.database.run_now(zones.set_store_usage, cloud.store.id, 100, 50)
     registered = await cloud.call(

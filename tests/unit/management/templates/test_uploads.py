@@ -489,3 +489,16 @@ async def test_lost_upload_is_to_be_uploaded_again(cloud: SmallCloud) -> None:
     await renew(cloud, params)
     await end(cloud, DONE)
     assert (await state_of(cloud))[2]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upload_goes_to_a_mounted_store_though_a_bucket_is_emptier(cloud: SmallCloud) -> None:
+    cloud.database.run_now(
+        zones.add_store, name="bucket", zone_id=cloud.zone.id, url="https://s3.test/images", provider=zones.S3
+    )
+    cloud.database.run_now(zones.set_store_usage, cloud.store.id, 100, 50)
+    params = await begin(cloud)
+    template = cloud.database.run_now(templates.by_uuid, params["id"])
+    ref = cloud.database.run_now(templates.store_ref_of, template.id)
+    assert ref is not None
+    assert ref.store_id == cloud.store.id
