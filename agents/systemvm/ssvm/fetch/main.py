@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm-fetch`: downloads from untrusted URLs, without keys and without access to a store.
+"""`systemvm-fetch`: downloads from untrusted URLs; its only keys are those of buckets, while it uses them.
 
 Socket-activated: /run/systemvm/fetch.sock is inherited, and upload.sock (`upload`), which older units do not
 have. Imports happen in `main`, in an order that matters: inherited sockets are taken before Twisted finds
