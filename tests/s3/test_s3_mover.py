@@ -166,7 +166,7 @@ def test_a_download_becomes_an_object_within_40_mib(
     assert mover.wait() == 0
     assert 0 < mover.most_memory_kib <= 40 * 1024
     assert download(swift, link_to(key_of(job))) == (200, image)
-    again = movers.start(job, serve(b"", []), swift.connect(PLAIN)).outcome()
+    again = movers.start(job, serve(b"", []), swift.connect(TLS if tls else PLAIN)).outcome()
     assert again.result == result  # by its note: nothing was received
 
 
