@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 __all__ = ["daemon", "world"]  # fixtures
 
 #: What a mover reads before it waits for the first time, and sockets and clocks.
-SLACK_S = 0.5
+SLACK_S = 1.0
 
 
 def make_file(world: World, name: str, size_bytes: int) -> bytes:

@@ -12,6 +12,8 @@ from systemvm.ssvm.mover.byte_source import ByteSource
 
 #: The bucket holds what comes in this time, and no read takes longer.
 BURST_S = 0.25
+#: How long a debt is waited for after the rate was changed.
+MAX_DEBT_S = 2.0
 #: Of a read: system calls for less cost more than they limit.
 MIN_READ_BYTES = 4096
 #: The longest wait between two looks at a limit that can have changed.
@@ -27,10 +29,10 @@ class TokenBucket:
         self._at_s = now_s
 
     def set(self, bytes_per_s: int | None, now_s: float) -> None:
-        """Change the rate; None is no limit. A debt of a higher rate is not waited for at the lower one."""
+        """Change the rate; None is no limit. A debt stays, but is never longer than `MAX_DEBT_S`."""
         self._refill(now_s)
         self._rate = bytes_per_s
-        self._tokens = 0.0
+        self._tokens = 0.0 if bytes_per_s is None else max(self._tokens, -bytes_per_s * MAX_DEBT_S)
 
     def largest_read(self, wanted_bytes: int) -> int:
         if self._rate is None:
