@@ -130,7 +130,7 @@ def template() -> None:
 @click.option(
     "--format",
     "image_format",
-    type=click.Choice(["QCOW2", "RAW", "VHD", "VHDX", "VMDK", "OVA", "TAR"]),
+    type=click.Choice(["QCOW2", "RAW", "VHD", "VHDX", "VMDK", "OVA", "TAR"], case_sensitive=False),
     default="QCOW2",
     show_default=True,
     help="Format of the image at URL.",

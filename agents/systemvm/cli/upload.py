@@ -53,7 +53,9 @@ def upload_command(kind: TemplateKind) -> click.Command:
     ]
     if kind is TEMPLATE:
         choice = click.Option(
-            ["--format", "image_format"], type=click.Choice(_FORMATS), help="The file's by default."
+            ["--format", "image_format"],
+            type=click.Choice(_FORMATS, case_sensitive=False),
+            help="The file's by default.",
         )
         parameters.insert(2, choice)
     return click.Command(
