@@ -31,6 +31,7 @@ SERVER, VM = "203.0.113.10", "203.0.113.100"
 PROXY = ("203.0.113.11", 3128)
 DENIED = ("10.11.0.1", "10.12.0.2", "169.254.0.1")
 STORE = Store("10.12.0.2", "/export/secondary")
+DEBIANS_RECEIVE_BUFFER = "net.ipv4.tcp_rmem=4096 131072 6291456"
 BOOT = {
     "type": "secstorage", "name": "s-1-VM", "eth0ip": "169.254.10.2", "eth0mask": "255.255.0.0",
     "eth1ip": "10.11.0.100", "eth1mask": "255.255.255.0", "mgmtcidr": "10.11.0.0/24",
@@ -179,6 +180,8 @@ class Builder:
             run("ip", "netns", "add", name)
             self._stack.callback(run, "ip", "netns", "del", name)
             run("ip", "-n", name, "link", "set", "lo", "up")
+            # as in the appliance: a closed connection wastes what its receive buffer holds
+            run("nsenter", f"--net=/run/netns/{name}", "sysctl", "-qw", DEBIANS_RECEIVE_BUFFER)
         run(
             "ip",
             "-n",
