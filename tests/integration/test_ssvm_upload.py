@@ -450,8 +450,11 @@ async def test_a_file_of_another_format_is_refused(uploads: Uploads, world: Worl
 @pytest_twisted.ensureDeferred
 async def test_a_wrong_checksum_is_refused(uploads: Uploads, world: World) -> None:
     uploader = await uploads.begin(upload_request(CONTENT))
+    ended = uploads.daemon.end_of(uploader.request.job_id)
     answer = await uploader.form(CONTENT[::-1])
     assert answer.code == 400
+    status = await ended
+    assert status.error is not None and status.error.code == TransferFailure.CHECKSUM_MISMATCH.value
     assert world.leftovers() == []
 
 

@@ -248,6 +248,15 @@ def _add_commands(group: click.Group, kind: TemplateKind, example: str) -> None:
     def follow(daemon: DaemonClient, name: str) -> None:
         _print_download(daemon, kind, kind.find(daemon, name), True)
 
+    _add_sharing(group, kind, example)
+    group.add_command(export_command(kind))
+    group.add_command(upload_command(kind))
+
+
+def _add_sharing(group: click.Group, kind: TemplateKind, example: str) -> None:
+    """Add the commands by which other zones and accounts get a template or an ISO."""
+    noun, command = kind.noun, f"systemvm {group.name}"
+
     @group.command(
         "copy",
         help=_help(
@@ -279,9 +288,6 @@ def _add_commands(group: click.Group, kind: TemplateKind, example: str) -> None:
         daemon: DaemonClient, name: str, accounts: tuple[str, ...], public: bool | None, remove: bool
     ) -> None:
         _share(daemon, kind, name, accounts, public, remove)
-
-    group.add_command(export_command(kind))
-    group.add_command(upload_command(kind))
 
 
 def _help(summary: str, example: str, more: str = "") -> str:

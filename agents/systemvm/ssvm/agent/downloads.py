@@ -23,27 +23,22 @@ from systemvm.service.single_flight import SingleFlight
 from systemvm.ssvm import store_messages
 from systemvm.ssvm.agent.download import Download, downloaded, failed, fetch_died_twice
 from systemvm.ssvm.agent.fetch_connection import FETCH, FetchConnection
+from systemvm.ssvm.agent.fetch_orders import FetchOrders
 from systemvm.ssvm.agent.open_sources import OpenedSources
 from systemvm.ssvm.agent.publisher import Publisher
-from systemvm.ssvm.agent.source_proxy import with_proxy
 from systemvm.ssvm.agent.store_client import StoreClient
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch_messages import (
     FINISHED,
     PROGRESS,
-    START,
     STOP,
-    CopyOrigin,
-    DeniedNetwork,
     FetchStatus,
-    StartRequest,
 )
 from systemvm.ssvm.mover_messages import MoverResult
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store_messages import SweepRequest
 from systemvm.ssvm.store_retry import retry_transient_errors
-from systemvm.ssvm.upload_messages import START_UPLOAD, UploadOrder
-from systemvm.wire import denied_networks, storage
+from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import (
     CopyRequest,
@@ -82,6 +77,7 @@ class DownloadManager:
         self._stores = stores
         self._other_jobs = other_jobs
         self._opened = opened or OpenedSources(context.boot, stores)
+        self._orders = FetchOrders(context.name, context.boot, stores, self._opened)
         self._on_end = on_end
         self._publisher = Publisher(context.reactor, stores, context.name)
         self._known: dict[str, Download] = {}
@@ -305,55 +301,11 @@ class DownloadManager:
 
     async def _start(self, peer: Peer, download: Download) -> None:
         request = download.request
-        method: str
-        order: StartRequest | UploadOrder
-        if isinstance(request, UploadRequest):
-            method, order = START_UPLOAD, self._upload_order(request, download.status.total_bytes)
-        else:
-            method, order = START, self._download_order(request, download.copy)
+        method, order = self._orders.call_for(download)
         fetched: FetchStatus = await peer.call(
             method, order, result=FetchStatus, deadline_s=START_DEADLINE_S, request_id=request.request_id
         )
         self._apply(fetched)
-
-    def _upload_order(self, request: UploadRequest, total_bytes: int | None) -> UploadOrder:
-        return UploadOrder(
-            self._context.name,
-            request.job_id,
-            request.request_id,
-            request.template_id,
-            request.format,
-            request.store,
-            request.max_size_bytes,
-            request.expires_unix_s,
-            request.checksum,
-            total_bytes if total_bytes is not None else request.total_bytes,
-        )
-
-    def _download_order(self, request: DownloadRequest, copy: CopyRequest | None) -> StartRequest:
-        denied = [
-            *(
-                DeniedNetwork(str(net), what)
-                for net, what in denied_networks.zone_networks(self._context.boot).items()
-            ),
-            *_storage_server(request.store),
-            *(DeniedNetwork(cidr, denied_networks.OWN_ADDRESS) for cidr in request.denied_networks),
-        ]
-        opened = self._opened.networks_for(request)
-        return StartRequest(
-            self._context.name,
-            with_proxy(request, self._opened.boot),
-            denied,
-            opened,
-            self._stores.bucket_of(request.store),
-            self._origin(copy),
-        )
-
-    def _origin(self, copy: CopyRequest | None) -> CopyOrigin | None:
-        if copy is None:
-            return None
-        bucket = self._stores.bucket_of(copy.source)
-        return CopyOrigin(store_messages.mount_id(copy.source), copy.source_file, bucket)
 
     def _apply(self, fetched: FetchStatus) -> None:
         """Take the status that fetch reports; begin to publish when all bytes are there."""
@@ -438,11 +390,6 @@ class DownloadManager:
                 f"{store.location} is busy or does not answer: {waiting} downloads wait for it",
                 "check the NFS server and the storage network; downloads continue once it answers",
             )
-
-
-def _storage_server(store: Store) -> list[DeniedNetwork]:
-    """Return the server of a mounted store; that of a bucket serves whoever has its keys."""
-    return [DeniedNetwork(store.server, denied_networks.STORAGE_SERVER)] if store.s3 is None else []
 
 
 async def _wait_for(running: Deferred[None]) -> None:
