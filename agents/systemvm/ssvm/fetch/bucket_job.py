@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
 
 from systemvm.rpc.core.errors import RpcError
-from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.bucket_store import BucketStore, T
+from systemvm.ssvm.fetch.removal import Removal
 from systemvm.ssvm.fetch.store_connector import StoreConnector
 from systemvm.ssvm.mover_messages import ObjectTarget
 from systemvm.ssvm.s3 import object_keys
@@ -61,7 +58,7 @@ class BucketJob:
         self._key = key
         self._connector = connector
         self._is_copy = is_copy
-        self._removing: Deferred[None] | None = None
+        self._removal = Removal(reactor)
         image = object_keys.image_key(
             request.account_id, request.template_id, object_keys.image_name(key.job_id, request.format)
         )
@@ -77,7 +74,7 @@ class BucketJob:
     @property
     def is_cleaning_up(self) -> bool:
         """Whether something of the job can still be in the bucket, after it has ended."""
-        return self._removing is not None
+        return self._removal.is_running
 
     def target(self, total_bytes: int | None) -> ObjectTarget:
         """Return what the mover writes; a copy has exactly as many bytes as its source."""
@@ -109,19 +106,7 @@ class BucketJob:
         self, writer_ended: Awaitable[None], is_wanted: Callable[[], bool], at_most_s: float | None
     ) -> None:
         """Discard all parts after their writer has ended; return after `at_most_s` even when it hangs."""
-        waiter: Deferred[None] = Deferred()
-
-        def removed(_: object) -> None:
-            self._removing = None
-            if not waiter.called:
-                waiter.callback(None)
-
-        self._removing = Deferred.fromCoroutine(self._discard(writer_ended, is_wanted))
-        self._removing.addBoth(removed)
-        if at_most_s is not None:
-            add_scaled_timeout(waiter, at_most_s, self._reactor)
-        with suppress(DeferredTimeout):
-            await waiter
+        await self._removal.run(self._discard(writer_ended, is_wanted), at_most_s)
 
     async def _discard(self, writer_ended: Awaitable[None], is_wanted: Callable[[], bool]) -> None:
         await writer_ended

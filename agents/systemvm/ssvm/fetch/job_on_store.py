@@ -4,16 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
 
 from systemvm.rpc.core.errors import RpcError
-from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.ssvm import helper_client, store_messages
+from systemvm.ssvm.fetch.removal import Removal
 from systemvm.ssvm.limits import TransferLimits
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store_messages import JobDirectory, JobKey
@@ -31,12 +28,12 @@ class JobOnStore:
         self._paths = paths
         self._limits = limits
         self._key = key
-        self._removing: Deferred[None] | None = None
+        self._removal = Removal(reactor)
 
     @property
     def is_cleaning_up(self) -> bool:
         """Whether something of the job can still be on the store, after it has ended."""
-        return self._removing is not None
+        return self._removal.is_running
 
     async def make(
         self, is_wanted: Callable[[], bool], on_wait: Callable[[], None]
@@ -54,19 +51,7 @@ class JobOnStore:
         self, writer_ended: Awaitable[None], is_wanted: Callable[[], bool], at_most_s: float | None
     ) -> None:
         """Remove the directory after its writer has ended; return after `at_most_s` even when it hangs."""
-        waiter: Deferred[None] = Deferred()
-
-        def removed(_: object) -> None:
-            self._removing = None
-            if not waiter.called:
-                waiter.callback(None)
-
-        self._removing = Deferred.fromCoroutine(self._discard(writer_ended, is_wanted))
-        self._removing.addBoth(removed)
-        if at_most_s is not None:
-            add_scaled_timeout(waiter, at_most_s, self._reactor)
-        with suppress(DeferredTimeout):
-            await waiter
+        await self._removal.run(self._discard(writer_ended, is_wanted), at_most_s)
 
     async def _discard(self, writer_ended: Awaitable[None], is_wanted: Callable[[], bool]) -> None:
         await writer_ended

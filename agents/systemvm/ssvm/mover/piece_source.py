@@ -12,8 +12,7 @@ import hmac
 from typing import Protocol
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.http_response import ResumePoint
-from systemvm.ssvm.mover.byte_source import ByteSource
+from systemvm.ssvm.mover.byte_source import ByteSource, WrappedSource
 from systemvm.ssvm.mover_messages import PieceDigests
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -29,31 +28,17 @@ class RepeatableSource(ByteSource, Protocol):
         """
 
 
-class PieceSource:
+class PieceSource(WrappedSource):
     """The body of a source whose size is `total_bytes`; a piece that was begun before is not checked."""
 
     def __init__(self, source: RepeatableSource, total_bytes: int, pieces: PieceDigests) -> None:
+        super().__init__(source)
         self._source = source
         self._size_bytes = total_bytes
         self._pieces = pieces
         self._buffer = memoryview(bytearray(pieces.length_bytes))
         self._filled = 0
         self._given = 0
-
-    @property
-    def received_bytes(self) -> int:
-        return self._source.received_bytes
-
-    @property
-    def total_bytes(self) -> int | None:
-        return self._source.total_bytes
-
-    @property
-    def content_encoding(self) -> str | None:
-        return self._source.content_encoding
-
-    def resume_point(self) -> ResumePoint | None:
-        return self._source.resume_point()
 
     def read_into(self, buffer: memoryview) -> int:
         """Read once into `buffer`; return the number of bytes, 0 at the verified end of the body.

@@ -7,8 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from systemvm.ssvm.http_response import ResumePoint
-from systemvm.ssvm.mover.byte_source import ByteSource
+from systemvm.ssvm.mover.byte_source import ByteSource, WrappedSource
 
 #: The bucket holds what comes in this time, and no read takes longer.
 BURST_S = 0.25
@@ -84,30 +83,15 @@ class RateLimit:
                 self._changed.wait(min(wait_s, _MAX_WAIT_S))
 
 
-class LimitedSource:
+class LimitedSource(WrappedSource):
     """A source whose reads are limited; the time that it waits is not the source's."""
 
     def __init__(self, source: ByteSource, limit: RateLimit) -> None:
-        self._source = source
+        super().__init__(source)
         self._limit = limit
-
-    @property
-    def received_bytes(self) -> int:
-        return self._source.received_bytes
-
-    @property
-    def total_bytes(self) -> int | None:
-        return self._source.total_bytes
-
-    @property
-    def content_encoding(self) -> str | None:
-        return self._source.content_encoding
-
-    def resume_point(self) -> ResumePoint | None:
-        return self._source.resume_point()
 
     def read_into(self, buffer: memoryview) -> int:
         """Read once into `buffer`, and wait for the debt."""
-        count = self._source.read_into(buffer[: self._limit.largest_read(len(buffer))])
+        count = self._wrapped.read_into(buffer[: self._limit.largest_read(len(buffer))])
         self._limit.spend(count)
         return count
