@@ -8,6 +8,7 @@ import ssl
 from functools import lru_cache
 
 from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.tls_connection import TlsConnection
 from systemvm.wire.transfer_failure import TransferFailure
 
 _TRUST_HINT = "add its CA to the zone as a source CA if it is your own"
@@ -27,13 +28,13 @@ def _context(ca_pem: str | None) -> ssl.SSLContext:
 
 def wrap_tls(
     connection: socket.socket, host: str, ca_pem: str | None, trust_hint: str = _TRUST_HINT
-) -> ssl.SSLSocket:
+) -> TlsConnection:
     """Return the connection after the handshake; `ca_pem` is trusted besides the system's roots.
 
     Raises: TransferError when the handshake fails.
     """
     try:
-        return _context(ca_pem).wrap_socket(connection, server_hostname=host)
+        return TlsConnection(connection, _context(ca_pem), host)
     except ssl.SSLCertVerificationError as error:
         raise TransferError(
             TransferFailure.TLS_FAILED,
