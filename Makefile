@@ -41,6 +41,7 @@ debian-packages:
 
 # `make check` needs only this: no root, and of Debian only make, git and python3-venv.
 $(VENV)/stamp: agents/locks/host.txt pyproject.toml
+	@command -v $(BASE_PYTHON) >/dev/null || { echo "python: there is no $(BASE_PYTHON): install it (on Debian python3-venv), or run make setup as root, which does" >&2; exit 1; }
 	@echo "python: making $(VENV) from agents/locks/host.txt (about a minute)"
 	@rm -rf $(VENV) && $(BASE_PYTHON) -m venv $(VENV)
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r agents/locks/host.txt
