@@ -155,7 +155,7 @@ soak-busy: setup images ## an hour of downloads and kills on system VMs with a f
 	@$(PYTHON) tests/benchmark/soak_busy.py
 
 .PHONY: soak-download
-soak-download: $(VENV)/stamp ## 10,000 random schedules of faults of a source and a store (about half an hour)
+soak-download: $(VENV)/stamp ## 10,000 random schedules of faults of a source and a store (about five minutes)
 	@DOWNLOAD_SCHEDULES=10000 $(PYTEST) --timeout=0 tests/unit/ssvm/mover/test_fault_schedule.py
 
 .PHONY: bench-recovery
