@@ -18,7 +18,7 @@ import pytest
 from systemvm.host.layout import DAEMON_USER, Layout
 from systemvm.lab import children
 from systemvm.lab.children import ChildProcess
-from systemvm.lab.host_programs import HostProgram, helper_sockets
+from systemvm.lab.host_programs import HostProgram, as_user, helper_sockets
 from systemvm.management.samples import read_sample
 
 AGENTS = Path(__file__).resolve().parents[2] / "agents"
@@ -111,11 +111,10 @@ class Host:
 
     def run_as(self, user: str, script: str) -> subprocess.CompletedProcess[str]:
         """Run a Python script in the host's namespace, without any capability."""
-        see = [argument for path in (self.layout.root, AGENTS) for argument in ("--see", str(path))]
         return subprocess.run(
             [
-                *("ip", "netns", "exec", self.name, sys.executable, "-m", "systemvm.lab.drop_privileges"),
-                *("--user", user, *see, "--", sys.executable, "-c", script),
+                *("ip", "netns", "exec", self.name),
+                *(*as_user(user, [self.layout.root]), sys.executable, "-c", script),
             ],
             env={**os.environ, "PYTHONPATH": str(AGENTS)},
             capture_output=True,

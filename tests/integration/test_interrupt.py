@@ -17,6 +17,7 @@ import pytest
 
 from systemvm.cli.daemon_client import socket_path
 from systemvm.host.layout import QEMU_USER, Layout
+from systemvm.lab.host_programs import as_user
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(60)]
 
@@ -50,7 +51,7 @@ def command(program: str, root: Path, listener: socket.socket) -> list[str]:
     if program == "systemvm.nethelper":
         argv += ["--root", str(root)]
     if program == "systemvm.launcher":
-        argv = ["setpriv", "--reuid", QEMU_USER, "--regid", QEMU_USER, "--clear-groups", *argv]
+        argv = ["unshare", "--mount", *map(str, as_user(QEMU_USER, [root])), *argv]
     handover = [sys.executable, "-m", "systemvm.lab.socket_activation", f"helper={listener.fileno()}", "--"]
     return [*handover, *argv]
 

@@ -18,7 +18,7 @@ import pytest
 from systemvm.host.layout import DAEMON_USER, QEMU_USER, Layout
 from systemvm.lab import children
 from systemvm.lab.children import ChildProcess
-from systemvm.lab.host_programs import HostProgram, helper_sockets
+from systemvm.lab.host_programs import HostProgram, as_user, helper_sockets
 from systemvm.launcher.arguments import SANDBOX
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]
@@ -45,12 +45,10 @@ class Host:
             return children.start("launcher", self.namespace, argv, log, sockets={"helper": listener})
 
     def run(self, user: str, script: str) -> str:
-        see = [argument for path in (self.layout.root, AGENTS) for argument in ("--see", str(path))]
         done = subprocess.run(
             [
                 *("ip", "netns", "exec", self.namespace),
-                *(sys.executable, "-m", "systemvm.lab.drop_privileges"),
-                *("--user", user, *see, "--", sys.executable, "-c", script),
+                *(*as_user(user, [self.layout.root]), sys.executable, "-c", script),
             ],
             env={**os.environ, "PYTHONPATH": str(AGENTS)},
             capture_output=True, text=True, timeout=60, check=False,

@@ -34,18 +34,28 @@ class HostProgram(enum.Enum):
 
     def argv(self, layout: Layout, see: Sequence[Path] = ()) -> list[str | Path]:
         """Return the command line for root in a network namespace; the program can reach the paths `see`."""
-        options: list[str | Path] = ["--user", self.user]
-        arguments: list[str | Path] = []
-        if self is HostProgram.NETWORK_HELPER:
-            options += ["--capability", "net_admin", "--tun"]
-        if self is not HostProgram.LAUNCHER:
-            arguments = ["--root", layout.root]
-        for path in (layout.root, *see, *_of_python()):
-            options += ["--see", path]
-        return [
-            *(sys.executable, "-m", "systemvm.lab.drop_privileges"), *options, "--",
-            *(sys.executable, "-m", self.module), *arguments,
-        ]  # fmt: skip
+        options = ["--capability", "net_admin", "--tun"] if self is HostProgram.NETWORK_HELPER else []
+        prefix = as_user(self.user, [layout.root, *see], options)
+        arguments: list[str | Path] = [] if self is HostProgram.LAUNCHER else ["--root", layout.root]
+        return [*prefix, sys.executable, "-m", self.module, *arguments]
+
+
+def as_user(user: str, see: Sequence[Path], options: Sequence[str] = ()) -> list[str | Path]:
+    """Return what comes before a command line, so that it runs as `user`: for root in a mount namespace.
+
+    The program can reach Python, this package and the paths `see`.
+    """
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "systemvm.lab.drop_privileges",
+        "--user",
+        user,
+        *options,
+    ]
+    for path in (*see, *_of_python()):
+        command += ["--see", path]
+    return [*command, "--"]
 
 
 def require_users() -> None:
