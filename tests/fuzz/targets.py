@@ -16,6 +16,12 @@ from attrs import frozen
 
 from image_corpus import archives, vhd, vhdx, vmdk
 from integration.ssvm_lab import disk_images
+from systemvm.cpvm.filter.client_messages import ClientRules, ClientScanner
+from systemvm.cpvm.filter.encodings import Announced
+from systemvm.cpvm.filter.faults import FilterError
+from systemvm.cpvm.filter.pixel_format import PixelFormat
+from systemvm.cpvm.filter.server_messages import ServerScanner
+from systemvm.cpvm.filter.session_state import SessionState
 from systemvm.cpvm.rfb import RfbError, ServerHandshake
 from systemvm.cpvm.websocket import FrameParser, WebSocketError
 from systemvm.rpc.core import frame
@@ -133,6 +139,31 @@ def vnc_server(data: bytes) -> None:
     _declared(lambda: ServerHandshake(None).receive(data), RfbError)
 
 
+def rfb_browser(data: bytes) -> None:
+    """Filter a browser's bytes; what passes must pass again unchanged."""
+    rules = ClientRules(False, False, True, Announced.FOLLOWED)
+    passed = b"".join(_filtered(lambda state: ClientScanner(rules, state), data))
+    assert b"".join(_filtered(lambda state: ClientScanner(rules, state), passed)) == passed
+
+
+def rfb_server(data: bytes) -> None:
+    """Filter a VNC server's bytes; what passes must pass again unchanged."""
+
+    def scanner(state: SessionState) -> ServerScanner:
+        return ServerScanner(state, may_send_text=False, may_receive_text=True)
+
+    passed = b"".join(_filtered(scanner, data))
+    assert b"".join(_filtered(scanner, passed)) == passed
+
+
+def _filtered(scanner: Callable[[SessionState], ClientScanner | ServerScanner], data: bytes) -> list[bytes]:
+    reading, passed = scanner(SessionState(640, 480, PixelFormat(4, 3))), []
+    with contextlib.suppress(FilterError):
+        for start in range(0, len(data), 7):
+            passed += [bytes(piece) for piece in reading.feed(data[start : start + 7])]
+    return passed
+
+
 def _text(read: Callable[[str], object], *errors: type[Exception]) -> Callable[[bytes], None]:
     return lambda data: _declared(lambda: read(data.decode(errors="replace")), *errors)
 
@@ -214,6 +245,17 @@ TARGETS = {
     "rpc": Target(rpc_bytes, [b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{}}\n']),
     "websocket": Target(
         _bytes(lambda data: FrameParser().feed(data), WebSocketError), [b"\x82\x81\0\0\0\0x", b"\x88\x80abcd"]
+    ),
+    "rfb_browser": Target(
+        rfb_browser,
+        [
+            b"\x02\0\0\x02\0\0\0\7\0\0\0\0",
+            b"\6\0\0\0\xff\xff\xff\xf8\1\0\0\1abcd",
+            b"\xff\0" + bytes(10),
+        ],
+    ),
+    "rfb_server": Target(
+        rfb_server, [b"\0\0\0\1" + bytes(4) + b"\0\2\0\1" + bytes(12), b"\3\0\0\0\0\0\0\1x", b"\2"]
     ),
     "vnc": Target(vnc_server, [b"RFB 003.008\n\x01\x02" + bytes(16), b"RFB 003.003\n\0\0\0\1"]),
 }  # fmt: skip

@@ -69,11 +69,28 @@ class ConsoleAuthorize:
 
 
 @frozen
+class ConsolePolicy:
+    """What a session may do; the CPVM enforces it by reading the session's messages (protocol 3)."""
+
+    view_only: bool = False
+    clipboard_to_guest: bool = True
+    clipboard_from_guest: bool = True
+
+    @property
+    def is_unrestricted(self) -> bool:
+        return self == UNRESTRICTED
+
+
+UNRESTRICTED = ConsolePolicy()
+
+
+@frozen
 class ConsoleSession:
     session_id: str
     virtual_machine_id: str
     display_name: str
     lifetime_s: float  # how long the browser's cookie may open new connections
+    policy: ConsolePolicy = UNRESTRICTED
 
 
 @frozen

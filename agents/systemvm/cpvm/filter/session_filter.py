@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The filter of one session: both directions after the handshake, by the session's policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from systemvm.cpvm.filter.client_messages import ClientRules, ClientScanner
+from systemvm.cpvm.filter.encodings import Announced
+from systemvm.cpvm.filter.pixel_format import PixelFormat
+from systemvm.cpvm.filter.scanner import Piece
+from systemvm.cpvm.filter.server_messages import FullUpdate, ServerScanner
+from systemvm.cpvm.filter.session_state import SessionState
+from systemvm.cpvm.rfb import ServerInit
+from systemvm.wire.console import ConsolePolicy
+
+
+class SessionFilter:
+    """Passes what the policy permits; the server's bytes are followed only where the policy needs it."""
+
+    def __init__(
+        self,
+        policy: ConsolePolicy,
+        screen: ServerInit,
+        on_full_update: Callable[[FullUpdate], None] | None = None,
+    ) -> None:
+        may_control = not policy.view_only
+        to_guest = may_control and policy.clipboard_to_guest
+        from_guest = policy.clipboard_from_guest
+        self._state = SessionState(screen.width_px, screen.height_px, PixelFormat(4, None))
+        self._server: ServerScanner | None = None
+        announced = Announced.UNREAD
+        if on_full_update is not None or not from_guest:
+            self._state.pixel_format = PixelFormat.parse(screen.pixel_format)
+            announced = Announced.FOLLOWED if on_full_update is None else Announced.SEEKABLE
+            self._server = ServerScanner(
+                self._state,
+                may_send_text=from_guest,
+                may_receive_text=to_guest,
+                on_full_update=on_full_update,
+            )
+        rules = ClientRules(may_control, to_guest, from_guest, announced)
+        self._client = ClientScanner(rules, self._state)
+
+    @property
+    def reads_server(self) -> bool:
+        """Return whether the server's bytes must go through `from_server`."""
+        return self._server is not None
+
+    def from_browser(self, data: Piece) -> bytes:
+        """Return what to send to the VNC server.
+
+        Raises: FilterError when the browser sends what cannot be followed.
+        """
+        return b"".join(self._client.feed(data))
+
+    def from_server(self, data: Piece) -> list[Piece]:
+        """Return what to send to the browser, in pieces.
+
+        Raises: FilterError when the VNC server sends what cannot be followed.
+        """
+        return [data] if self._server is None else self._server.feed(data)
+
+    def full_update_request(self) -> bytes:
+        """Return a request for the whole screen; nothing within a browser's message, or before its own."""
+        if not self._client.is_at_boundary or not self._state.is_requested:
+            return b""
+        size = self._state.width_px.to_bytes(2, "big") + self._state.height_px.to_bytes(2, "big")
+        return b"\x03\0" + bytes(4) + size
