@@ -47,6 +47,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
         "rpc_buckets_v3.frames",
         "rpc_extract_v3.frames",
         "rpc_upload_v3.frames",
+        "rpc_screens_v3.frames",
     ],
 )  # fmt: skip
 def test_both_ends_read_and_write_recorded_frames(name: str) -> None:

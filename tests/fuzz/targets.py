@@ -22,7 +22,9 @@ from systemvm.cpvm.filter.faults import FilterError
 from systemvm.cpvm.filter.pixel_format import PixelFormat
 from systemvm.cpvm.filter.server_messages import ServerScanner
 from systemvm.cpvm.filter.session_state import SessionState
-from systemvm.cpvm.rfb import RfbError, ServerHandshake
+from systemvm.cpvm.rfb import RfbError
+from systemvm.cpvm.server_handshake import ServerHandshake
+from systemvm.cpvm.target_http import HeadReader, check_upgraded
 from systemvm.cpvm.websocket import FrameParser, WebSocketError
 from systemvm.rpc.core import frame
 from systemvm.rpc.core.errors import RpcError
@@ -137,6 +139,25 @@ def url(data: bytes) -> None:
 def vnc_server(data: bytes) -> None:
     _declared(lambda: ServerHandshake("secret").receive(data), RfbError)
     _declared(lambda: ServerHandshake(None).receive(data), RfbError)
+    _declared(lambda: _encrypted(data), RfbError)
+
+
+def _encrypted(data: bytes) -> None:
+    """Handshake with TLS, which begins after the subtype was accepted."""
+    handshake = ServerHandshake("secret", tls=True)
+    for at in range(len(data)):
+        if handshake.needs_tls:
+            handshake.tls_started()
+        handshake.receive(data[at : at + 1])
+
+
+def hypervisor_head(data: bytes) -> None:
+    def read() -> None:
+        head = HeadReader().receive(data)
+        if head is not None:
+            check_upgraded(head, "AAAAAAAAAAAAAAAAAAAAAA==")
+
+    _declared(read, RfbError)
 
 
 def rfb_browser(data: bytes) -> None:
@@ -257,5 +278,10 @@ TARGETS = {
     "rfb_server": Target(
         rfb_server, [b"\0\0\0\1" + bytes(4) + b"\0\2\0\1" + bytes(12), b"\3\0\0\0\0\0\0\1x", b"\2"]
     ),
-    "vnc": Target(vnc_server, [b"RFB 003.008\n\x01\x02" + bytes(16), b"RFB 003.003\n\0\0\0\1"]),
+    "vnc": Target(vnc_server, [b"RFB 003.008\n\x01\x02" + bytes(16), b"RFB 003.003\n\0\0\0\1",
+                                b"RFB 003.008\n\x01\x13\0\x02\0\x01\0\0\x01\x05\x01" + bytes(20)]),
+    "hypervisor": Target(
+        hypervisor_head,
+        [b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"],
+    ),
 }  # fmt: skip

@@ -15,7 +15,7 @@ from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from systemvm.cpvm.rfb import vnc_auth_response
+from systemvm.cpvm.server_handshake import vnc_auth_response
 from systemvm.host.accelerator import Accelerator
 from systemvm.management.hypervisors.base import Disk, DomainSpec, ExitReason
 from systemvm.management.hypervisors.qemu import QemuHypervisor

@@ -105,7 +105,7 @@ class ConsoleConnection:
     def _target_opened(self, target: OpenedTarget) -> None:
         self._opening = None
         vnc = target.vnc
-        self._relay = Relay(self._reactor, vnc.socket, self._browser, self._target_closed)
+        self._relay = Relay(self._reactor, vnc.stream, self._browser, self._target_closed)
         server_init = vnc.server_init.encode(target.display_name)
         self._handshake = BrowserHandshake(server_init + vnc.early)
         self._state = _State.HANDSHAKE

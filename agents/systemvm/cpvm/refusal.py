@@ -89,6 +89,18 @@ class BrowserRefusal(enum.Enum):
         "The virtual machine's screen uses an unknown protocol",
         "Report it to the cloud's operator, with the time of day.",
     )
+    SCREEN_UNENCRYPTED = (
+        4514,
+        502,
+        "The virtual machine's screen does not offer the encryption that is set",
+        "The console stays closed until this is repaired. Report it to the cloud's operator.",
+    )
+    SCREEN_UNTRUSTED = (
+        4515,
+        502,
+        "The certificate of the virtual machine's screen cannot be verified",
+        "The console stays closed until this is repaired. Report it to the cloud's operator.",
+    )
 
     def __init__(self, close_code: int, http_status: int, title: str, hint: str) -> None:
         self.close_code = close_code

@@ -5,20 +5,20 @@ One buffer serves the whole process: bytes are received behind headroom for a fr
 written in front of them, and one send passes the frame to TLS. A frame that TLS does not accept is copied at
 once, and reading from that VNC server stops. So a session that flows has no buffer, and a blocked one has a
 single frame. In the other direction bytes that the VNC server does not accept are buffered, and reading from
-the browser stops.
+the browser stops. All of this is the same for a VNC server behind TLS or a WebSocket (`target_stream`).
 """
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IReadWriteDescriptor
+from twisted.internet.interfaces import IDelayedCall, IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from systemvm.cpvm.websocket import HEADROOM_BYTES, write_binary_header
+from systemvm.cpvm.target_stream import TargetStream
+from systemvm.cpvm.websocket import HEADROOM_BYTES, WebSocketError, write_binary_header
 from systemvm.web.tls_transport import TlsTransport
 
 PAYLOAD_BYTES = 256 * 1024
@@ -30,22 +30,23 @@ _payload = _view[HEADROOM_BYTES:]
 
 @implementer(IReadWriteDescriptor)
 class Relay:
-    """Relays between a VNC socket and a browser; `on_target_closed` is called when the VNC server closes."""
+    """Relays between a VNC server and a browser; `on_target_closed` is called when the VNC server closes."""
 
     def __init__(
         self,
         reactor: Any,
-        target: socket.socket,
+        target: TargetStream,
         browser: TlsTransport,
         on_target_closed: Callable[[], None],
     ) -> None:
         self._reactor = reactor
-        self._target: socket.socket | None = target
+        self._target: TargetStream | None = target
         self._browser = browser
         self._on_target_closed = on_target_closed
         self._unsent = b""  # for the target
         self._flowing = False
         self._browser_paused = False
+        self._read_pending_call: IDelayedCall | None = None
 
     def start(self) -> None:
         """Begin to relay bytes of the target to the browser."""
@@ -55,8 +56,18 @@ class Relay:
     def _resume_reading(self) -> None:
         if self._target is not None and self._flowing and not self._browser.is_blocked:
             self._reactor.addReader(self)
+            self._schedule_pending_read(self._target)
 
     # -- from the target
+
+    def _schedule_pending_read(self, target: TargetStream) -> None:
+        """Read again soon what TLS has received already: the reactor does not see it."""
+        if self._read_pending_call is None and target.has_pending():
+            self._read_pending_call = self._reactor.callLater(0, self._read_pending)
+
+    def _read_pending(self) -> None:
+        self._read_pending_call = None
+        self.doRead()
 
     def doRead(self) -> None:
         if self._target is None:
@@ -65,10 +76,12 @@ class Relay:
             self._reactor.removeReader(self)
             return
         try:
-            count = self._target.recv_into(_payload)
+            count = self._target.read_into(_payload)
         except BlockingIOError:
+            if self._target.reading_needs_write:
+                self._reactor.addWriter(self)
             return
-        except OSError:
+        except (OSError, WebSocketError):
             count = 0
         if not count:
             self._target_closed()
@@ -76,6 +89,8 @@ class Relay:
         start = write_binary_header(_buffer, count)
         if not self._browser.send(_view[start : HEADROOM_BYTES + count]):
             self._reactor.removeReader(self)
+        elif self._target is not None:  # a browser that is lost while it is sent to closes the relay
+            self._schedule_pending_read(self._target)
 
     def browser_drained(self) -> None:
         self._resume_reading()
@@ -90,19 +105,24 @@ class Relay:
         self._flush()
 
     def doWrite(self) -> None:
+        needs_write = self._target is not None and self._target.reading_needs_write
         self._flush()
+        if needs_write:
+            if not self._unsent:
+                self._reactor.removeWriter(self)
+            self.doRead()
 
     def _flush(self) -> None:
         if self._target is None:
             return
         try:
-            sent = self._target.send(self._unsent) if self._unsent else 0
+            while self._unsent:
+                self._unsent = self._unsent[self._target.write(self._unsent) :]
         except BlockingIOError:
-            sent = 0
+            pass
         except OSError:
             self._target_closed()
             return
-        self._unsent = self._unsent[sent:]
         if self._unsent and not self._browser_paused:
             self._browser_paused = True
             self._browser.pauseProducing()
@@ -127,6 +147,9 @@ class Relay:
             return
         self._reactor.removeReader(self)
         self._reactor.removeWriter(self)
+        if self._read_pending_call is not None:
+            self._read_pending_call.cancel()
+            self._read_pending_call = None
         self._target = None
         self._unsent = b""
         target.close()

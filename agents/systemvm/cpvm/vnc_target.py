@@ -1,169 +1,142 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connects to a VM's VNC server: TCP, then the RFB handshake, under one deadline."""
+"""Connects to a VM's screen: the socket, TLS and HTTP of its hypervisor, then RFB, under one deadline."""
 
 from __future__ import annotations
 
-import errno
-import ipaddress
 import os
-import socket
+import ssl
 from typing import Any
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReadWriteDescriptor
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
+from systemvm.cpvm import target_http
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
-from systemvm.cpvm.rfb import (
-    PasswordRefusedError,
-    PasswordUnusedError,
-    RfbError,
-    ServerHandshake,
-    ServerInit,
-)
+from systemvm.cpvm.rfb import PasswordRefusedError, PasswordUnusedError, RfbError, ServerInit, TlsUnusedError
+from systemvm.cpvm.server_handshake import ServerHandshake
+from systemvm.cpvm.target_http import HeadReader, HypervisorResponse
+from systemvm.cpvm.target_link import TargetLink
+from systemvm.cpvm.target_stream import TargetStream
+from systemvm.cpvm.target_tls import handshake_refusal
+from systemvm.cpvm.target_websocket import WebSocketStream
+from systemvm.cpvm.websocket import WebSocketError
 from systemvm.service.scaled_timer import ScaledTimer
-from systemvm.wire.console import ConsoleTarget
+from systemvm.wire.console import ConsoleTarget, TargetTransport
 
 CONNECT_DEADLINE_S = 10.0
-_READ_BYTES = 4096
 
 
 @frozen
 class VncConnection:
     """A VNC server after its handshake; `early` is what it sent after its ServerInit."""
 
-    socket: socket.socket
+    stream: TargetStream
     server_init: ServerInit
     early: bytes = field(repr=False)
 
 
-@implementer(IReadWriteDescriptor)
 class VncDialer:
-    """One attempt to connect; afterwards the socket belongs to the caller and is in no reactor."""
+    """One attempt to connect; afterwards the stream belongs to the caller and is in no reactor."""
 
     def __init__(self, reactor: Any, target: ConsoleTarget, deadline_s: float = CONNECT_DEADLINE_S) -> None:
         self._reactor = reactor
         self._target = target
         self._deadline_s = deadline_s
-        self._handshake = ServerHandshake(target.password)
-        self._deadline: ScaledTimer | None = None
-        self._socket: socket.socket | None = None
-        self._connected = False
-        self._unsent = b""
-        self._result: Deferred[VncConnection] = Deferred(lambda _: self._give_up())
 
     def dial(self) -> Deferred[VncConnection]:
         """Connect; cancelling the Deferred closes the socket.
 
-        Raises: ConsoleRefusedError when the target has no IP address; the Deferred fails with it, too.
+        Fails with ConsoleRefusedError.
         """
-        try:
-            address = ipaddress.ip_address(self._target.host)
-        except ValueError:
-            detail = f"target is not an IP address: {self._target.host!r}"
-            raise ConsoleRefusedError(BrowserRefusal.SCREEN_UNREACHABLE, detail) from None
-        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        self._deadline = ScaledTimer(
-            self._reactor,
-            self._deadline_s,
-            lambda: self._fail(
-                BrowserRefusal.SCREEN_SILENT, f"no RFB handshake within {self._deadline_s:g} s"
-            ),
+        return Deferred.fromCoroutine(self._dial())
+
+    async def _dial(self) -> VncConnection:
+        link = TargetLink(self._reactor, self._target)
+        silent = ConsoleRefusedError(
+            BrowserRefusal.SCREEN_SILENT, f"no RFB handshake within {self._deadline_s:g} s"
         )
-        self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        code = self._socket.connect_ex((str(address), self._target.port))
-        if code in (0, errno.EINPROGRESS):
-            self._reactor.addWriter(self)
-        else:
-            self._reactor.callLater(0, self._fail, BrowserRefusal.SCREEN_UNREACHABLE, os.strerror(code))
-        return self._result
-
-    def doWrite(self) -> None:
-        if self._socket is None:
-            return
-        if not self._connected:
-            code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if code:
-                self._fail(BrowserRefusal.SCREEN_UNREACHABLE, os.strerror(code))
-                return
-            self._connected = True
-            self._reactor.addReader(self)
+        deadline = ScaledTimer(self._reactor, self._deadline_s, lambda: link.fail(silent))
         try:
-            self._unsent = self._unsent[self._socket.send(self._unsent) :] if self._unsent else b""
-        except BlockingIOError:
-            return
-        except OSError as broken:
-            self._fail(BrowserRefusal.SCREEN_UNREACHABLE, os.strerror(broken.errno or 0))
-            return
-        if not self._unsent:
-            self._reactor.removeWriter(self)
-            if self._handshake.done:
-                self._succeed()
+            return await self._connect(link)
+        except BaseException as error:
+            link.close()
+            refusal = _refusal_of(error)
+            if refusal is None or refusal is error:
+                raise
+            raise refusal from None
+        finally:
+            deadline.cancel()
 
-    def doRead(self) -> None:
-        if self._socket is None:
-            return
-        try:
-            data = self._socket.recv(_READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError as broken:
-            self._fail(BrowserRefusal.SCREEN_UNREACHABLE, os.strerror(broken.errno or 0))
-            return
-        if not data:
-            self._fail(BrowserRefusal.SCREEN_UNREACHABLE, "connection closed during the RFB handshake")
-            return
-        try:
-            self._unsent += self._handshake.receive(data)
-        except PasswordRefusedError as refused:
-            self._fail(BrowserRefusal.PASSWORD_REFUSED, str(refused))
-        except PasswordUnusedError as unused:
-            self._fail(BrowserRefusal.PASSWORD_UNUSED, str(unused))
-        except RfbError as broken_protocol:
-            self._fail(BrowserRefusal.SCREEN_FAULTY, str(broken_protocol))
-        else:
-            if self._unsent:
-                self._reactor.addWriter(self)
-            elif self._handshake.done:
-                self._succeed()
+    async def _connect(self, link: TargetLink) -> VncConnection:
+        target = self._target
+        if target.vencrypt is not None and (
+            target.transport_tls is not None or target.transport is TargetTransport.WEBSOCKET
+        ):
+            raise RfbError("VeNCrypt within TLS or a WebSocket is not supported")
+        await link.connect()
+        if target.transport_tls is not None:
+            await link.start_tls(target.transport_tls)
+        early = b""
+        if target.transport is TargetTransport.HTTP_CONNECT:
+            request = target_http.connect_request(target.path, self._host_header(), target.session_id)
+            head = await _exchange(link, request)
+            target_http.check_connected(head)
+            early = head.rest
+        elif target.transport is TargetTransport.WEBSOCKET:
+            key = target_http.new_key()
+            request = target_http.upgrade_request(target.path or "/", self._host_header(), key)
+            head = await _exchange(link, request)
+            target_http.check_upgraded(head, key)
+            link.stream = WebSocketStream(link.stream, head.rest)
+        return await self._shake_hands(link, early)
 
-    def _succeed(self) -> None:
-        connected = self._socket
-        self._detach()
-        if connected is not None:
-            init, early = self._handshake.server_init, self._handshake.rest()
-            self._result.callback(VncConnection(connected, init, early))
+    async def _shake_hands(self, link: TargetLink, early: bytes) -> VncConnection:
+        target = self._target
+        handshake = ServerHandshake(
+            target.password, username=target.username, tls=target.vencrypt is not None
+        )
+        output = handshake.receive(early)
+        while True:
+            await link.send(output)
+            if handshake.done:
+                return VncConnection(link.stream, handshake.server_init, handshake.rest())
+            if handshake.needs_tls and target.vencrypt is not None:
+                await link.start_tls(target.vencrypt)
+                output = handshake.tls_started()
+            else:
+                output = handshake.receive(await link.receive())
 
-    def _fail(self, refusal: BrowserRefusal, detail: str) -> None:
-        if self._result.called:
-            return
-        self._give_up()
-        self._result.errback(ConsoleRefusedError(refusal, detail))
+    def _host_header(self) -> str:
+        tls = self._target.transport_tls
+        name = (tls.server_name if tls is not None else "") or self._target.host
+        return f"[{name}]" if ":" in name else name
 
-    def _give_up(self) -> None:
-        closing = self._socket
-        self._detach()
-        if closing is not None:
-            closing.close()
 
-    def _detach(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        if self._socket is not None:
-            self._reactor.removeReader(self)
-            self._reactor.removeWriter(self)
-            self._socket = None
+async def _exchange(link: TargetLink, request: bytes) -> HypervisorResponse:
+    await link.send(request)
+    reader = HeadReader()
+    while (head := reader.receive(await link.receive())) is None:
+        pass
+    return head
 
-    def fileno(self) -> int:
-        return -1 if self._socket is None else self._socket.fileno()
 
-    def connectionLost(self, reason: Failure) -> None:
-        """Handle an error of the socket, or the reactor's stop."""
-        self._fail(BrowserRefusal.SCREEN_UNREACHABLE, reason.getErrorMessage())
-
-    def logPrefix(self) -> str:
-        return "vnc target"
+def _refusal_of(error: BaseException) -> ConsoleRefusedError | None:
+    match error:
+        case ConsoleRefusedError():
+            return error
+        case PasswordRefusedError():
+            refusal = BrowserRefusal.PASSWORD_REFUSED
+        case PasswordUnusedError():
+            refusal = BrowserRefusal.PASSWORD_UNUSED
+        case TlsUnusedError():
+            refusal = BrowserRefusal.SCREEN_UNENCRYPTED
+        case RfbError() | WebSocketError():
+            refusal = BrowserRefusal.SCREEN_FAULTY
+        case ssl.SSLError():
+            return handshake_refusal(error)  # TLS 1.3: a server refuses after the client has finished
+        case OSError():
+            detail = os.strerror(error.errno) if error.errno else str(error)
+            return ConsoleRefusedError(BrowserRefusal.SCREEN_UNREACHABLE, detail)
+        case _:
+            return None
+    return ConsoleRefusedError(refusal, str(error))

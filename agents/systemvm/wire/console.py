@@ -99,11 +99,37 @@ class ConsoleTargetRequest:
     request_id: str
 
 
+class TargetTransport(enum.Enum):
+    """How a CPVM connects to a VNC server (protocol 3)."""
+
+    TCP = "tcp"
+    UNIX = "unix"  # `path` is the socket's
+    WEBSOCKET = "websocket"  # QEMU's own, or ESXi's below /ticket/
+    HTTP_CONNECT = "http_connect"  # XenServer and XCP-ng: CONNECT with a session's cookie
+
+
+@frozen
+class TargetTls:
+    """TLS with a hypervisor, whose certificate must be issued by `ca_pem`, or have the fingerprint."""
+
+    ca_pem: str = ""
+    server_name: str = ""  # the DNS name or address in its certificate; empty: the target's host
+    fingerprint: str = ""  # of the certificate, SHA-256 or SHA-1, hexadecimal; colons are ignored
+
+
 @frozen
 class ConsoleTarget:
-    host: str
+    """Where a VM's screen is, and how it is protected: a CPVM accepts nothing less than is set here."""
+
+    host: str  # an IP address
     port: int
     password: str | None = field(repr=False)
+    transport: TargetTransport = TargetTransport.TCP
+    path: str = field(default="", repr=False)  # of a UNIX socket or a URL; ESXi's contains a ticket
+    session_id: str | None = field(default=None, repr=False)  # of XAPI
+    transport_tls: TargetTls | None = None  # TLS before RFB: wss, or HTTPS for CONNECT
+    vencrypt: TargetTls | None = None  # TLS within RFB: VeNCrypt's X509None, X509Vnc or X509Plain
+    username: str | None = None  # with a password: X509Plain
 
 
 @frozen

@@ -10,6 +10,7 @@
 | 3 | `extract.setup`, `extract.links` |
 | 3 | `template.upload` |
 | 3 | stores that are buckets: `Store.s3`, `extract.presign` |
+| 3 | TLS and other transports of `ConsoleTarget` |
 
 A newer agent says hello again in the version of an older daemon's welcome, so that the older daemon finds a
 version that it speaks.

@@ -98,8 +98,12 @@ class ConsoleProcess:
         lifetime_s: float = 600,
         name: str = "web-1",
         refuse: str | None = None,
+        **target: Any,
     ) -> tuple[str, str]:
-        """Return a new token and its session id, for the screen at a port of loopback."""
+        """Return a new token and its session id, for the screen at a port of loopback.
+
+        `target` are more members of ConsoleTarget.
+        """
         token, session_id = secrets.token_urlsafe(24), secrets.token_hex(8)
         self.order(
             "issue",
@@ -111,7 +115,7 @@ class ConsoleProcess:
                 "display_name": name,
                 "lifetime_s": lifetime_s,
             },
-            target={"host": "127.0.0.1", "port": port, "password": password},
+            target={"host": "127.0.0.1", "port": port, "password": password, **target},
         )
         return token, session_id
 

@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 from twisted.internet import epollreactor
 
 from systemvm.rpc.core.peer import Peer
@@ -66,7 +67,7 @@ class FakeDaemon:
         target = self.targets[params.session_id]
         if "refuse" in target:
             raise RpcError(REFUSED, "refused", {"reason": target["refuse"]})
-        return ConsoleTarget(**target)
+        return msgspec.convert(target, ConsoleTarget)
 
     def console_closed(self, params: ConsoleClosed) -> None:
         self.calls.append({"method": "console.closed", "session": params.session_id, "reason": params.reason})

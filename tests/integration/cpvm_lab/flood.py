@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import socket
 
+from integration.cpvm_lab.hypervisor_peers import Greeting
 from integration.cpvm_lab.vnc_server import FakeVncServer, shake_hands
 from integration.cpvm_lab.wire import Connection
 
@@ -15,11 +16,11 @@ def pattern(seed: int, block: int) -> bytes:
     return random.Random(f"{seed}/{block}").randbytes(1 << 16)
 
 
-def flood(seed: int, blocks: int) -> FakeVncServer:
+def flood(seed: int, blocks: int, greet: Greeting = shake_hands) -> FakeVncServer:
     """Return a screen that sends `blocks` blocks of its pattern without pause, in pieces of all sizes."""
 
-    def serve(screen: socket.socket) -> None:
-        shake_hands(screen)
+    def serve(connection: socket.socket) -> None:
+        screen = greet(connection) or connection
         sizes = random.Random(seed)
         for block in range(blocks):
             data = pattern(seed, block)

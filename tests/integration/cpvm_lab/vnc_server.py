@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ SERVER_INIT = (
 CLIENT_BYTES = 12 + 1 + 1
 
 
-def shake_hands(screen: socket.socket) -> None:
+def shake_hands(screen: Any) -> None:
     """Perform the server's side of RFB 3.8 with security type None."""
     screen.sendall(b"RFB 003.008\n")
     exactly(screen, 12)
@@ -39,11 +39,11 @@ def greet_and_wait(screen: socket.socket) -> None:
     screen.recv(1)
 
 
-def exactly(peer: socket.socket, count: int) -> bytes:
+def exactly(peer: Any, count: int) -> bytes:
     """Return `count` bytes of the peer; EOFError when it sends fewer."""
     got = b""
     while len(got) < count:
-        data = peer.recv(count - len(got))
+        data: bytes = peer.recv(count - len(got))
         if not data:
             raise EOFError
         got += data
@@ -85,16 +85,20 @@ class FakeVncServer:
 class QemuVncServer:
     """A QEMU without a guest system: its firmware's screen, and a VNC password set through QMP."""
 
-    def __init__(self, password: str | None, port: int) -> None:
+    def __init__(
+        self, password: str | None, port: int, *, display: str | None = None, objects: Sequence[str] = ()
+    ) -> None:
+        """`display` replaces the address in -vnc, with more options; `objects` are values of -object."""
         self.port = port
         self._folder = tempfile.mkdtemp(prefix="screen-")
         control = Path(self._folder) / "qmp"
-        display = f"127.0.0.1:{port - 5900}" + (",password=on" if password else "")
+        display = (display or f"127.0.0.1:{port - 5900}") + (",password=on" if password else "")
         self.process = subprocess.Popen(
             [
                 "qemu-system-x86_64",
                 *("-M", "q35", "-accel", "tcg,tb-size=64", "-m", "64", "-nodefaults"),
                 *("-device", "VGA", "-boot", "menu=on,splash-time=60000"),
+                *(argument for value in objects for argument in ("-object", value)),
                 *("-display", "none", "-vnc", display),
                 *("-qmp", f"unix:{control},server=on,wait=off"),
             ],

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from systemvm.cpvm.console_connection import CLOSE_DEADLINE_S, ConsoleConnection, OpenedTarget
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.rfb import ServerInit
+from systemvm.cpvm.target_stream import PlainStream
 from systemvm.cpvm.vnc_target import VncConnection
 from systemvm.cpvm.websocket import close_frame
 from systemvm.web.tls_transport import TlsTransport
@@ -81,7 +82,7 @@ class Harness:
         self.connection.start()
 
     def connect_target(self, early: bytes = b"") -> None:
-        dialed = VncConnection(self.screen, ServerInit(1, 1, bytes(16), "x"), early)
+        dialed = VncConnection(PlainStream(self.screen), ServerInit(1, 1, bytes(16), "x"), early)
         self.opening.callback(OpenedTarget("web", dialed))
 
     def complete_handshakes(self) -> None:
