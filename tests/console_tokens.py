@@ -31,14 +31,16 @@ def add_vm(cloud: SmallCloud, name: str, port: int) -> Instance:
     )
 
 
-async def new_token(cloud: SmallCloud, vm: Instance) -> str:
+async def new_token(cloud: SmallCloud, vm: Instance, **more: str) -> str:
     cloud.agents.disconnect("v-4-VM")  # so that the first CPVM gets the token
-    answer = await cloud.call("createConsoleEndpoint", cloud.user, virtualmachineid=vm.uuid)
+    answer = await cloud.call("createConsoleEndpoint", cloud.user, virtualmachineid=vm.uuid, **more)
     return str(answer["consoleendpoint"]["websocket"]["token"])
 
 
-async def authorize(cloud: SmallCloud, token: str, by: Instance | None = None) -> ConsoleSession:
-    params = {"token": token, "client_address": "198.51.100.9", "request_id": "r"}
+async def authorize(
+    cloud: SmallCloud, token: str, by: Instance | None = None, *, extra: str = ""
+) -> ConsoleSession:
+    params = {"token": token, "client_address": "198.51.100.9", "request_id": "r", "extra": extra}
     session = await cloud.from_agent(by or cloud.cpvm, console.CONSOLE_AUTHORIZE, params)
     assert isinstance(session, ConsoleSession)
     return session

@@ -40,6 +40,7 @@ from systemvm.management.api.passwords import PasswordService
 from systemvm.management.api.principal import Principal
 from systemvm.management.consoles.authorizer import ConsoleAuthorizer
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
+from systemvm.management.consoles.limits import SessionLimitsSender
 from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.control.ca_rotation import CaRotation
 from systemvm.management.control.certificate_service import CertificateService
@@ -237,6 +238,7 @@ class SmallCloud:
             system_vms=cast(SystemVmControl, self.system_vms),
             virtual_machines=self.machines,
             consoles=self.consoles,
+            on_configured=SessionLimitsSender(self.database, self.agents).send_all,
             diagnostics=self.diagnostics,
             diagnostics_url=f"{ORIGIN}/diagnostics",
             guest_bridge=lambda zone: "cloudbr3",

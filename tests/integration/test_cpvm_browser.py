@@ -64,7 +64,7 @@ def test_picture_and_keys(console: ConsoleProcess, screen: QemuVncServer, chromi
         wait_for_picture(page, after)
 
     chromium.run(steps)
-    for secret in (token, PASSWORD, "__Host-console="):
+    for secret in (token, PASSWORD, "__Host-console-"):
         assert secret not in console.log()
 
 
@@ -87,7 +87,8 @@ def test_cloudstacks_own_console_url_opens_it(
 def test_reload_and_reconnect_need_no_token(
     console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
 ) -> None:
-    token, _ = console.issue(screen.port, PASSWORD)
+    token, session_id = console.issue(screen.port, PASSWORD)
+    authorized = len(console.calls_of("console.authorize"))
 
     def steps(page: Page) -> None:
         visit(page, console, token)
@@ -99,10 +100,15 @@ def test_reload_and_reconnect_need_no_token(
         expect_state(page, "connected")
         assert page.evaluate("document.cookie") == ""  # HttpOnly
         [cookie] = page.context.cookies()
-        assert (cookie["name"], cookie["secure"], cookie["sameSite"]) == ("__Host-console", True, "Strict")
+        name = f"__Host-console-{session_id}"
+        assert (cookie["name"], cookie["secure"], cookie["sameSite"]) == (name, True, "Strict")
+        page.click("#again")
+        expect_state(page, "connected")
+        [rotated] = page.context.cookies()
+        assert rotated["value"] != cookie["value"]
 
     chromium.run(steps)
-    assert len(console.calls_of("console.authorize")) >= 1
+    assert len(console.calls_of("console.authorize")) == authorized + 1
 
 
 def test_the_token_is_not_in_the_history(

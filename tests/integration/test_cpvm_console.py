@@ -10,7 +10,7 @@ import pytest
 from integration.cpvm_lab.console_process import ConsoleProcess
 from integration.cpvm_lab.fixtures import console, echo, screen
 from integration.cpvm_lab.vnc_server import SERVER_INIT, FakeVncServer
-from integration.cpvm_lab.wire import Connection, open_console
+from integration.cpvm_lab.wire import TIMEOUT_S, Connection, open_console
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -24,7 +24,7 @@ def test_post_then_websocket(console: ConsoleProcess, screen: FakeVncServer) -> 
     spent = connection.spend(token)
     assert spent.json() == {"session": session_id, "name": "web -1"}
     flags = spent.headers["set-cookie"][0].lower()
-    assert flags.startswith("__host-console=")
+    assert flags.startswith(f"__host-console-{session_id}=")
     assert all(flag in flags for flag in ("; path=/", "; httponly", "; secure", "; samesite=strict"))
     assert "domain" not in flags
     upgraded = connection.upgrade(f"session={session_id}", Cookie=spent.cookie)
@@ -132,13 +132,14 @@ def test_a_program_can_use_its_token_at_the_websocket(console: ConsoleProcess, s
 
 
 def test_another_machines_session_is_refused(console: ConsoleProcess, screen: FakeVncServer) -> None:
-    mine, _ = console.issue(screen.port, name="mine")
+    mine, my_session = console.issue(screen.port, name="mine")
     theirs, their_session = console.issue(screen.port, name="theirs")
     connection = Connection(console)
     my_cookie = connection.spend(mine).cookie
     Connection(console).spend(theirs)
-    assert connection.upgrade(f"session={their_session}", Cookie=my_cookie).status == 101
-    assert connection.closing() == (4405, "This browser has no access to that virtual machine")
+    cookie = my_cookie.replace(my_session, their_session)
+    assert connection.upgrade(f"session={their_session}", Cookie=cookie).status == 101
+    assert connection.closing() == (4407, "This console session has ended")
 
 
 def test_one_browser_can_hold_two_consoles(console: ConsoleProcess, screen: FakeVncServer) -> None:
@@ -146,32 +147,101 @@ def test_one_browser_can_hold_two_consoles(console: ConsoleProcess, screen: Fake
     second, second_session = console.issue(screen.port)
     connection = Connection(console)
     cookie = connection.spend(first).cookie
-    assert connection.spend(second, Cookie=cookie).cookie == cookie
+    cookies = f"{cookie}; {connection.spend(second, Cookie=cookie).cookie}"
     for session_id in (first_session, second_session):
         other = Connection(console)
-        assert other.upgrade(f"session={session_id}", Cookie=cookie).status == 101
+        assert other.upgrade(f"session={session_id}", Cookie=cookies).status == 101
         other.greet()
         other.close()
 
 
-def test_a_session_has_a_bounded_number_of_windows(console: ConsoleProcess, screen: FakeVncServer) -> None:
+def test_cookies_of_ended_sessions_are_removed(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    connection = Connection(console)
+    living = connection.spend(console.issue(screen.port)[0]).cookie
+    stale = "__Host-console-0123456789abcdef"
+    spent = connection.spend(console.issue(screen.port)[0], Cookie=f"{stale}=x; {living}; other=1")
+    removed, new = spent.headers["set-cookie"]
+    assert removed.startswith(f"{stale}=; Max-Age=0;")
+    assert new.startswith("__Host-console-")
+
+
+def test_a_session_has_one_window_and_one_place(console: ConsoleProcess, screen: FakeVncServer) -> None:
     token, session_id = console.issue(screen.port)
-    first = Connection(console)
-    cookie = first.spend(token).cookie
-    windows = []
+    cookie = Connection(console).spend(token).cookie
+    before = None
     for _ in range(8):
         window = Connection(console)
-        assert window.upgrade(f"session={session_id}", Cookie=cookie).status == 101
+        upgraded = window.upgrade(f"session={session_id}", Cookie=cookie)
         window.greet()
-        windows.append(window)
-    assert first.upgrade(f"session={session_id}", Cookie=cookie).status == 101
-    assert first.closing() == (4429, "Too many consoles are open")
-    for window in windows:
-        window.close()
+        assert upgraded.cookie != cookie
+        if before is not None:
+            assert before.closing() == (4418, "This console continues in another window")
+        before, cookie = window, upgraded.cookie
+    assert before is not None
+    before.close()
+    assert not [one for one in console.calls_of("console.closed") if one["session"] == session_id]
+
+
+def test_a_stolen_secret_of_before_opens_nothing(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    token, session_id = console.issue(screen.port)
+    window = Connection(console)
+    stolen = window.spend(token).cookie
+    assert window.upgrade(f"session={session_id}", Cookie=stolen).status == 101
+    window.greet()
+    thief = Connection(console)
+    assert "set-cookie" not in thief.upgrade(f"session={session_id}", Cookie=stolen).headers
+    assert thief.closing() == (4418, "This console continues in another window")
+    window.send_frame(2, b"still here")
+    assert window.data(10) == b"still here"
+
+
+def test_of_racing_reconnects_exactly_one_wins(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    token, session_id = console.issue(screen.port)
+    cookie = Connection(console).spend(token).cookie
+    racers = [Connection(console) for _ in range(6)]
+    together = threading.Barrier(len(racers))
+    results: list[str | int] = []
+
+    def race(connection: Connection) -> None:
+        together.wait()
+        connection.upgrade(f"session={session_id}", Cookie=cookie)
+        opcode, payload = connection.frame()
+        results.append("screen" if opcode == 2 else int.from_bytes(payload[:2], "big"))
+
+    threads = [threading.Thread(target=race, args=(connection,)) for connection in racers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+    assert sorted(results, key=str) == [*[4419] * 5, "screen"]
+
+
+def test_after_a_lost_response_the_browser_can_come_back(
+    console: ConsoleProcess, screen: FakeVncServer
+) -> None:
+    token, session_id = console.issue(screen.port)
+    cookie = Connection(console).spend(token).cookie
+
+    def come_back() -> Connection:
+        while True:
+            connection = Connection(console)
+            upgraded = connection.upgrade(f"session={session_id}", Cookie=cookie)
+            if "set-cookie" in upgraded.headers:
+                return connection
+            assert connection.closing()[0] == 4419, "until the loss before is noticed"
+
+    for _ in range(3):
+        lost = come_back()
+        assert lost.frame() == (2, b"RFB 003.008\n")
+        lost.close()  # before the browser has sent anything
+    come_back().greet()
+    thief = Connection(console)
+    thief.upgrade(f"session={session_id}", Cookie=cookie)
+    assert thief.closing()[0] == 4418
 
 
 @pytest.mark.parametrize(
-    "cookie", [None, "__Host-console=guess", "__Host-console=", "__Host-console=" + "x" * 200]
+    "cookie", [None, "__Host-console-ID=guess", "__Host-console-ID=", "__Host-console-ID=" + "x" * 200]
 )
 def test_a_guessed_cookie_opens_nothing(
     console: ConsoleProcess, screen: FakeVncServer, cookie: str | None
@@ -179,7 +249,8 @@ def test_a_guessed_cookie_opens_nothing(
     token, session_id = console.issue(screen.port)
     Connection(console).spend(token)
     connection = Connection(console)
-    assert connection.upgrade(f"session={session_id}", Cookie=cookie).status == 101
+    sent = cookie and cookie.replace("ID", session_id)
+    assert connection.upgrade(f"session={session_id}", Cookie=sent).status == 101
     assert connection.closing() == (4407, "This console session has ended")
 
 
@@ -200,7 +271,7 @@ def test_reconnecting_requests_the_target_again(console: ConsoleProcess, screen:
     console.order(
         "target", session_id=session_id, target={"host": "127.0.0.1", "port": moved.port, "password": None}
     )
-    assert connection.upgrade(f"session={session_id}", Cookie=cookie).status == 101
+    upgraded = connection.upgrade(f"session={session_id}", Cookie=cookie)
     connection.greet()
     assert moved.connections
     assert not screen.connections
@@ -208,7 +279,7 @@ def test_reconnecting_requests_the_target_again(console: ConsoleProcess, screen:
     assert connection.closing() == (4410, "The virtual machine closed its screen")
     console.order("target", session_id=session_id, target={"refuse": "machine_stopped"})
     again = Connection(console)
-    assert again.upgrade(f"session={session_id}", Cookie=cookie).status == 101
+    assert again.upgrade(f"session={session_id}", Cookie=upgraded.cookie).status == 101
     assert again.closing() == (4409, "The virtual machine is not running")
     assert len(console.calls_of("console.target")) == calls + 2
 

@@ -11,6 +11,7 @@ import enum
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -20,6 +21,7 @@ from twisted.python.failure import Failure
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.relay import Relay
 from systemvm.cpvm.rfb import BrowserHandshake, RfbError
+from systemvm.cpvm.timeouts import is_input
 from systemvm.cpvm.vnc_target import VncConnection
 from systemvm.cpvm.websocket import (
     CloseCode,
@@ -33,6 +35,7 @@ from systemvm.cpvm.websocket import (
     binary_frame,
     close_frame,
     control_frame,
+    text_frame,
 )
 from systemvm.web.tls_transport import TlsTransport
 from systemvm.wire.console import ConsoleSession
@@ -40,6 +43,8 @@ from systemvm.wire.console import ConsoleSession
 PING_AFTER_S = 30.0
 SILENT_AFTER_S = 90.0
 CLOSE_DEADLINE_S = 5.0
+#: A browser answers the first bytes of the RFB handshake at once, or its connection is dead.
+HANDSHAKE_DEADLINE_S = 30.0
 
 
 @frozen
@@ -59,7 +64,10 @@ class _State(enum.Enum):
 
 
 class ConsoleConnection:
-    """Takes over a TLS connection; `on_end` is called once, with the reason, when the connection is lost."""
+    """Takes over a TLS connection; `on_end` is called once, with the reason, when the connection is lost.
+
+    `on_answer` is called once, when the browser has sent anything: it has received the response.
+    """
 
     log = Logger()
 
@@ -70,18 +78,24 @@ class ConsoleConnection:
         open_target: Callable[[ConsoleConnection], Awaitable[OpenedTarget]],
         on_end: Callable[[ConsoleConnection, str], None],
         client_address: str,
+        on_answer: Callable[[ConsoleConnection], None] = lambda connection: None,
     ) -> None:
         self.client_address = client_address
         self.session: ConsoleSession | None = None
+        self.input_at_s: float | None = None  # when its user last sent input here
+        self.received_bytes = 0
+        self.refusal: BrowserRefusal | None = None  # that closed it
         self._reactor = reactor
         self._browser = browser
         self._open_target = open_target
         self._on_end = on_end
+        self._on_answer: Callable[[ConsoleConnection], None] | None = on_answer
         self._state = _State.OPENING
         self._parser = FrameParser()
         self._opening: Deferred[OpenedTarget] | None = None
         self._handshake: BrowserHandshake | None = None
         self._relay: Relay | None = None
+        self._taken = (0, 0)
         self._pending_pong: bytes | None = None
         self._discards_input = False  # after a protocol error nothing from the browser can be parsed
         self._close_deadline: IDelayedCall | None = None
@@ -109,6 +123,7 @@ class ConsoleConnection:
         server_init = vnc.server_init.encode(target.display_name)
         self._handshake = BrowserHandshake(server_init + vnc.early)
         self._state = _State.HANDSHAKE
+        self._received_at_s = self._reactor.seconds()
         self._browser.send(binary_frame(BrowserHandshake.GREETING))
 
     def _target_failed(self, failure: Failure) -> None:
@@ -127,6 +142,9 @@ class ConsoleConnection:
 
     def received(self, data: bytes) -> None:
         self._received_at_s = self._reactor.seconds()
+        if self._on_answer is not None:
+            answer, self._on_answer = self._on_answer, None
+            answer(self)
         if self._state is _State.ENDED or self._discards_input:
             return
         try:
@@ -154,6 +172,9 @@ class ConsoleConnection:
         if self._relay is None or self._handshake is None:
             raise WebSocketError(CloseCode.PROTOCOL_ERROR, "data before the server's RFB version")
         if self._state is _State.FLOWING:
+            self.received_bytes += len(payload)
+            if is_input(payload):
+                self.input_at_s = self._received_at_s
             self._relay.write(payload)
             return
         output = self._handshake.receive(payload)
@@ -170,6 +191,25 @@ class ConsoleConnection:
             pong, self._pending_pong = self._pending_pong, None
             self._browser.send(control_frame(Opcode.PONG, pong))
 
+    def take_bytes(self) -> tuple[int, int]:
+        """Return how much was sent to the browser and received from it since the last call."""
+        sent = 0 if self._relay is None else self._relay.sent_bytes
+        taken = (sent - self._taken[0], self.received_bytes - self._taken[1])
+        self._taken = (sent, self.received_bytes)
+        return taken
+
+    @property
+    def is_flowing(self) -> bool:
+        """Whether both handshakes are done."""
+        return self._state is _State.FLOWING
+
+    def notify(self, message: dict[str, object]) -> bool:
+        """Send the console's page a short message; return False when the browser does not read now."""
+        if not self.is_flowing or self._browser.is_blocked:
+            return False
+        self._browser.send(text_frame(msgspec.json.encode(message)))
+        return True
+
     def drained(self) -> None:
         self._send_pong()
         if self._relay is not None:
@@ -180,7 +220,8 @@ class ConsoleConnection:
         now_s = self._reactor.seconds()
         if self._state in (_State.CLOSING, _State.ENDED):
             return
-        if now_s - self._received_at_s > SILENT_AFTER_S:
+        unanswered = self._state is _State.HANDSHAKE and self._on_answer is not None
+        if now_s - self._received_at_s > (HANDSHAKE_DEADLINE_S if unanswered else SILENT_AFTER_S):
             self._reason = "the browser does not respond"
             self._browser.abortConnection()
         elif (
@@ -196,6 +237,8 @@ class ConsoleConnection:
         self.refuse(BrowserRefusal.SCREEN_CLOSED)
 
     def refuse(self, refusal: BrowserRefusal) -> None:
+        if self.refusal is None:
+            self.refusal = refusal
         self.close(refusal.close_code, refusal.title)
 
     def _fail(self, code: CloseCode, reason: str) -> None:

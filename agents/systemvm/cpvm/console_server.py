@@ -15,10 +15,11 @@ from twisted.logger import Logger
 
 from systemvm.cpvm.assets import Assets
 from systemvm.cpvm.console_connection import ConsoleConnection, OpenedTarget
-from systemvm.cpvm.grants import Grants
+from systemvm.cpvm.grants import Grant, Grants
 from systemvm.cpvm.management_client import ConsoleAuthority
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.rfb import display_name
+from systemvm.cpvm.timeouts import next_timeout, notice
 from systemvm.cpvm.vnc_target import VncDialer
 from systemvm.cpvm.websocket import CloseCode
 from systemvm.web.certificate import CertificateError, server_context
@@ -48,11 +49,9 @@ _FINAL = frozenset(
 
 @frozen
 class ConsoleLimits:
-    """How many connections with a session there can be at once."""
+    """How many connections there can be from one address at once; the zone limits the sessions."""
 
-    connections: int = 500
     connections_of_address: int = 100
-    connections_of_session: int = 8
 
 
 class ConsoleServer:
@@ -71,13 +70,15 @@ class ConsoleServer:
         self.assets = assets
         self.endpoint: PublicEndpoint | None = None
         self.trusted_proxies: list[Network] = []
-        self.grants = Grants(reactor.seconds, lambda session, why: on_closed(ConsoleClosed(session, why)))
+        self.grants = Grants(reactor.seconds, self._session_ended)
         self._reactor = reactor
         self._authority = authority
         self._limits = limits or ConsoleLimits()
         self._context: ssl.SSLContext | None = None
         self._setup_digest = b""
+        self._on_closed = on_closed
         self._connections: dict[ConsoleConnection, Deferred[None]] = {}
+        self._of_session: dict[str, ConsoleConnection] = {}  # the connection that each session has now
         self._stopping = False
 
     def set_up(self, setup: ConsoleSetup) -> bool:
@@ -118,24 +119,33 @@ class ConsoleServer:
 
     # -- sessions
 
-    async def spend(self, token: str, client_address: str, request_id: str) -> ConsoleSession:
+    async def spend(self, token: str, extra: str, client_address: str, request_id: str) -> ConsoleSession:
         """Exchange a one-time token for a session.
 
-        Raises: ConsoleRefusedError when the daemon refuses the token or cannot be reached.
+        Raises: ConsoleRefusedError when there is no place, or the daemon refuses or cannot be reached.
         """
-        return await self._authority.authorize(ConsoleAuthorize(token, client_address, request_id))
+        if self._stopping or self.grants.is_full:  # before the token is spent
+            raise ConsoleRefusedError(BrowserRefusal.TOO_MANY)
+        return await self._authority.authorize(ConsoleAuthorize(token, client_address, request_id, extra))
 
     def display_name(self, session: ConsoleSession) -> str:
         return display_name(session.display_name)
 
     def view_by_token(
-        self, browser: TlsTransport, head: bytes, token: str, client_address: str, request_id: str
+        self,
+        browser: TlsTransport,
+        head: bytes,
+        token: str,
+        extra: str,
+        client_address: str,
+        request_id: str,
     ) -> None:
         """Open a console for a client that presents a token at the WebSocket address."""
 
         async def open_target(connection: ConsoleConnection) -> OpenedTarget:
-            session = await self.spend(token, client_address, request_id)
-            self.grants.admit_once(session)
+            session = await self.spend(token, extra, client_address, request_id)
+            self.grants.admit_once(session, client_address)
+            self._join(connection, session)
             return await self._open_target(connection, session, request_id)
 
         self._start(browser, head, client_address, open_target)
@@ -143,19 +153,32 @@ class ConsoleServer:
     def view(
         self,
         browser: TlsTransport,
-        head: bytes,
+        head_of: Callable[[str | None], bytes],
         session_id: str,
-        cookie: str | None,
+        secret: str | None,
         client_address: str,
         request_id: str,
     ) -> None:
-        """Open a console for a browser that already spent its token and has the session's cookie."""
+        """Open a console for a browser that already spent its token and has the session's secret.
+
+        `head_of` returns the response to the upgrade, with the next secret or, after a refusal, without one.
+        """
+        session: ConsoleSession | None = None
+        try:
+            if self._is_full(client_address):
+                raise ConsoleRefusedError(BrowserRefusal.TOO_MANY)
+            session, fresh = self.grants.claim(session_id, secret, client_address)
+            head = head_of(fresh)
+            refused: ConsoleRefusedError | None = None
+        except ConsoleRefusedError as error:
+            head, refused = head_of(None), error
 
         async def open_target(connection: ConsoleConnection) -> OpenedTarget:
-            session = self.grants.find(session_id, cookie, client_address)
+            if session is None or refused is not None:
+                raise refused or ConsoleRefusedError(BrowserRefusal.SESSION_ENDED)
             return await self._open_target(connection, session, request_id)
 
-        self._start(browser, head, client_address, open_target)
+        self._start(browser, head, client_address, open_target, session)
 
     def _start(
         self,
@@ -163,32 +186,39 @@ class ConsoleServer:
         head: bytes,
         client_address: str,
         open_target: Callable[[ConsoleConnection], Awaitable[OpenedTarget]],
+        session: ConsoleSession | None = None,
     ) -> None:
-        connection = ConsoleConnection(self._reactor, browser, open_target, self._ended, client_address)
-        full = self._is_full(client_address)
+        connection = ConsoleConnection(
+            self._reactor, browser, open_target, self._ended, client_address, self._answered
+        )
+        full = session is None and self._is_full(client_address)
         self._connections[connection] = Deferred()
+        if session is not None:
+            self._join(connection, session)
         browser.take_over(connection, head)
         if full:
             connection.refuse(BrowserRefusal.TOO_MANY)
         else:
             connection.start()
 
+    def _join(self, connection: ConsoleConnection, session: ConsoleSession) -> None:
+        """Make it the connection of its session, in the place of the one before."""
+        before = self._of_session.get(session.session_id)
+        self._of_session[session.session_id] = connection
+        self.grants.connected(session.session_id)
+        connection.admit(session)
+        if before is not None:
+            before.refuse(BrowserRefusal.CONTINUED_ELSEWHERE)
+            self._count(before)
+
     def _is_full(self, client_address: str) -> bool:
         # Connections without a session do not count: the listener bounds them and closes the oldest.
         of_address = sum(each.client_address == client_address for each in self._connections)
-        return (
-            self._stopping
-            or sum(each.session is not None for each in self._connections) >= self._limits.connections
-            or of_address >= self._limits.connections_of_address
-        )
+        return self._stopping or of_address >= self._limits.connections_of_address
 
     async def _open_target(
         self, connection: ConsoleConnection, session: ConsoleSession, request_id: str
     ) -> OpenedTarget:
-        if self._connections_of(session.session_id) >= self._limits.connections_of_session:
-            raise ConsoleRefusedError(BrowserRefusal.TOO_MANY)
-        connection.admit(session)
-        self.grants.connected(session.session_id)
         try:
             target = await self._authority.target(ConsoleTargetRequest(session.session_id, request_id))
         except ConsoleRefusedError as refused:
@@ -204,16 +234,21 @@ class ConsoleServer:
         )
         return OpenedTarget(session.display_name, vnc)
 
-    def _connections_of(self, session_id: str) -> int:
-        return sum(
-            each.session is not None and each.session.session_id == session_id for each in self._connections
-        )
+    def _answered(self, connection: ConsoleConnection) -> None:
+        if connection.session is not None and self._is_current(connection):
+            self.grants.confirmed(connection.session.session_id)
+
+    def _is_current(self, connection: ConsoleConnection) -> bool:
+        session = connection.session
+        return session is not None and self._of_session.get(session.session_id) is connection
 
     def _ended(self, connection: ConsoleConnection, reason: str) -> None:
-        if connection.session is not None:
+        if connection.session is not None and self._is_current(connection):
             session_id = connection.session.session_id
             self.log.info("session {session}: disconnected, {reason}", session=session_id, reason=reason)
-            self.grants.disconnected(session_id, reason)
+            self._count(connection)
+            del self._of_session[session_id]
+            self.grants.disconnected(session_id, connection.refusal, reason)
         gone = self._connections.pop(connection, None)
         if gone is not None:
             gone.callback(None)
@@ -222,10 +257,40 @@ class ConsoleServer:
         self, session_id: str, reason: str, refusal: BrowserRefusal = BrowserRefusal.SESSION_ENDED
     ) -> None:
         """Close the session's connections with `refusal` and end the session."""
-        for connection in list(self._connections):
-            if connection.session is not None and connection.session.session_id == session_id:
-                connection.refuse(refusal)
+        connection = self._of_session.get(session_id)
+        if connection is not None:
+            self._count(connection)
+            connection.refuse(refusal)
         self.grants.end(session_id, reason, refusal)
+
+    def _count(self, connection: ConsoleConnection) -> None:
+        """Move the connection's bytes and its last input to its session."""
+        grant = None if connection.session is None else self.grants.get(connection.session.session_id)
+        if grant is not None:
+            sent, received = connection.take_bytes()
+            grant.sent_bytes += sent
+            grant.received_bytes += received
+            if connection.input_at_s is not None:
+                grant.input_at_s = max(grant.input_at_s, connection.input_at_s)
+
+    def stay(self, session_id: str, secret: str | None, client_address: str) -> None:
+        """The user has asked that a session which is not used stays open.
+
+        Raises: ConsoleRefusedError when the browser has no such session.
+        """
+        grant = self.grants.find(session_id, secret, client_address)
+        grant.input_at_s = self._reactor.seconds()
+
+    def _session_ended(self, grant: Grant, refusal: BrowserRefusal, reason: str) -> None:
+        self._on_closed(
+            ConsoleClosed(
+                grant.session.session_id,
+                reason,
+                refusal.name.lower(),
+                grant.sent_bytes,
+                grant.received_bytes,
+            )
+        )
 
     # -- time
 
@@ -233,11 +298,29 @@ class ConsoleServer:
         """Check idle connections and expired sessions; to be called every few seconds."""
         for connection in list(self._connections):
             connection.tick()
+        now_s = self._reactor.seconds()
+        for session_id, connection in list(self._of_session.items()):
+            self._count(connection)
+            grant = self.grants.get(session_id)
+            if grant is None:
+                continue
+            timeout = next_timeout(grant, self.grants.limits)
+            if timeout.is_due(now_s):
+                self.end_session(session_id, timeout.refusal.title, timeout.refusal)
+            elif grant.secret is not None and connection.is_flowing:
+                self._warn(connection, grant, now_s)
         self.grants.sweep()
+
+    def _warn(self, connection: ConsoleConnection, grant: Grant, now_s: float) -> None:
+        """Tell the console's own page about a timeout; other clients do not expect messages."""
+        before = grant.warned
+        message = notice(grant, self.grants.limits, now_s)
+        if message is not None and not connection.notify(message):
+            grant.warned = before  # again at the next check
 
     def watched_session_ids(self) -> list[str]:
         """Return the sessions that have a connection now."""
-        return sorted({each.session.session_id for each in self._connections if each.session is not None})
+        return sorted(self._of_session)
 
     async def stop(self) -> None:
         """Close every connection and wait at most STOP_DEADLINE_S until the browsers have closed theirs."""

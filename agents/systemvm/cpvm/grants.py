@@ -1,144 +1,197 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which browsers may open which consoles, and until when.
+"""The sessions of this CPVM: which browser may connect to them, and until when.
 
-A spent token makes a session. A browser that spent its token by POST gets a cookie and may reconnect while
-the session lives. One cookie can hold several sessions, so that consoles in two tabs do not replace each
-other. A session that was opened by a token at the WebSocket address has no cookie: it ends with its
-connection.
+A spent token makes a session, which has one connection at most. A browser that spent its token by POST has a
+secret (`reconnect_secret`) and can come back after its connection was lost. A session that was opened by a
+token at the WebSocket address has none: it ends with its connection.
 """
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from collections.abc import Callable
 
 from attrs import define, field
 
+from systemvm.cpvm.reconnect_secret import ReconnectSecret, SecretCheck
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.service.connection_limits import source_of_address
-from systemvm.wire.console import ConsoleSession
+from systemvm.wire.console import ConsoleSession, SessionLimits
 
-MAX_SESSIONS = 2000
+MAX_ENDED = 2000
+#: A new session waits at least this long for its first connection.
+FIRST_CONNECTION_S = 30.0
+#: A console whose machine does not run waits this many times longer for the next attempt: browsers delay the
+#: timers of hidden tabs to one a minute.
+WAITING_FACTOR = 3.0
 
 
 @define
-class _Grant:
+class Grant:
+    """A session that lives."""
+
     session: ConsoleSession
     expires_at_s: float
-    browser: bytes | None  # digest of the cookie; None when there is none
     source: str  # where its token was spent from: an IPv4 address, or an IPv6 /64
-    connections: int = 0
+    input_at_s: float  # when its user last sent input
+    secret: ReconnectSecret | None  # None: it ends with its connection
+    ends_unless_back_s: float | None  # None while it is connected
+    warned: str = ""  # of which timeout its user was warned last
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+    @property
+    def is_connected(self) -> bool:
+        return self.ends_unless_back_s is None
 
 
 @define
 class Grants:
-    """All sessions of this CPVM; `on_ended` is called once at the end of each, with its id and the reason."""
+    """All sessions; `on_ended` is called once at the end of each, with the reason."""
 
     now_s: Callable[[], float]
-    on_ended: Callable[[str, str], None]
-    #: A cookie is valid only from the address that it was issued to; set in the zone's configuration.
+    on_ended: Callable[[Grant, BrowserRefusal, str], None]
+    limits: SessionLimits = field(factory=SessionLimits)
+    #: A secret is valid only from the address that the token came from; set in the zone's configuration.
     binds_address: bool = False
-    _grants: dict[str, _Grant] = field(factory=dict, init=False, repr=False)
+    _grants: dict[str, Grant] = field(factory=dict, init=False, repr=False)
     #: Refusals of sessions that ended early, for their own browsers; the oldest are dropped.
-    _ended_grants: dict[str, tuple[_Grant, BrowserRefusal]] = field(factory=dict, init=False, repr=False)
+    _ended_grants: dict[str, tuple[Grant, BrowserRefusal]] = field(factory=dict, init=False, repr=False)
 
-    def admit(self, session: ConsoleSession, cookie: str | None, address: str) -> str:
-        """Add a session for a browser and return the cookie to set; a known cookie is used again.
+    @property
+    def is_full(self) -> bool:
+        self.sweep()
+        return len(self._grants) >= self.limits.max_sessions
 
-        Raises: ConsoleRefusedError when there are MAX_SESSIONS.
+    def admit(self, session: ConsoleSession, address: str) -> str:
+        """Add a session for a browser, and return its first secret.
+
+        Raises: ConsoleRefusedError when there are as many sessions as the zone permits.
         """
-        browser = _digest(cookie)
-        if cookie is None or not any(grant.browser == browser for grant in self._grants.values()):
-            cookie = secrets.token_urlsafe(32)
-        self._add(session, _digest(cookie), address)
-        return cookie
+        secret = ReconnectSecret()
+        first = secret.first()
+        self._add(session, address, secret)
+        return first
 
-    def admit_once(self, session: ConsoleSession) -> None:
+    def admit_once(self, session: ConsoleSession, address: str) -> None:
         """Add a session for one connection, which must call `connected` at once.
 
-        Raises: ConsoleRefusedError when there are MAX_SESSIONS.
+        Raises: ConsoleRefusedError when there are as many sessions as the zone permits.
         """
-        self._add(session, None, "")
+        self._add(session, address, None)
 
-    def _add(self, session: ConsoleSession, browser: bytes | None, address: str) -> None:
-        self.sweep()
-        if len(self._grants) >= MAX_SESSIONS:
-            self.on_ended(session.session_id, "too many sessions")
+    def _add(self, session: ConsoleSession, address: str, secret: ReconnectSecret | None) -> None:
+        now_s, is_full = self.now_s(), self.is_full
+        grant = Grant(
+            session,
+            expires_at_s=now_s + session.lifetime_s,
+            source=source_of_address(address),
+            input_at_s=now_s,
+            secret=secret,
+            ends_unless_back_s=now_s + max(FIRST_CONNECTION_S, self.limits.reconnect_s),
+        )
+        if is_full:
+            self.on_ended(grant, BrowserRefusal.TOO_MANY, "too many sessions")
             raise ConsoleRefusedError(BrowserRefusal.TOO_MANY)
-        expires_at_s = self.now_s() + session.lifetime_s
-        self._grants[session.session_id] = _Grant(session, expires_at_s, browser, source_of_address(address))
+        self._grants[session.session_id] = grant
 
-    def find(self, session_id: str, cookie: str | None, address: str) -> ConsoleSession:
-        """Return the session that this cookie may open from this address.
+    def claim(self, session_id: str, secret: str | None, address: str) -> tuple[ConsoleSession, str]:
+        """Return the session for a browser that connects to it, and the browser's next secret.
 
-        Raises: ConsoleRefusedError when it may not.
+        The caller ends the session's connection of before, and calls `connected`.
+
+        Raises: ConsoleRefusedError when the browser may not connect.
         """
-        browser = _digest(cookie)
-        ended, refusal = self._ended_grants.get(session_id, (None, BrowserRefusal.SESSION_ENDED))
-        if ended is not None and browser is not None and ended.browser == browser:
-            raise ConsoleRefusedError(refusal)
-        held = [grant for grant in self._grants.values() if browser is not None and grant.browser == browser]
-        if not held:
+        grant = self.find(session_id, secret, address)
+        if grant.secret is None or secret is None:  # find admits nobody to it
             raise ConsoleRefusedError(BrowserRefusal.SESSION_ENDED)
-        for grant in held:
-            if grant.session.session_id == session_id:
-                if grant.expires_at_s <= self.now_s():
-                    raise ConsoleRefusedError(BrowserRefusal.SESSION_ENDED)
-                if self.binds_address and grant.source != source_of_address(address):
-                    raise ConsoleRefusedError(BrowserRefusal.OTHER_ADDRESS)
-                return grant.session
-        raise ConsoleRefusedError(BrowserRefusal.OTHER_MACHINE)
+        if grant.secret.is_undecided:
+            raise ConsoleRefusedError(BrowserRefusal.RECONNECTING)
+        return grant.session, grant.secret.issue(secret)
 
-    def lifetime_left_s(self, cookie: str) -> float:
-        """Return the cookie's lifetime in seconds: the longest of its sessions."""
-        browser = _digest(cookie)
-        ends = [grant.expires_at_s for grant in self._grants.values() if grant.browser == browser]
-        return max(0.0, max(ends, default=0.0) - self.now_s())
+    def find(self, session_id: str, secret: str | None, address: str) -> Grant:
+        """Return the session of this secret.
+
+        Raises: ConsoleRefusedError when there is none, or the secret was replaced.
+        """
+        ended, refusal = self._ended_grants.get(session_id, (None, BrowserRefusal.SESSION_ENDED))
+        if ended is not None and _check(ended, secret) is not SecretCheck.WRONG:
+            raise ConsoleRefusedError(refusal)
+        grant = self._grants.get(session_id)
+        if grant is None or grant.expires_at_s <= self.now_s():
+            raise ConsoleRefusedError(BrowserRefusal.SESSION_ENDED)
+        match _check(grant, secret):
+            case SecretCheck.WRONG:  # as if there were no such session
+                raise ConsoleRefusedError(BrowserRefusal.SESSION_ENDED)
+            case SecretCheck.REPLACED:
+                raise ConsoleRefusedError(BrowserRefusal.CONTINUED_ELSEWHERE)
+        if self.binds_address and grant.source != source_of_address(address):
+            raise ConsoleRefusedError(BrowserRefusal.OTHER_ADDRESS)
+        return grant
+
+    def lifetime_left_s(self, session_id: str) -> float:
+        grant = self._grants.get(session_id)
+        return 0.0 if grant is None else max(0.0, grant.expires_at_s - self.now_s())
 
     def connected(self, session_id: str) -> None:
-        self._grants[session_id].connections += 1
+        self._grants[session_id].ends_unless_back_s = None
 
-    def disconnected(self, session_id: str, reason: str) -> None:
+    def confirmed(self, session_id: str) -> None:
+        """The browser has received the secret of its connection."""
+        grant = self._grants.get(session_id)
+        if grant is not None and grant.secret is not None:
+            grant.secret.confirm()
+
+    def disconnected(self, session_id: str, why: BrowserRefusal | None, reason: str) -> None:
+        """The session's only connection is gone; the session waits for its browser, if it has a secret."""
         grant = self._grants.get(session_id)
         if grant is None:
             return
-        grant.connections -= 1
-        if not self._is_alive(grant):
-            self.end(session_id, reason)
+        if grant.secret is None or self.limits.reconnect_s <= 0:
+            self.end(session_id, reason, why or BrowserRefusal.SESSION_ENDED)
+            return
+        grant.secret.give_up()
+        factor = WAITING_FACTOR if why is not None and why.is_transient else 1.0
+        grant.ends_unless_back_s = self.now_s() + factor * self.limits.reconnect_s
 
     def end(
         self, session_id: str, reason: str, refusal: BrowserRefusal = BrowserRefusal.SESSION_ENDED
     ) -> None:
-        """End the session before its lifetime is over; the caller closes its connections.
+        """End the session; the caller closes its connection.
 
         Its browser is refused with `refusal` until the session would have expired.
         """
         grant = self._grants.pop(session_id, None)
         if grant is None:
             return
-        if refusal is not BrowserRefusal.SESSION_ENDED and grant.browser is not None:
-            if len(self._ended_grants) >= MAX_SESSIONS:
+        if refusal is not BrowserRefusal.SESSION_ENDED and grant.secret is not None:
+            if len(self._ended_grants) >= MAX_ENDED:
                 self._ended_grants.pop(next(iter(self._ended_grants)))
             self._ended_grants[session_id] = (grant, refusal)
-        self.on_ended(session_id, reason)
+        self.on_ended(grant, refusal, reason)
 
     def sweep(self) -> None:
-        """End sessions that have no connection and cannot be opened again."""
+        """End sessions whose browser did not come back."""
+        now_s = self.now_s()
         for session_id, grant in list(self._grants.items()):
-            if grant.connections == 0 and not self._is_alive(grant):
-                self.end(session_id, "its lifetime is over")
+            if grant.is_connected:
+                continue
+            if grant.expires_at_s <= now_s:
+                self.end(session_id, "its time is over", BrowserRefusal.SESSION_OVER)
+            elif (grant.ends_unless_back_s or 0.0) <= now_s:
+                self.end(session_id, "the browser did not come back", BrowserRefusal.NOT_BACK)
         for session_id, (grant, _) in list(self._ended_grants.items()):
-            if grant.expires_at_s <= self.now_s():
+            if grant.expires_at_s <= now_s:
                 del self._ended_grants[session_id]
+
+    def get(self, session_id: str) -> Grant | None:
+        return self._grants.get(session_id)
+
+    def all(self) -> list[Grant]:
+        return list(self._grants.values())
 
     def session_ids(self) -> list[str]:
         return list(self._grants)
 
-    def _is_alive(self, grant: _Grant) -> bool:
-        return grant.connections > 0 or (grant.browser is not None and grant.expires_at_s > self.now_s())
 
-
-def _digest(cookie: str | None) -> bytes | None:
-    """Return the digest by which a cookie is stored and compared: neither memory nor timing reveals it."""
-    return None if cookie is None else hashlib.sha256(cookie.encode("utf-8")).digest()
+def _check(grant: Grant, secret: str | None) -> SecretCheck:
+    return SecretCheck.WRONG if grant.secret is None else grant.secret.check(secret)

@@ -7,6 +7,7 @@ and headers contain cookies.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -26,7 +27,9 @@ from systemvm.web.tls_transport import TlsTransport
 REQUEST_DEADLINE_S = 30
 MAX_BODY_BYTES = 8 * 1024
 
-COOKIE = "__Host-console"
+#: The name of a session's cookie begins with this; its id follows.
+COOKIE = "__Host-console-"
+_SESSION_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 _REFUSED_LENGTH = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
@@ -129,10 +132,17 @@ class ConsoleRequest(http.Request):
         values = self.header_values(name)
         return values[0] if len(values) == 1 else ""
 
-    @property
-    def console_cookie(self) -> str | None:
-        value = self.getCookie(COOKIE.encode("ascii"))
+    def session_secret(self, session_id: str) -> str | None:
+        """Return what the browser's cookie of a session holds."""
+        if not _SESSION_ID.fullmatch(session_id):
+            return None
+        value = self.getCookie((COOKIE + session_id).encode("ascii"))
         return value.decode("latin-1") if isinstance(value, bytes) and len(value) <= 128 else None
+
+    def session_cookies(self) -> list[str]:
+        """Return the ids of the sessions that the browser has cookies of."""
+        names = [name.decode("latin-1") for name in self.received_cookies]
+        return [name[len(COOKIE) :] for name in names if name.startswith(COOKIE)]
 
     @property
     def client_address(self) -> str:

@@ -35,7 +35,6 @@ class BrowserRefusal(enum.Enum):
         "This virtual machine no longer exists",
         "Choose another one on the cloud's page.",
     )
-    OTHER_MACHINE = (4405, 403, "This browser has no access to that virtual machine", _OPEN_AGAIN)
     TOKEN_EXPIRED = (4406, 403, "This console link has expired", _OPEN_AGAIN)
     TOKEN_REPLACED = (4408, 403, "A newer link to this console replaced this one", _OPEN_AGAIN)
     SESSION_ENDED = (4407, 403, "This console session has ended", _OPEN_AGAIN)
@@ -56,6 +55,18 @@ class BrowserRefusal(enum.Enum):
     LOGGED_OUT = (4413, 403, "You logged out, and this console ended with it", _OPEN_AGAIN)
     ACCESS_REVOKED = (4414, 403, "This console was closed by the cloud's administrator", _OPEN_AGAIN)
     OTHER_ADDRESS = (4415, 403, "This console was opened from another address", _OPEN_AGAIN)
+    OTHER_SOURCE = (4416, 403, "This console link was made for another address", _OPEN_AGAIN)
+    EXTRA_REFUSED = (4417, 403, "The additional secret of this console link is missing or wrong", _OPEN_AGAIN)
+    CONTINUED_ELSEWHERE = (
+        4418,
+        403,
+        "This console continues in another window",
+        "Close that window, or press Reconnect to continue here.",
+    )
+    RECONNECTING = (4419, 409, "This console is being reconnected", "Reconnecting.")
+    SESSION_IDLE = (4422, 403, "This console was closed because it was not used", _OPEN_AGAIN)
+    SESSION_OVER = (4423, 403, "The time of this console session is over", _OPEN_AGAIN)
+    NOT_BACK = (4424, 403, "The connection was lost for too long, and the session has ended", _OPEN_AGAIN)
     WRONG_HOST = (4421, 421, "This console is served under another address", _OPEN_AGAIN)
     TOO_MANY = (
         4429,
@@ -134,6 +145,7 @@ _TRANSIENT = frozenset(
         BrowserRefusal.SCREEN_UNREACHABLE,
         BrowserRefusal.SCREEN_SILENT,
         BrowserRefusal.DAEMON_AWAY,
+        BrowserRefusal.RECONNECTING,
     }
 )
 

@@ -45,6 +45,7 @@ class Relay:
         self._on_target_closed = on_target_closed
         self._unsent = b""  # for the target
         self._flowing = False
+        self.sent_bytes = 0  # to the browser
         self._browser_paused = False
         self._read_pending_call: IDelayedCall | None = None
 
@@ -86,6 +87,7 @@ class Relay:
         if not count:
             self._target_closed()
             return
+        self.sent_bytes += count
         start = write_binary_header(_buffer, count)
         if not self._browser.send(_view[start : HEADROOM_BYTES + count]):
             self._reactor.removeReader(self)

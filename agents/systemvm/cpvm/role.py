@@ -25,6 +25,7 @@ from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.console import (
     CONSOLE_CLOSED,
+    CONSOLE_CONFIGURE,
     CONSOLE_END,
     CONSOLE_LIST,
     CONSOLE_LOAD,
@@ -34,6 +35,7 @@ from systemvm.wire.console import (
     ConsoleLoad,
     ConsoleSessions,
     ConsoleSetup,
+    SessionLimits,
 )
 from systemvm.wire.role import Role
 
@@ -74,6 +76,13 @@ class ConsoleRole:
         for name, handler, params, result, summary in (
             (CONSOLE_LIST, self._list, None, ConsoleSessions, "List the console sessions"),
             (CONSOLE_END, self._end, ConsoleEnd, Acknowledgement, "End console sessions"),
+            (
+                CONSOLE_CONFIGURE,
+                self._configure,
+                SessionLimits,
+                Acknowledgement,
+                "Set the limits and times of sessions, those that are open included",
+            ),
         ):  # fmt: skip
             context.methods.add(
                 name,
@@ -103,6 +112,10 @@ class ConsoleRole:
         refusal = BrowserRefusal.from_daemon(end.code) if end.code else BrowserRefusal.SESSION_ENDED
         for session_id in end.session_ids:
             self._server.end_session(session_id, end.reason, refusal)
+        return Acknowledgement()
+
+    async def _configure(self, call: Call, limits: SessionLimits) -> Acknowledgement:
+        self._server.grants.limits = limits
         return Acknowledgement()
 
     def _listen(self) -> None:

@@ -92,25 +92,41 @@ class Routes:
         try:
             if not _is_own_page(request, endpoint):
                 raise ConsoleRefusedError(BrowserRefusal.FOREIGN_ORIGIN)
-            token = _single(_fields(request.body()), "token")
+            form = _fields(request.body())
+            if _single(form, "cmd") == "stay":
+                self._stay(request, _single(form, "session") or "")
+                return
+            token, extra = _single(form, "token"), _single(form, "extra") or ""
             if token is None:
                 raise ConsoleRefusedError(BrowserRefusal.NO_TOKEN)
-            session = await self._server.spend(token, request.client_address, request.request_id)
-            cookie = self._server.grants.admit(session, request.console_cookie, request.client_address)
+            client = request.client_address
+            session = await self._server.spend(token, extra, client, request.request_id)
+            secret = self._server.grants.admit(session, client)
         except ConsoleRefusedError as refused:
             self._refuse(request, refused.refusal)
             return
-        request.addCookie(
-            COOKIE,
-            cookie,
-            path="/",
-            max_age=str(int(self._server.grants.lifetime_left_s(cookie))),
-            secure=True,
-            httpOnly=True,
-            sameSite="strict",
-        )
+        self._forget_ended(request)
+        request.cookies.append(self._cookie(session.session_id, secret).encode("latin-1"))
         answer = {"session": session.session_id, "name": self._server.display_name(session)}
         request.answer(200, msgspec.json.encode(answer), _JSON)
+
+    def _stay(self, request: ConsoleRequest, session_id: str) -> None:
+        """Keep a session open that is not used, as its user asks; raises as `_spend`."""
+        self._server.stay(session_id, request.session_secret(session_id), request.client_address)
+        request.answer(200, b"{}", _JSON)
+
+    def _cookie(self, session_id: str, secret: str) -> str:
+        lifetime_s = int(self._server.grants.lifetime_left_s(session_id))
+        flags = "Path=/; Secure; HttpOnly; SameSite=Strict"
+        return f"{COOKIE}{session_id}={secret}; Max-Age={lifetime_s}; {flags}"
+
+    def _forget_ended(self, request: ConsoleRequest) -> None:
+        """Remove the browser's cookies of sessions that ended: many would exceed the limit of headers."""
+        living = set(self._server.grants.session_ids())
+        for session_id in request.session_cookies():
+            if session_id not in living:
+                name = f"{COOKIE}{session_id}".encode("latin-1")
+                request.cookies.append(name + b"=; Max-Age=0; Path=/; Secure; HttpOnly; SameSite=Strict")
 
     def _failed(self, failure: Failure, request: ConsoleRequest) -> None:
         self.log.failure("cannot spend token", failure=failure)
@@ -154,15 +170,23 @@ class Routes:
         ]
         if SUBPROTOCOL in _tokens(request.header_values("Sec-WebSocket-Protocol")):
             answer.append(f"Sec-WebSocket-Protocol: {SUBPROTOCOL}")
-        head = "\r\n".join([*answer, "", ""]).encode("ascii")
+
+        def head_of(secret: str | None) -> bytes:
+            lines = answer
+            if secret is not None and session_id is not None:
+                lines = [*answer, f"Set-Cookie: {self._cookie(session_id, secret)}"]
+            return "\r\n".join([*lines, "", ""]).encode("ascii")
+
         request.code = 101
         request.channel.factory.log(request)
-        client, cookie = request.client_address, request.console_cookie
+        client, request_id = request.client_address, request.request_id
+        secret = request.session_secret(session_id or "")
         browser = request.channel.hand_over()
         if token is not None:
-            self._server.view_by_token(browser, head, token, client, request.request_id)
+            extra = _single(query, "extra") or ""
+            self._server.view_by_token(browser, head_of(None), token, extra, client, request_id)
         else:
-            self._server.view(browser, head, session_id or "", cookie, client, request.request_id)
+            self._server.view(browser, head_of, session_id or "", secret, client, request_id)
 
     # -- pages
 

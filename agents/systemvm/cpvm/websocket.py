@@ -124,6 +124,13 @@ def binary_frame(payload: bytes) -> bytes:
     return bytes(header[start:]) + payload
 
 
+def text_frame(payload: bytes) -> bytes:
+    """Return a short message for the console's own page."""
+    if len(payload) > MAX_CONTROL_BYTES:
+        raise ValueError(f"message is too long: {len(payload)} bytes, the maximum is {MAX_CONTROL_BYTES}")
+    return bytes((_FIN | Opcode.TEXT, len(payload))) + payload
+
+
 def control_frame(opcode: Opcode, payload: bytes = b"") -> bytes:
     if not opcode.is_control or len(payload) > MAX_CONTROL_BYTES:
         raise ValueError(f"invalid control frame: {opcode!r} with {len(payload)} bytes")

@@ -20,6 +20,7 @@ from systemvm.management.api.job_start import describe_job_error
 from systemvm.management.api.site import ManagementSite
 from systemvm.management.consoles.authorizer import ConsoleAuthorizer
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
+from systemvm.management.consoles.limits import SessionLimitsSender
 from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.consoles.session_reconciler import ConsoleSessionReconciler
 from systemvm.management.control.agent import Agent
@@ -177,6 +178,7 @@ def make_user_services(
             system_vms=system_vms.lifecycle,
             virtual_machines=virtual_machines,
             consoles=_make_console_endpoints(foundation, directory, settings),
+            on_configured=SessionLimitsSender(database, directory).send_all,
             diagnostics=system_vms.diagnostics,
             diagnostics_url=f"{configuration.management.page.endpoint.url}/diagnostics",
             guest_bridge=settings.guest_bridge,
@@ -280,6 +282,8 @@ def _make_agent_reconciler(
     reconciler = AgentReconciler(reactor, directory)
     reconciler.add(Role.SSVM, templates.reconcile)
     reconciler.add(Role.CPVM, consoles.reconcile)
+    limits = SessionLimitsSender(database, directory)
+    reconciler.add(Role.CPVM, lambda agent: limits.send(agent.name))
     return reconciler
 
 

@@ -14,6 +14,7 @@ CONSOLE_CLOSED = "console.closed"  # agent → daemon: a call, the session row e
 CONSOLE_LOAD = "console.load"  # agent → daemon, notification
 CONSOLE_LIST = "console.list"  # daemon → agent: the sessions that it has (protocol 2)
 CONSOLE_END = "console.end"  # daemon → agent: sessions that have ended (protocol 2)
+CONSOLE_CONFIGURE = "console.configure"  # daemon → agent: limits and times of sessions (protocol 3)
 
 
 class ConsoleRefusal(enum.Enum):
@@ -34,6 +35,8 @@ class ConsoleRefusal(enum.Enum):
     MACHINE_GONE = "machine_gone"
     LOGGED_OUT = "logged_out"  # the login that asked for the console was ended by its user
     ACCESS_REVOKED = "access_revoked"  # user or account was disabled or deleted
+    OTHER_SOURCE = "other_source"  # the link came from another address than the one that asked for it
+    EXTRA_REFUSED = "extra_refused"  # the additional secret is missing or wrong; the link is void
 
     @property
     def fallback(self) -> ConsoleRefusal:
@@ -47,6 +50,8 @@ _FALLBACKS = {
     ConsoleRefusal.MACHINE_STARTING: ConsoleRefusal.MACHINE_STOPPED,
     ConsoleRefusal.LOGGED_OUT: ConsoleRefusal.SESSION_ENDED,
     ConsoleRefusal.ACCESS_REVOKED: ConsoleRefusal.SESSION_ENDED,
+    ConsoleRefusal.OTHER_SOURCE: ConsoleRefusal.TOKEN_UNKNOWN,
+    ConsoleRefusal.EXTRA_REFUSED: ConsoleRefusal.TOKEN_UNKNOWN,
 }
 
 
@@ -66,6 +71,18 @@ class ConsoleAuthorize:
     token: str = field(repr=False)
     client_address: str
     request_id: str
+    extra: str = field(default="", repr=False)  # the additional secret of the link
+
+
+@frozen
+class SessionLimits:
+    """Limits and times of a CPVM's sessions. 0 s means never, or no warning and no second connection."""
+
+    max_sessions: int = 50
+    idle_timeout_s: float = 300.0  # without input of the user
+    warning_s: float = 60.0  # before a timeout
+    reconnect_s: float = 60.0  # for a browser that lost its connection
+    total_timeout_s: float = 4 * 3600.0
 
 
 @frozen
@@ -89,7 +106,7 @@ class ConsoleSession:
     session_id: str
     virtual_machine_id: str
     display_name: str
-    lifetime_s: float  # how long the browser's cookie may open new connections
+    lifetime_s: float  # after which it ends, however much it is used
     policy: ConsolePolicy = UNRESTRICTED
 
 
@@ -136,6 +153,9 @@ class ConsoleTarget:
 class ConsoleClosed:
     session_id: str
     reason: str
+    code: str = ""  # why, for programs (protocol 3)
+    sent_bytes: int = 0  # to the browser
+    received_bytes: int = 0
 
 
 @frozen

@@ -9,6 +9,7 @@
 | 3 | `storage.release`, `storage.sweep`, `template.copy`, `template.quarantine`, `storage.browse` |
 | 3 | `extract.setup`, `extract.links` |
 | 3 | `template.upload` |
+| 3 | `console.configure`, and the additional secret of a console link |
 | 3 | stores that are buckets: `Store.s3`, `extract.presign` |
 | 3 | TLS and other transports of `ConsoleTarget` |
 

@@ -70,7 +70,18 @@ class FakeDaemon:
         return msgspec.convert(target, ConsoleTarget)
 
     def console_closed(self, params: ConsoleClosed) -> None:
-        self.calls.append({"method": "console.closed", "session": params.session_id, "reason": params.reason})
+        self.calls.append(
+            {
+                "method": "console.closed",
+                "session": params.session_id,
+                "reason": params.reason,
+                **_end(params),
+            }
+        )
+
+
+def _end(closed: ConsoleClosed) -> dict[str, Any]:
+    return {"code": closed.code, "sent": closed.sent_bytes, "received": closed.received_bytes}
 
 
 def write_line(message: dict[str, Any]) -> None:
@@ -95,6 +106,7 @@ def main() -> None:
     )
     tls_port.HANDSHAKE_DEADLINE_S = 2.0  # tests wait for these
     http_site.REQUEST_DEADLINE_S = 8
+    role.LOAD_INTERVAL_S = 0.5
     role.install(context)
 
     def resident_kib() -> int:
@@ -112,6 +124,13 @@ def main() -> None:
                 call = Call(Caller("management", Role.MANAGEMENT.value), "lab", None)
                 await context.methods.dispatch(call, "console.setup", order)
                 return True
+            case "configure":
+                call = Call(Caller("management", Role.MANAGEMENT.value), "lab", None)
+                await context.methods.dispatch(call, "console.configure", order)
+                return True
+            case "sessions":
+                call = Call(Caller("management", Role.MANAGEMENT.value), "lab", None)
+                return (await context.methods.dispatch(call, "console.list", None)).session_ids
             case "end":
                 call = Call(Caller("management", Role.MANAGEMENT.value), "lab", None)
                 await context.methods.dispatch(call, "console.end", order)

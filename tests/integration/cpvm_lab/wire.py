@@ -41,7 +41,7 @@ class Response:
     @property
     def cookie(self) -> str:
         """Return the cookie as a browser sends it back."""
-        return self.headers["set-cookie"][0].partition(";")[0]
+        return self.headers["set-cookie"][-1].partition(";")[0]
 
 
 class Connection:

@@ -18,6 +18,8 @@ const CloseCode = {
   SCREEN_CLOSED: 4410,
   MACHINE_STOPPING: 4411,
   MACHINE_STARTING: 4412,
+  CONTINUED_ELSEWHERE: 4418,
+  RECONNECTING: 4419,
   TOO_MANY: 4429,
   SCREEN_UNREACHABLE: 4502,
   DAEMON_AWAY: 4503,
@@ -31,6 +33,7 @@ const FIRST_SERVER_FAULT = 4500;
 const base = new URL(".", import.meta.url).pathname;
 const query = new URLSearchParams(location.search);
 const token = query.get("token");
+const extra = query.get("extra") ?? "";
 history.replaceState(null, "", `${base}console`);
 
 const element = (id) => document.getElementById(id);
@@ -38,6 +41,7 @@ let session = null;
 let rfb = null;
 let retries = 0;
 let retryTimer = 0;
+let warning = null;
 
 function show(state, label, title = "", hint = "", canRetry = false) {
   document.body.dataset.state = state;
@@ -60,7 +64,7 @@ async function spend() {
     answer = await fetch(`${base}console`, {
       method: "POST",
       headers: { Accept: "application/json" },
-      body: new URLSearchParams({ cmd: "auth", token }),
+      body: new URLSearchParams({ cmd: "auth", token, extra }),
       credentials: "same-origin",
       cache: "no-store",
     });
@@ -112,6 +116,12 @@ async function connect() {
   const url = `wss://${location.host}${base}websockify?session=${encodeURIComponent(session.id)}`;
   const socket = new WebSocket(url, "binary");
   let end = null;
+  // Text is for this page, everything else for noVNC, whose listener is added later.
+  socket.addEventListener("message", (event) => {
+    if (typeof event.data !== "string") return;
+    event.stopImmediatePropagation();
+    notice(JSON.parse(event.data));
+  });
   socket.addEventListener("close", (event) => { end = event; });
 
   element("screen").replaceChildren();
@@ -143,12 +153,14 @@ const TRANSIENT = {
   [CloseCode.SCREEN_UNREACHABLE]: "Reconnecting.",
   [CloseCode.DAEMON_AWAY]: "Reconnecting.",
   [CloseCode.SCREEN_SILENT]: "Reconnecting.",
+  [CloseCode.RECONNECTING]: "Reconnecting.",
 };
 const OPEN_AGAIN = "Open the console again from the cloud's page.";
 const HINTS = {
   [CloseCode.NORMAL]: "Press Reconnect to open the console again.",
   [CloseCode.GOING_AWAY]: "Press Reconnect to try again.",
   [CloseCode.ABNORMAL_CLOSURE]: "Check the network, then press Reconnect.",
+  [CloseCode.CONTINUED_ELSEWHERE]: "Close that window, or press Reconnect to continue here.",
   [CloseCode.TOO_MANY]: "Close one that you do not need, then press Reconnect.",
 };
 
@@ -158,6 +170,7 @@ function ended(end) {
   const title = end?.reason || (isLost ? "The connection was lost" : "The console was closed");
   const unreachable = isLost || code === CloseCode.GOING_AWAY;
   rfb = null;
+  hideWarning();
   if (Object.hasOwn(TRANSIENT, code) && !(unreachable && retries >= UNREACHABLE_RETRIES)) {
     retry(title, TRANSIENT[code]);
     return;
@@ -177,6 +190,40 @@ function retry(title, hint) {
   retryTimer = setTimeout(open, delay * (0.75 + Math.random() / 2));
 }
 
+// What the console proxy says about this session, before a timeout ends it.
+function notice(message) {
+  clearInterval(warning);
+  if (message.notice !== "idle" && message.notice !== "over") {
+    hideWarning();
+    return;
+  }
+  const endsAt = Date.now() + message.ends_in_s * 1_000;
+  const isIdle = message.notice === "idle";
+  const because = isIdle ? "because it is not used" : "because the time of this session is over";
+  const update = () => {
+    const left = Math.max(0, Math.round((endsAt - Date.now()) / 1_000));
+    element("warning-text").textContent = `This console closes in ${left} s ${because}.`;
+  };
+  update();
+  warning = setInterval(update, 1_000);
+  element("stay").hidden = !isIdle;
+  element("warning").hidden = false;
+}
+
+function hideWarning() {
+  clearInterval(warning);
+  element("warning").hidden = true;
+}
+
+async function stay() {
+  const form = new URLSearchParams({ cmd: "stay", session: session.id });
+  const headers = { Accept: "application/json" };
+  const request = { method: "POST", headers, body: form, credentials: "same-origin", cache: "no-store" };
+  const answer = await fetch(`${base}console`, request).catch(() => null);
+  if (answer?.ok) hideWarning();
+  rfb?.focus();
+}
+
 function again() {
   retries = 0;
   clearTimeout(retryTimer);
@@ -186,6 +233,11 @@ function again() {
   open();
 }
 
+element("stay").addEventListener("click", stay);
+// the network is back: do not wait for the next attempt
+window.addEventListener("online", () => {
+  if (document.body.dataset.state === "waiting") again();
+});
 element("again").addEventListener("click", again);
 element("notice-again").addEventListener("click", again);
 element("keys").addEventListener("click", () => {

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from attrs import field, frozen
@@ -14,6 +14,7 @@ from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.command import CommandTable
 from systemvm.management.api.commands.accounts import AccountCommands
 from systemvm.management.api.commands.certificates import CertificateCommands, CertificateControl
+from systemvm.management.api.commands.configurations import ConfigurationCommands
 from systemvm.management.api.commands.consoles import ConsoleCommands, ConsoleEndpointCreator
 from systemvm.management.api.commands.diagnostics import DiagnosticsCommands, DiagnosticsRunner
 from systemvm.management.api.commands.events import EventCommands
@@ -70,6 +71,7 @@ class ApiServices:
     system_vms: SystemVmControl
     virtual_machines: VirtualMachines
     consoles: ConsoleEndpointCreator
+    on_configured: Callable[[], Awaitable[None]]  # called when a setting has changed
     diagnostics: DiagnosticsRunner
     diagnostics_url: str  # the base of the URLs of diagnostics zips
     guest_bridge: Callable[[str], str | None]  # by zone name
@@ -118,6 +120,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *AccountCommands(database, services.accounts, jobs).commands(),
         *UserCommands(database, services.accounts, jobs).commands(),
         *ConsoleCommands(services.consoles).commands(),
+        *ConfigurationCommands(database, services.on_configured).commands(),
         *DiagnosticsCommands(database, services.diagnostics, jobs, services.diagnostics_url).commands(),
         *EventCommands(database).commands(),
         *JobCommands(database).commands(),

@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
-from systemvm.management.consoles.token import SESSION_LIFETIME
+import hmac
+from datetime import timedelta
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from systemvm.management.configurations import console as settings
+from systemvm.management.consoles.token import token_hash
 from systemvm.management.state import accounts, console_sessions, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.console_sessions import ConsoleSessionRow
@@ -13,7 +18,13 @@ from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState
 from systemvm.rpc.core.errors import REFUSED, RpcError
 from systemvm.service.errors import SystemVmError
-from systemvm.wire.console import ConsoleAuthorize, ConsoleClosed, ConsoleRefusal, ConsoleTargetRequest
+from systemvm.wire.console import (
+    ConsoleAuthorize,
+    ConsoleClosed,
+    ConsoleRefusal,
+    ConsoleTargetRequest,
+    SessionLimits,
+)
 
 MAX_REPORTED_SESSIONS = 10_000
 MAX_REASON_LENGTH = 255
@@ -36,6 +47,14 @@ TEXTS = {
     ConsoleRefusal.MACHINE_GONE: ("The virtual machine was destroyed.", ""),
     ConsoleRefusal.LOGGED_OUT: ("The user logged out.", "Log in and open the console again."),
     ConsoleRefusal.ACCESS_REVOKED: ("The user or account has no access to the cloud any more.", ""),
+    ConsoleRefusal.OTHER_SOURCE: (
+        "This console link was made for another address.",
+        "Open the console from the device that asked for it.",
+    ),
+    ConsoleRefusal.EXTRA_REFUSED: (
+        "The additional secret of this console link is missing or wrong.",
+        "Open the console again.",
+    ),
 }
 
 
@@ -52,6 +71,7 @@ _ENDINGS = {
         ConsoleRefusal.MACHINE_GONE,
         ConsoleRefusal.LOGGED_OUT,
         ConsoleRefusal.ACCESS_REVOKED,
+        ConsoleRefusal.EXTRA_REFUSED,
     )
 }
 
@@ -82,9 +102,10 @@ def owns_sessions(connection: Connection, proxy_name: str, session_ids: list[str
 
 
 def spend_token(
-    connection: Connection, proxy_name: str, hashed_token: str, client_address: str, request_id: str
-) -> tuple[ConsoleSessionRow, Instance]:
+    connection: Connection, proxy_name: str, request: ConsoleAuthorize
+) -> tuple[ConsoleSessionRow, Instance, SessionLimits]:
     """Spend a token; the VM is checked first, so that a machine that does not run spends no token."""
+    hashed_token, client_address = token_hash(request.token), request.client_address
     proxy = instances.by_instance_name(connection, proxy_name)
     session = console_sessions.by_token_hash(connection, hashed_token)
     if session is None or session.proxy_id != proxy.id:
@@ -96,13 +117,16 @@ def spend_token(
     if not accounts.is_enabled(connection, accounts.user_by_id(connection, session.user_id)):
         # the link was created while the consoles of the user were being ended
         raise ConsoleDeniedError(ConsoleRefusal.ACCESS_REVOKED)
+    configured = settings.of_zone(connection, session.zone_id)
+    _check_client(session, request, configured.checks_source)
     vm = _running(connection, session)
+    limits = configured.limits
     spent = console_sessions.spend(
         connection,
         hashed_token,
         proxy_id=proxy.id,
         client_address=client_address[:64],
-        session_expires=now() + SESSION_LIFETIME,
+        session_expires=now() + timedelta(seconds=limits.total_timeout_s),
     )
     if spent is None:
         raise ConsoleDeniedError(ConsoleRefusal.TOKEN_EXPIRED)
@@ -111,16 +135,40 @@ def spend_token(
         spent,
         "OPEN",
         f"is opened by {client_address} through {proxy_name}",
-        request_id=request_id,
+        request_id=request.request_id,
     )
-    return spent, vm
+    return spent, vm, limits
 
 
-def record_refusal(
-    connection: Connection, hashed_token: str, why: ConsoleRefusal, request: ConsoleAuthorize
-) -> None:
-    session = console_sessions.by_token_hash(connection, hashed_token)
+def _check_client(session: ConsoleSessionRow, request: ConsoleAuthorize, checks_source: bool) -> None:
+    """Check what a stolen link lacks: the address that asked for it, and the additional secret."""
+    if checks_source and not _is_same_address(session.creator_address or "", request.client_address):
+        raise ConsoleDeniedError(ConsoleRefusal.OTHER_SOURCE)
+    if session.extra_hash is not None and not hmac.compare_digest(
+        session.extra_hash, token_hash(request.extra)
+    ):
+        raise ConsoleDeniedError(ConsoleRefusal.EXTRA_REFUSED)
+
+
+def _is_same_address(one: str, other: str) -> bool:
+    try:
+        return _unmapped(one) == _unmapped(other)
+    except ValueError:
+        return False  # one of them is not an address, so nothing proves that they are the same
+
+
+def _unmapped(text: str) -> IPv4Address | IPv6Address:
+    """Return an address; IPv4 can come as ::ffff:a.b.c.d."""
+    address = ip_address(text)
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def record_refusal(connection: Connection, why: ConsoleRefusal, request: ConsoleAuthorize) -> None:
+    session = console_sessions.by_token_hash(connection, token_hash(request.token))
     if session is not None:
+        if why is ConsoleRefusal.EXTRA_REFUSED:
+            # one guess: who has the link without its secret has stolen it
+            console_sessions.close(connection, session.uuid, why.value)
         message, hint = TEXTS[why]
         text = f"is refused to {request.client_address}: {message} {hint}".rstrip()
         console_sessions.record(

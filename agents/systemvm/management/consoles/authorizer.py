@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from systemvm.management.consoles import authorization
 from systemvm.management.consoles.authorization import MAX_REPORTED_SESSIONS, ConsoleDeniedError
-from systemvm.management.consoles.token import SESSION_LIFETIME, token_hash
+from systemvm.management.consoles.token import token_hash
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state.database import Database
 from systemvm.rpc.core.call import Call, ObjectAccess
@@ -95,17 +95,11 @@ class ConsoleAuthorizer:
 
     async def _authorize(self, call: Call, request: ConsoleAuthorize) -> ConsoleSession:
         try:
-            session, vm = await self._database.run(
-                authorization.spend_token,
-                call.caller.name,
-                token_hash(request.token),
-                request.client_address,
-                request.request_id,
+            session, vm, limits = await self._database.run(
+                authorization.spend_token, call.caller.name, request
             )
         except ConsoleDeniedError as refused:
-            await self._database.run(
-                authorization.record_refusal, token_hash(request.token), refused.why, request
-            )
+            await self._database.run(authorization.record_refusal, refused.why, request)
             self.log.info(
                 "{proxy}: console refused to {client}: {why} ({request_id})",
                 proxy=call.caller.name,
@@ -126,7 +120,7 @@ class ConsoleAuthorizer:
             session_id=session.uuid,
             virtual_machine_id=vm.uuid,
             display_name=vm.shown_name,
-            lifetime_s=SESSION_LIFETIME.total_seconds(),
+            lifetime_s=limits.total_timeout_s,
         )
 
     async def _target(self, call: Call, request: ConsoleTargetRequest) -> ConsoleTarget:

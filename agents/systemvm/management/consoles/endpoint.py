@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from urllib.parse import quote
 
 from attrs import field, frozen
 
 from systemvm.host.zone import TrafficType
+from systemvm.management.configurations import console as settings
 from systemvm.management.consoles.token import (
     MAX_UNSPENT_OF_ACCOUNT,
     MAX_UNSPENT_OF_VM,
-    TOKEN_LIFETIME,
     new_token,
     token_hash,
 )
@@ -28,11 +29,10 @@ from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.role import Role
 from systemvm.wire.vm_name import VmName
 
-#: CloudStack's consoleproxy.session.max.
-MAX_SESSIONS = 50
 #: A CPVM reports its sessions every 5 s: a token that was spent longer ago is in its report.
 LOAD_REPORTED_WITHIN = timedelta(seconds=10)
 WEBSOCKET_PATH = "websockify"
+MAX_EXTRA_LENGTH = 256
 
 
 class ConsoleUnavailableError(SystemVmError):
@@ -51,6 +51,7 @@ class ConsoleUser:
     address: str
     request_id: str | None = None
     login_uuid: str | None = None  # None with an API key or as the host's operator
+    extra: str | None = field(default=None, repr=False)  # a secret that the browser must also present
 
     def can_open(self, vm: Instance) -> bool:
         """Return whether the user can open a VM: administrators all VMs, others their own."""
@@ -66,16 +67,19 @@ class ConsoleEndpoint:
     host: str
     port: int
     path: str = WEBSOCKET_PATH
+    extra: str | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, endpoint: PublicEndpoint, token: str) -> ConsoleEndpoint:
+    def of(cls, endpoint: PublicEndpoint, token: str, extra: str | None) -> ConsoleEndpoint:
         """Derive everything from the advertised endpoint; the token needs no encoding in a URL."""
+        more = "" if extra is None else f"&extra={quote(extra, safe='')}"
         return cls(
-            url=f"{endpoint.url}/console?cmd=auth&token={token}",
+            url=f"{endpoint.url}/console?cmd=auth&token={token}{more}",
             token=token,
             host=endpoint.host,
             port=endpoint.port,
             path=f"{endpoint.path}/{WEBSOCKET_PATH}".lstrip("/"),
+            extra=extra,
         )
 
 
@@ -99,7 +103,7 @@ class ConsoleEndpoints:
         zone_id, public_address = await self._database.run(
             _create, vm_uuid, console_user, up, token_hash(token)
         )
-        return ConsoleEndpoint.of(self._endpoint_of(zone_id, public_address), token)
+        return ConsoleEndpoint.of(self._endpoint_of(zone_id, public_address), token, console_user.extra)
 
 
 def _create(
@@ -108,6 +112,8 @@ def _create(
     """Create the session's row; return its zone and the public address of its CPVM."""
     console_sessions.expire(connection)
     vm = _visible(connection, vm_uuid, console_user)
+    configured = settings.of_zone(connection, vm.zone_id)
+    _check_extra(console_user.extra, configured.requires_extra)
     if vm.state is not InstanceState.RUNNING:
         raise ConsoleUnavailableError(
             f"VM {vm.name} must be running to connect console, it is {vm.state.value}", vm.reason or ""
@@ -116,7 +122,7 @@ def _create(
         raise ConsoleUnavailableError(
             f"VM {vm.name} has no VNC server", f"see its log: systemvm serial {vm.name}"
         )
-    proxy = _least_loaded(connection, vm.zone_id, up)
+    proxy = _least_loaded(connection, vm.zone_id, up, configured.limits.max_sessions)
     console_sessions.replace_unspent(
         connection,
         user_id=console_user.user_id,
@@ -134,13 +140,27 @@ def _create(
         vm_id=vm.id,
         proxy_id=proxy.id,
         token_hash=hashed_token,
-        token_expires=now() + TOKEN_LIFETIME,
+        token_expires=now() + timedelta(seconds=configured.token_lifetime_s),
+        extra_hash=None if console_user.extra is None else token_hash(console_user.extra),
         creator_address=console_user.address,
         login_uuid=console_user.login_uuid,
     )
     text = f"of {vm.shown_name}: a link for {console_user.address}, good once, through {proxy.instance_name}"
     console_sessions.record(connection, session, "LINK", text, request_id=console_user.request_id)
     return vm.zone_id, _public_address(connection, proxy)
+
+
+def _check_extra(extra: str | None, is_required: bool) -> None:
+    if extra is None and is_required:
+        raise ConsoleUnavailableError(
+            "Extra security validation is enabled, but the parameter token is missing",
+            "Call createConsoleEndpoint with token, a secret of your choice for this link.",
+        )
+    if extra is not None and len(extra) > MAX_EXTRA_LENGTH:
+        raise ConsoleUnavailableError(
+            f"token is too long: {len(extra)} characters, the maximum is {MAX_EXTRA_LENGTH}",
+            "Shorten token.",
+        )
 
 
 def _public_address(connection: Connection, proxy: Instance) -> str:
@@ -162,7 +182,7 @@ def _visible(connection: Connection, vm_uuid: str, console_user: ConsoleUser) ->
     return vm
 
 
-def _least_loaded(connection: Connection, zone_id: int, up: set[VmName]) -> Instance:
+def _least_loaded(connection: Connection, zone_id: int, up: set[VmName], max_sessions: int) -> Instance:
     """Return the running CPVM with the fewest sessions, unspent tokens included.
 
     Only open sessions count against the limit: a token costs nothing, and links that are never opened must
@@ -183,10 +203,10 @@ def _least_loaded(connection: Connection, zone_id: int, up: set[VmName]) -> Inst
     pending = console_sessions.pending_by_proxy(connection, now() - LOAD_REPORTED_WITHIN)
     none = console_sessions.PendingSessions()
     open_sessions = {vm.id: vm.console_sessions + pending.get(vm.id, none).just_opened for vm in proxies}
-    with_room = [vm for vm in proxies if open_sessions[vm.id] < MAX_SESSIONS]
+    with_room = [vm for vm in proxies if open_sessions[vm.id] < max_sessions]
     if not with_room:
         raise ConsoleUnavailableError(
-            f"All console proxy VMs of the zone have {MAX_SESSIONS} sessions",
+            f"All console proxy VMs of the zone have {max_sessions} sessions",
             "Close unused consoles.",
         )
     return min(with_room, key=lambda vm: (open_sessions[vm.id] + pending.get(vm.id, none).unspent, vm.id))

@@ -5,17 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from datetime import timedelta
 
 TOKEN_BYTES = 32  # 256 bits, 43 characters
-#: From the answer of createConsoleEndpoint to the browser's first connection.
-TOKEN_LIFETIME = timedelta(seconds=60)
 #: The maximum numbers of unspent tokens of one account for one VM and for all VMs. One more replaces the
 #: oldest, so that the newest link always works and the table is bounded.
 MAX_UNSPENT_OF_VM = 10
 MAX_UNSPENT_OF_ACCOUNT = 50
-#: How long the browser's cookie opens new connections after the token was spent.
-SESSION_LIFETIME = timedelta(hours=4)
 
 
 def new_token() -> str:

@@ -36,6 +36,11 @@ class ConsoleSessionRow:
     creator_address: str | None
     client_address: str | None
     close_reason: str | None
+    close_code: str | None  # for programs
+    extra_hash: str | None
+    takes_over: bool
+    sent_bytes: int  # to the browser
+    received_bytes: int
     created: datetime
     removed: datetime | None
 
@@ -59,6 +64,8 @@ def create(
     token_expires: datetime,
     creator_address: str | None,
     login_uuid: str | None = None,
+    extra_hash: str | None = None,
+    takes_over: bool = False,
 ) -> ConsoleSessionRow:
     return rows.insert(
         connection,
@@ -72,6 +79,8 @@ def create(
         token_expires=token_expires,
         creator_address=creator_address,
         login_uuid=login_uuid,
+        extra_hash=extra_hash,
+        takes_over=takes_over,
     )
 
 

@@ -401,6 +401,20 @@ console_sessions = _table(
     sa.Column("close_reason", sa.String(255)),
     # UUID of the login that requested it; not a foreign key, because rows of ended logins are deleted.
     sa.Column("login_uuid", sa.String(36), index=True),
+    sa.Column("extra_hash", sa.String(64)),  # of the additional secret that the browser must also present
+    sa.Column("takes_over", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("close_code", sa.String(32)),  # why it ended, for programs
+    sa.Column("sent_bytes", sa.BigInteger, nullable=False, server_default="0"),  # to the browser
+    sa.Column("received_bytes", sa.BigInteger, nullable=False, server_default="0"),
+)
+
+# Settings that the API changes: a zone's own value, or that of all zones without one.
+configurations = _table(
+    "configurations",
+    *numbered(),
+    sa.Column("name", sa.String(128), nullable=False),
+    sa.Column("zone_id", sa.ForeignKey("zones.id")),
+    sa.Column("value", sa.String(1024), nullable=False),
 )
 
 # Keys of the daemon itself, sealed with a key that is in no database.

@@ -17,6 +17,7 @@ from systemvm.management.state.status import AgentState, InstanceState, Instance
 #: The commands that CloudStack's clients, the page and the CLI use.
 EXPECTED = {
     *("extractIso", "extractTemplate"),
+    *("listConfigurations", "updateConfiguration", "resetConfiguration"),
     *("createConsoleEndpoint", "deleteIso", "deleteTemplate", "deployVirtualMachine", "destroySystemVm"),
     *("destroyVirtualMachine", "listApis", "listAsyncJobs", "listCapabilities", "listHosts", "listIsos"),
     *("listServiceOfferings", "listSystemVms", "listTemplates", "listVirtualMachines", "listZones", "login"),
@@ -51,6 +52,7 @@ ADMINISTRATORS = {
     *("createUser", "disableUser", "enableUser", "deleteUser", "getUser"),
     *("uploadTemplateDirectDownloadCertificate", "revokeTemplateDirectDownloadCertificate"),
     "listTemplateDirectDownloadCertificates",
+    *("listConfigurations", "updateConfiguration", "resetConfiguration"),
     "getDiagnosticsData",
     "runDiagnostics",
     "patchSystemVm",

@@ -116,6 +116,41 @@ async def test_each_token_opens_its_own_machine(cloud: SmallCloud, vm: Instance)
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_link_of_another_address_is_refused_where_the_zone_asks_for_it(
+    cloud: SmallCloud, vm: Instance
+) -> None:
+    await cloud.call("updateConfiguration", name="novnc.console.sourceip.check.enabled", value="true")
+    token = await new_token(cloud, vm)
+    assert await refusal(authorize(cloud, token)) is ConsoleRefusal.OTHER_SOURCE
+    change_session(cloud, token, creator_address="not an address")
+    assert await refusal(authorize(cloud, token)) is ConsoleRefusal.OTHER_SOURCE
+    change_session(cloud, token, creator_address="::ffff:198.51.100.9")
+    assert await authorize(cloud, token), "the refusals spent nothing"
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("presented", ["", "wrong", "secret "])
+async def test_a_wrong_additional_secret_voids_the_link(
+    cloud: SmallCloud, vm: Instance, presented: str
+) -> None:
+    token = await new_token(cloud, vm, token="secret")
+    assert await refusal(authorize(cloud, token, extra=presented)) is ConsoleRefusal.EXTRA_REFUSED
+    assert await refusal(authorize(cloud, token, extra="secret")) is ConsoleRefusal.EXTRA_REFUSED
+    token = await new_token(cloud, vm, token="secret")
+    assert await authorize(cloud, token, extra="secret")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_session_lasts_as_long_as_the_zone_says(cloud: SmallCloud, vm: Instance) -> None:
+    await cloud.call("updateConfiguration", name="consoleproxy.session.total.timeout", value="90000")
+    session = await authorize(cloud, await new_token(cloud, vm))
+    assert session.lifetime_s == 90
+    row = cloud.database.run_now(console_sessions.by_uuid, session.session_id)
+    assert row.session_expires is not None
+    assert timedelta(seconds=80) < row.session_expires - now() <= timedelta(seconds=90)
+
+
+@pytest_twisted.ensureDeferred
 async def test_ssvm_cannot_authorize_consoles(cloud: SmallCloud, vm: Instance) -> None:
     token = await new_token(cloud, vm)
     with pytest.raises(RpcError) as refused:

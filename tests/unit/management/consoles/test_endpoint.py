@@ -12,7 +12,8 @@ import pytest_twisted
 
 from small_cloud import CONSOLE_ORIGIN, SmallCloud
 from systemvm.management.api.principal import Principal
-from systemvm.management.consoles.endpoint import MAX_SESSIONS, ConsoleEndpoint
+from systemvm.management.configurations.console import SESSION_MAX
+from systemvm.management.consoles.endpoint import ConsoleEndpoint
 from systemvm.management.consoles.token import MAX_UNSPENT_OF_ACCOUNT, MAX_UNSPENT_OF_VM, token_hash
 from systemvm.management.state import accounts, console_sessions, instances
 from systemvm.management.state.columns import now
@@ -159,15 +160,43 @@ async def test_least_loaded_cpvm_is_chosen(cloud: SmallCloud) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_full_cpvm_is_not_chosen(cloud: SmallCloud, vm: Instance) -> None:
-    cloud.update_instance(cloud.cpvm, console_sessions=MAX_SESSIONS)
-    assert f"have {MAX_SESSIONS} sessions" in (await endpoint(cloud, vm.uuid))["details"]
+    cloud.update_instance(cloud.cpvm, console_sessions=SESSION_MAX.default)
+    assert f"have {SESSION_MAX.default} sessions" in (await endpoint(cloud, vm.uuid))["details"]
+    await cloud.call("updateConfiguration", name=SESSION_MAX.name, value="60", zoneid=cloud.zone.uuid)
+    assert (await endpoint(cloud, vm.uuid))["success"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_extra_token_parameter_is_refused(cloud: SmallCloud, vm: Instance) -> None:
-    answer = await endpoint(cloud, vm.uuid, token="my own")
-    assert (answer["success"], "not supported" in answer["details"]) == (False, True)
+async def test_an_additional_secret_is_in_the_link_and_only_its_hash_in_the_database(
+    cloud: SmallCloud, vm: Instance
+) -> None:
+    answer = await endpoint(cloud, vm.uuid, token="my own&x=1")
+    assert answer["url"].endswith("&extra=my%20own%26x%3D1")
+    assert answer["websocket"]["extra"] == "my own&x=1"
+    [session] = sessions(cloud)
+    assert session.extra_hash == token_hash("my own&x=1")
+    assert "extra" not in (await endpoint(cloud, vm.uuid))["websocket"]
+    refused = await endpoint(cloud, vm.uuid, token="x" * 257)
+    assert (refused["success"], "too long" in refused["details"]) == (False, True)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_zone_can_require_an_additional_secret(cloud: SmallCloud, vm: Instance) -> None:
+    name = "consoleproxy.extra.security.validation.enabled"
+    await cloud.call("updateConfiguration", name=name, value="true", zoneid=cloud.zone.uuid)
+    refused = await endpoint(cloud, vm.uuid)
+    assert (refused["success"], "token is missing" in refused["details"]) == (False, True)
     assert sessions(cloud) == []
+    assert (await endpoint(cloud, vm.uuid, token="mine"))["success"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_zone_sets_how_long_a_link_is_valid(cloud: SmallCloud, vm: Instance) -> None:
+    name = "consoleproxy.session.token.lifetime"
+    await cloud.call("updateConfiguration", name=name, value="10000")
+    await endpoint(cloud, vm.uuid)
+    [session] = sessions(cloud)
+    assert timedelta(seconds=9) < session.token_expires - session.created <= timedelta(seconds=10.5)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +209,7 @@ async def test_extra_token_parameter_is_refused(cloud: SmallCloud, vm: Instance)
     ],
 )
 def test_url_is_derived_from_the_advertised_origin(origin: str, host: str, port: int, path: str) -> None:
-    made = ConsoleEndpoint.of(PublicEndpoint.parse(origin), "t")
+    made = ConsoleEndpoint.of(PublicEndpoint.parse(origin), "t", None)
     assert (made.url, made.host, made.port) == (f"{origin}/console?cmd=auth&token=t", host, port)
     assert made.path == path
     assert "token=t" not in repr(made)
@@ -194,7 +223,7 @@ async def test_closed_consoles_do_not_count_as_load(cloud: SmallCloud, vm: Insta
     spent = {"acquired": now() - timedelta(minutes=1), "session_expires": now() + timedelta(hours=3)}
     cloud.database.run_now(console_sessions.rows.update, session.id, **spent)
     copied = {"account_id": 1, "domain_id": 1, "user_id": 1, "vm_id": vm.id, "proxy_id": cloud.cpvm.id}
-    for number in range(MAX_SESSIONS):
+    for number in range(SESSION_MAX.default):
         cloud.database.run_now(
             console_sessions.rows.insert, token_hash=f"{number}", token_expires=now(), **copied, **spent
         )
@@ -215,8 +244,8 @@ async def test_new_consoles_count_until_the_cpvm_reports_them(cloud: SmallCloud,
 @pytest_twisted.ensureDeferred
 async def test_unopened_links_do_not_fill_a_cpvm(cloud: SmallCloud, vm: Instance) -> None:
     """Attack: as many calls as a CPVM has sessions, for one VM and for many, without opening a link."""
-    many = [add_vm(cloud, cloud.user) for _ in range(MAX_SESSIONS)]
-    for target in [*[vm] * MAX_SESSIONS, *many]:
+    many = [add_vm(cloud, cloud.user) for _ in range(SESSION_MAX.default)]
+    for target in [*[vm] * SESSION_MAX.default, *many]:
         assert (await endpoint(cloud, target.uuid, cloud.user))["success"]
     others = add_vm(cloud, cloud.admin)
     answer = await endpoint(cloud, others.uuid)

@@ -38,7 +38,9 @@ class ConsoleCommands:
                 parameters=(
                     required("virtualmachineid", ParameterType.UUID, "the virtual machine"),
                     optional(
-                        "token", ParameterType.STRING, "an additional secret; not supported in this release"
+                        "token",
+                        ParameterType.STRING,
+                        "an additional secret, which the browser must also present as extra",
                     ),
                 ),
                 related=("listVirtualMachines", "listSystemVms"),
@@ -46,13 +48,6 @@ class ConsoleCommands:
         )
 
     async def _create(self, call: ApiCall) -> ConsoleEndpointAnswer:
-        if "token" in call.arguments:
-            # An accepted but unchecked secret would be a false promise.
-            return ConsoleEndpointAnswer(
-                success=False,
-                details="The parameter token is not supported in this release.",
-                hint="omit token: the console's own token works once, within a minute",
-            )
         principal = call.principal
         console_user = ConsoleUser(
             principal.user.id,
@@ -61,6 +56,7 @@ class ConsoleCommands:
             call.client_address,
             call.request_id,
             principal.login_uuid,
+            call.arguments.text("token"),
         )
         try:
             endpoint = await self._endpoints.create(call.arguments["virtualmachineid"], console_user)
@@ -76,6 +72,10 @@ class ConsoleCommands:
             success=True,
             url=endpoint.url,
             websocket=WebSocketAnswer(
-                token=endpoint.token, host=endpoint.host, port=str(endpoint.port), path=endpoint.path
+                token=endpoint.token,
+                host=endpoint.host,
+                port=str(endpoint.port),
+                path=endpoint.path,
+                extra=endpoint.extra,
             ),
         )

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of consoles, with CloudStack's names and units where it has them.
+
+`consoleproxy.session.timeout` ends a session whose user sends no input; CloudStack does not honour it for
+noVNC. `consoleproxy.extra.security.validation.enabled` makes `token` of createConsoleEndpoint mandatory; a
+token that was given is always checked.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from systemvm.management.configurations.setting import Setting
+from systemvm.management.state import configurations
+from systemvm.management.state.database import Connection
+from systemvm.wire.console import SessionLimits
+
+_WEEK_MS = 7 * 86_400_000
+
+SESSION_MAX = Setting(
+    name="consoleproxy.session.max",
+    default=50,
+    least=1,
+    most=2000,
+    description="how many sessions a console proxy VM has at most",
+)
+SESSION_TIMEOUT = Setting(
+    name="consoleproxy.session.timeout",
+    default=300_000,
+    most=_WEEK_MS,
+    unit="ms",
+    description="milliseconds without keyboard, pointer or clipboard input after which a session ends; "
+    "0: never",
+)
+TOTAL_TIMEOUT = Setting(
+    name="consoleproxy.session.total.timeout",
+    default=4 * 3_600_000,
+    least=60_000,
+    most=_WEEK_MS,
+    unit="ms",
+    description="milliseconds after which a session ends, however much it is used",
+)
+WARNING = Setting(
+    name="consoleproxy.session.timeout.warning",
+    default=60_000,
+    most=3_600_000,
+    unit="ms",
+    description="milliseconds before a timeout at which the console warns its user; 0: no warning",
+)
+RECONNECT_WINDOW = Setting(
+    name="consoleproxy.session.reconnect.window",
+    default=60_000,
+    most=600_000,
+    unit="ms",
+    description="milliseconds within which a browser that lost its connection comes back to its session; "
+    "0: the session ends with its connection",
+)
+TOKEN_LIFETIME = Setting(
+    name="consoleproxy.session.token.lifetime",
+    default=60_000,
+    least=5_000,
+    most=600_000,
+    unit="ms",
+    description="milliseconds within which a new console link must be opened",
+)
+SOURCE_IP_CHECK = Setting(
+    name="novnc.console.sourceip.check.enabled",
+    default=False,
+    description="a console link works only from the address that asked for it",
+)
+EXTRA_SECURITY = Setting(
+    name="consoleproxy.extra.security.validation.enabled",
+    default=False,
+    description="createConsoleEndpoint requires its parameter token, which the browser must also present",
+)
+
+CONSOLE_SETTINGS = (
+    SESSION_MAX,
+    SESSION_TIMEOUT,
+    TOTAL_TIMEOUT,
+    WARNING,
+    RECONNECT_WINDOW,
+    TOKEN_LIFETIME,
+    SOURCE_IP_CHECK,
+    EXTRA_SECURITY,
+)
+
+
+@frozen
+class ConsoleSettings:
+    """The values of a zone."""
+
+    limits: SessionLimits
+    token_lifetime_s: float
+    checks_source: bool
+    requires_extra: bool
+
+
+def of_zone(connection: Connection, zone_id: int | None) -> ConsoleSettings:
+    """Return what holds for the consoles of a zone now."""
+    changed = configurations.values(connection, zone_id)
+
+    def value(setting: Setting) -> int:
+        text = changed.get(setting.name)
+        return int(setting.default if text is None else setting.parse(text))
+
+    return ConsoleSettings(
+        limits=SessionLimits(
+            max_sessions=value(SESSION_MAX),
+            idle_timeout_s=value(SESSION_TIMEOUT) / 1000,
+            warning_s=value(WARNING) / 1000,
+            reconnect_s=value(RECONNECT_WINDOW) / 1000,
+            total_timeout_s=value(TOTAL_TIMEOUT) / 1000,
+        ),
+        token_lifetime_s=value(TOKEN_LIFETIME) / 1000,
+        checks_source=bool(value(SOURCE_IP_CHECK)),
+        requires_extra=bool(value(EXTRA_SECURITY)),
+    )

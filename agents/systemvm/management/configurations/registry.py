@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All settings that the API lists and changes."""
+
+from __future__ import annotations
+
+from systemvm.management.configurations.console import CONSOLE_SETTINGS
+from systemvm.management.configurations.setting import Setting
+
+SETTINGS: dict[str, Setting] = {setting.name: setting for setting in CONSOLE_SETTINGS}

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a console's time is over, when its user is warned, and what counts as input."""
+
+from __future__ import annotations
+
+import pytest
+from attrs import evolve
+
+from systemvm.cpvm.grants import Grant
+from systemvm.cpvm.refusal import BrowserRefusal
+from systemvm.cpvm.timeouts import is_input, next_timeout, notice
+from systemvm.wire.console import ConsoleSession, SessionLimits
+
+LIMITS = SessionLimits(idle_timeout_s=300, warning_s=60)
+REQUEST = bytes([3, 1]) + bytes(8)
+KEY = bytes([4, 1, 0, 0, 0, 0, 0, 65])
+POINTER = bytes([5, 0, 0, 9, 0, 9])
+
+
+def grant(input_at_s: float = 0, expires_at_s: float = 3600) -> Grant:
+    session = ConsoleSession("a", "vm-a", "web", expires_at_s)
+    return Grant(session, expires_at_s, "", input_at_s, None, None)
+
+
+def test_input_moves_the_end_of_an_unused_session_and_not_of_the_whole() -> None:
+    timeout = next_timeout(grant(input_at_s=100), LIMITS)
+    assert (timeout.at_s, timeout.refusal) == (400, BrowserRefusal.SESSION_IDLE)
+    timeout = next_timeout(grant(input_at_s=3500), LIMITS)
+    assert (timeout.at_s, timeout.refusal) == (3600, BrowserRefusal.SESSION_OVER)
+    assert not timeout.is_due(3599.9)
+    assert timeout.is_due(3600)
+
+
+def test_without_an_idle_timeout_only_the_whole_ends() -> None:
+    timeout = next_timeout(grant(), evolve(LIMITS, idle_timeout_s=0))
+    assert timeout.refusal is BrowserRefusal.SESSION_OVER
+
+
+def test_the_user_is_warned_once_and_told_when_the_warning_no_longer_holds() -> None:
+    unused = grant()
+    assert notice(unused, LIMITS, 239) is None
+    assert notice(unused, LIMITS, 240.5) == {"notice": "idle", "ends_in_s": 60}
+    assert notice(unused, LIMITS, 250) is None
+    unused.input_at_s = 251
+    assert notice(unused, LIMITS, 252) == {"notice": "used"}
+    assert notice(unused, LIMITS, 253) is None
+
+
+def test_the_user_is_warned_of_the_end_of_the_whole_session() -> None:
+    used = grant(input_at_s=3590)
+    assert notice(used, LIMITS, 3595) == {"notice": "over", "ends_in_s": 5}
+    assert notice(grant(), evolve(LIMITS, warning_s=0), 299) is None
+
+
+@pytest.mark.parametrize(
+    ("payload", "counts"),
+    [
+        (REQUEST, False),
+        (REQUEST * 3, False),
+        (b"", False),
+        (KEY, True),
+        (POINTER, True),
+        (REQUEST + KEY, True),
+        (REQUEST + POINTER * 5, True),  # as long as four requests
+        (POINTER * 5, True),
+    ],
+)
+def test_requests_for_the_screen_are_no_input(payload: bytes, counts: bool) -> None:
+    assert is_input(payload) is counts
