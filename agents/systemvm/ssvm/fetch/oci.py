@@ -66,4 +66,7 @@ async def _token(reader: DocumentReader, refused: SourceDocument, reference: Oci
         raise TransferError.of_url(error) from None
     if not realm.is_tls:
         raise oci_manifest.invalid("the registry's authorization server is not reached by HTTPS")
-    return oci_manifest.read_token((await reader.read(realm, accept="application/json")).body)
+    # a registry names whom it trusts with its logins, as docker login has it
+    policy = evolve(reader.policy, login_origin=realm.origin)
+    answer = await reader.read(realm, policy=policy, accept="application/json")
+    return oci_manifest.read_token(answer.body)

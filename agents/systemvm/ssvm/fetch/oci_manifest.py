@@ -30,7 +30,7 @@ MANIFEST_TYPES = (
 ACCEPT = ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))
 MAX_ENTRIES = 512
 _TAR = re.compile(r"[./+]tar\b")
-_PARAMETER = re.compile(r'([A-Za-z]+)="([^"]*)"')
+_PARAMETER = re.compile(r'\b([A-Za-z]+)="([^"]*)"')
 
 
 @frozen

@@ -70,7 +70,7 @@ async def follow(
     for hops_left in range(limits.max_redirects, -1, -1):
         observer.on_probe(here)
         routes = await find_routes(reactor, here, policy.addresses, policy.access.proxy, limits)
-        hop = Hop(here, routes, policy.authorization(first, here))
+        hop = Hop(here, routes, policy.authorization(here))
         found = await request(hop)
         if not isinstance(found, SourceUrl):
             return hop, found

@@ -35,13 +35,16 @@ class SourcePolicy:
     has_checksum: bool
     access: SourceAccess = field(factory=SourceAccess)
     token: str | None = field(default=None, repr=False)  # of a registry, in place of the login
+    login_origin: str | None = None  # that of the registered URL; None: nobody gets the login
 
-    def authorization(self, first: SourceUrl, here: SourceUrl) -> str | None:
-        """Return the login for a hop: that of the registered URL goes to no other origin."""
+    def authorization(self, here: SourceUrl) -> str | None:
+        """Return the login for a hop, a mirror or a document: it goes to no other origin than its own."""
+        if here.origin != self.login_origin:
+            return None
         if self.token is not None:
-            return f"Bearer {self.token}" if here.origin == first.origin else None
+            return f"Bearer {self.token}"
         login = self.access.credentials
-        return None if login is None or here.origin != first.origin else basic_authorization(login)
+        return None if login is None else basic_authorization(login)
 
 
 @frozen

@@ -72,10 +72,12 @@ class SourceFinder:
         self._request = request
         self._limits = limits
         self._observer = observer
+        self._first = _parse(request.url)
+        registered = self._first.registry if isinstance(self._first, OciReference) else self._first
+        policy = evolve(policy, login_origin=registered.origin)
         # nothing protects a document but TLS, so no redirect of it leaves TLS
         self._reader = DocumentReader(reactor, evolve(policy, has_checksum=False), limits, observer)
         self._policy = policy
-        self._first = _parse(request.url)
         self._mirrors: tuple[SourceUrl, ...] = ()
         self._failures: Counter[SourceUrl] = Counter()
         self._used: SourceUrl | None = None

@@ -7,16 +7,20 @@ import hashlib
 import io
 import json
 import tarfile
+import time
 from typing import Any
 
 import pytest
 from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch import oci, oci_manifest
 from systemvm.ssvm.fetch.address_policy import AddressPolicy
-from systemvm.ssvm.fetch.document import DocumentReader, SourceDocument
+from systemvm.ssvm.fetch.document import MAX_DOCUMENT_BYTES, DocumentReader, SourceDocument
+from systemvm.ssvm.fetch.oci_manifest import Challenge
 from systemvm.ssvm.fetch.pinned_agent import ResponseHead
 from systemvm.ssvm.fetch.source import SourcePolicy
 from systemvm.ssvm.formats.tar_member import TarMember
@@ -87,14 +91,15 @@ class Registry(DocumentReader):
 
     def __init__(self, documents: dict[str, bytes], *, token: str | None, login: bool = False) -> None:
         access = SourceAccess(credentials=SourceCredentials("me", "secret") if login else None)
-        super().__init__(None, SourcePolicy(AddressPolicy(), None, False, access), DEFAULT)
+        policy = SourcePolicy(AddressPolicy(), None, False, access, login_origin=REFERENCE.registry.origin)
+        super().__init__(None, policy, DEFAULT)
         object.__setattr__(self, "documents", documents)
         object.__setattr__(self, "token", token)
         object.__setattr__(self, "asked", [])
 
     async def read(self, url: SourceUrl, **how: Any) -> SourceDocument:
         policy = how.get("policy") or self.policy
-        sent = policy.authorization(url, url)
+        sent = policy.authorization(url)
         self.asked.append((url.text.partition("?")[0], sent))  # type: ignore[attr-defined]
         headers: dict[str, list[str]] = {}
         status, body = 200, self.documents.get(url.text.partition("?")[0])  # type: ignore[attr-defined]
@@ -134,10 +139,10 @@ def test_the_largest_layer_for_the_architecture_is_found_with_a_token(login: boo
     assert disk.url.text == f"{ROOT}/blobs/{digest(LARGE)}"
     assert (disk.blob.size_bytes, disk.blob.is_tar) == (len(LARGE), True)
     assert str(disk.blob.checksum) == f"{{SHA-256}}{hashlib.sha256(LARGE).hexdigest()}"
-    assert disk.policy.authorization(disk.url, disk.url) == "Bearer t0ken"
+    assert disk.policy.authorization(disk.url) == "Bearer t0ken"
     assert disk.policy.has_checksum
     elsewhere = evolve(disk.url, host="cdn.example.test")
-    assert disk.policy.authorization(disk.url, elsewhere) is None
+    assert disk.policy.authorization(elsewhere) is None
     basic = "Basic bWU6c2VjcmV0" if login else None
     assert ("https://auth.example.test/token", basic) in registry.asked  # type: ignore[attr-defined]
 
@@ -180,6 +185,56 @@ def test_what_is_not_the_image_is_refused(
     error = find(Registry(documents, token="t0ken"), arch, reference)
     assert isinstance(error, TransferError)
     assert error.code.value == code
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ('Bearer realm="https://a.test/t"', Challenge("https://a.test/t")),
+        ('bearer Realm="r", service="s",scope="x"', Challenge("r", "s", "x")),
+        ('Basic realm="r"', None),
+        ("Bearer", None),
+        ('Bearer service="s"', None),
+    ],
+)
+def test_a_challenge_names_where_tokens_come_from(value: str, found: Challenge | None) -> None:
+    assert oci_manifest.read_challenge([value]) == found
+
+
+@pytest.mark.parametrize("piece", ["a", 'a="', "a=", '"', 'a=""'])
+def test_a_long_challenge_costs_little(piece: str) -> None:
+    """fetch has one thread for all downloads."""
+    used_s = time.process_time()
+    oci_manifest.read_challenge(["Bearer " + piece * (MAX_DOCUMENT_BYTES // len(piece))])
+    assert time.process_time() - used_s < 2
+
+
+@given(st.text(max_size=200))
+def test_any_challenge_is_one_or_none(text: str) -> None:
+    found = oci_manifest.read_challenge([text, f"Bearer {text}"])
+    assert found is None or '"' not in found.realm
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(["manifests", "layers", "digest", "size", "platform", "mediaType",
+                                       "architecture", "token", "access_token"]), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(st.one_of(JSON.map(json.dumps).map(str.encode), st.binary(max_size=60)))
+def test_any_document_of_a_registry_is_read_or_a_reason(body: bytes) -> None:
+    for read in (
+        oci_manifest.read_token,
+        oci_manifest.disk_blob,
+        lambda document: oci_manifest.digest_for(document, "amd64"),
+    ):
+        try:
+            read(body)
+        except TransferError as error:
+            assert error.code is TransferFailure.MANIFEST_INVALID
 
 
 def archive(*members: tuple[str, bytes], kind: bytes = tarfile.REGTYPE) -> bytes:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from systemvm.ssvm.failure import TransferError
@@ -92,8 +93,11 @@ def test_a_redirect_to_http_needs_a_checksum(monkeypatch: pytest.MonkeyPatch, ch
 )
 def test_a_login_is_of_one_origin(here: str, is_sent: bool) -> None:
     access = SourceAccess(credentials=SourceCredentials("me", "secret"))
-    policy = SourcePolicy(AddressPolicy(), None, False, access)
-    first = source_url.parse("https://images.example.test/a")
-    found = policy.authorization(first, source_url.parse(here))
+    policy = SourcePolicy(
+        AddressPolicy(), None, False, access,
+        login_origin=source_url.parse("https://images.example.test/a").origin,
+    )  # fmt: skip
+    found = policy.authorization(source_url.parse(here))
     assert found == ("Basic bWU6c2VjcmV0" if is_sent else None)
+    assert evolve(policy, login_origin=None).authorization(source_url.parse(here)) is None
     assert "secret" not in repr(policy)

@@ -22,6 +22,8 @@ from systemvm.ssvm.fetch.route import SourceRoute
 from systemvm.ssvm.fetch.source import DownloadSource, SourcePolicy
 from systemvm.ssvm.fetch.source_finder import SourceFinder
 from systemvm.ssvm.limits import DEFAULT
+from systemvm.wire import source_url
+from systemvm.wire.source_access import SourceAccess, SourceCredentials
 from systemvm.wire.source_url import SourceUrl
 from systemvm.wire.storage import DownloadRequest, ImageFormat, Store
 from systemvm.wire.transfer_failure import TransferFailure
@@ -40,16 +42,20 @@ class World:
         self.named: tuple[SourceUrl, ...] = ()
         self.documents: dict[str, bytes] = {}
         self.policies: list[SourcePolicy] = []
+        self.logins: list[tuple[str, str | None]] = []  # what was sent to whom
         self.blob = Blob(f"sha256:{SHA256}", 7, is_tar=True)
 
         async def find(reactor: Any, url: SourceUrl, policy: SourcePolicy, *rest: Any) -> DownloadSource:
             self.policies.append(policy)
+            self.logins.append((url.text, policy.authorization(url)))
             if url.text in self.failing:
                 raise TransferError(self.failing[url.text], url.host)
             return DownloadSource(url, ROUTE, 7, mirrors=self.named)
 
         async def read(reader: DocumentReader, url: SourceUrl, **how: Any) -> SourceDocument:
-            assert not (how.get("policy") or reader.policy).has_checksum, "nothing but TLS protects it"
+            policy = how.get("policy") or reader.policy
+            assert not policy.has_checksum, "nothing but TLS protects it"
+            self.logins.append((url.text, policy.authorization(url)))
             return SourceDocument(url, ResponseHead(200, {}), self.documents[url.text], url.is_tls)
 
         async def find_disk(reader: DocumentReader, reference: Any, arch: str) -> OciDisk:
@@ -66,11 +72,13 @@ def sources(monkeypatch: pytest.MonkeyPatch) -> World:
     return World(monkeypatch)
 
 
-def finder(url: str, checksum: str | None = None) -> SourceFinder:
+def finder(url: str, checksum: str | None = None, login: SourceCredentials | None = None) -> SourceFinder:
+    access = SourceAccess(credentials=login)
     request = DownloadRequest(
-        "job", "r", 1, 2, "u", "d", url, ImageFormat.RAW, Store("10.12.0.2", "/x"), 1 << 30, checksum=checksum
-    )
-    policy = SourcePolicy(AddressPolicy(), None, bool(checksum))
+        "job", "r", 1, 2, "u", "d", url, ImageFormat.RAW, Store("10.12.0.2", "/x"), 1 << 30,
+        checksum=checksum, access=access,
+    )  # fmt: skip
+    policy = SourcePolicy(AddressPolicy(), None, bool(checksum), access)
     return SourceFinder(None, request, policy, DEFAULT, HopObserver())
 
 
@@ -155,6 +163,28 @@ def test_a_server_names_mirrors_for_a_file_with_a_checksum(sources: World) -> No
         found(using)
         using.note(broken())
         assert found(using).url.host == expected
+
+
+@pytest.mark.parametrize("named_by", ["metalink", "server", "checksum_file"])
+def test_a_login_goes_to_no_mirror_of_another_origin(sources: World, named_by: str) -> None:
+    """Whoever names a mirror would receive the login of the registered URL there."""
+    registered, elsewhere = "https://links.example.test/x.img", "https://m.example.test/x.img"
+    checksum: str | None = SHA256
+    if named_by == "metalink":
+        registered += ".meta4"
+        with_metalink(sources, registered, elsewhere, more=HASH)
+    elif named_by == "server":
+        sources.named = (source_url.parse(elsewhere),)
+    else:
+        checksum = f"{elsewhere}.sha256"
+        sources.documents[checksum] = f"{SHA256}  x.img".encode()
+    using = finder(registered, checksum, SourceCredentials("me", "secret"))
+    for _ in range(2):
+        found(using)
+        using.note(broken())
+    sent = dict(sources.logins)
+    assert sent[registered] == "Basic bWU6c2VjcmV0"
+    assert {login for url, login in sent.items() if url.startswith("https://m.")} == {None}
 
 
 def test_the_digest_of_a_disk_in_a_registry_must_hold(sources: World) -> None:
