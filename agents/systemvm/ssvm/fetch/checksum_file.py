@@ -16,8 +16,9 @@ from systemvm.wire.checksum import Checksum, ChecksumAlgorithm, parse
 from systemvm.wire.transfer_failure import TransferFailure
 
 MAX_LINES = 20_000
-_GNU = re.compile(r"\\?([0-9A-Fa-f]{32,128})(?:[ \t]+\*?(\S.*?))?\s*")
-_BSD = re.compile(r"([A-Za-z0-9-]{3,10})\s*\((.+?)\)\s*=\s*([0-9A-Fa-f]{32,128})\s*")
+#: Of stripped lines; each takes time in proportion to the length of a line, whatever is in it.
+_GNU = re.compile(r"\\?([0-9A-Fa-f]{32,128})(?:[ \t]+\*?(\S.*))?")
+_BSD = re.compile(r"([A-Za-z0-9-]{3,10})\s*\((.+?)\)\s*=\s*([0-9A-Fa-f]{32,128})")
 _SUBJECT = "checksum file"
 
 
@@ -54,13 +55,14 @@ def find_checksum(text: str, file_name: str) -> Checksum:
 
 
 def _read(line: str) -> tuple[str | None, Checksum | None]:
-    bsd = _BSD.fullmatch(line.strip())
+    line = line.strip()
+    bsd = _BSD.fullmatch(line)
     if bsd is not None:
         algorithm = _algorithm(bsd[1])
         if algorithm is None or len(bsd[3]) != algorithm.hex_digits:
             return None, None
         return bsd[2], Checksum(algorithm, bsd[3].lower())
-    gnu = _GNU.fullmatch(line.strip())
+    gnu = _GNU.fullmatch(line)
     if gnu is None:
         return None, None
     try:

@@ -80,6 +80,8 @@ def parse(document: bytes, wanted_name: str | None = None) -> Metalink:
         parser.Parse(document, True)
     except expat.ExpatError as error:
         raise _invalid(f"line {error.lineno}: {expat.ErrorString(error.code)}") from None
+    except (ValueError, LookupError):  # an encoding that is unknown, or is no encoding of text
+        raise _invalid("its encoding is not supported") from None
     files = reader.files
     if len(files) > 1:
         files = [each for each in files if each.name == wanted_name]
@@ -119,7 +121,7 @@ class _File:
                 continue  # ftp, bittorrent and what is not allowed
         if not mirrors:
             raise _invalid("it has no mirror with an http or https URL")
-        if self.size and not (self.size.isascii() and self.size.isdigit() and len(self.size) < 20):
+        if self.size and not _is_number(self.size):
             raise _invalid("size is not a number")
         best = max(self.hashes, key=lambda each: each.hex_digits, default=None)
         return Metalink(
@@ -134,11 +136,9 @@ class _File:
         algorithm = _algorithm(self.piece_type)
         if algorithm is None or not self.digests:
             return None
-        if not (self.piece_length.isascii() and self.piece_length.isdigit()) or not int(
-            self.piece_length[:19]
-        ):
+        length = int(self.piece_length) if _is_number(self.piece_length) else 0
+        if not length:
             raise _invalid("length of pieces is not a number")
-        length = int(self.piece_length)
         if not all(_is_digest(each, algorithm) for each in self.digests):
             raise _invalid("a digest of a piece is not hexadecimal")
         if self.size and -(-int(self.size) // length) != len(self.digests):
@@ -203,6 +203,10 @@ class _Reader:
         if "preference" in attributes:
             priority = 100 - min(100, _number(attributes["preference"], 0))
         file.urls.append((priority, len(file.urls), text))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20
 
 
 def _number(text: str | None, default: int) -> int:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pysequoia
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch import openpgp
 from systemvm.ssvm.fetch.checksum_file import find_checksum
+from systemvm.ssvm.fetch.document import MAX_DOCUMENT_BYTES
 from systemvm.wire.transfer_failure import TransferFailure
 
 MD5, SHA1, SHA256, SHA512 = "a" * 32, "b" * 40, "c" * 64, "d" * 128
@@ -61,6 +64,25 @@ def test_any_text_is_a_checksum_or_a_reason(text: str) -> None:
         find_checksum(text, "image.qcow2")
     except TransferError as error:
         assert error.code is TransferFailure.CHECKSUM_INVALID
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{SHA256}  x" + " " * MAX_DOCUMENT_BYTES + "y",
+        "SHA256 (" + ")" * MAX_DOCUMENT_BYTES,
+        "SHA256 (" + ") " * (MAX_DOCUMENT_BYTES // 2),
+        "a" * MAX_DOCUMENT_BYTES,
+        f"{SHA256}" + "\t*" * (MAX_DOCUMENT_BYTES // 2),
+    ],
+    ids=["blanks", "parentheses", "both", "digits", "stars"],
+)
+def test_a_long_line_costs_little(line: str) -> None:
+    """fetch has one thread for all downloads: a line that takes minutes would stop every one of them."""
+    used_s = time.process_time()
+    with pytest.raises(TransferError):
+        find_checksum(line, "image.qcow2")
+    assert time.process_time() - used_s < 1
 
 
 PUBLISHER, STRANGER = (pysequoia.Tsk.generate(f"{name} <{name}@example.test>") for name in ("one", "two"))

@@ -117,3 +117,18 @@ def test_any_bytes_are_a_metalink_or_a_reason(document: bytes) -> None:
         metalink.parse(document)
     except TransferError as error:
         assert error.code is TransferFailure.METALINK_INVALID
+
+
+@pytest.mark.parametrize("encoding", ["x", "hex", "utf-7", "shift_jis", "utf-16"])
+def test_an_encoding_that_cannot_be_read_is_a_reason(encoding: str) -> None:
+    document = four(URL).replace(b'"1.0"', f'"1.0" encoding="{encoding}"'.encode())
+    with pytest.raises(TransferError) as refused:
+        metalink.parse(document)
+    assert refused.value.code is TransferFailure.METALINK_INVALID
+
+
+@pytest.mark.parametrize("length", ["1" * 5000, "1" * 20, "0", "", "-1", "\u0661"])
+def test_a_length_of_pieces_that_is_no_number_is_a_reason(length: str) -> None:
+    pieces = f'<pieces type="sha-1" length="{length}"><hash>{PIECE}</hash></pieces>'
+    with pytest.raises(TransferError, match="length of pieces"):
+        metalink.parse(four(f"{URL}{pieces}"))
