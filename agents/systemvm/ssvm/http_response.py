@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
@@ -70,13 +70,18 @@ def read_retry_after(headers: Headers) -> float | None:
     text = values[0].strip()
     if _DIGITS.fullmatch(text):
         return float(text)
+    # by its own clock, as ours can be wrong
+    date, sent = _date(text), _date(headers.get("date", ("",))[0])
+    return None if date is None or sent is None else max(0.0, (date - sent).total_seconds())
+
+
+def _date(text: str) -> datetime | None:
+    """Parse a date of HTTP; None for anything else, whichever error the library has for it."""
     try:
         date = parsedate_to_datetime(text)
-        # by its own clock, as ours can be wrong
-        sent = parsedate_to_datetime(headers.get("date", ("",))[0])
-        return max(0.0, (date - sent).total_seconds())
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, IndexError, OverflowError):
         return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def read_body(headers: Headers) -> Body:
@@ -140,11 +145,11 @@ class ResumePoint:
     validator: str | None
     total_bytes: int | None
     encoding: str | None
-    is_plain: bool = False  # without If-Range, which some servers do not honour: the tag is compared instead
+    is_plain: bool = False  # without If-Range, which some servers do not honour: the validator is compared
 
 
 class IfRangeIgnoredError(TransferError):
-    """The server sends the whole of the same file: it honours Range perhaps, but no If-Range with a tag."""
+    """The server sends the whole of the same file: it honours Range perhaps, but not this If-Range."""
 
 
 def read_validator(headers: Headers) -> str | None:
@@ -155,11 +160,20 @@ def read_validator(headers: Headers) -> str | None:
     modified, sent = headers.get("last-modified", ()), headers.get("date", ())
     if len(modified) != 1 or len(sent) != 1:
         return None
-    try:
-        age = parsedate_to_datetime(sent[0]) - parsedate_to_datetime(modified[0])
-    except (TypeError, ValueError):
+    date, now = _date(modified[0]), _date(sent[0])
+    if date is None or now is None or now - date < timedelta(seconds=1):
         return None
-    return modified[0].strip() if age >= timedelta(seconds=1) else None
+    return modified[0].strip()
+
+
+def _has_validator(headers: Headers, validator: str) -> bool | None:
+    """Whether a response is of the file with this tag or date; None when it says nothing about a date.
+
+    RFC 9110, 15.3.7: a partial response has the entity tag of the whole, and can leave out its date.
+    """
+    is_tag = validator.startswith('"')
+    values = [value.strip() for value in headers.get("etag" if is_tag else "last-modified", ())]
+    return None if not values and not is_tag else values == [validator]
 
 
 def require_rest(status: int, headers: Headers, point: ResumePoint, subject: str = USER_URL) -> Body:
@@ -167,8 +181,7 @@ def require_rest(status: int, headers: Headers, point: ResumePoint, subject: str
 
     Raises: TransferError when it is not the rest of the same file.
     """
-    tags = [value.strip() for value in headers.get("etag", ())]
-    is_same = point.validator is not None and tags == [point.validator]
+    is_same = None if point.validator is None else _has_validator(headers, point.validator)
     if status == HTTPStatus.OK and is_same and not point.is_plain:
         raise IfRangeIgnoredError(
             TransferFailure.CONNECTION_LOST,
@@ -188,9 +201,8 @@ def require_rest(status: int, headers: Headers, point: ResumePoint, subject: str
         raise _changed("the server sends a different part")
     if point.total_bytes is not None and total != point.total_bytes:
         raise _changed(f"its size changed from {point.total_bytes} to {total} bytes")
-    # RFC 9110, 15.3.7: a partial response has the entity tag of the whole
-    if point.validator is not None and point.validator.startswith('"') and not is_same:
-        raise _changed("its entity tag changed")
+    if is_same is False or (point.is_plain and not is_same):
+        raise _changed("its entity tag or date changed")
     body = read_body(headers)
     if body.encoding != point.encoding or body.length_bytes not in (None, total - point.received_bytes):
         raise _changed("its length or encoding changed")
@@ -211,9 +223,8 @@ def require_part(status: int, headers: Headers, point: ResumePoint, start: int, 
     wanted = (str(start), str(end - 1), str(point.total_bytes))
     if match is None or tuple(part.lstrip("0") or "0" for part in match.groups()) != wanted:
         raise _changed("the server sends a different part")
-    tags = [value.strip() for value in headers.get("etag", ())]
-    if point.validator is not None and point.validator.startswith('"') and tags != [point.validator]:
-        raise _changed("its entity tag changed")
+    if point.validator is not None and _has_validator(headers, point.validator) is False:
+        raise _changed("its entity tag or date changed")
     body = read_body(headers)
     if body.encoding is not None or body.length_bytes not in (None, end - start):
         raise _changed("its length or encoding changed")

@@ -113,6 +113,9 @@ OLD, NEW = "Sat, 01 Nov 2025 10:00:00 GMT", "Sat, 28 Nov 2026 10:00:00 GMT"
         ({"last-modified": [OLD]}, None),
         ({"last-modified": [NEW], "date": [NEW]}, None),  # it can change again within this second
         ({"last-modified": ["yesterday"], "date": [NEW]}, None),
+        ({"last-modified": [f"{OLD[:-3]}+9999999999999999"], "date": [NEW]}, None),
+        ({"last-modified": [OLD.replace("2025", "9" * 20)], "date": [NEW]}, None),
+        ({"last-modified": [OLD], "date": [f"{NEW[:-3]}-0000"]}, OLD),
         ({}, None),
     ],
 )
@@ -157,6 +160,34 @@ def test_a_response_that_is_not_the_rest_is_another_file(status: int, changes: d
     assert refused.value.code is TransferFailure.SOURCE_CHANGED
 
 
+BY_DATE = REST | {"etag": []}
+
+
+def test_the_rest_of_a_file_that_has_another_date_is_another_file() -> None:
+    """A server that does not honour If-Range would have the mover join the halves of two files."""
+    point = evolve(POINT, validator=OLD)
+    for changes in ({}, {"last-modified": [OLD]}):
+        assert http_response.require_rest(206, BY_DATE | changes, point) == Body(200, False)
+    for status in (200, 206):
+        with pytest.raises(TransferError) as refused:
+            http_response.require_rest(status, BY_DATE | {"last-modified": [NEW]}, point)
+        assert refused.value.code is TransferFailure.SOURCE_CHANGED
+    with pytest.raises(TransferError) as refused:
+        http_response.require_part(206, PART | {"etag": [], "last-modified": [NEW]}, point, 100, 200)
+    assert refused.value.code is TransferFailure.SOURCE_CHANGED
+
+
+def test_without_if_range_the_date_must_be_there() -> None:
+    point = evolve(POINT, validator=OLD)
+    with pytest.raises(http_response.IfRangeIgnoredError):
+        http_response.require_rest(200, BY_DATE | {"last-modified": [OLD]}, point)
+    plain = evolve(point, is_plain=True)
+    assert http_response.require_rest(206, BY_DATE | {"last-modified": [OLD]}, plain) == Body(200, False)
+    with pytest.raises(TransferError) as refused:
+        http_response.require_rest(206, BY_DATE, plain)
+    assert refused.value.code is TransferFailure.SOURCE_CHANGED
+
+
 def test_a_partial_response_of_unknown_size_is_reported_as_a_part() -> None:
     unknown = ResumePoint(100, OLD, None, None)
     with pytest.raises(TransferError, match="a different part"):
@@ -187,6 +218,7 @@ def test_the_whole_of_the_same_file_means_that_if_range_is_not_honoured() -> Non
         ({"retry-after": ["7"]}, 7.0),
         ({"retry-after": ["soon"]}, None),
         ({"retry-after": ["1", "2"]}, None),
+        ({"retry-after": [f"{NEW[:-3]}+9999999999999999"], "date": [NEW]}, None),
         ({"retry-after": ["Sat, 28 Nov 2026 10:01:00 GMT"]}, None),
         (
             {"retry-after": ["Sat, 28 Nov 2026 10:01:00 GMT"], "date": ["Sat, 28 Nov 2026 10:00:00 GMT"]},

@@ -204,14 +204,14 @@ def iso_date(text: str) -> float:
     """Return the time of an ISO 8601 text; 0 when it is none."""
     try:
         return datetime.fromisoformat(text).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
 
 
 def _http_date(text: str) -> float:
     try:
         return parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0.0
 
 

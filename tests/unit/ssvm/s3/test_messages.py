@@ -248,3 +248,18 @@ def test_any_answer_is_read_or_a_typed_error(
         read(S3Answer(status, {}, body))
     except S3Error as error:
         assert error.code in TransferFailure
+
+
+DATES = ("Mon, 01 Jan 2024 00:00:00 +9999999999999999", "Mon, 01 Jan 0001 00:00:00 GMT",
+         "0001-01-01T00:00:00", "9999-12-31T23:59:59-23:59", "", "yesterday")  # fmt: skip
+
+
+@given(st.sampled_from(DATES) | st.text(max_size=40), st.text(max_size=20), st.text(max_size=20))
+def test_any_head_is_an_object_or_a_typed_error(modified: str, length: str, etag: str) -> None:
+    headers = {"last-modified": modified, "content-length": length, "etag": etag}
+    try:
+        assert answers.read_head(S3Answer(200, headers), "k").key == "k"
+    except S3Error as error:
+        assert error.code in TransferFailure
+    assert answers.read_head(S3Answer(200, {**headers, "content-length": "1", "etag": '"e"'}), "k")
+    assert answers.iso_date(modified) < 1e12
