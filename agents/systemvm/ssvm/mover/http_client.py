@@ -6,11 +6,15 @@ from __future__ import annotations
 import http.client
 import socket
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.mover_messages import MoverJob
 from systemvm.ssvm.tls_client import reason_of
 from systemvm.wire.transfer_failure import TransferFailure
+
+#: `103 Early Hints` and what else precedes the response.
+MAX_INTERIM_RESPONSES = 8
 
 
 def send_get(
@@ -28,7 +32,7 @@ def send_get(
         for name, value in headers.items():
             client.putheader(name, value)
         client.endheaders()
-        return client.getresponse()
+        return _final(client.getresponse())
     except http.client.RemoteDisconnected:
         raise TransferError(
             TransferFailure.CONNECTION_LOST,
@@ -49,6 +53,17 @@ def send_get(
         raise TransferError(
             TransferFailure.CONNECTION_LOST, f"connection lost: {reason_of(error)}", "retry the template"
         ) from None
+
+
+def _final(answer: http.client.HTTPResponse) -> http.client.HTTPResponse:
+    """Return the final response, behind the interim ones that http.client returns, too (RFC 9110, 15.2)."""
+    for _ in range(MAX_INTERIM_RESPONSES):
+        if answer.status // 100 != 1 or answer.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            return answer
+        answer.headers = None  # type: ignore[assignment]  # or the next head would not be read
+        answer.length = None
+        answer.begin()
+    raise http.client.HTTPException
 
 
 def headers_of(answer: http.client.HTTPResponse) -> dict[str, list[str]]:

@@ -76,16 +76,16 @@ class HttpSource:
 
     def read_into(self, buffer: memoryview) -> int:
         """Read once into `buffer`; return the number of bytes, 0 at the verified end of the body."""
+        missing = self._missing_bytes
+        if missing == 0:  # whatever the rate was: behind the last byte nothing could be resumed
+            self._require_end()
+            return 0
         self._pace.check()
         begun_s = time.monotonic()
-        if self._body.length_bytes is None:
+        if missing is None:
             count = self._read_checked(self._read_unmeasured, buffer)
             self.received_bytes += count
         else:
-            missing = self._first_byte + self._body.length_bytes - self.received_bytes
-            if missing == 0:
-                self._require_end()
-                return 0
             is_first = self.received_bytes == self._first_byte
             read = self._read_first if is_first else self._stream.readinto1
             count = self._read_checked(read, buffer[:missing])
@@ -94,6 +94,11 @@ class HttpSource:
             self.received_bytes += count
         self._pace.note(time.monotonic() - begun_s, count)
         return count
+
+    @property
+    def _missing_bytes(self) -> int | None:
+        length = self._body.length_bytes
+        return None if length is None else self._first_byte + length - self.received_bytes
 
     @property
     def content_encoding(self) -> str | None:

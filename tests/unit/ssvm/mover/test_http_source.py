@@ -79,3 +79,50 @@ def test_a_response_without_a_validator_or_data_cannot_be_resumed() -> None:
             read_until_error(source)
             assert source.resume_point() is None
             source.close()
+
+
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"
+
+
+def test_interim_responses_are_passed_over() -> None:
+    server, client = socket.socketpair()
+    with server:
+        server.sendall(3 * HINTS + HEAD + bytes(1000))
+        server.shutdown(socket.SHUT_WR)
+        source = HttpSource(client, JOB)
+        buffer = bytearray(2000)
+        assert source.read_into(memoryview(buffer)) == 1000
+        assert source.read_into(memoryview(buffer)) == 0
+        source.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "code"),
+    [
+        (100 * HINTS + HEAD, TransferFailure.HTTP_INVALID),
+        (HEAD.replace(b"200 OK", b"101 Switching Protocols"), TransferFailure.HTTP_STATUS),
+        (HINTS, TransferFailure.CONNECTION_LOST),
+    ],
+    ids=["endless", "another protocol", "nothing else"],
+)
+def test_interim_responses_are_no_response(head: bytes, code: TransferFailure) -> None:
+    server, client = socket.socketpair()
+    with server, client:
+        server.sendall(head)
+        server.shutdown(socket.SHUT_WR)
+        with pytest.raises(TransferError) as refused:
+            HttpSource(client, JOB)
+        assert refused.value.code is code
+
+
+def test_a_slow_body_that_is_complete_is_not_too_slow() -> None:
+    """Behind the last byte nothing can be resumed: the whole file would be requested again."""
+    server, client = socket.socketpair()
+    with server:
+        server.sendall(HEAD + bytes(1000))
+        server.shutdown(socket.SHUT_WR)
+        source = HttpSource(client, evolve(JOB, limits=IMPATIENT))
+        buffer = bytearray(2000)
+        assert source.read_into(memoryview(buffer)) == 1000
+        assert source.read_into(memoryview(buffer)) == 0
+        source.close()
