@@ -18,6 +18,7 @@ from systemvm.wire.storage import ImageFormat, ListedTemplate
 from systemvm.wire.transfer_failure import TransferFailure
 
 MAX_TEXT = 200
+_MAX_DIGITS = 19  # so that a number fits into 64 bits, also those of a database
 
 
 @frozen
@@ -94,7 +95,7 @@ def _format(values: Mapping[str, str]) -> tuple[ImageFormat, str, int, int]:
 
 def _number(values: Mapping[str, str], name: str) -> int:
     text = values.get(name, "").strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _MAX_DIGITS else 0
 
 
 def listed(

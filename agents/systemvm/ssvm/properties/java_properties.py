@@ -7,10 +7,13 @@ root helper would keep in memory for nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f"}
 _UNESCAPES = {"n": "\n", "r": "\r", "t": "\t", "f": "\f"}
+_LINE_END = re.compile(r"\r\n|\r|\n")  # and none of the other characters that str.splitlines knows
+_HEX = re.compile(r"[0-9A-Fa-f]{4}")
 
 
 def render(values: Mapping[str, str]) -> str:
@@ -22,7 +25,7 @@ def parse(text: str) -> dict[str, str]:
     """Return the keys and values of a text with comments, continued lines and escapes."""
     values: dict[str, str] = {}
     continued = ""
-    for raw in text.splitlines():
+    for raw in (*_LINE_END.split(text), ""):  # a continued line can be the last one
         line = continued + raw.lstrip(" \t\f")
         continued = ""
         if not line or line[0] in "#!":
@@ -72,14 +75,11 @@ def _unescape(text: str) -> str:
             continue
         escaped = text[position]
         position += 1
-        digits = text[position : position + 4]
-        if escaped == "u" and len(digits) == 4:
-            try:
-                parts.append(chr(int(digits, 16)))
-                position += 4
-                continue
-            except ValueError:
-                pass
+        digits = _HEX.match(text, position) if escaped == "u" else None
+        if digits is not None:
+            parts.append(chr(int(digits[0], 16)))
+            position += 4
+            continue
         parts.append(_UNESCAPES.get(escaped, escaped))
     # pairs of UTF-16 units become single characters
     return "".join(parts).encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 
 from systemvm.ssvm.properties.foreign import PropertiesError, listed, parse
 from systemvm.ssvm.properties.template import FILE_NAME, MAX_BYTES
@@ -11,6 +13,8 @@ from systemvm.ssvm.store.descriptors import opened
 from systemvm.ssvm.store.openat2 import open_beneath
 from systemvm.wire.storage import ListedTemplate
 
+#: A link or a mount in a path: its administrator's doing, and no failure of the store.
+_LEADS_AWAY = frozenset({errno.ELOOP, errno.EXDEV})
 MISSING = "there is no such template"
 
 
@@ -29,8 +33,15 @@ def describe(mount: int, install: str, account_id: int, template_id: int) -> Lis
         return unusable(f"{FILE_NAME} is missing" if _is_there(mount, install) else MISSING)
     except NotADirectoryError:
         return unusable("it is not a directory")
+    except OSError as error:
+        if error.errno not in _LEADS_AWAY:
+            raise
+        return unusable("it is a link, or contains one in place of its properties")
     with opened(file):
-        modified = os.fstat(file).st_mtime
+        state = os.fstat(file)
+        modified = state.st_mtime
+        if not stat.S_ISREG(state.st_mode):
+            return unusable(f"{FILE_NAME} is not a file", modified)
         data = os.read(file, MAX_BYTES)
     try:
         found = parse(data)
@@ -54,5 +65,8 @@ def _problem_of_image(mount: int, path: str, size_bytes: int) -> str:
     except FileNotFoundError:
         return "its file is missing"
     with opened(image):
-        found_bytes = os.fstat(image).st_size
+        state = os.fstat(image)
+    if not stat.S_ISREG(state.st_mode):
+        return "its file is not a regular file"
+    found_bytes = state.st_size
     return "" if found_bytes == size_bytes else f"its file has {found_bytes} bytes, not {size_bytes}"

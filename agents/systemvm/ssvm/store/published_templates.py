@@ -20,6 +20,10 @@ from systemvm.wire.transfer_failure import TransferFailure
 
 TEMPLATES = "template/tmpl"
 
+#: The file is not there, or a link or a mount is in its place.
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV})
+_MAX_DIGITS = 15  # of a number: templates that are registered later get higher ones, and those must fit, too
+
 #: Account and template.
 Place = tuple[int, int]
 
@@ -78,7 +82,7 @@ def open_image(mount: int, account_id: int, template_id: int) -> tuple[OpenedIma
         # O_NONBLOCK: opening a FIFO that somebody put there must not wait for a writer
         file = open_beneath(mount, f"{install}/{listed.file_name}", os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV):
+        if error.errno in _NOT_THERE:
             raise _lost(install) from None
         raise
     state = os.fstat(file)
@@ -118,11 +122,19 @@ def list_places(mount: int) -> list[Place]:
         return []
     found = []
     with opened(templates):
-        for account in filter(str.isdecimal, list_names(templates)):
+        for account in filter(_is_number, list_names(templates)):
             # the directory of an account is removed with its last template, which can be at this moment
-            with suppress(FileNotFoundError), opened(open_directory(templates, account)) as directory:
-                found += [(int(account), int(name)) for name in list_names(directory) if name.isdecimal()]
+            with (
+                suppress(FileNotFoundError, NotADirectoryError),
+                opened(open_directory(templates, account)) as directory,
+            ):
+                found += [(int(account), int(name)) for name in list_names(directory) if _is_number(name)]
     return sorted(found)
+
+
+def _is_number(name: str) -> bool:
+    """Whether a name is a number as CloudStack and this project write it."""
+    return name.isascii() and name.isdecimal() and len(name) <= _MAX_DIGITS and str(int(name)) == name
 
 
 def describe(mount: int, place: Place) -> ListedTemplate:
@@ -133,9 +145,12 @@ def describe(mount: int, place: Place) -> ListedTemplate:
 
 def _read_properties(mount: int, install: str) -> TemplateProperties | None:
     try:
-        file = open_beneath(mount, f"{install}/{FILE_NAME}", os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    with opened(file), suppress(TransferError, UnicodeDecodeError):
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        file = open_beneath(mount, f"{install}/{FILE_NAME}", flags)
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return None
+        raise
+    with opened(file), suppress(TransferError, UnicodeDecodeError, IsADirectoryError):
         return TemplateProperties.from_text(os.read(file, MAX_BYTES).decode("ascii"))
     return None  # a file that cannot be read is replaced

@@ -97,6 +97,13 @@ def test_what_cloudstack_would_not_load_is_a_problem(without: bytes, problem: st
         parse(BY_JAVA.replace(without, b"\n#x" + without.strip()))
 
 
+@pytest.mark.parametrize("key", [b"\nvirtualsize=8589934592", b"qcow2.virtualsize=8589934592"])
+def test_a_size_that_no_database_can_store_is_a_problem(key: bytes) -> None:
+    assert 10**19 - 1 >= 1 << 63
+    with pytest.raises(PropertiesError):
+        parse(BY_JAVA.replace(key, key.replace(b"8589934592", b"9" * 19)))
+
+
 @pytest.mark.parametrize("name", ["../205/x.qcow2", "/etc/passwd", ".."])
 def test_a_file_name_that_is_a_path_is_a_problem(name: str) -> None:
     with pytest.raises(PropertiesError, match="file name"):
@@ -124,3 +131,33 @@ def test_a_directory_without_properties_is_named(tmp_path: Path) -> None:
         assert foreign_properties.describe(mount, "template/tmpl/9/9", 9, 9).problem == MISSING
     finally:
         os.close(mount)
+
+
+def test_links_and_directories_are_a_problem_and_no_error(tmp_path: Path) -> None:
+    """One template that an administrator has moved elsewhere must not hide all the others."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "template.properties").write_bytes(BY_JAVA)
+    place = tmp_path / "template/tmpl/2"
+    place.mkdir(parents=True)
+    (place / "1").symlink_to(elsewhere)
+    (place / "2").mkdir()
+    (place / "2/template.properties").symlink_to(elsewhere / "template.properties")
+    (place / "3/template.properties").mkdir(parents=True)
+    for number in (4, 5):
+        (place / f"{number}").mkdir()
+        (place / f"{number}/template.properties").write_bytes(BY_JAVA)
+    (place / "4/3f9c.qcow2").symlink_to("/etc/passwd")
+    (place / "5/3f9c.qcow2").mkdir()
+    mount = os.open(tmp_path, os.O_RDONLY)
+    try:
+        found = [
+            foreign_properties.describe(mount, f"template/tmpl/2/{number}", 2, number)
+            for number in range(1, 6)
+        ]
+    finally:
+        os.close(mount)
+    assert ["link" in each.problem for each in found] == [True, True, False, False, False]
+    assert [each.is_damaged for each in found] == [False, False, False, True, True]
+    assert found[2].problem == "template.properties is not a file"
+    assert {each.problem for each in found[3:]} == {"its file is not a regular file"}

@@ -52,6 +52,38 @@ def test_pages_are_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert (first.next, second.next) == ("2/1", "")
 
 
+def test_only_numbers_of_templates_are_listed(tmp_path: Path) -> None:
+    templates = tmp_path / "template/tmpl"
+    for name in ("2/204", "2/0204", "2/" + "9" * 30, "2/²", "007/1", "9" * 19 + "/1", "٣/1"):
+        (templates / name).mkdir(parents=True)
+    (templates / "3").write_bytes(b"a file in the place of an account")
+    found = listing(HelperWithoutMount(tmp_path)).templates
+    assert [(one.account_id, one.template_id) for one in found] == [(2, 204)]
+
+
+def test_one_template_behind_a_link_hides_no_other_one(tmp_path: Path) -> None:
+    account = tmp_path / "template/tmpl/2"
+    account.mkdir(parents=True)
+    (account / "203").symlink_to("/srv/moved/203")
+    (account / "204").mkdir()
+    found = listing(HelperWithoutMount(tmp_path)).templates
+    assert [(one.template_id, one.problem) for one in found] == [
+        (203, "it is a link, or contains one in place of its properties"),
+        (204, "template.properties is missing"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["link", "directory", "pipe"])
+def test_what_is_no_properties_file_was_published_by_nobody(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / "template/tmpl/2/204"
+    place.mkdir(parents=True)
+    properties = place / "template.properties"
+    {"link": lambda: properties.symlink_to("/etc/passwd"), "directory": properties.mkdir,
+     "pipe": lambda: os.mkfifo(properties)}[kind]()  # fmt: skip
+    request = messages.FindRequest(MOUNT_ID, "job-1", 2, 204)
+    assert HelperWithoutMount(tmp_path).find(0, request).result.published is None
+
+
 def test_a_store_without_templates_is_empty(tmp_path: Path) -> None:
     assert listing(HelperWithoutMount(tmp_path)) == TemplateListing([])
 

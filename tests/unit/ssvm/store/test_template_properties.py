@@ -64,6 +64,24 @@ def test_properties_of_java_are_parsed() -> None:
     assert java_properties.parse(text) == wanted
 
 
+@pytest.mark.parametrize("separator", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_only_what_java_takes_for_the_end_of_a_line_is_one(separator: str) -> None:
+    """createtmplt.sh writes UTF-8: what a user typed must not become a key of its own."""
+    text = f"description=a{separator}filename=/etc/passwd\rfilename=a.iso\r\nid=7"
+    assert java_properties.parse(text) == {
+        "description": f"a{separator}filename=/etc/passwd", "filename": "a.iso", "id": "7"
+    }  # fmt: skip
+
+
+def test_the_last_line_can_be_continued_by_nothing() -> None:
+    assert java_properties.parse("id=7\nname=a\\") == {"id": "7", "name": "a"}
+
+
+@pytest.mark.parametrize("escape", ["\\u+123", "\\u1_23", "\\u 123", "\\u12"])
+def test_what_is_no_escape_of_java_is_no_character(escape: str) -> None:
+    assert java_properties.parse(f"name={escape}") == {"name": escape[1:]}
+
+
 @pytest.mark.parametrize("text", ["", "id=1\n", TEMPLATE.to_text().replace("size=4", "size=x")])
 def test_an_invalid_file_is_rejected(text: str) -> None:
     with pytest.raises(TransferError):
