@@ -17,32 +17,50 @@ from systemvm.ssvm.store.openat2 import open_beneath, open_directory
 from systemvm.wire.transfer_failure import TransferFailure
 
 JOBS = ".systemvm-jobs"
+_OPEN_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
 ABANDONED_AFTER_S = 24 * 3600.0  # a directory of another SSVM that has not changed for a day has no job
 
 
 def take_over_image(directory: int, file_name: str) -> int:
-    """Give the image to root under its final name, remove all other files, and return its size in bytes.
+    """Give the image to root, remove all files but it and its journal, and return its size in bytes.
+
+    An earlier call that was cut off can have given it `file_name` already.
 
     Raises: TransferError when there is no image, or when it is a link or has another name elsewhere.
     """
-    try:
-        image = open_beneath(directory, IMAGE_NAME, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise TransferError(TransferFailure.STORE_FAILED, "the job has no image to publish") from None
+    name, image = _open_image(directory, file_name)
     with opened(image):
-        state = os.fstat(image)
-        if not stat.S_ISREG(state.st_mode) or state.st_nlink != 1:
-            raise TransferError(
-                TransferFailure.STORE_FAILED, "the image of the job is not a regular file with one name"
-            )
+        state = _require_plain(image)
         os.fchown(image, 0, 0)
         os.fchmod(image, 0o644)
         os.fsync(image)
-    for name in list_names(directory):
-        if name != IMAGE_NAME:
-            remove(directory, name)
-    os.rename(IMAGE_NAME, file_name, src_dir_fd=directory, dst_dir_fd=directory)
+    for other in list_names(directory):
+        if other not in (name, JOURNAL_NAME):
+            remove(directory, other)
     return state.st_size
+
+
+def name_image(directory: int, file_name: str) -> None:
+    """Give the image its final name; as its journal goes with that, it is the last step before the rename."""
+    remove(directory, JOURNAL_NAME)
+    with suppress(FileNotFoundError):
+        os.rename(IMAGE_NAME, file_name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def _open_image(directory: int, file_name: str) -> tuple[str, int]:
+    for name in (IMAGE_NAME, file_name):
+        with suppress(FileNotFoundError):
+            return name, open_beneath(directory, name, _OPEN_FLAGS)
+    raise TransferError(TransferFailure.STORE_FAILED, "the job has no image to publish")
+
+
+def _require_plain(image: int) -> os.stat_result:
+    state = os.fstat(image)
+    if not stat.S_ISREG(state.st_mode) or state.st_nlink != 1:
+        raise TransferError(
+            TransferFailure.STORE_FAILED, "the image of the job is not a regular file with one name"
+        )
+    return state
 
 
 def write_properties(directory: int, content: bytes) -> None:
@@ -80,8 +98,17 @@ def make_job_directory(jobs: int, job_id: str, uid: int) -> int:
         else:
             os.fchown(directory, uid, -1)
             os.fchmod(directory, 0o700)
+            _give_back_image(directory, uid)
             return directory
     raise TransferError(TransferFailure.STORE_FAILED, f"{job_id} is not a directory")
+
+
+def _give_back_image(directory: int, uid: int) -> None:
+    """Let the next mover continue an image that became root's when its publishing was cut off."""
+    with suppress(OSError), opened(open_beneath(directory, IMAGE_NAME, _OPEN_FLAGS)) as image:
+        state = os.fstat(image)
+        if stat.S_ISREG(state.st_mode) and state.st_nlink == 1 and state.st_uid != uid:
+            os.fchown(image, uid, -1)
 
 
 def remove_of_others(jobs: int, job_id: str) -> None:

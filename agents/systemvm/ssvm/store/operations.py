@@ -33,6 +33,7 @@ from systemvm.ssvm.store.job_directory import (
     is_resumable,
     kept_bytes,
     make_job_directory,
+    name_image,
     remove_of_others,
     rename_into_place,
     take_over_image,
@@ -163,12 +164,13 @@ class StoreHelper:
                 write_properties(directory, properties.to_text().encode("ascii"))
                 os.fchown(directory, 0, 0)
                 os.fchmod(directory, 0o755)
-                os.fsync(directory)
-            with opened(make_directories(mount, f"{TEMPLATES}/{account}")) as parent:
-                if published_templates.is_unreadable(mount, request.account_id, request.template_id):
-                    move_to_quarantine(mount, parent, template, f"{account}-{template}")
-                rename_into_place(jobs, job_id, parent, template)
-                os.fsync(parent)
+                with opened(make_directories(mount, f"{TEMPLATES}/{account}")) as parent:
+                    if published_templates.is_unreadable(mount, request.account_id, request.template_id):
+                        move_to_quarantine(mount, parent, template, f"{account}-{template}")
+                    name_image(directory, file_name)
+                    os.fsync(directory)
+                    rename_into_place(jobs, job_id, parent, template)
+                    os.fsync(parent)
             os.fsync(jobs)
         install = f"{TEMPLATES}/{account}/{template}/{file_name}"
         result = messages.PublishedTemplate(install, size_bytes, request.virtual_size_bytes, request.checksum)

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
 
 from systemvm.ssvm import store_messages as messages
 from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.mover_messages import IMAGE_NAME, JOURNAL_NAME
 from systemvm.ssvm.store import browse
 from systemvm.ssvm.store.operations import StoreHelper
 from systemvm.ssvm.store.quarantine import KEPT_S, QUARANTINE, remove_expired
@@ -32,6 +34,7 @@ from systemvm.wire.transfer_failure import TransferFailure
 
 MOUNT_ID = "6f4b3c2a-1111-3222-8333-444455556666"
 JOB = JobKey(MOUNT_ID, "s-1-VM", "job-1")
+NOBODY = 65534
 PUBLISH = PublishRequest(
     JOB, 2, 204, "204-2-test", "A test", ImageFormat.RAW, True, False, 512, "{SHA-512}00"
 )
@@ -63,6 +66,73 @@ def test_publishing_twice_answers_the_same_and_keeps_the_image(tmp_path: Path) -
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
     assert helper.find(0, FindRequest(MOUNT_ID, "job-1", 2, 204)).result.published == first
     assert helper.find(0, FindRequest(MOUNT_ID, "job-2", 2, 204)).result.published is None
+
+
+class KilledError(BaseException):
+    """The end of the helper, or of the whole VM, in front of a system call."""
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Have the next change of the store but `number` be the last one."""
+    left = number
+
+    def before(call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **how: Any) -> Any:
+            nonlocal left
+            if not left:
+                raise KilledError
+            left -= 1
+            return call(*arguments, **how)
+
+        return counted
+
+    for name in ("mkdir", "rename", "unlink", "rmdir", "write", "fchown", "fchmod", "fsync"):
+        monkeypatch.setattr(os, name, before(getattr(os, name)))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="publishing changes the owner to root")
+@pytest.mark.parametrize("is_asked_again", [True, False], ids=["published again", "downloaded again"])
+def test_publishing_that_is_killed_at_any_point_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_asked_again: bool
+) -> None:
+    """Asked again it ends the same; a mover that continues instead finds image and journal as they were."""
+    lost = 0
+    for number in range(100):
+        store = tmp_path / f"{number}"
+        store.mkdir()
+        helper = HelperWithoutMount(store)
+        replaced = published(helper, "job-0")
+        (directory,) = helper.make(NOBODY, JOB).descriptors
+        job = store / ".systemvm-jobs/s-1-VM/job-1"
+        for name in (IMAGE_NAME, JOURNAL_NAME):
+            (job / name).write_bytes(name.encode() * 100)
+            os.chown(job / name, NOBODY, -1)
+        os.close(directory)
+        with monkeypatch.context() as patched:
+            killed_at(patched, number)
+            try:
+                helper.publish(0, PUBLISH)
+            except KilledError:
+                pass
+            else:
+                break
+        if is_asked_again:
+            result = helper.publish(0, PUBLISH).result
+            assert (store / result.install_path).read_bytes() == IMAGE_NAME.encode() * 100
+            assert sorted(tree(store)) == sorted(
+                [result.install_path.removeprefix("template/"), "tmpl/2/204/template.properties"]
+            )
+            assert result.install_path != replaced.install_path
+            continue
+        os.close(helper.make(NOBODY, JOB).descriptors[0])
+        if helper.find(0, FindRequest(MOUNT_ID, "job-1", 2, 204)).result.published is None:
+            kept = [job / name for name in (IMAGE_NAME, JOURNAL_NAME)]
+            lost += not all(path.exists() and path.stat().st_uid == NOBODY for path in kept)
+    else:
+        pytest.fail("publishing never ends")
+    assert number > 15
+    # only between the removal of the journal and the rename into place, with two more changes in between
+    assert lost <= 8
 
 
 def test_changes_of_one_template_exclude_each_other() -> None:
