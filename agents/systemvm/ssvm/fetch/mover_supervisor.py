@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.ssvm.failure import TransferError, of_this_vm
 from systemvm.ssvm.fetch.bucket_job import BucketJob
-from systemvm.ssvm.fetch.cancellation import Cancellation, aborted_error, unless_cancelled
+from systemvm.ssvm.fetch.cancellation import Cancellation, unless_cancelled
 from systemvm.ssvm.fetch.mover_process import MoverProcess
 from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
 from systemvm.ssvm.fetch.rate_shares import RateShares
@@ -105,11 +105,11 @@ class MoverSupervisor:
                     await self._wait_until_gone(mover)
                     self._mover = None
 
-    def abort(self) -> bool:
+    def kill(self, error: TransferError) -> bool:
         """Kill the mover; return whether there is one."""
         if self._mover is None:
             return False
-        self._mover.kill(aborted_error())
+        self._mover.kill(error)
         return True
 
     async def when_ended(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
@@ -26,6 +26,7 @@ from systemvm.ssvm.fetch.quota_ledger import QuotaLedger
 from systemvm.ssvm.fetch.rate_shares import INTERVAL_S, RateShares
 from systemvm.ssvm.fetch.space_ledger import SpaceLedger
 from systemvm.ssvm.fetch.transfer import Transfer
+from systemvm.ssvm.fetch.transfer_job import TransferJob
 from systemvm.ssvm.fetch.upload_port import BodyConnection
 from systemvm.ssvm.fetch.upload_transfer import UploadTransfer
 from systemvm.ssvm.fetch_messages import (
@@ -60,22 +61,6 @@ FINISHED_DEADLINE_S = 30.0
 BUCKET_DEADLINE_S = 600.0
 
 
-class FetchJob(Protocol):
-    """A download or an upload."""
-
-    @property
-    def state(self) -> FetchStatus: ...
-
-    @property
-    def is_cleaning_up(self) -> bool: ...
-
-    async def run(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-    def suspend(self) -> None: ...
-
-
 class FetchService:
     """All jobs of this process; ended ones are remembered, so that a late call still gets their status."""
 
@@ -93,9 +78,9 @@ class FetchService:
         self._parking = MoverParking(reactor)
         self._buckets = BucketStore(reactor, limits)
         self._instance = str(uuid.uuid4())
-        self._jobs: dict[str, FetchJob] = {}
+        self._jobs: dict[str, TransferJob] = {}
         self._running: dict[str, Deferred[None]] = {}
-        self._ending: dict[str, FetchJob] = {}  # aborted, and not yet removed from a store that hangs
+        self._ending: dict[str, TransferJob] = {}  # aborted, and not yet removed from a store that hangs
         self._peers: set[Peer] = set()
         self._log = Logger(namespace="systemvm.ssvm.fetch.main")
         self.methods = self._table()
@@ -146,7 +131,7 @@ class FetchService:
         if rates.total_bytes_per_s is not None and not self._rebalancing.running:
             self._rebalancing.start(INTERVAL_S, now=False)
 
-        def make(limits: TransferLimits) -> FetchJob:
+        def make(limits: TransferLimits) -> TransferJob:
             self._check_capacity()
             return Transfer(
                 self._reactor,
@@ -181,7 +166,7 @@ class FetchService:
         if isinstance(known, UploadTransfer):
             known.renew(order.expires_unix_s)
 
-        def make(limits: TransferLimits) -> FetchJob:
+        def make(limits: TransferLimits) -> TransferJob:
             waiting = sum(isinstance(self._jobs[job_id], UploadTransfer) for job_id in self._running)
             if waiting >= MAX_UPLOADS:
                 hint = f"wait: {waiting} uploads have not ended"
@@ -209,7 +194,7 @@ class FetchService:
             client.answer(UploadAnswer(UploadRefusal.UNKNOWN))
 
     def _get_or_start(
-        self, job_id: str, owner: str, make: Callable[[TransferLimits], FetchJob]
+        self, job_id: str, owner: str, make: Callable[[TransferLimits], TransferJob]
     ) -> FetchStatus:
         known = self._jobs.get(job_id)
         if known is not None:

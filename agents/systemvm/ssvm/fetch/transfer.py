@@ -3,23 +3,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 
-from systemvm.rpc.core.errors import RpcError
 from systemvm.ssvm import checksum, store_messages
-from systemvm.ssvm.failure import TransferError, of_this_vm
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.address_policy import AddressPolicy
 from systemvm.ssvm.fetch.bucket_job import BucketJob
 from systemvm.ssvm.fetch.bucket_store import BucketStore
-from systemvm.ssvm.fetch.cancellation import Cancellation, aborted_error
+from systemvm.ssvm.fetch.cancellation import Cancellation
 from systemvm.ssvm.fetch.gate_place import GatePlace
 from systemvm.ssvm.fetch.job_gate import JobGate
 from systemvm.ssvm.fetch.job_on_store import JobOnStore
+from systemvm.ssvm.fetch.job_store import open_place
 from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
 from systemvm.ssvm.fetch.mover_supervisor import MoverSupervisor
 from systemvm.ssvm.fetch.quota_ledger import QuotaLedger
@@ -31,6 +29,7 @@ from systemvm.ssvm.fetch.source_finder import SourceFinder
 from systemvm.ssvm.fetch.space_ledger import SpaceLedger
 from systemvm.ssvm.fetch.store_connector import StoreConnector
 from systemvm.ssvm.fetch.stored_source import FileFinder, Finder, ObjectFinder
+from systemvm.ssvm.fetch.transfer_job import TransferJob
 from systemvm.ssvm.fetch.transfer_progress import TransferProgress
 from systemvm.ssvm.fetch_messages import MAX_CA_CHARACTERS, FetchStatus, StartRequest
 from systemvm.ssvm.limits import TransferLimits
@@ -44,14 +43,9 @@ from systemvm.wire.source_url import SourceUrl
 from systemvm.wire.storage import ImageFormat, TransferRates
 from systemvm.wire.transfer_failure import TransferFailure
 
-#: How long an abort waits for the store: somebody waits for its answer.
-ABORT_WAIT_S = 0.5
 
-
-class Transfer:
-    """A job of fetch; `state` is its status at any time, `on_change` is called with each new one."""
-
-    _log = Logger(namespace="systemvm.ssvm.fetch.transfer")
+class Transfer(TransferJob):
+    """A download; `on_change` is called with each new status."""
 
     def __init__(
         self,
@@ -83,14 +77,17 @@ class Transfer:
         )
         self._mount_id = store_messages.mount_id(request.store)
         job = JobKey(self._mount_id, start.owner, request.job_id)
-        self._cancellation = Cancellation()
-        self._progress = TransferProgress(request.job_id, on_change)
-        self._place = GatePlace(gate, self._progress, self._cancellation)
         self._paths = paths
         self._origin = start.origin
         self._buckets = buckets
         bucket = self._bucket_job(start.bucket, job)
-        self._store = bucket or JobOnStore(reactor, paths, limits, job)
+        super().__init__(
+            request.job_id,
+            bucket or JobOnStore(reactor, paths, limits, job),
+            TransferProgress(request.job_id, on_change),
+            Cancellation(),
+        )
+        self._place = GatePlace(gate, self._progress, self._cancellation)
         self._budget = RetryBudget(limits, reactor.seconds)
         self._movers = MoverSupervisor(
             reactor,
@@ -107,59 +104,30 @@ class Transfer:
         )
         self._finder: Finder | None = None
         self._last_progress: MoverProgress | None = None
-        self._is_suspended = False
 
-    @property
-    def state(self) -> FetchStatus:
-        return self._progress.state
-
-    @property
-    def is_cleaning_up(self) -> bool:
-        """Whether something of the job can still be on the store, after it has ended."""
-        return self._store.is_cleaning_up
-
-    async def run(self) -> None:
-        """Download, and retry as the budget allows; the outcome is in `state`."""
+    async def _move(self) -> MoverResult:
+        """Download, and retry as the budget allows."""
         request = self._request
         self._log.info(
             "{job_id}: begins, template {template_id} (request {request_id})",
             job_id=request.job_id, template_id=request.template_id, request_id=request.request_id,
         )  # fmt: skip
         self._quotas.join(request.job_id, request.account_id, request.quota_bytes)
-        stored_bytes = 0
-        try:
-            moved = await self._download_with_retries()
-        except TransferError as error:
-            await self._fail(error)
-        except RpcError as error:
-            await self._fail(TransferError.from_rpc(error))
-        except Exception as error:
-            self._log.failure("{job_id}: unexpected failure", job_id=request.job_id)
-            await self._fail(of_this_vm(error))
-        else:
-            self._log.info(
-                "{job_id}: received {size} bytes", job_id=request.job_id, size=moved.received_bytes
-            )
-            stored_bytes = moved.size_bytes
-            self._progress.complete(moved)
-        finally:
-            self._quotas.leave(request.job_id, stored_bytes)
+        return await self._download_with_retries()
+
+    def _ended(self, moved: MoverResult | None) -> None:
+        self._quotas.leave(self._job_id, 0 if moved is None else moved.size_bytes)
 
     def set_rates(self, rates: TransferRates) -> None:
         """Receive at this rate from now on."""
         self._movers.own_rate = rates.download_bytes_per_s
         self._rates.set_own(self._request.job_id, rates.download_bytes_per_s)
 
-    def abort(self) -> None:
-        """Stop as soon as possible; the job then fails with `aborted`."""
-        self._cancellation.abort()
-        if not self._movers.abort():
-            self._cancellation.cancel()
+    def _kill_mover(self, error: TransferError) -> bool:
+        return self._movers.kill(error)
 
-    def suspend(self) -> None:
-        """Stop without an outcome: what is on the store stays, and the next fetch continues there."""
-        self._is_suspended = True
-        self.abort()
+    def _mover_ended(self) -> Awaitable[None]:
+        return self._movers.when_ended()
 
     async def _download_with_retries(self) -> MoverResult:
         while True:
@@ -196,22 +164,11 @@ class Transfer:
         finder = self._check_request()
         self._progress.add_step("requests a directory on the store")
         # before the URL is used at all: is there a store?
-        try:
-            made, descriptors = await self._cancellation.run(
-                self._store.make(lambda: not self._cancellation.is_aborted, self._progress.wait_for_store)
-            )
-        except RpcError as error:
-            raise TransferError.from_rpc(error) from None
-        self._progress.stop_waiting_for_store()
-        try:
-            self._cancellation.check_not_aborted()
-            if len(descriptors) != 1:
-                raise TransferError(TransferFailure.STORE_FAILED, "store helper returned no directory")
-            return await self._move_when_admitted(finder, made, descriptors[0])
-        finally:
-            self._space.release(self._request.job_id)
-            for descriptor in descriptors:
-                os.close(descriptor)
+        async with open_place(self._store, self._cancellation, self._progress) as place:
+            try:
+                return await self._move_when_admitted(finder, place.made, place.descriptor)
+            finally:
+                self._space.release(self._job_id)
 
     def _bucket_job(self, bucket: S3Bucket | None, job: JobKey) -> BucketJob | None:
         if bucket is None:
@@ -305,21 +262,3 @@ class Transfer:
             self._rates.note(self._request.job_id, progress.received_bytes)
             self._space.note(self._request.job_id, progress.received_bytes)
         self._progress.update(progress)
-
-    async def _fail(self, error: TransferError) -> None:
-        if self._is_suspended:
-            return
-        if self._cancellation.is_aborted:
-            error = aborted_error()
-        self._log.info(
-            "{job_id}: failed, {code}: {message}",
-            job_id=self._request.job_id, code=error.code.value, message=error.message,
-        )  # fmt: skip
-        # before the failure is reported: whoever receives it relies on a store without leftovers; but who
-        # aborts does not wait for a store that hangs
-        await self._store.remove(
-            self._movers.when_ended(),
-            lambda: not self._is_suspended,
-            ABORT_WAIT_S if self._cancellation.is_aborted else None,
-        )
-        self._progress.fail(error)

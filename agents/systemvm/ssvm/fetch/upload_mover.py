@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +17,7 @@ from systemvm.ssvm import store_messages
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.cancellation import Cancellation
 from systemvm.ssvm.fetch.gate_place import GatePlace
-from systemvm.ssvm.fetch.job_on_store import JobOnStore
+from systemvm.ssvm.fetch.job_store import JobStore, open_place
 from systemvm.ssvm.fetch.mover_process import MoverProcess
 from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
 from systemvm.ssvm.fetch.space_ledger import SpaceLedger
@@ -46,7 +45,7 @@ class UploadMover:
         spawner: MoverSpawner,
         order: UploadOrder,
         facts: UploadFacts,
-        store: JobOnStore,
+        store: JobStore,
         space: SpaceLedger,
         place: GatePlace,
         progress: TransferProgress,
@@ -89,20 +88,12 @@ class UploadMover:
 
         Raises: TransferError when it does not get to its end.
         """
-        self._cancellation.check_not_aborted()
-        made, descriptors = await self._cancellation.run(
-            self._store.make(lambda: not self._cancellation.is_aborted, self._progress.wait_for_store)
-        )
-        self._progress.stop_waiting_for_store()
-        self._made = made
-        try:
-            if len(descriptors) != 1:
-                raise TransferError(TransferFailure.STORE_FAILED, "store helper returned no directory")
-            return await self._move(descriptors[0])
-        finally:
-            self._space.release(self._order.job_id)
-            for descriptor in descriptors:
-                os.close(descriptor)
+        async with open_place(self._store, self._cancellation, self._progress) as place:
+            self._made = place.made
+            try:
+                return await self._move(place.descriptor)
+            finally:
+                self._space.release(self._order.job_id)
 
     async def enter_gate(self) -> None:
         """Wait for a place among the jobs of this VM; the end of the body gives it back.

@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 
-from systemvm.rpc.core.errors import RpcError
 from systemvm.ssvm import checksum, store_messages
-from systemvm.ssvm.failure import TransferError, of_this_vm
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.cancellation import Cancellation, aborted_error
 from systemvm.ssvm.fetch.gate_place import GatePlace
 from systemvm.ssvm.fetch.job_gate import JobGate
@@ -22,6 +20,7 @@ from systemvm.ssvm.fetch.mover_parking import MoverParking
 from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
 from systemvm.ssvm.fetch.retry import RetryBudget
 from systemvm.ssvm.fetch.space_ledger import SpaceLedger
+from systemvm.ssvm.fetch.transfer_job import TransferJob
 from systemvm.ssvm.fetch.transfer_progress import TransferProgress
 from systemvm.ssvm.fetch.upload_facts import UploadFacts, failed
 from systemvm.ssvm.fetch.upload_mover import UploadMover
@@ -34,14 +33,9 @@ from systemvm.ssvm.store_messages import JobKey
 from systemvm.ssvm.upload_messages import UploadAction, UploadAnswer, UploadCall, UploadOrder, UploadRefusal
 from systemvm.wire.transfer_failure import TransferFailure
 
-#: How long an abort waits for the store: somebody waits for its answer.
-ABORT_WAIT_S = 0.5
 
-
-class UploadTransfer:
-    """A job of fetch beside `Transfer`; `state` is its status, `on_change` is called with each new one."""
-
-    _log = Logger(namespace="systemvm.ssvm.fetch.transfer")
+class UploadTransfer(TransferJob):
+    """An upload, a job of fetch beside `Transfer`; `on_change` is called with each new status."""
 
     def __init__(
         self,
@@ -65,10 +59,13 @@ class UploadTransfer:
         self._facts = UploadFacts(
             order.max_size_bytes, order.total_bytes, has_begun=order.total_bytes is not None
         )
-        self._cancellation = Cancellation()
-        self._progress = TransferProgress(order.job_id, on_change)
         key = JobKey(store_messages.mount_id(order.store), order.owner, order.job_id)
-        self._store = JobOnStore(reactor, paths, limits, key)
+        super().__init__(
+            order.job_id,
+            JobOnStore(reactor, paths, limits, key),
+            TransferProgress(order.job_id, on_change),
+            Cancellation(),
+        )
         self._budget = RetryBudget(limits, reactor.seconds)
         self._mover = UploadMover(
             reactor,
@@ -85,24 +82,14 @@ class UploadTransfer:
             self._mover_waits,
         )
         self._is_admitting = False  # a body: another one has to wait
-        self._is_suspended = False
         self._is_parked_out = False  # its mover was ended only because it waited
         self._waiting: list[Deferred[None]] = []  # for a mover that waits for a body
         self._called: Deferred[None] | None = None  # waits for a client
         self._deadline: IDelayedCall | None = None
         self._error: TransferError | None = None  # what ends it
 
-    @property
-    def state(self) -> FetchStatus:
-        return self._progress.state
-
-    @property
-    def is_cleaning_up(self) -> bool:
-        """Whether something of the job can still be on the store, after it has ended."""
-        return self._store.is_cleaning_up
-
-    async def run(self) -> None:
-        """Receive the file, however often its client comes; the outcome is in `state`."""
+    async def _move(self) -> MoverResult:
+        """Receive the file, however often its client comes."""
         order = self._order
         self._log.info(
             "{job_id}: waits for the upload of template {template_id} (request {request_id})",
@@ -110,20 +97,11 @@ class UploadTransfer:
         )  # fmt: skip
         self._progress.add_step("waits for the client that uploads the file")
         self._await_client()
-        try:
-            checksum.parse(order.checksum)
-            moved = await self._receive()
-        except TransferError as error:
-            await self._fail(self._error or error)
-        except RpcError as error:
-            await self._fail(self._error or TransferError.from_rpc(error))
-        except Exception as error:
-            self._log.failure("{job_id}: unexpected failure", job_id=order.job_id)
-            await self._fail(of_this_vm(error))
-        else:
-            self._log.info("{job_id}: received {size} bytes", job_id=order.job_id, size=moved.received_bytes)
-            self._disarm()
-            self._progress.complete(moved)
+        checksum.parse(order.checksum)
+        return await self._receive()
+
+    def _ended(self, moved: MoverResult | None) -> None:
+        self._disarm()
 
     def renew(self, expires_unix_s: float) -> None:
         """Let an upload that has not begun do so until then: its URL was signed again."""
@@ -132,14 +110,15 @@ class UploadTransfer:
             self._await_client()
 
     def abort(self) -> None:
-        """Stop as soon as possible; the job then fails with `aborted`."""
+        """Stop as soon as possible, whoever else has ended it."""
         self._cancellation.abort()
         self._stop(aborted_error())
 
-    def suspend(self) -> None:
-        """Stop without an outcome: what is on the store stays, and the next fetch continues there."""
-        self._is_suspended = True
-        self.abort()
+    def _kill_mover(self, error: TransferError) -> bool:
+        return self._mover.kill(error)
+
+    def _mover_ended(self) -> Awaitable[None]:
+        return self._mover.when_ended()
 
     async def _receive(self) -> MoverResult:
         while True:
@@ -173,7 +152,9 @@ class UploadTransfer:
             return True
         if error.code in (TransferFailure.WORKER_DIED, TransferFailure.SOURCE_CHANGED):
             return self._budget.replace_worker()
-        return False
+        # as in a download: the server of the store can be gone for longer than the mount waits
+        is_of_store = error.code is TransferFailure.STORE_FAILED
+        return is_of_store and self._budget.is_transient(error) and self._budget.restart()
 
     def _progressed(self, progress: MoverProgress) -> None:
         if progress.received_bytes:
@@ -315,19 +296,8 @@ class UploadTransfer:
 
     async def _fail(self, error: TransferError) -> None:
         self._disarm()
-        self._error = error
+        self._error = self._error or error
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
-            waiter.errback(error)
-        if self._is_suspended:
-            return
-        self._log.info(
-            "{job_id}: failed, {code}: {message}",
-            job_id=self._order.job_id, code=error.code.value, message=error.message,
-        )  # fmt: skip
-        await self._store.remove(
-            self._mover.when_ended(),
-            lambda: not self._is_suspended,
-            ABORT_WAIT_S if self._cancellation.is_aborted else None,
-        )
-        self._progress.fail(error)
+            waiter.errback(self._error)
+        await super()._fail(self._error)
