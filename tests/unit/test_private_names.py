@@ -31,7 +31,7 @@ NAMES: list[tuple[str, Any, str]] = [
     ("cpvm/http_site.py", HTTPChannel, "_dataBuffer"),
     ("cpvm/http_site.py", HTTPChannel, "_savedTimeOut"),
     ("ssvm/serve/http_site.py", HTTPChannel, "_savedTimeOut"),
-    ("web/tls_port.py", lambda: tcp.Port, "_fromListeningDescriptor"),
+    ("web/public_port.py", lambda: tcp.Port, "_fromListeningDescriptor"),
     ("web/tls_transport.py", FileDescriptor, "_tempDataBuffer"),
     ("web/tls_transport.py", FileDescriptor, "_tempDataLen"),
     ("web/tls_transport.py", lambda: tcp.Connection, "_aborting"),

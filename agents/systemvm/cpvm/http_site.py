@@ -1,49 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Twisted's HTTP server with the limits and response headers of the console.
+"""The HTTP server of the console: its routes, its response headers, and the hand-over to the relay.
 
-Only a request's method, the name of its route and the status code are logged, because queries contain tokens
-and headers contain cookies.
+Only a request's method, the name of its route and the status code are logged.
 """
 
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from twisted.internet.protocol import Protocol
-from twisted.logger import Logger, LogLevel
-from twisted.protocols.basic import LineReceiver
-from twisted.web import http
+from twisted.logger import LogLevel
 from twisted.web.iweb import INonQueuedRequestFactory
 from zope.interface import provider
 
-from systemvm.web.forwarded import Network, client_address
+from systemvm.web.forwarded import Network
+from systemvm.web.http_site import PublicChannel, PublicRequest, PublicSite
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.web.tls_transport import TlsTransport
 
-#: A request must be complete this long after the connection was opened, or after the previous response.
-REQUEST_DEADLINE_S = 30
 MAX_BODY_BYTES = 8 * 1024
 
 #: The name of a session's cookie begins with this; its id follows.
 COOKIE = "__Host-console-"
 _SESSION_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
-_REFUSED_LENGTH = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
-
-class ConsoleChannel(http.HTTPChannel):
+class ConsoleChannel(PublicChannel):
     """One browser's connection while it uses HTTP."""
 
-    totalHeadersSize = 16 * 1024
-    maxHeaders = 100
     factory: ConsoleSite
-
-    def dataReceived(self, data: bytes) -> None:
-        # The base class restarts the timeout with every byte: a slow sender would keep its connection open.
-        LineReceiver.dataReceived(self, data)
 
     @property
     def browser(self) -> TlsTransport:
@@ -67,24 +54,17 @@ class _DetachedProtocol(Protocol):
 
 
 @provider(INonQueuedRequestFactory)
-class ConsoleRequest(http.Request):
+class ConsoleRequest(PublicRequest):
     """A request with the response's fixed headers; the site's routes answer it."""
 
     channel: ConsoleChannel
     route = "-"  # for the log
     static = False
-    gone = False  # the connection is lost
-
-    def __init__(self, channel: ConsoleChannel) -> None:
-        super().__init__(channel, parsePOSTFormSubmission=False)
-        self.request_id = uuid.uuid4().hex
 
     def gotLength(self, length: int | None) -> None:
         # None means chunked encoding, of unknown length; no browser uses it for a small form.
         if self.requestHeaders.hasHeader(b"Transfer-Encoding") or (length or 0) > MAX_BODY_BYTES:
-            self.channel.browser.write(_REFUSED_LENGTH)
-            self.channel.loseConnection()
-            self.gone = True
+            self.refuse_body()
             length = 0
         super().gotLength(length)
 
@@ -123,15 +103,6 @@ class ConsoleRequest(http.Request):
         self.setResponseCode(304)
         self.finish()
 
-    def header_values(self, name: str) -> list[str]:
-        values = self.requestHeaders.getRawHeaders(name.encode("ascii"), [])
-        return [value.decode("latin-1") for value in values]
-
-    def header(self, name: str) -> str:
-        """Return the value of a header that occurs once; empty otherwise."""
-        values = self.header_values(name)
-        return values[0] if len(values) == 1 else ""
-
     def session_secret(self, session_id: str) -> str | None:
         """Return what the browser's cookie of a session holds."""
         if not _SESSION_ID.fullmatch(session_id):
@@ -144,19 +115,9 @@ class ConsoleRequest(http.Request):
         names = [name.decode("latin-1") for name in self.received_cookies]
         return [name[len(COOKIE) :] for name in names if name.startswith(COOKIE)]
 
-    @property
-    def client_address(self) -> str:
-        """The browser's address; the listener serves both families and shows IPv4 as ::ffff:a.b.c.d."""
-        peer = str(getattr(self.getClientAddress(), "host", "unknown"))
-        proxies = self.channel.factory.trusted_proxies()
-        return client_address(peer, self.header_values("X-Forwarded-For"), proxies)
 
-
-class ConsoleSite(http.HTTPFactory):
+class ConsoleSite(PublicSite):
     """The factory of channels; `dispatch` answers a request, `endpoint` is known after the first setup."""
-
-    _logger = Logger()
-    noisy = False
 
     def __init__(
         self,
@@ -165,24 +126,9 @@ class ConsoleSite(http.HTTPFactory):
         dispatch: Callable[[ConsoleRequest], None],
         trusted_proxies: Callable[[], Sequence[Network]] = tuple,
     ) -> None:
-        super().__init__(timeout=REQUEST_DEADLINE_S, reactor=reactor)
+        super().__init__(reactor, ConsoleChannel, ConsoleRequest, trusted_proxies)
         self._endpoint = endpoint
-        self.trusted_proxies = trusted_proxies
         self.dispatch = dispatch
-
-    def buildProtocol(self, addr: Any) -> Any:
-        channel: Any = ConsoleChannel()
-        channel.factory = self
-        channel.requestFactory = ConsoleRequest
-        channel.callLater = self.reactor.callLater
-        channel.timeOut = self.timeOut
-        return channel
-
-    def startFactory(self) -> None:
-        """Do not open the base class's access log, which would contain queries."""
-
-    def stopFactory(self) -> None:
-        """Do nothing; see startFactory."""
 
     def report_failure(self) -> None:
         self._logger.failure("request failed")
@@ -194,7 +140,7 @@ class ConsoleSite(http.HTTPFactory):
             level,
             "{client} {method} {route} {code}",
             client=request.client_address,
-            method=request.method.decode("latin-1")[:8] if request.method.isalpha() else "?",
+            method=request.method_text,
             route=request.route,
             code=request.code,
         )

@@ -20,7 +20,8 @@ from systemvm.rpc.core.errors import INVALID_PARAMS, RpcError
 from systemvm.rpc.core.method import Call
 from systemvm.service.connection_limits import ConnectionLimits
 from systemvm.web.certificate import CertificateError
-from systemvm.web.tls_port import BOUNDS, TlsPort
+from systemvm.web.public_port import BOUNDS
+from systemvm.web.tls_port import TlsPort
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.console import (

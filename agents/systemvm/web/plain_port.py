@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A public listening port without TLS, behind a proxy that terminates it; with the limits of `TlsPort`."""
+"""A public listening port without TLS, behind a proxy that terminates it; with the same limits."""
 
 from __future__ import annotations
 
 import socket
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet import tcp
-from twisted.internet.interfaces import IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IProtocol
 from twisted.python.failure import Failure
 
-from systemvm.service.connection_limits import ConnectionLimits, source_of_address
-from systemvm.web.tls_port import BOUNDS
+from systemvm.service.connection_limits import source_of_address
+from systemvm.web.public_port import PublicPort
 
 
 class PlainTransport(tcp.Server):
@@ -39,26 +39,7 @@ class PlainTransport(tcp.Server):
         super().connectionLost(reason)
 
 
-class PlainPort(tcp.Port):
-    """Accepts connections; `limits` bound their number."""
+class PlainPort(PublicPort):
+    """Accepts connections."""
 
     transport = PlainTransport  # type: ignore[assignment]
-
-    def __init__(
-        self,
-        port: int | None,
-        factory: IProtocolFactory,
-        backlog: int = 128,
-        interface: str = "",
-        reactor: Any = None,
-    ) -> None:
-        super().__init__(port, factory, backlog, interface, reactor)  # type: ignore[arg-type]
-        self.limits = ConnectionLimits(BOUNDS)
-
-    @classmethod
-    def adopt(cls, reactor: Any, descriptor: int, factory: IProtocolFactory) -> PlainPort:
-        """Use a copy of a listening descriptor that systemd passed; the original stays the caller's."""
-        with socket.socket(fileno=socket.dup(descriptor)) as inherited:
-            inherited.setblocking(False)
-            port = cls._fromListeningDescriptor(reactor, inherited.fileno(), inherited.family, factory)
-        return cast(PlainPort, port)

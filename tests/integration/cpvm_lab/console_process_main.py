@@ -24,12 +24,12 @@ from twisted.internet import reactor  # noqa: E402
 from twisted.internet.defer import Deferred  # noqa: E402
 from twisted.logger import globalLogBeginner, textFileLogObserver  # noqa: E402
 
-from systemvm.cpvm import http_site, role  # noqa: E402
+from systemvm.cpvm import role  # noqa: E402
 from systemvm.guest.context import AgentContext  # noqa: E402
 from systemvm.guest.paths import GuestPaths  # noqa: E402
 from systemvm.rpc.core.errors import REFUSED, RpcError  # noqa: E402
 from systemvm.rpc.core.method import Call, Caller, MethodTable  # noqa: E402
-from systemvm.web import tls_port  # noqa: E402
+from systemvm.web import http_site, tls_port  # noqa: E402
 from systemvm.wire.console import ConsoleClosed, ConsoleLoad, ConsoleSession, ConsoleTarget  # noqa: E402
 from systemvm.wire.role import Role  # noqa: E402
 

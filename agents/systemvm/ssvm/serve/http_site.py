@@ -1,31 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Twisted's HTTP server with the limits and response headers of downloads and uploads.
-
-Neither path nor headers of a request are logged: the path is the secret of a link.
-"""
+"""The HTTP server of downloads and uploads: bodies that are read while they arrive, and response headers."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
-from twisted.protocols.basic import LineReceiver
 from twisted.web import http
 from twisted.web.iweb import INonQueuedRequestFactory
 from zope.interface import provider
 
 from systemvm.ssvm.serve.body_sender import BodySender
 from systemvm.ssvm.serve.body_stream import BodyStream
-from systemvm.web.forwarded import Network, client_address
+from systemvm.web import http_site
+from systemvm.web.forwarded import Network
+from systemvm.web.http_site import PublicChannel, PublicRequest, PublicSite
 from systemvm.web.plain_port import PlainTransport
 from systemvm.web.tls_transport import TlsTransport
 
-#: A request must be complete this long after the connection was opened, or after the previous response.
-REQUEST_DEADLINE_S = 30
-_REFUSED_BODY = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 #: The same for every path that leads to nothing now, whether it once did or not.
 NOT_FOUND = b"There is no such file, or the link has expired. Request a new link.\n"
 _FIXED_HEADERS = (
@@ -37,20 +30,14 @@ _FIXED_HEADERS = (
 )
 
 
-class ServeChannel(http.HTTPChannel):
+class ServeChannel(PublicChannel):
     """One client's connection."""
 
-    totalHeadersSize = 16 * 1024
-    maxHeaders = 100
     factory: ServeSite
-
-    def dataReceived(self, data: bytes) -> None:
-        # The base class restarts the timeout with every byte: a slow sender would keep its connection open.
-        LineReceiver.dataReceived(self, data)
 
     def requestDone(self, request: Any) -> None:
         # an upload has ended the timeout, which the base class sets again only if it did that itself
-        self._savedTimeOut = self._savedTimeOut or REQUEST_DEADLINE_S
+        self._savedTimeOut = self._savedTimeOut or http_site.REQUEST_DEADLINE_S
         super().requestDone(request)
 
     @property
@@ -59,17 +46,15 @@ class ServeChannel(http.HTTPChannel):
 
 
 @provider(INonQueuedRequestFactory)
-class ServeRequest(http.Request):
+class ServeRequest(PublicRequest):
     """A request; the site's `answer` responds to it."""
 
     channel: ServeChannel
-    gone = False  # the connection is lost
     sender: BodySender | None = None
     body: BodyStream | None = None  # of an upload
 
     def __init__(self, channel: ServeChannel) -> None:
-        super().__init__(channel, parsePOSTFormSubmission=False)
-        self.request_id = uuid.uuid4().hex
+        super().__init__(channel)
         self.sends = False  # whether a sender has the connection
 
     def gotLength(self, length: int | None) -> None:
@@ -82,9 +67,7 @@ class ServeRequest(http.Request):
         if self.channel.factory.begin(self, None if is_chunked else length or 0):
             length = 0  # nothing of the body is kept here
         elif is_chunked or length:
-            self.channel.connection.write(_REFUSED_BODY)
-            self.channel.loseConnection()
-            self.gone = True
+            self.refuse_body()
             length = 0
         super().gotLength(length)
 
@@ -154,35 +137,18 @@ class ServeRequest(http.Request):
         if not self.gone and not self.finished:
             self.finish()
 
-    def header(self, name: str) -> str:
-        """Return the value of a header that occurs once; empty otherwise."""
-        values = self.requestHeaders.getRawHeaders(name.encode("ascii"), [])
-        return values[0].decode("latin-1") if len(values) == 1 else ""
-
     @property
     def path_text(self) -> str:
         """The path as it was sent: links contain nothing that needs an escape."""
         return self.path.decode("latin-1")
-
-    @property
-    def client_address(self) -> str:
-        """The client's address; the listener serves both families and shows IPv4 as ::ffff:a.b.c.d."""
-        peer = str(getattr(self.getClientAddress(), "host", "unknown"))
-        forwarded = [
-            value.decode("latin-1") for value in self.requestHeaders.getRawHeaders(b"X-Forwarded-For", [])
-        ]
-        return client_address(peer, forwarded, self.channel.factory.trusted_proxies())
 
 
 async def _as_coroutine(answer: Callable[[Any], Awaitable[None]], request: Any) -> None:
     await answer(request)
 
 
-class ServeSite(http.HTTPFactory):
+class ServeSite(PublicSite):
     """The factory of channels; `answer` responds to a request."""
-
-    _logger = Logger()
-    noisy = False
 
     def __init__(
         self,
@@ -192,24 +158,9 @@ class ServeSite(http.HTTPFactory):
         begin: Callable[[ServeRequest, int | None], bool] = lambda request, length_bytes: False,
     ) -> None:
         """`begin` takes a request of which only the headers have come, with the length of its body."""
-        super().__init__(timeout=REQUEST_DEADLINE_S, reactor=reactor)
+        super().__init__(reactor, ServeChannel, ServeRequest, trusted_proxies)
         self.answer = answer
         self.begin = begin
-        self.trusted_proxies = trusted_proxies
-
-    def buildProtocol(self, addr: Any) -> Any:
-        channel: Any = ServeChannel()
-        channel.factory = self
-        channel.requestFactory = ServeRequest
-        channel.callLater = self.reactor.callLater
-        channel.timeOut = self.timeOut
-        return channel
-
-    def startFactory(self) -> None:
-        """Do not open the base class's access log, which would contain links."""
-
-    def stopFactory(self) -> None:
-        """Do nothing; see startFactory."""
 
     def report_failure(self, failure: Any) -> None:
         self._logger.failure("request failed", failure=failure)
@@ -218,7 +169,7 @@ class ServeSite(http.HTTPFactory):
         self._logger.info(
             "{client} {method} {code} {length} bytes",
             client=request.client_address,
-            method=request.method.decode("latin-1")[:8] if request.method.isalpha() else "?",
+            method=request.method_text,
             code=request.code,
             length=request.sender.sent_bytes if request.sender is not None else request.sentLength,
         )

@@ -31,7 +31,8 @@ from systemvm.web.certificate import CertificateError, server_context
 from systemvm.web.forwarded import Network, holds_proxy, networks
 from systemvm.web.plain_port import PlainPort
 from systemvm.web.public_endpoint import PublicEndpoint
-from systemvm.web.tls_port import BOUNDS, TlsPort
+from systemvm.web.public_port import BOUNDS
+from systemvm.web.tls_port import TlsPort
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.extract import (
     EXTRACT_LINKS,
