@@ -17,7 +17,8 @@ from pathlib import Path
 
 TOP = Path(__file__).parents[2]
 sys.path.insert(0, str(TOP / "tests"))
-from fuzz.targets import TARGETS, Target  # noqa: E402
+from fuzz.target import Target  # noqa: E402
+from fuzz.targets import TARGETS  # noqa: E402
 
 BUILD = TOP / "build/fuzz"
 #: An input of libFuzzer's is longer only if a seed is; images need some room.
