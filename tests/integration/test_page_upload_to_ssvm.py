@@ -24,8 +24,8 @@ from integration.cpvm_lab.chromium import Chromium, trusting
 from integration.ssvm_lab.daemon import Daemon
 from integration.ssvm_lab.fixtures import daemon, published
 from integration.ssvm_lab.public_client import ORIGIN, identity
+from integration.ssvm_lab.uploads import CONTENT, PAGE, upload_request
 from integration.ssvm_lab.world import VM, Builder, World
-from integration.test_ssvm_upload import CONTENT, PAGE, upload_request
 from systemvm.management.page.resource import content_policy
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.extract import EXTRACT_SETUP
