@@ -15,6 +15,9 @@ from pathlib import Path
 import mirror
 from appliance import TOP, Appliance
 
+from systemvm.host import guest_code
+from systemvm.wire.role import Role
+
 #: Files of our own wheel, in addition to its packages.
 WHEEL_FILES = ("pyproject.toml", "LICENSE", "agents/systemvm/__init__.py")
 NOVNC_HOME = "opt/systemvm/novnc"
@@ -39,7 +42,10 @@ def fetch_wheels(lock: Path, destination: Path, machine: str) -> None:
 
 
 def build_own_wheel(appliance: Appliance, destination: Path) -> Path:
-    """Build a wheel of one appliance's packages from a copy, so that the source tree is unchanged."""
+    """Build a wheel of one appliance's packages from a copy, so that the source tree is unchanged.
+
+    Its version file names this code exactly, so that a daemon with other code patches the agent.
+    """
     source = destination / "source"
     shutil.rmtree(destination, ignore_errors=True)
     for name in appliance.packages_of_ours:
@@ -50,6 +56,8 @@ def build_own_wheel(appliance: Appliance, destination: Path) -> Path:
         )
     for name in WHEEL_FILES:
         shutil.copy(TOP / name, source / name)
+    code = guest_code.read(Role(appliance.role), TOP / "agents")
+    (source / "agents" / guest_code.VERSION_FILE).write_bytes(code.files[guest_code.VERSION_FILE])
     # file modes of a checkout depend on the umask, and a wheel contains them
     for path in source.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)

@@ -32,9 +32,6 @@ ALLOWED: dict[tuple[str, str], str] = {
         "text.rpartition(START_MARKER)",
     ): "the daemon's own marker in a log",
     ("management/pki/public.py", "text.endswith(f'.{tree.value}'.lower())"): "a domain name",
-    ("management/system_vms/patch_bundle.py", 're.compile(\'^VERSION = "([^"]+)"$\', re.MULTILINE)'): (
-        "source code of the package"
-    ),
     ("management/system_vms/patch_bundle.py", "'extra ==' not in line"): "a requirement (PEP 508)",
 }
 

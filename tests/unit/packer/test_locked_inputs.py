@@ -22,6 +22,8 @@ from deb_lock import Deb, DebLock  # noqa: E402
 from difference import differences  # noqa: E402
 from image_files import Entry  # noqa: E402
 
+from systemvm.host import guest_code  # noqa: E402
+
 A = Deb("a", "1:1.0-1", "amd64", 10, "aa", ("cpvm", "ssvm"))
 B = Deb("b", "2.0", "all", 20, "bb", ("ssvm",))
 
@@ -32,6 +34,11 @@ def test_every_listed_package_is_locked(role: str, architecture: str) -> None:
     lock = deb_lock.committed(architecture).of_role(role)
     assert set(load(role, architecture).debian_packages) <= {deb.name for deb in lock}
     assert all(len(deb.sha256) == 64 and deb.size_bytes > 0 for deb in lock)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_image_has_the_packages_that_a_patch_replaces(role: str) -> None:
+    assert load(role).packages_of_ours == [*guest_code.COMMON, role]
 
 
 def test_locks_contain_hashes_and_no_addresses() -> None:

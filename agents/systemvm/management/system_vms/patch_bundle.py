@@ -9,18 +9,16 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterator
 from importlib.metadata import requires
 from pathlib import Path
 
 from attrs import field, frozen
 
 import systemvm
-from systemvm.service.errors import SystemVmError
+from systemvm.host import guest_code
+from systemvm.host.guest_code import GuestCodeError
 from systemvm.wire.role import Role
 
-#: Packages of both appliances; each also has the package of its role.
-COMMON = ("wire", "web", "rpc", "service", "guest")
 #: Units that run the old code until they are restarted; the agent is first.
 UNITS = {
     Role.SSVM: [
@@ -32,27 +30,16 @@ UNITS = {
     ],
     Role.CPVM: ["systemvm-agent.service"],
 }
-_VERSION_FILE = "systemvm/guest/version.py"
-_VERSION = re.compile(r'^VERSION = "([^"]+)"$', re.MULTILINE)
 _PATCHER = "systemvm/guest/patch.py"
-
-
-class BundleError(SystemVmError):
-    """The directory does not contain the guests' code."""
 
 
 @frozen
 class PatchBundle:
-    """`version` is the code's version with a part of its hash: the agent reports it in its hello."""
+    """`version` names the code exactly: an agent that runs it reports the same in its hello."""
 
     role: Role
     version: str
-    code_version: str
     archive: bytes = field(repr=False)
-
-    def is_run_by(self, agent_version: str | None) -> bool:
-        """Return whether an agent of this version runs the same code."""
-        return agent_version in (self.version, self.code_version)
 
 
 def own_code() -> Path:
@@ -63,20 +50,14 @@ def own_code() -> Path:
 def build(role: Role, source: Path, *, start_timeout_s: float) -> PatchBundle:
     """Pack the code of a role's agent from the directory that contains the package `systemvm`.
 
-    Raises: BundleError when the code is incomplete.
+    Raises: GuestCodeError when the code is incomplete.
     """
-    files = dict(_files(role, source))
+    code = guest_code.read(role, source)
+    files, version = code.files, code.version
     try:
-        text = files[_VERSION_FILE].decode()
-        [code_version] = _VERSION.findall(text)
         patcher = files[_PATCHER]
-    except (KeyError, ValueError):
-        raise BundleError(f"{source} does not contain the guests' part of the package systemvm") from None
-    digest = hashlib.sha256()
-    for name in sorted(files):
-        digest.update(f"{name}\0{len(files[name])}\0".encode() + files[name])
-    version = f"{code_version}+{digest.hexdigest()[:8]}"
-    files[_VERSION_FILE] = _VERSION.sub(f'VERSION = "{version}"', text).encode()
+    except KeyError:
+        raise GuestCodeError(f"{source} does not contain {_PATCHER}") from None
     manifest = {
         "version": version,
         "role": role.value,
@@ -89,15 +70,7 @@ def build(role: Role, source: Path, *, start_timeout_s: float) -> PatchBundle:
         {"patch.py": patcher, "manifest.json": json.dumps(manifest, indent=1).encode()}
         | {f"lib/{name}": content for name, content in files.items()}
     )
-    return PatchBundle(role, version, code_version, archive)
-
-
-def _files(role: Role, source: Path) -> Iterator[tuple[str, bytes]]:
-    package = source / "systemvm"
-    roots = [package / name for name in (*COMMON, role.value)]
-    for path in [package / "__init__.py", *(path for root in roots for path in sorted(root.rglob("*")))]:
-        if path.is_file() and "__pycache__" not in path.parts:
-            yield str(path.relative_to(source)), path.read_bytes()
+    return PatchBundle(role, version, archive)
 
 
 def _requirements() -> list[str]:

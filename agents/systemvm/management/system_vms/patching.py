@@ -22,6 +22,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
+from systemvm.host.guest_code import GuestCodeError
 from systemvm.management.asyncio_bridge import in_asyncio, in_twisted
 from systemvm.management.control.agent import Agent
 from systemvm.management.control.directory import AgentDirectory
@@ -29,7 +30,7 @@ from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.state.instances import Instance
 from systemvm.management.system_vms import patch_bundle
 from systemvm.management.system_vms.boot_arguments import ROLES
-from systemvm.management.system_vms.patch_bundle import BundleError, PatchBundle
+from systemvm.management.system_vms.patch_bundle import PatchBundle
 from systemvm.management.system_vms.secure_shell import SshAccess, VmSshLogin
 from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.service.slowness import TimeoutScale, unscaled
@@ -93,8 +94,8 @@ class AgentPatching:
         Raises: HypervisorError when the system VM continues with its old agent.
         """
         bundle = await self._bundle(vm)
-        if not forced and bundle.is_run_by(vm.agent_version):
-            return PatchResult(False, str(vm.agent_version))
+        if not forced and vm.agent_version == bundle.version:
+            return PatchResult(False, bundle.version)
         login = await self._ssh.login(vm)
         self._log.info("{name}: patching to {version}", name=vm.instance_name, version=bundle.version)
         await in_asyncio(self._install(login, bundle, lambda: self._verify(vm.instance_name, bundle.version)))
@@ -107,7 +108,7 @@ class AgentPatching:
             return await deferToThread(
                 patch_bundle.build, ROLES[vm.type], source, start_timeout_s=start_timeout_s
             )
-        except (BundleError, OSError) as error:
+        except (GuestCodeError, OSError) as error:
             raise HypervisorError(f"no code to patch with: {error}") from error
 
     # ---- in the guest: asyncio's side

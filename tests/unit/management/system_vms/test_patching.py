@@ -128,6 +128,19 @@ async def test_interrupted_patch_is_recovered(host: Any, monkeypatch: pytest.Mon
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("suffix", ["", "+00000000"], ids=["of an older image", "of another tree"])
+async def test_other_code_of_the_same_version_is_patched(
+    host: Any, monkeypatch: pytest.MonkeyPatch, version: str, suffix: str
+) -> None:
+    guest = Guest([TRIAL, KEPT])
+    same = version.partition("+")[0] + suffix
+    patched = await begun(host, monkeypatch, guest, agent_version=same)
+    await settled(host.database)
+    up(host, version)
+    assert (await patched).changed
+
+
+@pytest_twisted.ensureDeferred
 async def test_current_agent_is_patched_only_when_forced(
     host: Any, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
