@@ -28,7 +28,7 @@ _CHANGING = [
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "<uuid>"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\+0000|\.\d{3}Z)"), "<time>"),
     (re.compile(r"02(:[0-9a-f]{2}){5}"), "<mac>"),
-    (re.compile(r"\b[A-Za-z0-9_-]{43}\b"), "<token>"),
+    (re.compile(r"(?<![\w-])[A-Za-z0-9_-]{43}(?![\w-])"), "<token>"),
 ]
 
 
