@@ -178,6 +178,7 @@ class SmallCloud:
             usage,
             self.copy_links,
         )
+        self.dispatch.on_end(self.copy_links.ended)
         self.revocation = ConsoleRevocation(self.database, self.agents)
         staging = Staging(self.clock, self.database, self.settings, self.dispatch.wake)
         builder = UserVmBuilder(

@@ -21,6 +21,7 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState
 from systemvm.management.system_vms.diagnostics import DiagnosticsResult
 from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
+from systemvm.wire.agent import Capability
 from systemvm.wire.role import Role
 from systemvm.wire.source_access import SourceAccess, SourceProxy
 
@@ -59,6 +60,7 @@ class FakeAgents:
 
     def __init__(self) -> None:
         self.peers: dict[str, tuple[Role, FakePeer]] = {}
+        self.lacking: set[tuple[str, Capability]] = set()  # names, and what their images are too old for
 
     def connect(self, name: str, role: Role) -> FakePeer:
         peer = FakePeer()
@@ -74,6 +76,9 @@ class FakeAgents:
 
     def up(self, role: Role) -> list[str]:
         return [name for name, (of, _) in self.peers.items() if of is role]
+
+    def can(self, name: str, capability: Capability) -> bool:
+        return (name, capability) not in self.lacking
 
 
 class FakeHypervisor:

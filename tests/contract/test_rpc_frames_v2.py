@@ -26,6 +26,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
     storage.TEMPLATE_DOWNLOAD: (storage.DownloadRequest, storage.DownloadStatus),
     source_networks.STORAGE_SOURCES: (source_networks.SourceNetworks, Acknowledgement),
     storage.TEMPLATE_COPY: (storage.CopyRequest, storage.DownloadStatus),
+    storage.TEMPLATE_RESERVE: (storage.QuotaReservation, Acknowledgement),
     upload.TEMPLATE_UPLOAD: (upload.UploadRequest, storage.DownloadStatus),
     extract.EXTRACT_SETUP: (extract.ExtractSetup, Acknowledgement),
     extract.EXTRACT_PRESIGN: (extract.PresignRequest, extract.PresignedLink),
@@ -48,6 +49,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
         "rpc_extract_v3.frames",
         "rpc_upload_v3.frames",
         "rpc_screens_v3.frames",
+        "rpc_quota_v3.frames",
     ],
 )  # fmt: skip
 def test_both_ends_read_and_write_recorded_frames(name: str) -> None:

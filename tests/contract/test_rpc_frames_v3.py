@@ -22,6 +22,7 @@ HELLO_3 = evolve(
     agent_version="0.3.0",
     image_version="0.3.0",
     instance="4f9d6c1e0b7a4d5c9a8b7c6d5e4f3a2b",
+    capabilities=["links", "uploads"],
 )
 WELCOME_3 = evolve(WELCOME, protocol_version=3)
 

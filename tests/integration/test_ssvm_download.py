@@ -26,6 +26,7 @@ from integration.ssvm_lab.world import NAME, SERVER, Builder, World
 from systemvm.wire.storage import (
     DownloadState,
     ImageFormat,
+    QuotaReservation,
 )
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
@@ -223,3 +224,35 @@ async def test_an_image_above_the_quota_is_refused_before_it_is_stored(
     assert (status.error.code, status.received_bytes if not compressed else 0) == ("quota_exceeded", 0)
     assert world.leftovers() == []
     assert (await daemon.download(request(world, url, quota_bytes=len(data)))).error is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_size_is_reserved_at_the_daemon_before_the_first_byte(world: World, daemon: Daemon) -> None:
+    """This SSVM does not know what others have taken since the job was ordered."""
+    data = bytes(range(256)) * 4096
+    (world.files / "reserved.raw").write_bytes(data)
+    asked = request(world, f"{GOOD}/reserved.raw", quota_bytes=1 << 30)
+    assert (await daemon.download(asked)).error is None
+    size = QuotaReservation(asked.job_id, len(data))
+    assert daemon.reserved == [size, size], "before the first byte, and before it is published"
+    daemon.refuses_from_bytes = len(data)
+    status = await daemon.download(request(world, f"{GOOD}/reserved.raw", quota_bytes=1 << 30))
+    assert status.error is not None
+    assert (status.error.code, status.received_bytes) == ("quota_exceeded", 0)
+    assert world.leftovers() == []
+    assert world.job_directories() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_compressed_image_becomes_is_reserved_before_it_is_published(
+    world: World, daemon: Daemon
+) -> None:
+    data = bytes(range(256)) * 4096
+    (world.files / "becomes.raw.gz").write_bytes(gzip.compress(data))
+    daemon.refuses_from_bytes = len(data)
+    status = await daemon.download(request(world, f"{GOOD}/becomes.raw.gz", quota_bytes=1 << 30))
+    assert status.error is not None
+    assert status.error.code == "quota_exceeded"
+    assert daemon.reserved[-1].size_bytes == len(data)
+    assert world.leftovers() == []
+    assert world.job_directories() == []

@@ -14,7 +14,7 @@ from integration.ssvm_lab.fixtures import daemon, published
 from integration.ssvm_lab.upload_fixtures import authority, client, uploads, world
 from integration.ssvm_lab.uploads import CONTENT, LARGE, MIB, PAGE, Uploader, Uploads, upload_request
 from integration.ssvm_lab.world import World
-from systemvm.wire.storage import ImageFormat
+from systemvm.wire.storage import ImageFormat, QuotaReservation
 from systemvm.wire.transfer_failure import TransferFailure
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
@@ -54,6 +54,28 @@ async def test_refusals_in_the_words_of_cloudstack(uploads: Uploads, world: Worl
     assert (await unknown.ask("POST", *form)).code in (404, 413)
     assert (await unknown.tus("HEAD")).code == 404
     assert (await uploader.form(CONTENT)).code == 200, "no refusal has used the URL"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_beyond_the_limit_of_the_account_is_refused_before_it_is_sent(
+    uploads: Uploads, world: World
+) -> None:
+    """What other SSVMs have taken since the upload was ordered, only the daemon knows."""
+    uploads.daemon.refuses_from_bytes = len(CONTENT)
+    uploader = await uploads.begin(upload_request(CONTENT, quota_bytes=1 << 30))
+    refused = await uploader.create(len(CONTENT))
+    assert refused.code == 413
+    assert uploads.daemon.reserved == [QuotaReservation(uploader.request.job_id, len(CONTENT))]
+    uploads.daemon.refuses_from_bytes = None
+    assert (await uploader.create(len(CONTENT))).code == 201, "there is room by now"
+    ended = uploads.daemon.end_of(uploader.request.job_id)
+    uploads.daemon.refuses_from_bytes = len(CONTENT)
+    await uploader.patch(0, CONTENT)
+    status = await ended
+    assert status.error is not None
+    assert status.error.code == "quota_exceeded", "somebody else has taken it before the end"
+    assert world.leftovers() == []
+    assert world.job_directories() == []
 
 
 @pytest_twisted.ensureDeferred

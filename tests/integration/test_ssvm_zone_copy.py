@@ -34,9 +34,17 @@ from systemvm.rpc.core.method import Call, Caller
 from systemvm.ssvm.agent.serving import Serving
 from systemvm.ssvm.store_messages import mount_id
 from systemvm.wire import storage
+from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.extract import ExtractLink, ExtractLinks, ExtractSetup
 from systemvm.wire.source_networks import SsvmAddress
-from systemvm.wire.storage import DownloadRequest, DownloadState, DownloadStatus, Store, StoreStats
+from systemvm.wire.storage import (
+    DownloadAbort,
+    DownloadRequest,
+    DownloadState,
+    DownloadStatus,
+    Store,
+    StoreStats,
+)
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(400)]
 
@@ -262,6 +270,60 @@ async def test_a_restart_of_the_source_in_the_middle_loses_nothing(
         await far.offer(far.link)
     check(world, far, await ended)
     assert sent_bytes(world) - before <= OVERHEAD * LARGE_BYTES + MOST_TWICE_BYTES
+
+
+def waits(daemon: Daemon, job_id: str) -> bool:
+    mine = [one for one in daemon.progress if one.job_id == job_id]
+    return bool(mine) and mine[-1].waits_for_source
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("link", ["the same link", "another link"])
+async def test_a_source_that_is_away_for_long_loses_nothing(
+    world: World, daemon: Daemon, far: FarSsvm, link: str
+) -> None:
+    """Longer than all retries. Another link is that of an SSVM that was created anew."""
+    await far.offer(far.link)
+    asked = order(world, far)
+    ended, before = daemon.end_of(asked.job_id, 200), sent_bytes(world)
+    with Slow(world, far):
+        await daemon.call(storage.TEMPLATE_DOWNLOAD, asked, DownloadStatus)
+        await until(lambda: received(daemon, asked.job_id) > STOP_AFTER_BYTES, 60)
+        far.kill()
+        await until(lambda: waits(daemon, asked.job_id), 60)
+        assert world.mover_pids() == []
+        assert received(daemon, asked.job_id) > STOP_AFTER_BYTES, "what it has is still shown"
+        new = far.link if link == "the same link" else evolve(far.link, secret=str(uuid.uuid4()))
+        far.start()
+        await far.offer(new)
+        again = evolve(asked, url=f"https://{OTHER}{new.path}")
+        await daemon.call(storage.TEMPLATE_DOWNLOAD, again, DownloadStatus)
+    check(world, far, await ended)
+    assert sent_bytes(world) - before <= OVERHEAD * LARGE_BYTES + MOST_TWICE_BYTES
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_copy_that_waits_for_its_source_can_be_aborted(
+    world: World, daemon: Daemon, far: FarSsvm
+) -> None:
+    await far.offer(far.link)
+    far.kill()
+    asked = order(world, far)
+    await daemon.call(storage.TEMPLATE_DOWNLOAD, asked, DownloadStatus)
+    await until(lambda: waits(daemon, asked.job_id), 60)
+    await daemon.call(storage.TEMPLATE_ABORT, DownloadAbort(asked.job_id), Acknowledgement)
+    assert world.job_directories() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_withdrawn_link_leads_nowhere(world: World, daemon: Daemon, far: FarSsvm) -> None:
+    await far.offer(far.link)
+    check(world, far, await daemon.download(order(world, far)))
+    call = Call(Caller("management", "management"), "r", None)
+    await far._serving.put_links(call, ExtractLinks([evolve(far.link, expires_unix_s=0.0)]))
+    status = await daemon.download(order(world, far))
+    assert status.error is not None
+    assert status.error.code == "http_status"
 
 
 @pytest_twisted.ensureDeferred

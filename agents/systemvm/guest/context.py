@@ -15,6 +15,7 @@ from systemvm.guest.paths import GuestPaths
 from systemvm.rpc.core.errors import BUSY, DEADLINE, NOT_CONNECTED, RpcError
 from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.core.peer import Peer
+from systemvm.wire.agent import Capability
 from systemvm.wire.role import Role
 
 _NO_ANSWER = frozenset({NOT_CONNECTED, DEADLINE, BUSY})
@@ -36,6 +37,7 @@ class AgentContext:
     methods: MethodTable
     sockets: dict[str, int]  # inherited listening sockets: descriptor by name
     find_peer: Callable[[], Peer | None]
+    find_capabilities: Callable[[], list[Capability]] = list  # of its role, for each hello
     on_connected: list[ConnectedHook] = field(factory=list)  # after each answered hello: reconcile here
     on_stop: list[StopHook] = field(factory=list)
     _waiting: list[Deferred[None]] = field(factory=list)

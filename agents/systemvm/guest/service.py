@@ -7,7 +7,7 @@ import importlib
 import inspect
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.dialer import Dialer
 from systemvm.service.systemd_notifier import SystemdNotifier, feed_watchdog
 from systemvm.wire import protocol
-from systemvm.wire.agent import HELLO, PING, RENEW, Hello, Ping, Pong, Welcome
+from systemvm.wire.agent import HELLO, PING, RENEW, Capability, Hello, Ping, Pong, Welcome
 from systemvm.wire.role import Role
 
 #: The roles' modules by name: this package is in both appliances and imports neither role.
@@ -77,7 +77,7 @@ class AgentSettings:
             role_module=role_module or ROLE_MODULES[role],
         )
 
-    def hello(self, protocol_version: int) -> Hello:
+    def hello(self, protocol_version: int, capabilities: Iterable[Capability] = ()) -> Hello:
         return Hello(
             protocol_version=protocol_version,
             name=self.name,
@@ -88,6 +88,7 @@ class AgentSettings:
             boot_id=_BOOT_ID.read_text().strip(),
             clock_unix_s=time.time(),
             instance=_INSTANCE,
+            capabilities=[each.value for each in capabilities],
             host_keys=[
                 " ".join(path.read_text().split()[:2])
                 for path in sorted(self.paths.this_start.glob("ssh_host_*_key.pub"))
@@ -186,7 +187,7 @@ class AgentService:
         self._reactor.callLater(0, self._up, peer, welcome)  # the dialer sets its peer after this
 
     async def _say_hello(self, peer: Peer, protocol_version: int) -> Welcome:
-        hello = self._settings.hello(protocol_version)
+        hello = self._settings.hello(protocol_version, self.context.find_capabilities())
         welcome: Welcome = await peer.call(HELLO, hello, result=Welcome, deadline_s=HELLO_DEADLINE_S)
         return welcome
 

@@ -155,6 +155,7 @@ def make_user_services(
     orders = UploadOrders(signer, settings, (configuration.management.page.endpoint.origin,))
     links = CopyLinks(reactor, database, directory, settings, foundation.seal, foundation.public.ca_pem)
     dispatcher = DownloadDispatcher(reactor, database, directory, settings, sources, orders, usage, links)
+    dispatcher.on_end(links.ended)
     keeper = _make_keeper(reactor, foundation, settings, dispatcher)
     revocation = ConsoleRevocation(database, directory)
     staging = Staging(reactor, database, settings, dispatcher.wake)

@@ -15,6 +15,7 @@ HELLO = "fetch.hello"  # agent → fetch
 START = "fetch.start"  # agent → fetch: get or start
 STOP = "fetch.stop"  # agent → fetch: stop and forget
 BUCKET = "fetch.bucket"  # agent → fetch: an operation on a store that is a bucket
+RESERVE = "fetch.reserve"  # fetch → agent: QuotaReservation, before the first byte of a file of this size
 PROGRESS = "fetch.progress"  # fetch → agent, notification
 FINISHED = "fetch.finished"  # fetch → agent, a call: transferred, or failed
 

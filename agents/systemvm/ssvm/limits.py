@@ -28,6 +28,8 @@ class TransferLimits:
     #: The same when the source refuses connections: most often a wrong port, and its user waits.
     #: It is the time of a server's restart, so it is not longer on a slow machine.
     refused_budget_s: float = 15.0
+    #: How long the download of another SSVM's link waits before it tries again, when its retries have ended.
+    source_wait_s: float = 30.0
     retry_base_delay_s: float = 1.0
     retry_max_delay_s: float = 30.0
     retry_progress_bytes: int = 64 * KIB  # this many more bytes count as progress

@@ -88,6 +88,7 @@ class UploadOrder:
     expires_unix_s: float
     checksum: str | None = None
     total_bytes: int | None = None
+    has_quota: bool = False  # the account has a limit, in which the length is reserved
 
 
 @frozen

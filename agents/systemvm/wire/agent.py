@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import enum
+
 from attrs import field, frozen
 
 from systemvm.wire.slowness import MachineLoad
@@ -19,6 +21,13 @@ PATCH = "agent.patch"  # daemon → agent: new agent code into a running image
 VERSION_INDEPENDENT_METHODS = frozenset({HELLO, PING, HEALTH, CHECK, SIGN, RENEW, PATCH})
 
 
+class Capability(enum.Enum):
+    """What an agent can do only with the units of a newer image: a patch brings code and no units."""
+
+    LINKS = "links"  # serves images by links
+    UPLOADS = "uploads"  # receives uploads
+
+
 @frozen
 class Hello:
     """Name, role and versions of an agent; `name` and `role` must be those of its certificate."""
@@ -33,6 +42,7 @@ class Hello:
     clock_unix_s: float
     host_keys: list[str] = field(factory=list)  # public ssh host keys, OpenSSH text form
     instance: str = ""  # of the agent's process: a new process has none of the sessions of the old one
+    capabilities: list[str] = field(factory=list)  # values of Capability; a newer agent can have others
 
 
 @frozen

@@ -20,6 +20,7 @@ TEMPLATE_DOWNLOAD = "template.download"  # daemon → agent: get or start, idemp
 TEMPLATE_COPY = "template.copy"  # daemon → agent: get or start, idempotent by job_id (protocol 3)
 TEMPLATE_ABORT = "template.abort"  # daemon → agent
 TEMPLATE_DELETE = "template.delete"  # daemon → agent
+TEMPLATE_RESERVE = "template.reserve"  # agent → daemon: room for an image in its account's limit (protocol 3)
 TEMPLATE_PROGRESS = "template.progress"  # agent → daemon, notification; a newer one replaces it
 TEMPLATE_FINISHED = "template.finished"  # agent → daemon, a call: repeated until answered
 
@@ -137,12 +138,21 @@ class DownloadRequest:
     denied_networks: list[str] = field(factory=list)  # CIDRs of this cloud's own, besides the boot arguments'
     access: SourceAccess = field(factory=SourceAccess)
     arch: str = "amd64"  # which image of a registry it is
-    #: The SSVM of another zone that `url` is a link of: opened for this download, and for nothing else.
+    #: The SSVM of another zone that `url` is a link of: opened for this download, and for nothing else. While
+    #: it is away the download waits. A later request for the job with the same `content_id` can name another.
     source_server: SsvmAddress | None = None
     #: What `url` returns, when another URL can return the same: a journal with it is continued.
     content_id: str | None = None
     quota_bytes: int | None = None  # what the account can still store; None is no limit (protocol 3)
     rates: TransferRates = field(factory=TransferRates)  # a later request for a job changes them (protocol 3)
+
+
+@frozen
+class QuotaReservation:
+    """The size of a job's image, which its account's limit must have room for (protocol 3)."""
+
+    job_id: str
+    size_bytes: int
 
 
 @frozen
@@ -212,6 +222,12 @@ class DownloadStatus:
     steps: list[DownloadStep] = field(factory=list)  # so far; `systemvm trace` shows them
     waits_for_store: bool = False  # for a store that is busy or does not answer: it does not count as active
     waits_for_turn: bool = False  # behind other large ones: it does not count as active either (protocol 3)
+    waits_for_source: bool = False  # for the SSVM of another zone, nor does this one (protocol 3)
+
+    @property
+    def needs_no_slot(self) -> bool:
+        """Whether it does not count as active."""
+        return self.waits_for_store or self.waits_for_turn or self.waits_for_source
 
     @property
     def percent(self) -> int:

@@ -33,7 +33,7 @@ class TransferFailure(enum.Enum):
     SOURCE_MISSING = "source_missing"  # the file that is to be copied is not on its store
     STALLED = "stalled"
     UPLOAD_EXPIRED = "upload_expired"  # it did not begin in time
-    UPLOAD_LOST = "upload_lost"  # its SSVM was destroyed
+    UPLOAD_LOST = "upload_lost"  # its SSVM was destroyed, or is away for too long
     UPLOAD_BROKEN = "upload_broken"  # the one request that brought the file ended before it
     TOO_LARGE = "too_large"
     CHECKSUM_INVALID = "checksum_invalid"  # no file can have this checksum

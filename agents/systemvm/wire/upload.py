@@ -48,4 +48,5 @@ class UploadRequest:
     public: bool = False
     hvm: bool = True
     allowed_origins: list[str] = field(factory=list)  # of pages that upload from a browser
+    quota_bytes: int | None = None  # what the account can still store; None is no limit
     total_bytes: int | None = None  # of a status from before; the length of the file, once its client said it

@@ -15,6 +15,7 @@ from integration.ssvm_lab.world import BOOT, STORE, World
 from rpc_wait import until
 from systemvm.guest.context import AgentContext
 from systemvm.guest.paths import GuestPaths as GuestPaths
+from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Call, Caller, MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.unix_stream import connect_unix_stream, listen_unix_stream
@@ -23,7 +24,8 @@ from systemvm.ssvm.agent.role import install
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.role import Role
-from systemvm.wire.storage import DownloadRequest, DownloadStatus, ImageFormat
+from systemvm.wire.storage import DownloadRequest, DownloadStatus, ImageFormat, QuotaReservation
+from systemvm.wire.transfer_failure import TransferFailure
 
 
 class Daemon:
@@ -35,6 +37,8 @@ class Daemon:
         self._ends: dict[str, list[Deferred[DownloadStatus]]] = {}
         self.progress: list[DownloadStatus] = []
         self.finished: list[DownloadStatus] = []
+        self.reserved: list[QuotaReservation] = []
+        self.refuses_from_bytes: int | None = None  # reservations of this size and more
         self.agent: Peer | None = None
         self._agents_peer: Peer | None = None
         self._port: IListeningPort | None = None
@@ -57,6 +61,13 @@ class Daemon:
             result=Acknowledgement,
             roles=ssvm,
         )
+        methods.add(
+            storage.TEMPLATE_RESERVE,
+            self._reserve,
+            params=QuotaReservation,
+            result=Acknowledgement,
+            roles=ssvm,
+        )
         self._port = listen_unix_stream(
             reactor, self._path, methods,
             authorize=lambda uid, gid, pid: Caller("s-1-VM", Role.SSVM.value), on_connected=self._connected,
@@ -68,6 +79,12 @@ class Daemon:
         install(self.context, self._world.paths)
         await self.connect_agent()
         return self
+
+    async def _reserve(self, call: Call, reservation: QuotaReservation) -> Acknowledgement:
+        self.reserved.append(reservation)
+        if self.refuses_from_bytes is not None and reservation.size_bytes >= self.refuses_from_bytes:
+            raise RpcError.refused(TransferFailure.QUOTA_EXCEEDED, "another SSVM has taken what was left")
+        return Acknowledgement()
 
     async def connect_agent(self) -> None:
         """Connect the agent and run its hooks, as its dialer does."""

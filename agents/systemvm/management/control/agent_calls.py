@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from systemvm.rpc.core.call import DEFAULT_DEADLINE_S
+from systemvm.wire.agent import Capability
 from systemvm.wire.role import Role
 
 
@@ -28,3 +29,4 @@ class ConnectedAgents(Protocol):
 
     def peer(self, name: str) -> AgentPeer | None: ...
     def up(self, role: Role) -> list[str]: ...
+    def can(self, name: str, capability: Capability) -> bool: ...

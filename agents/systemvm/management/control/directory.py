@@ -16,7 +16,7 @@ from systemvm.rpc.core.call import Caller, Connection
 from systemvm.rpc.core.errors import FORBIDDEN, NOT_CONNECTED, RpcError
 from systemvm.service import slowness
 from systemvm.service.slowness import TimeoutScale
-from systemvm.wire.agent import VERSION_INDEPENDENT_METHODS, Hello
+from systemvm.wire.agent import VERSION_INDEPENDENT_METHODS, Capability, Hello
 from systemvm.wire.protocol import Compatibility
 from systemvm.wire.role import Role
 from systemvm.wire.slowness import MachineLoad
@@ -127,6 +127,11 @@ class AgentDirectory:
     def up(self, role: Role) -> list[str]:
         """Return the names of the VMs of a role whose agents are Up."""
         return [agent.name for agent in self.agents(role) if agent.is_up]
+
+    def can(self, name: str, capability: Capability) -> bool:
+        """Return whether an agent has said that it can do something."""
+        agent = self.agent(name)
+        return agent is not None and agent.hello is not None and capability.value in agent.hello.capabilities
 
     def timeout_scale(self, name: str) -> float:
         """Return the factor for timeouts of an agent: the maximum of this host's guests and its own

@@ -222,6 +222,7 @@ template_store_refs = _table(
     sa.Column("copy_failures", sa.Integer, nullable=False, default=0, server_default="0"),
     # Of the upload that it comes from; NULL: from its URL or another copy. No foreign key: SQLite adds none.
     sa.Column("upload_id", sa.String(36)),
+    sa.Column("reserved_bytes", sa.BigInteger),  # of its account's limit
     sa.Column("updated", UtcDateTime, nullable=False, default=now, onupdate=now),
     # The daemon looks for a few of many rows every few seconds: the index finds them without reading the
     # others.

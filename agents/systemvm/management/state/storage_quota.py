@@ -7,38 +7,75 @@ import sqlalchemy as sa
 
 from systemvm.management.state import accounts, schema
 from systemvm.management.state.status import AccountType
-from systemvm.management.state.templates import Template
+from systemvm.management.state.templates import StoreRef, Template
 from systemvm.wire.storage import DownloadState
 
 _r, _s, _t = schema.template_store_refs.c, schema.image_stores.c, schema.templates.c
-_RUNNING = DownloadState.DOWNLOAD_IN_PROGRESS
+_IS_READY = _r.state == DownloadState.DOWNLOADED
+_IS_UNFINISHED = _r.state.in_([DownloadState.NOT_DOWNLOADED, DownloadState.DOWNLOAD_IN_PROGRESS])
+_WANTED = (_r.removed.is_(None), _r.delete_requested.is_(None))
+
+
+def limit_bytes(connection: sa.Connection, account_id: int, limit_gib: int | None) -> int | None:
+    """Return what an account can store in a zone whose limit is `limit_gib`; None without a limit."""
+    if limit_gib is None:
+        return None
+    account = accounts.account_by_id(connection, account_id)
+    return None if AccountType(account.type) is AccountType.ADMIN else limit_gib << 30
 
 
 def quota_left(
     connection: sa.Connection, template: Template, zone_id: int, agent_name: str | None, limit_gib: int | None
 ) -> int | None:
-    """Return what a template's account can still store beside it; None without a limit."""
-    account = accounts.account_by_id(connection, template.account_id)
-    if limit_gib is None or AccountType(account.type) is AccountType.ADMIN:
+    """Return what a template's account can still store beside it; None without a limit.
+
+    Downloads of `agent_name` do not count: that SSVM knows their sizes better.
+    """
+    limit = limit_bytes(connection, template.account_id, limit_gib)
+    if limit is None:
         return None
-    return max(0, (limit_gib << 30) - used_bytes(connection, account.id, zone_id, template.id, agent_name))
+    used = connection.scalar(sa.select(_used(template, zone_id, agent_name)))
+    return max(0, limit - int(used or 0))
 
 
-def used_bytes(
-    connection: sa.Connection, account_id: int, zone_id: int, not_template_id: int, not_agent: str | None
-) -> int:
-    """Return what templates and ISOs take, and what downloads of other SSVMs than `not_agent` will take.
+def reserve(
+    connection: sa.Connection, ref: StoreRef, template: Template, zone_id: int, size_bytes: int, limit: int
+) -> bool:
+    """Reserve the size of an unfinished copy if its account has as much left; return whether it has.
+
+    It is one statement, so that two SSVMs that ask at once cannot both get the last bytes. A template that
+    is in the zone already counts once.
+    """
+    is_there = (
+        sa.select(_r.id)
+        .join_from(schema.template_store_refs, schema.image_stores, _s.id == _r.store_id)
+        .where(_r.template_id == template.id, _s.zone_id == zone_id, _IS_READY, *_WANTED)
+        .correlate(None)
+        .exists()
+    )
+    fits = _used(template, zone_id, None) + size_bytes <= limit
+    change = (
+        schema.template_store_refs.update()
+        .where(_r.id == ref.id, _r.job_id == ref.job_id, _IS_UNFINISHED, sa.or_(is_there, fits))
+        .values(reserved_bytes=size_bytes)
+    )
+    return bool(connection.execute(change).rowcount)
+
+
+def _used(template: Template, zone_id: int, not_agent: str | None) -> sa.ScalarSelect[int]:
+    """Return the query of what an account's other templates and ISOs take, and what is reserved for them.
 
     Each template counts once, on however many stores it is.
     """
+    announced = sa.func.coalesce(_r.total_bytes, _r.received_bytes)
+    reserved = sa.func.coalesce(_r.reserved_bytes, 0)
     size = sa.case(
-        (_r.state == DownloadState.DOWNLOADED, sa.func.coalesce(_r.physical_size_bytes, 0)),
-        else_=sa.func.coalesce(_r.total_bytes, _r.received_bytes),
+        (_IS_READY, sa.func.coalesce(_r.physical_size_bytes, 0)),
+        (reserved > announced, reserved),
+        else_=announced,
     )
-    counted = sa.or_(
-        _r.state == DownloadState.DOWNLOADED,
-        sa.and_(_r.state == _RUNNING, _r.agent_name != (not_agent or "")),
-    )
+    # one that no SSVM has yet has reserved nothing
+    counted = sa.or_(_IS_READY, sa.and_(_IS_UNFINISHED, _r.agent_name != (not_agent or "")))
     sizes = (
         sa.select(sa.func.max(size).label("size"))
         .select_from(
@@ -47,14 +84,14 @@ def used_bytes(
             )
         )
         .where(
-            _t.account_id == account_id,
-            _t.id != not_template_id,
+            _t.account_id == template.account_id,
+            _t.id != template.id,
             _s.zone_id == zone_id,
-            _r.removed.is_(None),
-            _r.delete_requested.is_(None),
+            *_WANTED,
             counted,
         )
         .group_by(_t.id)
+        .correlate(None)
         .subquery()
     )
-    return int(connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(sizes.c.size), 0))) or 0)
+    return sa.select(sa.func.coalesce(sa.func.sum(sizes.c.size), 0)).scalar_subquery()

@@ -43,6 +43,7 @@ def unassign(connection: sa.Connection, ref_id: int, agent_name: str) -> None:
         _UNFINISHED,
         agent_name=None,
         state=DownloadState.NOT_DOWNLOADED,
+        reserved_bytes=None,
     )
 
 

@@ -77,6 +77,7 @@ class StoreRef:
     source_ref_id: int | None
     copy_failures: int
     upload_id: str | None
+    reserved_bytes: int | None
     created: datetime
     updated: datetime
     delete_requested: datetime | None

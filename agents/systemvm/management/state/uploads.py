@@ -78,10 +78,3 @@ def count_of_account(connection: sa.Connection, account_id: int) -> int:
     joined = schema.template_store_refs.join(schema.templates, _t.id == _r.template_id)
     query = sa.select(sa.func.count()).select_from(joined).where(_t.account_id == account_id, *_UNFINISHED)
     return int(connection.scalar(query) or 0)
-
-
-def expired(connection: sa.Connection, before: datetime) -> list[StoreRef]:
-    """Return the uploads that had not begun when their parameters expired, before a time."""
-    old = sa.select(_u.upload_id).where(_u.expires < before)
-    not_begun = (_r.received_bytes == 0, _r.total_bytes.is_(None))
-    return templates.store_refs.all(connection, _r.upload_id.in_(old), *not_begun, *_UNFINISHED)

@@ -28,8 +28,10 @@ from systemvm.management.templates.extraction import ExtractionSettings
 from systemvm.management.templates.public_servers import PublicServer, servers_of
 from systemvm.rpc.core.errors import METHOD_NOT_FOUND, NOT_CONNECTED, RpcError
 from systemvm.service.periodic import Periodic
+from systemvm.service.single_flight import SingleFlight
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.agent import Capability
 from systemvm.wire.extract import EXTRACT_LINKS, LINKS_PAGE, ExtractLink, ExtractLinks, link_file_name
 from systemvm.wire.role import Role
 from systemvm.wire.source_networks import SsvmAddress
@@ -62,6 +64,9 @@ class CopyLinks:
         self._settings = settings
         self._seal = seal
         self._ca_pem = ca_pem.decode()
+        self._sent: dict[tuple[int, str], ExtractLink] = {}  # by zone and path
+        self._has_ended = False
+        self._withdrawing = SingleFlight[None]()
         self._renewing = Periodic(clock, self.renew, RENEW_INTERVAL_S, what="renew the links of copies")
 
     def start(self) -> None:
@@ -82,7 +87,10 @@ class CopyLinks:
             raise SourceUnavailableError(zone.name)
         servers = await self._database.read(servers_of, zone.id, names, settings.endpoint)
         wire = self._link_of(task.ref, task.template.name, source)
+        self._sent[zone.id, wire.path] = wire
         for server in servers:
+            if not self._agents.can(server.name, Capability.LINKS):
+                continue
             error = await self._send(server.name, [wire])
             if error is None:
                 endpoint = _endpoint(server, settings)
@@ -93,8 +101,37 @@ class CopyLinks:
                 raise SourceUnavailableError(zone.name, f"{server.name}: {error.message}")
         return None
 
-    def links_of_zone(self, connection: Connection, zone_id: int) -> list[ExtractLink]:
+    async def links_of_zone(self, zone_id: int) -> list[ExtractLink]:
         """Return the links of the zone's copies that have not ended, with their whole lifetime."""
+        links = await self._database.read(self._links_of_zone, zone_id)
+        self._sent.update(((zone_id, link.path), link) for link in links)
+        return links
+
+    def ended(self) -> None:
+        """Withdraw the links of copies that have ended."""
+        if self._sent:
+            self._has_ended = True
+            self._withdrawing.start(None, self._withdraw_while_ended)
+
+    async def _withdraw_while_ended(self) -> None:
+        while self._has_ended:
+            self._has_ended = False
+            await self._withdraw()
+
+    async def _withdraw(self) -> None:
+        """Send the links of ended copies again as expired. An SSVM that is away forgets them when it is back:
+        it gets a complete list.
+        """
+        sent = list(self._sent)  # before the rows are read: each of these has its row already
+        for zone_id in {zone_id for zone_id, _ in sent}:
+            wanted = {link.path for link in await self._database.read(self._links_of_zone, zone_id)}
+            ended = [key for key in sent if key[0] == zone_id and key[1] not in wanted]
+            links = [evolve(self._sent.pop(key), expires_unix_s=0.0) for key in ended]
+            for name in await self._database.read(_up_in, zone_id, self._agents.up(Role.SSVM)):
+                for start in range(0, len(links), LINKS_PAGE):
+                    await self._send(name, links[start : start + LINKS_PAGE])
+
+    def _links_of_zone(self, connection: Connection, zone_id: int) -> list[ExtractLink]:
         return [
             self._link_of(ref, templates.by_id(connection, ref.template_id).name, source)
             for ref, source in copy_sources.copies_from_zone(connection, zone_id)
@@ -102,9 +139,10 @@ class CopyLinks:
 
     async def renew(self) -> None:
         """Send the links of all copies that have not ended to the SSVMs of their sources."""
+        self.ended()
         for name in self._agents.up(Role.SSVM):
             vm = await self._database.read(instances.by_instance_name, name)
-            links = await self._database.read(self.links_of_zone, vm.zone_id)
+            links = await self.links_of_zone(vm.zone_id)
             for start in range(0, len(links), LINKS_PAGE):
                 await self._send(name, links[start : start + LINKS_PAGE])
 

@@ -78,7 +78,8 @@ def linked_request(request: DownloadRequest, source: CopySource, link: SourceLin
         source_ca_pem="\n".join(authorities) or None,
         access=SourceAccess(proxy=request.access.proxy),
         source_server=link.server,
-        content_id=f"copy of {source.ref.job_id} {source.checksum or ''}",
+        # every copy with this digest continues a journal; without one, only that from the same job
+        content_id=source.checksum or f"copy of {source.ref.job_id}",
         max_size_bytes=max(request.max_size_bytes, source.ref.physical_size_bytes or 0),
     )
 

@@ -19,18 +19,19 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from systemvm.management.control.agent_calls import ConnectedAgents
-from systemvm.management.state import pending_work, store_refs, templates, uploads
-from systemvm.management.state.columns import now
+from systemvm.management.state import pending_work, store_refs, templates
 from systemvm.management.state.database import Database
 from systemvm.management.state.pending_work import DownloadTask, PendingTasks
 from systemvm.management.state.templates import StoreRef
 from systemvm.management.templates import downloads
 from systemvm.management.templates.copy_orders import SourceLinks
 from systemvm.management.templates.fair_share import FairShare
+from systemvm.management.templates.quota_reservations import QuotaExceededError, QuotaReservations
 from systemvm.management.templates.sources import TemplateSources
 from systemvm.management.templates.ssvm_calls import DownloadSettings, Lane, SsvmCalls
 from systemvm.management.templates.store_usage import StoreUsage
-from systemvm.management.templates.upload_orders import UploadOrders, upload_expired, upload_lost
+from systemvm.management.templates.upload_ends import UploadEnds
+from systemvm.management.templates.upload_orders import UploadOrders
 from systemvm.management.templates.wait_reason import WaitReason, hint_for_zone
 from systemvm.rpc.core.call import Call, ObjectAccess
 from systemvm.rpc.core.errors import RpcError
@@ -40,7 +41,8 @@ from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.role import Role
-from systemvm.wire.storage import DownloadStatus
+from systemvm.wire.storage import DownloadStatus, QuotaReservation
+from systemvm.wire.transfer_failure import TransferFailure
 from systemvm.wire.vm_name import VmName
 
 PASS_INTERVAL_S = 10.0
@@ -67,9 +69,11 @@ class DownloadDispatcher:
         self._database = database
         self._agents = agents
         self._usage = usage or StoreUsage(database, agents, zones)
+        self._quota = QuotaReservations(database, zones)
         self._calls = SsvmCalls(
-            reactor, database, agents, zones, self._ended, self.wake, sources, orders, links
+            reactor, database, agents, zones, self._ended, self.wake, sources, orders, self._quota, links
         )
+        self._upload_ends = UploadEnds(reactor.seconds, database)
         self._callbacks: list[Callable[[], None]] = []
         self._passes = Periodic(reactor, self._begin, PASS_INTERVAL_S, what="dispatch downloads")
 
@@ -163,33 +167,25 @@ class DownloadDispatcher:
     async def _reassign(self, given: list[DownloadTask], share: FairShare) -> list[Deferred[None]]:
         """Assign downloads of SSVMs that are not Up to another one with a free slot.
 
-        An upload stays: its URL has the address of its SSVM. When that is destroyed, it ends.
+        An upload stays: its URL has the address of its SSVM. It ends when that is destroyed or stays away.
         """
         begun: list[Deferred[None]] = []
-        for task in given:
-            name = task.ref.agent_name or ""
-            if name in share.up or task in self._calls:
+        away = [task for task in given if (task.ref.agent_name or "") not in share.up]
+        self._upload_ends.note_away({task.ref.agent_name or "" for task in away})
+        for task in away:
+            if task in self._calls:
                 continue
             if task.ref.upload_id is not None:
-                if await self._end_upload(task, exists=share.exists(name)):
+                error = await self._upload_ends.why(task, exists=share.exists(task.ref.agent_name or ""))
+                if error is not None:
+                    await self._database.run(downloads.fail, task.ref.id, error)
+                    self._ended(task)
                     continue
             elif (other := share.slot_for(task)) is not None:
                 begun += await self._assign(task, other)
                 continue
             await self._note_disconnected(task)
         return begun
-
-    async def _end_upload(self, task: DownloadTask, *, exists: bool) -> bool:
-        """End an upload whose SSVM is not Up if nobody can go on with it; return whether it has ended."""
-        name = task.ref.agent_name or ""
-        if exists:
-            expired = await self._database.read(uploads.expired, now())
-            if all(ref.id != task.ref.id for ref in expired):
-                return False
-        error = upload_expired(name) if exists else upload_lost(name)
-        await self._database.run(downloads.fail, task.ref.id, error)
-        self._ended(task)
-        return True
 
     async def _note_disconnected(self, task: DownloadTask) -> None:
         what = "download" if task.ref.upload_id is None else "upload"
@@ -277,7 +273,17 @@ class DownloadDispatcher:
             objects=own,
         )
 
-    async def _is_its_job(self, call: Call, status: DownloadStatus) -> bool:
+        table.add(
+            storage.TEMPLATE_RESERVE,
+            self._reserve,
+            params=QuotaReservation,
+            result=Acknowledgement,
+            roles=ssvms,
+            summary="Reserve the size of an image within its account's limit; a later call replaces it",
+            objects=own,
+        )
+
+    async def _is_its_job(self, call: Call, status: DownloadStatus | QuotaReservation) -> bool:
         """Allow reports of a job that no longer exists: they change nothing."""
         ref = await self._database.read(templates.store_ref_of_job, status.job_id)
         return ref is None or VmName(ref.agent_name or "") == VmName(call.caller.name)
@@ -287,6 +293,13 @@ class DownloadDispatcher:
             ref = await self._database.run(downloads.apply_status, call.caller.name, status)
             if ref is not None:
                 self._calls.note_status(ref.id)
+        return Acknowledgement()
+
+    async def _reserve(self, call: Call, reservation: QuotaReservation) -> Acknowledgement:
+        try:
+            await self._quota.of_job(reservation.job_id, reservation.size_bytes)
+        except QuotaExceededError as error:
+            raise RpcError.refused(TransferFailure.QUOTA_EXCEEDED, error.message, error.hint) from None
         return Acknowledgement()
 
     async def _finished(self, call: Call, status: DownloadStatus) -> Acknowledgement:

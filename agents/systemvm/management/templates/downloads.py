@@ -26,6 +26,7 @@ _RENEWED: dict[str, Any] = {
     "percent": 0,
     "received_bytes": 0,
     "total_bytes": None,
+    "reserved_bytes": None,
     "error_code": None,
     "error_text": None,
     "error_hint": None,
@@ -42,6 +43,13 @@ _STORE_WAIT = DownloadError(
 )
 _TURN_WAIT = DownloadError(
     WaitReason.LARGE.value, "", "Waiting for its turn: other large downloads run. Smaller ones go before it."
+)
+
+
+_SOURCE_WAIT = DownloadError(
+    WaitReason.NO_SOURCE.value,
+    "",
+    "Waiting for the secondary storage VM of the other zone, which has the template. It then continues.",
 )
 
 
@@ -138,6 +146,7 @@ def requeue(connection: Connection, ref_id: int, job_id: str) -> StoreRef | None
         "percent": 0,
         "received_bytes": 0,
         "install_path": None,
+        "reserved_bytes": None,
         "error_hint": "It was missing on its store, and is downloaded again.",
         "copy_failures": 0,
         "source_ref_id": None,
@@ -197,14 +206,16 @@ def fail(connection: Connection, ref_id: int, error: DownloadError) -> None:
 
 
 def needs_no_slot(ref: StoreRef) -> bool:
-    """Return whether the assigned SSVM reported that the download waits for its store or its turn."""
-    waits = (_STORE_WAIT.code, _TURN_WAIT.code)
+    """Return whether the assigned SSVM reported that the download waits for its store, source or turn."""
+    waits = (_STORE_WAIT.code, _TURN_WAIT.code, _SOURCE_WAIT.code)
     return ref.state is DownloadState.DOWNLOAD_IN_PROGRESS and ref.error_code in waits
 
 
 def _wait_of(status: DownloadStatus) -> DownloadError | None:
     if status.waits_for_store:
         return _STORE_WAIT
+    if status.waits_for_source:
+        return _SOURCE_WAIT
     return _TURN_WAIT if status.waits_for_turn else None
 
 

@@ -8,7 +8,7 @@ links in the SSVM (reference 2.14).
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Protocol
 
@@ -37,6 +37,7 @@ from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.service.periodic import Periodic
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.agent import Capability
 from systemvm.wire.extract import (
     EXTRACT_LINKS,
     EXTRACT_PRESIGN,
@@ -114,7 +115,7 @@ class Extraction:
         settings: ExtractionSettings,
         issuer: IdentityIssuer,
         staging: Staging,
-        more_links: Callable[[Connection, int], list[ExtractLink]] = lambda connection, zone_id: [],
+        more_links: Callable[[int], Awaitable[list[ExtractLink]]] | None = None,
     ) -> None:
         """`more_links` returns links of a zone that others have made."""
         self._staging = staging
@@ -145,7 +146,10 @@ class Extraction:
             return await self._presign(bucket, template_id, zone_id, settings, request_id)
         if bucket is not None:
             await self._staging.ensure(template_id, zone_id, for_host=False)
-        servers = await self._servers(zone_id, settings)
+        found = await self._servers(zone_id, settings)
+        servers = [server for server in found if self._agents.can(server.name, Capability.LINKS)]
+        if found and not servers:
+            raise _no_links(found)
         if not servers:
             raise _no_ssvm()
         lifetime = timedelta(seconds=settings.extract_url_expiration_interval)
@@ -199,7 +203,7 @@ class Extraction:
             return
         links = [
             *await self._database.read(_wire_links, vm.zone_id),
-            *await self._database.read(self._more_links, vm.zone_id),
+            *([] if self._more_links is None else await self._more_links(vm.zone_id)),
         ]
         for start in range(0, max(1, len(links)), LINKS_PAGE):
             page = ExtractLinks(links[start : start + LINKS_PAGE], is_first=not start)
@@ -258,6 +262,14 @@ def _no_ssvm() -> ExtractionError:
     return ExtractionError(
         "Images can be downloaded in a few minutes. Please try again later.",
         'No secondary storage VM of the zone is Up; see "systemvm system-vm list" for the reason.',
+    )
+
+
+def _no_links(servers: list[PublicServer]) -> ExtractionError:
+    names = ", ".join(server.name for server in servers)
+    return ExtractionError(
+        f"Images cannot be downloaded: the image of {names} is too old to serve them.",
+        f"destroy {names}: the daemon creates another one from the current image",
     )
 
 

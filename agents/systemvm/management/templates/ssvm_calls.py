@@ -29,6 +29,7 @@ from systemvm.management.templates.copy_orders import (
     is_between_zones,
     linked_request,
 )
+from systemvm.management.templates.quota_reservations import QuotaExceededError, QuotaReservations
 from systemvm.management.templates.sources import TemplateSources, trusted_pem
 from systemvm.management.templates.store_choice import StoreSettings
 from systemvm.management.templates.upload_orders import UploadOrders
@@ -107,6 +108,7 @@ class SsvmCalls:
         on_slot_free: Callable[[], None],
         sources: TemplateSources,
         uploads: UploadOrders,
+        quota: QuotaReservations,
         links: SourceLinks | None = None,
     ) -> None:
         self._clock = clock
@@ -118,6 +120,7 @@ class SsvmCalls:
         self._on_slot_free = on_slot_free
         self._sources = sources
         self._uploads = uploads
+        self._quota = quota
         self._running = SingleFlight[int]()  # by the copy's id
         self._lanes: dict[tuple[str, Lane], DeferredSemaphore] = {}
         #: By an SSVM's name, by its name and a store's id, or by a copy's id.
@@ -219,7 +222,13 @@ class SsvmCalls:
         except SourceUnavailableError as waits:
             await self._wait_for_source(task, name, waits)
             return
+        except QuotaExceededError as error:
+            quota = TransferFailure.QUOTA_EXCEEDED.value
+            await self._fail(task, DownloadError(quota, error.message, error.hint))
+            return
         if isinstance(request, DownloadRequest) and not request.url:
+            if task.ref.state is DownloadState.DOWNLOAD_IN_PROGRESS:
+                await self._abort(peer, task, name)  # it would wait for its source
             await self._fail(task, _NO_SOURCE)
             return
         try:
@@ -254,7 +263,8 @@ class SsvmCalls:
     async def _order(self, task: DownloadTask) -> tuple[str, CopyRequest | DownloadRequest | UploadRequest]:
         """Return the call that gets the template onto its store; the row names the source of a copy first.
 
-        Raises: SourceUnavailableError when no SSVM serves the source of a copy between zones.
+        Raises: SourceUnavailableError when no SSVM serves the source of a copy between zones,
+        QuotaExceededError when the account of a copy has no room for it.
         """
         if task.ref.upload_id is not None:
             return TEMPLATE_UPLOAD, await self._database.read(self._uploads.request, task)
@@ -274,6 +284,7 @@ class SsvmCalls:
             return storage.TEMPLATE_DOWNLOAD, request
         link = await self._links.link(task, source) if is_between_zones(task, source) else None
         if link is None:
+            await self._quota.of_copy(task, source.ref.physical_size_bytes or 0)
             return storage.TEMPLATE_COPY, copy_request(task, source)
         return storage.TEMPLATE_DOWNLOAD, linked_request(request, source, link)
 

@@ -12,11 +12,8 @@ from systemvm.management.state.columns import new_uuid
 from systemvm.management.state.database import Connection
 from systemvm.management.state.pending_work import DownloadTask
 from systemvm.management.state.storage_quota import quota_left
-from systemvm.management.templates.downloads import UPLOAD_AGAIN
 from systemvm.management.templates.store_choice import StoreSettings
 from systemvm.management.templates.upload_signing import UploadSigner, expires_text
-from systemvm.wire.storage import DownloadError
-from systemvm.wire.transfer_failure import TransferFailure
 from systemvm.wire.upload import UploadRequest
 
 
@@ -40,6 +37,7 @@ class UploadOrders:
         Raises: NotFoundError when its upload has ended, KeystoreError when it cannot be signed.
         """
         template, ref = task.template, task.ref
+        left_bytes = self._left_bytes(connection, task)
         upload = uploads.of_ref(connection, ref)
         return UploadRequest(
             job_id=ref.job_id,
@@ -50,7 +48,7 @@ class UploadOrders:
             description=template.display_text,
             format=template.format,
             store=task.store.wire,
-            max_size_bytes=self._max_size_bytes(connection, task),
+            max_size_bytes=self._max_size_bytes(task, left_bytes),
             upload_id=upload.upload_id,
             post_url=upload.post_url,
             metadata=upload.metadata,
@@ -61,29 +59,16 @@ class UploadOrders:
             public=template.public,
             hvm=template.hvm,
             allowed_origins=list(self.allowed_origins),
+            quota_bytes=left_bytes,
             total_bytes=ref.total_bytes,
         )
 
-    def _max_size_bytes(self, connection: Connection, task: DownloadTask) -> int:
-        """Return the zone's limit, or what the account has left; downloads that run count, too."""
-        zone = task.zone
-        quota_gib = self.settings.secondary_storage(zone.name).max_account_secondary_storage_gib
-        left_bytes = quota_left(connection, task.template, zone.id, None, quota_gib)
-        most_bytes = self.settings.max_template_size_bytes(zone.name)
+    def _left_bytes(self, connection: Connection, task: DownloadTask) -> int | None:
+        """Return what the account has left; downloads that run count, too."""
+        quota_gib = self.settings.secondary_storage(task.zone.name).max_account_secondary_storage_gib
+        return quota_left(connection, task.template, task.zone.id, None, quota_gib)
+
+    def _max_size_bytes(self, task: DownloadTask, left_bytes: int | None) -> int:
+        """Return the zone's limit, or what the account has left."""
+        most_bytes = self.settings.max_template_size_bytes(task.zone.name)
         return most_bytes if left_bytes is None else min(most_bytes, left_bytes)
-
-
-def upload_lost(name: str) -> DownloadError:
-    """Return why an upload ends whose SSVM is destroyed."""
-    return DownloadError(
-        TransferFailure.UPLOAD_LOST.value,
-        f"{name} was destroyed, and the URL of the upload is its address",
-        UPLOAD_AGAIN,
-    )
-
-
-def upload_expired(name: str) -> DownloadError:
-    """Return why an upload ends that could not begin in time, because its SSVM is not Up."""
-    return DownloadError(
-        TransferFailure.UPLOAD_EXPIRED.value, f"upload did not begin in time: {name} is not Up", UPLOAD_AGAIN
-    )

@@ -32,6 +32,7 @@ from systemvm.management.templates.upload_signing import UploadSigner, expires_t
 from systemvm.rpc.core.errors import RpcError
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.web.public_endpoint import PublicEndpoint
+from systemvm.wire.agent import Capability
 from systemvm.wire.role import Role
 from systemvm.wire.storage import TEMPLATE_ABORT, DownloadAbort
 from systemvm.wire.upload import MAX_UPLOADS, UPLOAD_PATH
@@ -109,17 +110,20 @@ class TemplateUploads:
     async def renew(self, template_id: int, request_id: str) -> UploadParameters:
         """Return new parameters of an upload: the same URL for one that has begun, else another one.
 
+        One of which nothing was received goes to another SSVM, too, when its own is not connected.
+
         Raises: TemplateStateError when there is nothing to upload, UploadError when its SSVM cannot be
         reached, or no other can receive it.
         """
         template, ref, zone = await self._database.read(_to_renew, template_id)
-        if ref.state.ended or not ref.has_begun:
+        is_away = self._agents.peer(ref.agent_name or "") is None
+        if ref.state.ended or not ref.has_begun or (is_away and not ref.received_bytes):
             await self._abort(ref)
             servers = await self._servers(zone)
             ref = await self._database.run(self._place, ref.id, servers[0], zone, request_id)
             return await self._order(template, ref, servers, zone)
         name = ref.agent_name or ""
-        if self._agents.peer(name) is None:
+        if is_away:
             raise UploadError(
                 f"upload of {template.name} cannot go on now: {name} is not connected",
                 f'wait until {name} is Up; see "systemvm system-vm why {name}"',
@@ -141,12 +145,19 @@ class TemplateUploads:
         """Return the SSVMs of a zone, the one with the fewest uploads first."""
         endpoint = self._settings.secondary_storage(zone.name).endpoint
         found = await self._database.read(_by_load, zone.id, self._agents.up(Role.SSVM), endpoint)
-        if not found:
+        servers = [server for server in found if self._agents.can(server.name, Capability.UPLOADS)]
+        if found and not servers:
+            names = ", ".join(server.name for server in found)
+            raise UploadError(
+                f"Images cannot be uploaded: the image of {names} is too old to receive them.",
+                f"destroy {names}: the daemon creates another one from the current image",
+            )
+        if not servers:
             raise UploadError(
                 "Images can be uploaded in a few minutes. Please try again later.",
                 'No secondary storage VM of the zone is Up; see "systemvm system-vm list" for the reason.',
             )
-        return found[:MAX_TRIES]
+        return servers[:MAX_TRIES]
 
     async def _order(
         self, template: Template, ref: StoreRef, servers: list[PublicServer], zone: Zone

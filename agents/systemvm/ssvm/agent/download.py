@@ -78,6 +78,7 @@ def downloaded(status: DownloadStatus, published: PublishedTemplate) -> Download
         state=DownloadState.DOWNLOADED,
         waits_for_store=False,
         waits_for_turn=False,
+        waits_for_source=False,
         install_path=published.install_path,
         physical_size_bytes=published.size_bytes,
         virtual_size_bytes=published.virtual_size_bytes,
@@ -93,6 +94,7 @@ def failed(status: DownloadStatus, error: TransferError) -> DownloadStatus:
         error=error.to_download_error(),
         waits_for_store=False,
         waits_for_turn=False,
+        waits_for_source=False,
     )
 
 

@@ -26,11 +26,13 @@ from systemvm.ssvm.agent.fetch_connection import FETCH, FetchConnection
 from systemvm.ssvm.agent.fetch_orders import FetchOrders
 from systemvm.ssvm.agent.open_sources import OpenedSources
 from systemvm.ssvm.agent.publisher import Publisher
+from systemvm.ssvm.agent.quota import AccountQuota
 from systemvm.ssvm.agent.store_client import StoreClient
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch_messages import (
     FINISHED,
     PROGRESS,
+    RESERVE,
     STOP,
     FetchStatus,
 )
@@ -47,6 +49,7 @@ from systemvm.wire.storage import (
     DownloadState,
     DownloadStatus,
     DownloadStep,
+    QuotaReservation,
     Store,
     StoreStats,
 )
@@ -79,6 +82,7 @@ class DownloadManager:
         self._opened = opened or OpenedSources(context.boot, stores)
         self._orders = FetchOrders(context.name, context.boot, stores, self._opened)
         self._on_end = on_end
+        self._quota = AccountQuota(context)
         self._publisher = Publisher(context.reactor, stores, context.name)
         self._known: dict[str, Download] = {}
         self._starting = SingleFlight[str]()
@@ -89,6 +93,9 @@ class DownloadManager:
         roles = frozenset({FETCH.role})
         methods.add(PROGRESS, self._progressed, params=DownloadStatus, result=Acknowledgement, roles=roles)
         methods.add(FINISHED, self._finished, params=FetchStatus, result=Acknowledgement, roles=roles)
+        methods.add(
+            RESERVE, self._quota.pass_on, params=QuotaReservation, result=Acknowledgement, roles=roles
+        )
         self._connection = connection(
             context.reactor, paths.fetch_socket, methods, lambda: bool(self._active()), self._resume_all
         )
@@ -105,9 +112,12 @@ class DownloadManager:
         """
         job_id = request.job_id
         known = self._known.get(job_id)
+        if known is not None and _has_other_source(known, request):
+            await self._abort_known(job_id)  # what it waits for is not on any store any more
+            known = None
         if known is not None:
             if isinstance(request, DownloadRequest):
-                await self._renew_rates(known, request)
+                await self._renew_download(known, request)
             elif request != known.request:
                 await self._renew(known, request)
             return known.status
@@ -117,15 +127,28 @@ class DownloadManager:
         status: DownloadStatus = await self._starting.run(job_id, lambda: self._find_or_start(request, copy))
         return status
 
-    async def _renew_rates(self, download: Download, request: DownloadRequest) -> None:
-        """Have fetch receive at other rates than those that it was given; it can have lost the job."""
+    async def _renew_download(self, download: Download, request: DownloadRequest) -> None:
+        """Have fetch receive at other rates or by another link than it was given; it can have lost the job.
+
+        One that waits for its source begins again: the daemon repeats its request when that is back.
+        """
         known = download.request
-        if not isinstance(known, DownloadRequest) or known.rates == request.rates or not download.is_at_fetch:
+        if not isinstance(known, DownloadRequest) or not download.is_at_fetch:
             return
-        await self._renew(download, evolve(known, rates=request.rates))
+        renewed = evolve(known, rates=request.rates)
+        if request.source_server is not None and request.content_id == known.content_id:
+            renewed = evolve(
+                renewed,
+                url=request.url,
+                source_server=request.source_server,
+                source_ca_pem=request.source_ca_pem,
+            )
+            await self._opened.open_for(renewed)
+        if renewed != known or download.status.waits_for_source:
+            await self._renew(download, renewed)
 
     async def _renew(self, download: Download, request: DownloadRequest | UploadRequest) -> None:
-        """Have fetch take what has changed in a request: rates, or when the URL of an upload expires."""
+        """Have fetch take what has changed in a request: rates, a link, or when an upload's URL expires."""
         download.request = request
         if not download.is_at_fetch:
             return
@@ -332,6 +355,7 @@ class DownloadManager:
             self._notify(download.status)
 
         try:
+            await self._reserve(download.request, moved.size_bytes)
             if download.copy is not None:
                 # the properties of a copy keep the checksum of the URL's file
                 download.status = evolve(download.status, image_checksum=moved.checksum)
@@ -343,6 +367,13 @@ class DownloadManager:
             self._fail(download, TransferError.from_rpc(error))
         else:
             self._end(download, downloaded(download.status, published))
+
+    async def _reserve(self, request: DownloadRequest | UploadRequest, size_bytes: int) -> None:
+        try:
+            await self._quota.reserve_stored(request, size_bytes)
+        except RpcError:
+            await self._publisher.discard(request)
+            raise
 
     def _fail(self, download: Download, error: TransferError) -> None:
         self._end(download, failed(download.status, error))
@@ -390,6 +421,17 @@ class DownloadManager:
                 f"{store.location} is busy or does not answer: {waiting} downloads wait for it",
                 "check the NFS server and the storage network; downloads continue once it answers",
             )
+
+
+def _has_other_source(known: Download, request: DownloadRequest | UploadRequest) -> bool:
+    """Return whether a job that waits for its source is to have another file now."""
+    return (
+        known.is_at_fetch
+        and known.status.waits_for_source
+        and isinstance(known.request, DownloadRequest)
+        and isinstance(request, DownloadRequest)
+        and request.content_id != known.request.content_id
+    )
 
 
 async def _wait_for(running: Deferred[None]) -> None:

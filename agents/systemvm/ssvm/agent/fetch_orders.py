@@ -47,6 +47,7 @@ class FetchOrders:
             request.expires_unix_s,
             request.checksum,
             total_bytes if total_bytes is not None else request.total_bytes,
+            request.quota_bytes is not None,
         )
 
     def _of_download(self, request: DownloadRequest, copy: CopyRequest | None) -> StartRequest:

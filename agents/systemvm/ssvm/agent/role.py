@@ -33,6 +33,7 @@ from systemvm.ssvm.store_messages import require_file_name
 from systemvm.ssvm.upload_messages import UploadEnd
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.agent import Capability
 from systemvm.wire.extract import EXTRACT_PRESIGN, PresignedLink, PresignRequest
 from systemvm.wire.role import Role
 from systemvm.wire.source_networks import STORAGE_SOURCES, SourceNetworks
@@ -65,6 +66,7 @@ def install(context: AgentContext, paths: Paths | None = None) -> StorageRole:
     """Add the methods of this role to the agent; tests pass other `paths`."""
     role = StorageRole(context, paths or Paths())
     role.add_methods(context.methods)
+    context.find_capabilities = role.capabilities
     context.on_connected.append(role.daemon_connected)
     context.on_stop.append(role.stop)
     return role
@@ -75,6 +77,7 @@ class StorageRole:
 
     def __init__(self, context: AgentContext, paths: Paths) -> None:
         self._name = context.name
+        self._paths = paths
         self._stores = StoreClient(context.reactor, paths, lambda: self._downloads.fetch())
         self._opened = OpenedSources(context.boot, self._stores)
         self._serving = Serving(context.reactor, paths.serve_socket)
@@ -89,6 +92,11 @@ class StorageRole:
         self._copies = CopyManager(context, self._stores, self._downloads.sweep_ended)
         #: Work for a store, by method and store: calls that arrive while it runs join it.
         self._running = SingleFlight[tuple[str, ...]]()
+
+    def capabilities(self) -> list[Capability]:
+        """Return what the image has the sockets for: units of an older one lack some after a patch."""
+        sockets = {Capability.LINKS: self._paths.serve_socket, Capability.UPLOADS: self._paths.upload_socket}
+        return [capability for capability, path in sockets.items() if path.is_socket()]
 
     def add_methods(self, methods: MethodTable) -> None:
         self._serving.add_methods(methods)

@@ -56,7 +56,7 @@ class MoverSupervisor:
         self._reactor = reactor
         self._limits = limits
         self._spawner = spawner
-        self._request = request
+        self.request = request  # with the newest link
         self._cancellation = cancellation
         self._progress = progress
         self._budget = budget
@@ -78,7 +78,7 @@ class MoverSupervisor:
         self._source = source
         with connection:
             self._cancellation.check_not_aborted()
-            rate = self._rates.join(self._request.job_id, self.own_rate, lambda limit: mover.set_rate(limit))
+            rate = self._rates.join(self.request.job_id, self.own_rate, lambda limit: mover.set_rate(limit))
             mover = self._mover = MoverProcess(
                 self._reactor,
                 self._spawner,
@@ -97,7 +97,7 @@ class MoverSupervisor:
             try:
                 return await mover.run(connection, directory)
             finally:
-                self._rates.leave(self._request.job_id)
+                self._rates.leave(self.request.job_id)
                 self._cancellation.cancel()  # a new connection is of no use any more
                 if bucket is not None:
                     bucket.cancel()
@@ -131,7 +131,7 @@ class MoverSupervisor:
         async def resume() -> None:
             self._log.info(
                 "{job_id}: connects to its bucket again: {error}",
-                job_id=self._request.job_id, error=str(error),
+                job_id=self.request.job_id, error=str(error),
             )  # fmt: skip
             with await bucket.reconnect(error) as connection:
                 if self._source is not None:
@@ -152,7 +152,7 @@ class MoverSupervisor:
             self._progress.add_step(f"resumes in {delay_s:.0f} s: {error.message}", notify=True)
             self._log.info(
                 "{job_id}: resumes in {delay_s} s: {error}",
-                job_id=self._request.job_id, delay_s=round(delay_s, 1), error=str(error),
+                job_id=self.request.job_id, delay_s=round(delay_s, 1), error=str(error),
             )  # fmt: skip
             await self._cancellation.run(deferLater(self._reactor, delay_s))
             try:
@@ -180,13 +180,13 @@ class MoverSupervisor:
         def failed(failure: Failure) -> None:
             self._log.info(
                 "{job_id}: no further connection: {why}",
-                job_id=self._request.job_id, why=failure.getErrorMessage(),
+                job_id=self.request.job_id, why=failure.getErrorMessage(),
             )  # fmt: skip
 
         source.connect(self._reactor, self._limits).addCallbacks(opened, failed)
 
     def _mover_job(self, source: DownloadSource) -> MoverJob:
-        request = self._request
+        request = self.request
         return MoverJob(
             job_id=request.job_id,
             host=source.url.host,

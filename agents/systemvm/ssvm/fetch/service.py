@@ -34,6 +34,7 @@ from systemvm.ssvm.fetch_messages import (
     FINISHED,
     HELLO,
     PROGRESS,
+    RESERVE,
     START,
     STOP,
     BucketCall,
@@ -51,13 +52,14 @@ from systemvm.ssvm.upload_messages import (
     UploadRefusal,
 )
 from systemvm.wire.acknowledgement import Acknowledgement
-from systemvm.wire.storage import DownloadAbort
+from systemvm.wire.storage import DownloadAbort, QuotaReservation
 from systemvm.wire.transfer_failure import TransferFailure
 from systemvm.wire.upload import MAX_UPLOADS
 
 AGENT = Caller("agent", "agent")
 REMEMBERED_JOBS = 256
 FINISHED_DEADLINE_S = 30.0
+RESERVE_DEADLINE_S = 10.0
 BUCKET_DEADLINE_S = 600.0
 
 
@@ -122,12 +124,13 @@ class FetchService:
         return FetchHello(self._instance, sorted({*self._running, *transferred}))
 
     async def start(self, call: Call, start: StartRequest) -> FetchStatus:
-        """Return the status of a job; start it when its id is new. The rates are always the newest ones."""
+        """Return the status of a job; start it when its id is new. The newest rates and link always count."""
         rates = start.download.rates
         self._rates.set_total(rates.total_bytes_per_s)
         known = self._jobs.get(start.download.job_id)
         if isinstance(known, Transfer):
             known.set_rates(rates)
+            known.set_link(start)
         if rates.total_bytes_per_s is not None and not self._rebalancing.running:
             self._rebalancing.start(INTERVAL_S, now=False)
 
@@ -145,6 +148,7 @@ class FetchService:
                 start,
                 self._buckets,
                 self._changed,
+                self._reserve,
             )
 
         try:
@@ -181,6 +185,7 @@ class FetchService:
                 self._parking,
                 order,
                 self._changed,
+                self._reserve,
             )
 
         return self._get_or_start(order.job_id, order.owner, make)
@@ -254,15 +259,15 @@ class FetchService:
     def _check_capacity(self) -> None:
         """Check that there is a place for another job.
 
-        Raises: RpcError `busy`; jobs that wait for their store or their turn do not count as active.
+        Raises: RpcError `busy`; jobs that wait for their store, source or turn do not count as active.
         """
         running = [self._jobs[job_id] for job_id in self._running]
         downloads = [job for job in running if not isinstance(job, UploadTransfer)]
         statuses = [job.state.status for job in downloads]
-        waiting = sum(each.waits_for_store or each.waits_for_turn for each in statuses)
+        waiting = sum(each.needs_no_slot for each in statuses)
         active = len(downloads) - waiting
         if active >= self._limits.max_active_jobs or len(downloads) >= self._limits.max_jobs:
-            hint = f"wait: {active} downloads run and {waiting} wait for their store or their turn"
+            hint = f"wait: {active} downloads run and {waiting} wait for their store, source or turn"
             raise RpcError.refused(TransferFailure.BUSY, "this SSVM is busy", hint)
 
     def _ended(self, outcome: object, job_id: str) -> None:
@@ -274,6 +279,26 @@ class FetchService:
                 Deferred.fromCoroutine(self._report_end(peer, state))
             else:
                 peer.notify(PROGRESS, state.status, replaces=f"{PROGRESS} {state.status.job_id}")
+
+    async def _reserve(self, job_id: str, size_bytes: int) -> None:
+        """Reserve the size of an image in the daemon's database, where jobs of other SSVMs reserve, too.
+
+        When nobody can be asked now the job goes on: the agent reserves again before it publishes.
+
+        Raises: TransferError `quota_exceeded` when the account has not as much left.
+        """
+        for peer in list(self._peers):
+            try:
+                await peer.call(
+                    RESERVE,
+                    QuotaReservation(job_id, size_bytes),
+                    result=Acknowledgement,
+                    deadline_s=RESERVE_DEADLINE_S,
+                )
+            except RpcError as error:
+                if error.reason == TransferFailure.QUOTA_EXCEEDED.value:
+                    raise TransferError.from_rpc(error) from None
+                self._log.info("{job_id}: nothing is reserved yet: {error}", job_id=job_id, error=str(error))
 
     async def _report_end(self, peer: Peer, state: FetchStatus) -> None:
         try:

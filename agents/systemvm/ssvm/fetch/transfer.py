@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from twisted.internet.task import deferLater
+from attrs import evolve
 
 from systemvm.ssvm import checksum, store_messages
 from systemvm.ssvm.failure import TransferError
@@ -20,6 +20,7 @@ from systemvm.ssvm.fetch.job_on_store import JobOnStore
 from systemvm.ssvm.fetch.job_store import open_place
 from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
 from systemvm.ssvm.fetch.mover_supervisor import MoverSupervisor
+from systemvm.ssvm.fetch.pause import Pause
 from systemvm.ssvm.fetch.quota_ledger import QuotaLedger
 from systemvm.ssvm.fetch.rate_shares import RateShares
 from systemvm.ssvm.fetch.redirects import HopObserver
@@ -40,7 +41,7 @@ from systemvm.ssvm.store_messages import JobDirectory, JobKey
 from systemvm.wire.checksum import is_url
 from systemvm.wire.s3_bucket import S3Bucket
 from systemvm.wire.source_url import SourceUrl
-from systemvm.wire.storage import ImageFormat, TransferRates
+from systemvm.wire.storage import DownloadRequest, ImageFormat, TransferRates
 from systemvm.wire.transfer_failure import TransferFailure
 
 
@@ -60,8 +61,11 @@ class Transfer(TransferJob):
         start: StartRequest,
         buckets: BucketStore,
         on_change: Callable[[FetchStatus], None],
+        reserve: Callable[[str, int], Awaitable[None]],
     ) -> None:
+        """`reserve` takes bytes of the account's limit for a job in the whole zone."""
         request = start.download
+        self._reserve = reserve
         self._reactor = reactor
         self._store_budgets: list[RetryBudget] = []
         self._limits = limits
@@ -69,12 +73,7 @@ class Transfer(TransferJob):
         self._rates = rates
         self._quotas = quotas
         self._request = request
-        self._policy = SourcePolicy(
-            AddressPolicy.of_zone(((denied.cidr, denied.what) for denied in start.denied), start.opened),
-            request.source_ca_pem,
-            bool(request.checksum),
-            request.access,
-        )
+        self._policy = _policy_of(start)
         self._mount_id = store_messages.mount_id(request.store)
         job = JobKey(self._mount_id, start.owner, request.job_id)
         self._paths = paths
@@ -104,6 +103,7 @@ class Transfer(TransferJob):
         )
         self._finder: Finder | None = None
         self._last_progress: MoverProgress | None = None
+        self._pause = Pause(reactor)
 
     async def _move(self) -> MoverResult:
         """Download, and retry as the budget allows."""
@@ -122,6 +122,23 @@ class Transfer(TransferJob):
         """Receive at this rate from now on."""
         self._movers.own_rate = rates.download_bytes_per_s
         self._rates.set_own(self._request.job_id, rates.download_bytes_per_s)
+
+    def set_link(self, start: StartRequest) -> None:
+        """Continue by this link to the same file, now if its SSVM was away; other URLs never change."""
+        request, known = start.download, self._request
+        if not _is_link(known) or not _is_link(request) or request.content_id != known.content_id:
+            return
+        if (request.url, request.source_ca_pem) != (known.url, known.source_ca_pem):
+            self._request = self._movers.request = evolve(
+                known,
+                url=request.url,
+                source_ca_pem=request.source_ca_pem,
+                source_server=request.source_server,
+            )
+            self._policy = _policy_of(start)
+            self._finder = None  # the next attempt has another one
+        if self.state.status.waits_for_source:
+            self._pause.end()
 
     def _kill_mover(self, error: TransferError) -> bool:
         return self._movers.kill(error)
@@ -143,8 +160,9 @@ class Transfer(TransferJob):
                     job_id=self._request.job_id,
                     error=str(error),
                 )
-            await self._cancellation.run(deferLater(self._reactor, delay_s))
-            self._progress.restart()
+            await self._cancellation.run(self._pause.begin(delay_s))
+            if not self._progress.state.status.waits_for_source:
+                self._progress.restart()
 
     def _delay_before_restart(self, error: TransferError) -> float | None:
         """Seconds until another mover can continue, or begin anew; None when `error` is final."""
@@ -158,7 +176,12 @@ class Transfer(TransferJob):
             return 0.0 if self._budget.replace_worker() else None
         if not self._budget.is_transient(error) or not self._budget.restart():
             return None
-        return self._budget.next_delay_s(error)
+        delay_s = self._budget.next_delay_s(error)
+        if delay_s is None and _is_link(self._request):
+            # nobody else has the file, and the journal is worth the wait: the SSVM there can be repaired
+            self._progress.wait_for_source(error.message)
+            delay_s = self._limits.source_wait_s
+        return delay_s
 
     async def _download(self) -> MoverResult:
         finder = self._check_request()
@@ -205,9 +228,11 @@ class Transfer(TransferJob):
         try:
             self._cancellation.check_not_aborted()
             source = await self._cancellation.run(finder.find())
+            self._progress.stop_waiting_for_source()
             if await self._place.enter_as(source.total_bytes):
                 source = await self._cancellation.run(finder.find())  # the first answer is old by now
             self._reserve_space(source, made)
+            await self._cancellation.run(self._reserve_quota(source))
             self._movers.quota_bytes = self._quotas.left_for(self._request.job_id)
             return await self._movers.run(finder, source, directory)
         finally:
@@ -226,6 +251,10 @@ class Transfer(TransferJob):
         self._space.reserve(
             self._request.job_id, self._mount_id, source.total_bytes, made.free_bytes, made.kept_bytes
         )
+
+    async def _reserve_quota(self, source: DownloadSource) -> None:
+        if source.total_bytes is not None and self._request.quota_bytes is not None:
+            await self._reserve(self._request.job_id, source.total_bytes)
 
     def _make_finder(self) -> Finder:
         origin, digest = self._origin, self._request.checksum
@@ -262,3 +291,18 @@ class Transfer(TransferJob):
             self._rates.note(self._request.job_id, progress.received_bytes)
             self._space.note(self._request.job_id, progress.received_bytes)
         self._progress.update(progress)
+
+
+def _policy_of(start: StartRequest) -> SourcePolicy:
+    request = start.download
+    return SourcePolicy(
+        AddressPolicy.of_zone(((denied.cidr, denied.what) for denied in start.denied), start.opened),
+        request.source_ca_pem,
+        bool(request.checksum),
+        request.access,
+    )
+
+
+def _is_link(request: DownloadRequest) -> bool:
+    """Return whether the URL is a link of another SSVM of this cloud."""
+    return request.source_server is not None and request.content_id is not None

@@ -52,6 +52,16 @@ class TransferProgress:
         if self.state.status.waits_for_turn:
             self._set(FetchStatus(evolve(self.state.status, waits_for_turn=False)))
 
+    def wait_for_source(self, why: str) -> None:
+        """From now on the job counts as waiting for the SSVM that has its file."""
+        self.add_step(f"waits for its source, another secondary storage VM: {why}")
+        if not self.state.status.waits_for_source:
+            self._set(FetchStatus(evolve(self.state.status, waits_for_source=True)))
+
+    def stop_waiting_for_source(self) -> None:
+        if self.state.status.waits_for_source:
+            self._set(FetchStatus(evolve(self.state.status, waits_for_source=False)))
+
     def update(self, progress: MoverProgress) -> None:
         """Take the counts of a mover's report."""
         status = self.state.status
@@ -77,6 +87,7 @@ class TransferProgress:
             error=error.to_download_error(),
             waits_for_store=False,
             waits_for_turn=False,
+            waits_for_source=False,
         )
         self._set(FetchStatus(status))
 

@@ -48,12 +48,14 @@ class UploadTransfer(TransferJob):
         parking: MoverParking,
         order: UploadOrder,
         on_change: Callable[[FetchStatus], None],
+        reserve: Callable[[str, int], Awaitable[None]],
         unix_s: Callable[[], float] = time.time,
     ) -> None:
         self._reactor = reactor
         self._limits = limits
         self._parking = parking
         self._order = order
+        self._reserve = reserve
         self._unix_s = unix_s
         self._expires_unix_s = order.expires_unix_s
         self._facts = UploadFacts(
@@ -180,7 +182,7 @@ class UploadTransfer(TransferJob):
             if self._error is not None or self.state.ended:
                 client.answer(self._answer())
             elif call.action is UploadAction.CREATE:
-                client.answer(self._create(call))
+                client.answer(await self._create(call))
             elif call.action is UploadAction.TERMINATE:
                 self._stop(TransferError(TransferFailure.ABORTED, "its client has ended the upload"))
                 client.answer(UploadAnswer())
@@ -205,8 +207,10 @@ class UploadTransfer(TransferJob):
             return failed(self._error, goes_on=self._is_suspended)
         return self._facts.answer()
 
-    def _create(self, call: UploadCall) -> UploadAnswer:
-        refused = self._facts.refuse_length(call.total_bytes)
+    async def _create(self, call: UploadCall) -> UploadAnswer:
+        refused = self._facts.refuse_length(call.total_bytes) or await self._refuse_quota(call.total_bytes)
+        if self._error is not None or self.state.ended:  # meanwhile
+            return self._answer()
         if refused is not None:
             return refused
         self._facts.total_bytes = call.total_bytes
@@ -214,6 +218,16 @@ class UploadTransfer(TransferJob):
         self._await_client()
         self._progress.update(MoverProgress(self._facts.received_bytes, call.total_bytes, 0))
         return self._facts.answer()
+
+    async def _refuse_quota(self, total_bytes: int | None) -> UploadAnswer | None:
+        """Return why the account has no room for the file, whose client can come again; None when it has."""
+        if total_bytes is None or not self._order.has_quota:
+            return None
+        try:
+            await self._reserve(self._order.job_id, total_bytes)
+        except TransferError as error:
+            return self._facts.refuse(UploadRefusal.TOO_LARGE, error.message)
+        return None
 
     async def _accept(self, call: UploadCall, client: BodyConnection) -> None:
         if self._facts.is_one_time:

@@ -10,14 +10,17 @@ import pytest
 import pytest_twisted
 from attrs import define, evolve
 
+from settling import settled
 from small_cloud import SmallCloud
 from small_cloud_fakes import FakePeer
 from systemvm.host.zone import SecondaryStorageConfig
-from systemvm.management.state import events, instances, templates, zones
+from systemvm.management.state import events, instances, schema, templates, zones
+from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceType
 from systemvm.management.state.templates import StoreRef, Template
-from systemvm.management.templates.copy_links import LIFETIME, RENEW_INTERVAL_S
+from systemvm.management.templates import downloads
+from systemvm.management.templates.copy_links import LIFETIME, RENEW_INTERVAL_S, CopyLinks
 from systemvm.management.templates.copy_orders import MAX_COPY_FAILURES
 from systemvm.management.templates.sources import RegisteredSource, TemplateSources
 from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
@@ -157,7 +160,56 @@ async def test_links_of_copies_that_run_are_renewed_before_they_expire(two: TwoZ
     two.cloud.database.run_now(templates.update_store_ref, two.ref.id, state=READY)
     two.here.calls.clear()
     await two.cloud.copy_links.renew()
+    await settled(two.cloud.database)
+    [withdrawn] = two.links()
+    assert withdrawn == evolve(link, expires_unix_s=0.0)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("end", ["ready", "failed", "deleted"])
+async def test_a_link_is_withdrawn_when_its_copy_ends(two: TwoZones, end: str) -> None:
+    await two.cloud.dispatch.reconcile()
+    [link] = two.links()
+    two.here.calls.clear()
+    if end == "deleted":
+        for method in (storage.TEMPLATE_ABORT, storage.TEMPLATE_DELETE):
+            two.there.answers[method] = lambda _: Acknowledgement()
+        two.cloud.database.run_now(templates.update_store_ref, two.ref.id, delete_requested=now())
+        await two.cloud.dispatch.reconcile()
+    else:
+        two.there.answers[storage.TEMPLATE_DOWNLOAD] = lambda _: RpcError.refused("busy", "later")
+        status = failing(two.ordered()[0]) if end == "failed" else done(two.now().job_id)
+        await finish(two, status)
+    await settled(two.cloud.database)
+    assert evolve(link, expires_unix_s=0.0) in two.links()
+    assert [each for each in two.links() if each.path == link.path and each.expires_unix_s] == []
+    two.here.calls.clear()
+    two.cloud.copy_links.ended()
+    await settled(two.cloud.database)
+    assert [each for each in two.links() if each.path == link.path] == [], "once"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_link_of_a_copy_that_runs_is_not_withdrawn(two: TwoZones) -> None:
+    await two.cloud.dispatch.reconcile()
+    two.here.calls.clear()
+    two.cloud.copy_links.ended()
+    await settled(two.cloud.database)
     assert two.links() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_daemon_withdraws_links_that_it_has_only_repeated(two: TwoZones) -> None:
+    await two.cloud.dispatch.reconcile()
+    [link] = two.links()
+    cloud = two.cloud
+    new = CopyLinks(cloud.clock, cloud.database, cloud.agents, cloud.settings, cloud.seal, b"")
+    assert [each.path for each in await new.links_of_zone(cloud.zone.id)] == [link.path]
+    cloud.database.run_now(templates.update_store_ref, two.ref.id, state=READY)
+    two.here.calls.clear()
+    new.ended()
+    await settled(cloud.database)
+    assert [(each.path, each.expires_unix_s) for each in two.links()] == [(link.path, 0.0)]
 
 
 @pytest_twisted.ensureDeferred
@@ -189,11 +241,48 @@ async def test_a_begun_copy_keeps_its_ssvm_while_its_source_is_away(two: TwoZone
     waits = two.now()
     assert (waits.state, waits.agent_name) == (BEGUN, two.vm.instance_name)
     assert waits.error_code == "no_source"
-    done = DownloadStatus(waits.job_id, READY, 10, 10, install_path="template/tmpl/2/7/x.qcow2")
-    await two.cloud.from_agent(
-        evolve(two.vm, type=InstanceType.SECONDARY_STORAGE), storage.TEMPLATE_FINISHED, done
-    )
+    await finish(two, done(waits.job_id))
     assert (two.now().state, two.now().error_code) == (READY, None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_copy_that_waits_at_its_ssvm_needs_no_slot_and_is_asked_again(two: TwoZones) -> None:
+    """The SSVM of the source is back under another address: the same job gets the new link."""
+    waiting = lambda request: DownloadStatus(request.job_id, BEGUN, 5, 10, waits_for_source=True)  # noqa: E731
+    two.there.answers[storage.TEMPLATE_DOWNLOAD] = waiting
+    await two.cloud.dispatch.reconcile()
+    waits = two.now()
+    assert (waits.state, waits.error_code, waits.received_bytes) == (BEGUN, "no_source", 5)
+    assert downloads.needs_no_slot(waits)
+    moved = "203.0.113.77"
+    two.cloud.database.run_now(
+        lambda c: c.execute(
+            schema.nics.update().where(schema.nics.c.address == ADDRESS).values(address=moved)
+        )
+    )
+    two.cloud.clock.advance(31)
+    await two.cloud.dispatch.reconcile()
+    first, again = two.ordered()
+    assert (again.job_id, again.content_id) == (first.job_id, first.content_id)
+    assert (again.source_server, again.url.partition("/userdata/")[0]) == (
+        SsvmAddress(moved, 443), f"https://{moved}",
+    )  # fmt: skip
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_waiting_copy_whose_source_is_deleted_is_aborted(two: TwoZones) -> None:
+    waiting = lambda request: DownloadStatus(request.job_id, BEGUN, 5, 10, waits_for_source=True)  # noqa: E731
+    two.there.answers |= {
+        storage.TEMPLATE_DOWNLOAD: waiting,
+        storage.TEMPLATE_ABORT: lambda _: Acknowledgement(),
+    }
+    two.cloud.database.run_now(templates.update, two.template.id, url=None)
+    await two.cloud.dispatch.reconcile()
+    two.cloud.database.run_now(templates.update_store_ref, two.source.id, delete_requested=now())
+    two.cloud.clock.advance(31)
+    await two.cloud.dispatch.reconcile()
+    assert (two.now().state, two.now().error_code) == (FAILED, "source_missing")
+    assert [each.job_id for each in two.there.params_of(storage.TEMPLATE_ABORT)] == [two.now().job_id]
 
 
 @pytest_twisted.ensureDeferred
@@ -212,6 +301,15 @@ async def test_an_ssvm_that_cannot_serve_now_is_named(two: TwoZones) -> None:
     await two.cloud.dispatch.reconcile()
     assert "s-1-VM: serve cannot be started" in (two.now().error_hint or "")
     assert two.now().state is WAITING
+
+
+def done(job_id: str) -> DownloadStatus:
+    return DownloadStatus(job_id, READY, 10, 10, install_path="template/tmpl/2/7/x.qcow2")
+
+
+async def finish(two: TwoZones, status: DownloadStatus) -> None:
+    vm = evolve(two.vm, type=InstanceType.SECONDARY_STORAGE)
+    await two.cloud.from_agent(vm, storage.TEMPLATE_FINISHED, status)
 
 
 def failing(request: DownloadRequest) -> DownloadStatus:

@@ -21,6 +21,7 @@ from systemvm.management.state.templates import Template
 from systemvm.rpc.core.errors import METHOD_NOT_FOUND, NOT_CONNECTED, RpcError
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.agent import Capability
 from systemvm.wire.extract import EXTRACT_LINKS, EXTRACT_SETUP, ExtractLink, ExtractLinks, ExtractSetup
 from systemvm.wire.role import Role
 from systemvm.wire.storage import DownloadState, ImageFormat
@@ -119,6 +120,15 @@ async def test_ssvm_of_an_older_image_is_up_and_the_link_fails(cloud: SmallCloud
     assert job.status == 2 and job.result["errorcode"] == 534
     assert "hint" in job.result
     assert storage.TEMPLATE_DELETE not in [method for method, _ in cloud.ssvm_peer.calls]
+
+
+@pytest_twisted.ensureDeferred
+async def test_patched_ssvm_without_a_socket_for_links_is_named(cloud: SmallCloud, ready: Template) -> None:
+    cloud.agents.lacking.add((cloud.ssvm.instance_name, Capability.LINKS))
+    job = await cloud.job("extractTemplate", cloud.user, id=ready.uuid, mode="HTTP_DOWNLOAD")
+    assert job.status == 2 and "too old" in job.result["errortext"]
+    assert f"destroy {cloud.ssvm.instance_name}" in job.result["hint"]
+    assert cloud.ssvm_peer.params_of(EXTRACT_LINKS) == []
 
 
 @pytest_twisted.ensureDeferred

@@ -9,6 +9,7 @@ import pytest
 import pytest_twisted
 
 from small_cloud import SmallCloud
+from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.state import accounts, template_permissions, templates, zones
 from systemvm.management.state.copy_sources import choose_twin
 from systemvm.management.state.status import AccountType
@@ -72,6 +73,19 @@ async def test_the_url_is_used_when_the_file_on_the_store_is_damaged(cloud: Smal
     assert len(cloud.ssvm_peer.params_of(storage.TEMPLATE_COPY)) == MAX_COPY_FAILURES
     assert len(cloud.ssvm_peer.params_of(storage.TEMPLATE_DOWNLOAD)) == 1
     assert cloud.database.run_now(templates.store_refs.by_id, ref.id).is_ready
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_that_is_copied_counts_for_its_account(cloud: SmallCloud) -> None:
+    cloud.settings.storage = SecondaryStorageConfig(max_account_secondary_storage_gib=1)
+    _, source = add_source(cloud)
+    size = (1 << 29) + 1
+    cloud.database.run_now(templates.update_store_ref, source.id, physical_size_bytes=size, total_bytes=size)
+    _, ref = add_wanted(cloud)
+    await cloud.dispatch.reconcile()
+    failed = cloud.database.run_now(templates.store_refs.by_id, ref.id)
+    assert (failed.state, failed.error_code) == (FAILED, "quota_exceeded")
+    assert cloud.ssvm_peer.params_of(storage.TEMPLATE_COPY) == []
 
 
 def test_a_digest_alone_opens_no_template_of_another_account(cloud: SmallCloud) -> None:

@@ -3,25 +3,23 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 import pytest_twisted
 from twisted.internet.task import Clock
 
 from small_cloud import SmallCloud
 from small_cloud_fakes import FakeAgents
-from systemvm.management.state import instances, schema, uploads
-from systemvm.management.state.columns import now
+from systemvm.management.state import instances, uploads
 from systemvm.management.state.status import InstanceState
 from systemvm.management.templates.dispatch import DownloadDispatcher
 from systemvm.management.templates.sources import TemplateSources
 from systemvm.rpc.core.errors import BUSY, METHOD_NOT_FOUND, RpcError
 from systemvm.wire import storage
+from systemvm.wire.agent import Capability
 from systemvm.wire.role import Role
 from systemvm.wire.storage import DownloadStatus
 from systemvm.wire.upload import TEMPLATE_UPLOAD
-from template_downloads import DONE, FAILED, PROGRESS, now_of, refs_of, register, report, status_of
+from template_downloads import DONE, FAILED, PROGRESS, refs_of, register, report, status_of
 from template_uploads import (
     ADDRESS,
     SECOND_ADDRESS,
@@ -67,6 +65,19 @@ async def test_ssvm_with_the_fewest_uploads_receives_and_another_one_instead(clo
     cloud.ssvm_peer.answers[TEMPLATE_UPLOAD] = lambda _: RpcError(BUSY, "64 uploads are waiting")
     assert SECOND_ADDRESS in (await begin(cloud, name="c"))["postURL"]
     assert len(peer.params_of(TEMPLATE_UPLOAD)) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_ssvm_of_an_older_image_receives_no_uploads(cloud: SmallCloud) -> None:
+    """A patch brings it the code, and no socket for it."""
+    cloud.agents.lacking.add(("s-1-VM", Capability.UPLOADS))
+    with refusal() as refused:
+        await begin(cloud)
+    assert refused[0].code == 534
+    assert "s-1-VM is too old" in refused[0].message and "destroy s-1-VM" in refused[0].hint
+    assert orders(cloud) == [] and refs_of(cloud) == []
+    add_receiver(cloud)
+    assert SECOND_ADDRESS in (await begin(cloud))["postURL"]
 
 
 @pytest_twisted.ensureDeferred
@@ -133,22 +144,6 @@ async def test_destroyed_ssvm_ends_its_uploads_and_another_one_receives_them(clo
     assert (ref.error_code, ref.state) == ("upload_lost", FAILED)
     assert "s-1-VM was destroyed" in (await state_of(cloud))[1]
     assert SECOND_ADDRESS in (await renew(cloud, params))["postURL"]
-
-
-@pytest_twisted.ensureDeferred
-async def test_upload_that_did_not_begin_ends_although_its_ssvm_is_away(cloud: SmallCloud) -> None:
-    await begin(cloud, name="waits")
-    await begin(cloud, name="runs")
-    waits, runs = refs_of(cloud)
-    await report(cloud, storage.TEMPLATE_PROGRESS, DownloadStatus(runs.job_id, PROGRESS, 450, 1000))
-    cloud.agents.disconnect("s-1-VM")
-    await cloud.dispatch.reconcile()
-    assert not now_of(cloud, waits).state.ended
-    long_ago = now() - timedelta(seconds=1)
-    cloud.database.run_now(lambda c: c.execute(schema.template_uploads.update().values(expires=long_ago)))
-    await cloud.dispatch.reconcile()
-    assert now_of(cloud, waits).error_code == "upload_expired"
-    assert not now_of(cloud, runs).state.ended
 
 
 @pytest_twisted.ensureDeferred

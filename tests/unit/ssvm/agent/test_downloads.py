@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -14,22 +15,25 @@ from twisted.python.failure import Failure
 from systemvm.guest.context import AgentContext
 from systemvm.guest.paths import GuestPaths
 from systemvm.management.templates.ssvm_calls import CALL_DEADLINE_S
-from systemvm.rpc.core.errors import BUSY, DEADLINE, RpcError
+from systemvm.rpc.core.errors import BUSY, DEADLINE, METHOD_NOT_FOUND, RpcError
 from systemvm.rpc.core.method import MethodTable
 from systemvm.ssvm import store_messages
 from systemvm.ssvm.agent.downloads import MAX_STARTING, DownloadManager
 from systemvm.ssvm.fetch_messages import START, STOP, FetchStatus
 from systemvm.ssvm.mover_messages import MoverResult
 from systemvm.ssvm.paths import Paths
-from systemvm.ssvm.store_messages import FindResult, PublishedTemplate
+from systemvm.ssvm.store_messages import FindResult, OpenSources, PublishedTemplate, SourceServer
 from systemvm.ssvm.store_retry import LAST_S
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.role import Role
+from systemvm.wire.source_networks import SsvmAddress
 from systemvm.wire.storage import (
+    TEMPLATE_RESERVE,
     DownloadRequest,
     DownloadState,
     DownloadStatus,
     ImageFormat,
+    QuotaReservation,
     Store,
     StoreStats,
 )
@@ -66,6 +70,7 @@ class FakeStores(PendingCalls):
     def __init__(self) -> None:
         super().__init__()
         self.timeouts_s: list[float] = []
+        self.opened: list[SourceServer] = []
 
     async def ensure_mounted(self, store: Store) -> None:
         pass
@@ -75,6 +80,9 @@ class FakeStores(PendingCalls):
 
     def bucket_of(self, store: Store) -> None:
         """No store is a bucket."""
+
+    async def open_sources(self, order: OpenSources) -> None:
+        self.opened = order.servers
 
     async def call(self, method: str, params: Any, result: Any, timeout_s: float = 60.0) -> Any:
         self.timeouts_s.append(timeout_s)
@@ -88,6 +96,18 @@ class FakeFetch(PendingCalls):
 
     async def call(self, method: str, params: Any = None, **more: Any) -> Any:
         return await self.wait(method, params)
+
+
+class FakeDaemon(PendingCalls):
+    """The daemon's end of the control channel; what reports jobs is not recorded."""
+
+    async def call(self, method: str, params: Any = None, **more: Any) -> Any:
+        if method == TEMPLATE_RESERVE:
+            return await self.wait(method, params)
+        return Acknowledgement()
+
+    def notify(self, method: str, params: Any = None, **more: Any) -> None:
+        """Take progress."""
 
 
 class FakeLink:
@@ -108,8 +128,10 @@ class Harness:
     def __init__(self) -> None:
         self.clock = Clock()
         self.stores = FakeStores()
+        self.daemon = FakeDaemon()
+        daemon: Any = self.daemon
         context = AgentContext(
-            self.clock, GuestPaths(), "s-1-VM", Role.SSVM, {}, MethodTable("agent", "1"), {}, lambda: None
+            self.clock, GuestPaths(), "s-1-VM", Role.SSVM, {}, MethodTable("agent", "1"), {}, lambda: daemon
         )
         links: list[FakeLink] = []
 
@@ -126,9 +148,12 @@ class Harness:
 
     def begin(self, job_id: str = "job-1") -> None:
         """Start a job that fetch accepts."""
-        self.call(job_id)
+        self.begin_with(request(job_id))
+
+    def begin_with(self, wanted: DownloadRequest) -> None:
+        Deferred.fromCoroutine(self.downloads.get_or_start(wanted))
         self.stores.answer(store_messages.FIND, FindResult())
-        self.fetch.answer(START, in_progress(job_id))
+        self.fetch.answer(START, in_progress(wanted.job_id))
 
 
 @pytest.fixture
@@ -312,6 +337,53 @@ def test_a_new_fetch_gets_jobs_that_wait_for_their_store_last(harness: Harness) 
     assert [start.download.job_id for _, start, _ in again.calls] == ["well", "hung"]
 
 
+def linked(address: str, content_id: str | None = "{SHA-256}ab") -> DownloadRequest:
+    server = None if content_id is None else SsvmAddress(address, 443)
+    url = f"https://{address}/userdata/x/a.raw"
+    return evolve(request("job-1"), url=url, source_server=server, content_id=content_id)
+
+
+def begin_linked(harness: Harness, *, waits: bool) -> None:
+    Deferred.fromCoroutine(harness.downloads.get_or_start(linked("203.0.113.1")))
+    harness.stores.answer(store_messages.FIND, FindResult())
+    harness.fetch.answer(START, FetchStatus(DownloadStatus("job-1", PROGRESS, 5, 10, waits_for_source=waits)))
+
+
+def test_a_new_link_to_the_same_file_reaches_fetch(harness: Harness) -> None:
+    begin_linked(harness, waits=False)
+    again = Deferred.fromCoroutine(harness.downloads.get_or_start(linked("203.0.113.1")))
+    assert state_of(again) is PROGRESS and harness.fetch.names() == [START], "nothing is new"
+    moved = Deferred.fromCoroutine(harness.downloads.get_or_start(linked("203.0.113.2")))
+    assert harness.stores.opened == [SourceServer("203.0.113.2", 443)]
+    [_, (_, start, _)] = harness.fetch.calls
+    assert start.download.url == linked("203.0.113.2").url
+    harness.fetch.answer(START, in_progress())
+    assert state_of(moved) is PROGRESS
+
+
+def test_a_repeated_request_ends_the_wait_for_a_source(harness: Harness) -> None:
+    begin_linked(harness, waits=True)
+    Deferred.fromCoroutine(harness.downloads.get_or_start(linked("203.0.113.1")))
+    assert harness.fetch.names() == [START, START]
+
+
+@pytest.mark.parametrize("content_id", ["{SHA-256}cd", None], ids=["another copy", "the URL"])
+def test_a_waiting_job_with_another_source_begins_anew(harness: Harness, content_id: str | None) -> None:
+    begin_linked(harness, waits=True)
+    other = linked("203.0.113.1", content_id)
+    Deferred.fromCoroutine(harness.downloads.get_or_start(other))
+    harness.fetch.answer(STOP, Acknowledgement())
+    harness.stores.answer(store_messages.FIND, FindResult())
+    assert harness.fetch.names() == [START, STOP, START]
+    assert harness.fetch.calls[-1][1].download.content_id == content_id
+
+
+def test_a_running_job_keeps_its_source(harness: Harness) -> None:
+    begin_linked(harness, waits=False)
+    Deferred.fromCoroutine(harness.downloads.get_or_start(linked("203.0.113.1", "{SHA-256}cd")))
+    assert harness.fetch.names() == [START]
+
+
 def test_a_store_that_refuses_to_publish_ends_the_job(harness: Harness) -> None:
     harness.begin()
     harness.downloads._apply(
@@ -322,6 +394,38 @@ def test_a_store_that_refuses_to_publish_ends_the_job(harness: Harness) -> None:
     [status] = harness.downloads.statuses()
     assert status.error is not None
     assert status.error.code == "store_full"
+
+
+def test_the_stored_size_is_reserved_before_it_is_published(harness: Harness) -> None:
+    harness.begin_with(evolve(request("job-1"), quota_bytes=100))
+    moved = MoverResult("{SHA-256}0", 10, 40, 40)
+    harness.downloads._apply(FetchStatus(DownloadStatus("job-1", PROGRESS), moved))
+    assert harness.stores.names() == [store_messages.FIND]
+    [(method, reservation, _)] = harness.daemon.calls
+    assert (method, reservation) == (TEMPLATE_RESERVE, QuotaReservation("job-1", moved.size_bytes))
+    harness.daemon.answer(TEMPLATE_RESERVE, Acknowledgement())
+    assert harness.stores.names() == [store_messages.FIND, store_messages.PUBLISH]
+
+
+def test_an_older_daemon_reserves_nothing(harness: Harness) -> None:
+    harness.begin_with(evolve(request("job-1"), quota_bytes=100))
+    moved = MoverResult("{SHA-256}0", 10, 40, 40)
+    harness.downloads._apply(FetchStatus(DownloadStatus("job-1", PROGRESS), moved))
+    harness.daemon.answer(TEMPLATE_RESERVE, RpcError(METHOD_NOT_FOUND, "no method"))
+    assert harness.stores.names() == [store_messages.FIND, store_messages.PUBLISH]
+
+
+def test_an_image_beyond_the_limit_of_its_account_is_removed(harness: Harness) -> None:
+    harness.begin_with(evolve(request("job-1"), quota_bytes=100))
+    harness.downloads._apply(
+        FetchStatus(DownloadStatus("job-1", PROGRESS), MoverResult("{SHA-256}0", 10, 40, 40))
+    )
+    harness.daemon.answer(TEMPLATE_RESERVE, RpcError.refused("quota_exceeded", "nothing is left"))
+    assert harness.stores.names() == [store_messages.FIND, store_messages.DISCARD]
+    harness.stores.answer(store_messages.DISCARD, Acknowledgement())
+    [status] = harness.downloads.statuses()
+    assert status.error is not None
+    assert status.error.code == "quota_exceeded"
 
 
 def test_sweeps_are_joined_and_keep_starting_jobs(harness: Harness) -> None:

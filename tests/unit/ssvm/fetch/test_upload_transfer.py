@@ -25,7 +25,13 @@ from systemvm.ssvm.fetch_messages import FetchStatus
 from systemvm.ssvm.limits import DEFAULT
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store_messages import JobDirectory
-from systemvm.ssvm.upload_messages import UploadAction, UploadAnswer, UploadCall, UploadOrder
+from systemvm.ssvm.upload_messages import (
+    UploadAction,
+    UploadAnswer,
+    UploadCall,
+    UploadOrder,
+    UploadRefusal,
+)
 from systemvm.wire.storage import ImageFormat, Store
 from systemvm.wire.transfer_failure import TransferFailure
 from unit.ssvm.fetch.scripted_mover import ScriptedClient, ScriptedMover
@@ -45,6 +51,8 @@ class World:
         self.gate = JobGate(self.clock, 2, lambda: 2.5)  # two places, and no more by growth
         self.free_bytes = 10_000
         self.store_fails: RpcError | None = None
+        self.reserved: list[int] = []
+        self.quota_fails: TransferError | None = None
         self.removed = 0
         self.changes: list[FetchStatus] = []
 
@@ -61,6 +69,11 @@ class World:
         monkeypatch.setattr(JobOnStore, "make", make)
         monkeypatch.setattr(JobOnStore, "remove", remove)
 
+    async def reserve(self, job_id: str, size_bytes: int) -> None:
+        self.reserved.append(size_bytes)
+        if self.quota_fails is not None:
+            raise self.quota_fails
+
     def begin(self, **changes: Any) -> UploadTransfer:
         upload = UploadTransfer(
             self.clock,
@@ -72,6 +85,7 @@ class World:
             MoverParking(self.clock),
             evolve(ORDER, **changes),
             self.changes.append,
+            self.reserve,
             self.clock.seconds,
         )
         Deferred.fromCoroutine(upload.run())
@@ -352,3 +366,20 @@ def test_a_store_that_stalls_lends_its_place(world: World) -> None:
     assert (upload.state.status.waits_for_store, world.gate.is_full) == (True, False)
     world.movers[0].receives(5)
     assert (upload.state.status.waits_for_store, world.gate.is_full) == (False, True)
+
+
+def test_a_length_is_reserved_before_a_byte_comes_and_again_when_there_is_room(world: World) -> None:
+    upload = world.begin(has_quota=True)
+    world.quota_fails = TransferError(TransferFailure.QUOTA_EXCEEDED, "nothing is left")
+    [refused] = call(upload, UploadAction.CREATE, total_bytes=10).answers
+    assert (refused.refusal, refused.message) == (UploadRefusal.TOO_LARGE, "nothing is left")
+    assert not code_of(upload), "its client can come again"
+    world.quota_fails = None
+    assert call(upload, UploadAction.CREATE, total_bytes=10).answers == [UploadAnswer(None, 0, 10)]
+    assert world.reserved == [10, 10]
+
+
+def test_an_account_without_a_limit_reserves_nothing(world: World) -> None:
+    upload = world.begin()
+    assert call(upload, UploadAction.CREATE, total_bytes=10).answers == [UploadAnswer(None, 0, 10)]
+    assert world.reserved == []
