@@ -41,6 +41,7 @@ from systemvm.management.api.principal import Principal
 from systemvm.management.consoles.authorizer import ConsoleAuthorizer
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
 from systemvm.management.consoles.limits import SessionLimitsSender
+from systemvm.management.consoles.live_sessions import ConsoleSessionQueries
 from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.control.ca_rotation import CaRotation
 from systemvm.management.control.certificate_service import CertificateService
@@ -221,7 +222,7 @@ class SmallCloud:
         self.diagnostics = FakeDiagnostics(directory)
         self.agent_methods = MethodTable("agents", "1")
         self.dispatch.add_methods(self.agent_methods)
-        ConsoleAuthorizer(self.database, self.seal).add_methods(self.agent_methods)
+        ConsoleAuthorizer(self.database, self.seal, self.revocation).add_methods(self.agent_methods)
         self.authority = ControlAuthority(CertificateAuthority.create("control CA"))
         self.control = AgentDirectory(lambda name: True)
         self.certificates = AgentCertificates(self.database, self.control, self.authority, self.clock)
@@ -239,6 +240,8 @@ class SmallCloud:
             system_vms=cast(SystemVmControl, self.system_vms),
             virtual_machines=self.machines,
             consoles=self.consoles,
+            console_sessions=ConsoleSessionQueries(self.database, self.agents),
+            end_console=self.revocation.of_session,
             on_configured=SessionLimitsSender(self.database, self.agents).send_all,
             diagnostics=self.diagnostics,
             diagnostics_url=f"{ORIGIN}/diagnostics",

@@ -32,6 +32,7 @@ from systemvm.wire.console import (
     ConsoleSession,
     ConsoleSetup,
     ConsoleTargetRequest,
+    LiveSession,
 )
 
 STOP_DEADLINE_S = 3.0
@@ -317,6 +318,23 @@ class ConsoleServer:
         message = notice(grant, self.grants.limits, now_s)
         if message is not None and not connection.notify(message):
             grant.warned = before  # again at the next check
+
+    def live_sessions(self) -> list[LiveSession]:
+        """Return all sessions as they are now."""
+        for connection in self._of_session.values():
+            self._count(connection)
+        now_s = self._reactor.seconds()
+        return [
+            LiveSession(
+                grant.session.session_id,
+                grant.client_address,
+                grant.is_connected,
+                round(now_s - grant.input_at_s, 1),
+                grant.sent_bytes,
+                grant.received_bytes,
+            )
+            for grant in self.grants.all()
+        ]
 
     def watched_session_ids(self) -> list[str]:
         """Return the sessions that have a connection now."""

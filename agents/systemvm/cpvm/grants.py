@@ -31,6 +31,7 @@ class Grant:
 
     session: ConsoleSession
     expires_at_s: float
+    client_address: str  # of its newest connection
     source: str  # where its token was spent from: an IPv4 address, or an IPv6 /64
     input_at_s: float  # when its user last sent input
     secret: ReconnectSecret | None  # None: it ends with its connection
@@ -84,6 +85,7 @@ class Grants:
         grant = Grant(
             session,
             expires_at_s=now_s + session.lifetime_s,
+            client_address=address,
             source=source_of_address(address),
             input_at_s=now_s,
             secret=secret,
@@ -106,6 +108,7 @@ class Grants:
             raise ConsoleRefusedError(BrowserRefusal.SESSION_ENDED)
         if grant.secret.is_undecided:
             raise ConsoleRefusedError(BrowserRefusal.RECONNECTING)
+        grant.client_address = address
         return grant.session, grant.secret.issue(secret)
 
     def find(self, session_id: str, secret: str | None, address: str) -> Grant:

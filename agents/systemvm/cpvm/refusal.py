@@ -67,6 +67,13 @@ class BrowserRefusal(enum.Enum):
     SESSION_IDLE = (4422, 403, "This console was closed because it was not used", _OPEN_AGAIN)
     SESSION_OVER = (4423, 403, "The time of this console session is over", _OPEN_AGAIN)
     NOT_BACK = (4424, 403, "The connection was lost for too long, and the session has ended", _OPEN_AGAIN)
+    TAKEN_OVER = (
+        4425,
+        403,
+        "Another user took this console over",
+        "Open the console again from the cloud's page, or ask that user.",
+    )
+    CLOSED = (4426, 403, "This console was closed by its owner or an administrator", _OPEN_AGAIN)
     WRONG_HOST = (4421, 421, "This console is served under another address", _OPEN_AGAIN)
     TOO_MANY = (
         4429,

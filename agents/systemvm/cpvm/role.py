@@ -107,7 +107,8 @@ class ConsoleRole:
         return Acknowledgement()
 
     async def _list(self, call: Call, params: None) -> ConsoleSessions:
-        return ConsoleSessions(self._server.grants.session_ids())
+        live = self._server.live_sessions()
+        return ConsoleSessions([session.session_id for session in live], live)
 
     async def _end(self, call: Call, end: ConsoleEnd) -> Acknowledgement:
         refusal = BrowserRefusal.from_daemon(end.code) if end.code else BrowserRefusal.SESSION_ENDED

@@ -21,6 +21,7 @@ from systemvm.management.api.site import ManagementSite
 from systemvm.management.consoles.authorizer import ConsoleAuthorizer
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
 from systemvm.management.consoles.limits import SessionLimitsSender
+from systemvm.management.consoles.live_sessions import ConsoleSessionQueries
 from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.consoles.session_reconciler import ConsoleSessionReconciler
 from systemvm.management.control.agent import Agent
@@ -179,6 +180,8 @@ def make_user_services(
             system_vms=system_vms.lifecycle,
             virtual_machines=virtual_machines,
             consoles=_make_console_endpoints(foundation, directory, settings),
+            console_sessions=ConsoleSessionQueries(database, directory),
+            end_console=revocation.of_session,
             on_configured=SessionLimitsSender(database, directory).send_all,
             diagnostics=system_vms.diagnostics,
             diagnostics_url=f"{configuration.management.page.endpoint.url}/diagnostics",
@@ -207,7 +210,7 @@ def make_user_services(
         virtual_machines=virtual_machines,
         reaper=_make_reaper(reactor, foundation, virtual_machines),
         agent_reconciler=_make_agent_reconciler(reactor, foundation, directory, dispatcher),
-        authorizer=ConsoleAuthorizer(database, foundation.seal),
+        authorizer=ConsoleAuthorizer(database, foundation.seal, revocation),
         commands=commands,
         operators=users,
     )

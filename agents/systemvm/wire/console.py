@@ -35,6 +35,8 @@ class ConsoleRefusal(enum.Enum):
     MACHINE_GONE = "machine_gone"
     LOGGED_OUT = "logged_out"  # the login that asked for the console was ended by its user
     ACCESS_REVOKED = "access_revoked"  # user or account was disabled or deleted
+    TAKEN_OVER = "taken_over"  # another link to the VM was opened that takes its console over
+    CLOSED = "closed"  # by endConsoleSession
     OTHER_SOURCE = "other_source"  # the link came from another address than the one that asked for it
     EXTRA_REFUSED = "extra_refused"  # the additional secret is missing or wrong; the link is void
 
@@ -50,6 +52,8 @@ _FALLBACKS = {
     ConsoleRefusal.MACHINE_STARTING: ConsoleRefusal.MACHINE_STOPPED,
     ConsoleRefusal.LOGGED_OUT: ConsoleRefusal.SESSION_ENDED,
     ConsoleRefusal.ACCESS_REVOKED: ConsoleRefusal.SESSION_ENDED,
+    ConsoleRefusal.TAKEN_OVER: ConsoleRefusal.SESSION_ENDED,
+    ConsoleRefusal.CLOSED: ConsoleRefusal.SESSION_ENDED,
     ConsoleRefusal.OTHER_SOURCE: ConsoleRefusal.TOKEN_UNKNOWN,
     ConsoleRefusal.EXTRA_REFUSED: ConsoleRefusal.TOKEN_UNKNOWN,
 }
@@ -164,10 +168,23 @@ class ConsoleLoad:
 
 
 @frozen
+class LiveSession:
+    """What a CPVM knows about a session now."""
+
+    session_id: str
+    client_address: str
+    is_connected: bool  # false while it waits for its browser
+    idle_s: float  # since the last input of its user
+    sent_bytes: int  # to the browser
+    received_bytes: int
+
+
+@frozen
 class ConsoleSessions:
     """Every session that a CPVM would let a browser connect to."""
 
     session_ids: list[str]
+    live: list[LiveSession] = field(factory=list)  # the same sessions (protocol 3)
 
 
 @frozen

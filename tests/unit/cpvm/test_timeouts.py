@@ -19,7 +19,7 @@ POINTER = bytes([5, 0, 0, 9, 0, 9])
 
 def grant(input_at_s: float = 0, expires_at_s: float = 3600) -> Grant:
     session = ConsoleSession("a", "vm-a", "web", expires_at_s)
-    return Grant(session, expires_at_s, "", input_at_s, None, None)
+    return Grant(session, expires_at_s, "", "", input_at_s, None, None)
 
 
 def test_input_moves_the_end_of_an_unused_session_and_not_of_the_whole() -> None:

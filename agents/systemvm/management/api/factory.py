@@ -15,6 +15,7 @@ from systemvm.management.api.command import CommandTable
 from systemvm.management.api.commands.accounts import AccountCommands
 from systemvm.management.api.commands.certificates import CertificateCommands, CertificateControl
 from systemvm.management.api.commands.configurations import ConfigurationCommands
+from systemvm.management.api.commands.console_sessions import ConsoleSessionCommands
 from systemvm.management.api.commands.consoles import ConsoleCommands, ConsoleEndpointCreator
 from systemvm.management.api.commands.diagnostics import DiagnosticsCommands, DiagnosticsRunner
 from systemvm.management.api.commands.events import EventCommands
@@ -45,6 +46,7 @@ from systemvm.management.api.login import Consoles as LoginConsoles
 from systemvm.management.api.sessions import Sessions
 from systemvm.management.api.zone_parts import NetworksOf
 from systemvm.management.config import ExpungeConfig
+from systemvm.management.consoles.live_sessions import ConsoleSessionQueries
 from systemvm.management.image_stores.inspection import StoreInspection
 from systemvm.management.image_stores.migration import StoreMigration
 from systemvm.management.image_stores.service import ImageStores
@@ -71,6 +73,8 @@ class ApiServices:
     system_vms: SystemVmControl
     virtual_machines: VirtualMachines
     consoles: ConsoleEndpointCreator
+    console_sessions: ConsoleSessionQueries
+    end_console: Callable[[str], Awaitable[None]]  # by the session's id
     on_configured: Callable[[], Awaitable[None]]  # called when a setting has changed
     diagnostics: DiagnosticsRunner
     diagnostics_url: str  # the base of the URLs of diagnostics zips
@@ -120,6 +124,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *AccountCommands(database, services.accounts, jobs).commands(),
         *UserCommands(database, services.accounts, jobs).commands(),
         *ConsoleCommands(services.consoles).commands(),
+        *ConsoleSessionCommands(services.console_sessions, services.end_console).commands(),
         *ConfigurationCommands(database, services.on_configured).commands(),
         *DiagnosticsCommands(database, services.diagnostics, jobs, services.diagnostics_url).commands(),
         *EventCommands(database).commands(),

@@ -47,6 +47,11 @@ TEXTS = {
     ConsoleRefusal.MACHINE_GONE: ("The virtual machine was destroyed.", ""),
     ConsoleRefusal.LOGGED_OUT: ("The user logged out.", "Log in and open the console again."),
     ConsoleRefusal.ACCESS_REVOKED: ("The user or account has no access to the cloud any more.", ""),
+    ConsoleRefusal.TAKEN_OVER: ("Another user took this console over.", "Open the console again."),
+    ConsoleRefusal.CLOSED: (
+        "This console was closed by its owner or an administrator.",
+        "Open the console again.",
+    ),
     ConsoleRefusal.OTHER_SOURCE: (
         "This console link was made for another address.",
         "Open the console from the device that asked for it.",
@@ -72,6 +77,8 @@ _ENDINGS = {
         ConsoleRefusal.LOGGED_OUT,
         ConsoleRefusal.ACCESS_REVOKED,
         ConsoleRefusal.EXTRA_REFUSED,
+        ConsoleRefusal.TAKEN_OVER,
+        ConsoleRefusal.CLOSED,
     )
 }
 
@@ -216,7 +223,14 @@ def close_session(connection: Connection, proxy_name: str, closed: ConsoleClosed
     proxy = instances.by_instance_name(connection, proxy_name)
     row = console_sessions.find_any(connection, closed.session_id)
     if row is not None and row.proxy_id == proxy.id:
-        console_sessions.close(connection, row.uuid, closed.reason[:MAX_REASON_LENGTH])
+        console_sessions.close(
+            connection,
+            row.uuid,
+            closed.reason[:MAX_REASON_LENGTH],
+            code=closed.code,
+            sent_bytes=closed.sent_bytes,
+            received_bytes=closed.received_bytes,
+        )
 
 
 def set_load(connection: Connection, proxy_name: str, count: int) -> None:

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from systemvm.management.consoles import authorization
 from systemvm.management.consoles.authorization import MAX_REPORTED_SESSIONS, ConsoleDeniedError
+from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.consoles.token import token_hash
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state.database import Database
@@ -35,9 +36,10 @@ class ConsoleAuthorizer:
 
     log = Logger()
 
-    def __init__(self, database: Database, seal: Seal) -> None:
+    def __init__(self, database: Database, seal: Seal, revocation: ConsoleRevocation) -> None:
         self._database = database
         self._seal = seal
+        self._revocation = revocation
 
     def add_methods(self, table: MethodTable) -> None:
         cpvms = frozenset({Role.CPVM.value})
@@ -112,10 +114,13 @@ class ConsoleAuthorizer:
             "{proxy}: console of {vm} opened by {client}, session {session} ({request_id})",
             proxy=call.caller.name,
             vm=vm.instance_name,
+            user_id=session.user_id,
             client=request.client_address,
             session=session.uuid,
             request_id=request.request_id,
         )
+        if session.takes_over:
+            await self._revocation.of_others(vm.id, session.id)
         return ConsoleSession(
             session_id=session.uuid,
             virtual_machine_id=vm.uuid,
@@ -138,6 +143,15 @@ class ConsoleAuthorizer:
 
     async def _closed(self, call: Call, closed: ConsoleClosed) -> Acknowledgement:
         await self._database.run(authorization.close_session, call.caller.name, closed)
+        self.log.info(
+            "{proxy}: console session {session} ended: {reason}",
+            proxy=call.caller.name,
+            session=closed.session_id,
+            reason=closed.reason,
+            code=closed.code,  # journal fields of their own, as all values here
+            sent_bytes=closed.sent_bytes,
+            received_bytes=closed.received_bytes,
+        )
         return Acknowledgement()
 
     async def _load(self, call: Call, load: ConsoleLoad) -> Acknowledgement:

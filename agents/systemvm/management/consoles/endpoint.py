@@ -52,6 +52,7 @@ class ConsoleUser:
     request_id: str | None = None
     login_uuid: str | None = None  # None with an API key or as the host's operator
     extra: str | None = field(default=None, repr=False)  # a secret that the browser must also present
+    takes_over: bool = False  # other consoles of the VM end when the link is opened
 
     def can_open(self, vm: Instance) -> bool:
         """Return whether the user can open a VM: administrators all VMs, others their own."""
@@ -144,6 +145,7 @@ def _create(
         extra_hash=None if console_user.extra is None else token_hash(console_user.extra),
         creator_address=console_user.address,
         login_uuid=console_user.login_uuid,
+        takes_over=console_user.takes_over,
     )
     text = f"of {vm.shown_name}: a link for {console_user.address}, good once, through {proxy.instance_name}"
     console_sessions.record(connection, session, "LINK", text, request_id=console_user.request_id)

@@ -40,6 +40,13 @@ class ConsoleRevocation:
     async def of_machine(self, vm_id: int) -> None:
         await self._revoke(console_sessions.revoke_of_vm, vm_id, ConsoleRefusal.MACHINE_GONE)
 
+    async def of_others(self, vm_id: int, session_id: int) -> None:
+        """End the open consoles of a VM that this session takes over."""
+        await self._revoke(console_sessions.revoke_of_others, (vm_id, session_id), ConsoleRefusal.TAKEN_OVER)
+
+    async def of_session(self, uuid: str) -> None:
+        await self._revoke(console_sessions.revoke_one, uuid, ConsoleRefusal.CLOSED)
+
     async def _revoke(
         self, revoke: Callable[[Connection, K, str], dict[str, list[str]]], key: K, why: ConsoleRefusal
     ) -> None:

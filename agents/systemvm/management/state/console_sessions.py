@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -112,11 +112,29 @@ def spend(
     return rows.one(connection, _c.token_hash == token_hash) if spent else None
 
 
-def close(connection: sa.Connection, uuid: str, reason: str) -> bool:
-    """End a session; return False when it had already ended."""
+def close(
+    connection: sa.Connection,
+    uuid: str,
+    reason: str,
+    *,
+    code: str = "",
+    sent_bytes: int = 0,
+    received_bytes: int = 0,
+) -> bool:
+    """End a session; return False when it had already ended, which keeps its reason."""
+    traffic = {"sent_bytes": sent_bytes, "received_bytes": received_bytes}
     closed = rows.update_where(
-        connection, _c.uuid == uuid, _c.removed.is_(None), removed=now(), close_reason=reason
+        connection,
+        _c.uuid == uuid,
+        _c.removed.is_(None),
+        removed=now(),
+        close_reason=reason,
+        close_code=code or None,
+        **traffic,
     )
+    if not closed and any(traffic.values()):
+        # the daemon ended it first; only the CPVM knows the traffic
+        rows.update_where(connection, _c.uuid == uuid, _c.sent_bytes == 0, _c.received_bytes == 0, **traffic)
     if closed:
         record(connection, by_uuid_ended(connection, uuid), "CLOSE", f"ends: {reason}")
     return bool(closed)
@@ -177,6 +195,19 @@ def revoke_of_users(connection: sa.Connection, user_ids: Sequence[int], reason: 
     return _revoke(connection, _c.user_id.in_(user_ids), reason)
 
 
+def revoke_of_others(
+    connection: sa.Connection, vm_and_session: tuple[int, int], reason: str
+) -> dict[str, list[str]]:
+    """As `revoke_of_vm`, for the VM's open sessions but one; links that nobody has opened stay valid."""
+    vm_id, session_id = vm_and_session
+    which = sa.and_(_c.vm_id == vm_id, _c.id != session_id, _c.acquired.is_not(None))
+    return _revoke(connection, which, reason)
+
+
+def revoke_one(connection: sa.Connection, uuid: str, reason: str) -> dict[str, list[str]]:
+    return _revoke(connection, _c.uuid == uuid, reason)
+
+
 def _revoke(connection: sa.Connection, which: sa.ColumnElement[bool], reason: str) -> dict[str, list[str]]:
     living = sa.and_(_c.removed.is_(None), which)
     proxies = schema.vm_instances.c
@@ -186,7 +217,7 @@ def _revoke(connection: sa.Connection, which: sa.ColumnElement[bool], reason: st
     opened: dict[str, list[str]] = {}
     for name, uuid in connection.execute(query):
         opened.setdefault(name, []).append(uuid)
-    rows.update_where(connection, living, removed=now(), close_reason=reason)
+    rows.update_where(connection, living, removed=now(), close_reason=reason, close_code=reason)
     return opened
 
 
@@ -284,6 +315,59 @@ def of_others(connection: sa.Connection, proxy_id: int, uuids: list[str]) -> boo
     return False
 
 
+@frozen
+class ConsoleSessionFilter:
+    """Conditions for a list of sessions; None means any."""
+
+    account_ids: Collection[int] | None = None  # of the users who asked for them
+    uuid: str | None = None
+    user_uuid: str | None = None
+    account_uuid: str | None = None
+    vm_uuid: str | None = None
+    host_uuid: str | None = None
+    creator_address: str | None = None
+    client_address: str | None = None
+    since: datetime | None = None
+    before: datetime | None = None
+    is_active: bool = False  # opened and not ended
+    is_acquired: bool = False  # opened
+
+
+def find(connection: sa.Connection, which: ConsoleSessionFilter, limit: int) -> list[ConsoleSessionRow]:
+    """Return at most `limit` sessions, ended ones included, the newest first."""
+    users, owners, vms = schema.users.c, schema.accounts.c, schema.vm_instances.c
+    where: list[sa.ColumnElement[bool]] = []
+    if which.account_ids is not None:
+        mine = sa.select(users.id).where(users.account_id.in_(which.account_ids))
+        where.append(_c.user_id.in_(mine))
+    if which.account_uuid is not None:
+        of_account = sa.select(users.id).join(schema.accounts, owners.id == users.account_id)
+        where.append(_c.user_id.in_(of_account.where(owners.uuid == which.account_uuid)))
+    if which.user_uuid is not None:
+        where.append(_c.user_id.in_(sa.select(users.id).where(users.uuid == which.user_uuid)))
+    if which.vm_uuid is not None:
+        where.append(_c.vm_id.in_(sa.select(vms.id).where(vms.uuid == which.vm_uuid)))
+    if which.host_uuid is not None:
+        of_host = sa.select(vms.id).join(schema.hosts, schema.hosts.c.id == vms.host_id)
+        where.append(_c.vm_id.in_(of_host.where(schema.hosts.c.uuid == which.host_uuid)))
+    for column, value in (
+        (_c.uuid, which.uuid),
+        (_c.creator_address, which.creator_address),
+        (_c.client_address, which.client_address),
+    ):
+        if value is not None:
+            where.append(column == value)
+    if which.since is not None:
+        where.append(_c.created >= which.since)
+    if which.before is not None:
+        where.append(_c.created < which.before)
+    if which.is_active or which.is_acquired:
+        where.append(_c.acquired.is_not(None))
+    if which.is_active:
+        where.append(_c.removed.is_(None))
+    return rows.all(connection, *where, order_by=(_c.id.desc(),), limit=limit)
+
+
 def list_all(connection: sa.Connection) -> list[ConsoleSessionRow]:
     """Return all sessions, ended ones included, oldest first."""
     return rows.all(connection)
@@ -294,5 +378,10 @@ def expire(connection: sa.Connection) -> int:
     unused = sa.and_(_c.acquired.is_(None), _c.token_expires <= now())
     over = sa.and_(_c.acquired.is_not(None), _c.session_expires <= now())
     return rows.update_where(
-        connection, _c.removed.is_(None), sa.or_(unused, over), removed=now(), close_reason="expired"
+        connection,
+        _c.removed.is_(None),
+        sa.or_(unused, over),
+        removed=now(),
+        close_reason="expired",
+        close_code="expired",
     )

@@ -17,6 +17,7 @@ from systemvm.management.state.status import AgentState, InstanceState, Instance
 #: The commands that CloudStack's clients, the page and the CLI use.
 EXPECTED = {
     *("extractIso", "extractTemplate"),
+    *("listConsoleSessions", "endConsoleSession"),
     *("listConfigurations", "updateConfiguration", "resetConfiguration"),
     *("createConsoleEndpoint", "deleteIso", "deleteTemplate", "deployVirtualMachine", "destroySystemVm"),
     *("destroyVirtualMachine", "listApis", "listAsyncJobs", "listCapabilities", "listHosts", "listIsos"),
@@ -117,6 +118,7 @@ async def test_list_apis_describes_parameters_and_answers(cloud: SmallCloud) -> 
     assert [(param["name"], param["required"]) for param in api["params"]] == [
         ("virtualmachineid", True),
         ("token", False),
+        ("takeover", False),
     ]
     [websocket] = [key for key in api["response"] if key["name"] == "websocket"]
     assert [key["name"] for key in websocket["response"]] == ["token", "host", "port", "path", "extra"]

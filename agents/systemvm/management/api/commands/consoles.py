@@ -42,8 +42,13 @@ class ConsoleCommands:
                         ParameterType.STRING,
                         "an additional secret, which the browser must also present as extra",
                     ),
+                    optional(
+                        "takeover",
+                        ParameterType.BOOLEAN,
+                        "true: opening the link closes the VM's other consoles; false: they share its screen",
+                    ),
                 ),
-                related=("listVirtualMachines", "listSystemVms"),
+                related=("listVirtualMachines", "listSystemVms", "listConsoleSessions"),
             ),
         )
 
@@ -57,6 +62,7 @@ class ConsoleCommands:
             call.request_id,
             principal.login_uuid,
             call.arguments.text("token"),
+            call.arguments.flag("takeover"),
         )
         try:
             endpoint = await self._endpoints.create(call.arguments["virtualmachineid"], console_user)
