@@ -52,8 +52,8 @@ from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
 
 REPORT_INTERVAL_S = 0.5
-#: The part of an object is a buffer, too.
-_BUFFERS_BESIDE_A_PART = 4
+#: The part of an object is a buffer, too, and so is a piece that is checked.
+_BUFFERS_BESIDE_ANOTHER = 4
 
 
 class Mover:
@@ -208,7 +208,8 @@ class Mover:
         if part.journal is None:
             require_room(source.total_bytes)
             part.begin_anew()
-        buffers = BUFFERS if self._job.object_target is None else _BUFFERS_BESIDE_A_PART
+        has_another = self._job.object_target is not None or self._job.pieces is not None
+        buffers = _BUFFERS_BESIDE_ANOTHER if has_another else BUFFERS
         self._pipeline = Pipeline(LimitedSource(source, self._rate), part, self._job, buffers)
         return self._pipeline.run()
 
