@@ -184,8 +184,12 @@ bench-download: setup ## URLs to Ready templates, compared with curl, aria2, ope
 	@$(PYTHON) tests/benchmark/download.py
 
 .PHONY: bench-footprint
-bench-footprint: setup ## memory of movers, fetch and agent, and how late they are beside downloads at full speed
+bench-footprint: setup ## memory of movers and of 32 downloads at once, and how late agent and fetch are beside 8
 	@$(PYTHON) tests/benchmark/download_footprint.py
+
+.PHONY: soak-memory
+soak-memory: setup ## memory of agent and fetch over 10,000 downloads (about ten minutes)
+	@$(PYTHON) tests/benchmark/soak_memory.py
 
 .PHONY: bench-control
 bench-control: setup ## one daemon with 1,000 agents on real sockets; a call compared with the same call over HTTPS

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IListeningPort
 
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.rpc.core.method import Call, MethodTable
+from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.listener import listen
 from systemvm.wire import agent, protocol
 from systemvm.wire.role import CONTROL_PORT, Role
@@ -32,11 +33,16 @@ class TinyDaemon:
             agent.SIGN, self._sign, params=agent.SigningRequest, result=agent.SignedCertificate, roles=AGENTS
         )
 
-    def start(self, interface: str = "127.0.0.1") -> Deferred[IListeningPort]:
+    def start(
+        self,
+        interface: str = "127.0.0.1",
+        port: int = CONTROL_PORT,
+        on_connected: Callable[[Peer], None] = lambda peer: None,
+    ) -> Deferred[IListeningPort]:
         identity = self._authority.daemon_identity("bench")
         return listen(
-            self._reactor, lambda: identity, self.methods, interface=interface, port=CONTROL_PORT,
-            known=lambda caller: None, on_connected=lambda peer: None, on_lost=lambda peer, why: None,
+            self._reactor, lambda: identity, self.methods, interface=interface, port=port,
+            known=lambda caller: None, on_connected=on_connected, on_lost=lambda peer, why: None,
         )  # fmt: skip
 
     async def _hello(self, call: Call, hello: agent.Hello) -> agent.Welcome:

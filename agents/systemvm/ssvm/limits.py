@@ -40,6 +40,7 @@ class TransferLimits:
     max_redirects: int = 5
     max_url_characters: int = 4096
     max_active_jobs: int = MAX_ACTIVE_DOWNLOADS
+    initial_active_jobs: int = 2  # until the machine has shown how quick it is
     max_jobs: int = MAX_DOWNLOADS  # including those that wait for their store
     max_virtual_size_bytes: int = 16 * TIB
     # Zeros compress 1,030:1 with gzip and 32,600:1 with zstd; a disk that is more than zeros stays far below.

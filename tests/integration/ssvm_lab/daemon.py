@@ -46,28 +46,7 @@ class Daemon:
 
     async def start(self) -> Daemon:
         methods = MethodTable("daemon", "test")
-        ssvm = frozenset({Role.SSVM.value})
-        methods.add(
-            storage.TEMPLATE_PROGRESS,
-            self._progress,
-            params=DownloadStatus,
-            result=Acknowledgement,
-            roles=ssvm,
-        )
-        methods.add(
-            storage.TEMPLATE_FINISHED,
-            self._finished,
-            params=DownloadStatus,
-            result=Acknowledgement,
-            roles=ssvm,
-        )
-        methods.add(
-            storage.TEMPLATE_RESERVE,
-            self._reserve,
-            params=QuotaReservation,
-            result=Acknowledgement,
-            roles=ssvm,
-        )
+        self.add_methods(methods)
         self._port = listen_unix_stream(
             reactor, self._path, methods,
             authorize=lambda uid, gid, pid: Caller("s-1-VM", Role.SSVM.value), on_connected=self._connected,
@@ -85,6 +64,16 @@ class Daemon:
         if self.refuses_from_bytes is not None and reservation.size_bytes >= self.refuses_from_bytes:
             raise RpcError.refused(TransferFailure.QUOTA_EXCEEDED, "another SSVM has taken what was left")
         return Acknowledgement()
+
+    def add_methods(self, methods: MethodTable) -> None:
+        """Add the methods that an SSVM calls."""
+        ssvm = frozenset({Role.SSVM.value})
+        for name, handler, params in (
+            (storage.TEMPLATE_PROGRESS, self._progress, DownloadStatus),
+            (storage.TEMPLATE_FINISHED, self._finished, DownloadStatus),
+            (storage.TEMPLATE_RESERVE, self._reserve, QuotaReservation),
+        ):
+            methods.add(name, handler, params=params, result=Acknowledgement, roles=ssvm)
 
     async def connect_agent(self) -> None:
         """Connect the agent and run its hooks, as its dialer does."""

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -129,8 +129,16 @@ class World:
 class Builder:
     """Build a World, and remove it in reverse order."""
 
-    def __init__(self, directory: Path, store_size: str = "96m", limits: Mapping[str, float] = QUICK) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        store_size: str = "96m",
+        limits: Mapping[str, float] = QUICK,
+        fetch_by: Sequence[str] = ("-m",),
+    ) -> None:
+        """`fetch_by` are Python's arguments in front of fetch's module."""
         self._limits = limits
+        self._fetch_by = fetch_by
         self._directory = directory
         self._store_size = store_size
         self._stack = ExitStack()
@@ -284,7 +292,8 @@ class Builder:
         resolv_conf = self._directory / "resolv.conf"
         resolv_conf.write_text(f"nameserver {SERVER}\noptions timeout:1 attempts:2\n")
         fetch = [
-            *python,
+            sys.executable,
+            *self._fetch_by,
             "systemvm.ssvm.fetch.main",
             "--store-socket",
             str(paths.store_socket),

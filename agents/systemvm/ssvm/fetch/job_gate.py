@@ -15,8 +15,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from systemvm.service import slowness
 from systemvm.service.slowness import BUSY_SLOWDOWN
+from systemvm.ssvm.limits import DEFAULT
 
-INITIAL_LIMIT = 2
 #: One whose source trickles uses no CPU time, so the limit grows while it runs.
 MIN_LIMIT = 1
 GROWTH = 2
@@ -33,9 +33,9 @@ class ConcurrencyLimit:
     [4, 6, 8, 8, 8, 7]
     """
 
-    def __init__(self, maximum: int) -> None:
+    def __init__(self, maximum: int, initial: int = DEFAULT.initial_active_jobs) -> None:
         self._maximum = maximum
-        self.value = min(INITIAL_LIMIT, maximum)
+        self.value = min(initial, maximum)
 
     def observe(self, slowdown: float) -> int:
         """Return the limit after a measurement; `slowdown` is 1 for a machine at its best."""
@@ -55,11 +55,15 @@ class JobGate:
     """Admits jobs in order of arrival; measures only while one waits."""
 
     def __init__(
-        self, clock: IReactorTime, maximum: int, slowdown: Callable[[], float] = measure_slowdown
+        self,
+        clock: IReactorTime,
+        maximum: int,
+        slowdown: Callable[[], float] = measure_slowdown,
+        initial: int = DEFAULT.initial_active_jobs,
     ) -> None:
         self._clock = clock
         self._slowdown = slowdown
-        self._limit = ConcurrencyLimit(maximum)
+        self._limit = ConcurrencyLimit(maximum, initial)
         self._active = 0
         self._waiting: OrderedDict[int, Deferred[None]] = OrderedDict()
         self._large = 0

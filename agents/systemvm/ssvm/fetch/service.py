@@ -71,7 +71,7 @@ class FetchService:
         self._paths = paths
         self._limits = limits
         self._spawner = MoverSpawner(reactor)
-        self._gate = JobGate(reactor, limits.max_active_jobs)
+        self._gate = JobGate(reactor, limits.max_active_jobs, initial=limits.initial_active_jobs)
         self._space = SpaceLedger()
         self._rates = RateShares()
         self._quotas = QuotaLedger()
