@@ -61,6 +61,7 @@ from systemvm.management.pki.authority import CertificateAuthority
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.pki.seal import Seal
+from systemvm.management.screens.service import MachineScreens
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
@@ -243,6 +244,7 @@ class SmallCloud:
             console_sessions=ConsoleSessionQueries(self.database, self.agents),
             end_console=self.revocation.of_session,
             on_configured=SessionLimitsSender(self.database, self.agents).send_all,
+            screens=MachineScreens(self.clock, self.database, cast(Hypervisor, self.hypervisor)),
             diagnostics=self.diagnostics,
             diagnostics_url=f"{ORIGIN}/diagnostics",
             guest_bridge=lambda zone: "cloudbr3",

@@ -89,6 +89,8 @@ class FakeHypervisor:
         self.statuses: dict[str, DomainStatus] = {}
         self.stops: list[tuple[str, bool]] = []
         self.fails_with: Exception | None = None
+        self.screen = b""  # as PPM
+        self.pressed: list[tuple[str, list[Sequence[int]]]] = []
         self._callbacks: list[ExitCallback] = []
 
     async def start(self, spec: DomainSpec) -> DomainStatus:
@@ -113,6 +115,12 @@ class FakeHypervisor:
 
     def status(self, name: str) -> DomainStatus | None:
         return self.statuses.get(name)
+
+    async def screenshot(self, name: str) -> bytes:
+        return self.screen
+
+    async def press(self, name: str, chords: Sequence[Sequence[int]]) -> None:
+        self.pressed.append((name, list(chords)))
 
     def on_exit(self, callback: ExitCallback) -> None:
         self._callbacks.append(callback)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -67,6 +67,9 @@ class FakeHypervisor:
         self._callbacks.append(callback)
 
     async def screenshot(self, name: str) -> bytes:
+        raise HypervisorError("not in these tests")
+
+    async def press(self, name: str, chords: Sequence[Sequence[int]]) -> None:
         raise HypervisorError("not in these tests")
 
     async def set_vnc_password(self, name: str, password: str) -> None:

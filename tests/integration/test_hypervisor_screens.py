@@ -22,9 +22,11 @@ from integration.qemu_lab import (
     rfb_accepts,
     run_directory,
 )
+from rpc_wait import until
 from systemvm.management.hypervisors.base import VncSpec
 from systemvm.management.hypervisors.errors import DomainNotFoundError
 from systemvm.management.hypervisors.qemu import QemuHypervisor
+from systemvm.management.screens import keymap
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -73,8 +75,23 @@ async def test_a_screenshot_shows_what_the_guest_drew(
         await deferLater(reactor, 0.5, lambda: None)
     else:
         raise AssertionError("the screen did not turn white")
-    assert image.format == "PNG"
-    assert files(run_directory, "*.png") == []
+    assert image.format == "PPM"
+    assert files(run_directory, "*.ppm") == []
+
+
+#: Writes ">" and then each character from the keyboard to the serial port, by the BIOS: int 14h, int 16h.
+TYPEWRITER = bytes.fromhex("b83e01 31d2 cd14") + bytes.fromhex("31c0 cd16 b401 31d2 cd14 ebf4")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_text_is_typed_whole_and_in_order(hypervisor: QemuHypervisor, tmp_path: Path) -> None:
+    text = "Pack my box with five dozen liquor jugs: 0123456789 (~!@#$%^&*)\r" * 4
+    spec = machine(tmp_path, TYPEWRITER)
+    await hypervisor.start(spec)
+    await until(lambda: spec.serial_log.exists() and b">" in spec.serial_log.read_bytes(), 60)
+    await hypervisor.press("i-2-3-VM", keymap.load("us").type(text))
+    await until(lambda: spec.serial_log.read_bytes().count(b"\r") == text.count("\r"), 60)
+    assert spec.serial_log.read_bytes().partition(b">")[2].decode() == text
 
 
 @pytest_twisted.ensureDeferred
@@ -82,6 +99,7 @@ async def test_commands_to_a_machine_that_does_not_run(hypervisor: QemuHyperviso
     for command in (
         hypervisor.screenshot("no"),
         hypervisor.reset("no"),
+        hypervisor.press("no", [(0x1C,)]),
         hypervisor.set_vnc_password("no", "x"),
     ):
         with pytest.raises(DomainNotFoundError, match="no does not run"):

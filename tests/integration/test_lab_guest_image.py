@@ -16,10 +16,10 @@ from twisted.internet.task import deferLater
 
 from systemvm.host.accelerator import Accelerator
 from systemvm.lab import guest_image
-from systemvm.management.asyncio_bridge import in_asyncio
 from systemvm.management.hypervisors.base import Disk, DomainSpec, ExitReason, VncSpec
 from systemvm.management.hypervisors.qemu import QemuHypervisor
 from systemvm.management.primary.qemu_img import QemuImg
+from systemvm.management.screens import keymap
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -64,14 +64,6 @@ async def screen_turns(hypervisor: QemuHypervisor, colour: tuple[int, int, int],
     raise AssertionError(f"the screen did not turn {colour}")
 
 
-async def press(hypervisor: QemuHypervisor, *keys: str) -> None:
-    session = await in_asyncio(hypervisor._domains["tiny"].session())
-    for key in keys:
-        stroke = {"keys": [{"type": "qcode", "data": key}], "hold-time": 30}
-        await in_asyncio(session.execute("send-key", stroke))
-        await deferLater(reactor, 0.1, lambda: None)
-
-
 @pytest_twisted.ensureDeferred
 async def test_it_boots_shows_its_screen_accepts_keys_and_powers_off(
     hypervisor: QemuHypervisor, tmp_path: Path
@@ -95,7 +87,7 @@ async def test_it_boots_shows_its_screen_accepts_keys_and_powers_off(
         )
     )
     await screen_turns(hypervisor, BLUE, 90)
-    await press(hypervisor, *"screen", "spc", *"green", "ret")
+    await hypervisor.press("tiny", keymap.load("us").type("screen green\n"))
     await screen_turns(hypervisor, GREEN, 30)
     began = reactor.seconds()
     await hypervisor.stop("tiny", timeout_s=60)

@@ -12,6 +12,7 @@ from systemvm.cli import (
     accounts,
     certificates,
     completion,
+    consoles,
     diagnose,
     machines,
     stores,
@@ -69,7 +70,7 @@ main.add_command(templates.template)
 main.add_command(templates.iso)
 main.add_command(stores.store)
 main.add_command(machines.vm)
-main.add_command(machines.console)
+main.add_command(consoles.console)
 main.add_command(system_vms.system_vm)
 main.add_command(system_vms.check)
 main.add_command(diagnose.diagnose)

@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm vm` and `systemvm console`: users' virtual machines and their consoles."""
+"""`systemvm vm`: users' virtual machines."""
 
 from __future__ import annotations
-
-import webbrowser
 
 import click
 
 from systemvm.cli import output
 from systemvm.cli.daemon_client import CommandFailedError, DaemonClient
 from systemvm.cli.machine_kind import MachineKind
-from systemvm.cli.system_vms import SYSTEM_VM
 from systemvm.cli.template_kind import ISO, TEMPLATE
 
 USER_VM = MachineKind("VM", "listVirtualMachines", "virtualmachine", {"listall": "true"})
@@ -182,29 +179,3 @@ def expunge(daemon: DaemonClient, name: str) -> None:
       systemvm vm expunge one
     """
     USER_VM.run(daemon, "expungeVirtualMachine", name, "expunged")
-
-
-@click.command(short_help="Print a URL that opens the console of a VM.")
-@click.argument("name")
-@click.option("--open", "open_browser", is_flag=True, help="Open the URL in this desktop's browser.")
-@click.pass_obj
-def console(daemon: DaemonClient, name: str, open_browser: bool) -> None:
-    """Print a URL that opens the console of the VM NAME.
-
-    The URL works once and expires after one minute.
-
-    \b
-    Example:
-      systemvm console one --open
-    """
-    system_vms = {row["name"]: row for row in SYSTEM_VM.rows(daemon)}
-    machine = system_vms.get(name) or USER_VM.find(daemon, name)
-    answer = daemon.call("createConsoleEndpoint", virtualmachineid=machine["id"])["consoleendpoint"]
-    if not answer["success"]:
-        raise CommandFailedError(answer["details"], answer.get("hint", ""))
-    if daemon.as_json:
-        output.print_json(answer)
-    else:
-        click.echo(answer["url"])
-    if open_browser:
-        webbrowser.open(answer["url"])

@@ -42,6 +42,7 @@ from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.page.diagnostics_download import DiagnosticsResource
 from systemvm.management.page.resource import PageResource
 from systemvm.management.page.storage_origins import StorageOrigins
+from systemvm.management.screens.service import MachineScreens
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.system_vm_services import SystemVmServices
 from systemvm.management.templates.copy_links import CopyLinks
@@ -183,6 +184,7 @@ def make_user_services(
             console_sessions=ConsoleSessionQueries(database, directory),
             end_console=revocation.of_session,
             on_configured=SessionLimitsSender(database, directory).send_all,
+            screens=MachineScreens(reactor, database, drivers.hypervisor),
             diagnostics=system_vms.diagnostics,
             diagnostics_url=f"{configuration.management.page.endpoint.url}/diagnostics",
             guest_bridge=settings.guest_bridge,

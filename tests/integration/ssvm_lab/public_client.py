@@ -23,7 +23,9 @@ with socket.create_connection((sys.argv[1], 443), 10) as connection:
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(65536):
             pass
-    except ConnectionError:
+    except TimeoutError:
+        raise
+    except OSError:  # reset, also before the shutdown: "not connected" is no ConnectionError
         pass
 """
 

@@ -25,6 +25,7 @@ from systemvm.management.api.commands.infrastructure import InfrastructureComman
 from systemvm.management.api.commands.jobs import JobCommands
 from systemvm.management.api.commands.networks import NetworkCommands
 from systemvm.management.api.commands.os_types import os_type_commands
+from systemvm.management.api.commands.screens import ScreenCommands
 from systemvm.management.api.commands.source_certificates import SourceCertificateCommands
 from systemvm.management.api.commands.store_migrations import StoreMigrationCommands
 from systemvm.management.api.commands.store_objects import StoreObjectCommands
@@ -51,6 +52,7 @@ from systemvm.management.image_stores.inspection import StoreInspection
 from systemvm.management.image_stores.migration import StoreMigration
 from systemvm.management.image_stores.service import ImageStores
 from systemvm.management.jobs.runner import JobRunner
+from systemvm.management.screens.service import Screens
 from systemvm.management.state.database import Database
 from systemvm.management.templates.extraction import Extraction
 from systemvm.management.templates.service import TemplateService
@@ -76,6 +78,7 @@ class ApiServices:
     console_sessions: ConsoleSessionQueries
     end_console: Callable[[str], Awaitable[None]]  # by the session's id
     on_configured: Callable[[], Awaitable[None]]  # called when a setting has changed
+    screens: Screens
     diagnostics: DiagnosticsRunner
     diagnostics_url: str  # the base of the URLs of diagnostics zips
     guest_bridge: Callable[[str], str | None]  # by zone name
@@ -126,6 +129,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *ConsoleCommands(services.consoles).commands(),
         *ConsoleSessionCommands(services.console_sessions, services.end_console).commands(),
         *ConfigurationCommands(database, services.on_configured).commands(),
+        *ScreenCommands(services.screens, jobs).commands(),
         *DiagnosticsCommands(database, services.diagnostics, jobs, services.diagnostics_url).commands(),
         *EventCommands(database).commands(),
         *JobCommands(database).commands(),

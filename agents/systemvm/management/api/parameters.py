@@ -56,15 +56,19 @@ def _uuid(value: Any) -> str:
         raise ValueError("a UUID") from None
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, allowed: str = "") -> str:
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         raise ValueError("a string")
     text = str(value)
     if len(text) > MAX_TEXT_LENGTH:
         raise ValueError(f"at most {MAX_TEXT_LENGTH} characters long")
-    if any(character < " " for character in text):
+    if any(character < " " and character not in allowed for character in text):
         raise ValueError("free of control characters")
     return text
+
+
+def _lines(value: Any) -> str:
+    return _text(value, "\n\t")
 
 
 def _pem(value: Any) -> str:
@@ -120,11 +124,13 @@ class ParameterType(enum.Enum):
     DATE = "date"
     MAP = "map"
     PEM = "pem"
+    LINES = "lines"  # a text with line feeds and tabs
 
     @property
     def api_name(self) -> str:
-        """The name in listApis: CloudStack's clients know no PEM."""
-        return ParameterType.STRING.value if self is ParameterType.PEM else self.value
+        """The name in listApis: CloudStack's clients know neither PEM nor lines."""
+        is_text = self in (ParameterType.PEM, ParameterType.LINES)
+        return ParameterType.STRING.value if is_text else self.value
 
     @property
     def read(self) -> Callable[[Any], Any]:
@@ -144,6 +150,7 @@ _READERS: dict[ParameterType, Callable[[Any], Any]] = {
     ParameterType.DATE: _date,
     ParameterType.MAP: _map,
     ParameterType.PEM: _pem,
+    ParameterType.LINES: _lines,
 }
 _PYTHON_TYPES: dict[ParameterType, Any] = {
     ParameterType.STRING: str,
@@ -154,6 +161,7 @@ _PYTHON_TYPES: dict[ParameterType, Any] = {
     ParameterType.DATE: str,
     ParameterType.MAP: dict[str, Any] | list[dict[str, Any]],
     ParameterType.PEM: str,
+    ParameterType.LINES: str,
 }
 
 

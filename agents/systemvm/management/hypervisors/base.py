@@ -8,7 +8,7 @@ Its coroutines await Deferreds, as all of the daemon's do.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -134,7 +134,10 @@ class Hypervisor(Protocol):
         """Call `callback(name, reason)` whenever a machine ends."""
 
     async def screenshot(self, name: str) -> bytes:
-        """Return the screen as PNG."""
+        """Return the screen as PPM (P6)."""
+
+    async def press(self, name: str, chords: Sequence[Sequence[int]]) -> None:
+        """Press and release the keys of each chord together, by QEMU's numbers, one chord after another."""
 
     async def set_vnc_password(self, name: str, password: str) -> None:
         """Replace the password of the machine's VNC server."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from twisted.logger import Logger
@@ -85,6 +86,9 @@ class QemuHypervisor:
 
     async def screenshot(self, name: str) -> bytes:
         return await in_asyncio(self._running(name).screenshot())
+
+    async def press(self, name: str, chords: Sequence[Sequence[int]]) -> None:
+        await in_asyncio(self._running(name).press(chords))
 
     async def set_vnc_password(self, name: str, password: str) -> None:
         await in_asyncio(self._command(name, "set_password", protocol="vnc", password=password))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from systemvm.management.hypervisors.base import DomainState, DomainStatus, ExitReason
 from systemvm.management.hypervisors.guest_agent import GuestAgent
@@ -13,6 +14,8 @@ from systemvm.management.hypervisors.qmp import QmpSession
 from systemvm.service.slowness import TimeoutScale
 
 GREETING_S = 30.0
+#: How long a key is held, and how long until the next: a PS/2 keyboard has room for 16 bytes.
+KEY_S = 0.01
 
 
 class QemuDomain:
@@ -31,6 +34,7 @@ class QemuDomain:
         self._guest_scale = guest_scale
         self._session: QmpSession | None = None
         self._guest_agent: GuestAgent | None = None
+        self._keyboard = asyncio.Lock()
         self.is_stop_requested = False
         self.is_started = False  # before that, an end is the failure of its start and no callback runs
         self.stderr = ""  # the last lines of QEMU's stderr
@@ -88,16 +92,28 @@ class QemuDomain:
         answer = await (await self.session()).execute("query-status")
         return str(answer["status"])
 
+    async def press(self, chords: Sequence[Sequence[int]]) -> None:
+        """Press and release the keys of each chord; whoever else types on this machine waits."""
+        async with self._keyboard:
+            session = await self.session()
+            for chord in chords:
+                try:
+                    await session.execute("input-send-event", _key_events(chord, down=True))
+                    await asyncio.sleep(KEY_S)
+                finally:
+                    await session.execute("input-send-event", _key_events(chord[::-1], down=False))
+                await asyncio.sleep(KEY_S)
+
     async def screenshot(self) -> bytes:
-        """Return the screen as PNG."""
+        """Return the screen as PPM (P6)."""
         session = await self.session()
-        path = self._records.path(self.record.name, "png")
+        path = self._records.path(self.record.name, "ppm")
         try:
             # QEMU writes through our descriptor: it must not create files in this directory
             with path.open("wb") as picture:
                 lent = await session.lend(picture.fileno())
             try:
-                await session.execute("screendump", {"filename": lent, "format": "png"})
+                await session.execute("screendump", {"filename": lent, "format": "ppm"})
             finally:
                 await session.take_back(lent)
             return path.read_bytes()
@@ -119,3 +135,8 @@ class QemuDomain:
         if self._guest_agent is not None:
             self._guest_agent.release()
         self.process.release()
+
+
+def _key_events(keys: Sequence[int], *, down: bool) -> dict[str, object]:
+    events = [{"type": "key", "data": {"down": down, "key": {"type": "number", "data": key}}} for key in keys]
+    return {"events": events}

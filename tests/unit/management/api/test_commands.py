@@ -25,6 +25,7 @@ EXPECTED = {
     *("logout", "queryAsyncJobResult", "rebootSystemVm", "registerIso", "registerTemplate", "startSystemVm"),
     *("startVirtualMachine", "stopSystemVm", "stopVirtualMachine", "patchSystemVm"),
     *("getDiagnosticsData", "runDiagnostics", "listEvents"),
+    *("createConsoleScreenshot", "sendConsoleKeys", "typeConsoleText", "waitForConsoleImage"),
     *("expungeVirtualMachine", "recoverVirtualMachine", "rebootVirtualMachine"),
     *("listCAProviders", "listCaCertificate", "provisionCertificate", "revokeCertificate"),
     *("listPods", "listClusters", "listStoragePools", "listPhysicalNetworks", "listVlanIpRanges"),

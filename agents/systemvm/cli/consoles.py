@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm console`: consoles in a browser, and a VM's screen and keyboard for scripts."""
+
+from __future__ import annotations
+
+import base64
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+import click
+
+from systemvm.cli import output
+from systemvm.cli.daemon_client import CommandFailedError, DaemonClient
+from systemvm.cli.machines import USER_VM
+from systemvm.cli.system_vms import SYSTEM_VM
+
+#: Typed by one call, in about ten seconds; the daemon takes 2,000.
+_TEXT_CHARACTERS = 500
+_REGION_HELP = "Only this region, in pixels: X,Y,WIDTH,HEIGHT."
+
+
+class ConsoleGroup(click.Group):
+    """`systemvm console VM` is `systemvm console open VM`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["open", *args]
+        return super().parse_args(ctx, args)
+
+
+class RegionType(click.ParamType[dict[str, int]]):
+    """A part of a screen, as the parameters that the daemon takes."""
+
+    name = "X,Y,WIDTH,HEIGHT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, int]:
+        try:
+            x, y, width, height = (int(number) for number in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not four numbers such as 0,0,640,16", param, ctx)
+        return {"x": x, "y": y, "width": width, "height": height}
+
+
+@click.group(cls=ConsoleGroup, short_help="Open the console of a VM; see its screen and type, for scripts.")
+def console() -> None:
+    """Open the console of a VM in a browser, or use its screen and keyboard in a script.
+
+    "systemvm console VM" is short for "systemvm console open VM".
+
+    \b
+    Examples:
+      systemvm console one
+      systemvm console screenshot one one.png
+      systemvm console type one "root"
+      systemvm console keys one ctrl+alt+delete
+    """
+
+
+@console.command("open")
+@click.argument("name")
+@click.option("--open", "open_browser", is_flag=True, help="Open the URL in this desktop's browser.")
+@click.pass_obj
+def open_console(daemon: DaemonClient, name: str, open_browser: bool) -> None:
+    """Print a URL that opens the console of the VM NAME.
+
+    The URL works once and expires after one minute.
+
+    \b
+    Example:
+      systemvm console open one --open
+    """
+    answer = daemon.call("createConsoleEndpoint", virtualmachineid=_machine_id(daemon, name))
+    endpoint = answer["consoleendpoint"]
+    if not endpoint["success"]:
+        raise CommandFailedError(endpoint["details"], endpoint.get("hint", ""))
+    if daemon.as_json:
+        output.print_json(endpoint)
+    else:
+        click.echo(endpoint["url"])
+    if open_browser:
+        webbrowser.open(endpoint["url"])
+
+
+@console.command(short_help="Write the screen of a VM to a PNG file.")
+@click.argument("name")
+@click.argument("file", type=click.Path(dir_okay=False, writable=True, path_type=Path), required=False)
+@click.option("--region", type=RegionType(), help=f"{_REGION_HELP} Its hash is printed, for wait.")
+@click.pass_obj
+def screenshot(daemon: DaemonClient, name: str, file: Path | None, region: dict[str, int] | None) -> None:
+    """Write the screen of the VM NAME to the PNG file FILE, and print the hash of what it shows.
+
+    Without FILE, the picture is written to NAME.png.
+
+    \b
+    Examples:
+      systemvm console screenshot one
+      systemvm console screenshot one login.png --region 0,0,640,16
+    """
+    answer = daemon.call(
+        "createConsoleScreenshot", virtualmachineid=_machine_id(daemon, name), **region or {}
+    )
+    screen = answer["consolescreenshot"]
+    file = file or Path(f"{name}.png")
+    try:
+        file.write_bytes(base64.b64decode(screen.pop("image")))
+    except OSError as error:
+        raise CommandFailedError(
+            f"cannot write {file}: {error.strerror}", "name another file after the VM"
+        ) from None
+    if daemon.as_json:
+        output.print_json(screen | {"file": str(file)})
+    else:
+        click.echo(f"{file}: {screen['width']}x{screen['height']} pixels, hash {screen['hash']}")
+
+
+@console.command("type")
+@click.argument("name")
+@click.argument("text")
+@click.option("--keyboard", help="The keyboard layout of the guest, such as de or fr-be. Default: us.")
+@click.option("--enter/--no-enter", default=True, show_default=True, help="Press Enter afterwards.")
+@click.pass_obj
+def type_text(daemon: DaemonClient, name: str, text: str, keyboard: str | None, enter: bool) -> None:
+    """Type TEXT on the keyboard of the VM NAME. With - as TEXT, read it from standard input.
+
+    \b
+    Examples:
+      systemvm console type one "mount /dev/cdrom /mnt"
+      systemvm console type one - --keyboard de --no-enter < password
+    """
+    machine = _machine_id(daemon, name)
+    if text == "-":
+        text = sys.stdin.read().rstrip("\n")
+    text += "\n" if enter else ""
+    for start in range(0, len(text), _TEXT_CHARACTERS):
+        part = text[start : start + _TEXT_CHARACTERS]
+        daemon.call("typeConsoleText", virtualmachineid=machine, text=part, keyboard=keyboard)
+
+
+@console.command(short_help="Press keys of a VM.")
+@click.argument("name")
+@click.argument("keys", nargs=-1, required=True)
+@click.pass_obj
+def keys(daemon: DaemonClient, name: str, keys: tuple[str, ...]) -> None:
+    """Press KEYS of the VM NAME, one after another; those joined by + together.
+
+    \b
+    Examples:
+      systemvm console keys one ctrl+alt+delete
+      systemvm console keys one down down enter
+    """
+    daemon.call("sendConsoleKeys", virtualmachineid=_machine_id(daemon, name), keys=" ".join(keys))
+
+
+@console.command(short_help="Wait until the screen of a VM shows a picture.")
+@click.argument("name")
+@click.argument("digest", metavar="HASH")
+@click.option("--changed", is_flag=True, help="Wait until the screen shows something else than HASH.")
+@click.option("--region", type=RegionType(), help=f"{_REGION_HELP} The one of HASH.")
+@click.option("--timeout", type=click.IntRange(1, 7200), default=300, show_default=True, help="Seconds.")
+@click.pass_obj
+def wait(
+    daemon: DaemonClient, name: str, digest: str, changed: bool, region: dict[str, int] | None, timeout: int
+) -> None:
+    """Wait until the screen of the VM NAME shows what had HASH at "systemvm console screenshot".
+
+    Exit code 1 when it does not in time.
+
+    \b
+    Example:
+      systemvm console wait one 9f86d081… --region 0,0,640,16
+    """
+    wanted: dict[str, Any] = {"hash": digest, "changed": changed, "timeout": timeout, **(region or {})}
+    result = daemon.run_job("waitForConsoleImage", virtualmachineid=_machine_id(daemon, name), **wanted)
+    if daemon.as_json:
+        output.print_json(result["consolescreenshot"])
+    else:
+        click.echo(result["consolescreenshot"]["hash"])
+
+
+def _machine_id(daemon: DaemonClient, name: str) -> str:
+    """Return the id of a system VM by its name, or of a user's VM by its name or id."""
+    system_vms = {row["name"]: row for row in SYSTEM_VM.rows(daemon)}
+    return str((system_vms.get(name) or USER_VM.find(daemon, name))["id"])

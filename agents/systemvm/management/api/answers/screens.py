@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The objects of the screen commands."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from systemvm.management.api.answers.keys import optional_key, required_key
+
+
+@frozen(kw_only=True)
+class ScreenAnswer:
+    """A VM's screen at one moment."""
+
+    virtualmachineid: str = required_key("UUID of the VM")
+    width: int = required_key("width of the screen in pixels")
+    height: int = required_key("height of the screen in pixels")
+    hash: str = required_key("SHA-256 of the region's pixels, for waitForConsoleImage")
+    image: str | None = optional_key("the whole screen as PNG, in Base64")
+
+
+@frozen(kw_only=True)
+class TypedAnswer:
+    """What was typed."""
+
+    virtualmachineid: str = required_key("UUID of the VM")
+    success: bool = required_key("true")

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of screens: read as QEMU's screendump writes them (PPM, P6, 8 bits a colour), written as PNG."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+import zlib
+
+from attrs import field, frozen
+
+from systemvm.service.errors import FailureCode, SystemVmError
+
+_HEAD = re.compile(rb"P6\s+(\d{1,5})\s+(\d{1,5})\s+255\s")
+
+
+class PictureError(SystemVmError):
+    """A picture that is not one, or a region that is not on the screen."""
+
+    code = FailureCode.INVALID
+
+
+@frozen
+class Region:
+    """A part of a screen, in pixels from its upper left corner."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@frozen
+class Picture:
+    """A screen of `width` times `height` pixels of three bytes."""
+
+    width: int
+    height: int
+    pixels: bytes = field(repr=False)
+
+    @classmethod
+    def parse(cls, ppm: bytes) -> Picture:
+        """Read a file.
+
+        Raises: PictureError when it is not a whole PPM file.
+        """
+        head = _HEAD.match(ppm)
+        if head is None:
+            raise PictureError("screen cannot be read: QEMU's picture is not PPM")
+        width, height = int(head[1]), int(head[2])
+        pixels = ppm[head.end() :]
+        if len(pixels) != 3 * width * height:
+            raise PictureError(f"screen cannot be read: {len(pixels)} bytes for {width}x{height} pixels")
+        return cls(width, height, pixels)
+
+    def hash(self, region: Region | None = None) -> str:
+        """Return the SHA-256 of a region's pixels, row by row, and of its size; by default of the screen's.
+
+        Raises: PictureError when the region is not on the screen.
+        """
+        part = region or Region(0, 0, self.width, self.height)
+        right, bottom = part.x + part.width, part.y + part.height
+        if (
+            min(part.x, part.y) < 0
+            or min(part.width, part.height) < 1
+            or right > self.width
+            or bottom > self.height
+        ):
+            raise PictureError(
+                f"region {part.width}x{part.height}+{part.x}+{part.y} is not on the screen, "
+                f"which has {self.width}x{self.height} pixels",
+                "take a screenshot, and choose a region of it",
+            )
+        digest = hashlib.sha256(f"{part.width}x{part.height}\n".encode())
+        view = memoryview(self.pixels)
+        for row in range(part.y, bottom):
+            start = 3 * (row * self.width + part.x)
+            digest.update(view[start : start + 3 * part.width])
+        return digest.hexdigest()
+
+    def png(self) -> bytes:
+        """Return the screen as a PNG file (RFC 2083), 8 bits of red, green and blue without filters."""
+        row = 3 * self.width
+        lines = b"".join(
+            b"\0" + self.pixels[start : start + row] for start in range(0, len(self.pixels), row)
+        )
+        head = struct.pack(">IIBBBBB", self.width, self.height, 8, 2, 0, 0, 0)
+        chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
+        return b"\x89PNG\r\n\x1a\n" + b"".join(_png_chunk(kind, data) for kind, data in chunks)
+
+
+def _png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

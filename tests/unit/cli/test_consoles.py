@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm console`."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from fake_daemon import FakeDaemon
+
+MACHINE = {"id": "m-1", "name": "web", "state": "Running"}
+SYSTEM_VM = {"id": "s-1", "name": "s-1-VM", "systemvmtype": "secondarystoragevm"}
+HASH = "0123456789abcdef" * 4
+
+
+def daemon(**answers: Any) -> FakeDaemon:
+    return FakeDaemon(
+        listSystemVms={"systemvm": [SYSTEM_VM]}, listVirtualMachines={"virtualmachine": [MACHINE]}, **answers
+    )
+
+
+def changes(fake: FakeDaemon) -> list[Any]:
+    return [call for call in fake.calls if not call[0].startswith("list")]
+
+
+@pytest.mark.parametrize("arguments", [("web",), ("open", "web"), ("--open", "web"), ("web", "--open")])
+def test_the_name_alone_opens_a_console(
+    run: Callable[..., Result], arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    fake = daemon(createConsoleEndpoint={"consoleendpoint": {"success": True, "url": "https://cpvm/console"}})
+    assert run(fake, "console", *arguments).output == "https://cpvm/console\n"
+    assert changes(fake) == [("createConsoleEndpoint", {"virtualmachineid": "m-1"})]
+    assert opened == (["https://cpvm/console"] if "--open" in arguments else [])
+
+
+def test_a_console_that_is_refused_is_an_error(run: Callable[..., Result]) -> None:
+    refused = {"success": False, "details": "VM web must be running", "hint": "start it"}
+    result = run(daemon(createConsoleEndpoint={"consoleendpoint": refused}), "console", "web")
+    assert result.exit_code == 1
+    assert "VM web must be running" in result.output
+    assert "start it" in result.output
+
+
+def test_a_screenshot_is_written(run: Callable[..., Result], tmp_path: Path) -> None:
+    screen = {"width": 640, "height": 480, "hash": HASH, "image": base64.b64encode(b"png").decode()}
+    fake = daemon(createConsoleScreenshot={"consolescreenshot": dict(screen)})
+    file = tmp_path / "shot.png"
+    result = run(fake, "console", "screenshot", "s-1-VM", str(file), "--region", "0,0,640,16")
+    assert result.output == f"{file}: 640x480 pixels, hash {HASH}\n"
+    assert file.read_bytes() == b"png"
+    region = {"x": 0, "y": 0, "width": 640, "height": 16}
+    assert changes(fake) == [("createConsoleScreenshot", {"virtualmachineid": "s-1"} | region)]
+    fake = daemon(createConsoleScreenshot={"consolescreenshot": dict(screen)})
+    as_json = run(fake, "--json", "console", "screenshot", "web", str(file))
+    assert json.loads(as_json.output) == {"width": 640, "height": 480, "hash": HASH, "file": str(file)}
+
+
+@pytest.mark.parametrize("region", ["1,2,3", "a,b,c,d", ""])
+def test_a_region_of_another_form_is_wrong_usage(run: Callable[..., Result], region: str) -> None:
+    result = run(daemon(), "console", "screenshot", "web", "--region", region)
+    assert result.exit_code == 2
+    assert "four numbers" in result.output
+
+
+def test_a_long_text_is_typed_in_parts(run: Callable[..., Result]) -> None:
+    fake = daemon(typeConsoleText={})
+    assert run(fake, "console", "type", "web", "a" * 500, "--keyboard", "de").exit_code == 0
+    assert [call[1]["text"] for call in changes(fake)] == ["a" * 500, "\n"]
+    assert {call[1]["keyboard"] for call in changes(fake)} == {"de"}
+
+
+def test_keys_follow_one_another(run: Callable[..., Result]) -> None:
+    fake = daemon(sendConsoleKeys={})
+    run(fake, "console", "keys", "web", "ctrl+alt+f2", "enter")
+    assert changes(fake) == [("sendConsoleKeys", {"virtualmachineid": "m-1", "keys": "ctrl+alt+f2 enter"})]
+
+
+def test_a_picture_is_waited_for(run: Callable[..., Result]) -> None:
+    ended = {"jobstatus": 1, "jobresult": {"consolescreenshot": {"hash": HASH}}}
+    fake = daemon(waitForConsoleImage={"jobid": "j-1"}, queryAsyncJobResult=ended)
+    assert run(fake, "console", "wait", "web", HASH, "--timeout", "60").output == f"{HASH}\n"
+    wanted = {"virtualmachineid": "m-1", "hash": HASH, "changed": False, "timeout": 60}
+    assert changes(fake)[0] == ("waitForConsoleImage", wanted)
