@@ -7,8 +7,8 @@ and writes the descriptor itself. Three of its properties shape this module:
 * A send succeeds completely or raises. After SSLWantWriteError OpenSSL requires *the same bytes* again and
   does not check them: other bytes of the same length are accepted and reach the browser. So a refused write
   becomes the **pending write**: it is copied at once and repeated, unchanged, before anything else is sent.
-* Decrypted bytes can wait inside OpenSSL, where epoll does not see them. So reads continue until
-  SSLWantReadError, and a transport that resumes reading checks `pending()`.
+* Decrypted bytes can wait inside OpenSSL, where epoll does not see them. So a wake-up that stops before
+  SSLWantReadError, and a transport that resumes reading, check `pending()`.
 * A non-blocking `unwrap` sends close_notify and then raises; the peer's close_notify is not awaited.
 """
 
@@ -32,6 +32,9 @@ from systemvm.service.connection_limits import ConnectionLimits, source_of_addre
 _RECORD_BYTES = 16 * 1024
 #: Records that one wake-up reads before other connections are served.
 _RECORDS_PER_WAKEUP = 16
+#: Where they are read to, by one transport after another: a protocol is called once for all of them, because
+#: a call of HTTP's parser costs more than decrypting a record.
+_READ_BUFFER = memoryview(bytearray(_RECORDS_PER_WAKEUP * _RECORD_BYTES))
 #: The limit behind a pending write: the rest of an HTTP response, control frames and a close frame.
 _QUEUE_LIMIT_BYTES = 256 * 1024
 
@@ -84,6 +87,7 @@ class TlsTransport(tcp.Server):
         self._queued_bytes = 0
         self._receiver: Receiver | None = None
         self._read_pending_call: IDelayedCall | None = None
+        self._end: Exception | None = None  # came behind data of a protocol that has paused
         wrapped: ssl.SSLSocket | None = None
         try:
             wrapped = port.context().wrap_socket(
@@ -154,21 +158,38 @@ class TlsTransport(tcp.Server):
     def doRead(self) -> BaseException | None:  # type: ignore[override]
         if not self._ready:
             return self._do_handshake()
+        ended = self._end
+        if ended is None:
+            filled, ended = self._read_records()
+            if filled:
+                self._slot.touch()
+                data = bytes(_READ_BUFFER[:filled])
+                if self._receiver is not None:
+                    self._receiver.received(data)
+                else:
+                    self.protocol.dataReceived(data)
+                if self.disconnected or self._aborting or not hasattr(self, "socket"):
+                    return None
+                if self._paused:
+                    self._end = ended
+                    return None
+        if ended is None:
+            self._schedule_pending_read()
+        return ended
+
+    def _read_records(self) -> tuple[int, Exception | None]:
+        """Read what has come, up to a limit; return how many bytes, and the end if it has come, too."""
+        filled = 0
         for _ in range(_RECORDS_PER_WAKEUP):
-            data = self._attempt(self._tls.recv, _RECORD_BYTES)
-            if data is None or isinstance(data, Exception):
-                return data
-            if not data:
-                return main.CONNECTION_DONE
-            self._slot.touch()
-            if self._receiver is not None:
-                self._receiver.received(data)
-            else:
-                self.protocol.dataReceived(data)
-            if self.disconnected or self._paused or self._aborting or not hasattr(self, "socket"):
-                return None
-        self._schedule_pending_read()
-        return None
+            count = self._attempt(self._tls.recv_into, _READ_BUFFER[filled : filled + _RECORD_BYTES])
+            if isinstance(count, Exception):
+                return filled, count
+            if count is None:
+                break
+            if count == 0:
+                return filled, main.CONNECTION_DONE
+            filled += count
+        return filled, None
 
     def stopReading(self) -> None:
         self._paused = True
@@ -181,7 +202,9 @@ class TlsTransport(tcp.Server):
             self._schedule_pending_read()
 
     def _schedule_pending_read(self) -> None:
-        if self._read_pending_call is None and hasattr(self, "socket") and self._tls.pending():
+        if self._read_pending_call is not None or not hasattr(self, "socket"):
+            return
+        if self._end is not None or self._tls.pending():
             self._read_pending_call = self.reactor.callLater(0, self._read_pending)
 
     def _read_pending(self) -> None:
