@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -81,17 +82,15 @@ def cloud(host: Host, tmp_path: Path) -> Iterator[RunningCloud]:
     host.end(signal.SIGKILL)
     identity = bootstrap(host, cpvm)
     host.start()
-    agent = CpvmAgent(tmp_path, host, cpvm, identity, listening)
-    listening.close()
-    chromium = Chromium()
-    try:
+    with (
+        closing(CpvmAgent(tmp_path, host, cpvm, identity, listening)) as agent,
+        closing(Chromium()) as chromium,
+    ):
+        listening.close()
         until(lambda: host.machines()[cpvm].get("agentstate") == "Up", f"CPVM that is Up: {agent.log}")
         api = RunningCloud(host, login, agent, "", chromium).api
         vm = api.deployVirtualMachine(name="one", **deployment(host, api))["virtualmachine"]
         yield RunningCloud(host, login, agent, vm["id"], chromium)
-    finally:
-        chromium.close()
-        agent.close()
 
 
 def test_a_console_follows_its_machine_and_ends_with_the_access_to_it(cloud: RunningCloud) -> None:
