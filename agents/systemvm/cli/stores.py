@@ -137,8 +137,11 @@ def add_store(
 @click.argument("name")
 @click.option("--read-only/--writable", default=None, help="Whether anything is written to it.")
 @click.option("--name", "new_name", help="Its new name.")
+@click.option("--capacity-gib", type=click.IntRange(1), help="Of a bucket: how much it takes.")
 @click.pass_obj
-def set_store(daemon: DaemonClient, name: str, read_only: bool | None, new_name: str | None) -> None:
+def set_store(
+    daemon: DaemonClient, name: str, read_only: bool | None, new_name: str | None, capacity_gib: int | None
+) -> None:
     """Change the image store NAME.
 
     \b
@@ -147,8 +150,9 @@ def set_store(daemon: DaemonClient, name: str, read_only: bool | None, new_name:
     """
     flag = None if read_only is None else str(read_only).lower()
     answer = daemon.call(
-        "updateImageStore", timeout_s=300.0, id=_find(daemon, name)["id"], readonly=flag, name=new_name
-    )
+        "updateImageStore", timeout_s=300.0, id=_find(daemon, name)["id"], readonly=flag, name=new_name,
+        capacitybytes=None if capacity_gib is None else capacity_gib << 30,
+    )  # fmt: skip
     row = answer["imagestore"]
     output.print_json(row) if daemon.as_json else click.echo(f"{row['name']} is {_state(row)}.")
 

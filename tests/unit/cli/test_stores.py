@@ -78,6 +78,12 @@ def test_a_store_becomes_read_only(run: Callable[..., Result]) -> None:
     assert fake.calls[-1] == ("updateImageStore", {"id": "s-1", "readonly": "true"})
 
 
+def test_a_bucket_gets_another_capacity(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(listImageStores=STORES, updateImageStore={"imagestore": FIRST})
+    run(fake, "store", "set", "first", "--capacity-gib", "2")
+    assert fake.calls[-1] == ("updateImageStore", {"id": "s-1", "capacitybytes": 2 << 30})
+
+
 def test_retiring_shows_progress_and_deletes_when_asked(run: Callable[..., Result]) -> None:
     fake = FakeDaemon(
         listImageStores=STORES,

@@ -172,11 +172,16 @@ class ImageStores:
             ) from None
 
     async def update(
-        self, store_id: int, *, name: str | None = None, read_only: bool | None = None
+        self,
+        store_id: int,
+        *,
+        name: str | None = None,
+        read_only: bool | None = None,
+        capacity_bytes: int | None = None,
     ) -> ImageStore:
-        """Rename a store, make it read-only or writable.
+        """Rename a store, make it read-only or writable; give a bucket another capacity.
 
-        Raises: StoreDefinitionError when the zone's file decides that.
+        Raises: StoreDefinitionError when the zone's file decides that, or the server its capacity.
         """
         store = await self._database.read(zones.store_by_id, store_id)
         zone = await self._database.read(zones.zone_by_id, store.zone_id)
@@ -186,6 +191,9 @@ class ImageStores:
                 "change it there, or remove the line and restart the daemon",
             )
         changed = await self._database.run(_update, store_id, name, read_only)
+        if capacity_bytes is not None:
+            threshold = self.settings_of(zone).notification_threshold
+            changed = await self._database.run(_resize, changed, capacity_bytes, threshold)
         if changed.read_only != store.read_only:
             try:
                 complete = await self._database.read(self._keys.complete, changed)
@@ -265,6 +273,17 @@ def _add(connection: Connection, zone_id: int, definition: StoreDefinition, keys
 def _forget(connection: Connection, store_id: int) -> None:
     store_buckets.forget(connection, store_id)
     zones.remove_store(connection, store_id)
+
+
+def _resize(connection: Connection, store: ImageStore, capacity_bytes: int, threshold: float) -> ImageStore:
+    if not store.is_bucket:
+        raise StoreDefinitionError(
+            f"capacity of image store {store.name} is that of its server", "change the export on the server"
+        )
+    if capacity_bytes <= 0:
+        raise StoreDefinitionError(f"capacity must be above 0 bytes: {capacity_bytes}")
+    store_buckets.resize(connection, store.id, capacity_bytes)
+    return record_usage(connection, store.id, StoreStats(0, 0), threshold)
 
 
 def _update(connection: Connection, store_id: int, name: str | None, read_only: bool | None) -> ImageStore:

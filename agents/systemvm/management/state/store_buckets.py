@@ -38,6 +38,10 @@ def of_store(connection: sa.Connection, store_id: int) -> StoreBucketRow | None:
     return rows.one(connection, _c.store_id == store_id)
 
 
+def resize(connection: sa.Connection, store_id: int, capacity_bytes: int) -> None:
+    rows.update_where(connection, _c.store_id == store_id, capacity_bytes=capacity_bytes)
+
+
 def forget(connection: sa.Connection, store_id: int) -> None:
     """Delete the keys of a store that the cloud has no more."""
     connection.execute(schema.store_buckets.delete().where(_c.store_id == store_id))

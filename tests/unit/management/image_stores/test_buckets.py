@@ -80,6 +80,22 @@ async def test_a_bucket_has_the_capacity_that_it_is_given(cloud: SmallCloud) -> 
     assert (measured.capacity_bytes, measured.used_bytes) == (1000, 900)
 
 
+@pytest_twisted.ensureDeferred
+async def test_the_capacity_of_a_bucket_is_changed_and_that_of_a_server_is_not(cloud: SmallCloud) -> None:
+    store = await added(cloud, capacitybytes="1000")
+    answer = await cloud.call("updateImageStore", id=store["id"], capacitybytes=2000)
+    assert answer["imagestore"]["disksizetotal"] == 2000
+    row = cloud.database.run_now(zones.store_by_uuid, store["id"])
+    measured = cloud.database.run_now(record_usage, row.id, StoreStats(0, 0), 0.75)
+    assert measured.capacity_bytes == 2000
+    for uuid, capacity, message in (
+        (store["id"], 0, "above 0"),
+        (cloud.store.uuid, 2000, "that of its server"),
+    ):
+        with pytest.raises(StoreDefinitionError, match=message):
+            await cloud.call("updateImageStore", id=uuid, capacitybytes=capacity)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -51,6 +51,7 @@ _UPDATE = (
     _ID,
     optional("name", STRING, "the new name"),
     optional("readonly", BOOLEAN, "true: nothing is written to it; false: it takes content again"),
+    optional("capacitybytes", ParameterType.INTEGER, "of a bucket: up to how many bytes it is filled"),
 )
 #: A mount waits for the NFS server.
 ADD_DEADLINE_S = 240.0
@@ -75,7 +76,8 @@ class ImageStoreCommands:
                 "imagestore", ResponseShape.LIST, _LIST, ADMIN_ONLY, related=("updateImageStore",),
             ),
             Command(
-                "updateImageStore", self._update, "Renames a store, makes it read-only or writable.",
+                "updateImageStore", self._update,
+                "Renames or resizes a store, makes it read-only or writable.",
                 ImageStoreAnswer, "imagestore", ResponseShape.OBJECT, _UPDATE, ADMIN_ONLY,
                 deadline_s=ADD_DEADLINE_S, related=("listImageStores",),
             ),
@@ -130,7 +132,10 @@ class ImageStoreCommands:
         arguments = call.arguments
         found = await self._database.read(zones.store_by_uuid, arguments["id"])
         store = await self._stores.update(
-            found.id, name=arguments.text("name"), read_only=arguments.get("readonly")
+            found.id,
+            name=arguments.text("name"),
+            read_only=arguments.get("readonly"),
+            capacity_bytes=arguments.get("capacitybytes"),
         )
         return self._answer(store, await self._database.read(zones.zone_by_id, store.zone_id))
 
