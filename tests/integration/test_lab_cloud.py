@@ -26,6 +26,7 @@ from systemvm.lab.plan import SOURCE, SOURCE_NAME, STORAGE, LabPlan
 from systemvm.lab.public_forwarder import CONSOLE, SERVICES, ForwardedService, hosts
 from systemvm.lab.public_forwarder import STORAGE as STORAGE_SERVICE
 from systemvm.lab.reporting import NullReporter
+from systemvm.lab.services import MOUNTD_PORT, NFS_PORT, RPCBIND_PORT
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]
 
@@ -102,12 +103,17 @@ def test_dns_resolves_the_source(cloud: Cloud) -> None:
     assert namespaces.inside(cloud.plan.host_namespace, exchange).endswith(SOURCE.address.ip.packed)
 
 
-def test_nfs_answers_a_call_of_version_4(cloud: Cloud) -> None:
-    """Call the NULL procedure of program 100003, which needs no kernel client."""
-    call = struct.pack(">10I", 99, 0, 2, 100003, 4, 0, 0, 0, 0, 0)
+@pytest.mark.parametrize(
+    ("port", "program", "version"),
+    [(NFS_PORT, 100003, 4), (NFS_PORT, 100003, 3), (MOUNTD_PORT, 100005, 3), (RPCBIND_PORT, 100000, 2)],
+    ids=["NFS 4", "NFS 3", "mountd", "rpcbind"],
+)
+def test_nfs_answers_calls_of_versions_3_and_4(cloud: Cloud, port: int, program: int, version: int) -> None:
+    """Call the NULL procedure of each program, which needs no kernel client."""
+    call = struct.pack(">10I", 99, 0, 2, program, version, 0, 0, 0, 0, 0)
 
     def exchange() -> bytes:
-        with socket.create_connection((str(STORAGE.address.ip), 2049), 10) as connection:
+        with socket.create_connection((str(STORAGE.address.ip), port), 10) as connection:
             connection.sendall(struct.pack(">I", 0x80000000 | len(call)) + call)
             return connection.recv(4096)
 

@@ -122,7 +122,8 @@ class Cloud:
             shown.waits_for("network namespaces and bridges")
             namespaces.make(plan)
         with step("NFS server") as shown:
-            shown.waits_for("nfs-ganesha on 10.12.0.2:2049")
+            shown.waits_for("rpcbind and nfs-ganesha on 10.12.0.2")
+            self._children.append(services.start_rpcbind(plan, shown, self._hang_s))
             self._storage = services.start_storage(plan, shown, self._hang_s)
         with step("download source") as shown:
             shown.waits_for("nginx and dnsmasq on 203.0.113.10")

@@ -20,6 +20,7 @@ COMMANDS = {
     "qemu-img": "qemu-utils",
     "ip": "iproute2",
     "nft": "nftables",
+    "rpcbind": "rpcbind",
     "ganesha.nfsd": "nfs-ganesha and nfs-ganesha-vfs",
     "nginx": "nginx-light",
     "dnsmasq": "dnsmasq-base",

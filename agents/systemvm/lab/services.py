@@ -12,7 +12,9 @@ from systemvm.lab.plan import EXPORT_PATH, SOURCE, SOURCE_NAME, STORAGE, LabPlan
 from systemvm.lab.reporting import Step
 from systemvm.lab.source_ca import SourceCertificates
 
-NFS_PORT = 2049
+RPCBIND_PORT, NFS_PORT = 111, 2049
+#: Of NFS 3, which Linux's servers have there, too.
+MOUNTD_PORT = 20048
 
 _NGINX = """\
 daemon off;
@@ -45,21 +47,23 @@ http {{
 
 _GANESHA = """\
 NFS_CORE_PARAM {{
-    Protocols = 4; NFS_Port = {port}; Enable_NLM = false; Enable_RQUOTA = false; Bind_addr = {address};
+    Protocols = 3, 4; NFS_Port = {port}; MNT_Port = {mountd_port};
+    mount_path_pseudo = true; Enable_NLM = false; Enable_RQUOTA = false; Bind_addr = {address};
 }}
 NFSv4 {{ Grace_Period = 5; Lease_Lifetime = 10; Minor_Versions = 1, 2; RecoveryBackend = fs; }}
 EXPORT {{
     Export_Id = 1; Path = {path}; Pseudo = {pseudo}; Access_Type = RW; Squash = No_Root_Squash;
-    SecType = sys; Protocols = 4; Transports = TCP; FSAL {{ Name = VFS; }}
+    SecType = sys; Protocols = 3, 4; Transports = TCP; FSAL {{ Name = VFS; }}
 }}
 LOG {{ Default_Log_Level = EVENT; }}
 """
 
 #: ganesha stores its state in /run and /var/lib/nfs, so it gets a private mount namespace.
-#: Its clients' state, which it needs after a restart, is in a directory of the lab.
+#: Its clients' state, which it needs after a restart, is in a directory of the lab; so is rpcbind's socket.
 _PRIVATE_RUN = """\
 set -e
-mount -t tmpfs tmpfs /run
+mount --bind "$1" /run
+shift
 mkdir -p /run/ganesha "$1/ganesha/v4recov" "$1/ganesha/v4old"
 mount --bind "$1" /var/lib/nfs
 shift
@@ -119,8 +123,33 @@ def source_certificates(plan: LabPlan) -> SourceCertificates:
     return SourceCertificates.make(plan.lab / "source-tls", SOURCE_NAME)
 
 
+def start_rpcbind(plan: LabPlan, step: Step, hang_s: float | None) -> ChildProcess:
+    """Start what tells clients of NFS 3 the ports of the server; the server registers them when it starts.
+
+    Raises: LabError when it does not start.
+    """
+    namespace = plan.namespace_of(STORAGE)
+    address = str(STORAGE.address.ip)
+    script = 'mount --bind "$1" /run && exec rpcbind -f -h "$2"'
+    command: list[str | Path] = ["sh", "-c", script, "rpcbind", _run_directory(plan), address]
+    rpcbind = children.start("rpcbind", namespace, command, plan.logs / "rpcbind.log")
+    rpcbind.wait_until(
+        f"port {RPCBIND_PORT}",
+        lambda: namespaces.listens(namespace, address, RPCBIND_PORT),
+        step,
+        hang_s=hang_s,
+    )
+    return rpcbind
+
+
+def _run_directory(plan: LabPlan) -> Path:
+    directory = plan.lab / "nfs-run"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
 def start_storage(plan: LabPlan, step: Step, hang_s: float | None) -> ChildProcess:
-    """Start an NFS 4.2 server in user space at 10.12.0.2 on the storage network.
+    """Start a server of NFS 3, 4.1 and 4.2 in user space at 10.12.0.2 on the storage network.
 
     Raises: LabError when it does not start.
     """
@@ -130,11 +159,13 @@ def start_storage(plan: LabPlan, step: Step, hang_s: float | None) -> ChildProce
     plan.logs.mkdir(parents=True, exist_ok=True)
     configuration = plan.lab / "ganesha.conf"
     configuration.write_text(
-        _GANESHA.format(port=NFS_PORT, address=address, path=plan.secondary, pseudo=EXPORT_PATH)
+        _GANESHA.format(
+            port=NFS_PORT, mountd_port=MOUNTD_PORT, address=address, path=plan.secondary, pseudo=EXPORT_PATH
+        )
     )
     log = plan.logs / "ganesha.log"
     command: list[str | Path] = [
-        "sh", "-c", _PRIVATE_RUN, "ganesha", plan.lab / "nfs-state",
+        "sh", "-c", _PRIVATE_RUN, "ganesha", _run_directory(plan), plan.lab / "nfs-state",
         "ganesha.nfsd", "-F", "-f", configuration, "-L", log, "-p", plan.lab / "ganesha.pid",
     ]  # fmt: skip
     ganesha = children.start("ganesha", namespace, command, plan.logs / "ganesha.out")
