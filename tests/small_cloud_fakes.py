@@ -22,6 +22,7 @@ from systemvm.management.state.status import InstanceState
 from systemvm.management.system_vms.diagnostics import DiagnosticsResult
 from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
 from systemvm.wire.agent import Capability
+from systemvm.wire.protocol import CURRENT, OLDEST
 from systemvm.wire.role import Role
 from systemvm.wire.source_access import SourceAccess, SourceProxy
 
@@ -60,6 +61,7 @@ class FakeAgents:
 
     def __init__(self) -> None:
         self.peers: dict[str, tuple[Role, FakePeer]] = {}
+        self.protocols: dict[str, int] = {}  # of agents that speak an older one
         self.lacking: set[tuple[str, Capability]] = set()  # names, and what their images are too old for
 
     def connect(self, name: str, role: Role) -> FakePeer:
@@ -74,8 +76,9 @@ class FakeAgents:
         found = self.peers.get(name)
         return found[1] if found else None
 
-    def up(self, role: Role) -> list[str]:
-        return [name for name, (of, _) in self.peers.items() if of is role]
+    def up(self, role: Role, since: int = OLDEST) -> list[str]:
+        speaking = [name for name in self.peers if self.protocols.get(name, CURRENT) >= since]
+        return [name for name in speaking if self.peers[name][0] is role]
 
     def can(self, name: str, capability: Capability) -> bool:
         return (name, capability) not in self.lacking

@@ -48,6 +48,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
         "rpc_buckets_v3.frames",
         "rpc_extract_v3.frames",
         "rpc_upload_v3.frames",
+        "rpc_consoles_v3.frames",
         "rpc_screens_v3.frames",
         "rpc_quota_v3.frames",
     ],

@@ -21,6 +21,15 @@ _TEXT_CHARACTERS = 500
 _REGION_HELP = "Only this region, in pixels: X,Y,WIDTH,HEIGHT."
 
 
+#: Directions of the clipboard, and the parameters that forbid the others.
+_CLIPBOARD: dict[str, dict[str, Any]] = {
+    "both": {},
+    "to-guest": {"clipboardfromguest": "false"},
+    "from-guest": {"clipboardtoguest": "false"},
+    "none": {"clipboardfromguest": "false", "clipboardtoguest": "false"},
+}
+
+
 class ConsoleGroup(click.Group):
     """`systemvm console VM` is `systemvm console open VM`."""
 
@@ -61,8 +70,18 @@ def console() -> None:
 @console.command("open")
 @click.argument("name")
 @click.option("--open", "open_browser", is_flag=True, help="Open the URL in this desktop's browser.")
+@click.option("--view-only", is_flag=True, help="Show the screen, and take no input.")
+@click.option(
+    "--clipboard",
+    type=click.Choice(_CLIPBOARD),
+    default="both",
+    show_default=True,
+    help="Where text may go by the clipboard. The zone can permit less.",
+)
 @click.pass_obj
-def open_console(daemon: DaemonClient, name: str, open_browser: bool) -> None:
+def open_console(
+    daemon: DaemonClient, name: str, open_browser: bool, view_only: bool, clipboard: str
+) -> None:
     """Print a URL that opens the console of the VM NAME.
 
     The URL works once and expires after one minute.
@@ -71,7 +90,10 @@ def open_console(daemon: DaemonClient, name: str, open_browser: bool) -> None:
     Example:
       systemvm console open one --open
     """
-    answer = daemon.call("createConsoleEndpoint", virtualmachineid=_machine_id(daemon, name))
+    limits = dict(_CLIPBOARD[clipboard])
+    if view_only:
+        limits["viewonly"] = "true"
+    answer = daemon.call("createConsoleEndpoint", virtualmachineid=_machine_id(daemon, name), **limits)
     endpoint = answer["consoleendpoint"]
     if not endpoint["success"]:
         raise CommandFailedError(endpoint["details"], endpoint.get("hint", ""))

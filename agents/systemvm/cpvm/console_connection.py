@@ -18,9 +18,13 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from systemvm.cpvm.filter.faults import FilterError
+from systemvm.cpvm.filter.filtered_stream import FilteredStream
+from systemvm.cpvm.filter.session_filter import SessionFilter
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.relay import Relay
 from systemvm.cpvm.rfb import BrowserHandshake, RfbError
+from systemvm.cpvm.target_stream import TargetStream
 from systemvm.cpvm.timeouts import is_input
 from systemvm.cpvm.vnc_target import VncConnection
 from systemvm.cpvm.websocket import (
@@ -38,7 +42,7 @@ from systemvm.cpvm.websocket import (
     text_frame,
 )
 from systemvm.web.tls_transport import TlsTransport
-from systemvm.wire.console import ConsoleSession
+from systemvm.wire.console import UNRESTRICTED, ConsolePolicy, ConsoleSession
 
 PING_AFTER_S = 30.0
 SILENT_AFTER_S = 90.0
@@ -49,10 +53,11 @@ HANDSHAKE_DEADLINE_S = 30.0
 
 @frozen
 class OpenedTarget:
-    """The VNC connection of a console, and the name that the browser shows."""
+    """The VNC connection of a console, the name that the browser shows, and what it may do."""
 
     display_name: str
     vnc: VncConnection
+    policy: ConsolePolicy = UNRESTRICTED
 
 
 class _State(enum.Enum):
@@ -95,6 +100,8 @@ class ConsoleConnection:
         self._opening: Deferred[OpenedTarget] | None = None
         self._handshake: BrowserHandshake | None = None
         self._relay: Relay | None = None
+        self._filter: SessionFilter | None = None
+        self._screen_fault: FilterError | None = None
         self._taken = (0, 0)
         self._pending_pong: bytes | None = None
         self._discards_input = False  # after a protocol error nothing from the browser can be parsed
@@ -119,12 +126,33 @@ class ConsoleConnection:
     def _target_opened(self, target: OpenedTarget) -> None:
         self._opening = None
         vnc = target.vnc
-        self._relay = Relay(self._reactor, vnc.stream, self._browser, self._target_closed)
+        screen, early = vnc.stream, vnc.early
+        if not target.policy.is_unrestricted:
+            try:
+                screen, early = self._filtered(target)
+            except FilterError as fault:
+                vnc.stream.close()
+                self._screen_fault = fault
+                self._target_closed()
+                return
+        self._relay = Relay(self._reactor, screen, self._browser, self._target_closed)
         server_init = vnc.server_init.encode(target.display_name)
-        self._handshake = BrowserHandshake(server_init + vnc.early)
+        self._handshake = BrowserHandshake(server_init + early)
         self._state = _State.HANDSHAKE
         self._received_at_s = self._reactor.seconds()
         self._browser.send(binary_frame(BrowserHandshake.GREETING))
+
+    def _filtered(self, target: OpenedTarget) -> tuple[TargetStream, bytes]:
+        """Return the VNC server behind the filter of the policy, and what passes of its first bytes."""
+        vnc = target.vnc
+        self._filter = SessionFilter(target.policy, vnc.server_init)
+        if not self._filter.reads_server:
+            return vnc.stream, vnc.early
+        screen = FilteredStream(vnc.stream, self._filter.from_server, self._keep_fault)
+        return screen, b"".join(self._filter.from_server(vnc.early))
+
+    def _keep_fault(self, fault: FilterError) -> None:
+        self._screen_fault = fault
 
     def _target_failed(self, failure: Failure) -> None:
         self._opening = None
@@ -152,8 +180,8 @@ class ConsoleConnection:
                 self._handle(event)
         except WebSocketError as broken:
             self._fail(broken.code, str(broken))
-        except RfbError as broken_handshake:
-            self._fail(CloseCode.PROTOCOL_ERROR, str(broken_handshake))
+        except (RfbError, FilterError) as unexpected:
+            self._fail(CloseCode.PROTOCOL_ERROR, str(unexpected))
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, CloseFrame):
@@ -175,7 +203,7 @@ class ConsoleConnection:
             self.received_bytes += len(payload)
             if is_input(payload):
                 self.input_at_s = self._received_at_s
-            self._relay.write(payload)
+            self._forward(self._relay, payload)
             return
         output = self._handshake.receive(payload)
         if output:
@@ -183,7 +211,10 @@ class ConsoleConnection:
         if self._handshake.done:
             self._state = _State.FLOWING
             self._relay.start()
-            self._relay.write(self._handshake.rest())
+            self._forward(self._relay, self._handshake.rest())
+
+    def _forward(self, relay: Relay, data: bytes) -> None:
+        relay.write(data if self._filter is None else self._filter.from_browser(data))
 
     def _send_pong(self) -> None:
         """Answer only the latest ping (RFC 6455 5.5.3): a browser that does not read fills no queue."""
@@ -234,7 +265,13 @@ class ConsoleConnection:
     # -- the end
 
     def _target_closed(self) -> None:
-        self.refuse(BrowserRefusal.SCREEN_CLOSED)
+        if self._screen_fault is None:
+            self.refuse(BrowserRefusal.SCREEN_CLOSED)
+            return
+        session = "" if self.session is None else self.session.session_id
+        fault = str(self._screen_fault)
+        self.log.info("session {session}: screen cannot be followed: {fault}", session=session, fault=fault)
+        self.refuse(BrowserRefusal.SCREEN_FAULTY)
 
     def refuse(self, refusal: BrowserRefusal) -> None:
         if self.refusal is None:

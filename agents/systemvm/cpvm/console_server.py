@@ -233,7 +233,7 @@ class ConsoleServer:
             machine=session.virtual_machine_id,
             session=session.session_id,
         )
-        return OpenedTarget(session.display_name, vnc)
+        return OpenedTarget(session.display_name, vnc, session.policy)
 
     def _answered(self, connection: ConsoleConnection) -> None:
         if connection.session is not None and self._is_current(connection):

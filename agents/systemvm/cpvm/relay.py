@@ -81,6 +81,7 @@ class Relay:
         except BlockingIOError:
             if self._target.reading_needs_write:
                 self._reactor.addWriter(self)
+            self._schedule_pending_read(self._target)  # a filter passed nothing of what was read
             return
         except (OSError, WebSocketError):
             count = 0

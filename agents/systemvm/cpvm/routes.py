@@ -107,7 +107,11 @@ class Routes:
             return
         self._forget_ended(request)
         request.cookies.append(self._cookie(session.session_id, secret).encode("latin-1"))
-        answer = {"session": session.session_id, "name": self._server.display_name(session)}
+        answer = {
+            "session": session.session_id,
+            "name": self._server.display_name(session),
+            "policy": session.policy,
+        }
         request.answer(200, msgspec.json.encode(answer), _JSON)
 
     def _stay(self, request: ConsoleRequest, session_id: str) -> None:

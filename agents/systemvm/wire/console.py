@@ -101,6 +101,14 @@ class ConsolePolicy:
     def is_unrestricted(self) -> bool:
         return self == UNRESTRICTED
 
+    def narrowed(self, other: ConsolePolicy) -> ConsolePolicy:
+        """Return the policy that permits what both permit."""
+        return ConsolePolicy(
+            view_only=self.view_only or other.view_only,
+            clipboard_to_guest=self.clipboard_to_guest and other.clipboard_to_guest,
+            clipboard_from_guest=self.clipboard_from_guest and other.clipboard_from_guest,
+        )
+
 
 UNRESTRICTED = ConsolePolicy()
 

@@ -12,6 +12,7 @@
 | 3 | `console.configure`, live figures in `console.list`, the secret of a console link, how it ended |
 | 3 | stores that are buckets: `Store.s3`, `extract.presign` |
 | 3 | TLS and other transports of `ConsoleTarget` |
+| 3 | what a console may do: `ConsoleSession.policy` |
 
 A newer agent says hello again in the version of an older daemon's welcome, so that the older daemon finds a
 version that it speaks.
@@ -29,6 +30,9 @@ OLDEST = 1
 
 #: Since when an agent answers listings; a daemon asks no older one.
 LISTINGS_SINCE = 2
+
+#: Since when a CPVM enforces what a session may do; a limited one is given to no older CPVM.
+POLICIES_SINCE = 3
 
 
 class Compatibility(enum.Enum):

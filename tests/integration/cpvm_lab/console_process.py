@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import trustme
+from attrs import asdict
+
+from systemvm.wire.console import UNRESTRICTED, ConsolePolicy
 
 TOP = Path(__file__).resolve().parents[3]
 NOVNC = TOP / "build" / "novnc"
@@ -98,6 +101,7 @@ class ConsoleProcess:
         lifetime_s: float = 600,
         name: str = "web-1",
         refuse: str | None = None,
+        policy: ConsolePolicy = UNRESTRICTED,
         **target: Any,
     ) -> tuple[str, str]:
         """Return a new token and its session id, for the screen at a port of loopback.
@@ -114,6 +118,7 @@ class ConsoleProcess:
                 "virtual_machine_id": "vm-" + session_id,
                 "display_name": name,
                 "lifetime_s": lifetime_s,
+                "policy": asdict(policy),
             },
             target={"host": "127.0.0.1", "port": port, "password": password, **target},
         )

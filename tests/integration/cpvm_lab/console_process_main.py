@@ -60,7 +60,7 @@ class FakeDaemon:
         if token.get("spent"):
             raise RpcError.refused("token_used", "used")
         token["spent"] = True
-        return ConsoleSession(**token["session"])
+        return msgspec.convert(token["session"], ConsoleSession)
 
     def console_target(self, params: Any) -> ConsoleTarget:
         self.calls.append({"method": "console.target", "session": params.session_id})

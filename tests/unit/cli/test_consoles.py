@@ -89,3 +89,25 @@ def test_a_picture_is_waited_for(run: Callable[..., Result]) -> None:
     assert run(fake, "console", "wait", "web", HASH, "--timeout", "60").output == f"{HASH}\n"
     wanted = {"virtualmachineid": "m-1", "hash": HASH, "changed": False, "timeout": 60}
     assert changes(fake)[0] == ("waitForConsoleImage", wanted)
+
+
+@pytest.mark.parametrize(
+    ("options", "parameters"),
+    [
+        ((), {}),
+        (("--view-only",), {"viewonly": "true"}),
+        (("--clipboard", "to-guest"), {"clipboardfromguest": "false"}),
+        (("--clipboard", "from-guest"), {"clipboardtoguest": "false"}),
+        (("--clipboard", "none"), {"clipboardfromguest": "false", "clipboardtoguest": "false"}),
+    ],
+)
+def test_a_console_link_has_the_limits_that_are_asked_for(
+    run: Callable[..., Result], options: tuple[str, ...], parameters: dict[str, str]
+) -> None:
+    fake = FakeDaemon(
+        listSystemVms={},
+        listVirtualMachines={"virtualmachine": [{"id": "m-1", "name": "web", "instancename": "i-2-3-VM"}]},
+        createConsoleEndpoint={"consoleendpoint": {"success": True, "url": "https://c.example.test/"}},
+    )
+    assert run(fake, "console", "web", *options).output == "https://c.example.test/\n"
+    assert fake.calls[-1] == ("createConsoleEndpoint", {"virtualmachineid": "m-1"} | parameters)

@@ -58,6 +58,19 @@ function showName(name) {
   document.title = `${name} – console`;
 }
 
+// The console proxy enforces the policy; the page only shows it, and sends nothing that would be dropped.
+function showPolicy({ view_only: viewOnly, clipboard_to_guest: toGuest, clipboard_from_guest: fromGuest }) {
+  const sends = toGuest !== false && !viewOnly;
+  const limits = [];
+  if (viewOnly) limits.push("View only");
+  if (!sends && fromGuest === false) limits.push("No clipboard");
+  else if (!sends && !viewOnly) limits.push("Clipboard only from the machine");
+  else if (fromGuest === false) limits.push("Clipboard only to the machine");
+  element("policy").textContent = limits.join(" · ");
+  element("policy").hidden = limits.length === 0;
+  element("keys").hidden = Boolean(viewOnly);
+}
+
 async function spend() {
   let answer;
   try {
@@ -80,7 +93,7 @@ async function spend() {
     else show("closed", "Refused", body.title ?? "The console was refused", body.hint ?? "");
     return false;
   }
-  session = { id: body.session, name: body.name };
+  session = { id: body.session, name: body.name, policy: body.policy ?? {} };
   sessionStorage.setItem(STORAGE_KEY, JSON.stringify(session));
   return true;
 }
@@ -98,6 +111,7 @@ async function open() {
     return;
   }
   showName(session.name);
+  showPolicy(session.policy ?? {});
   await connect();
 }
 
@@ -126,6 +140,7 @@ async function connect() {
 
   element("screen").replaceChildren();
   rfb = new RFB(element("screen"), socket, { shared: true });
+  rfb.viewOnly = Boolean(session.policy?.view_only);
   rfb.scaleViewport = true;
   rfb.focusOnClick = true;
   rfb.background = "transparent";

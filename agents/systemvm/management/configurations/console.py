@@ -13,7 +13,7 @@ from attrs import frozen
 from systemvm.management.configurations.setting import Setting
 from systemvm.management.state import configurations
 from systemvm.management.state.database import Connection
-from systemvm.wire.console import SessionLimits
+from systemvm.wire.console import ConsolePolicy, SessionLimits
 
 _WEEK_MS = 7 * 86_400_000
 
@@ -73,6 +73,21 @@ EXTRA_SECURITY = Setting(
     default=False,
     description="createConsoleEndpoint requires its parameter token, which the browser must also present",
 )
+VIEW_ONLY = Setting(
+    name="consoleproxy.view.only",
+    default=False,
+    description="new console links show the screen and take no input",
+)
+CLIPBOARD_TO_GUEST = Setting(
+    name="consoleproxy.clipboard.to.guest.enabled",
+    default=True,
+    description="consoles of new links may send text from the browser to the guest",
+)
+CLIPBOARD_FROM_GUEST = Setting(
+    name="consoleproxy.clipboard.from.guest.enabled",
+    default=True,
+    description="consoles of new links may send text from the guest to the browser",
+)
 
 CONSOLE_SETTINGS = (
     SESSION_MAX,
@@ -83,6 +98,9 @@ CONSOLE_SETTINGS = (
     TOKEN_LIFETIME,
     SOURCE_IP_CHECK,
     EXTRA_SECURITY,
+    VIEW_ONLY,
+    CLIPBOARD_TO_GUEST,
+    CLIPBOARD_FROM_GUEST,
 )
 
 
@@ -94,6 +112,7 @@ class ConsoleSettings:
     token_lifetime_s: float
     checks_source: bool
     requires_extra: bool
+    policy: ConsolePolicy  # the most that a new link may permit
 
 
 def of_zone(connection: Connection, zone_id: int | None) -> ConsoleSettings:
@@ -115,4 +134,9 @@ def of_zone(connection: Connection, zone_id: int | None) -> ConsoleSettings:
         token_lifetime_s=value(TOKEN_LIFETIME) / 1000,
         checks_source=bool(value(SOURCE_IP_CHECK)),
         requires_extra=bool(value(EXTRA_SECURITY)),
+        policy=ConsolePolicy(
+            view_only=bool(value(VIEW_ONLY)),
+            clipboard_to_guest=bool(value(CLIPBOARD_TO_GUEST)),
+            clipboard_from_guest=bool(value(CLIPBOARD_FROM_GUEST)),
+        ),
     )

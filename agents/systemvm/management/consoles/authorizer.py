@@ -126,6 +126,7 @@ class ConsoleAuthorizer:
             virtual_machine_id=vm.uuid,
             display_name=vm.shown_name,
             lifetime_s=limits.total_timeout_s,
+            policy=session.policy,
         )
 
     async def _target(self, call: Call, request: ConsoleTargetRequest) -> ConsoleTarget:

@@ -26,6 +26,8 @@ from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState, InstanceType
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.web.public_endpoint import PublicEndpoint
+from systemvm.wire.console import UNRESTRICTED, ConsolePolicy
+from systemvm.wire.protocol import OLDEST, POLICIES_SINCE
 from systemvm.wire.role import Role
 from systemvm.wire.vm_name import VmName
 
@@ -84,6 +86,17 @@ class ConsoleEndpoint:
         )
 
 
+@frozen
+class _Proxies:
+    """The CPVMs that are Up, and those of them that enforce policies."""
+
+    up: set[VmName]
+    enforcing: set[VmName]
+
+    def of(self, policy: ConsolePolicy) -> set[VmName]:
+        return self.up if policy.is_unrestricted else self.enforcing
+
+
 class ConsoleEndpoints:
     """Creates console sessions that wait until their token is spent."""
 
@@ -94,21 +107,30 @@ class ConsoleEndpoints:
         self._agents = agents
         self._endpoint_of = endpoint_of  # by zone id and the CPVM's public address
 
-    async def create(self, vm_uuid: str, console_user: ConsoleUser) -> ConsoleEndpoint:
-        """Return a URL for one browser.
+    async def create(
+        self, vm_uuid: str, console_user: ConsoleUser, wanted: ConsolePolicy = UNRESTRICTED
+    ) -> ConsoleEndpoint:
+        """Return a URL for one browser, whose session may do what `wanted` and the zone permit.
 
         Raises: ConsoleUnavailableError with CloudStack's message when there is no console.
         """
-        up = {VmName(name) for name in self._agents.up(Role.CPVM)}
+        up, enforcing = (
+            {VmName(name) for name in self._agents.up(Role.CPVM, since)} for since in (OLDEST, POLICIES_SINCE)
+        )
         token = new_token()
         zone_id, public_address = await self._database.run(
-            _create, vm_uuid, console_user, up, token_hash(token)
+            _create, vm_uuid, console_user, wanted, _Proxies(up, enforcing), token_hash(token)
         )
         return ConsoleEndpoint.of(self._endpoint_of(zone_id, public_address), token, console_user.extra)
 
 
 def _create(
-    connection: Connection, vm_uuid: str, console_user: ConsoleUser, up: set[VmName], hashed_token: str
+    connection: Connection,
+    vm_uuid: str,
+    console_user: ConsoleUser,
+    wanted: ConsolePolicy,
+    proxies: _Proxies,
+    hashed_token: str,
 ) -> tuple[int, str]:
     """Create the session's row; return its zone and the public address of its CPVM."""
     console_sessions.expire(connection)
@@ -123,7 +145,8 @@ def _create(
         raise ConsoleUnavailableError(
             f"VM {vm.name} has no VNC server", f"see its log: systemvm serial {vm.name}"
         )
-    proxy = _least_loaded(connection, vm.zone_id, up, configured.limits.max_sessions)
+    policy = wanted.narrowed(configured.policy)
+    proxy = _least_loaded(connection, vm.zone_id, proxies.of(policy), configured.limits.max_sessions)
     console_sessions.replace_unspent(
         connection,
         user_id=console_user.user_id,
@@ -146,6 +169,7 @@ def _create(
         creator_address=console_user.address,
         login_uuid=console_user.login_uuid,
         takes_over=console_user.takes_over,
+        policy=policy,
     )
     text = f"of {vm.shown_name}: a link for {console_user.address}, good once, through {proxy.instance_name}"
     console_sessions.record(connection, session, "LINK", text, request_id=console_user.request_id)

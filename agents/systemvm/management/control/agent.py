@@ -87,10 +87,14 @@ class Agent:
         """Whether its protocol version is compatible with this daemon; GOOD before its hello."""
         return Compatibility.GOOD if self.hello is None else Compatibility.of(self.hello.protocol_version)
 
+    def speaks(self, version: int) -> bool:
+        """Return whether it speaks this version of the protocol."""
+        return self.hello is not None and self.hello.protocol_version >= version
+
     @property
     def has_listings(self) -> bool:
         """Whether it can list what it has (since protocol 2)."""
-        return self.hello is not None and self.hello.protocol_version >= LISTINGS_SINCE
+        return self.speaks(LISTINGS_SINCE)
 
     @property
     def is_up(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from systemvm.rpc.core.call import DEFAULT_DEADLINE_S
 from systemvm.wire.agent import Capability
+from systemvm.wire.protocol import OLDEST
 from systemvm.wire.role import Role
 
 
@@ -28,5 +29,5 @@ class ConnectedAgents(Protocol):
     """The agents that are connected, and those that are Up; `AgentDirectory` is one."""
 
     def peer(self, name: str) -> AgentPeer | None: ...
-    def up(self, role: Role) -> list[str]: ...
+    def up(self, role: Role, since: int = OLDEST) -> list[str]: ...
     def can(self, name: str, capability: Capability) -> bool: ...

@@ -17,7 +17,7 @@ from systemvm.rpc.core.errors import FORBIDDEN, NOT_CONNECTED, RpcError
 from systemvm.service import slowness
 from systemvm.service.slowness import TimeoutScale
 from systemvm.wire.agent import VERSION_INDEPENDENT_METHODS, Capability, Hello
-from systemvm.wire.protocol import Compatibility
+from systemvm.wire.protocol import OLDEST, Compatibility
 from systemvm.wire.role import Role
 from systemvm.wire.slowness import MachineLoad
 from systemvm.wire.vm_name import VmName
@@ -124,9 +124,9 @@ class AgentDirectory:
         agent = self.agent(name)
         return None if agent is None else agent.peer
 
-    def up(self, role: Role) -> list[str]:
-        """Return the names of the VMs of a role whose agents are Up."""
-        return [agent.name for agent in self.agents(role) if agent.is_up]
+    def up(self, role: Role, since: int = OLDEST) -> list[str]:
+        """Return the names of the VMs of a role whose agents are Up and speak protocol `since`."""
+        return [agent.name for agent in self.agents(role) if agent.is_up and agent.speaks(since)]
 
     def can(self, name: str, capability: Capability) -> bool:
         """Return whether an agent has said that it can do something."""

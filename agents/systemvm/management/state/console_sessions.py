@@ -12,7 +12,7 @@ from attrs import frozen
 from systemvm.management.state import events, schema
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import NotFoundError, Rows
-from systemvm.wire.console import ConsoleRefusal
+from systemvm.wire.console import UNRESTRICTED, ConsolePolicy, ConsoleRefusal
 
 #: `resource_type` of their events.
 SESSION = "ConsoleSession"
@@ -43,6 +43,13 @@ class ConsoleSessionRow:
     received_bytes: int
     created: datetime
     removed: datetime | None
+    view_only: bool
+    clipboard_to_guest: bool
+    clipboard_from_guest: bool
+
+    @property
+    def policy(self) -> ConsolePolicy:
+        return ConsolePolicy(self.view_only, self.clipboard_to_guest, self.clipboard_from_guest)
 
 
 rows = Rows(schema.console_sessions, ConsoleSessionRow, "console session")
@@ -66,6 +73,7 @@ def create(
     login_uuid: str | None = None,
     extra_hash: str | None = None,
     takes_over: bool = False,
+    policy: ConsolePolicy = UNRESTRICTED,
 ) -> ConsoleSessionRow:
     return rows.insert(
         connection,
@@ -81,6 +89,9 @@ def create(
         login_uuid=login_uuid,
         extra_hash=extra_hash,
         takes_over=takes_over,
+        view_only=policy.view_only,
+        clipboard_to_guest=policy.clipboard_to_guest,
+        clipboard_from_guest=policy.clipboard_from_guest,
     )
 
 

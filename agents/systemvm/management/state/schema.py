@@ -407,6 +407,9 @@ console_sessions = _table(
     sa.Column("close_code", sa.String(32)),  # why it ended, for programs
     sa.Column("sent_bytes", sa.BigInteger, nullable=False, server_default="0"),  # to the browser
     sa.Column("received_bytes", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("view_only", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("clipboard_to_guest", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("clipboard_from_guest", sa.Boolean, nullable=False, server_default=sa.true()),
 )
 
 # Settings that the API changes: a zone's own value, or that of all zones without one.

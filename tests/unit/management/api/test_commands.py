@@ -120,6 +120,9 @@ async def test_list_apis_describes_parameters_and_answers(cloud: SmallCloud) -> 
         ("virtualmachineid", True),
         ("token", False),
         ("takeover", False),
+        ("viewonly", False),
+        ("clipboardtoguest", False),
+        ("clipboardfromguest", False),
     ]
     [websocket] = [key for key in api["response"] if key["name"] == "websocket"]
     assert [key["name"] for key in websocket["response"]] == ["token", "host", "port", "path", "extra"]

@@ -19,7 +19,7 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState
 from systemvm.rpc.core.errors import FORBIDDEN, INVALID_PARAMS, RpcError
 from systemvm.wire import console
-from systemvm.wire.console import ConsoleRefusal
+from systemvm.wire.console import UNRESTRICTED, ConsolePolicy, ConsoleRefusal
 
 
 @pytest_twisted.ensureDeferred
@@ -30,6 +30,14 @@ async def test_token_opens_the_session_of_its_machine(cloud: SmallCloud, vm: Ins
     row = cloud.database.run_now(console_sessions.by_uuid, session.session_id)
     assert row.client_address == "198.51.100.9"
     assert row.acquired is not None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_session_has_the_policy_of_its_link(cloud: SmallCloud, vm: Instance) -> None:
+    assert (await authorize(cloud, await new_token(cloud, vm))).policy == UNRESTRICTED
+    token = await new_token(cloud, vm)
+    change_session(cloud, token, view_only=True, clipboard_from_guest=False)
+    assert (await authorize(cloud, token)).policy == ConsolePolicy(True, True, False)
 
 
 @pytest_twisted.ensureDeferred

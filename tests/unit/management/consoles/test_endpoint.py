@@ -12,7 +12,7 @@ import pytest_twisted
 
 from small_cloud import CONSOLE_ORIGIN, SmallCloud
 from systemvm.management.api.principal import Principal
-from systemvm.management.configurations.console import SESSION_MAX
+from systemvm.management.configurations.console import CLIPBOARD_FROM_GUEST, SESSION_MAX, VIEW_ONLY
 from systemvm.management.consoles.endpoint import ConsoleEndpoint
 from systemvm.management.consoles.token import MAX_UNSPENT_OF_ACCOUNT, MAX_UNSPENT_OF_VM, token_hash
 from systemvm.management.state import accounts, console_sessions, instances
@@ -20,6 +20,8 @@ from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState, InstanceType
 from systemvm.web.public_endpoint import PublicEndpoint
+from systemvm.wire.console import UNRESTRICTED, ConsolePolicy
+from systemvm.wire.protocol import POLICIES_SINCE
 from systemvm.wire.role import Role
 
 NOWHERE = "00000000-0000-4000-8000-000000000000"
@@ -291,3 +293,40 @@ async def test_links_of_an_account_to_one_vm_are_bounded(cloud: SmallCloud, vm: 
         await endpoint(cloud, vm.uuid, user)
     living = [one.user_id for one in sessions(cloud) if one.removed is None]
     assert living == [user.user.id for user in users[2:]]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_link_has_the_policy_that_its_parameters_ask_for(cloud: SmallCloud, vm: Instance) -> None:
+    await endpoint(cloud, vm.uuid)
+    await endpoint(cloud, vm.uuid, viewonly="true")
+    await endpoint(cloud, vm.uuid, clipboardtoguest="false")
+    await endpoint(cloud, vm.uuid, clipboardfromguest="false", viewonly="false")
+    assert [session.policy for session in sessions(cloud)] == [
+        UNRESTRICTED,
+        ConsolePolicy(view_only=True),
+        ConsolePolicy(clipboard_to_guest=False),
+        ConsolePolicy(clipboard_from_guest=False),
+    ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_link_permits_no_more_than_the_zone(cloud: SmallCloud, vm: Instance) -> None:
+    for setting, value in ((VIEW_ONLY, "true"), (CLIPBOARD_FROM_GUEST, "false")):
+        await cloud.call("updateConfiguration", name=setting.name, value=value, zoneid=cloud.zone.uuid)
+    await endpoint(cloud, vm.uuid, viewonly="false", clipboardtoguest="false", clipboardfromguest="true")
+    [session] = sessions(cloud)
+    assert session.policy == ConsolePolicy(True, False, False)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_limited_session_is_given_to_no_cpvm_that_would_not_enforce_it(
+    cloud: SmallCloud, vm: Instance
+) -> None:
+    cloud.agents.protocols[cloud.cpvm.instance_name] = POLICIES_SINCE - 1
+    refused = await endpoint(cloud, vm.uuid, viewonly="true")
+    assert not refused["success"] and sessions(cloud) == []
+    assert (await endpoint(cloud, vm.uuid))["success"]
+    newer = add_proxy(cloud)
+    cloud.update_instance(newer, console_sessions=5)
+    assert (await endpoint(cloud, vm.uuid, viewonly="true"))["success"]
+    assert sessions(cloud)[-1].proxy_id == newer.id

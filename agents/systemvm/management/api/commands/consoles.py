@@ -11,12 +11,15 @@ from systemvm.management.api.answers.access import ConsoleEndpointAnswer, WebSoc
 from systemvm.management.api.command import ApiCall, Command
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.consoles.endpoint import ConsoleEndpoint, ConsoleUnavailableError, ConsoleUser
+from systemvm.wire.console import UNRESTRICTED, ConsolePolicy
 
 
 class ConsoleEndpointCreator(Protocol):
     """Creates console sessions."""
 
-    async def create(self, vm_uuid: str, console_user: ConsoleUser) -> ConsoleEndpoint: ...
+    async def create(
+        self, vm_uuid: str, console_user: ConsoleUser, wanted: ConsolePolicy = UNRESTRICTED
+    ) -> ConsoleEndpoint: ...
 
 
 class ConsoleCommands:
@@ -47,6 +50,21 @@ class ConsoleCommands:
                         ParameterType.BOOLEAN,
                         "true: opening the link closes the VM's other consoles; false: they share its screen",
                     ),
+                    optional(
+                        "viewonly",
+                        ParameterType.BOOLEAN,
+                        "true: shows the screen, and takes no input; an addition to CloudStack's parameters",
+                    ),
+                    optional(
+                        "clipboardtoguest",
+                        ParameterType.BOOLEAN,
+                        "false: no text to the guest; an addition to CloudStack's parameters",
+                    ),
+                    optional(
+                        "clipboardfromguest",
+                        ParameterType.BOOLEAN,
+                        "false: no text from the guest; an addition to CloudStack's parameters",
+                    ),
                 ),
                 related=("listVirtualMachines", "listSystemVms", "listConsoleSessions"),
             ),
@@ -64,8 +82,13 @@ class ConsoleCommands:
             call.arguments.text("token"),
             call.arguments.flag("takeover"),
         )
+        wanted = ConsolePolicy(
+            view_only=call.arguments.get("viewonly", False),
+            clipboard_to_guest=call.arguments.get("clipboardtoguest", True),
+            clipboard_from_guest=call.arguments.get("clipboardfromguest", True),
+        )
         try:
-            endpoint = await self._endpoints.create(call.arguments["virtualmachineid"], console_user)
+            endpoint = await self._endpoints.create(call.arguments["virtualmachineid"], console_user, wanted)
         except ConsoleUnavailableError as error:
             self.log.info(
                 "no console for {username}: {details} ({request_id})",
