@@ -269,7 +269,7 @@ def _no_links(servers: list[PublicServer]) -> ExtractionError:
     names = ", ".join(server.name for server in servers)
     return ExtractionError(
         f"Images cannot be downloaded: the image of {names} is too old to serve them.",
-        f"destroy {names}: the daemon creates another one from the current image",
+        f'restart {names} by "systemvm system-vm reboot": it starts from the newest image',
     )
 
 

@@ -150,7 +150,7 @@ class TemplateUploads:
             names = ", ".join(server.name for server in found)
             raise UploadError(
                 f"Images cannot be uploaded: the image of {names} is too old to receive them.",
-                f"destroy {names}: the daemon creates another one from the current image",
+                f'restart {names} by "systemvm system-vm reboot": it starts from the newest image',
             )
         if not servers:
             raise UploadError(

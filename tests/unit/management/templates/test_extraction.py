@@ -127,7 +127,7 @@ async def test_patched_ssvm_without_a_socket_for_links_is_named(cloud: SmallClou
     cloud.agents.lacking.add((cloud.ssvm.instance_name, Capability.LINKS))
     job = await cloud.job("extractTemplate", cloud.user, id=ready.uuid, mode="HTTP_DOWNLOAD")
     assert job.status == 2 and "too old" in job.result["errortext"]
-    assert f"destroy {cloud.ssvm.instance_name}" in job.result["hint"]
+    assert f"restart {cloud.ssvm.instance_name}" in job.result["hint"]
     assert cloud.ssvm_peer.params_of(EXTRACT_LINKS) == []
 
 

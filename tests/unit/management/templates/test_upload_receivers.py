@@ -74,7 +74,7 @@ async def test_ssvm_of_an_older_image_receives_no_uploads(cloud: SmallCloud) -> 
     with refusal() as refused:
         await begin(cloud)
     assert refused[0].code == 534
-    assert "s-1-VM is too old" in refused[0].message and "destroy s-1-VM" in refused[0].hint
+    assert "s-1-VM is too old" in refused[0].message and "restart s-1-VM" in refused[0].hint
     assert orders(cloud) == [] and refs_of(cloud) == []
     add_receiver(cloud)
     assert SECOND_ADDRESS in (await begin(cloud))["postURL"]
