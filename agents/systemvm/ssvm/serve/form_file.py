@@ -80,6 +80,9 @@ class FormFile:
             raise FormError(NOT_A_FILE, is_without_file=True)
 
     def _begin(self, part: MultipartSegment) -> None:
+        # the parser notices it only when a piece ends in that line: the outcome would depend on the network
+        if any("\n" in value for _, value in part.headerlist):
+            raise FormError("form cannot be parsed: invalid line break in a header")
         self._is_file = part.filename is not None
         if self._is_file and self.has_file:
             raise FormError("form has more than one file")

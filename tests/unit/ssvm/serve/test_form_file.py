@@ -73,6 +73,7 @@ def test_a_truncated_form_is_refused(cut: int) -> None:
         form(b'Content-Disposition: form-data; name="file"; filename="a"\r\nContent-Length: x\r\n\r\nx'),
         form(b'Content-Disposition: form-data; name="file"; filename="' + b"a" * 5000 + b'"\r\n\r\nx'),
         form(b"A: b\r\n" * 20 + FILE_HEAD + b"x"),
+        form(FILE_HEAD.replace(b"\r\n", b"\n", 1) + b"x"),
         form(FILE_HEAD + b"one", FILE_HEAD + b"two"),
         form(*[FIELD_HEAD + b"x"] * 40, FILE_HEAD + b"x"),
         form(FILE_HEAD + b"x", end=b"!!\r\n"),
