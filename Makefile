@@ -187,6 +187,10 @@ bench-download: setup ## URLs to Ready templates, compared with curl, aria2, ope
 bench-footprint: setup ## memory of movers and of 32 downloads at once, and how late agent and fetch are beside 8
 	@$(PYTHON) tests/benchmark/download_footprint.py
 
+.PHONY: bench-upload
+bench-upload: setup ## uploads by tus and by the signed form, compared with a download of the same file
+	@$(PYTHON) tests/benchmark/upload.py
+
 .PHONY: soak-memory
 soak-memory: setup ## memory of agent and fetch over 10,000 downloads (about ten minutes)
 	@$(PYTHON) tests/benchmark/soak_memory.py

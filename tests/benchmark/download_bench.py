@@ -32,18 +32,18 @@ class DownloadBench:
         self._reactor = reactor
         self._world = world
         self._run_peer = run_peer
-        self._daemon = Daemon(directory, world)
+        self.daemon = Daemon(directory, world)
         self._sums: dict[str, str] = {}
         self._templates = 200
         self._ca = directory / "ca.pem"
 
     async def start(self) -> DownloadBench:
         self._ca.write_text(self._world.ca_pem)
-        await self._daemon.start()
+        await self.daemon.start()
         return self
 
     async def stop(self) -> None:
-        await self._daemon.close()
+        await self.daemon.close()
 
     async def peer(self, script: str, scheme: str, file: str) -> Cost:
         """Run a peer's script, and remove its files."""
@@ -62,15 +62,15 @@ class DownloadBench:
 
     async def many(self, scheme: str, file: str, image_format: ImageFormat, count: int, at_once: int) -> Cost:
         """Download `count` templates, `at_once` of them side by side."""
-        checksum = "{SHA-256}" + self._sum(file)
-        begun_s, cpu_s = time.monotonic(), self._cpu_s()
+        checksum = self.checksum(file)
+        begun_s, cpu_s = time.monotonic(), self.cpu_s()
         left = list(range(count))
 
         async def work() -> None:
             while left:
                 left.pop()
                 self._templates += 1
-                status = await self._daemon.download(
+                status = await self.daemon.download(
                     request(
                         self._world, f"{scheme}://{SERVER}/{file}", image_format, checksum=checksum,
                         template_id=self._templates, job_id=str(uuid.uuid4()), max_size_bytes=MAX_SIZE_BYTES,
@@ -81,9 +81,17 @@ class DownloadBench:
                     raise SystemExit(f"error: download failed: {status.error}")
 
         await gatherResults([Deferred.fromCoroutine(work()) for _ in range(at_once)], consumeErrors=True)
-        cost = Cost(time.monotonic() - begun_s, self._cpu_s() - cpu_s)
-        shutil.rmtree(self._world.store / "template")
+        cost = Cost(time.monotonic() - begun_s, self.cpu_s() - cpu_s)
+        self.clear()
         return cost
+
+    def clear(self) -> None:
+        """Remove all that is published."""
+        shutil.rmtree(self._world.store / "template")
+
+    def checksum(self, file: str) -> str:
+        """Return the checksum of a file as a request names it."""
+        return "{SHA-256}" + self._sum(file)
 
     def _sum(self, file: str) -> str:
         if file not in self._sums:
@@ -91,11 +99,12 @@ class DownloadBench:
                 self._sums[file] = hashlib.file_digest(opened, "sha256").hexdigest()
         return self._sums[file]
 
-    def _cpu_s(self) -> float:
-        """CPU of the agent, which is this process, and of fetch, movers and helpers with their children."""
+    def cpu_s(self) -> float:
+        """CPU of the agent, which is this process, and of the others with their children, the movers."""
         mine = resource.getrusage(resource.RUSAGE_SELF)
         helpers = self._world.helper_pids()
-        pids = [*self._world.fetch_pids(), *self._world.fork_server_pids(), *helpers]
+        ours = [*self._world.fetch_pids(), *self._world.fork_server_pids(), *self._world.serve_pids()]
+        pids = [*ours, *helpers]
         ticks = sum(_ticks(pid) for pid in pids)
         return mine.ru_utime + mine.ru_stime + ticks / os.sysconf("SC_CLK_TCK")
 

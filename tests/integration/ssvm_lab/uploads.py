@@ -69,7 +69,7 @@ class Uploader:
     def signed(self) -> list[str]:
         request = self.request
         headers = {"x-SIGNATURE": request.signature, "X-metadata": request.metadata}
-        return _options(headers | {"X-expires": request.expires})
+        return header_options(headers | {"X-expires": request.expires})
 
     async def ask(
         self, method: str, *arguments: str, signed: bool = True, body: bytes | None = None
@@ -91,7 +91,9 @@ class Uploader:
 
     async def tus(self, method: str, *arguments: str, body: bytes | None = None, **headers: str) -> Answer:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.ask(method, *_options({"Tus-Resumable": "1.0.0"} | named), *arguments, body=body)
+        return await self.ask(
+            method, *header_options({"Tus-Resumable": "1.0.0"} | named), *arguments, body=body
+        )
 
     async def patch(self, offset: int, body: bytes, *arguments: str, **headers: str) -> Answer:
         about = {"Content_Type": "application/offset+octet-stream", "Upload_Offset": str(offset)}
@@ -111,7 +113,7 @@ class Uploader:
             done = await deferToThread(
                 self.client.curl,
                 "-I",
-                *_options({"Tus-Resumable": "1.0.0"}),
+                *header_options({"Tus-Resumable": "1.0.0"}),
                 *self.signed,
                 self.request.post_url,
             )
@@ -127,13 +129,14 @@ class Uploader:
     def start_patch(self, offset: int, body: bytes, *arguments: str) -> subprocess.Popen[bytes]:
         self._file.write_bytes(body)
         headers = {"Tus-Resumable": "1.0.0", "Upload-Offset": str(offset)}
-        about = _options(headers | {"Content-Type": "application/offset+octet-stream"})
+        about = header_options(headers | {"Content-Type": "application/offset+octet-stream"})
         data = ["--data-binary", f"@{self._file}"]
         command = ["-X", "PATCH", *arguments, *about, *self.signed, *data, "-o", "/dev/null"]
         return self.client.start(*command, self.request.post_url)
 
 
-def _options(headers: dict[str, str]) -> list[str]:
+def header_options(headers: dict[str, str]) -> list[str]:
+    """Return headers as options of curl."""
     return [each for name, value in headers.items() for each in ("-H", f"{name}: {value}")]
 
 
