@@ -70,7 +70,7 @@ def _filtered(scanner: Callable[[SessionState], ClientScanner | ServerScanner], 
 
 TARGETS = {
     "websocket": Target(
-        of_bytes(lambda data: FrameParser().feed(data), WebSocketError),
+        of_bytes(lambda data: list(FrameParser().feed(data)), WebSocketError),
         [b"\x82\x81\0\0\0\0x", b"\x88\x80abcd"],
     ),
     "rfb_browser": Target(

@@ -9,8 +9,10 @@ No extension is accepted: RFB data is already compressed, and a compressor costs
 from __future__ import annotations
 
 import base64
+import codecs
 import enum
 import hashlib
+from collections.abc import Iterator
 
 from attrs import frozen
 
@@ -26,6 +28,7 @@ MAX_MESSAGE_BYTES = 1 << 20
 MAX_CONTROL_BYTES = 125
 MAX_REASON_BYTES = 123
 
+_utf8_decoder = codecs.getincrementaldecoder("utf-8")
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _FIN = 0x80
 
@@ -41,6 +44,9 @@ class Opcode(enum.IntEnum):
     @property
     def is_control(self) -> bool:
         return self >= Opcode.CLOSE
+
+
+_OPCODES = {each.value: each for each in Opcode}
 
 
 class CloseCode(enum.IntEnum):
@@ -66,9 +72,11 @@ class WebSocketError(SystemVmError):
 
 @frozen
 class DataFrame:
-    """Consecutive bytes of a binary message; message boundaries have no meaning for a console."""
+    """Consecutive bytes of a message, the last of it if `is_final`; a console ignores where messages end."""
 
     payload: bytes
+    is_text: bool = False
+    is_final: bool = False
 
 
 @frozen
@@ -153,8 +161,10 @@ def unmask(payload: bytes, mask: bytes) -> bytes:
 class FrameParser:
     """Parses the browser's bytes in pieces of any size; buffers at most one header or control frame."""
 
-    def __init__(self, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
+    def __init__(self, max_message_bytes: int = MAX_MESSAGE_BYTES, *, accepts_text: bool = False) -> None:
         self._max_message_bytes = max_message_bytes
+        self._accepts_text = accepts_text
+        self._decoder: codecs.IncrementalDecoder | None = None  # of the current message, if it is text
         self._pending = b""
         self._mask = b""
         self._payload_left = 0  # of the current data frame
@@ -163,13 +173,12 @@ class FrameParser:
         self._final = True
         self._closed = False
 
-    def feed(self, data: bytes) -> list[Event]:
-        """Return the events of these bytes.
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """Yield the events of these bytes; the caller must take all of them.
 
-        Raises: WebSocketError when the peer violates the protocol; earlier events are dropped.
+        Raises: WebSocketError when the peer violates the protocol, after the events before the violation.
         """
-        events: list[Event] = []
-        data = self._pending + data
+        data = self._pending + data if self._pending else data
         at = 0
         while not self._closed:
             if self._payload_left:
@@ -177,46 +186,44 @@ class FrameParser:
                 if not taken:
                     break
                 at += len(taken)
-                events.append(DataFrame(unmask(taken, self._mask)))
                 self._payload_left -= len(taken)
+                payload = unmask(taken, self._mask)
                 shift = len(taken) % 4
                 self._mask = self._mask[shift:] + self._mask[:shift]
-                if not self._payload_left:
-                    self._end_of_frame()
+                yield self._data(payload)
                 continue
-            used = self._header(data, at, events)
+            used, event = self._header(data, at)
             if not used:
                 break
             at += used
+            if event is not None:
+                yield event
         self._pending = b"" if self._closed else data[at:]
-        return events
 
-    def _header(self, data: bytes, at: int, events: list[Event]) -> int:
+    def _header(self, data: bytes, at: int) -> tuple[int, Event | None]:
         """Parse a header or a whole control frame at `at`; return the bytes used, 0 when more are needed."""
         if len(data) - at < 2:
-            return 0
+            return 0, None
         first, second = data[at], data[at + 1]
         if first & 0x70:
             raise WebSocketError(CloseCode.PROTOCOL_ERROR, "reserved bit is set")
-        try:
-            opcode = Opcode(first & 0x0F)
-        except ValueError:
-            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "unknown opcode") from None
+        opcode = _OPCODES.get(first & 0x0F)
+        if opcode is None:
+            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "unknown opcode")
         if not second & 0x80:
             raise WebSocketError(CloseCode.PROTOCOL_ERROR, "frame is not masked")
         final, length = bool(first & _FIN), second & 0x7F
-        if opcode.is_control:
+        if opcode >= Opcode.CLOSE:
             if not final or length > MAX_CONTROL_BYTES:
                 raise WebSocketError(CloseCode.PROTOCOL_ERROR, "control frame is too long or fragmented")
             end = at + 6 + length
             if len(data) < end:
-                return 0
-            events.append(self._control(opcode, unmask(data[at + 6 : end], data[at + 2 : at + 6])))
-            return end - at
+                return 0, None
+            return end - at, self._control(opcode, unmask(data[at + 6 : end], data[at + 2 : at + 6]))
         self._check_order(opcode)
-        extended = {126: 2, 127: 8}.get(length, 0)
+        extended = 0 if length < 126 else 2 if length == 126 else 8
         if len(data) - at < 6 + extended:
-            return 0
+            return 0, None
         if extended:
             length = int.from_bytes(data[at + 2 : at + 2 + extended], "big")
             if length < (126 if extended == 2 else 1 << 16) or length >> 63:
@@ -225,21 +232,30 @@ class FrameParser:
         if self._message_bytes > self._max_message_bytes:
             limit = f"message is too long: the maximum is {self._max_message_bytes} bytes"
             raise WebSocketError(CloseCode.MESSAGE_TOO_BIG, limit)
+        if opcode is Opcode.TEXT:
+            self._decoder = _utf8_decoder("strict")
         self._mask = data[at + 2 + extended : at + 6 + extended]
         self._final, self._payload_left, self._in_message = final, length, True
-        if not length:
-            self._end_of_frame()
-        return 6 + extended
+        return 6 + extended, None if length else self._data(b"")
 
     def _check_order(self, opcode: Opcode) -> None:
-        if opcode is Opcode.TEXT:
+        if opcode is Opcode.TEXT and not self._accepts_text:
             raise WebSocketError(CloseCode.UNSUPPORTED_DATA, "only binary messages are supported")
         if (opcode is Opcode.CONTINUATION) != self._in_message:
             raise WebSocketError(CloseCode.PROTOCOL_ERROR, "fragments are out of order")
 
-    def _end_of_frame(self) -> None:
-        if self._final:
-            self._in_message, self._message_bytes = False, 0
+    def _data(self, payload: bytes) -> DataFrame:
+        """Return the event of bytes whose frame still lacks `_payload_left`."""
+        is_final = self._final and not self._payload_left
+        is_text = self._decoder is not None
+        if self._decoder is not None:
+            try:
+                self._decoder.decode(payload, is_final)
+            except UnicodeDecodeError:
+                raise WebSocketError(CloseCode.INVALID_PAYLOAD, "text is not UTF-8") from None
+        if is_final:
+            self._in_message, self._message_bytes, self._decoder = False, 0, None
+        return DataFrame(payload, is_text, is_final)
 
     def _control(self, opcode: Opcode, payload: bytes) -> Event:
         if opcode is Opcode.PING:

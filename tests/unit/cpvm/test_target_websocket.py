@@ -123,8 +123,8 @@ def test_a_ping_is_answered_once_and_only_the_latest_waits() -> None:
     read_all(stream)
     server.accepts = None
     stream.write(b"key")
-    events = FrameParser().feed(server.received)
-    assert events == [PongFrame(b"1"), PongFrame(b"8"), DataFrame(b"key")]
+    events = list(FrameParser().feed(server.received))
+    assert events == [PongFrame(b"1"), PongFrame(b"8"), DataFrame(b"key", is_final=True)]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_frame_is_completed_before_the_next(accepted: int) -> None:
         except BlockingIOError:
             # the caller offers the same bytes again, and more behind them
             assert server.offered[-1][:1] != b""
-    events = FrameParser().feed(server.received)
+    events = list(FrameParser().feed(server.received))
     assert b"".join(event.payload for event in events if isinstance(event, DataFrame)) == data
 
 

@@ -31,10 +31,13 @@ def events_of(parser: FrameParser, pieces: list[bytes]) -> list[websocket.Event]
     events: list[websocket.Event] = []
     for piece in pieces:
         for event in parser.feed(piece):
-            if isinstance(event, DataFrame) and events and isinstance(events[-1], DataFrame):
-                events[-1] = DataFrame(events[-1].payload + event.payload)
-            else:
-                events.append(event)
+            last = events[-1] if events else None
+            if isinstance(event, DataFrame):
+                event = DataFrame(event.payload)
+                if isinstance(last, DataFrame):
+                    events[-1] = DataFrame(last.payload + event.payload)
+                    continue
+            events.append(event)
     return events
 
 
@@ -66,6 +69,13 @@ def test_frames_can_arrive_byte_by_byte() -> None:
     assert events_of(FrameParser(), [SAMPLE[at : at + 1] for at in range(len(SAMPLE))]) == SAMPLE_EVENTS
 
 
+def test_events_before_a_violation_are_handled() -> None:
+    events = FrameParser().feed(frame(0x82, b"key") + frame(0x83))
+    assert next(events) == DataFrame(b"key", is_final=True)
+    with pytest.raises(WebSocketError, match="unknown opcode"):
+        next(events)
+
+
 def test_a_truncated_frame_is_not_an_event() -> None:
     for at in range(len(SAMPLE)):
         events = events_of(FrameParser(), [SAMPLE[:at]])
@@ -87,7 +97,7 @@ def test_frames_of_wsproto_are_parsed(messages: list[bytes], data: st.DataObject
 @given(st.binary(max_size=200))
 def test_any_bytes_are_parsed_or_refused(noise: bytes) -> None:
     try:
-        FrameParser().feed(noise)
+        list(FrameParser().feed(noise))
     except WebSocketError as broken:
         assert 1000 <= broken.code <= 1011
 
@@ -137,26 +147,26 @@ def test_wsproto_parses_our_frames(size: int) -> None:
 )
 def test_broken_frames_are_errors(wire: bytes, code: CloseCode) -> None:
     with pytest.raises(WebSocketError) as broken:
-        FrameParser().feed(wire)
+        list(FrameParser().feed(wire))
     assert broken.value.code is code
 
 
 def test_fragments_of_a_message_are_limited_together() -> None:
     parser = FrameParser(max_message_bytes=10)
-    parser.feed(frame(0x02, b"12345") + frame(0x00, b"12345"))
+    list(parser.feed(frame(0x02, b"12345") + frame(0x00, b"12345")))
     with pytest.raises(WebSocketError, match="the maximum is 10"):
-        parser.feed(frame(0x80, b"1"))
+        list(parser.feed(frame(0x80, b"1")))
     fresh = FrameParser(max_message_bytes=10)
     for _ in range(5):  # whole messages are limited one by one
-        fresh.feed(frame(0x82, b"1234567890"))
+        list(fresh.feed(frame(0x82, b"1234567890")))
 
 
 def test_a_false_length_costs_no_memory() -> None:
     parser = FrameParser()
-    parser.feed(b"\x82\xff" + (1 << 20).to_bytes(8, "big") + MASK)
+    list(parser.feed(b"\x82\xff" + (1 << 20).to_bytes(8, "big") + MASK))
     assert not parser._pending
     for _ in range(100):
-        parser.feed(b"x" * 100)
+        list(parser.feed(b"x" * 100))
         assert not parser._pending
 
 
