@@ -20,6 +20,8 @@ from systemvm.wire.console import UNRESTRICTED, ConsolePolicy
 
 TOP = Path(__file__).resolve().parents[3]
 NOVNC = TOP / "build" / "novnc"
+#: Of the agent's unit.
+OPENSSL_CONF = TOP / "appliances/base/overlay/etc/systemvm/openssl.cnf"
 
 
 def novnc() -> Path:
@@ -55,7 +57,11 @@ class ConsoleProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=[listening.fileno()],
-            env={**os.environ, "PYTHONPATH": f"{TOP / 'agents'}:{TOP / 'tests'}"},
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{TOP / 'agents'}:{TOP / 'tests'}",
+                "OPENSSL_CONF": str(OPENSSL_CONF),
+            },
             text=True,
         )
         listening.close()

@@ -81,3 +81,30 @@ def test_no_file_descriptor_stays_open() -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     server_context(*pems("127.0.0.1"), host="127.0.0.1", now=NOW)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def server_hello_group(context: ssl.SSLContext) -> int:
+    """Return the group of a TLS 1.3 handshake with a client of this OpenSSL: of ServerHello's key_share."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    trusting = ssl.create_default_context()
+    AUTHORITY.configure_trust(trusting)
+    client = trusting.wrap_bio(to_client, to_server, server_hostname="127.0.0.1")
+    server = context.wrap_bio(to_server, to_client, server_side=True)
+    for end in (client, server):
+        with pytest.raises(ssl.SSLWantReadError):
+            end.do_handshake()
+    # record header, handshake header, version, random, session id, cipher, compression (RFC 8446 4.1.3)
+    hello = to_client.read()[5 + 4 + 2 + 32 :]
+    extensions = hello[1 + hello[0] + 2 + 1 + 2 :]
+    while True:
+        kind, size = int.from_bytes(extensions[:2]), int.from_bytes(extensions[2:4])
+        if kind == 51:
+            return int.from_bytes(extensions[4:6])
+        extensions = extensions[4 + size :]
+
+
+def test_key_exchange_is_the_hybrid_where_openssl_has_it() -> None:
+    """X25519MLKEM768 (0x11ec) with OpenSSL 3.5, that of the images, and X25519 (0x1d) before."""
+    expected = 0x11EC if ssl.OPENSSL_VERSION_INFO >= (3, 5) else 0x1D
+    context = server_context(*pems("127.0.0.1"), host="127.0.0.1", now=NOW)
+    assert server_hello_group(context) == expected
