@@ -64,6 +64,25 @@ $(ORACLES)/stamp: agents/locks/oracles.txt
 	@$(ORACLES)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
 	@touch $@
 
+# The console's peer in `make bench-console`.
+WEBSOCKIFY := build/websockify
+$(WEBSOCKIFY)/stamp: agents/locks/websockify.txt
+	@echo "websockify: making $(WEBSOCKIFY) from agents/locks/websockify.txt"
+	@rm -rf $(WEBSOCKIFY) && $(BASE_PYTHON) -m venv $(WEBSOCKIFY)
+	@$(WEBSOCKIFY)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+# A scanner of TLS servers, which checks the console by Mozilla's profile. It needs an older cryptography than ours.
+SSLYZE := build/sslyze
+$(SSLYZE)/stamp: agents/locks/sslyze.txt
+	@echo "sslyze: making $(SSLYZE) from agents/locks/sslyze.txt"
+	@rm -rf $(SSLYZE) && $(BASE_PYTHON) -m venv $(SSLYZE)
+	@sed -n '/^setuptools==/,/# via/p' $< > $(SSLYZE)/setuptools.txt
+	@$(SSLYZE)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $(SSLYZE)/setuptools.txt
+	@$(SSLYZE)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-binary sslyze \
+	    --no-build-isolation -r $<
+	@touch $@
+
 .PHONY: lock
 lock: ## resolve the dependencies again and write the locks (hashes, no addresses)
 	@$(PYTHON) -m uv --version >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet uv
@@ -77,6 +96,10 @@ lock: ## resolve the dependencies again and write the locks (hashes, no addresse
 	    --no-header --group oracles -o agents/locks/oracles.txt
 	@$(PYTHON) -m uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --no-header --group fuzz -o agents/locks/fuzz.txt
+	@$(PYTHON) -m uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-header --group websockify -o agents/locks/websockify.txt
+	@$(PYTHON) -m uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-header --group sslyze -o agents/locks/sslyze.txt
 	@for arch in amd64 arm64; do $(MAKE) --no-print-directory lock-debs ARCH=$$arch; done
 
 .PHONY: messages
@@ -108,7 +131,7 @@ check: $(VENV)/stamp ## lint, types, unit and contract tests: under two minutes,
 	@$(PYTEST_PARALLEL) tests/lint tests/unit tests/contract tests/benchmark -q
 
 .PHONY: test-integration
-test-integration: setup $(ORACLES)/stamp ## components against real peers, in namespaces
+test-integration: setup $(ORACLES)/stamp $(SSLYZE)/stamp ## components against real peers, in namespaces
 	@$(PYTEST_WAITING) tests/integration
 
 .PHONY: test-image
@@ -130,7 +153,7 @@ endef
 .PHONY: test
 test: ## everything, and how long each stage took
 	@mkdir -p build; : > $(STAGES)
-	$(call stage,setup,$(MAKE) --no-print-directory setup $(ORACLES)/stamp)
+	$(call stage,setup,$(MAKE) --no-print-directory setup $(ORACLES)/stamp $(SSLYZE)/stamp)
 	$(call stage,check,DOWNLOAD_SCHEDULES=300 HYPOTHESIS_EXAMPLES=100 $(MAKE) --no-print-directory check)
 	$(call stage,images,$(MAKE) --no-print-directory images)
 	$(call stage,integration,$(PYTEST_WAITING) tests/integration)
@@ -177,6 +200,11 @@ bench-download-pass: $(VENV)/stamp ## queries and milliseconds of an idle pass o
 .PHONY: bench-extract
 bench-extract: setup ## a link to an image of 2 GiB without TLS, compared with nginx and sendfile
 	@$(PYTHON) tests/benchmark/extract.py
+
+.PHONY: bench-console
+bench-console: setup images $(WEBSOCKIFY)/stamp ## consoles through the CPVM's agent, compared with nginx and websockify
+	@packer/host-setup.sh gcc libc6-dev libssl-dev libnginx-mod-stream
+	@$(PYTHON) tests/benchmark/console.py
 
 .PHONY: bench-download
 bench-download: setup ## URLs to Ready templates, compared with curl, aria2, openssl, igzip and qemu-img

@@ -32,6 +32,8 @@ from systemvm.service.connection_limits import ConnectionLimits, source_of_addre
 _RECORD_BYTES = 16 * 1024
 #: Records that one wake-up reads before other connections are served.
 _RECORDS_PER_WAKEUP = 16
+#: After so few bytes, such as those of a key, more are unlikely.
+_KEY_BYTES = 256
 #: Where they are read to, by one transport after another: a protocol is called once for all of them, because
 #: a call of HTTP's parser costs more than decrypting a record.
 _READ_BUFFER = memoryview(bytearray(_RECORDS_PER_WAKEUP * _RECORD_BYTES))
@@ -189,6 +191,10 @@ class TlsTransport(tcp.Server):
             if count == 0:
                 return filled, main.CONNECTION_DONE
             filled += count
+            if filled <= _KEY_BYTES and not self._tls.pending():
+                # OpenSSL does not read ahead: what follows is still in the socket and wakes epoll. So a key
+                # costs one call and no exception.
+                break
         return filled, None
 
     def stopReading(self) -> None:
