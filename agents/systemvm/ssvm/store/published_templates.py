@@ -147,10 +147,8 @@ def _read_properties(mount: int, install: str) -> TemplateProperties | None:
     try:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         file = open_beneath(mount, f"{install}/{FILE_NAME}", flags)
-    except OSError as error:
-        if error.errno in _NOT_THERE:
-            return None
-        raise
+    except FileNotFoundError:  # a link on the way is an error: nothing could be published behind it
+        return None
     with opened(file), suppress(TransferError, UnicodeDecodeError, IsADirectoryError):
         return TemplateProperties.from_text(os.read(file, MAX_BYTES).decode("ascii"))
     return None  # a file that cannot be read is replaced
