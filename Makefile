@@ -219,6 +219,10 @@ bench-footprint: setup ## memory of movers and of 32 downloads at once, and how 
 bench-upload: setup ## uploads by tus and by the signed form, compared with a download of the same file
 	@$(PYTHON) tests/benchmark/upload.py
 
+.PHONY: bench-waiting
+bench-waiting: setup ## CPU of the daemon and an idle SSVM while 10,000 templates wait
+	@$(PYTHON) tests/benchmark/waiting.py
+
 .PHONY: soak-memory
 soak-memory: setup ## memory of agent and fetch over 10,000 downloads (about ten minutes)
 	@$(PYTHON) tests/benchmark/soak_memory.py

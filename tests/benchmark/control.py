@@ -66,7 +66,7 @@ class Child:
     """A process that prints events on stdout, one JSON object on each line."""
 
     def __init__(self, script: str, *arguments: str, log: Path) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(TOP / "agents")}
+        environment = {**os.environ, "PYTHONPATH": f"{TOP / 'agents'}:{TOP / 'tests'}"}
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, str(HERE / script), *arguments],
@@ -139,18 +139,16 @@ def write_identity(path: Path, identity: Identity) -> None:
     path.write_bytes(identity.private_key_pem + identity.certificate_pem + identity.ca_pem)
 
 
-def make_identities(root: Path, names: list[str], work: Path) -> list[Path]:
-    """Make an identity for each agent, distributed over the processes."""
+def distribute_identities(root: Path, identities: Path, work: Path) -> list[Path]:
+    """Move the identities of the agents to the directories of their processes, and add that of HTTPS."""
     authority = ControlAuthority.open(root / "var/lib/systemvm/pki")
     directories = [work / f"agents-{number}" for number in range(PROCESSES)]
     for directory in directories:
         directory.mkdir()
         write_identity(directory / "https.pem", authority.daemon_identity("https"))
     write_identity(work / "caller.pem", authority.bootstrap("s-1-VM", Role.SSVM))
-    for number, name in enumerate(names):
-        role = Role.SSVM if name.startswith("s-") else Role.CPVM
-        path = directories[number % PROCESSES] / f"{name}.{role.value}.pem"
-        write_identity(path, authority.bootstrap(name, role))
+    for number, path in enumerate(sorted(identities.iterdir())):
+        path.rename(directories[number % PROCESSES] / path.name)
     return directories
 
 
@@ -161,18 +159,20 @@ def percentile(values: list[float], share: float) -> float:
 def measure(agents: int, calls: int, work: Path) -> dict[str, Any]:
     root, log, port = work / "root", work / "log", free_port()
     configure(root, port)
+    identities = work / "identities"
+    identities.mkdir()
     children: list[Child] = []
 
     def start_daemon() -> Child:
-        child = Child("control_daemon.py", str(root), str(agents), log=log)
+        child = Child("control_daemon.py", str(root), str(agents), str(identities), log=log)
         children.append(child)
         return child
 
     try:
         daemon = start_daemon()
-        names = daemon.wait_for("names")["names"]
+        daemon.wait_for("names")
         empty_kib = daemon.rss_kib()
-        directories = make_identities(root, names, work)
+        directories = distribute_identities(root, identities, work)
         began_s = time.monotonic()
         fleet = [Child("control_agents.py", str(port), str(path), log=log) for path in directories]
         children += fleet

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon with its database and control channel, and simulated VMs, in a child process.
 
-usage: control_daemon.py ROOT AGENTS      JSON objects, one on each line: commands on stdin, events on stdout
+usage: control_daemon.py ROOT AGENTS DIRECTORY
+
+Commands on stdin and events on stdout are JSON objects, one on each line. DIRECTORY gets NAME.ROLE.pem of each VM when it is added: only certificates that this daemon has signed count.
 """
 
 from __future__ import annotations
@@ -159,7 +161,7 @@ def report(**event: Any) -> None:
     sys.stdout.flush()
 
 
-async def run(root: Path, agents: int) -> None:
+async def run(root: Path, agents: int, identities: Path) -> None:
     began_s = time.monotonic()
     configuration = config.read(Layout(root))
     host = SimulatedHost()
@@ -189,6 +191,9 @@ async def run(root: Path, agents: int) -> None:
                 address=str(IPv4Address("203.0.113.1") + number % 250),
             )
             found.append(vm.instance_name)
+            role = Role.CPVM if number % 2 else Role.SSVM
+            bundle = daemon.authority.bootstrap(vm.instance_name, role).to_pem_bundle()
+            (identities / f"{vm.instance_name}.{role.value}.pem").write_bytes(bundle)
         return found
 
     host.names = daemon.database.run_now(fill)
@@ -209,13 +214,13 @@ async def run(root: Path, agents: int) -> None:
 def main() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    root, agents = Path(sys.argv[1]), int(sys.argv[2])
+    root, agents, identities = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 
     def failed(failure: Any) -> None:
         report(error=failure.getTraceback())
         reactor.stop()
 
-    reactor.callLater(0, lambda: Deferred.fromCoroutine(run(root, agents)).addErrback(failed))
+    reactor.callLater(0, lambda: Deferred.fromCoroutine(run(root, agents, identities)).addErrback(failed))
     reactor.run()
 
 

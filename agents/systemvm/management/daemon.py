@@ -23,6 +23,7 @@ from systemvm.management.host_drivers import make_host_drivers
 from systemvm.management.hypervisors.base import Hypervisor
 from systemvm.management.network_helper import NetworkDriver
 from systemvm.management.page.listener import listen
+from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.pki.operations import CaOperations
 from systemvm.management.state.database import Database
 from systemvm.management.state.zones import Host
@@ -71,6 +72,10 @@ class Daemon:
     @property
     def host(self) -> Host:
         return self._foundation.host
+
+    @property
+    def authority(self) -> ControlAuthority:
+        return self._foundation.authority
 
     @property
     def directory(self) -> AgentDirectory:
