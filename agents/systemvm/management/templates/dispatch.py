@@ -291,7 +291,8 @@ class DownloadDispatcher:
     async def _progress(self, call: Call, status: DownloadStatus) -> Acknowledgement:
         if not status.state.ended:
             ref = await self._database.run(downloads.apply_status, call.caller.name, status)
-            if ref is not None:
+            # one that waits for its source must be offered the source's newest link, however often it reports
+            if ref is not None and not status.waits_for_source:
                 self._calls.note_status(ref.id)
         return Acknowledgement()
 

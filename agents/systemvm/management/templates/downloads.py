@@ -85,7 +85,10 @@ def apply_status(connection: Connection, agent_name: str, status: DownloadStatus
         return ref
     if status.state is DownloadState.DOWNLOAD_ERROR and ref.source_ref_id is not None:
         return _copy_failed(connection, ref, status)
-    ref = templates.update_store_ref(connection, ref.id, **_changes(status))
+    changes = _changes(status)
+    if status.waits_for_source and ref.error_code == _SOURCE_WAIT.code:
+        del changes["error_hint"]  # the daemon's names the zone
+    ref = templates.update_store_ref(connection, ref.id, **changes)
     if ref.state.ended:
         _record_end(connection, ref, status.steps)
     return ref

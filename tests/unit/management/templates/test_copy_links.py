@@ -260,13 +260,32 @@ async def test_a_copy_that_waits_at_its_ssvm_needs_no_slot_and_is_asked_again(tw
             schema.nics.update().where(schema.nics.c.address == ADDRESS).values(address=moved)
         )
     )
-    two.cloud.clock.advance(31)
+    two.cloud.clock.advance(20)
+    vm = evolve(two.vm, type=InstanceType.SECONDARY_STORAGE)
+    await two.cloud.from_agent(vm, storage.TEMPLATE_PROGRESS, waiting(two.ordered()[0]))
+    two.cloud.clock.advance(11)
     await two.cloud.dispatch.reconcile()
     first, again = two.ordered()
     assert (again.job_id, again.content_id) == (first.job_id, first.content_id)
     assert (again.source_server, again.url.partition("/userdata/")[0]) == (
         SsvmAddress(moved, 443), f"https://{moved}",
     )  # fmt: skip
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_waiting_copy_keeps_the_better_reason_and_makes_one_event(two: TwoZones) -> None:
+    waiting = lambda request: DownloadStatus(request.job_id, BEGUN, 5, 10, waits_for_source=True)  # noqa: E731
+    two.there.answers[storage.TEMPLATE_DOWNLOAD] = waiting
+    await two.cloud.dispatch.reconcile()
+    two.cloud.agents.disconnect(two.cloud.ssvm.instance_name)
+    vm = evolve(two.vm, type=InstanceType.SECONDARY_STORAGE)
+    for _ in range(3):
+        two.cloud.clock.advance(121)
+        await two.cloud.dispatch.reconcile()
+        await two.cloud.from_agent(vm, storage.TEMPLATE_PROGRESS, waiting(two.ordered()[0]))
+        assert "zone zone1" in (two.now().error_hint or "")
+    found = [each.description for each in two.cloud.database.run_now(events.newest, 50)]
+    assert len([text for text in found if "zone zone1" in text]) == 1
 
 
 @pytest_twisted.ensureDeferred
