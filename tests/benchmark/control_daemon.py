@@ -3,7 +3,8 @@
 
 usage: control_daemon.py ROOT AGENTS DIRECTORY
 
-Commands on stdin and events on stdout are JSON objects, one on each line. DIRECTORY gets NAME.ROLE.pem of each VM when it is added: only certificates that this daemon has signed count.
+Commands on stdin and events on stdout are JSON objects, one on each line. DIRECTORY gets
+NAME.ROLE.pem of each VM when it is added: only certificates that this daemon has signed count.
 """
 
 from __future__ import annotations
