@@ -39,9 +39,11 @@ from systemvm.management.api.job_start import describe_job_error
 from systemvm.management.api.passwords import PasswordService
 from systemvm.management.api.principal import Principal
 from systemvm.management.consoles.authorizer import ConsoleAuthorizer
+from systemvm.management.consoles.draining import ConsoleDraining
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
 from systemvm.management.consoles.limits import SessionLimitsSender
 from systemvm.management.consoles.live_sessions import ConsoleSessionQueries
+from systemvm.management.consoles.retargeting import ConsoleRetargeting
 from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.control.ca_rotation import CaRotation
 from systemvm.management.control.certificate_service import CertificateService
@@ -198,6 +200,7 @@ class SmallCloud:
             self.seal,
             host_id=self.host.id,
             end_consoles=self.revocation.of_machine,
+            move_consoles=ConsoleRetargeting(self.database, self.agents).of_machine,
         )
         self.machines.subscribe()
         self.templates = TemplateService(
@@ -243,6 +246,7 @@ class SmallCloud:
             consoles=self.consoles,
             console_sessions=ConsoleSessionQueries(self.database, self.agents),
             end_console=self.revocation.of_session,
+            draining=ConsoleDraining(self.database, self.agents),
             on_configured=SessionLimitsSender(self.database, self.agents).send_all,
             screens=MachineScreens(self.clock, self.database, cast(Hypervisor, self.hypervisor)),
             diagnostics=self.diagnostics,

@@ -11,7 +11,7 @@ import pytest
 from attrs import asdict
 
 from integration.cpvm_lab.console_process import ConsoleProcess
-from integration.cpvm_lab.fixtures import console, screen
+from integration.cpvm_lab.fixtures import console, echo, screen
 from integration.cpvm_lab.vnc_server import FakeVncServer
 from integration.cpvm_lab.wire import Connection, open_console
 from systemvm.cpvm.refusal import BrowserRefusal
@@ -134,3 +134,70 @@ def test_other_clients_get_no_messages(console: ConsoleProcess, screen: FakeVncS
     program.upgrade(f"token={console.issue(screen.port)[0]}", Origin=None)
     program.greet()
     assert program.frame()[0] == 8
+
+
+def test_a_console_follows_its_screen(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    connection, session_id, cookie = open_session(console, screen)
+    program = Connection(console)
+    token, of_program = console.issue(screen.port)
+    program.upgrade(f"token={token}", Origin=None)
+    program.greet()
+    moved = FakeVncServer(echo)
+    place = {"host": "127.0.0.1", "port": moved.port}
+    for session in (session_id, of_program):
+        console.order("target", session_id=session, target={**place, "password": None})
+    console.order("retarget", virtual_machine_id="vm-of-others", **place)
+    console.order("retarget", virtual_machine_id=f"vm-{session_id}", host="127.0.0.1", port=screen.port)
+    connection.send_frame(2, KEY)
+    assert connection.data(8) == KEY, "it is where it must be"
+    console.order("retarget", virtual_machine_id=f"vm-{session_id}", **place)
+    refusal = BrowserRefusal.SCREEN_MOVED
+    assert connection.closing() == (refusal.close_code, refusal.title)
+    again = Connection(console)
+    assert again.upgrade(f"session={session_id}", Cookie=cookie).status == 101
+    again.greet()
+    assert moved.connections
+    console.order("retarget", virtual_machine_id=f"vm-{of_program}", **place)
+    program.send_frame(2, KEY)
+    assert program.data(8) == KEY, "a program cannot come back, so it keeps its screen"
+    moved.close()
+
+
+def test_a_drained_proxy_takes_no_new_session_and_ends_the_last_at_the_deadline(
+    console: ConsoleProcess, screen: FakeVncServer
+) -> None:
+    _, session_id, cookie = open_session(console, screen)
+    token, _ = console.issue(screen.port)
+    console.order("drain", deadline_s=3600)
+    refused = Connection(console).spend(token)
+    assert (refused.status, refused.json()["title"]) == (503, BrowserRefusal.DRAINING.title)
+    again = Connection(console)
+    upgraded = again.upgrade(f"session={session_id}", Cookie=cookie)
+    again.greet()  # a session that is open comes back
+    console.order("drain", deadline_s=None)
+    assert Connection(console).spend(token).status == 200, "the link was not spent"
+    console.order("drain", deadline_s=0.2)
+    refusal = BrowserRefusal.DRAINED
+    assert again.closing() == (refusal.close_code, refusal.title)
+    late = Connection(console)
+    late.upgrade(f"session={session_id}", Cookie=upgraded.cookie)
+    assert late.closing()[0] == refusal.close_code
+    assert end_of(console, session_id)["code"] == "drained"
+    console.order("drain", deadline_s=None)
+
+
+def test_without_the_daemon_running_consoles_go_on_and_new_ones_are_refused(
+    console: ConsoleProcess, screen: FakeVncServer
+) -> None:
+    connection, _, _ = open_session(console, screen)
+    token, _ = console.issue(screen.port)
+    console.order("away", away=True)
+    try:
+        page = Connection(console)
+        refused = page.spend(token, Accept="text/html")
+        assert (refused.status, BrowserRefusal.DAEMON_AWAY.title.encode() in refused.body) == (503, True)
+        connection.send_frame(2, KEY)
+        assert connection.data(8) == KEY
+    finally:
+        console.order("away", away=False)
+    assert Connection(console).spend(token).status == 200

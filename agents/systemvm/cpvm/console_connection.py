@@ -90,6 +90,7 @@ class ConsoleConnection:
         self.input_at_s: float | None = None  # when its user last sent input here
         self.received_bytes = 0
         self.refusal: BrowserRefusal | None = None  # that closed it
+        self.screen: tuple[str, int] | None = None  # where its VM's screen was when it asked
         self._reactor = reactor
         self._browser = browser
         self._open_target = open_target

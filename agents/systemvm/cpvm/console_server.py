@@ -11,6 +11,7 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from systemvm.cpvm.assets import Assets
@@ -81,6 +82,8 @@ class ConsoleServer:
         self._connections: dict[ConsoleConnection, Deferred[None]] = {}
         self._of_session: dict[str, ConsoleConnection] = {}  # the connection that each session has now
         self._stopping = False
+        self.is_draining = False
+        self._drain_end: IDelayedCall | None = None
 
     def set_up(self, setup: ConsoleSetup) -> bool:
         """Use this certificate and address from the next handshake on; return False when nothing changed.
@@ -125,7 +128,9 @@ class ConsoleServer:
 
         Raises: ConsoleRefusedError when there is no place, or the daemon refuses or cannot be reached.
         """
-        if self._stopping or self.grants.is_full:  # before the token is spent
+        if self.is_draining:  # before the token is spent
+            raise ConsoleRefusedError(BrowserRefusal.DRAINING)
+        if self._stopping or self.grants.is_full:
             raise ConsoleRefusedError(BrowserRefusal.TOO_MANY)
         return await self._authority.authorize(ConsoleAuthorize(token, client_address, request_id, extra))
 
@@ -226,6 +231,7 @@ class ConsoleServer:
             if refused.refusal in _FINAL:
                 self.grants.end(session.session_id, refused.refusal.title, refused.refusal)
             raise
+        connection.screen = (target.host, target.port)
         vnc = await VncDialer(self._reactor, target).dial()
         self.log.info(
             "{client} opened the console of {machine}, session {session}",
@@ -293,6 +299,33 @@ class ConsoleServer:
             )
         )
 
+    def retarget(self, virtual_machine_id: str, screen: tuple[str, int]) -> None:
+        """Have the browsers of a VM connect again whose console is connected to another place."""
+        for session_id, connection in list(self._of_session.items()):
+            grant = self.grants.get(session_id)
+            if grant is None or grant.secret is None:
+                continue  # a program cannot come back; it keeps its screen as long as that exists
+            if grant.session.virtual_machine_id == virtual_machine_id and connection.screen not in (
+                None,
+                screen,
+            ):
+                connection.refuse(BrowserRefusal.SCREEN_MOVED)
+
+    # -- the end of the proxy
+
+    def drain(self, deadline_s: float | None) -> None:
+        """Take no new session, and end those that are left after `deadline_s`; None undoes it."""
+        if self._drain_end is not None and self._drain_end.active():
+            self._drain_end.cancel()
+        self._drain_end = None
+        if deadline_s is not None:
+            self._drain_end = self._reactor.callLater(deadline_s, self._end_all)
+        self.is_draining = deadline_s is not None
+
+    def _end_all(self) -> None:
+        for session_id in self.grants.session_ids():
+            self.end_session(session_id, BrowserRefusal.DRAINED.title, BrowserRefusal.DRAINED)
+
     # -- time
 
     def tick(self) -> None:
@@ -343,6 +376,7 @@ class ConsoleServer:
     async def stop(self) -> None:
         """Close every connection and wait at most STOP_DEADLINE_S until the browsers have closed theirs."""
         self._stopping = True
+        self.drain(None)
         waiting = list(self._connections.values())
         for connection in list(self._connections):
             connection.close(CloseCode.GOING_AWAY, "The console proxy restarts")

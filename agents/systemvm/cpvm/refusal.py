@@ -74,12 +74,25 @@ class BrowserRefusal(enum.Enum):
         "Open the console again from the cloud's page, or ask that user.",
     )
     CLOSED = (4426, 403, "This console was closed by its owner or an administrator", _OPEN_AGAIN)
+    SCREEN_MOVED = (4427, 409, "The virtual machine's screen has moved", "Reconnecting.")
     WRONG_HOST = (4421, 421, "This console is served under another address", _OPEN_AGAIN)
     TOO_MANY = (
         4429,
         429,
         "Too many consoles are open",
         "Close one that you do not need, then press Reconnect.",
+    )
+    DRAINING = (
+        4505,
+        503,
+        "This console proxy takes no new consoles",
+        "Open the console again from the cloud's page: another one takes it.",
+    )
+    DRAINED = (
+        4506,
+        503,
+        "This console proxy is being shut down",
+        "Open the console again from the cloud's page: another one takes it.",
     )
     SCREEN_UNREACHABLE = (4502, 502, "The virtual machine's screen cannot be reached", _TRY_AGAIN)
     DAEMON_AWAY = (
@@ -153,6 +166,7 @@ _TRANSIENT = frozenset(
         BrowserRefusal.SCREEN_SILENT,
         BrowserRefusal.DAEMON_AWAY,
         BrowserRefusal.RECONNECTING,
+        BrowserRefusal.SCREEN_MOVED,
     }
 )
 

@@ -27,13 +27,17 @@ from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.console import (
     CONSOLE_CLOSED,
     CONSOLE_CONFIGURE,
+    CONSOLE_DRAIN,
     CONSOLE_END,
     CONSOLE_LIST,
     CONSOLE_LOAD,
+    CONSOLE_RETARGET,
     CONSOLE_SETUP,
     ConsoleClosed,
+    ConsoleDrain,
     ConsoleEnd,
     ConsoleLoad,
+    ConsoleRetarget,
     ConsoleSessions,
     ConsoleSetup,
     SessionLimits,
@@ -78,6 +82,20 @@ class ConsoleRole:
             (CONSOLE_LIST, self._list, None, ConsoleSessions, "List the console sessions"),
             (CONSOLE_END, self._end, ConsoleEnd, Acknowledgement, "End console sessions"),
             (
+                CONSOLE_RETARGET,
+                self._retarget,
+                ConsoleRetarget,
+                Acknowledgement,
+                "Have the consoles of a virtual machine connect to its present screen",
+            ),
+            (
+                CONSOLE_DRAIN,
+                self._drain,
+                ConsoleDrain,
+                Acknowledgement,
+                "Take no new session, and end those that are open by a time; or undo that",
+            ),
+            (
                 CONSOLE_CONFIGURE,
                 self._configure,
                 SessionLimits,
@@ -114,6 +132,14 @@ class ConsoleRole:
         refusal = BrowserRefusal.from_daemon(end.code) if end.code else BrowserRefusal.SESSION_ENDED
         for session_id in end.session_ids:
             self._server.end_session(session_id, end.reason, refusal)
+        return Acknowledgement()
+
+    async def _retarget(self, call: Call, moved: ConsoleRetarget) -> Acknowledgement:
+        self._server.retarget(moved.virtual_machine_id, (moved.host, moved.port))
+        return Acknowledgement()
+
+    async def _drain(self, call: Call, drain: ConsoleDrain) -> Acknowledgement:
+        self._server.drain(drain.deadline_s)
         return Acknowledgement()
 
     async def _configure(self, call: Call, limits: SessionLimits) -> Acknowledgement:

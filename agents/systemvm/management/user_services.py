@@ -19,9 +19,11 @@ from systemvm.management.api.http import PublicAddress
 from systemvm.management.api.job_start import describe_job_error
 from systemvm.management.api.site import ManagementSite
 from systemvm.management.consoles.authorizer import ConsoleAuthorizer
+from systemvm.management.consoles.draining import ConsoleDraining
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
 from systemvm.management.consoles.limits import SessionLimitsSender
 from systemvm.management.consoles.live_sessions import ConsoleSessionQueries
+from systemvm.management.consoles.retargeting import ConsoleRetargeting
 from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.consoles.session_reconciler import ConsoleSessionReconciler
 from systemvm.management.control.agent import Agent
@@ -161,7 +163,8 @@ def make_user_services(
     keeper = _make_keeper(reactor, foundation, settings, dispatcher)
     revocation = ConsoleRevocation(database, directory)
     staging = Staging(reactor, database, settings, dispatcher.wake)
-    virtual_machines = _make_virtual_machines(foundation, drivers, settings, revocation, staging)
+    screens = ConsoleRetargeting(database, directory)
+    virtual_machines = _make_virtual_machines(foundation, drivers, settings, revocation, screens, staging)
     templates = TemplateService(database, dispatcher, virtual_machines, usage, settings, sources)
     users = Authenticator(database, foundation.seal)
     extraction = Extraction(
@@ -183,6 +186,7 @@ def make_user_services(
             consoles=_make_console_endpoints(foundation, directory, settings),
             console_sessions=ConsoleSessionQueries(database, directory),
             end_console=revocation.of_session,
+            draining=ConsoleDraining(database, directory),
             on_configured=SessionLimitsSender(database, directory).send_all,
             screens=MachineScreens(reactor, database, drivers.hypervisor),
             diagnostics=system_vms.diagnostics,
@@ -244,6 +248,7 @@ def _make_virtual_machines(
     drivers: HostDrivers,
     settings: ZoneSettings,
     revocation: ConsoleRevocation,
+    screens: ConsoleRetargeting,
     staging: Staging,
 ) -> VirtualMachines:
     configuration, database, host_id = foundation.configuration, foundation.database, foundation.host.id
@@ -264,6 +269,7 @@ def _make_virtual_machines(
         timeout_scale=drivers.timeout_scale,
         expunge_delay_s=configuration.management.expunge.delay,
         end_consoles=revocation.of_machine,
+        move_consoles=screens.of_machine,
     )
 
 
@@ -288,6 +294,8 @@ def _make_agent_reconciler(
     reconciler = AgentReconciler(reactor, directory)
     reconciler.add(Role.SSVM, templates.reconcile)
     reconciler.add(Role.CPVM, consoles.reconcile)
+    reconciler.add(Role.CPVM, ConsoleDraining(database, directory).reconcile)
+    reconciler.add(Role.CPVM, ConsoleRetargeting(database, directory).reconcile)
     limits = SessionLimitsSender(database, directory)
     reconciler.add(Role.CPVM, lambda agent: limits.send(agent.name))
     return reconciler

@@ -14,6 +14,8 @@ CONSOLE_CLOSED = "console.closed"  # agent → daemon: a call, the session row e
 CONSOLE_LOAD = "console.load"  # agent → daemon, notification
 CONSOLE_LIST = "console.list"  # daemon → agent: the sessions that it has (protocol 2)
 CONSOLE_END = "console.end"  # daemon → agent: sessions that have ended (protocol 2)
+CONSOLE_RETARGET = "console.retarget"  # daemon → agent: where a VM's screen is now (protocol 3)
+CONSOLE_DRAIN = "console.drain"  # daemon → agent: take no new session, and end by a time (protocol 3)
 CONSOLE_CONFIGURE = "console.configure"  # daemon → agent: limits and times of sessions (protocol 3)
 
 
@@ -173,6 +175,22 @@ class ConsoleClosed:
 @frozen
 class ConsoleLoad:
     session_ids: list[str]
+
+
+@frozen
+class ConsoleRetarget:
+    """A VM's screen is at this address; consoles that are connected to another one connect again."""
+
+    virtual_machine_id: str
+    host: str
+    port: int
+
+
+@frozen
+class ConsoleDrain:
+    """Take no new session; those that are open end after `deadline_s`. Without a deadline it is undone."""
+
+    deadline_s: float | None = None
 
 
 @frozen

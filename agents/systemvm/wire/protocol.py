@@ -9,6 +9,7 @@
 | 3 | `storage.release`, `storage.sweep`, `template.copy`, `template.quarantine`, `storage.browse` |
 | 3 | `extract.setup`, `extract.links` |
 | 3 | `template.upload`, `template.reserve`, `hello.capabilities` |
+| 3 | `console.retarget`, `console.drain` |
 | 3 | `console.configure`, live figures in `console.list`, the secret of a console link, how it ended |
 | 3 | stores that are buckets: `Store.s3`, `extract.presign` |
 | 3 | TLS and other transports of `ConsoleTarget` |

@@ -124,6 +124,10 @@ def main() -> None:
                 call = Call(Caller("management", Role.MANAGEMENT.value), "lab", None)
                 await context.methods.dispatch(call, "console.setup", order)
                 return True
+            case "retarget" | "drain" as what:
+                call = Call(Caller("management", Role.MANAGEMENT.value), "lab", None)
+                await context.methods.dispatch(call, f"console.{what}", order)
+                return True
             case "configure":
                 call = Call(Caller("management", Role.MANAGEMENT.value), "lab", None)
                 await context.methods.dispatch(call, "console.configure", order)

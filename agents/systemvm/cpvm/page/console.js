@@ -20,6 +20,7 @@ const CloseCode = {
   MACHINE_STARTING: 4412,
   CONTINUED_ELSEWHERE: 4418,
   RECONNECTING: 4419,
+  SCREEN_MOVED: 4427,
   TOO_MANY: 4429,
   SCREEN_UNREACHABLE: 4502,
   DAEMON_AWAY: 4503,
@@ -169,6 +170,7 @@ const TRANSIENT = {
   [CloseCode.DAEMON_AWAY]: "Reconnecting.",
   [CloseCode.SCREEN_SILENT]: "Reconnecting.",
   [CloseCode.RECONNECTING]: "Reconnecting.",
+  [CloseCode.SCREEN_MOVED]: "Reconnecting.",
 };
 const OPEN_AGAIN = "Open the console again from the cloud's page.";
 const HINTS = {

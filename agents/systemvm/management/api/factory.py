@@ -15,6 +15,7 @@ from systemvm.management.api.command import CommandTable
 from systemvm.management.api.commands.accounts import AccountCommands
 from systemvm.management.api.commands.certificates import CertificateCommands, CertificateControl
 from systemvm.management.api.commands.configurations import ConfigurationCommands
+from systemvm.management.api.commands.console_drain import ConsoleDrainCommands, ConsoleDrainer
 from systemvm.management.api.commands.console_sessions import ConsoleSessionCommands
 from systemvm.management.api.commands.consoles import ConsoleCommands, ConsoleEndpointCreator
 from systemvm.management.api.commands.diagnostics import DiagnosticsCommands, DiagnosticsRunner
@@ -77,6 +78,7 @@ class ApiServices:
     consoles: ConsoleEndpointCreator
     console_sessions: ConsoleSessionQueries
     end_console: Callable[[str], Awaitable[None]]  # by the session's id
+    draining: ConsoleDrainer
     on_configured: Callable[[], Awaitable[None]]  # called when a setting has changed
     screens: Screens
     diagnostics: DiagnosticsRunner
@@ -128,6 +130,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *UserCommands(database, services.accounts, jobs).commands(),
         *ConsoleCommands(services.consoles).commands(),
         *ConsoleSessionCommands(services.console_sessions, services.end_console).commands(),
+        *ConsoleDrainCommands(services.draining).commands(),
         *ConfigurationCommands(database, services.on_configured).commands(),
         *ScreenCommands(services.screens, jobs).commands(),
         *DiagnosticsCommands(database, services.diagnostics, jobs, services.diagnostics_url).commands(),

@@ -220,6 +220,7 @@ def _least_loaded(connection: Connection, zone_id: int, up: set[VmName], max_ses
         if vm.type is InstanceType.CONSOLE_PROXY
         and vm.state is InstanceState.RUNNING
         and VmName(vm.instance_name) in up
+        and vm.drain_until is None
     ]
     if not proxies:
         raise ConsoleUnavailableError(

@@ -316,6 +316,21 @@ def active(connection: sa.Connection, proxy_id: int | None = None) -> list[Conso
     return rows.all(connection, *where)
 
 
+def open_at(
+    connection: sa.Connection, *, vm_id: int | None = None, proxy_name: str | None = None
+) -> set[tuple[str, int]]:
+    """Return the CPVMs' names and VMs' numbers of open sessions: of one VM, or of one CPVM."""
+    proxies = schema.vm_instances.c
+    query = sa.select(proxies.instance_name, _c.vm_id).where(
+        _c.removed.is_(None), _c.acquired.is_not(None), proxies.id == _c.proxy_id
+    )
+    if vm_id is not None:
+        query = query.where(_c.vm_id == vm_id)
+    if proxy_name is not None:
+        query = query.where(proxies.instance_name == proxy_name)
+    return {(name, vm) for name, vm in connection.execute(query)}
+
+
 def of_others(connection: sa.Connection, proxy_id: int, uuids: list[str]) -> bool:
     """Return whether any of these sessions belongs to another CPVM."""
     for begin in range(0, len(uuids), 500):  # SQLite limits the number of parameters

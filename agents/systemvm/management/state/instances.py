@@ -52,6 +52,7 @@ class Instance:
     boot_id: str | None
     host_keys: list[str]
     console_sessions: int
+    drain_until: datetime | None  # of a CPVM that takes no new session
     started: datetime | None
     disconnected: datetime | None
     expunge_at: datetime | None

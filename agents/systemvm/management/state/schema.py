@@ -324,6 +324,7 @@ vm_instances = _table(
     sa.Column(
         "console_sessions", sa.Integer, nullable=False, default=0
     ),  # a CPVM's load, as it last reported it
+    sa.Column("drain_until", UtcDateTime),  # a CPVM that takes no new session keeps its own until then
     sa.Column("started", UtcDateTime),
     sa.Column("disconnected", UtcDateTime),
     sa.Column("expunge_at", UtcDateTime, index=True),  # of a destroyed VM: when its disk can be deleted

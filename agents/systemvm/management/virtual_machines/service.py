@@ -52,6 +52,7 @@ class VirtualMachines:
         timeout_scale: TimeoutScale = unscaled,
         expunge_delay_s: float = 86_400.0,
         end_consoles: Callable[[int], Awaitable[None]],
+        move_consoles: Callable[[int], Awaitable[None]],
     ) -> None:
         self._database = database
         self._hypervisor = hypervisor
@@ -60,6 +61,7 @@ class VirtualMachines:
         self._host_id = host_id
         self._timeout_scale = timeout_scale
         self._end_consoles = end_consoles
+        self._move_consoles = move_consoles
         self._expunge_delay = timedelta(seconds=expunge_delay_s)
         self._lock = PerVmLock(database, instances.by_id, _check_is_users)
 
@@ -210,6 +212,7 @@ class VirtualMachines:
             why = explain(after.exit_reason if after else None)
             await self._database.run(transitions.set_stopped, vm.id, why)
             raise MachineError(f"{vm.name} ended while it was being started: {why.reason}", why.hint or "")
+        await self._move_consoles(vm.id)
         return running
 
     async def _expunge(self, vm: Instance) -> None:

@@ -17,7 +17,7 @@ from systemvm.management.state.status import AgentState, InstanceState, Instance
 #: The commands that CloudStack's clients, the page and the CLI use.
 EXPECTED = {
     *("extractIso", "extractTemplate"),
-    *("listConsoleSessions", "endConsoleSession"),
+    *("listConsoleSessions", "endConsoleSession", "drainConsoleProxy"),
     *("listConfigurations", "updateConfiguration", "resetConfiguration"),
     *("createConsoleEndpoint", "deleteIso", "deleteTemplate", "deployVirtualMachine", "destroySystemVm"),
     *("destroyVirtualMachine", "listApis", "listAsyncJobs", "listCapabilities", "listHosts", "listIsos"),
@@ -54,7 +54,7 @@ ADMINISTRATORS = {
     *("createUser", "disableUser", "enableUser", "deleteUser", "getUser"),
     *("uploadTemplateDirectDownloadCertificate", "revokeTemplateDirectDownloadCertificate"),
     "listTemplateDirectDownloadCertificates",
-    *("listConfigurations", "updateConfiguration", "resetConfiguration"),
+    *("listConfigurations", "updateConfiguration", "resetConfiguration", "drainConsoleProxy"),
     "getDiagnosticsData",
     "runDiagnostics",
     "patchSystemVm",

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""drainConsoleProxy: a console proxy takes no new session, for example before it is stopped. An addition."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from systemvm.management.api.answers.access import SuccessAnswer
+from systemvm.management.api.command import ApiCall, Command, ResponseShape
+from systemvm.management.api.errors import parameter_error
+from systemvm.management.api.parameters import ParameterType, optional, required
+from systemvm.management.api.principal import ADMIN_ONLY
+from systemvm.management.state.instances import Instance
+from systemvm.rpc.core.errors import RpcError
+
+DEFAULT_S = 3600
+MAX_S = 86_400
+
+
+class ConsoleDrainer(Protocol):
+    """Drains console proxies; None undoes it."""
+
+    async def drain(self, uuid: str, deadline_s: float | None) -> Instance: ...
+
+
+class ConsoleDrainCommands:
+    """Handler of the command."""
+
+    def __init__(self, draining: ConsoleDrainer) -> None:
+        self._draining = draining
+
+    def commands(self) -> tuple[Command, ...]:
+        return (
+            Command(
+                "drainConsoleProxy",
+                self._drain,
+                "Gives a console proxy no new session, and ends those that are left after a time.",
+                SuccessAnswer,
+                shape=ResponseShape.BARE,
+                parameters=(
+                    required("id", ParameterType.UUID, "the console proxy"),
+                    optional(
+                        "timeout",
+                        ParameterType.INTEGER,
+                        f"seconds until its sessions end, at most {MAX_S}; {DEFAULT_S} by default",
+                    ),
+                    optional("cancel", ParameterType.BOOLEAN, "true: it takes new sessions again"),
+                ),
+                roles=ADMIN_ONLY,
+                related=("listSystemVms", "listConsoleSessions"),
+            ),
+        )
+
+    async def _drain(self, call: ApiCall) -> SuccessAnswer:
+        arguments = call.arguments
+        timeout_s = arguments.get("timeout", DEFAULT_S)
+        if not 0 <= timeout_s <= MAX_S:
+            raise parameter_error(
+                f"Invalid value for parameter timeout: {timeout_s}; it must be 0 to {MAX_S}"
+            )
+        cancels = arguments.flag("cancel")
+        try:
+            proxy = await self._draining.drain(arguments["id"], None if cancels else float(timeout_s))
+        except RpcError as error:
+            text = f"the console proxy does not answer and is told later: {error.message}"
+            return SuccessAnswer(success=True, displaytext=text)
+        state = "takes new sessions" if cancels else f"takes no new session; the last end in {timeout_s} s"
+        return SuccessAnswer(success=True, displaytext=f"{proxy.instance_name} {state}")
