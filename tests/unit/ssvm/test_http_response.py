@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
 
 from systemvm.ssvm import http_response
 from systemvm.ssvm.failure import TransferError
@@ -270,3 +274,45 @@ def test_a_busy_server_says_so_for_a_part_too() -> None:
     with pytest.raises(TransferError) as busy:
         http_response.require_part(429, {"retry-after": ["5"]}, POINT, 100, 200)
     assert (busy.value.code, busy.value.retry_after_s) == (TransferFailure.HTTP_UNAVAILABLE, 5.0)
+
+
+FIELDS = ["content-length", "content-range", "content-encoding", "transfer-encoding", "etag", "last-modified",
+          "date", "retry-after"]  # fmt: skip
+FIELD_VALUES = st.text(max_size=30) | st.sampled_from(
+    [
+        "200",
+        "bytes 100-299/300",
+        "bytes 100-199/300",
+        "gzip",
+        "chunked",
+        '"one"',
+        OLD,
+        NEW,
+        f"{NEW[:-3]}-9999999999",
+    ]
+)
+
+
+@given(
+    st.sampled_from([200, 206, 302, 404, 412, 416, 429, 503]),
+    st.dictionaries(st.sampled_from(FIELDS), st.lists(FIELD_VALUES, min_size=1, max_size=2)),
+    st.sampled_from(['"one"', OLD, None]),
+)
+def test_any_head_is_read_or_a_reason(
+    status: int, headers: dict[str, list[str]], validator: str | None
+) -> None:
+    point = evolve(POINT, validator=validator)
+    for read in (
+        lambda: http_response.read_body(headers),
+        lambda: http_response.total_of_probe(status, headers),
+        lambda: http_response.require_status(status, headers=headers),
+        lambda: http_response.require_part(status, headers, point, 100, 200),
+    ):
+        with contextlib.suppress(TransferError):
+            read()
+    http_response.read_validator(headers)
+    with contextlib.suppress(TransferError):
+        http_response.require_rest(status, headers, point)
+        assert status == 206
+        if validator == '"one"':
+            assert headers["etag"] == ['"one"']

@@ -10,6 +10,8 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
@@ -305,3 +307,18 @@ def test_what_is_opened_in_the_zones_networks_is_exactly_what_is_named() -> None
     assert policy.why_denied(ip_address("127.0.0.1")) == "loopback"
     assert policy.why_denied(ip_address("64:ff9b::10.11.0.9")) is None
     assert policy.why_denied(ip_address("64:ff9b::10.11.0.7")) is not None
+
+
+ANSWERS = st.binary(max_size=30).map(lambda data: b"HTTP/1.1 200 " + data + b"\r\n\r\n")
+
+
+@given(st.binary(max_size=80) | ANSWERS, st.integers(1, 90))
+def test_any_answer_of_a_proxy_opens_the_tunnel_or_is_a_reason(answer: bytes, step: int) -> None:
+    response = ConnectResponse(URL, PROXY)
+    try:
+        for start in range(0, len(answer), step):
+            if response.feed(answer[start : start + step]):
+                assert answer.startswith(b"HTTP/1.")
+                return
+    except TransferError as error:
+        assert error.code in (TransferFailure.PROXY_REFUSED, TransferFailure.HTTP_UNAVAILABLE)

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from systemvm.ssvm.serve.byte_ranges import ByteRange
 from systemvm.ssvm.serve.response_plan import FileFacts, ResponsePlan, plan_response
@@ -108,3 +110,29 @@ def test_empty_file_has_an_empty_body() -> None:
     found = plan_of(empty, {})
     assert (found.code, found.segments, dict(found.headers)["Content-Length"]) == (200, (), "0")
     assert plan_of(empty, {"range": "bytes=0-"}).code == 416
+
+
+NAMES = ["range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"]
+VALUES = st.text(max_size=40) | st.sampled_from(
+    [
+        "bytes=0-0,-1",
+        "bytes=0-,0-,5-7",
+        "bytes=-5000",
+        '"tag"',
+        'W/"tag"',
+        "*",
+        DATE,
+        LATER,
+        f"{DATE[:-3]}+99999999999",
+    ]
+)
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), VALUES), st.integers(0, 2000))
+def test_no_request_has_more_than_the_file_sent(headers: dict[str, str], size_bytes: int) -> None:
+    found = plan_of(FileFacts("tiny.qcow2", size_bytes, MODIFIED, "tag"), headers)
+    assert found.code in (200, 206, 304, 412, 416)
+    parts = [each for each in found.segments if isinstance(each, ByteRange)]
+    assert sum(each.length for each in parts) <= size_bytes
+    assert all(0 <= each.start < each.end <= size_bytes for each in parts)
+    assert all(value.isprintable() for pair in found.headers for value in pair)

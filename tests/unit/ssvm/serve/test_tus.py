@@ -7,6 +7,8 @@ import hashlib
 from base64 import b64encode
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from systemvm.ssvm.serve import tus, upload_outcome
 from systemvm.ssvm.serve.cross_origin import preflight_headers, response_headers
@@ -113,3 +115,16 @@ def test_after_the_end_a_form_is_used_and_head_says_where_it_ended() -> None:
     assert dict(head.headers) == {"Upload-Offset": "7", "Upload-Length": "7", "Cache-Control": "no-store"}
     assert upload_outcome.of_ended(end, "PATCH").code == 409
     assert upload_outcome.of_ended(UploadEnd("format_unsafe", "why"), "HEAD").code == 410
+
+
+@given(st.text(max_size=40), st.integers(0, 10**18 - 1))
+def test_any_text_is_a_number_or_none(text: str, number: int) -> None:
+    assert tus.parse_number(str(number)) == number
+    assert tus.parse_number(text) is None or text.isdigit()
+
+
+@given(st.text(max_size=80), st.sampled_from([*tus.CHECKSUM_ALGORITHMS, "crc32"]), st.binary(max_size=70))
+def test_any_text_is_a_checksum_or_none(text: str, name: str, digest: bytes) -> None:
+    for header in (text, f"{name} {text}", f"{name} {b64encode(digest).decode()}"):
+        checksum = tus.parse_checksum(header)
+        assert checksum is None or not checksum.holds_for(b"another body")

@@ -7,7 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from systemvm.ssvm.properties import java_properties
 from systemvm.ssvm.properties.foreign import PropertiesError, parse
 from systemvm.ssvm.store import foreign_properties
 from systemvm.ssvm.store.foreign_properties import MISSING
@@ -161,3 +164,31 @@ def test_links_and_directories_are_a_problem_and_no_error(tmp_path: Path) -> Non
     assert [each.is_damaged for each in found] == [False, False, False, True, True]
     assert found[2].problem == "template.properties is not a file"
     assert {each.problem for each in found[3:]} == {"its file is not a regular file"}
+
+
+KEYS = [
+    "uniquename",
+    "virtualsize",
+    "qcow2",
+    "qcow2.filename",
+    "qcow2.size",
+    "qcow2.virtualsize",
+    "iso",
+    "public",
+]
+PROPERTIES = st.dictionaries(
+    st.sampled_from(KEYS),
+    st.sampled_from(["true", "7", "a.qcow2", "9" * 19, "\u0661"]) | st.text(max_size=12),
+)
+
+
+@given(st.binary(max_size=200) | PROPERTIES.map(lambda values: java_properties.render(values).encode()))
+def test_any_bytes_are_a_template_or_a_problem(data: bytes) -> None:
+    try:
+        found = parse(data)
+    except PropertiesError as error:
+        assert error.message
+    else:
+        assert 0 < found.size_bytes < 1 << 63
+        assert 0 < found.virtual_size_bytes < 1 << 63
+        assert "/" not in found.file_name
