@@ -39,6 +39,7 @@ class FormFile:
             self._parser = PushMultipartParser(boundary, max_segment_count=_MAX_PARTS)
         except (MultipartError, UnicodeError) as error:
             raise FormError(f"boundary of the form is invalid: {error}") from None
+        self._start: bytes | None = b""  # of the body, until it is long enough to be known as one
         self._is_file = False  # the part that is read now
         self._prefix_bytes = 0
         self._parts = 0
@@ -52,6 +53,8 @@ class FormFile:
         """
         if not self.has_file:
             self._prefix_bytes += len(data)
+        if self._start is not None and not (data := self._take_start(data)):
+            return []
         pieces: list[bytes] = []
         try:
             for event in self._parser.parse(data):
@@ -78,6 +81,21 @@ class FormFile:
             raise FormError(f"form cannot be parsed: {error}") from None
         if not self.has_file:
             raise FormError(NOT_A_FILE, is_without_file=True)
+
+    def _take_start(self, data: bytes) -> bytes:
+        """Return all of the body so far once it begins with its boundary; nothing while it is too short.
+
+        The parser looks for a boundary in what precedes the first one, and finds it or not by the pieces.
+        """
+        boundary = b"--" + self._parser.boundary
+        start = (self._start or b"") + data
+        if len(start) < len(boundary) + 2:
+            self._start = start
+            return b""
+        if not start.startswith((boundary, b"\r\n" + boundary)):
+            raise FormError("form cannot be parsed: it does not begin with its boundary")
+        self._start = None
+        return start
 
     def _begin(self, part: MultipartSegment) -> None:
         # the parser notices it only when a piece ends in that line: the outcome would depend on the network

@@ -53,6 +53,11 @@ def test_fields_around_the_file_are_ignored() -> None:
     assert file_of(body + b"\r\nepilogue", 16) == b"content"
 
 
+@pytest.mark.parametrize("step", [1, 5, 1 << 20])
+def test_an_empty_line_can_precede_the_first_boundary(step: int) -> None:
+    assert file_of(b"\r\n" + form(FILE_HEAD + b"content"), step) == b"content"
+
+
 @pytest.mark.parametrize("cut", range(1, 40))
 def test_a_truncated_form_is_refused(cut: int) -> None:
     body = form(FILE_HEAD + b"0123456789", end=b"--")
@@ -74,12 +79,14 @@ def test_a_truncated_form_is_refused(cut: int) -> None:
         form(b'Content-Disposition: form-data; name="file"; filename="' + b"a" * 5000 + b'"\r\n\r\nx'),
         form(b"A: b\r\n" * 20 + FILE_HEAD + b"x"),
         form(FILE_HEAD.replace(b"\r\n", b"\n", 1) + b"x"),
+        b"preamble" + form(FILE_HEAD + b"x"),
+        b"preamble\r\n" + form(FILE_HEAD + b"x"),
         form(FILE_HEAD + b"one", FILE_HEAD + b"two"),
         form(*[FIELD_HEAD + b"x"] * 40, FILE_HEAD + b"x"),
         form(FILE_HEAD + b"x", end=b"!!\r\n"),
     ],
 )
-@pytest.mark.parametrize("step", [11, 1 << 20])
+@pytest.mark.parametrize("step", [1, 8, 11, 1 << 20])
 def test_a_malformed_form_is_refused(body: bytes, step: int) -> None:
     with pytest.raises(FormError) as refused:
         file_of(body, step)
