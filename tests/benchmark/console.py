@@ -39,6 +39,8 @@ from benchmark.console_peers import DESCRIPTORS, Bench, Proxy  # noqa: E402
 RESULT = TOP / "build/bench/console.json"
 MANY = 1000
 STALLED = 50
+#: However busy the machine is, a proxy closes the sessions of browsers that have left.
+CLOSED_WITHIN_S = 120.0
 NGINX, WEBSOCKIFY, BEFORE = "nginx", "websockify", "before"
 
 
@@ -133,6 +135,7 @@ class Browsers:
     ) -> Iterator[subprocess.Popen[str]]:
         self._runs += 1
         path = proxy.path.format(run=self._runs)
+        idle_descriptors = proxy.descriptors()
         client = subprocess.Popen(
             [self._program, mode, str(proxy.port), path, str(sessions), str(seconds)],
             stdin=subprocess.PIPE,
@@ -145,6 +148,12 @@ class Browsers:
             yield client
             assert client.stdin is not None
             client.stdin.close()
+        # The sessions that were closed must not take the places of the next ones.
+        closed_by_s = time.monotonic() + CLOSED_WITHIN_S
+        while proxy.descriptors() > idle_descriptors:
+            if time.monotonic() > closed_by_s:
+                raise SystemExit(f"error: {proxy.name} leaves sessions open after {mode}")
+            time.sleep(0.05)
 
 
 def _line(client: subprocess.Popen[str]) -> str:

@@ -202,6 +202,10 @@ static int frames(struct session *session, const char *bytes, unsigned size) {
       unsigned part = session->payload_left < size ? session->payload_left : size;
       int is_data = (session->header[0] & 0x0f) <= 2;
       session->payload_left -= part;
+      if ((session->header[0] & 0x0f) == 8) {
+        fprintf(stderr, "close frame: %.*s\n", part < 2 ? 0 : (int)part - 2, bytes + 2);
+        fail("the proxy closes the session", session);
+      }
       if (is_data && !payload(session, bytes, part)) return 0;
       if (!is_data) other_frames++;
       bytes += part;
@@ -217,7 +221,6 @@ static int frames(struct session *session, const char *bytes, unsigned size) {
     for (unsigned at = 0; at < extended; at++)
       session->payload_left = session->payload_left << 8 | session->header[2 + at];
     session->header_size = 0;
-    if ((session->header[0] & 0x0f) == 8) fail("the proxy closes the session", session);
     // an empty ping of the proxy
     if ((session->header[0] & 0x0f) == 9) send_bytes(session, "\x8a\x80\0\0\0\0", 6);
   }

@@ -38,7 +38,7 @@ from systemvm.wire.acknowledgement import Acknowledgement  # noqa: E402
 from systemvm.wire.console import ConsoleRefusal  # noqa: E402
 from systemvm.wire.role import Role  # noqa: E402
 
-MAX_SESSIONS = 1200
+MAX_SESSIONS = 5000
 _TOKEN = re.compile(r"[a-z0-9]+-[0-9]+")
 _CPVM = frozenset({Role.CPVM.value})
 

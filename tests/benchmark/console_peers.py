@@ -63,6 +63,10 @@ class Proxy:
             ticks += sum(map(int, fields[11:15]))
         return ticks / os.sysconf("SC_CLK_TCK")
 
+    def descriptors(self) -> int:
+        """Return how many descriptors are open in all processes."""
+        return sum(len(names(Path(f"/proc/{pid}/fd"))) for pid in self.pids())
+
     def resident_kb(self) -> float:
         return self._memory_kb("status", "VmRSS:")
 
@@ -85,6 +89,14 @@ def read(path: Path) -> str:
         return path.read_text()
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def names(folder: Path) -> list[Path]:
+    """Return what is in a folder of /proc; nothing when its process has ended."""
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 class Bench:

@@ -93,7 +93,7 @@ class ConsoleConnection:
         self.screen: tuple[str, int] | None = None  # where its VM's screen was when it asked
         self._reactor = reactor
         self._browser = browser
-        self._open_target = open_target
+        self._open_target: Callable[[ConsoleConnection], Awaitable[OpenedTarget]] | None = open_target
         self._on_end = on_end
         self._on_answer: Callable[[ConsoleConnection], None] | None = on_answer
         self._state = _State.OPENING
@@ -113,7 +113,11 @@ class ConsoleConnection:
 
     def start(self) -> None:
         """Open the target; to be called when the connection has been taken over."""
-        self._opening = Deferred.fromCoroutine(self._open())
+        # An idle session keeps nothing of its beginning: what opened its target holds the request.
+        open_target, self._open_target = self._open_target, None
+        if open_target is None:
+            return
+        self._opening = Deferred.fromCoroutine(self._open(open_target))
         self._opening.addCallbacks(self._target_opened, self._target_failed)
 
     def admit(self, session: ConsoleSession) -> None:
@@ -121,8 +125,10 @@ class ConsoleConnection:
         self.session = session
         self._browser.assign_owner(session.session_id)
 
-    async def _open(self) -> OpenedTarget:
-        return await self._open_target(self)
+    async def _open(
+        self, open_target: Callable[[ConsoleConnection], Awaitable[OpenedTarget]]
+    ) -> OpenedTarget:
+        return await open_target(self)
 
     def _target_opened(self, target: OpenedTarget) -> None:
         self._opening = None
@@ -198,21 +204,22 @@ class ConsoleConnection:
             self._send_pong()
 
     def _handle_data(self, payload: bytes) -> None:
-        if self._relay is None or self._handshake is None:
-            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "data before the server's RFB version")
-        if self._state is _State.FLOWING:
+        if self._state is _State.FLOWING and self._relay is not None:
             self.received_bytes += len(payload)
             if is_input(payload):
                 self.input_at_s = self._received_at_s
             self._forward(self._relay, payload)
             return
+        if self._relay is None or self._handshake is None:
+            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "data before the server's RFB version")
         output = self._handshake.receive(payload)
         if output:
             self._browser.send(binary_frame(output))
         if self._handshake.done:
             self._state = _State.FLOWING
+            rest, self._handshake = self._handshake.rest(), None
             self._relay.start()
-            self._forward(self._relay, self._handshake.rest())
+            self._forward(self._relay, rest)
 
     def _forward(self, relay: Relay, data: bytes) -> None:
         relay.write(data if self._filter is None else self._filter.from_browser(data))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredSemaphore, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -50,6 +50,9 @@ PORT = 8443
 LOAD_INTERVAL_S = 5.0
 IDLE_LOAD_INTERVAL_S = 60.0
 NOVNC = "opt/systemvm/novnc"
+#: Ends of sessions that are reported at once. The channel carries 64 calls: when a thousand browsers leave
+#: together, their reports must not keep a new session's token from being checked.
+REPORTS_AT_ONCE = 16
 
 
 class ConsoleRole:
@@ -66,6 +69,7 @@ class ConsoleRole:
             Assets.load(context.paths.root / NOVNC),
             self._closed,
         )
+        self._reports = DeferredSemaphore(REPORTS_AT_ONCE)
         self._port: TlsPort | None = None
         self._idle_report_s: float | None = None  # when the daemon was last sent an empty list
         self._ticking = LoopingCall(self._tick)
@@ -185,8 +189,10 @@ class ConsoleRole:
 
     def _closed(self, closed: ConsoleClosed) -> None:
         # A call that is repeated until the daemon answers, because a session's end must not be lost.
-        report = Deferred.fromCoroutine(self._context.call_daemon(CONSOLE_CLOSED, closed))
-        report.addErrback(self._failed, CONSOLE_CLOSED)
+        def report() -> Deferred[None]:
+            return Deferred.fromCoroutine(self._context.call_daemon(CONSOLE_CLOSED, closed))
+
+        self._reports.run(report).addErrback(self._failed, CONSOLE_CLOSED)
 
     def _failed(self, failure: Failure, what: str) -> None:
         self.log.failure("{what} failed", failure=failure, what=what)
