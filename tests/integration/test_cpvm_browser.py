@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from attrs import asdict
 from playwright.sync_api import Page, expect
 
 from integration.cpvm_lab.chromium import Chromium, wait_for_picture
 from integration.cpvm_lab.console_process import ConsoleProcess
 from integration.cpvm_lab.vnc_server import QemuVncServer, free_vnc_port
+from systemvm.wire.console import SessionLimits
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -109,6 +111,54 @@ def test_reload_and_reconnect_need_no_token(
 
     chromium.run(steps)
     assert len(console.calls_of("console.authorize")) == authorized + 1
+
+
+def test_the_page_warns_before_an_unused_console_is_closed(
+    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
+) -> None:
+    token, _ = console.issue(screen.port, PASSWORD)
+
+    def steps(page: Page) -> None:
+        visit(page, console, token)
+        expect_state(page, "connected")
+        console.order("configure", **(asdict(SessionLimits()) | {"idle_timeout_s": 120, "warning_s": 119}))
+        expect(page.locator("#warning")).to_be_visible()
+        expect(page.locator("#warning-text")).to_contain_text("because it is not used")
+        page.click("#stay")
+        expect(page.locator("#warning")).to_be_hidden()
+        console.order("configure", **(asdict(SessionLimits()) | {"idle_timeout_s": 1, "warning_s": 0}))
+        expect_state(page, "closed")
+        expect(page.locator("#notice-title")).to_have_text("This console was closed because it was not used")
+        expect(page.locator("#warning")).to_be_hidden()
+
+    try:
+        chromium.run(steps)
+    finally:
+        console.order("configure", **asdict(SessionLimits()))
+
+
+def test_a_console_follows_its_screen_by_itself(
+    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
+) -> None:
+    token, session_id = console.issue(screen.port, PASSWORD)
+    moved = QemuVncServer(PASSWORD, free_vnc_port())
+    place = {"host": "127.0.0.1", "port": moved.port}
+
+    def steps(page: Page) -> None:
+        visit(page, console, token)
+        expect_state(page, "connected")
+        asked = len(console.calls_of("console.target"))
+        console.order("target", session_id=session_id, target={**place, "password": PASSWORD})
+        console.order("retarget", virtual_machine_id=f"vm-{session_id}", **place)
+        page.wait_for_function("document.body.dataset.state !== 'connected'")
+        expect_state(page, "connected")  # without a click
+        assert len(console.calls_of("console.target")) == asked + 1
+        wait_for_picture(page)
+
+    try:
+        chromium.run(steps)
+    finally:
+        moved.close()
 
 
 def test_the_token_is_not_in_the_history(

@@ -15,6 +15,7 @@ from systemvm.cli import (
     consoles,
     diagnose,
     machines,
+    settings,
     stores,
     support_bundle,
     system_vms,
@@ -71,6 +72,7 @@ main.add_command(templates.iso)
 main.add_command(stores.store)
 main.add_command(machines.vm)
 main.add_command(consoles.console)
+main.add_command(settings.setting)
 main.add_command(system_vms.system_vm)
 main.add_command(system_vms.check)
 main.add_command(diagnose.diagnose)

@@ -61,6 +61,7 @@ def console() -> None:
     \b
     Examples:
       systemvm console one
+      systemvm console list
       systemvm console screenshot one one.png
       systemvm console type one "root"
       systemvm console keys one ctrl+alt+delete
@@ -78,9 +79,10 @@ def console() -> None:
     show_default=True,
     help="Where text may go by the clipboard. The zone can permit less.",
 )
+@click.option("--takeover", is_flag=True, help="Close the VM's other consoles when the URL is opened.")
 @click.pass_obj
 def open_console(
-    daemon: DaemonClient, name: str, open_browser: bool, view_only: bool, clipboard: str
+    daemon: DaemonClient, name: str, open_browser: bool, view_only: bool, clipboard: str, takeover: bool
 ) -> None:
     """Print a URL that opens the console of the VM NAME.
 
@@ -93,6 +95,8 @@ def open_console(
     limits = dict(_CLIPBOARD[clipboard])
     if view_only:
         limits["viewonly"] = "true"
+    if takeover:
+        limits["takeover"] = "true"
     answer = daemon.call("createConsoleEndpoint", virtualmachineid=_machine_id(daemon, name), **limits)
     endpoint = answer["consoleendpoint"]
     if not endpoint["success"]:
@@ -103,6 +107,59 @@ def open_console(
         click.echo(endpoint["url"])
     if open_browser:
         webbrowser.open(endpoint["url"])
+
+
+@console.command("list", short_help="List the consoles that are open.")
+@click.option("--all", "show_all", is_flag=True, help="Also those that have ended.")
+@click.pass_obj
+def list_sessions(daemon: DaemonClient, show_all: bool) -> None:
+    """List the consoles that are open: who has which VM open, from where.
+
+    \b
+    Example:
+      systemvm console list --all
+    """
+    which = {"activeonly": "false", "acquired": "true"} if show_all else {}
+    rows = daemon.records("listConsoleSessions", "consolesession", **which)
+    if daemon.as_json:
+        output.print_json(rows)
+        return
+    output.print_table(
+        ("VM", "USER", "FROM", "STATE", "SENT", "RECEIVED", "ID"),
+        [
+            (
+                row["virtualmachinename"],
+                row["user"],
+                row.get("clientaddress"),
+                _session_state(row),
+                output.format_size(row["sentbytes"]),
+                output.format_size(row["receivedbytes"]),
+                row["id"],
+            )
+            for row in rows
+        ],
+        "No console is open.",
+    )
+
+
+def _session_state(row: dict[str, Any]) -> str:
+    if row.get("removed"):
+        return str(row.get("closecode") or "ended")
+    return {True: "connected", False: "waits for its browser", None: "open"}[row.get("connected")]
+
+
+@console.command("close", short_help="Close a console that is open.")
+@click.argument("session", metavar="ID")
+@click.pass_obj
+def close_session(daemon: DaemonClient, session: str) -> None:
+    """Close the console with ID, as "systemvm console list" prints it. Its user is told.
+
+    \b
+    Example:
+      systemvm console close 8a7b6c5d-0000-4000-8000-000000000001
+    """
+    daemon.call("endConsoleSession", id=session)
+    click.echo(f"Console {session} is closed.")
 
 
 @console.command(short_help="Write the screen of a VM to a PNG file.")

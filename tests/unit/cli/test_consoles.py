@@ -96,6 +96,7 @@ def test_a_picture_is_waited_for(run: Callable[..., Result]) -> None:
     [
         ((), {}),
         (("--view-only",), {"viewonly": "true"}),
+        (("--takeover",), {"takeover": "true"}),
         (("--clipboard", "to-guest"), {"clipboardfromguest": "false"}),
         (("--clipboard", "from-guest"), {"clipboardtoguest": "false"}),
         (("--clipboard", "none"), {"clipboardfromguest": "false", "clipboardtoguest": "false"}),
@@ -111,3 +112,30 @@ def test_a_console_link_has_the_limits_that_are_asked_for(
     )
     assert run(fake, "console", "web", *options).output == "https://c.example.test/\n"
     assert fake.calls[-1] == ("createConsoleEndpoint", {"virtualmachineid": "m-1"} | parameters)
+
+
+def test_open_consoles_are_listed_and_closed(run: Callable[..., Result]) -> None:
+    session = {
+        "id": "c-1",
+        "virtualmachinename": "web",
+        "user": "ulla",
+        "clientaddress": "198.51.100.9",
+        "connected": True,
+        "sentbytes": 2048,
+        "receivedbytes": 0,
+    }
+    ended = session | {"id": "c-2", "removed": "2026-11-29T05:00:00+0000", "closecode": "session_idle"}
+    fake = daemon(
+        listConsoleSessions={"consolesession": [session, ended]}, endConsoleSession={"success": True}
+    )
+    listed = run(fake, "console", "list", "--all").output
+    assert ("connected" in listed, "session_idle" in listed, "2.0 KiB" in listed) == (True, True, True)
+    assert fake.calls[-1] == ("listConsoleSessions", {"activeonly": "false", "acquired": "true"})
+    assert json.loads(run(fake, "--json", "console", "list").output)[0]["id"] == "c-1"
+    assert fake.calls[-1] == ("listConsoleSessions", {})
+    assert run(fake, "console", "close", "c-1").output == "Console c-1 is closed.\n"
+    assert changes(fake) == [("endConsoleSession", {"id": "c-1"})]
+
+
+def test_no_open_console_is_said(run: Callable[..., Result]) -> None:
+    assert run(daemon(listConsoleSessions={}), "console", "list").output == "No console is open.\n"
