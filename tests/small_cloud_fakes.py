@@ -94,6 +94,7 @@ class FakeHypervisor:
         self.fails_with: Exception | None = None
         self.screen = b""  # as PPM
         self.pressed: list[tuple[str, list[Sequence[int]]]] = []
+        self.vnc_ca_pem: str | None = None
         self._callbacks: list[ExitCallback] = []
 
     async def start(self, spec: DomainSpec) -> DomainStatus:
@@ -106,6 +107,7 @@ class FakeHypervisor:
             DomainState.RUNNING,
             vnc_address=spec.vnc.address if spec.vnc else None,
             vnc_port=5900 + len(self.specs) if spec.vnc else None,
+            vnc_ca_pem=self.vnc_ca_pem if spec.vnc else None,
         )
         self.statuses[spec.name] = status
         return status

@@ -75,6 +75,9 @@ class FakeHypervisor:
     async def set_vnc_password(self, name: str, password: str) -> None:
         raise HypervisorError("not in these tests")
 
+    async def renew_screens(self) -> None:
+        """Do nothing: these machines have no VNC server."""
+
     def guest_agent(self, name: str) -> GuestAgent:
         raise GuestAgentSilentError(f"{name}: no guest agent in these tests")
 
@@ -83,7 +86,11 @@ class FakeHypervisor:
 
     @staticmethod
     def _status(spec: DomainSpec) -> DomainStatus:
-        return DomainStatus(spec.name, spec.uuid, DomainState.RUNNING, pid=1)
+        address = spec.vnc.address if spec.vnc is not None else None
+        return DomainStatus(
+            spec.name, spec.uuid, DomainState.RUNNING, pid=1,
+            vnc_address=address, vnc_port=5900 if address else None, vnc_ca_pem="CA" if address else None,
+        )  # fmt: skip
 
 
 class FakePrimary:

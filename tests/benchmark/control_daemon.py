@@ -78,6 +78,9 @@ class SimulatedHost:
     async def admit_consoles(self, addresses: Iterable[IPv4Address]) -> None:
         """Do nothing: there is no firewall."""
 
+    async def renew_screens(self) -> None:
+        """Do nothing: no VM has a screen."""
+
     async def close(self) -> None:
         """Do nothing: no resource is used."""
 

@@ -89,12 +89,17 @@ class Architecture(enum.Enum):
         return ["-device", "virtio-scsi-pci,id=scsi0", "-device", "scsi-cd,bus=scsi0.0,drive=cd0,bootindex=1"]
 
     @property
+    def display_device(self) -> list[str]:
+        """The display without input devices of its own: a system VM uses no USB."""
+        return ["-device", {self.AMD64: "VGA", self.ARM64: "virtio-gpu-pci"}[self]]
+
+    @property
     def screen_devices(self) -> list[str]:
         """The display, and an absolute pointer, so that the browser's and the guest's pointer match."""
         tablet = ["-device", "qemu-xhci,id=usb", "-device", "usb-tablet,bus=usb.0"]
         if self is Architecture.AMD64:
-            return ["-device", "VGA", *tablet]  # the board has a PS/2 keyboard
-        return ["-device", "virtio-gpu-pci", *tablet, "-device", "usb-kbd,bus=usb.0"]
+            return [*self.display_device, *tablet]  # the board has a PS/2 keyboard
+        return [*self.display_device, *tablet, "-device", "usb-kbd,bus=usb.0"]
 
     def image_name(self, role: str) -> str:
         """Return the base name of a role's image files; the default amd64 is not part of it.

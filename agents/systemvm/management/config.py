@@ -102,6 +102,7 @@ class HypervisorConfig(ConfigSection, frozen=True):
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
     vnc_first_port: _UnprivilegedPort = 5900
     vnc_last_port: _UnprivilegedPort = 6100
+    vnc_tls: bool = True  # false: new VMs' screens cross the management network in clear text
 
 
 class SupervisionConfig(ConfigSection, frozen=True):

@@ -17,6 +17,7 @@ from systemvm.management.inventory import write_inventory
 from systemvm.management.page.listener import PageCertificate
 from systemvm.management.pki.control import ControlAuthority, DaemonIdentity
 from systemvm.management.pki.public import PublicAuthority
+from systemvm.management.pki.screens import ScreenAuthority
 from systemvm.management.pki.seal import Seal
 from systemvm.management.pki.ssh_key import SshKey
 from systemvm.management.state import zones
@@ -35,6 +36,7 @@ class Foundation:
     authority: ControlAuthority
     identity: DaemonIdentity
     public: PublicAuthority
+    screens: ScreenAuthority
     ssh_key: SshKey
     page_certificate: PageCertificate | None
     first_login: FirstLogin | None
@@ -71,6 +73,7 @@ def open_foundation(configuration: Configuration) -> Foundation:
         authority=authority,
         identity=identity,
         public=public,
+        screens=ScreenAuthority.open(layout.pki),
         ssh_key=ssh_key,
         page_certificate=page_certificate,
         first_login=first_login,

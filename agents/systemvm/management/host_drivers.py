@@ -12,6 +12,7 @@ from systemvm.management.hypervisors.base import Hypervisor
 from systemvm.management.hypervisors.launchers import SocketLauncher
 from systemvm.management.hypervisors.qemu import QemuHypervisor
 from systemvm.management.network_helper import NetworkDriver
+from systemvm.management.pki.screens import ScreenAuthority
 from systemvm.management.primary.storage import PrimaryStorage
 from systemvm.service.slowness import TimeoutScale
 
@@ -47,19 +48,30 @@ class HostDrivers:
 
 
 def make_host_drivers(
-    configuration: Configuration, hypervisor: Hypervisor | None = None, networks: NetworkDriver | None = None
+    configuration: Configuration,
+    screens: ScreenAuthority,
+    hypervisor: Hypervisor | None = None,
+    networks: NetworkDriver | None = None,
 ) -> HostDrivers:
     """Make the drivers that the configuration names, except those that are given."""
     layout, management = configuration.layout, configuration.management
     launcher = SocketLauncher(layout.launcher_socket)
     accelerator = Accelerator.from_config(management.hypervisor.accelerator, launcher.opens_kvm)
     _log.info("accelerator: {accelerator}", accelerator=accelerator.value)
+    if not management.hypervisor.vnc_tls:
+        _log.warn("hypervisor.vnc_tls is false: screens of new virtual machines are not encrypted")
     vnc_ports = (management.hypervisor.vnc_first_port, management.hypervisor.vnc_last_port)
     networks = networks or NetworkDriver(
         layout.network_socket, vnc_ports=vnc_ports, control_port=management.control.port
     )
     hypervisor = hypervisor or QemuHypervisor(
-        layout.machines, networks, accelerator, launcher=launcher, vnc_ports=vnc_ports
+        layout.machines,
+        networks,
+        accelerator,
+        launcher=launcher,
+        vnc_ports=vnc_ports,
+        screens=screens,
+        vnc_tls=management.hypervisor.vnc_tls,
     )
     return HostDrivers(
         hypervisor=hypervisor,

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Periodic work: deletes expired rows and files, measures stores, renews public certificates."""
+"""Periodic work: deletes expired rows and files, measures stores, renews certificates."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 
@@ -47,6 +48,7 @@ class Housekeeping:
         job_expiry: timedelta,
         page_certificate: PageCertificate | None = None,
         diagnostics: Diagnostics | None = None,
+        renew_screens: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._database = database
         self._directory = directory
@@ -54,12 +56,13 @@ class Housekeeping:
         self._job_expiry = job_expiry
         self._page_certificate = page_certificate
         self._diagnostics = diagnostics
+        self._renew_screens = renew_screens
         self._measuring = SingleFlight[str]()  # by the SSVM's name
         self._loops = [
             Periodic(clock, self.forget, EXPIRE_INTERVAL_S, what="delete expired rows and files"),
             Periodic(clock, self.measure_stores, MEASURE_INTERVAL_S, what="measure stores"),
             Periodic(clock, copies.remove_unused, CLEAR_INTERVAL_S, what="clear primary storage"),
-            Periodic(clock, self.renew_certificates, RENEW_INTERVAL_S, what="renew public certificates"),
+            Periodic(clock, self.renew_certificates, RENEW_INTERVAL_S, what="renew certificates"),
         ]
 
     def start(self) -> None:
@@ -101,7 +104,9 @@ class Housekeeping:
             self._log.failure("cannot measure the stores of {name}", name=agent.name)
 
     async def renew_certificates(self) -> None:
-        """Renew the public certificates of the page and of CPVMs; open consoles continue."""
+        """Renew certificates of the page, of CPVMs and of VNC servers; open consoles continue."""
+        if self._renew_screens is not None:
+            await self._renew_screens()
         if self._page_certificate is not None:
             self._page_certificate.renew()
         for name in self._directory.up(Role.CPVM):

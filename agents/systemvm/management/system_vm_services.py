@@ -14,6 +14,7 @@ from systemvm.management.host_drivers import HostDrivers
 from systemvm.management.housekeeping import Housekeeping
 from systemvm.management.hypervisors.base import DomainStatus
 from systemvm.management.image_stores.buckets import StoreKeys
+from systemvm.management.inventory import ZoneSettings
 from systemvm.management.own_networks import own_networks
 from systemvm.management.primary.system_images import SystemImages
 from systemvm.management.state.instances import Instance
@@ -119,6 +120,7 @@ def make_system_vm_services(
             job_expiry=timedelta(minutes=management.job_expiry_minutes),
             page_certificate=foundation.page_certificate,
             diagnostics=diagnostics,
+            renew_screens=drivers.hypervisor.renew_screens,
         ),
         operations=SystemVmOperations(database, directory, ssh, diagnosis, preparation, layout.logs, reactor),
     )
@@ -139,15 +141,19 @@ def _make_lifecycle(
             own_networks=own_networks(configuration),
         )
 
+    def vnc_address(zone_id: int) -> str:
+        return ZoneSettings(configuration).vnc_address(foundation.zone_names[zone_id])
+
     images = SystemImageSource(SystemImages(layout.images), management.image_source)
     return SystemVmLifecycle(
         foundation.database,
         drivers.hypervisor,
-        SystemVmBuilder(images, drivers.primary, foundation.authority, layout.logs),
+        SystemVmBuilder(images, drivers.primary, foundation.authority, layout.logs, vnc_address),
         control.directory,
         drivers.networks,
         boot_facts,
         patching,
+        foundation.seal,
         host_id=foundation.host.id,
         timeout_scale=drivers.timeout_scale,
     )

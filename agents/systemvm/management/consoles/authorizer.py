@@ -13,6 +13,7 @@ from systemvm.management.consoles import authorization
 from systemvm.management.consoles.authorization import MAX_REPORTED_SESSIONS, ConsoleDeniedError
 from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.consoles.token import token_hash
+from systemvm.management.pki.screens import screen_name
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state.database import Database
 from systemvm.rpc.core.call import Call, ObjectAccess
@@ -27,6 +28,7 @@ from systemvm.wire.console import (
     ConsoleSession,
     ConsoleTarget,
     ConsoleTargetRequest,
+    TargetTls,
 )
 from systemvm.wire.role import Role
 
@@ -140,6 +142,7 @@ class ConsoleAuthorizer:
             host=vm.vnc_address or "",
             port=vm.vnc_port or 0,
             password=self._seal.open(sealed) if sealed is not None else None,
+            vencrypt=TargetTls(vm.vnc_ca_pem, screen_name(vm.uuid)) if vm.vnc_ca_pem is not None else None,
         )
 
     async def _closed(self, call: Call, closed: ConsoleClosed) -> Acknowledgement:

@@ -101,6 +101,7 @@ class DomainStatus:
     exit_reason: ExitReason | None = None
     vnc_address: str | None = None
     vnc_port: int | None = None
+    vnc_ca_pem: str | None = None  # verifies its VNC server's certificate; None: it has no TLS
 
 
 ExitCallback = Callable[[str, ExitReason], None]
@@ -141,6 +142,9 @@ class Hypervisor(Protocol):
 
     async def set_vnc_password(self, name: str, password: str) -> None:
         """Replace the password of the machine's VNC server."""
+
+    async def renew_screens(self) -> None:
+        """Replace certificates of VNC servers that end soon; machines and open consoles continue."""
 
     def guest_agent(self, name: str) -> GuestAgent:
         """Return the client of the machine's guest agent, which needs no network.

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 from attrs import field, frozen
 
+from systemvm.management.hypervisors import screen_files
 from systemvm.management.hypervisors.base import DomainSpec
 from systemvm.management.hypervisors.qemu_arguments import tap_names
 
@@ -22,11 +23,12 @@ class MachineRecord:
     taps: list[str] = field(factory=list)
     vnc_address: str | None = None
     vnc_port: int | None = None
+    vnc_tls: bool = False
 
     @classmethod
-    def of(cls, spec: DomainSpec, vnc_port: int | None) -> MachineRecord:
+    def of(cls, spec: DomainSpec, vnc_port: int | None, *, vnc_tls: bool = False) -> MachineRecord:
         address = spec.vnc.address if spec.vnc else None
-        return cls(spec.name, spec.uuid, spec.is_system, tap_names(spec), address, vnc_port)
+        return cls(spec.name, spec.uuid, spec.is_system, tap_names(spec), address, vnc_port, vnc_tls)
 
 
 class MachineRecords:
@@ -43,6 +45,10 @@ class MachineRecords:
 
     def path(self, name: str, suffix: str) -> Path:
         return self.directory / f"{name}.{suffix}"
+
+    def screen_directory(self, name: str) -> Path:
+        """Return where the certificate of its VNC server is."""
+        return self.path(name, "screen")
 
     def write(self, record: MachineRecord) -> None:
         path = self.path(record.name, "json")
@@ -61,6 +67,7 @@ class MachineRecords:
         for suffix in ("pid", "monitor", "agent", "stderr", "png"):
             self.path(name, suffix).unlink(missing_ok=True)
         self.forget_credentials(name)
+        screen_files.remove(self.screen_directory(name))
         self.path(name, "json").unlink(missing_ok=True)
 
     def forget_credentials(self, name: str) -> None:

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from systemvm.host.accelerator import Accelerator, GuestTimeoutScale
 from systemvm.management.asyncio_bridge import in_asyncio, in_twisted
-from systemvm.management.hypervisors import qemu_arguments, qemu_output, smbios
+from systemvm.management.hypervisors import qemu_arguments, qemu_output, screen_files, smbios
 from systemvm.management.hypervisors.base import (
     DomainSpec,
     DomainState,
@@ -29,6 +29,7 @@ from systemvm.management.hypervisors.process import DetachedProcess, is_listened
 from systemvm.management.hypervisors.qemu_domain import QemuDomain
 from systemvm.management.hypervisors.qemu_exit import exit_reason
 from systemvm.management.hypervisors.qemu_program import QemuProgram, free_vnc_port
+from systemvm.management.pki.screens import ScreenAuthority, ScreenIdentity
 from systemvm.service.slowness import scaled_s
 
 QUIT_S = 10.0
@@ -52,11 +53,16 @@ class QemuHypervisor:
         launcher: QemuLauncher | None = None,
         binary: str | None = None,
         vnc_ports: tuple[int, int] = (5900, 6100),
+        screens: ScreenAuthority | None = None,
+        vnc_tls: bool = True,
     ) -> None:
+        """Without `screens` or `vnc_tls` new VNC servers have no TLS; those that have it keep it."""
         self._records = MachineRecords(run_directory)
         self._taps = taps
         self._program = QemuProgram(self._records, launcher or DirectLauncher(), accelerator, binary)
         self._guest_scale = GuestTimeoutScale(accelerator)
+        self._screens = screens
+        self._vnc_tls = vnc_tls and screens is not None
         self._vnc_ports = range(vnc_ports[0], vnc_ports[1] + 1)
         self._domains: dict[str, QemuDomain] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -93,6 +99,9 @@ class QemuHypervisor:
     async def set_vnc_password(self, name: str, password: str) -> None:
         await in_asyncio(self._command(name, "set_password", protocol="vnc", password=password))
 
+    async def renew_screens(self) -> None:
+        await in_asyncio(self._renew_screens())
+
     def guest_agent(self, name: str) -> GuestAgent:
         return self._running(name).guest_agent
 
@@ -126,10 +135,14 @@ class QemuHypervisor:
             raise AssertionError("the last attempt raises or returns")
 
     async def _launch(self, spec: DomainSpec, vnc_port: int | None, credentials: list[bytes]) -> DomainStatus:
-        record = MachineRecord.of(spec, vnc_port)
+        record = MachineRecord.of(spec, vnc_port, vnc_tls=self._vnc_tls and spec.vnc is not None)
         self._records.write(record)
         taps: list[int] = []
+        screen: ScreenIdentity | None = None
         try:
+            if record.vnc_tls and self._screens is not None:
+                screen = self._screens.issue(spec.uuid, record.vnc_address or "")
+                screen_files.write(self._records.screen_directory(spec.name), screen)
             for tap, nic in zip(record.taps, spec.nics, strict=True):
                 isolated = nic.traffic_type == qemu_arguments.CONTROL
                 taps.append(await in_twisted(self._taps.create_tap(tap, nic.bridge, isolated=isolated)))
@@ -140,7 +153,8 @@ class QemuHypervisor:
         finally:
             for descriptor in taps:
                 os.close(descriptor)  # QEMU has its own copy, and the tap is removed with the last one
-        domain = QemuDomain(record, process, self._records, self._guest_scale)
+        domain = QemuDomain(record, process, self._records, self._guest_scale, self._screens)
+        domain.screen_renew_at = screen.renew_at if screen is not None else None
         self._domains[spec.name] = domain
         self._watch(domain)
         try:
@@ -264,7 +278,7 @@ class QemuHypervisor:
             self._log.info("{name}: ended while no daemon ran", name=record.name)
             await self._clean(record)
             return gone
-        domain = QemuDomain(record, process, self._records, self._guest_scale)
+        domain = QemuDomain(record, process, self._records, self._guest_scale, self._screens)
         domain.is_started = True
         self._domains[record.name] = domain
         self._watch(domain)
@@ -280,6 +294,7 @@ class QemuHypervisor:
             await self._end_failed_start(domain)
             return gone
         domain.state = DomainState.PAUSED if state == "paused" else DomainState.RUNNING
+        await self._renew_screen(domain)
         await domain.hold_guest_agent()
         self._log.info("{name}: adopted, pid {pid}, {state}", name=record.name, pid=process.pid, state=state)
         return domain.status
@@ -303,6 +318,23 @@ class QemuHypervisor:
                 return None
             await asyncio.sleep(_EXEC_POLL_S)  # between fork and exec, which has no event
         return process
+
+    # ---- certificates of VNC servers ------------------------------------------------------------------
+
+    async def _renew_screens(self) -> None:
+        for domain in list(self._domains.values()):
+            if domain.state.alive:
+                await self._renew_screen(domain)
+
+    async def _renew_screen(self, domain: QemuDomain) -> None:
+        name = domain.record.name
+        try:
+            if await domain.renew_screen():
+                self._log.info("{name}: its VNC server has a new certificate", name=name)
+        except (HypervisorError, OSError) as e:
+            self._log.warn(
+                "{name}: certificate of its VNC server cannot be renewed: {why}", name=name, why=str(e)
+            )
 
     # ---- commands -------------------------------------------------------------------------------------
 

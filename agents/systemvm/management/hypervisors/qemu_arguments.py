@@ -23,6 +23,12 @@ FIRST_VNC_PORT = 5900
 #: QEMU's fdset of the serial log, which the daemon opens: QEMU has no access to that directory.
 SERIAL_SET = 1
 
+#: TLS of the VNC server; CPVMs present no certificate, the password admits them.
+_SCREEN_CREDENTIALS = (
+    "tls-creds-x509,id=screen,endpoint=server,verify-peer=off,"
+    "priority=NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
+)
+
 #: The traffic type whose bridge ports are isolated from one another.
 CONTROL = "control"
 
@@ -37,6 +43,7 @@ class InheritedDescriptors:
     serial_fd: int
     smbios_files: list[Path]
     vnc_port: int | None
+    screen_directory: Path | None = None  # of the VNC server's certificate; None: it has no TLS
 
 
 def check(spec: DomainSpec) -> None:
@@ -134,10 +141,13 @@ def _display(spec: DomainSpec, inherited: InheritedDescriptors) -> list[str]:
     if spec.vnc is None or inherited.vnc_port is None:
         return ["-display", "none"]
     address = f"[{spec.vnc.address}]" if ":" in spec.vnc.address else spec.vnc.address
-    return [
-        "-vnc", f"{address}:{inherited.vnc_port - FIRST_VNC_PORT},password=on,share=force-shared",
-        *spec.arch.screen_devices,
-    ]  # fmt: skip
+    options = "password=on,share=force-shared"
+    tls: list[str] = []
+    if inherited.screen_directory is not None:
+        options = f"tls-creds=screen,{options}"
+        tls = ["-object", f"{_SCREEN_CREDENTIALS},dir={_value(inherited.screen_directory)}"]
+    devices = spec.arch.display_device if spec.is_system else spec.arch.screen_devices
+    return [*tls, "-vnc", f"{address}:{inherited.vnc_port - FIRST_VNC_PORT},{options}", *devices]
 
 
 def _system(spec: DomainSpec, inherited: InheritedDescriptors) -> list[str]:

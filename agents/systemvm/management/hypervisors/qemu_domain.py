@@ -6,11 +6,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from datetime import datetime
+
+from systemvm.management.hypervisors import screen_files
 from systemvm.management.hypervisors.base import DomainState, DomainStatus, ExitReason
 from systemvm.management.hypervisors.guest_agent import GuestAgent
 from systemvm.management.hypervisors.machine_record import MachineRecord, MachineRecords
 from systemvm.management.hypervisors.process import DetachedProcess
 from systemvm.management.hypervisors.qmp import QmpSession
+from systemvm.management.pki.screens import ScreenAuthority
 from systemvm.service.slowness import TimeoutScale
 
 GREETING_S = 30.0
@@ -27,17 +31,20 @@ class QemuDomain:
         process: DetachedProcess,
         records: MachineRecords,
         guest_scale: TimeoutScale,
+        screens: ScreenAuthority | None = None,
     ) -> None:
         self.record = record
         self.process = process
         self._records = records
         self._guest_scale = guest_scale
+        self._screens = screens
         self._session: QmpSession | None = None
         self._guest_agent: GuestAgent | None = None
         self._keyboard = asyncio.Lock()
         self.is_stop_requested = False
         self.is_started = False  # before that, an end is the failure of its start and no callback runs
         self.stderr = ""  # the last lines of QEMU's stderr
+        self.screen_renew_at: datetime | None = None  # None: its certificate is of an earlier daemon
         self.ended: asyncio.Future[ExitReason] = asyncio.get_running_loop().create_future()
         self.state = DomainState.RUNNING
         self.reason: ExitReason | None = None
@@ -53,6 +60,7 @@ class QemuDomain:
             self.reason,
             record.vnc_address,
             record.vnc_port,
+            self._screens.ca_pem.decode() if record.vnc_tls and self._screens is not None else None,
         )
 
     @property
@@ -103,6 +111,23 @@ class QemuDomain:
                 finally:
                     await session.execute("input-send-event", _key_events(chord[::-1], down=False))
                 await asyncio.sleep(KEY_S)
+
+    async def renew_screen(self) -> bool:
+        """Give the VNC server a new certificate if it is due; open connections continue.
+
+        Return whether it was. After an adoption it always is: its CA and age are not known then.
+        Raises: HypervisorError when QEMU does not take it; the next call tries again.
+        """
+        record, screens = self.record, self._screens
+        if screens is None or not record.vnc_tls:
+            return False
+        if self.screen_renew_at is not None and screens.now() < self.screen_renew_at:
+            return False
+        identity = screens.issue(record.uuid, record.vnc_address or "")
+        screen_files.write(self._records.screen_directory(record.name), identity)
+        await (await self.session()).execute("display-reload", {"type": "vnc", "tls-certs": True})
+        self.screen_renew_at = identity.renew_at
+        return True
 
     async def screenshot(self) -> bytes:
         """Return the screen as PPM (P6)."""

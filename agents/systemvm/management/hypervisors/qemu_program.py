@@ -77,6 +77,7 @@ class QemuProgram:
                 serial_fd=inherit(log),
                 smbios_files=files,
                 vnc_port=record.vnc_port,
+                screen_directory=records.screen_directory(spec.name) if record.vnc_tls else None,
             )
             argv = qemu_arguments.command_line(spec, self._binary_of(spec), self.accelerator, descriptors)
             process = await DetachedProcess.start(

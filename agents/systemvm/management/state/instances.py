@@ -43,6 +43,7 @@ class Instance:
     vnc_address: str | None
     vnc_port: int | None
     sealed_vnc_password: bytes | None = field(repr=False)
+    vnc_ca_pem: str | None = field(repr=False)
     agent_state: AgentState | None
     agent_reason: str | None
     agent_hint: str | None
@@ -79,6 +80,14 @@ class Nic:
     netmask: str | None
     gateway: str | None
 
+
+#: The columns of a VM without a VNC server.
+NO_SCREEN: dict[str, None] = {
+    "vnc_address": None,
+    "vnc_port": None,
+    "sealed_vnc_password": None,
+    "vnc_ca_pem": None,
+}
 
 rows = Rows(schema.vm_instances, Instance, "virtual machine")
 nic_rows = Rows(schema.nics, Nic, "NIC")

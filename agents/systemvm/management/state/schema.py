@@ -313,6 +313,7 @@ vm_instances = _table(
     sa.Column("vnc_address", sa.String(64)),
     sa.Column("vnc_port", sa.Integer),
     sa.Column("sealed_vnc_password", sa.LargeBinary),
+    sa.Column("vnc_ca_pem", sa.Text),  # verifies its VNC server's certificate; null: it has no TLS
     sa.Column("agent_state", EnumText(AgentState)),
     sa.Column("agent_reason", sa.Text),
     sa.Column("agent_hint", sa.Text),

@@ -17,6 +17,7 @@ from systemvm.management.hypervisors.base import Hypervisor
 from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.hypervisors.shutdown import stop_machine
 from systemvm.management.network_helper import NetworkError
+from systemvm.management.pki.seal import Seal
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import console_sessions, events, instances, zones
 from systemvm.management.state.columns import now
@@ -57,6 +58,7 @@ class SystemVmLifecycle:
         firewall: ConsoleFirewall,
         boot_facts: Callable[[Instance], BootFacts],
         patching: AgentPatching,
+        seal: Seal,
         *,
         host_id: int,
         timeout_scale: TimeoutScale = unscaled,
@@ -68,6 +70,7 @@ class SystemVmLifecycle:
         self._firewall = firewall
         self._boot_facts = boot_facts
         self._patching = patching
+        self._seal = seal
         self._host_id = host_id
         self._timeout_scale = timeout_scale
         self._lock = PerVmLock(database, instances.by_uuid, _check_is_system_vm)
@@ -173,8 +176,13 @@ class SystemVmLifecycle:
             facts = evolve(self._boot_facts(moved), stores=[store.wire for store in stores])
             built = await self._builder.build(moved, nics, facts)
             await self.admit_consoles()
-            await self._database.run(instances.update, vm.id, image_sha256=built.image.sha256)
-            await self._hypervisor.start(built.spec)
+            await self._database.run(
+                instances.update,
+                vm.id,
+                image_sha256=built.image.sha256,
+                sealed_vnc_password=self._seal.close(built.vnc_password),
+            )
+            started = await self._hypervisor.start(built.spec)
         except Exception as error:
             failure = _as_hypervisor_error(error)
             await self._record_failed_start(vm, failure)
@@ -188,6 +196,9 @@ class SystemVmLifecycle:
             InstanceState.RUNNING,
             started=now(),
             image_version=built.image.version,
+            vnc_address=started.vnc_address,
+            vnc_port=started.vnc_port,
+            vnc_ca_pem=started.vnc_ca_pem,
         )
         status = self._hypervisor.status(vm.instance_name)
         if running is None or status is None or not status.state.alive:
@@ -218,6 +229,7 @@ class SystemVmLifecycle:
             reason=f"could not be started: {failure.message}",
             hint=failure.hint or None,
             ended_by_itself=False,
+            **instances.NO_SCREEN,
         )
         self._directory.disconnected(vm.instance_name, "is gone: the virtual machine could not be started")
 
@@ -239,6 +251,7 @@ class SystemVmLifecycle:
             reason=f"it {why}",
             hint=None,
             ended_by_itself=False,
+            **instances.NO_SCREEN,
         )
         await self._event(stopped, "STOP", "stopped")
         return stopped
@@ -287,6 +300,7 @@ def _note_end(connection: Connection, name: str, reason: str, hint: str | None) 
         reason=f"ended: {reason}",
         hint=hint,
         ended_by_itself=True,
+        **instances.NO_SCREEN,
     )
 
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.logger import Logger
 
 from systemvm.host.architecture import Architecture
-from systemvm.management.hypervisors.base import Disk, DomainNic, DomainSpec
+from systemvm.management.hypervisors.base import Disk, DomainNic, DomainSpec, VncSpec
+from systemvm.management.hypervisors.vnc_password import new_vnc_password
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.primary.storage import PrimaryStorage
@@ -71,6 +72,7 @@ class BuiltSystemVm:
 
     spec: DomainSpec
     image: SystemImage
+    vnc_password: str = field(repr=False)
 
 
 class SystemVmBuilder:
@@ -82,12 +84,14 @@ class SystemVmBuilder:
         primary: PrimaryStorage,
         authority: ControlAuthority,
         logs: Path,
+        vnc_address: Callable[[int], str],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._images = images
         self._primary = primary
         self._authority = authority
         self._logs = logs
+        self._vnc_address = vnc_address  # by zone id: of its VMs' VNC servers
         self._clock = clock
 
     async def build(self, vm: Instance, nics: Sequence[Nic], facts: BootFacts) -> BuiltSystemVm:
@@ -98,6 +102,7 @@ class SystemVmBuilder:
         identity = self._authority.bootstrap(vm.instance_name, role)
         await self._authority.recorded(identity.certificate_pem)
         arguments = cmdline(vm, nics, facts)
+        password = new_vnc_password()
         spec = DomainSpec(
             name=vm.instance_name,
             uuid=vm.uuid,
@@ -108,7 +113,7 @@ class SystemVmBuilder:
             disk=Disk(disk),
             kernel=image.kernel,
             initrd=image.initrd,
-            append=image.append,
+            append=_with_screen(image.append),
             credentials={
                 # for a guest whose RTC is wrong: TLS needs the time before the first connection
                 boot_arguments.CMDLINE_CREDENTIAL: (
@@ -116,10 +121,11 @@ class SystemVmBuilder:
                 ),
                 boot_arguments.IDENTITY_CREDENTIAL: identity.to_pem_bundle(),
             },
+            vnc=VncSpec(self._vnc_address(vm.zone_id), 0, password),
             arch=arch,
             is_system=True,
         )
-        return BuiltSystemVm(spec, image)
+        return BuiltSystemVm(spec, image, password)
 
     def serial_log(self, vm: Instance) -> Path:
         return self._logs / f"{vm.instance_name}.log"
@@ -133,6 +139,11 @@ class SystemVmBuilder:
         if vm.image_sha256 == image.sha256 and path.exists():
             return path
         return await self._primary.create_clone(disk_uuid(vm), image.disk, "qcow2")
+
+
+def _with_screen(append: str | None) -> str | None:
+    """Let the kernel write to the screen, too; the last console stays /dev/console."""
+    return None if append is None else f"console=tty0 {append}"
 
 
 def disk_uuid(vm: Instance) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -98,17 +99,23 @@ class SystemVmReconciler:
             )
             agent = self._directory.expect(vm.instance_name, ROLES[vm.type])
             self._directory.set_status(agent, AgentStatus(AgentState.DISCONNECTED, reason))
-            if alive and vm.state is not InstanceState.RUNNING:
+            if status is not None and alive:
+                running: dict[str, Any] = {}
+                if vm.state is not InstanceState.RUNNING:
+                    running = {"state": InstanceState.RUNNING, "reason": None, "ended_by_itself": False}
                 await self._database.run(
                     instances.update,
                     vm.id,
-                    state=InstanceState.RUNNING,
-                    reason=None,
-                    ended_by_itself=False,
+                    vnc_address=status.vnc_address,
+                    vnc_port=status.vnc_port,
+                    vnc_ca_pem=status.vnc_ca_pem,
+                    **running,
                 )
-            elif not alive and vm.state.has_process:
+            elif vm.state.has_process:
                 reason = "it ended while no management daemon was running"
-                await self._database.run(instances.update, vm.id, state=InstanceState.STOPPED, reason=reason)
+                await self._database.run(
+                    instances.update, vm.id, state=InstanceState.STOPPED, reason=reason, **instances.NO_SCREEN
+                )
             if alive:
                 self._log.info("adopted {name}", name=vm.instance_name)
         await self._lifecycle.admit_consoles()

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import secrets
-import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +11,7 @@ from attrs import field, frozen
 
 from systemvm.host.architecture import Architecture
 from systemvm.management.hypervisors.base import Disk, DomainNic, DomainSpec, VncSpec
+from systemvm.management.hypervisors.vnc_password import new_vnc_password
 from systemvm.management.image_stores.staging import Staging
 from systemvm.management.primary.qemu_img import DiskFormat
 from systemvm.management.primary.storage import TemplateFormat
@@ -26,9 +25,6 @@ from systemvm.management.state.zones import ImageStore
 from systemvm.management.virtual_machines.errors import MachineError
 from systemvm.wire.storage import ImageFormat
 
-#: RFB's VNC authentication uses the first eight characters of a password.
-VNC_PASSWORD_LENGTH = 8
-_PASSWORD_CHARACTERS = string.ascii_letters + string.digits
 #: Formats of secondary storage, as primary storage names them; all but RAW become qcow2 there.
 _SOURCE_FORMATS: dict[ImageFormat, TemplateFormat] = {
     ImageFormat.QCOW2: "qcow2",
@@ -122,7 +118,7 @@ class UserVmBuilder:
         parts = await self._database.read(_parts, vm)
         zone = await self._database.read(zones.zone_by_id, vm.zone_id)
         disk = await self._disk(parts)
-        password = random_password()
+        password = new_vnc_password()
         spec = DomainSpec(
             name=vm.instance_name,
             uuid=vm.uuid,
@@ -191,10 +187,6 @@ class UserVmBuilder:
                 templates.update_spool_ref, spool.id, state=SpoolState.READY, path=str(path), error_text=None
             )
         return path
-
-
-def random_password() -> str:
-    return "".join(secrets.choice(_PASSWORD_CHARACTERS) for _ in range(VNC_PASSWORD_LENGTH))
 
 
 def _parts(connection: Connection, vm: Instance) -> MachineRows:

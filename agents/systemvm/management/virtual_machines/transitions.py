@@ -55,6 +55,7 @@ def set_running(connection: Connection, vm: Instance, status: DomainStatus) -> I
         hint=None,
         vnc_address=status.vnc_address,
         vnc_port=status.vnc_port,
+        vnc_ca_pem=status.vnc_ca_pem,
         **({} if was_running else {"started": now()}),
     )
     if not was_running:
@@ -74,9 +75,7 @@ def set_stopped(
         wanted=before.wanted if wanted is None else wanted,
         reason=why.reason if why else None,
         hint=why.hint if why else None,
-        vnc_address=None,
-        vnc_port=None,
-        sealed_vnc_password=None,
+        **instances.NO_SCREEN,
     )
     if before.state is not InstanceState.STOPPED:
         _record(connection, stopped, "VM.STOP", f"stopped: {why.reason}" if why else "was stopped")
@@ -93,9 +92,7 @@ def set_destroyed(connection: Connection, vm: Instance, expunge_at: datetime) ->
         expunge_at=expunge_at,
         reason=f"It is destroyed; its disk is deleted after {expunge_at:%Y-%m-%d %H:%M} UTC.",
         hint="Recover it before that time to keep it.",
-        vnc_address=None,
-        vnc_port=None,
-        sealed_vnc_password=None,
+        **instances.NO_SCREEN,
     )
     _record(connection, destroyed, "VM.DESTROY", "is destroyed")
     return destroyed

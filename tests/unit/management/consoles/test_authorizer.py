@@ -41,6 +41,16 @@ async def test_a_session_has_the_policy_of_its_link(cloud: SmallCloud, vm: Insta
 
 
 @pytest_twisted.ensureDeferred
+async def test_target_names_the_ca_of_a_screen_with_tls(cloud: SmallCloud, vm: Instance) -> None:
+    session = await authorize(cloud, await new_token(cloud, vm))
+    assert (await target(cloud, session.session_id)).vencrypt is None, "its record has no CA: it has no TLS"
+    cloud.database.run_now(instances.update, vm.id, vnc_ca_pem="CA")
+    found = await target(cloud, session.session_id)
+    assert found.vencrypt == console.TargetTls("CA", f"{vm.uuid}.screen.systemvm")
+    assert found.transport is console.TargetTransport.TCP
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_token_is_spent_once(cloud: SmallCloud, vm: Instance) -> None:
     token = await new_token(cloud, vm)
     await authorize(cloud, token)

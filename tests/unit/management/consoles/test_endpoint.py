@@ -330,3 +330,17 @@ async def test_a_limited_session_is_given_to_no_cpvm_that_would_not_enforce_it(
     cloud.update_instance(newer, console_sessions=5)
     assert (await endpoint(cloud, vm.uuid, viewonly="true"))["success"]
     assert sessions(cloud)[-1].proxy_id == newer.id
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_administrator_opens_the_screen_of_a_system_vm(cloud: SmallCloud) -> None:
+    """As CloudStack's smoke test does; users are refused."""
+    proxy = add_proxy(cloud)
+    ssvm = cloud.add_system_vm(InstanceType.SECONDARY_STORAGE)
+    for vm in (proxy, ssvm):
+        cloud.database.run_now(
+            instances.update, vm.id, state=InstanceState.RUNNING, vnc_address="10.11.0.1", vnc_port=5910
+        )
+        assert (await endpoint(cloud, vm.uuid, cloud.admin))["success"] is True
+        refused = await endpoint(cloud, vm.uuid, cloud.user)
+        assert (refused["success"], refused["details"]) == (False, "Permission denied")

@@ -10,6 +10,7 @@ import pytest
 from attrs import evolve
 
 from systemvm.host.accelerator import Accelerator
+from systemvm.launcher.arguments import check as check_allowed
 from systemvm.management.hypervisors import qemu_arguments
 from systemvm.management.hypervisors.base import Disk, DomainNic, DomainSpec, VncSpec
 from systemvm.management.hypervisors.errors import HypervisorError
@@ -67,6 +68,25 @@ def test_the_machine_waits_for_its_password_before_it_runs(spec: DomainSpec) -> 
     arguments = command_line(spec)
     assert "-S" in arguments
     assert after(arguments, "-vnc") == ["10.11.0.1:23,password=on,share=force-shared"]
+
+
+def test_a_vnc_server_with_a_certificate_offers_only_tls_1_2_and_later(spec: DomainSpec) -> None:
+    arguments = command_line(spec, evolve(CHANNELS, screen_directory=Path("/run/a,b/i-2-3-VM.screen")))
+    assert after(arguments, "-vnc") == ["10.11.0.1:23,tls-creds=screen,password=on,share=force-shared"]
+    [credentials] = [value for value in after(arguments, "-object") if value.startswith("tls-creds")]
+    assert credentials == (
+        "tls-creds-x509,id=screen,endpoint=server,verify-peer=off,"
+        "priority=NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2,dir=/run/a,,b/i-2-3-VM.screen"
+    )
+    check_allowed(arguments)
+
+
+def test_a_system_vm_has_a_display_and_no_usb(spec: DomainSpec) -> None:
+    devices = after(command_line(spec), "-device")
+    assert "VGA" in devices
+    assert not [device for device in devices if "usb" in device or "xhci" in device]
+    users = after(command_line(evolve(spec, is_system=False)), "-device")
+    assert "usb-tablet,bus=usb.0" in users
 
 
 def test_network_cards_keep_their_order_and_have_no_boot_rom(spec: DomainSpec) -> None:

@@ -18,6 +18,7 @@ from systemvm.management.config import Configuration, ManagementConfig
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.inventory import write_inventory
 from systemvm.management.pki.control import ControlAuthority
+from systemvm.management.pki.seal import Seal
 from systemvm.management.state import instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
@@ -74,11 +75,19 @@ def build(configuration: Configuration, database: Database, hypervisor, primary,
     lifecycle = SystemVmLifecycle(
         database,
         hypervisor,
-        SystemVmBuilder(images, primary, authority, configuration.layout.logs, clock=lambda: 1.8e9),
+        SystemVmBuilder(
+            images,
+            primary,
+            authority,
+            configuration.layout.logs,
+            lambda zone_id: "10.11.0.1",
+            clock=lambda: 1.8e9,
+        ),
         directory,
         admission,
         facts,
         patching,
+        Seal.open_key(configuration.layout.pki),
         host_id=host.id,
     )
     reconciler = SystemVmReconciler(

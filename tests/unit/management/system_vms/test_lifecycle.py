@@ -12,6 +12,7 @@ import pytest_twisted
 from settling import settled
 from systemvm.management.hypervisors.base import ExitReason
 from systemvm.management.hypervisors.errors import HypervisorError
+from systemvm.management.pki.seal import Seal
 from systemvm.management.state import addresses, console_sessions, events, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import NotFoundError
@@ -166,3 +167,23 @@ async def test_user_vm_is_not_a_system_vm(host: Any) -> None:
     user = await host.database.run(instances.create, InstanceType.USER, account_id=2, zone_id=1)
     with pytest.raises(HypervisorError, match="is not a system VM"):
         await host.lifecycle.stop(user.uuid)
+
+
+@pytest_twisted.ensureDeferred
+async def test_system_vm_has_a_screen_while_it_runs(host: Any) -> None:
+    await host.reconciler.scan()
+    vm = await host.vm("s-1-VM")
+    spec = host.hypervisor.specs["s-1-VM"]
+    assert (vm.vnc_address, vm.vnc_port, vm.vnc_ca_pem) == ("10.11.0.1", 5900, "CA")
+    seal = Seal.open_key(host.configuration.layout.pki)
+    assert seal.open(vm.sealed_vnc_password) == spec.vnc.password
+    assert spec.append.startswith("console=tty0 "), "the last console= is /dev/console"
+    await host.lifecycle.stop(vm.uuid)
+    stopped = await host.vm("s-1-VM")
+    assert {getattr(stopped, column) for column in instances.NO_SCREEN} == {None}
+    await host.lifecycle.start(vm.uuid)
+    assert host.hypervisor.specs["s-1-VM"].vnc.password != spec.vnc.password
+    host.hypervisor.end("s-1-VM", ExitReason.GUEST_PANIC)
+    await settled(host.database)
+    ended = await host.vm("s-1-VM")
+    assert {getattr(ended, column) for column in instances.NO_SCREEN} == {None}

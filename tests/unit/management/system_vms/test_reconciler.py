@@ -40,7 +40,6 @@ async def test_machine_is_a_clone_with_its_own_credentials(host: Any) -> None:
     await host.reconciler.scan()
     spec = host.hypervisor.specs["s-1-VM"]
     assert spec.is_system
-    assert spec.vnc is None
     assert (str(spec.kernel), str(spec.initrd)) == ("/images/a/vmlinuz", "/images/a/initrd")
     assert host.primary.clones[0][1].name == "disk.qcow2"
     identity = Identity.from_pem_bundle(spec.credentials[boot_arguments.IDENTITY_CREDENTIAL])

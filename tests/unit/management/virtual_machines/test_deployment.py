@@ -13,11 +13,11 @@ from present import present
 from small_cloud import SmallCloud
 from systemvm.management.api.errors import ApiError
 from systemvm.management.hypervisors.errors import HypervisorError
+from systemvm.management.hypervisors.vnc_password import VNC_PASSWORD_LENGTH, new_vnc_password
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import templates, volumes, zones
 from systemvm.management.state.status import InstanceState, SpoolState, VolumeState
 from systemvm.management.virtual_machines.errors import NotDeployableError
-from systemvm.management.virtual_machines.machine import VNC_PASSWORD_LENGTH, random_password
 from systemvm.wire.storage import DownloadState, ImageFormat
 from user_vms import deploy_by_api, deployment_parameters
 
@@ -102,7 +102,7 @@ async def test_vnc_is_on_the_management_address_with_a_random_password(
 
 
 def test_vnc_passwords_are_random() -> None:
-    assert len({random_password() for _ in range(100)}) == 100
+    assert len({new_vnc_password() for _ in range(100)}) == 100
 
 
 @pytest_twisted.ensureDeferred
