@@ -16,6 +16,7 @@ from systemvm.cpvm.filter.session_state import SessionState
 from systemvm.cpvm.rfb import RfbError
 from systemvm.cpvm.server_handshake import ServerHandshake
 from systemvm.cpvm.target_http import HeadReader, check_upgraded
+from systemvm.cpvm.target_websocket import WebSocketStream
 from systemvm.cpvm.websocket import FrameParser, WebSocketError
 
 
@@ -41,6 +42,49 @@ def hypervisor_head(data: bytes) -> None:
             check_upgraded(head, "AAAAAAAAAAAAAAAAAAAAAA==")
 
     declared(read, RfbError)
+
+
+class _ReceivedBytes:
+    """A connection that has these bytes and then ends, for `WebSocketStream`."""
+
+    reading_needs_write = False
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def fileno(self) -> int:
+        return -1
+
+    def read_into(self, buffer: memoryview) -> int:
+        count = min(len(self._data), len(buffer))
+        buffer[:count] = self._data[:count]
+        self._data = self._data[count:]
+        return count
+
+    def has_pending(self) -> bool:
+        return False
+
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+    def close(self) -> None:
+        """Do nothing: there is no socket."""
+
+
+def screen_frames(data: bytes) -> None:
+    """Read a VNC server's frames into buffers of two sizes: the payload must be the same.
+
+    Of a stream that breaks the protocol, the larger buffer loses what came with the fault.
+    """
+
+    def payload(size: int) -> bytes:
+        stream, buffer, got = WebSocketStream(_ReceivedBytes(data)), memoryview(bytearray(size)), b""
+        with contextlib.suppress(WebSocketError):
+            while count := stream.read_into(buffer):
+                got += bytes(buffer[:count])
+        return got
+
+    assert payload(3).startswith(payload(1 + len(data)))
 
 
 def rfb_browser(data: bytes) -> None:
@@ -91,6 +135,9 @@ TARGETS = {
             b"RFB 003.003\n\0\0\0\1",
             b"RFB 003.008\n\x01\x13\0\x02\0\x01\0\0\x01\x05\x01" + bytes(20),
         ],
+    ),
+    "screen_frames": Target(
+        screen_frames, [b"\x82\x03abc\x89\x01x\x02\x01y\x80\x00", b"\x82\x7e\x00\x80" + bytes(128)]
     ),
     "hypervisor": Target(
         hypervisor_head,

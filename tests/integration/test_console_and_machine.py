@@ -56,7 +56,7 @@ class RunningCloud:
     def view_console(self, page: Page) -> Page:
         """Click View Console, and wait for the guest's screen."""
         with page.context.expect_page() as opened:
-            page.get_by_role("button", name="View Console").click()
+            page.locator("#vms").get_by_role("button", name="View Console").click()
         console = opened.value
         expect_state(console, "connected")
         wait_for_picture(console)

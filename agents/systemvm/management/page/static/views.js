@@ -63,6 +63,7 @@ export function systemVmCard(vm, busy) {
     element("dl", {}, ...facts.flatMap(([key, value]) => [element("dt", {}, key), element("dd", {}, value)])),
     vm.reason ? element("p", { className: "hint" }, vm.hint ? `${vm.reason} ${vm.hint}` : vm.reason) : null,
     element("div", { className: "actions" },
+      running ? action("console", "View Console", vm) : null,
       running ? action("system-reboot", "Reboot", vm, { disabled: Boolean(busy) }) : null,
       running ? action("system-stop", "Stop", vm, { disabled: Boolean(busy) })
         : action("system-start", "Start", vm, { disabled: Boolean(busy) })));
