@@ -32,7 +32,7 @@ OLDEST = 1
 #: Since when an agent answers listings; a daemon asks no older one.
 LISTINGS_SINCE = 2
 
-#: Since when a CPVM enforces what a session may do; a limited one is given to no older CPVM.
+#: Since when a CPVM enforces what a session may do, and reaches screens with TLS; older ones get neither.
 POLICIES_SINCE = 3
 
 

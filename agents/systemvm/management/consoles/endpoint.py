@@ -88,13 +88,14 @@ class ConsoleEndpoint:
 
 @frozen
 class _Proxies:
-    """The CPVMs that are Up, and those of them that enforce policies."""
+    """The CPVMs that are Up, and those of them that enforce policies and reach screens with TLS."""
 
     up: set[VmName]
     enforcing: set[VmName]
 
-    def of(self, policy: ConsolePolicy) -> set[VmName]:
-        return self.up if policy.is_unrestricted else self.enforcing
+    def of(self, policy: ConsolePolicy, vm: Instance) -> set[VmName]:
+        needs_newer = vm.vnc_ca_pem is not None or not policy.is_unrestricted
+        return self.enforcing if needs_newer else self.up
 
 
 class ConsoleEndpoints:
@@ -146,7 +147,7 @@ def _create(
             f"VM {vm.name} has no VNC server", f"see its log: systemvm serial {vm.name}"
         )
     policy = wanted.narrowed(configured.policy)
-    proxy = _least_loaded(connection, vm.zone_id, proxies.of(policy), configured.limits.max_sessions)
+    proxy = _least_loaded(connection, vm.zone_id, proxies.of(policy, vm), configured.limits.max_sessions)
     console_sessions.replace_unspent(
         connection,
         user_id=console_user.user_id,

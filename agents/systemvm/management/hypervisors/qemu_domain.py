@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-
 from datetime import datetime
 
 from systemvm.management.hypervisors import screen_files

@@ -344,3 +344,16 @@ async def test_an_administrator_opens_the_screen_of_a_system_vm(cloud: SmallClou
         assert (await endpoint(cloud, vm.uuid, cloud.admin))["success"] is True
         refused = await endpoint(cloud, vm.uuid, cloud.user)
         assert (refused["success"], refused["details"]) == (False, "Permission denied")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_screen_with_tls_is_given_to_no_cpvm_that_cannot_reach_it(
+    cloud: SmallCloud, vm: Instance
+) -> None:
+    cloud.agents.protocols[cloud.cpvm.instance_name] = POLICIES_SINCE - 1
+    assert (await endpoint(cloud, vm.uuid))["success"]
+    cloud.database.run_now(instances.update, vm.id, vnc_ca_pem="CA")
+    assert not (await endpoint(cloud, vm.uuid))["success"]
+    newer = add_proxy(cloud)
+    assert (await endpoint(cloud, vm.uuid))["success"]
+    assert sessions(cloud)[-1].proxy_id == newer.id
