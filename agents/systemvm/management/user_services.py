@@ -33,11 +33,7 @@ from systemvm.management.control_plane import ControlPlane
 from systemvm.management.foundation import Foundation
 from systemvm.management.host_drivers import HostDrivers
 from systemvm.management.hypervisors.base import DomainStatus
-from systemvm.management.image_stores.buckets import StoreKeys
-from systemvm.management.image_stores.inspection import StoreInspection
-from systemvm.management.image_stores.migration import StoreMigration
-from systemvm.management.image_stores.replicas import ReplicaKeeper
-from systemvm.management.image_stores.service import ImageStores
+from systemvm.management.image_services import ImageServices, make_image_services
 from systemvm.management.image_stores.staging import Staging
 from systemvm.management.inventory import ZoneSettings
 from systemvm.management.jobs.runner import JobRunner
@@ -47,17 +43,9 @@ from systemvm.management.page.storage_origins import StorageOrigins
 from systemvm.management.screens.service import MachineScreens
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.system_vm_services import SystemVmServices
-from systemvm.management.templates.copy_links import CopyLinks
 from systemvm.management.templates.dispatch import DownloadDispatcher
-from systemvm.management.templates.extraction import Extraction
 from systemvm.management.templates.reconciler import TemplateReconciler
 from systemvm.management.templates.service import TemplateService
-from systemvm.management.templates.sources import TemplateSources
-from systemvm.management.templates.store_usage import StoreUsage
-from systemvm.management.templates.upload_orders import UploadOrders
-from systemvm.management.templates.upload_signing import UploadSigner
-from systemvm.management.templates.uploads import TemplateUploads
-from systemvm.management.templates.zone_copies import ZoneCopies
 from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.virtual_machines.reaper import ExpungeReaper
 from systemvm.management.virtual_machines.service import VirtualMachines
@@ -77,10 +65,7 @@ class UserServices:
     jobs: JobRunner
     site: Site
     directory: AgentDirectory
-    dispatcher: DownloadDispatcher
-    replicas: ReplicaKeeper
-    extraction: Extraction
-    copy_links: CopyLinks
+    images: ImageServices
     virtual_machines: VirtualMachines
     reaper: ExpungeReaper
     agent_reconciler: AgentReconciler
@@ -89,7 +74,7 @@ class UserServices:
     operators: Authenticator
 
     def add_methods(self, agent_methods: MethodTable, operator_methods: MethodTable) -> None:
-        self.dispatcher.add_methods(agent_methods)
+        self.images.dispatcher.add_methods(agent_methods)
         self.authorizer.add_methods(agent_methods)
         operators.add_methods(operator_methods, self.commands, self.operators)
 
@@ -106,20 +91,14 @@ class UserServices:
     async def start(self) -> None:
         """Resume the jobs and downloads of an earlier daemon."""
         await self.jobs.resume_pending()
-        self.dispatcher.start()
-        self.replicas.start()
-        self.extraction.start()
-        self.copy_links.start()
+        self.images.start()
         self.agent_reconciler.start()
         self.reaper.start()
 
     def stop(self) -> None:
         self.reaper.stop()
         self.agent_reconciler.stop()
-        self.extraction.stop()
-        self.copy_links.stop()
-        self.replicas.stop()
-        self.dispatcher.stop()
+        self.images.stop()
         self.jobs.stop()
 
     async def job_events(self, call: Call, job: str | None) -> AsyncIterator[Any]:
@@ -139,8 +118,7 @@ class UserServices:
 
     async def _agent_up(self, agent: Agent) -> None:
         if agent.role is Role.SSVM:
-            self.dispatcher.agent_up(agent.name)
-            await self.extraction.agent_up(agent.name)
+            await self.images.agent_up(agent.name)
 
 
 def make_user_services(
@@ -153,34 +131,26 @@ def make_user_services(
     """Make all parts; `subscribe` and `add_methods` connect them."""
     configuration, database, directory = foundation.configuration, foundation.database, control.directory
     settings = ZoneSettings(configuration)
-    usage, sources = StoreUsage(database, directory, settings), TemplateSources(foundation.seal)
+    images = make_image_services(reactor, foundation, directory, settings)
     jobs = JobRunner(database, reactor, describe_job_error)
-    signer = UploadSigner(foundation.seal)
-    orders = UploadOrders(signer, settings, (configuration.management.page.endpoint.origin,))
-    links = CopyLinks(reactor, database, directory, settings, foundation.seal, foundation.public.ca_pem)
-    dispatcher = DownloadDispatcher(reactor, database, directory, settings, sources, orders, usage, links)
-    dispatcher.on_end(links.ended)
-    keeper = _make_keeper(reactor, foundation, settings, dispatcher)
     revocation = ConsoleRevocation(database, directory)
-    staging = Staging(reactor, database, settings, dispatcher.wake)
     screens = ConsoleRetargeting(database, directory)
-    virtual_machines = _make_virtual_machines(foundation, drivers, settings, revocation, screens, staging)
-    templates = TemplateService(database, dispatcher, virtual_machines, usage, settings, sources)
-    users = Authenticator(database, foundation.seal)
-    extraction = Extraction(
-        reactor, database, directory, settings, foundation.public, staging, links.links_of_zone
+    virtual_machines = _make_virtual_machines(
+        foundation, drivers, settings, revocation, screens, images.staging
     )
+    templates = TemplateService(
+        database, images.dispatcher, virtual_machines, images.usage, settings, images.sources
+    )
+    users = Authenticator(database, foundation.seal)
     commands = command_table(
         CommandServices(
             database=database,
             jobs=jobs,
             templates=templates,
-            inspection=StoreInspection(database, directory),
-            zone_copies=ZoneCopies(reactor, database, settings, dispatcher.wake),
-            migrations=StoreMigration(reactor, database, settings, dispatcher.wake),
-            image_stores=ImageStores(
-                database, directory, settings, keeper.changed, StoreKeys(foundation.seal)
-            ),
+            inspection=images.inspection,
+            zone_copies=images.zone_copies,
+            migrations=images.migrations,
+            image_stores=images.stores,
             system_vms=system_vms.lifecycle,
             virtual_machines=virtual_machines,
             consoles=_make_console_endpoints(foundation, directory, settings),
@@ -199,8 +169,8 @@ def make_user_services(
             accounts=AccountService(
                 database, foundation.seal, users.passwords, virtual_machines, templates, revocation
             ),
-            extraction=extraction,
-            uploads=TemplateUploads(database, directory, dispatcher, usage, settings, sources, signer),
+            extraction=images.extraction,
+            uploads=images.uploads,
             is_extraction_disabled=lambda name: settings.secondary_storage(name).disable_extraction,
             expunge=configuration.management.expunge,
         )
@@ -209,26 +179,14 @@ def make_user_services(
         jobs=jobs,
         site=_make_site(reactor, foundation, system_vms, commands, users, revocation),
         directory=directory,
-        dispatcher=dispatcher,
-        replicas=keeper,
-        extraction=extraction,
-        copy_links=links,
+        images=images,
         virtual_machines=virtual_machines,
         reaper=_make_reaper(reactor, foundation, virtual_machines),
-        agent_reconciler=_make_agent_reconciler(reactor, foundation, directory, dispatcher),
+        agent_reconciler=_make_agent_reconciler(reactor, foundation, directory, images.dispatcher),
         authorizer=ConsoleAuthorizer(database, foundation.seal, revocation),
         commands=commands,
         operators=users,
     )
-
-
-def _make_keeper(
-    reactor: Reactor, foundation: Foundation, settings: ZoneSettings, dispatcher: DownloadDispatcher
-) -> ReplicaKeeper:
-    """Make what keeps as many copies as a zone wants; the end of each download can change that."""
-    keeper = ReplicaKeeper(reactor, foundation.database, settings, dispatcher.wake)
-    dispatcher.on_end(keeper.changed)
-    return keeper
 
 
 def _make_reaper(
