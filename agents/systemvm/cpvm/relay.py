@@ -28,6 +28,10 @@ _view = memoryview(_buffer)
 _payload = _view[HEADROOM_BYTES:]
 
 
+def _nothing() -> None:
+    """Stand for the callback of a relay that is closed."""
+
+
 @implementer(IReadWriteDescriptor)
 class Relay:
     """Relays between a VNC server and a browser; `on_target_closed` is called when the VNC server closes."""
@@ -141,8 +145,9 @@ class Relay:
     # -- the end
 
     def _target_closed(self) -> None:
+        on_target_closed = self._on_target_closed
         self.close()
-        self._on_target_closed()
+        on_target_closed()
 
     def close(self) -> None:
         target = self._target
@@ -154,6 +159,7 @@ class Relay:
             self._read_pending_call.cancel()
             self._read_pending_call = None
         self._target = None
+        self._on_target_closed = _nothing  # so that both are freed at once, not by the garbage collector
         self._unsent = b""
         target.close()
         if self._browser_paused:

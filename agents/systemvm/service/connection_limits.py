@@ -34,6 +34,10 @@ def source_of_address(address: str) -> str:
     return str(ip_network((parsed, _IPV6_SOURCE_BITS), strict=False))
 
 
+def _nothing() -> None:
+    """Stand for the callback of a connection that is closed."""
+
+
 class _Phase(enum.Enum):
     UNSETTLED = "unsettled"  # its handshake is not complete
     IDLE = "idle"  # its handshake is complete, and it has no owner
@@ -82,6 +86,7 @@ class Slot:
     def release(self) -> None:
         """Free the place of a closed connection."""
         self._limits._move(self, _Phase.RELEASED)
+        self._evict = _nothing  # so that the connection is freed at once, not by the garbage collector
 
 
 _Queue = OrderedDict[Slot, None]  # the oldest first
@@ -96,7 +101,7 @@ class ConnectionLimits:
         self._is_shared = is_shared
         self._pending: dict[str, dict[_Phase, _Queue]] = {}
         self._pending_count = 0
-        self._owned: dict[str, _Queue] = {}
+        self._owned: dict[str, dict[Slot, None]] = {}  # the oldest first; mostly one, and a dict is smaller
 
     @property
     def pending(self) -> int:
@@ -129,7 +134,7 @@ class ConnectionLimits:
         """Add a slot to the queue of a phase, after evicting another where there is no room."""
         slot._phase = phase
         if phase is _Phase.OWNED:
-            siblings = self._owned.setdefault(slot._owner, OrderedDict())
+            siblings = self._owned.setdefault(slot._owner, {})
             siblings[slot] = None
             if len(siblings) > self._bounds.of_owner:
                 self._evict(next(iter(siblings)))
@@ -166,5 +171,6 @@ class ConnectionLimits:
         return next(iter(queues[_Phase.UNSETTLED] or queues[_Phase.IDLE]))
 
     def _evict(self, slot: Slot) -> None:
+        evict = slot._evict
         slot.release()
-        slot._evict()
+        evict()
