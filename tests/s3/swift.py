@@ -12,6 +12,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -31,6 +32,9 @@ ADDRESS, NAME = "127.0.0.1", "s3.example.test"
 PORT, TLS_PORT = 8080, 8443
 BUCKET = "images"
 CREDENTIALS = S3Credentials("cloud:operator", "a-secret-key")
+#: Of the same account.
+OTHER_CREDENTIALS = S3Credentials("cloud:second", "another-secret-key")
+USERS = (CREDENTIALS, OTHER_CREDENTIALS)
 PLAIN = S3Endpoint(False, NAME, PORT, BUCKET)
 TLS = S3Endpoint(True, NAME, TLS_PORT, BUCKET)
 
@@ -87,7 +91,7 @@ use = egg:swift#listing_formats
 use = egg:swift#s3api
 [filter:tempauth]
 use = egg:swift#tempauth
-user_cloud_operator = {CREDENTIALS.secret_key} .admin
+USERS
 [filter:slo]
 use = egg:swift#slo
 [filter:dlo]
@@ -102,6 +106,8 @@ class Swift:
     namespace: str
     log: Path
     ca_pem: str
+    #: Restarts the server with these users and no others.
+    set_users: Callable[[Sequence[S3Credentials]], None]
 
     def connect(self, endpoint: S3Endpoint) -> socket.socket:
         """Return a connection to the endpoint, made inside of the namespace."""
@@ -141,6 +147,7 @@ class SwiftBuilder:
         self._namespace = f"swift-{os.getpid()}"
         self._log = directory / "swift.log"
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._proxy: subprocess.Popen[bytes]
 
     def __enter__(self) -> Swift:
         try:
@@ -157,18 +164,15 @@ class SwiftBuilder:
         self._stack.callback(_run, "ip", "netns", "del", self._namespace)
         _run("ip", "-n", self._namespace, "link", "set", "lo", "up")
         self._configure()
-        for kind in (*_SERVERS, "proxy"):
-            script = 'mount --bind "$0" /etc/swift && exec "$@"'
-            self._start(
-                "unshare", "-m", "sh", "-c", script, str(self._directory / "etc"),
-                f"/usr/bin/swift-{kind}-server", f"/etc/swift/{kind}-server.conf", "--verbose",
-            )  # fmt: skip
+        for kind in _SERVERS:
+            self._start_server(kind)
+        self._proxy = self._start_server("proxy")
         authority = trustme.CA()
         self._start_nginx(authority)
         for port in (*_SERVERS.values(), TLS_PORT):  # a proxy without its servers answers, and fails then
             self._wait_for_listener(port)
         self._wait_until_ready(PORT)
-        swift = Swift(self._namespace, self._log, authority.cert_pem.bytes().decode())
+        swift = Swift(self._namespace, self._log, authority.cert_pem.bytes().decode(), self._set_users)
         swift.client(PLAIN).exchange(
             requests.S3Request("PUT"), lambda answer: answers.require_success(answer, "to create a bucket")
         )
@@ -179,7 +183,7 @@ class SwiftBuilder:
         etc.mkdir()
         (devices / "d0").mkdir(parents=True)
         (etc / "swift.conf").write_text(_SWIFT_CONF)
-        (etc / "proxy-server.conf").write_text(_PROXY)
+        self._write_proxy(USERS)
         for kind, port in _SERVERS.items():
             (etc / f"{kind}-server.conf").write_text(
                 _STORAGE.format(kind=kind, port=port, devices=devices, patience=_PATIENCE)
@@ -188,6 +192,25 @@ class SwiftBuilder:
             _run("swift-ring-builder", ring, "create", "4", "1", "1")
             _run("swift-ring-builder", ring, "add", f"r1z1-{ADDRESS}:{port}/d0", "1")
             _run("swift-ring-builder", ring, "rebalance")
+
+    def _start_server(self, kind: str) -> subprocess.Popen[bytes]:
+        script = 'mount --bind "$0" /etc/swift && exec "$@"'
+        return self._start(
+            "unshare", "-m", "sh", "-c", script, str(self._directory / "etc"),
+            f"/usr/bin/swift-{kind}-server", f"/etc/swift/{kind}-server.conf", "--verbose",
+        )  # fmt: skip
+
+    def _write_proxy(self, users: Sequence[S3Credentials]) -> None:
+        lines = [f"user_{each.access_key.replace(':', '_')} = {each.secret_key} .admin" for each in users]
+        text = _PROXY.replace("USERS", "\n".join(lines))
+        (self._directory / "etc" / "proxy-server.conf").write_text(text)
+
+    def _set_users(self, users: Sequence[S3Credentials]) -> None:
+        self._write_proxy(users)
+        self._processes.remove(self._proxy)
+        _end(self._proxy)
+        self._proxy = self._start_server("proxy")
+        self._wait_until_ready(PORT)
 
     def _start_nginx(self, authority: trustme.CA) -> None:
         pem = self._directory / "server.pem"
@@ -204,7 +227,7 @@ class SwiftBuilder:
         )
         self._start("nginx", "-c", str(configuration), "-e", str(self._log))
 
-    def _start(self, *command: str) -> None:
+    def _start(self, *command: str) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
             process = subprocess.Popen(
                 ["nsenter", f"--net=/run/netns/{self._namespace}", *command],
@@ -212,6 +235,7 @@ class SwiftBuilder:
             )  # fmt: skip
         self._processes.append(process)
         self._stack.callback(_end, process)
+        return process
 
     def _wait_for_listener(self, port: int) -> None:
         while True:

@@ -24,6 +24,7 @@ SWEEP = "store.sweep"  # agent
 LIST = "store.list"  # agent
 BROWSE = "store.browse"  # agent
 QUARANTINE = "store.quarantine"  # agent
+PROBE = "store.probe"  # agent, of a bucket: can its keys write and delete?
 OPEN = "store.open"  # serve: the file of a published template, for reading
 MOUNT = "mount.mount"  # agent
 UNMOUNT = "mount.unmount"  # agent

@@ -14,6 +14,7 @@ import struct
 import msgspec
 from attrs import field, frozen
 
+from systemvm.wire.s3_bucket import S3Bucket
 from systemvm.wire.storage import ImageFormat, Store
 
 START_UPLOAD = "fetch.start_upload"  # agent → fetch: get or start
@@ -89,6 +90,8 @@ class UploadOrder:
     checksum: str | None = None
     total_bytes: int | None = None
     has_quota: bool = False  # the account has a limit, in which the length is reserved
+    account_id: int = 0
+    bucket: S3Bucket | None = None  # that the image goes to, with its keys; None: a mounted store
 
 
 @frozen

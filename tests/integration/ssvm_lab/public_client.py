@@ -36,10 +36,12 @@ class Client:
 
     world: World
     ca: Path
+    patience_s: float = 60
 
     def curl(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        quiet = ["curl", "-sS", "--noproxy", "*", "--cacert", str(self.ca), "--max-time", "60"]
-        return self.world.in_world(*quiet, *arguments)
+        quiet = ["curl", "-sS", "--noproxy", "*", "--cacert", str(self.ca)]
+        quiet += ["--max-time", str(self.patience_s)]
+        return self.world.in_world(*quiet, *arguments, timeout_s=self.patience_s)
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         entered = [

@@ -113,10 +113,10 @@ class World:
     def helper_pids(self) -> list[int]:
         return _pids("systemvm.ssvm.store.operations")
 
-    def in_world(self, *command: str) -> subprocess.CompletedProcess[bytes]:
+    def in_world(self, *command: str, timeout_s: float = 60) -> subprocess.CompletedProcess[bytes]:
         """Run a program as a client on the public network, whatever its exit code."""
         entered = ["nsenter", f"--net=/run/netns/{self.world_namespace}", *command]
-        return subprocess.run(entered, capture_output=True, timeout=60, check=False)
+        return subprocess.run(entered, capture_output=True, timeout=timeout_s, check=False)
 
     def in_vm(self, *command: str) -> str:
         entered = ["nsenter", f"--net=/run/netns/{self.vm_namespace}", *command]

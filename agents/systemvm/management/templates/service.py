@@ -138,11 +138,7 @@ def create(
     expected = store_refs.expected_bytes(connection)
     stores = [
         choose_store(
-            [
-                store
-                for store in zones.list_stores(connection, zone.id)
-                if registration.url is not None or not store.is_bucket  # uploads go to NFS
-            ],
+            zones.list_image_stores(connection, zone.id),
             settings.secondary_storage(zone.name).capacity_threshold,
             expected,
         )

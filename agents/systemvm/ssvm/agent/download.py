@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.limits import KIB, TIB
 from systemvm.ssvm.store_messages import PublishedTemplate
-from systemvm.wire.storage import CopyRequest, DownloadRequest, DownloadState, DownloadStatus
+from systemvm.wire.storage import CopyRequest, DownloadRequest, DownloadState, DownloadStatus, Store
 from systemvm.wire.transfer_failure import TransferFailure
 from systemvm.wire.upload import UploadRequest
 
@@ -40,6 +40,11 @@ class Download:
             self.best_bytes, self.restarts = received_bytes, 0
         self.restarts += 1
         return self.restarts <= 1 or isinstance(self.request, UploadRequest)  # its client decides
+
+    def uses(self, store: Store) -> bool:
+        """Whether the job writes to a store, or copies from it."""
+        stores = [self.request.store] + ([] if self.copy is None else [self.copy.source])
+        return store.location in (each.location for each in stores)
 
     @property
     def is_active(self) -> bool:

@@ -157,6 +157,17 @@ class DownloadManager:
         except RpcError as error:
             self._log.info("{job_id}: other settings: {error}", job_id=request.job_id, error=str(error))
 
+    async def renew_keys(self, store: Store) -> None:
+        """Have fetch use the present keys of a bucket for the jobs that write to it or read from it."""
+        for download in [self._known[job_id] for job_id in self._active()]:
+            if not download.is_at_fetch or not download.uses(store):
+                continue
+            try:
+                await self._start(await self._fetch(), download)
+            except RpcError as error:  # the next fetch gets them anyway
+                job_id = download.request.job_id
+                self._log.info("{job_id}: keeps its keys: {error}", job_id=job_id, error=str(error))
+
     async def fetch(self) -> Peer:
         """Return the connected fetch.
 

@@ -48,6 +48,8 @@ class FetchOrders:
             request.checksum,
             total_bytes if total_bytes is not None else request.total_bytes,
             request.quota_bytes is not None,
+            request.account_id,
+            self._stores.bucket_of(request.store),
         )
 
     def _of_download(self, request: DownloadRequest, copy: CopyRequest | None) -> StartRequest:

@@ -91,7 +91,7 @@ class StorageRole:
         )
         self._copies = CopyManager(context, self._stores, self._downloads.sweep_ended)
         #: Work for a store, by method and store: calls that arrive while it runs join it.
-        self._running = SingleFlight[tuple[str, ...]]()
+        self._running = SingleFlight[tuple[object, ...]]()
 
     def capabilities(self) -> list[Capability]:
         """Return what the image has the sockets for: units of an older one lack some after a patch."""
@@ -156,12 +156,15 @@ class StorageRole:
         async def mount_and_sweep() -> StoreStats:
             if store.s3 is not None:
                 await self._opened.open_bucket(store.s3)
+            has_other_keys = self._stores.has_other_keys(store)
             await self._stores.mount(store)
+            if has_other_keys:
+                await self._downloads.renew_keys(store)
             if store.read_only:
                 return await self.stats(call, store)
             return await self._downloads.sweep(store)
 
-        key = (storage.STORAGE_SETUP, store_messages.mount_id(store), repr(store))
+        key = (storage.STORAGE_SETUP, store)  # with its keys: others are another setup
         stats: StoreStats = await self._running.run(key, mount_and_sweep)
         return stats
 

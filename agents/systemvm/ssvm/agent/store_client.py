@@ -96,10 +96,7 @@ class StoreClient:
         """Mount a store; return its mount id. The mount continues when a caller stops waiting for it."""
         mount_id = store_messages.mount_id(store)
         if store.s3 is not None:
-            if store.s3.has_keys:
-                self._buckets[mount_id] = store.s3
-            self.bucket_of(store)
-            await self.call(store_messages.STATS, store_messages.StatsRequest(mount_id), StoreStats)
+            await self._open_bucket(store, mount_id, store.s3)
             return mount_id
         mounted = Deferred.fromCoroutine(
             self._mounting.run(mount_id, lambda: self._run_mount(store, mount_id))
@@ -114,6 +111,28 @@ class StoreClient:
                 "retry soon",
             ) from None
         return mount_id
+
+    def has_other_keys(self, store: Store) -> bool:
+        """Whether a store comes with other keys than those that its jobs have."""
+        known = None if store.s3 is None else self._buckets.get(store_messages.mount_id(store))
+        return known is not None and store.s3 is not None and store.s3.has_keys and known != store.s3
+
+    async def _open_bucket(self, store: Store, mount_id: str, sent: S3Bucket) -> None:
+        """Use the keys that were sent; those that the server refuses replace none that were known before."""
+        known = self._buckets.get(mount_id)
+        bucket = sent if sent.has_keys else self.bucket_of(store)
+        if bucket is None:
+            return
+        try:
+            order = store_messages.StatsRequest(mount_id)
+            await self._call_bucket(bucket, store_messages.STATS, order, StoreStats, STORE_TIMEOUT_S)
+            if bucket != known and not store.read_only:
+                await self._call_bucket(bucket, store_messages.PROBE, order, Acknowledgement, STORE_TIMEOUT_S)
+        except RpcError as error:
+            if known is None or error.reason != TransferFailure.STORE_REFUSES.value:
+                self._buckets[mount_id] = bucket
+            raise
+        self._buckets[mount_id] = bucket
 
     async def unmount(self, store: Store) -> None:
         """Unmount a store that the zone has no more."""

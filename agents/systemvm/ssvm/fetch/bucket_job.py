@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import evolve
 from twisted.logger import Logger
@@ -28,12 +28,25 @@ from systemvm.ssvm.s3.signing import credentials_of
 from systemvm.ssvm.store_messages import JobDirectory, JobKey
 from systemvm.ssvm.store_retry import retry_transient_errors
 from systemvm.wire.s3_bucket import S3Bucket
-from systemvm.wire.storage import DownloadRequest
+from systemvm.wire.storage import ImageFormat
 
 #: A bucket has no size that could be asked for: what it takes is its server's to say.
 UNLIMITED_BYTES = 1 << 62
 #: The largest object of S3 (Amazon S3 User Guide, "Uploading objects").
 MAX_OBJECT_BYTES = 5 << 40
+
+
+class ImageOrder(Protocol):
+    """What downloads and uploads tell of an image: where its object is, and how large it can become."""
+
+    @property
+    def account_id(self) -> int: ...
+    @property
+    def template_id(self) -> int: ...
+    @property
+    def format(self) -> ImageFormat: ...
+    @property
+    def max_size_bytes(self) -> int: ...
 
 
 class BucketJob:
@@ -47,7 +60,7 @@ class BucketJob:
         buckets: BucketStore,
         bucket: S3Bucket,
         key: JobKey,
-        request: DownloadRequest,
+        order: ImageOrder,
         connector: StoreConnector,
         *,
         is_copy: bool,
@@ -60,7 +73,7 @@ class BucketJob:
         self._is_copy = is_copy
         self._removal = Removal(reactor)
         image = object_keys.image_key(
-            request.account_id, request.template_id, object_keys.image_name(key.job_id, request.format)
+            order.account_id, order.template_id, object_keys.image_name(key.job_id, order.format)
         )
         self._target = ObjectTarget(
             endpoint_of(bucket),
@@ -68,7 +81,7 @@ class BucketJob:
             image,
             object_keys.journal_key(key.owner, key.job_id, image),
             bucket.ca_pem,
-            part_bytes(min(request.max_size_bytes, MAX_OBJECT_BYTES)),
+            part_bytes(min(order.max_size_bytes, MAX_OBJECT_BYTES)),
         )
 
     @property
@@ -95,8 +108,23 @@ class BucketJob:
             BucketJobs(server).make(self._key, self._target.key)
 
         await self._repeat(mark, "mark", is_wanted, on_wait)
-        connection = await self._connector.connect()
+        try:
+            connection = await self._connector.connect()
+        except TransferError as error:
+            if not error.code.is_retryable:
+                raise
+            connection = await self._connector.reconnect(error)
         return JobDirectory(UNLIMITED_BYTES), [connection.detach()]
+
+    def renew_keys(self, bucket: S3Bucket) -> None:
+        """Use these keys for all that begins from now on; a mover that writes keeps those that it has."""
+        self._bucket = bucket
+        self._target = evolve(
+            self._target,
+            endpoint=endpoint_of(bucket),
+            credentials=credentials_of(bucket),
+            ca_pem=bucket.ca_pem,
+        )
 
     async def reconnect(self, error: TransferError) -> socket.socket:
         """Return another connection after `error`, for as long as the job's budget lasts."""

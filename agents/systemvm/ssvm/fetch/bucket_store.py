@@ -87,6 +87,9 @@ _OPERATIONS = {
         _acknowledge(lambda server, params: BucketTemplates(server).quarantine(params)),
     ),
     messages.STATS: _Operation(messages.StatsRequest, _check),
+    messages.PROBE: _Operation(
+        messages.StatsRequest, _acknowledge(lambda server, params: BucketJobs(server).probe())
+    ),
     messages.SWEEP: _Operation(messages.SweepRequest, _sweep),
     messages.LIST: _Operation(
         messages.ListRequest, lambda server, params: BucketTemplates(server).list_templates(params)

@@ -46,6 +46,11 @@ class RetryBudget:
             self._attempts = 0
             self._failing_since_s = None
 
+    def renew(self) -> None:
+        """Give it all of its time again: somebody else decides when to end."""
+        self._attempts = 0
+        self._failing_since_s = None
+
     def is_transient(self, error: TransferError) -> bool:
         """Whether the same request can succeed later.
 

@@ -131,6 +131,7 @@ class FetchService:
         if isinstance(known, Transfer):
             known.set_rates(rates)
             known.set_link(start)
+            known.renew_keys(start)
         if rates.total_bytes_per_s is not None and not self._rebalancing.running:
             self._rebalancing.start(INTERVAL_S, now=False)
 
@@ -160,15 +161,12 @@ class FetchService:
 
     async def start_upload(self, call: Call, order: UploadOrder) -> FetchStatus:
         """Return the status of an upload; let its client come when its id is new. The last expiry counts."""
-        if order.store.s3 is not None:
-            raise RpcError.refused(
-                TransferFailure.REQUEST_INVALID,
-                "uploads go to NFS stores only",
-                "add an NFS store to the zone",
-            )
         known = self._jobs.get(order.job_id)
         if isinstance(known, UploadTransfer):
             known.renew(order.expires_unix_s)
+            known.renew_keys(order.bucket)
+        if order.store.s3 is not None and order.bucket is None:
+            raise RpcError.refused(TransferFailure.REQUEST_INVALID, "order of an upload has no keys")
 
         def make(limits: TransferLimits) -> TransferJob:
             waiting = sum(isinstance(self._jobs[job_id], UploadTransfer) for job_id in self._running)
@@ -184,6 +182,7 @@ class FetchService:
                 self._space,
                 self._parking,
                 order,
+                self._buckets,
                 self._changed,
                 self._reserve,
             )

@@ -110,6 +110,10 @@ class ObjectFinder(_OneSource):
         self._checksum = checksum
         self._connector = connector
 
+    def renew_keys(self, bucket: S3Bucket) -> None:
+        """Sign the next link with these keys."""
+        self._bucket = bucket
+
     async def find(self) -> DownloadSource:
         """Return the object.
 

@@ -140,6 +140,16 @@ class Transfer(TransferJob):
         if self.state.status.waits_for_source:
             self._pause.end()
 
+    def renew_keys(self, start: StartRequest) -> None:
+        """Use the keys of the stores that are sent with a later request, from the next step on."""
+        if start.bucket is not None and isinstance(self._store, BucketJob):
+            self._store.renew_keys(start.bucket)
+        origin = start.origin
+        if origin is not None and origin.bucket is not None:
+            self._origin = origin
+            if isinstance(self._finder, ObjectFinder):
+                self._finder.renew_keys(origin.bucket)
+
     def _kill_mover(self, error: TransferError) -> bool:
         return self._movers.kill(error)
 

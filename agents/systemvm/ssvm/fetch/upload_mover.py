@@ -10,11 +10,14 @@ from contextlib import suppress
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
 
 from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.ssvm import store_messages
-from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.failure import TransferError, of_this_vm
+from systemvm.ssvm.fetch.bucket_job import BucketJob
 from systemvm.ssvm.fetch.cancellation import Cancellation
 from systemvm.ssvm.fetch.gate_place import GatePlace
 from systemvm.ssvm.fetch.job_store import JobStore, open_place
@@ -59,6 +62,7 @@ class UploadMover:
         self._order = order
         self._facts = facts
         self._store = store
+        self._bucket = store if isinstance(store, BucketJob) else None
         self._space = space
         self._place = place
         self._progress = progress
@@ -88,12 +92,16 @@ class UploadMover:
 
         Raises: TransferError when it does not get to its end.
         """
-        async with open_place(self._store, self._cancellation, self._progress) as place:
-            self._made = place.made
-            try:
-                return await self._move(place.descriptor)
-            finally:
-                self._space.release(self._order.job_id)
+        is_open = False
+        try:
+            async with open_place(self._store, self._cancellation, self._progress) as place:
+                self._made, is_open = place.made, True
+                try:
+                    return await self._move(place.descriptor)
+                finally:
+                    self._space.release(self._order.job_id)
+        except TransferError as error:
+            raise error if is_open else _of_store(error) from error
 
     async def enter_gate(self) -> None:
         """Wait for a place among the jobs of this VM; the end of the body gives it back.
@@ -163,6 +171,7 @@ class UploadMover:
             self._progressed,
             self._waits,
             lambda: self._place.store_stalls(True),
+            on_store_broken=None if self._bucket is None else self._store_broke,
         )
         ours.close()
         try:
@@ -171,6 +180,8 @@ class UploadMover:
         finally:
             self.is_ready = False
             self._cancellation.cancel()  # a place is of no use any more
+            if self._bucket is not None:
+                self._bucket.cancel()
             if not self._cancellation.is_aborted:
                 waiting = add_scaled_timeout(
                     process.when_ended(), self._limits.store_timeout_s, self._reactor
@@ -195,6 +206,7 @@ class UploadMover:
             request_id=order.request_id,
             source_id=hashlib.sha256(what.encode()).hexdigest(),
             upload=UploadBody(self._facts.total_bytes, self._facts.is_one_time),
+            object_target=None if self._bucket is None else self._bucket.target(None),
         )
 
     def _reserve_space(self, total_bytes: int | None) -> None:
@@ -231,7 +243,30 @@ class UploadMover:
         self.is_ready = True
         self._on_wait()
 
+    def _store_broke(self, error: TransferError) -> None:
+        """Give the process another connection to its bucket, or kill it."""
+        process, bucket = self._process, self._bucket
+        if process is None or bucket is None:
+            return
+
+        async def resume() -> None:
+            with await bucket.reconnect(error) as connection:
+                process.resume_store(self._job(), connection)
+
+        def failed(failure: Failure) -> None:
+            why = failure.value
+            process.kill(_of_store(why) if isinstance(why, TransferError) else of_this_vm(why))
+
+        Deferred.fromCoroutine(resume()).addErrback(failed)
+
     def _keep_place(self) -> None:
         if self._leaving is not None and self._leaving.active():
             self._leaving.cancel()
         self._leaving = None
+
+
+def _of_store(error: TransferError) -> TransferError:
+    """Return the error of an S3 server that cannot be reached: its client can go on later."""
+    if not error.code.is_retryable:
+        return error
+    return TransferError(TransferFailure.STORE_UNREACHABLE, error.message, error.hint)

@@ -12,6 +12,8 @@ from twisted.internet.interfaces import IDelayedCall
 
 from systemvm.ssvm import checksum, store_messages
 from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.fetch.bucket_job import BucketJob
+from systemvm.ssvm.fetch.bucket_store import BucketStore
 from systemvm.ssvm.fetch.cancellation import Cancellation, aborted_error
 from systemvm.ssvm.fetch.gate_place import GatePlace
 from systemvm.ssvm.fetch.job_gate import JobGate
@@ -20,6 +22,7 @@ from systemvm.ssvm.fetch.mover_parking import MoverParking
 from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
 from systemvm.ssvm.fetch.retry import RetryBudget
 from systemvm.ssvm.fetch.space_ledger import SpaceLedger
+from systemvm.ssvm.fetch.store_connector import StoreConnector
 from systemvm.ssvm.fetch.transfer_job import TransferJob
 from systemvm.ssvm.fetch.transfer_progress import TransferProgress
 from systemvm.ssvm.fetch.upload_facts import UploadFacts, failed
@@ -29,8 +32,10 @@ from systemvm.ssvm.fetch_messages import FetchStatus
 from systemvm.ssvm.limits import TransferLimits
 from systemvm.ssvm.mover_messages import MoverProgress, MoverResult
 from systemvm.ssvm.paths import Paths
+from systemvm.ssvm.s3.endpoint import endpoint_of
 from systemvm.ssvm.store_messages import JobKey
 from systemvm.ssvm.upload_messages import UploadAction, UploadAnswer, UploadCall, UploadOrder, UploadRefusal
+from systemvm.wire.s3_bucket import S3Bucket
 from systemvm.wire.transfer_failure import TransferFailure
 
 
@@ -47,6 +52,7 @@ class UploadTransfer(TransferJob):
         space: SpaceLedger,
         parking: MoverParking,
         order: UploadOrder,
+        buckets: BucketStore,
         on_change: Callable[[FetchStatus], None],
         reserve: Callable[[str, int], Awaitable[None]],
         unix_s: Callable[[], float] = time.time,
@@ -62,13 +68,14 @@ class UploadTransfer(TransferJob):
             order.max_size_bytes, order.total_bytes, has_begun=order.total_bytes is not None
         )
         key = JobKey(store_messages.mount_id(order.store), order.owner, order.job_id)
+        self._budget = RetryBudget(limits, reactor.seconds)
+        self._store_budget = RetryBudget(limits, reactor.seconds)
         super().__init__(
             order.job_id,
-            JobOnStore(reactor, paths, limits, key),
+            self._open_bucket(buckets, order.bucket, key) or JobOnStore(reactor, paths, limits, key),
             TransferProgress(order.job_id, on_change),
             Cancellation(),
         )
-        self._budget = RetryBudget(limits, reactor.seconds)
         self._mover = UploadMover(
             reactor,
             limits,
@@ -104,6 +111,7 @@ class UploadTransfer(TransferJob):
 
     def _ended(self, moved: MoverResult | None) -> None:
         self._disarm()
+        self._release()  # an earlier mover had the whole file: this one waited for nobody
 
     def renew(self, expires_unix_s: float) -> None:
         """Let an upload that has not begun do so until then: its URL was signed again."""
@@ -122,6 +130,19 @@ class UploadTransfer(TransferJob):
     def _mover_ended(self) -> Awaitable[None]:
         return self._mover.when_ended()
 
+    def renew_keys(self, bucket: S3Bucket | None) -> None:
+        """Use other keys of the store from the next mover on."""
+        if bucket is not None and isinstance(self._store, BucketJob):
+            self._store.renew_keys(bucket)
+
+    def _open_bucket(self, buckets: BucketStore, bucket: S3Bucket | None, key: JobKey) -> BucketJob | None:
+        if bucket is None:
+            return None
+        connector = StoreConnector(
+            self._reactor, endpoint_of(bucket), self._limits, self._store_budget, Cancellation()
+        )
+        return BucketJob(self._reactor, buckets, bucket, key, self._order, connector, is_copy=False)
+
     async def _receive(self) -> MoverResult:
         while True:
             if not self._waiting:
@@ -138,6 +159,7 @@ class UploadTransfer(TransferJob):
                 self._log.info(
                     "{job_id}: its mover has ended: {error}", job_id=self._order.job_id, error=str(error)
                 )
+                self._await_client()
             else:
                 size_bytes = moved.received_bytes
                 self._mover.end_body(UploadAnswer(None, size_bytes, size_bytes, is_complete=True))
@@ -152,6 +174,9 @@ class UploadTransfer(TransferJob):
         if self._is_parked_out:
             self._is_parked_out = False
             return True
+        if error.code is TransferFailure.STORE_UNREACHABLE:
+            self._store_budget.renew()  # the client decides how often, until it has no more time
+            return True
         if error.code in (TransferFailure.WORKER_DIED, TransferFailure.SOURCE_CHANGED):
             return self._budget.replace_worker()
         # as in a download: the server of the store can be gone for longer than the mount waits
@@ -161,11 +186,16 @@ class UploadTransfer(TransferJob):
     def _progressed(self, progress: MoverProgress) -> None:
         if progress.received_bytes:
             self._budget.note_progress(progress.received_bytes)
+            self._store_budget.note_progress(progress.received_bytes)
         self._progress.update(progress)
 
     def _mover_waits(self) -> None:
         self._parking.enter(self._order.job_id, self._limits.upload_idle_s, self._park_out)
         self._await_client()
+        self._release()
+
+    def _release(self) -> None:
+        """Let those go on that wait for a mover."""
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             waiter.callback(None)
@@ -240,6 +270,9 @@ class UploadTransfer(TransferJob):
         try:
             self._mover.take_over()
             await self._ready(client)
+            if self.state.ended:
+                client.answer(self._answer())
+                return
             refused = self._facts.refuse_body(call)
             if refused is not None:
                 client.answer(refused)

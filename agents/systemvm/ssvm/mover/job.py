@@ -208,16 +208,19 @@ class Mover:
         if part.journal is None:
             require_room(source.total_bytes)
             part.begin_anew()
-        has_another = self._job.object_target is not None or self._job.pieces is not None
-        buffers = _BUFFERS_BESIDE_ANOTHER if has_another else BUFFERS
-        self._pipeline = Pipeline(LimitedSource(source, self._rate), part, self._job, buffers)
+        self._pipeline = Pipeline(LimitedSource(source, self._rate), part, self._job, self._buffers)
         return self._pipeline.run()
+
+    @property
+    def _buffers(self) -> int:
+        has_another = self._job.object_target is not None or self._job.pieces is not None
+        return _BUFFERS_BESIDE_ANOTHER if has_another else BUFFERS
 
     def _receive_upload(self, part: Destination, source: UploadSource) -> MoverResult:
         os.close(self._source)  # it only stands in for one: the first body comes as all others do
         if part.journal is None:
             part.begin_anew()
-        self._pipeline = Pipeline(source, part, self._job)
+        self._pipeline = Pipeline(source, part, self._job, self._buffers)
         return self._pipeline.run()
 
     def _open_source(self, start: ResumePoint | None) -> ByteSource:

@@ -6,11 +6,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.properties import template
 from systemvm.ssvm.s3 import answers, listing, object_keys
 from systemvm.ssvm.s3.listing import Exchange
-from systemvm.ssvm.s3.object_keys import JOBS, QUARANTINE, TEMPLATES
+from systemvm.ssvm.s3.object_keys import JOBS, PROBE, QUARANTINE, TEMPLATES
 from systemvm.ssvm.store_messages import JobKey, SweepRequest, require_name
+from systemvm.wire.transfer_failure import TransferFailure
 
 #: A job of another SSVM, or an upload that no job names, which has not changed for a day has no owner.
 ABANDONED_AFTER_S = 24 * 3600.0
@@ -24,6 +26,18 @@ class BucketJobs:
     def __init__(self, server: Exchange, now_s: Callable[[], float] = time.time) -> None:
         self._server = server
         self._now_s = now_s
+
+    def probe(self) -> None:
+        """Write and delete an object; a bucket that is full takes none, which says nothing about the keys.
+
+        Raises: TransferError `store_refuses` when its keys must not.
+        """
+        try:
+            listing.put(self._server, PROBE, b"")
+            listing.delete(self._server, PROBE)
+        except TransferError as error:
+            if error.code is not TransferFailure.STORE_FULL:
+                raise
 
     def make(self, job: JobKey, image: str) -> None:
         """Mark a job; a mark that is there is kept, as the job continues where it says."""

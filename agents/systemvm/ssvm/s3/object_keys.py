@@ -15,6 +15,8 @@ TEMPLATES = "template/tmpl/"
 JOBS = "systemvm-jobs/"
 #: Properties of templates that were put out of sight; deleted with their images a week later.
 QUARANTINE = "systemvm-quarantine/"
+#: Written and deleted to see whether keys can do both.
+PROBE = "systemvm-jobs/write-test"
 PROPERTIES = "template.properties"
 
 

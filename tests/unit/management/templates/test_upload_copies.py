@@ -10,7 +10,9 @@ from small_cloud import SmallCloud
 from systemvm.management.state import templates, zones
 from systemvm.management.templates import downloads
 from systemvm.wire import storage
+from systemvm.wire.s3_bucket import S3Bucket
 from systemvm.wire.storage import DownloadStatus
+from systemvm.wire.upload import TEMPLATE_UPLOAD
 from template_downloads import DONE, FAILED, now_of, refs_of, status_of
 from template_uploads import begin, end, lost, receive_uploads, renew, state_of
 
@@ -66,8 +68,8 @@ async def test_lost_upload_is_to_be_uploaded_again(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_upload_goes_to_a_mounted_store_though_a_bucket_is_emptier(cloud: SmallCloud) -> None:
-    cloud.database.run_now(
+async def test_an_upload_goes_to_a_bucket_that_is_emptier(cloud: SmallCloud) -> None:
+    bucket = cloud.database.run_now(
         zones.add_store, name="bucket", zone_id=cloud.zone.id, url="https://s3.test/images", provider=zones.S3
     )
     cloud.database.run_now(zones.set_store_usage, cloud.store.id, 100, 50)
@@ -75,4 +77,18 @@ async def test_an_upload_goes_to_a_mounted_store_though_a_bucket_is_emptier(clou
     template = cloud.database.run_now(templates.by_uuid, params["id"])
     ref = cloud.database.run_now(templates.store_ref_of, template.id)
     assert ref is not None
-    assert ref.store_id == cloud.store.id
+    assert ref.store_id == bucket.id
+    [order] = cloud.ssvm_peer.params_of(TEMPLATE_UPLOAD)
+    assert order.store.s3 == S3Bucket("s3.test", 443, "images")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upload_to_a_zone_with_buckets_only_is_taken(cloud: SmallCloud) -> None:
+    cloud.database.run_now(
+        zones.add_store, name="bucket", zone_id=cloud.zone.id, url="https://s3.test/images", provider=zones.S3
+    )
+    cloud.database.run_now(zones.remove_store, cloud.store.id)
+    await begin(cloud)
+    [order] = cloud.ssvm_peer.params_of(TEMPLATE_UPLOAD)
+    assert order.store.s3 is not None
+    assert not order.store.s3.has_keys, "they travel in storage.setup only"

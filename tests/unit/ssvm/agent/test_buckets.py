@@ -35,6 +35,7 @@ class Fetch:
         self.answers: dict[str, Any] = {
             store_messages.STATS: {"capacity_bytes": 0, "used_bytes": 0},
             store_messages.FIND: {"published": None},
+            store_messages.PROBE: {},
         }
 
     async def call(self, method: str, params: BucketCall, **more: Any) -> Any:
@@ -59,9 +60,13 @@ async def test_the_keys_of_a_setup_are_used_by_calls_that_lack_them() -> None:
     assert stores.bucket_of(STORE) == KEYED
     order = FindRequest(MOUNT_ID, "job-1", 2, 204)
     assert await stores.call(store_messages.FIND, order, FindResult) == FindResult()
-    assert [each.method for each in fetch.calls] == [store_messages.STATS, store_messages.FIND]
+    assert [each.method for each in fetch.calls] == [
+        store_messages.STATS,
+        store_messages.PROBE,
+        store_messages.FIND,
+    ]
     assert {each.bucket for each in fetch.calls} == {KEYED}
-    assert msgspec.convert(fetch.calls[1].params, type=FindRequest) == order
+    assert msgspec.convert(fetch.calls[-1].params, type=FindRequest) == order
     assert "very-secret" not in repr(fetch.calls)
 
 
@@ -77,7 +82,55 @@ async def test_a_bucket_whose_keys_have_not_come_is_not_mounted() -> None:
     await stores.unmount(STORE)
     with pytest.raises(RpcError):
         stores.bucket_of(STORE)
-    assert len(fetch.calls) == 1
+    assert len(fetch.calls) == 2
+
+
+OTHER = evolve(KEYED, access_key="AKID2", secret_key="most-secret")
+
+
+class RefusingFetch(Fetch):
+    """Has one operation fail with a reason, for other keys than KEYED."""
+
+    def __init__(self, method: str, reason: TransferFailure) -> None:
+        super().__init__()
+        self._method, self._reason = method, reason
+
+    async def call(self, method: str, params: BucketCall, **more: Any) -> Any:
+        if params.method == self._method and params.bucket != KEYED:
+            raise RpcError.refused(self._reason, "no")
+        return await super().call(method, params, **more)
+
+
+@pytest.mark.parametrize("method", [store_messages.STATS, store_messages.PROBE])
+@pytest_twisted.ensureDeferred
+async def test_keys_that_the_server_refuses_replace_none_that_were_known(method: str) -> None:
+    stores = client(RefusingFetch(method, TransferFailure.STORE_REFUSES))
+    await stores.mount(Store.of_bucket(KEYED))
+    assert stores.has_other_keys(Store.of_bucket(OTHER))
+    with pytest.raises(RpcError):
+        await stores.mount(Store.of_bucket(OTHER))
+    assert stores.bucket_of(STORE) == KEYED
+    assert not stores.has_other_keys(Store.of_bucket(KEYED))
+    assert not stores.has_other_keys(STORE), "other calls have none"
+
+
+@pytest_twisted.ensureDeferred
+async def test_keys_are_kept_while_the_server_cannot_be_reached() -> None:
+    stores = client(RefusingFetch(store_messages.STATS, TransferFailure.STORE_UNREACHABLE))
+    await stores.mount(Store.of_bucket(KEYED))
+    with pytest.raises(RpcError):
+        await stores.mount(Store.of_bucket(OTHER))
+    assert stores.bucket_of(STORE) == OTHER, "the daemon decides which hold"
+
+
+@pytest_twisted.ensureDeferred
+async def test_writing_is_tried_once_for_keys_and_never_on_a_read_only_store() -> None:
+    fetch = Fetch()
+    stores = client(fetch)
+    for _ in range(2):
+        await stores.mount(Store.of_bucket(KEYED))
+    await stores.mount(Store.of_bucket(OTHER, read_only=True))
+    assert [each.method for each in fetch.calls].count(store_messages.PROBE) == 1
 
 
 @pytest_twisted.ensureDeferred

@@ -18,7 +18,7 @@ from systemvm.ssvm.fetch_messages import FetchStatus
 from systemvm.ssvm.store_messages import FindResult
 from systemvm.ssvm.upload_messages import DROP_UPLOAD, SERVE_UPLOADS, START_UPLOAD, UploadEnd
 from systemvm.wire.extract import ExtractSetup
-from systemvm.wire.storage import DownloadState, DownloadStatus, ImageFormat
+from systemvm.wire.storage import DownloadState, DownloadStatus, ImageFormat, Store
 from systemvm.wire.upload import UploadRequest
 from unit.ssvm.agent.test_downloads import STORE, FakeFetch, Harness
 
@@ -52,6 +52,15 @@ def test_fetch_takes_a_later_expiry_and_the_same_request_only_once() -> None:
     Deferred.fromCoroutine(harness.downloads.get_or_start(evolve(REQUEST, expires_unix_s=200.0)))
     assert harness.fetch.names() == [START_UPLOAD] * 2
     assert harness.fetch.calls[1][1].expires_unix_s == 200.0
+
+
+def test_other_keys_of_a_store_go_to_the_jobs_that_use_it_and_to_no_other() -> None:
+    harness = started()
+    elsewhere = Store("10.12.0.9", "/elsewhere")
+    Deferred.fromCoroutine(harness.downloads.renew_keys(elsewhere))
+    assert harness.fetch.names() == [START_UPLOAD]
+    Deferred.fromCoroutine(harness.downloads.renew_keys(STORE))
+    assert harness.fetch.names() == [START_UPLOAD] * 2
 
 
 def test_an_upload_outlives_any_number_of_fetches() -> None:

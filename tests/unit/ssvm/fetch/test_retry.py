@@ -195,3 +195,13 @@ def test_a_store_that_fails_ends_a_download_only_before_its_first_byte() -> None
     retries.note_progress(1)
     assert retries.is_transient(failed)
     assert not retries.is_transient(TransferError(TransferFailure.STORE_FULL, "no space"))
+
+
+def test_a_budget_that_is_used_up_can_be_renewed() -> None:
+    clock = FakeClock()
+    retries = budget(clock)
+    assert retries.next_delay_s() == 1.0
+    clock.now_s = 100.0
+    assert retries.next_delay_s() is None
+    retries.renew()
+    assert retries.next_delay_s() == 1.0

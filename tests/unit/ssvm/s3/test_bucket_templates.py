@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from attrs import evolve
 
 from fake_bucket import KEY, FakeBucket
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.s3 import object_keys, templates
+from systemvm.ssvm.s3.answers import S3Answer
 from systemvm.ssvm.s3.jobs import BucketJobs
+from systemvm.ssvm.s3.requests import S3Request
 from systemvm.ssvm.s3.templates import BucketTemplates
 from systemvm.ssvm.store_messages import (
     BrowseStoreRequest,
@@ -198,3 +203,42 @@ def test_keys_that_are_not_ours_have_no_place() -> None:
     for key in ("template/tmpl/2/204/", "template/tmpl/2/204/a/b", "template/tmpl/x/1/a", "other"):
         assert object_keys.parse_place(key) is None
     assert object_keys.parse_mark("systemvm-jobs/a/b") is None
+
+
+class Refusing(FakeBucket):
+    """Refuses one method."""
+
+    def __init__(self, method: str, status: int, code: str) -> None:
+        super().__init__()
+        self._refusal = method, status, code
+
+    def exchange(self, request: S3Request, read: Callable[[S3Answer], Any]) -> Any:
+        method, status, code = self._refusal
+        if request.method == method:
+            body = f"<Error><Code>{code}</Code></Error>".encode()
+            return read(S3Answer(status, {}, body))
+        return super().exchange(request, read)
+
+
+def test_writing_is_tried_without_a_trace(bucket: FakeBucket) -> None:
+    before = dict(bucket.objects)
+    BucketJobs(bucket).probe()
+    assert bucket.objects == before
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_keys_that_must_not_write_or_delete_are_refused(method: str) -> None:
+    with pytest.raises(TransferError) as refused:
+        BucketJobs(Refusing(method, 403, "AccessDenied")).probe()
+    assert refused.value.code is TransferFailure.STORE_REFUSES
+
+
+def test_a_full_bucket_says_nothing_about_the_keys() -> None:
+    BucketJobs(Refusing("PUT", 507, "InsufficientStorage")).probe()
+
+
+def test_what_a_broken_off_probe_has_left_is_no_job(bucket: FakeBucket) -> None:
+    bucket.objects[object_keys.PROBE] = b""
+    sweep(bucket, MODIFIED_S + 2 * DAY_S, JOB)
+    assert object_keys.PROBE in bucket.objects
+    assert object_keys.parse_mark(object_keys.PROBE) is None
