@@ -261,6 +261,9 @@ class SmallCloud:
                 self.database, self.agents, self.dispatch, usage, self.settings, sources, signer
             ),
             is_extraction_disabled=lambda name: self.settings.secondary_storage(name).disable_extraction,
+            storage_limit_gib=lambda name: (
+                self.settings.secondary_storage(name).max_account_secondary_storage_gib
+            ),
             certificates=CertificateService(
                 self.clock, self.control, self.authority, self.certificates, rotation
             ),

@@ -172,6 +172,7 @@ def make_user_services(
             extraction=images.extraction,
             uploads=images.uploads,
             is_extraction_disabled=lambda name: settings.secondary_storage(name).disable_extraction,
+            storage_limit_gib=lambda name: settings.secondary_storage(name).max_account_secondary_storage_gib,
             expunge=configuration.management.expunge,
         )
     )

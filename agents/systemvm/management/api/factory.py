@@ -26,6 +26,7 @@ from systemvm.management.api.commands.infrastructure import InfrastructureComman
 from systemvm.management.api.commands.jobs import JobCommands
 from systemvm.management.api.commands.networks import NetworkCommands
 from systemvm.management.api.commands.os_types import os_type_commands
+from systemvm.management.api.commands.resource_limits import ResourceLimitCommands, ZoneLimit
 from systemvm.management.api.commands.screens import ScreenCommands
 from systemvm.management.api.commands.source_certificates import SourceCertificateCommands
 from systemvm.management.api.commands.store_migrations import StoreMigrationCommands
@@ -92,6 +93,7 @@ class ApiServices:
     extraction: Extraction
     uploads: TemplateUploads
     is_extraction_disabled: Callable[[str], bool]  # by zone name
+    storage_limit_gib: ZoneLimit  # of each account, by zone name
     expunge: ExpungeConfig = field(factory=ExpungeConfig)
 
 
@@ -128,6 +130,7 @@ def command_table(services: ApiServices) -> CommandTable:
         ).commands(),
         *AccountCommands(database, services.accounts, jobs).commands(),
         *UserCommands(database, services.accounts, jobs).commands(),
+        *ResourceLimitCommands(database, services.storage_limit_gib).commands(),
         *ConsoleCommands(services.consoles).commands(),
         *ConsoleSessionCommands(services.console_sessions, services.end_console).commands(),
         *ConsoleDrainCommands(services.draining).commands(),

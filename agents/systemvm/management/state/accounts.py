@@ -44,6 +44,7 @@ class Account:
     type: int = field(converter=AccountType)
     domain_id: int
     state: str
+    max_secondary_storage_gib: int | None  # None: the zone's; -1: no limit
     created: datetime
     removed: datetime | None
 

@@ -48,6 +48,7 @@ accounts = _table(
     sa.Column("type", sa.Integer, nullable=False, default=AccountType.USER),
     sa.Column("domain_id", sa.ForeignKey("domains.id"), nullable=False),
     sa.Column("state", sa.String(20), nullable=False, default="enabled"),
+    sa.Column("max_secondary_storage_gib", sa.BigInteger),  # NULL: the zone's; -1: no limit
 )
 
 users = _table(
@@ -133,6 +134,7 @@ image_stores = _table(
     sa.Column("origin", sa.String(10), nullable=False, default="file", server_default="file"),
     sa.Column("mount_options", sa.String(1024), nullable=False, default="", server_default=""),
     sa.Column("retiring", UtcDateTime),  # since when its content moves to other stores
+    sa.Column("role", sa.String(20), nullable=False, default="Image", server_default="Image"),
 )
 
 # Apart from the stores, so that no list of these reads a key.
@@ -199,9 +201,7 @@ template_store_refs = _table(
     *numbered(),
     sa.Column("template_id", sa.ForeignKey("templates.id"), nullable=False, index=True),
     sa.Column("store_id", sa.ForeignKey("image_stores.id"), nullable=False),
-    sa.Column(
-        "job_id", sa.String(36), nullable=False, unique=True
-    ),  # `template.download` is idempotent by it
+    sa.Column("job_id", sa.String(36), nullable=False, unique=True),  # calls that repeat it join
     sa.Column("request_id", sa.String(128)),  # of the API's call; the SSVM's log names it too
     sa.Column("agent_name", sa.String(64)),  # the SSVM that works on it
     # When its template was deleted, and so its files must be. `removed` is set when they are.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from systemvm.management.state import accounts, schema
-from systemvm.management.state.status import AccountType
+from systemvm.management.state.accounts import Account
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.wire.storage import DownloadState
 
@@ -14,24 +14,34 @@ _r, _s, _t = schema.template_store_refs.c, schema.image_stores.c, schema.templat
 _IS_READY = _r.state == DownloadState.DOWNLOADED
 _IS_UNFINISHED = _r.state.in_([DownloadState.NOT_DOWNLOADED, DownloadState.DOWNLOAD_IN_PROGRESS])
 _WANTED = (_r.removed.is_(None), _r.delete_requested.is_(None))
+#: An account's own limit that is none.
+UNLIMITED_GIB = -1
 
 
-def limit_bytes(connection: sa.Connection, account_id: int, limit_gib: int | None) -> int | None:
-    """Return what an account can store in a zone whose limit is `limit_gib`; None without a limit."""
-    if limit_gib is None:
+def limit_gib(account: Account, zone_gib: int | None) -> int | None:
+    """Return how much an account can store in a zone whose file says `zone_gib`; None is no limit.
+
+    The account's own limit comes before the zone's; an administrator has none.
+    """
+    if account.is_admin or account.max_secondary_storage_gib == UNLIMITED_GIB:
         return None
-    account = accounts.account_by_id(connection, account_id)
-    return None if AccountType(account.type) is AccountType.ADMIN else limit_gib << 30
+    return zone_gib if account.max_secondary_storage_gib is None else account.max_secondary_storage_gib
+
+
+def limit_bytes(connection: sa.Connection, account_id: int, zone_gib: int | None) -> int | None:
+    """Return the same in bytes."""
+    most_gib = limit_gib(accounts.account_by_id(connection, account_id), zone_gib)
+    return None if most_gib is None else most_gib << 30
 
 
 def quota_left(
-    connection: sa.Connection, template: Template, zone_id: int, agent_name: str | None, limit_gib: int | None
+    connection: sa.Connection, template: Template, zone_id: int, agent_name: str | None, zone_gib: int | None
 ) -> int | None:
     """Return what a template's account can still store beside it; None without a limit.
 
     Downloads of `agent_name` do not count: that SSVM knows their sizes better.
     """
-    limit = limit_bytes(connection, template.account_id, limit_gib)
+    limit = limit_bytes(connection, template.account_id, zone_gib)
     if limit is None:
         return None
     used = connection.scalar(sa.select(_used(template, zone_id, agent_name)))

@@ -16,7 +16,7 @@ from systemvm.management.control.agent_calls import ConnectedAgents
 from systemvm.management.state import events, store_refs, templates, uploads, zones
 from systemvm.management.state.columns import new_uuid, now
 from systemvm.management.state.database import Connection, Database
-from systemvm.management.state.storage_quota import quota_left
+from systemvm.management.state.storage_quota import limit_bytes, quota_left
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.state.zones import Zone
 from systemvm.management.templates import downloads, service
@@ -198,8 +198,9 @@ class TemplateUploads:
         )
         quota_gib = settings.secondary_storage(zone.name).max_account_secondary_storage_gib
         if quota_left(connection, template, zone.id, None, quota_gib) == 0:
+            most_bytes = limit_bytes(connection, template.account_id, quota_gib) or 0
             raise UploadLimitError(
-                f"account has no secondary storage left: its limit is {quota_gib} GiB",
+                f"account has no secondary storage left: its limit is {most_bytes >> 30} GiB",
                 "delete templates or ISOs that are not needed",
             )
         return template, self._place(connection, ref.id, server, zone, request_id)
