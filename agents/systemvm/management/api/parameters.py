@@ -26,6 +26,7 @@ PREFIXES_ADDED_BY_CLIENTS = ("signature", "ctx")  # signatureVersion, signatureM
 
 #: `details[0].key`, as CloudStack's clients write maps; the number only distinguishes entries.
 _MAP_NAME = re.compile(r"(?P<name>[A-Za-z0-9_]+)\[(?P<index>\d{1,4})\]\.(?P<key>.+)")
+_PEM_BEGIN = "-----BEGIN "
 MIN_YEAR, MAX_YEAR = 1970, 9998  # one day more is still a valid date in every time zone
 _DATE_IS = "a date such as 2027-01-31 or 2027-01-31 23:59:59"
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -97,6 +98,15 @@ def _date(value: Any) -> date | datetime:
     return when
 
 
+def _map_value(value: Any) -> str:
+    """Read a string of one line, or a PEM, which has several."""
+    if isinstance(value, str) and _PEM_BEGIN in value:
+        if any(character < " " and character not in "\t\r\n" for character in value):
+            raise ValueError("free of control characters")
+        return _pem(value)
+    return _text(value)
+
+
 def _map(value: Any) -> dict[str, str]:
     """Read one object, or several that are merged; values are strings and numbers."""
     parts = value if isinstance(value, list) else [value]
@@ -107,7 +117,7 @@ def _map(value: Any) -> dict[str, str]:
         for key, item in part.items():
             if key in merged:
                 raise ValueError(f"a map without a duplicate of the key {key}")
-            merged[key] = str(item).lower() if isinstance(item, bool) else _text(item)
+            merged[key] = str(item).lower() if isinstance(item, bool) else _map_value(item)
     if len(merged) > MAX_MAP_ENTRIES:
         raise ValueError(f"a map of at most {MAX_MAP_ENTRIES} entries")
     return merged

@@ -3,31 +3,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from attrs import evolve, frozen
-from cryptography.x509 import load_pem_x509_certificates
 
+from systemvm.management.image_stores import bucket_details
+from systemvm.management.image_stores.bucket_details import DETAILS, IGNORED_DETAILS, KEYS
 from systemvm.management.image_stores.definition_error import StoreDefinitionError
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import store_buckets
 from systemvm.management.state.database import Connection
+from systemvm.management.state.rows import NotFoundError
+from systemvm.management.state.store_buckets import StoreBucketRow
 from systemvm.management.state.zones import ImageStore
 from systemvm.wire.s3_bucket import S3Bucket, S3BucketError, parse_bucket_url
 from systemvm.wire.storage import Store
 
-#: Keys of `details`: CloudStack's, and behind them those of this release.
-DETAILS = (
-    "accesskey", "secretkey", "endpoint", "bucket", "usehttps", "s3signer",
-    "region", "cacertificate", "capacitybytes", "publiclinks",
-)  # fmt: skip
-#: CloudStack's settings of Amazon's client for Java: accepted, as its users send them, and without effect.
-IGNORED_DETAILS = ("connectiontimeout", "maxerrorretry", "sockettimeout", "connectionttl", "usetcpkeepalive")
 _REQUIRED = ("accesskey", "secretkey", "endpoint", "bucket")
 #: Version 4 by its names in CloudStack; nothing else is signed.
 _SIGNERS = ("AWSS3V4SignerType", "AWS4SignerType")
-MAX_KEY_CHARACTERS, MAX_CA_CHARACTERS = 255, 64 * 1024
-_FLAGS = {"true": True, "false": False}
 
 
 @frozen
@@ -44,12 +38,7 @@ class BucketDefinition:
 
         Raises: StoreDefinitionError when one is missing, unknown or invalid; it contains no key.
         """
-        known = (*DETAILS, *IGNORED_DETAILS)
-        for key in details:
-            if key not in known:
-                raise StoreDefinitionError(
-                    f"{key[:64]} is not a detail of an S3 store", f"use {', '.join(DETAILS)}"
-                )
+        bucket_details.check_names(details, (*DETAILS, *IGNORED_DETAILS), DETAILS)
         for key in _REQUIRED:
             if not details.get(key, "").strip():
                 raise StoreDefinitionError(f"details of the S3 store have no {key}", f"send details[0].{key}")
@@ -57,29 +46,34 @@ class BucketDefinition:
             raise StoreDefinitionError(
                 f"signer is not supported: {str(signer)[:40]}", f"use {_SIGNERS[0]}, or omit s3signer"
             )
-        for key in ("accesskey", "secretkey"):
-            if len(details[key]) > MAX_KEY_CHARACTERS or not details[key].isprintable():
-                raise StoreDefinitionError(f"{key} must have 1 to {MAX_KEY_CHARACTERS} printable characters")
+        for key in KEYS:
+            bucket_details.check_key(key, details[key])
         ca_pem = details.get("cacertificate") or None
         if ca_pem is not None:
-            _check_certificates(ca_pem)
+            bucket_details.check_certificates(ca_pem)
+        capacity = details.get("capacitybytes")
         bucket = evolve(
             _address(details),
-            region=details.get("region", "").strip()[:64],
+            region=bucket_details.read_region(details.get("region", "")),
             ca_pem=ca_pem,
             access_key=details["accesskey"],
             secret_key=details["secretkey"],
         )
-        return cls(bucket, _capacity(details.get("capacitybytes")), _flag(details, "publiclinks", True))
+        return cls(
+            bucket,
+            None if capacity is None else bucket_details.read_capacity(capacity),
+            bucket_details.read_flag(details, "publiclinks", True),
+        )
 
 
 def _address(details: Mapping[str, str]) -> S3Bucket:
     """Return the bucket at `endpoint`, which is HOST[:PORT] or a URL without a path."""
     endpoint = details["endpoint"].strip().rstrip("/")
     scheme, separator, rest = endpoint.partition("://")
+    is_tls = bucket_details.read_flag(details, "usehttps", True)
     if not separator:
-        scheme, rest = ("https" if _flag(details, "usehttps", True) else "http"), endpoint
-    elif details.get("usehttps") is not None and _flag(details, "usehttps", True) != (scheme == "https"):
+        scheme, rest = ("https" if is_tls else "http"), endpoint
+    elif details.get("usehttps") is not None and is_tls != (scheme == "https"):
         raise StoreDefinitionError(f"usehttps contradicts the endpoint {endpoint[:200]}", "omit usehttps")
     if "/" in rest:
         raise StoreDefinitionError(f"endpoint is not HOST[:PORT]: {endpoint[:200]}", "name only the server")
@@ -87,34 +81,6 @@ def _address(details: Mapping[str, str]) -> S3Bucket:
         return parse_bucket_url(f"{scheme}://{rest}/{details['bucket'].strip()}")
     except S3BucketError as error:
         raise StoreDefinitionError(error.message) from None
-
-
-def _check_certificates(pem: str) -> None:
-    try:
-        if len(pem) > MAX_CA_CHARACTERS:
-            raise ValueError
-        load_pem_x509_certificates(pem.encode())
-    except ValueError:
-        raise StoreDefinitionError(
-            f"cacertificate is not a certificate in PEM of at most {MAX_CA_CHARACTERS} characters"
-        ) from None
-
-
-def _flag(details: Mapping[str, str], key: str, default: bool) -> bool:
-    text = details.get(key)
-    if text is None:
-        return default
-    if text.lower() not in _FLAGS:
-        raise StoreDefinitionError(f"{key} must be true or false: {text[:20]}")
-    return _FLAGS[text.lower()]
-
-
-def _capacity(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not text.isascii() or not text.isdigit() or not 0 < len(text) < 19 or not int(text):
-        raise StoreDefinitionError(f"capacitybytes is not a number above 0: {text[:20]}")
-    return int(text)
 
 
 class StoreKeys:
@@ -134,6 +100,32 @@ class StoreKeys:
             ca_pem=definition.bucket.ca_pem,
             capacity_bytes=definition.capacity_bytes,
             has_public_links=definition.has_public_links,
+        )
+
+    def replace(
+        self,
+        connection: Connection,
+        store_id: int,
+        bucket: S3Bucket,
+        settings_of: Callable[[StoreBucketRow], tuple[int | None, bool]],
+    ) -> None:
+        """Store other keys of a bucket, sealed, and its other settings.
+
+        Raises: NotFoundError when the store was deleted meanwhile.
+        """
+        row = store_buckets.of_store(connection, store_id)
+        if row is None:
+            raise NotFoundError(f"image store {store_id} has no bucket")
+        capacity_bytes, has_public_links = settings_of(row)
+        store_buckets.update(
+            connection,
+            row.id,
+            access_key=bucket.access_key,
+            sealed_secret=self._seal.close(bucket.secret_key),
+            region=bucket.region,
+            ca_pem=bucket.ca_pem,
+            capacity_bytes=capacity_bytes,
+            has_public_links=has_public_links,
         )
 
     def complete(self, connection: Connection, store: ImageStore) -> Store:

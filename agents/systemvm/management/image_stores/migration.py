@@ -23,6 +23,7 @@ from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.templates import StoreRef
 from systemvm.management.state.zones import ImageStore
 from systemvm.management.templates import downloads
+from systemvm.management.templates.fullness import Fullness
 from systemvm.management.templates.store_choice import StoreSettings
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.wire.storage import DownloadState
@@ -163,7 +164,10 @@ def _targets(connection: Connection, source_id: int, target_ids: Collection[int]
     valid = [
         store
         for store in stores
-        if store.takes_content and store.removed is None and store.zone_id == source.zone_id
+        if store.takes_content
+        and not store.is_staging
+        and store.removed is None
+        and store.zone_id == source.zone_id
     ]
     if not valid:
         raise MigrationError(
@@ -211,23 +215,19 @@ def _for_balance(
     source: ImageStore, targets: Sequence[ImageStore], found: list[tuple[int, int]], threshold: float
 ) -> dict[int, int]:
     """Return what brings the source to within `threshold` of the emptiest target, large files first."""
-    capacity = {store.id: store.capacity_bytes or 0 for store in (source, *targets)}
-    used = {store.id: store.used_bytes or 0 for store in (source, *targets)}
-    if not all(capacity.values()):
+    stores = (source, *targets)
+    if not all(store.capacity_bytes or store.is_unlimited for store in stores):
         return {}
-
-    def ratio(store_id: int, more_bytes: int = 0) -> float:
-        return (used[store_id] + more_bytes) / capacity[store_id]
-
+    fullness = Fullness(stores)
     chosen: dict[int, int] = {}
     for ref_id, size in sorted(found, key=lambda each: -each[1]):
-        emptiest = min((store.id for store in targets), key=ratio)
-        if ratio(source.id) - ratio(emptiest) <= threshold:
+        emptiest = min(targets, key=fullness.ratio)
+        if fullness.ratio(source) - fullness.ratio(emptiest) <= threshold:
             break
-        if ratio(source.id, -size) >= ratio(emptiest, size):  # otherwise the imbalance would only turn round
+        # otherwise the imbalance would only turn round
+        if fullness.ratio(source, -size) >= fullness.ratio(emptiest, size):
             chosen[ref_id] = size
-            used[source.id] -= size
-            used[emptiest] += size
+            fullness.move(source, emptiest, size)
     return chosen
 
 

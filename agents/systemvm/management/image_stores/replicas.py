@@ -65,7 +65,7 @@ class ReplicaKeeper:
 
 def keep_zone(connection: Connection, zone: Zone, settings: StoreSettings) -> int:
     """Order what a zone lacks; return how many copies that are."""
-    stores = zones.list_stores(connection, zone.id)
+    stores = zones.list_image_stores(connection, zone.id)
     storage = settings.secondary_storage(zone.name)
     taking = [store for store in stores if store.takes_content]
     moved = _replace(connection, zone, stores, storage.capacity_threshold)

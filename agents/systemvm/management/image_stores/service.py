@@ -9,29 +9,26 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.control.agent_calls import ConnectedAgents
+from systemvm.management.image_stores.bucket_change import BucketChange, BucketChanger
 from systemvm.management.image_stores.buckets import BucketDefinition, StoreKeys
 from systemvm.management.image_stores.capacity import record_usage
 from systemvm.management.image_stores.definition_error import StoreDefinitionError
+from systemvm.management.image_stores.every_ssvm import EverySsvm
 from systemvm.management.image_stores.server_name import Address, Resolve, choose, is_host_name, resolve
 from systemvm.management.state import events, store_buckets, store_contents, zones
 from systemvm.management.state.database import Connection, Database
-from systemvm.management.state.instances import names_of_ssvms_by_zone
 from systemvm.management.state.zones import FROM_FILE, ImageStore, Zone
 from systemvm.management.templates.store_choice import StoreSettings
 from systemvm.rpc.core.errors import RpcError
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.wire.mount_options import parse_mount_options
-from systemvm.wire.role import Role
-from systemvm.wire.storage import NFS_VERSIONS, STORAGE_RELEASE, STORAGE_SETUP, Store, StoreStats
+from systemvm.wire.storage import NFS_VERSIONS, STORAGE_RELEASE, STORAGE_SETUP, StoreStats
 
 MAX_NAME_LENGTH = 255
-#: A mount waits for the NFS server; deadlines in the guest are shorter.
-MOUNT_DEADLINE_S = 190.0
 #: The maximum number of templates that an error names.
 MAX_NAMES = 10
 
@@ -60,6 +57,7 @@ class StoreDefinition:
     nfs_version: str = "4.2"
     mount_options: str = ""
     host_path: str | None = None
+    is_staging: bool = False  # for copies that hosts read, and for nothing else
     bucket: BucketDefinition | None = None  # instead of an export; the URL is the bucket's then
 
     def __attrs_post_init__(self) -> None:
@@ -129,10 +127,11 @@ class ImageStores:
     ) -> None:
         self._database = database
         self._resolve = resolve
-        self._agents = agents
         self._settings = settings
         self._on_change = on_change
         self._keys = keys
+        self._ssvms = EverySsvm(database, agents)
+        self._buckets = BucketChanger(database, keys, self._ssvms)
 
     def settings_of(self, zone: Zone) -> SecondaryStorageConfig:
         """Return what holds for all stores of a zone."""
@@ -152,7 +151,7 @@ class ImageStores:
         store = await self._database.run(_add, zone_id, definition, self._keys)
         try:
             complete = await self._database.read(self._keys.complete, store)
-            for stats in await self._of_every_ssvm(store, STORAGE_SETUP, complete, StoreStats):
+            for stats in await self._ssvms.call(store, STORAGE_SETUP, complete, StoreStats):
                 store = await self._database.run(record_usage, store.id, stats, threshold)
         except RpcError:
             await self._database.run(_forget, store.id)
@@ -177,11 +176,11 @@ class ImageStores:
         *,
         name: str | None = None,
         read_only: bool | None = None,
-        capacity_bytes: int | None = None,
+        bucket: BucketChange | None = None,
     ) -> ImageStore:
-        """Rename a store, make it read-only or writable; give a bucket another capacity.
+        """Rename a store, make it read-only or writable, give its bucket other keys or settings.
 
-        Raises: StoreDefinitionError when the zone's file decides that, or the server its capacity.
+        Raises: StoreDefinitionError when the zone's file decides that, and what BucketChanger raises.
         """
         store = await self._database.read(zones.store_by_id, store_id)
         zone = await self._database.read(zones.zone_by_id, store.zone_id)
@@ -190,20 +189,26 @@ class ImageStores:
                 f"read_only of image store {store.name} is set in the file of zone {zone.name}",
                 "change it there, or remove the line and restart the daemon",
             )
+        if bucket is not None:
+            await self._change_bucket(store, zone, bucket)
         changed = await self._database.run(_update, store_id, name, read_only)
-        if capacity_bytes is not None:
-            threshold = self.settings_of(zone).notification_threshold
-            changed = await self._database.run(_resize, changed, capacity_bytes, threshold)
         if changed.read_only != store.read_only:
             try:
                 complete = await self._database.read(self._keys.complete, changed)
-                await self._of_every_ssvm(changed, STORAGE_SETUP, complete, StoreStats)
+                await self._ssvms.call(changed, STORAGE_SETUP, complete, StoreStats)
             except RpcError as error:  # mounted as it was: the daemon sends it no changes all the same
                 self._log.info("{store} is not remounted yet: {error}", store=changed.name, error=error)
             text = "is read-only" if changed.read_only else "is writable"
             await self._database.run(_record, changed, "UPDATE.IMAGE.STORE.ACCESS.STATE", text)
         self._on_change()
         return changed
+
+    async def _change_bucket(self, store: ImageStore, zone: Zone, change: BucketChange) -> None:
+        await self._buckets.change(store, change)
+        threshold = self._settings.secondary_storage(zone.name).notification_threshold
+        await self._database.run(record_usage, store.id, StoreStats(0, 0), threshold)
+        text = "has other keys" if change.has_keys else "has other settings of its bucket"
+        await self._database.run(_record, store, "IMAGE.STORE.UPDATE", text)
 
     async def delete(self, store_id: int) -> None:
         """Remove a store from the cloud; its files stay.
@@ -213,38 +218,10 @@ class ImageStores:
         """
         store = await self._database.run(_delete, store_id)
         try:
-            await self._of_every_ssvm(store, STORAGE_RELEASE, store.wire, None)
+            await self._ssvms.call(store, STORAGE_RELEASE, store.wire, None)
         except RpcError as error:  # an older agent, or one that still reads a file: its next start forgets it
             self._log.info("{store} is not released yet: {error}", store=store.name, error=error)
         self._on_change()
-
-    async def _of_every_ssvm(self, store: ImageStore, method: str, params: Store, result: Any) -> list[Any]:
-        """Call a method of each SSVM of the store's zone that is Up, at the same time.
-
-        Raises: RpcError of the first that fails.
-        """
-        ssvms = (await self._database.read(names_of_ssvms_by_zone)).get(store.zone_id, [])
-        peers = [self._agents.peer(name) for name in ssvms if name in self._agents.up(Role.SSVM)]
-        calls = [
-            Deferred.fromCoroutine(
-                _call(peer.call(method, params, result=result, deadline_s=MOUNT_DEADLINE_S))
-            )
-            for peer in peers
-            if peer is not None
-        ]
-        outcomes = await gatherResults(calls)
-        for outcome in outcomes:
-            if isinstance(outcome, RpcError):
-                raise outcome
-        return list(outcomes)
-
-
-async def _call(call: Any) -> Any:
-    """Return the result of a call, or its RpcError."""
-    try:
-        return await call
-    except RpcError as error:
-        return error
 
 
 def _add(connection: Connection, zone_id: int, definition: StoreDefinition, keys: StoreKeys) -> ImageStore:
@@ -267,23 +244,13 @@ def _add(connection: Connection, zone_id: int, definition: StoreDefinition, keys
         host_path=definition.host_path,
         nfs_version=definition.nfs_version,
         mount_options=definition.mount_options,
+        role=zones.IMAGE_CACHE if definition.is_staging else zones.IMAGE,
     )
 
 
 def _forget(connection: Connection, store_id: int) -> None:
     store_buckets.forget(connection, store_id)
     zones.remove_store(connection, store_id)
-
-
-def _resize(connection: Connection, store: ImageStore, capacity_bytes: int, threshold: float) -> ImageStore:
-    if not store.is_bucket:
-        raise StoreDefinitionError(
-            f"capacity of image store {store.name} is that of its server", "change the export on the server"
-        )
-    if capacity_bytes <= 0:
-        raise StoreDefinitionError(f"capacity must be above 0 bytes: {capacity_bytes}")
-    store_buckets.resize(connection, store.id, capacity_bytes)
-    return record_usage(connection, store.id, StoreStats(0, 0), threshold)
 
 
 def _update(connection: Connection, store_id: int, name: str | None, read_only: bool | None) -> ImageStore:
@@ -312,6 +279,8 @@ def _delete(connection: Connection, store_id: int) -> ImageStore:
             "remove it from image_stores there and restart the daemon, then delete it",
         )
     retire = f'run "systemvm store retire {store.name}", which moves them to other stores'
+    if store.is_staging:
+        retire = "wait until they are Ready on an image store"
     if only := store_contents.only_copies(connection, store_id):
         raise StoreInUseError(
             f"Cannot delete image store with active templates/snapshots backup! It has the only copy of "

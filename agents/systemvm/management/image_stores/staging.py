@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Copies of templates of buckets on a mounted store, for what can only read files: hosts, and serve.
 
-CloudStack's NFS staging store (reference 2.17). Any NFS store of the zone takes them; a copy is verified by
-the SSVM that makes it, stays, and is used again.
+A staging store (CloudStack's, reference 2.17) takes them first, and without one any NFS store of the zone. A
+copy is verified by the SSVM that makes it, stays, and is used again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from systemvm.management.image_stores import staging_eviction
 from systemvm.management.image_stores.replicas import order_copy
 from systemvm.management.state import replicas, templates, zones
 from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.templates import StoreRef, Template
+from systemvm.management.state.zones import ImageStore, Zone
 from systemvm.management.templates import downloads
 from systemvm.management.templates.store_choice import StoreSettings
 from systemvm.service.errors import FailureCode, SystemVmError
@@ -80,7 +84,9 @@ def _is_staged(
     }
     copies = replicas.copies_in_zone(connection, template_id, zone_id)
     found = [ref for ref in copies if ref.store_id in stores]
-    if any(ref.is_ready for ref in found):
+    ready = next((ref for ref in found if ref.is_ready), None)
+    if ready is not None:
+        staging_eviction.note_use(connection, ready.id)
         return True
     failed = next((ref for ref in found if ref.state is DownloadState.DOWNLOAD_ERROR), None)
     if template.removed is not None or not any(ref.is_ready for ref in copies):
@@ -93,11 +99,34 @@ def _is_staged(
             f"{template.name} cannot be copied to a mounted store: {text}", failed.error_hint or ""
         )
     elif not found:
-        threshold = settings.secondary_storage(zone.name).capacity_threshold
-        if order_copy(connection, template_id, copies, list(stores.values()), threshold) is None:
-            where = "that this host can read " if for_host else ""
-            raise StagingError(
-                f"{template.name} is in a bucket, and no NFS store {where}takes a copy of it",
-                "add an NFS store to the zone with addImageStore, or free space on one",
-            )
+        _order(connection, template, zone, list(stores.values()), copies, settings, for_host)
     return False
+
+
+def _order(
+    connection: Connection,
+    template: Template,
+    zone: Zone,
+    stores: Sequence[ImageStore],
+    copies: Sequence[StoreRef],
+    settings: StoreSettings,
+    for_host: bool,
+) -> None:
+    """Order a copy on a staging store, else on another one; without room make some on staging stores.
+
+    Raises: StagingError when there is none, and none can be made.
+    """
+    threshold = settings.secondary_storage(zone.name).capacity_threshold
+    staging = [store for store in stores if store.is_staging]
+    others = [store for store in stores if not store.is_staging]
+    for each in (staging, others):
+        if each and order_copy(connection, template.id, copies, each, threshold) is not None:
+            return
+    size_bytes = max((ref.physical_size_bytes or 0 for ref in copies), default=0)
+    if staging and staging_eviction.evict(connection, staging, zone.id, size_bytes):
+        return  # the next poll orders it
+    where = "that this host can read " if for_host else ""
+    raise StagingError(
+        f"{template.name} is in a bucket, and no NFS store {where}takes a copy of it",
+        "add one to the zone with createSecondaryStagingStore, or free space on one",
+    )

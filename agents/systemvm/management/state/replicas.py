@@ -8,7 +8,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from systemvm.management.state import schema, templates
+from systemvm.management.state import schema, templates, zones
 from systemvm.management.state.columns import new_uuid
 from systemvm.management.state.templates import StoreRef
 from systemvm.wire.storage import DownloadState
@@ -22,7 +22,8 @@ _JOINED = schema.template_store_refs.join(schema.image_stores, _s.id == _r.store
 
 def lacking(connection: sa.Connection, zone_id: int, wanted: int, limit: int) -> Sequence[int]:
     """Return the numbers of templates that are Ready in a zone, on fewer than `wanted` stores that stay."""
-    stays = sa.func.sum(sa.case((_s.retiring.is_(None), 1), else_=0))
+    is_kept = sa.and_(_s.retiring.is_(None), _s.role == zones.IMAGE)
+    stays = sa.func.sum(sa.case((is_kept, 1), else_=0))
     ready = sa.func.sum(sa.case((_r.state == DownloadState.DOWNLOADED, 1), else_=0))
     query = (
         sa.select(_r.template_id)
@@ -72,7 +73,7 @@ def failed_copies(connection: sa.Connection, zone_id: int, before: datetime) -> 
         other.c.removed.is_(None),
         other.c.delete_requested.is_(None),
     )
-    of_zone = sa.select(_s.id).where(_s.zone_id == zone_id, _s.removed.is_(None))
+    of_zone = sa.select(_s.id).where(_s.zone_id == zone_id, _s.removed.is_(None), _s.role == zones.IMAGE)
     return templates.store_refs.all(
         connection,
         _r.store_id.in_(of_zone),

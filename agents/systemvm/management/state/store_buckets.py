@@ -34,12 +34,12 @@ def put(connection: sa.Connection, /, store_id: int, **values: Any) -> None:
     rows.insert(connection, store_id=store_id, **values)
 
 
+def update(connection: sa.Connection, /, row_id: int, **changes: Any) -> None:
+    rows.update(connection, row_id, **changes)
+
+
 def of_store(connection: sa.Connection, store_id: int) -> StoreBucketRow | None:
     return rows.one(connection, _c.store_id == store_id)
-
-
-def resize(connection: sa.Connection, store_id: int, capacity_bytes: int) -> None:
-    rows.update_where(connection, _c.store_id == store_id, capacity_bytes=capacity_bytes)
 
 
 def forget(connection: sa.Connection, store_id: int) -> None:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import sqlalchemy as sa
 
-from systemvm.management.state import schema, templates
+from systemvm.management.state import schema, templates, zones
 from systemvm.management.state.columns import now
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.wire.storage import DownloadState
@@ -29,7 +31,10 @@ def unfinished(connection: sa.Connection, store_id: int) -> list[Content]:
 
 
 def only_copies(connection: sa.Connection, store_id: int) -> list[Content]:
-    """Return the Ready copies on a store whose template is Ready on no other store of the same zone."""
+    """Return the Ready copies on a store whose template is Ready on no other store of the same zone.
+
+    A copy on a staging store is none: nobody misses what is deleted there.
+    """
     other, place = schema.template_store_refs.alias(), schema.image_stores.alias()
     zone_id = sa.select(_s.zone_id).where(_s.id == store_id).scalar_subquery()
     elsewhere = sa.exists().where(
@@ -38,12 +43,39 @@ def only_copies(connection: sa.Connection, store_id: int) -> list[Content]:
         other.c.store_id == place.c.id,
         place.c.zone_id == zone_id,
         place.c.removed.is_(None),
+        place.c.role == zones.IMAGE,
         other.c.state == DownloadState.DOWNLOADED,
         other.c.removed.is_(None),
         other.c.delete_requested.is_(None),
     )
     ready = _r.state == DownloadState.DOWNLOADED
     return _select(connection, _r.store_id == store_id, ready, *_WANTED, ~elsewhere)
+
+
+def staged(connection: sa.Connection, store_ids: Collection[int]) -> list[Content]:
+    """Return Ready copies on staging stores whose templates are Ready on an image store too.
+
+    The one that was not used for the longest time comes first.
+    """
+    other, place = schema.template_store_refs.alias(), schema.image_stores.alias()
+    is_kept = sa.exists().where(
+        other.c.template_id == _r.template_id,
+        other.c.store_id == place.c.id,
+        place.c.role == zones.IMAGE,
+        place.c.removed.is_(None),
+        other.c.state == DownloadState.DOWNLOADED,
+        other.c.removed.is_(None),
+        other.c.delete_requested.is_(None),
+    )
+    ready = _r.state == DownloadState.DOWNLOADED
+    found = _select(connection, _r.store_id.in_(store_ids), ready, *_WANTED, is_kept)
+    return sorted(found, key=lambda content: content[0].updated)
+
+
+def has_deletions(connection: sa.Connection, store_ids: Collection[int]) -> bool:
+    """Return whether files are still to be deleted on one of these stores."""
+    waiting = (_r.removed.is_(None), _r.delete_requested.is_not(None))
+    return templates.store_refs.one(connection, _r.store_id.in_(store_ids), *waiting) is not None
 
 
 def forget_copies(connection: sa.Connection, store_id: int) -> None:

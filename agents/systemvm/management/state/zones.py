@@ -13,12 +13,14 @@ from attrs import frozen
 
 from systemvm.management.state import schema
 from systemvm.management.state.columns import now
-from systemvm.management.state.rows import Rows
+from systemvm.management.state.rows import NotFoundError, Rows
 from systemvm.wire.s3_bucket import parse_bucket_url
 from systemvm.wire.storage import Store
 
 #: Providers of image stores, as CloudStack names them.
 NFS, S3 = "NFS", "S3"
+#: Their roles (DataStoreRole): content, or copies of it that hosts can read.
+IMAGE, IMAGE_CACHE = "Image", "ImageCache"
 
 
 @frozen
@@ -67,6 +69,7 @@ class ImageStore:
     origin: str
     mount_options: str
     retiring: datetime | None
+    role: str
     created: datetime
     removed: datetime | None
 
@@ -87,6 +90,16 @@ class ImageStore:
     @property
     def is_bucket(self) -> bool:
         return self.provider == S3
+
+    @property
+    def is_staging(self) -> bool:
+        """Whether it only has copies for hosts of what is in buckets."""
+        return self.role == IMAGE_CACHE
+
+    @property
+    def is_unlimited(self) -> bool:
+        """Whether it takes any amount: a bucket that has been given no capacity."""
+        return self.is_bucket and not self.capacity_bytes
 
     @property
     def takes_content(self) -> bool:
@@ -185,9 +198,41 @@ def put_host(
 
 
 def list_stores(connection: sa.Connection, zone_id: int | None = None) -> list[ImageStore]:
+    """Return the stores of a zone, or of all, staging stores among them: SSVMs mount every one."""
     c = schema.image_stores.c
     where = [c.removed.is_(None)] + ([] if zone_id is None else [c.zone_id == zone_id])
     return store_rows.all(connection, *where)
+
+
+def list_image_stores(connection: sa.Connection, zone_id: int | None = None) -> list[ImageStore]:
+    """Return the stores that hold content, without staging stores."""
+    return [store for store in list_stores(connection, zone_id) if not store.is_staging]
+
+
+def list_staging_stores(connection: sa.Connection, zone_id: int | None = None) -> list[ImageStore]:
+    return [store for store in list_stores(connection, zone_id) if store.is_staging]
+
+
+def image_store_by_uuid(connection: sa.Connection, uuid: str) -> ImageStore:
+    """Return a store that holds content.
+
+    Raises: NotFoundError when there is none with this id, or it is a staging store.
+    """
+    store = store_by_uuid(connection, uuid)
+    if store.is_staging:
+        raise NotFoundError(f"store {store.name} is a staging store, and not an image store")
+    return store
+
+
+def staging_store_by_uuid(connection: sa.Connection, uuid: str) -> ImageStore:
+    """Return a staging store.
+
+    Raises: NotFoundError when there is none with this id, or it is an image store.
+    """
+    store = store_by_uuid(connection, uuid)
+    if not store.is_staging:
+        raise NotFoundError(f"store {store.name} is an image store, and not a staging store")
+    return store
 
 
 def put_store(

@@ -36,8 +36,7 @@ class QuotaReservations:
 
         Raises: QuotaExceededError when the account has not as much left.
         """
-        limit_gib = self._settings.secondary_storage(task.zone.name).max_account_secondary_storage_gib
-        if limit_gib is not None and task.ref.reserved_bytes != size_bytes:
+        if task.ref.reserved_bytes != size_bytes:
             await self._database.run(self._reserve, task.ref.id, size_bytes)
 
     def _of_job(self, connection: Connection, job_id: str, size_bytes: int) -> None:

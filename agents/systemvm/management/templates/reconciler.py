@@ -15,9 +15,10 @@ from twisted.logger import Logger
 from systemvm.management.control.agent import Agent
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.image_stores.inspection import list_templates
-from systemvm.management.state import adoption, instances, pending_work, zones
+from systemvm.management.state import adoption, instances, pending_work, templates, zones
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
+from systemvm.management.state.zones import ImageStore
 from systemvm.management.templates import downloads
 from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
 from systemvm.wire import storage
@@ -63,7 +64,7 @@ class TemplateReconciler:
         failed: RpcError | None = None
         for row in await self._database.read(zones.list_stores, vm.zone_id):
             try:
-                await self._templates(agent, row.id, row.wire)
+                await self._templates(agent, row, row.wire)
                 if not row.read_only:
                     await self._sweep(agent, row.wire)
             except RpcError as error:
@@ -92,13 +93,16 @@ class TemplateReconciler:
                     deadline_s=ABORT_DEADLINE_S,
                 )
 
-    async def _templates(self, agent: Agent, store_id: int, store: Store) -> None:
+    async def _templates(self, agent: Agent, row: ImageStore, store: Store) -> None:
         # The listing can lack what became Ready while it ran: only what was Ready before counts.
-        ready = await self._database.read(pending_work.ready_on, store_id)
+        ready = await self._database.read(pending_work.ready_on, row.id)
         listed = await list_templates(partial(self._directory.call, agent.name), store)
         there = {(each.account_id, each.template_id) for each in listed if not each.is_damaged}
         lost = [(ref_id, job_id) for ref_id, job_id, place in ready if place not in there]
         for ref_id, job_id in lost:
+            if row.is_staging:  # it is copied again when a host wants it
+                await self._database.run(templates.update_store_ref, ref_id, removed=now())
+                continue
             requeued = await self._database.run(downloads.requeue, ref_id, job_id)
             if requeued is not None:
                 self._log.warn(
@@ -111,7 +115,7 @@ class TemplateReconciler:
         if lost:
             self._wake()
         if not store.read_only:
-            await self._put_away(agent, store_id, store, listed)
+            await self._put_away(agent, row.id, store, listed)
 
     async def _put_away(
         self, agent: Agent, store_id: int, store: Store, listed: list[ListedTemplate]

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.state.zones import ImageStore
+from systemvm.management.templates.fullness import Fullness
 from systemvm.service.errors import FailureCode, SystemVmError
 
 
@@ -58,17 +59,8 @@ def choose_store(
         raise NoStoreError(
             "All writable image stores of the zone are being retired", "add a store with addImageStore"
         )
-    expected = expected_bytes or {}
-
-    def ratio(store: ImageStore, more_bytes: int) -> float:
-        """Return how full a store will be; one that was never measured counts as empty."""
-        if not store.capacity_bytes:
-            return 0.0
-        return ((store.used_bytes or 0) + expected.get(store.id, 0) + more_bytes) / store.capacity_bytes
-
-    roomy = [
-        store for store in taking if ratio(store, 0) < threshold and ratio(store, size_bytes) <= threshold
-    ]
+    fullness = Fullness(taking, expected_bytes)
+    roomy = [store for store in taking if fullness.has_room(store, threshold, size_bytes)]
     if not roomy:
         raise StoresFullError(taking, threshold)
-    return min(roomy, key=lambda store: (ratio(store, 0), store.id))
+    return min(roomy, key=lambda store: (fullness.ratio(store), store.id))

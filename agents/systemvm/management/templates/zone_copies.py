@@ -79,7 +79,7 @@ def _order(
     source = templates.store_ref_of(connection, template_id)
     size_bytes = (source.physical_size_bytes if source else None) or 0
     threshold = settings.secondary_storage(zone.name).capacity_threshold
-    store = place_for(connection, zones.list_stores(connection, zone_id), threshold, size_bytes)
+    store = place_for(connection, zones.list_image_stores(connection, zone_id), threshold, size_bytes)
     ref = templates.add_store_ref(connection, template_id, store.id, request_id)
     events.record(
         connection,

@@ -19,6 +19,8 @@ from systemvm.management.api.parameters import (
     required,
 )
 
+PEM = "# a CA\n-----BEGIN CERTIFICATE-----\r\nAAAA\n-----END CERTIFICATE-----\n"
+
 
 def read(kind: ParameterType, value: Any, **more: Any) -> Any:
     return read_arguments([optional("it", kind, "", **more)], {"it": value}).get("it")
@@ -45,6 +47,7 @@ def read(kind: ParameterType, value: Any, **more: Any) -> Any:
         (ParameterType.DATE, "2027-01-31T01:00:00+0100", datetime(2027, 1, 31, tzinfo=UTC)),
         (ParameterType.MAP, {"a": 1, "b": True}, {"a": "1", "b": "true"}),
         (ParameterType.MAP, [{"a": "1"}, {"b": "2"}], {"a": "1", "b": "2"}),
+        (ParameterType.MAP, {"a": PEM}, {"a": PEM}),
         (ParameterType.STRING, "", None),
         (ParameterType.BOOLEAN, None, None),
     ],
@@ -68,6 +71,9 @@ def test_values_are_parsed_by_type(kind: ParameterType, value: Any, expected: An
         (ParameterType.DATE, "9999-12-31", "1970 to 9998"),
         (ParameterType.DATE, "0001-01-01T00:00:00+1200", "1970 to 9998"),
         (ParameterType.MAP, "a", "a map"),
+        (ParameterType.MAP, {"a": "1\n2"}, "free of control characters"),
+        (ParameterType.MAP, {"a": PEM + "\0"}, "free of control characters"),
+        (ParameterType.MAP, {"a": PEM * 10_000}, "PEM of at most"),
         (ParameterType.MAP, [{"a": "1"}, {"a": "2"}], "a duplicate of the key a"),
     ],
 )

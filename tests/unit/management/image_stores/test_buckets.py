@@ -9,6 +9,7 @@ import pytest
 import pytest_twisted
 
 from small_cloud import SmallCloud
+from systemvm.management.api.errors import ApiError
 from systemvm.management.image_stores.buckets import BucketDefinition, StoreKeys
 from systemvm.management.image_stores.capacity import record_usage
 from systemvm.management.image_stores.definition_error import StoreDefinitionError
@@ -89,10 +90,10 @@ async def test_the_capacity_of_a_bucket_is_changed_and_that_of_a_server_is_not(c
     measured = cloud.database.run_now(record_usage, row.id, StoreStats(0, 0), 0.75)
     assert measured.capacity_bytes == 2000
     for uuid, capacity, message in (
-        (store["id"], 0, "above 0"),
-        (cloud.store.uuid, 2000, "that of its server"),
+        (store["id"], -1, "above -1"),
+        (cloud.store.uuid, 2000, "is not a bucket"),
     ):
-        with pytest.raises(StoreDefinitionError, match=message):
+        with pytest.raises((StoreDefinitionError, ApiError), match=message):
             await cloud.call("updateImageStore", id=uuid, capacitybytes=capacity)
 
 

@@ -157,6 +157,21 @@ async def test_balance_moves_until_the_difference_is_below_the_threshold(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_bucket_without_a_capacity_is_balanced_as_the_largest_store(
+    cloud: SmallCloud, target: ImageStore
+) -> None:
+    rows = add(cloud, 8)
+    cloud.database.run_now(zones.set_store_usage, cloud.store.id, 10 * GIB, 8 * GIB)
+    bucket = {"provider": zones.S3, "url": "https://s3.test/images"}
+    cloud.database.run_now(zones.store_rows.update, target.id, **bucket)
+    cloud.database.run_now(zones.set_store_usage, target.id, 0, 2 * GIB)
+    job = await finished(cloud, await migrate(cloud, target, "balance"))
+    assert job.status is JobStatus.SUCCEEDED
+    moved = [row for row in rows if stores_of(cloud, row) == [target.id]]
+    assert len(moved) == 2, "80 % and 20 % become 60 % and 40 %"
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_template_that_cannot_be_moved_is_named_and_stays(
     cloud: SmallCloud, target: ImageStore
 ) -> None:

@@ -133,14 +133,19 @@ def test_a_bucket_of_another_zone_is_not_a_source(cloud: SmallCloud) -> None:
     assert found.store.is_bucket
 
 
+@pytest.mark.parametrize(("used_of_bucket", "goes_to_bucket"), [(40, True), (60, False)])
 @pytest_twisted.ensureDeferred
-async def test_downloads_go_to_a_bucket_without_a_limit_first(cloud: SmallCloud) -> None:
+async def test_downloads_go_to_a_bucket_without_a_limit_while_it_holds_less(
+    cloud: SmallCloud, used_of_bucket: int, goes_to_bucket: bool
+) -> None:
     in_bucket(cloud)
     cloud.database.run_now(zones.set_store_usage, cloud.store.id, 100, 50)
+    [bucket] = [each for each in cloud.database.run_now(zones.list_stores) if each.is_bucket]
+    cloud.database.run_now(zones.set_store_usage, bucket.id, 0, used_of_bucket)
     registered = await cloud.call(
         "registerTemplate", name="t", url="https://x.test/t.qcow2", format="QCOW2", hypervisor="KVM"
     )
     template = cloud.database.run_now(templates.by_uuid, registered["template"][0]["id"])
     ref = cloud.database.run_now(templates.store_ref_of, template.id)
     assert ref is not None
-    assert cloud.database.run_now(zones.store_by_id, ref.store_id).is_bucket
+    assert (ref.store_id == bucket.id) is goes_to_bucket

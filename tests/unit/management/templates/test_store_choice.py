@@ -28,6 +28,7 @@ def store(number: int, used: int | None = 0, **columns: Any) -> ImageStore:
         "origin": "file",
         "mount_options": "",
         "retiring": None,
+        "role": "Image",
         "created": now(),
         "removed": None,
     }
@@ -50,6 +51,33 @@ def test_a_store_without_room_for_the_content_is_not_chosen() -> None:
 
 def test_a_store_that_was_never_measured_counts_as_empty() -> None:
     assert choose_store([store(1, 10), store(2, None)], 0.9, size_bytes=500).id == 2
+
+
+def bucket(number: int, used: int, capacity: int | None = None) -> ImageStore:
+    columns = {"provider": "S3", "url": f"https://s3.test/images{number}"}
+    return store(number, used, capacity_bytes=capacity, **columns)
+
+
+def test_a_bucket_without_a_capacity_is_as_large_as_the_largest_store_beside_it() -> None:
+    export = store(1, 400, capacity_bytes=1000)
+    assert choose_store([export, bucket(2, 300)], 0.9).id == 2
+    assert choose_store([export, bucket(2, 500)], 0.9).id == 1
+    assert choose_store([export, bucket(2, 300)], 0.9, {2: 200}).id == 1, "what is on its way counts"
+    small = store(3, 0, capacity_bytes=10)
+    assert choose_store([export, small, bucket(2, 300)], 0.9).id == 3
+
+
+def test_a_bucket_without_a_capacity_is_never_full() -> None:
+    full = [store(1, 950), bucket(2, 5000)]
+    assert choose_store(full, 0.9, size_bytes=10_000).id == 2
+    with pytest.raises(StoresFullError):
+        choose_store([store(1, 950), bucket(2, 5000, capacity=5000)], 0.9)
+
+
+def test_buckets_without_a_capacity_are_compared_by_what_they_hold() -> None:
+    assert choose_store([bucket(1, 500), bucket(2, 300)], 0.9).id == 2
+    assert choose_store([bucket(1, 0), bucket(2, 0)], 0.9, size_bytes=1 << 50).id == 1
+    assert choose_store([bucket(1, 500), bucket(2, 300)], 0.9, {2: 300}).id == 1
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,12 @@ class ImageStoreAnswer:
     retiring: bool = required_key(
         "whether its content moves to other stores; an addition to CloudStack's keys"
     )
-    disksizetotal: int | None = optional_key("capacity in bytes, as its SSVM last measured it")
-    disksizeused: int | None = optional_key("bytes in use, as its SSVM last measured it")
+    disksizetotal: int | None = optional_key(
+        "capacity in bytes, as its SSVM last measured it; none of a bucket that takes any amount"
+    )
+    disksizeused: int | None = optional_key(
+        "bytes in use, as its SSVM last measured it; of a bucket those of its templates"
+    )
     notificationthreshold: float = required_key(
         "a fuller store is reported, between 0 and 1; an addition to CloudStack's keys"
     )

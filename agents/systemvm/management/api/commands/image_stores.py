@@ -6,12 +6,16 @@ from __future__ import annotations
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.image_stores import ImageStoreAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, paged
+from systemvm.management.api.commands.staging_stores import StagingStoreCommands
 from systemvm.management.api.commands.template_registration import named_or_only_zone
 from systemvm.management.api.errors import parameter_error
+from systemvm.management.api.export_details import EXPORT_DETAILS, read_export_details
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.api.zone_parts import matching
-from systemvm.management.image_stores import buckets
+from systemvm.management.image_stores.bucket_change import BucketChange
+from systemvm.management.image_stores.bucket_details import CHANGEABLE_DETAILS
+from systemvm.management.image_stores.bucket_details import DETAILS as BUCKET_DETAILS
 from systemvm.management.image_stores.buckets import BucketDefinition
 from systemvm.management.image_stores.service import ImageStores, StoreDefinition
 from systemvm.management.state import zones
@@ -19,9 +23,6 @@ from systemvm.management.state.database import Database
 from systemvm.management.state.zones import NFS, S3, ImageStore, Zone
 
 STRING, UUID, BOOLEAN = ParameterType.STRING, ParameterType.UUID, ParameterType.BOOLEAN
-
-#: Keys of `details` for NFS, and the attribute of StoreDefinition that each sets; two are CloudStack's.
-DETAILS = {"nfs.version": "nfs_version", "nfsmountopts": "mount_options", "host.path": "host_path"}
 
 _ID = required("id", UUID, "UUID of the store; see listImageStores")
 _ADD = (
@@ -36,7 +37,7 @@ _ADD = (
     optional(
         "details",
         ParameterType.MAP,
-        f"settings of the store. NFS: {', '.join(DETAILS)}. S3: {', '.join(buckets.DETAILS)}",
+        f"settings of the store. NFS: {', '.join(EXPORT_DETAILS)}. S3: {', '.join(BUCKET_DETAILS)}",
     ),
 )
 _LIST = (
@@ -51,14 +52,19 @@ _UPDATE = (
     _ID,
     optional("name", STRING, "the new name"),
     optional("readonly", BOOLEAN, "true: nothing is written to it; false: it takes content again"),
-    optional("capacitybytes", ParameterType.INTEGER, "of a bucket: up to how many bytes it is filled"),
+    optional("capacitybytes", ParameterType.INTEGER, "how much a bucket takes; 0: any amount"),
+    optional(
+        "details",
+        ParameterType.MAP,
+        f"what changes of a bucket, checked first: {', '.join(CHANGEABLE_DETAILS)}; both keys together",
+    ),
 )
 #: A mount waits for the NFS server.
 ADD_DEADLINE_S = 240.0
 
 
 class ImageStoreCommands:
-    """Handlers of the four commands."""
+    """Handlers of these commands, and of those for staging stores."""
 
     def __init__(self, database: Database, stores: ImageStores) -> None:
         self._database = database
@@ -76,8 +82,7 @@ class ImageStoreCommands:
                 "imagestore", ResponseShape.LIST, _LIST, ADMIN_ONLY, related=("updateImageStore",),
             ),
             Command(
-                "updateImageStore", self._update,
-                "Renames or resizes a store, makes it read-only or writable.",
+                "updateImageStore", self._update, "Changes a store, or the keys of its bucket.",
                 ImageStoreAnswer, "imagestore", ResponseShape.OBJECT, _UPDATE, ADMIN_ONLY,
                 deadline_s=ADD_DEADLINE_S, related=("listImageStores",),
             ),
@@ -86,6 +91,7 @@ class ImageStoreCommands:
                 SuccessAnswer, shape=ResponseShape.BARE, parameters=(_ID,), roles=ADMIN_ONLY,
                 deadline_s=ADD_DEADLINE_S, related=("listImageStores",),
             ),
+            *StagingStoreCommands(self._database, self._stores, self.answer, ADD_DEADLINE_S).commands(),
         )  # fmt: skip
 
     async def _add(self, call: ApiCall) -> ImageStoreAnswer:
@@ -96,15 +102,9 @@ class ImageStoreCommands:
         url = arguments.text("url")
         if not url:
             raise parameter_error("unable to execute API command addimagestore due to missing parameter url")
-        details = {}
-        for key, value in arguments.get("details", {}).items():
-            if key not in DETAILS:
-                raise parameter_error(
-                    f"{key[:64]} is not a detail of an image store", f"use {', '.join(DETAILS)}"
-                )
-            details[DETAILS[key]] = value
+        details = read_export_details(arguments.get("details", {}))
         store = await self._stores.add(zone.id, StoreDefinition(arguments.get("name", url), url, **details))
-        return self._answer(store, zone)
+        return self.answer(store, zone)
 
     async def _add_bucket(self, call: ApiCall, zone: Zone) -> ImageStoreAnswer:
         arguments = call.arguments
@@ -115,13 +115,13 @@ class ImageStoreCommands:
             raise parameter_error(f"url is not that of the bucket: {given[:200]}", f"omit url, or send {url}")
         name = arguments.get("name", url)
         store = await self._stores.add(zone.id, StoreDefinition(name, url, bucket=definition))
-        return self._answer(store, zone)
+        return self.answer(store, zone)
 
     async def _list(self, call: ApiCall) -> list[ImageStoreAnswer]:
         rows = {zone.id: zone for zone in await self._database.read(zones.list_zones)}
         answers = [
-            self._answer(store, rows[store.zone_id])
-            for store in await self._database.read(zones.list_stores)
+            self.answer(store, rows[store.zone_id])
+            for store in await self._database.read(zones.list_image_stores)
             if store.zone_id in rows
         ]
         wanted = call.arguments.get("provider", "").lower()
@@ -130,21 +130,30 @@ class ImageStoreCommands:
 
     async def _update(self, call: ApiCall) -> ImageStoreAnswer:
         arguments = call.arguments
-        found = await self._database.read(zones.store_by_uuid, arguments["id"])
+        found = await self._database.read(zones.image_store_by_uuid, arguments["id"])
+        details = dict(arguments.get("details", {}))
+        if (capacity := arguments.get("capacitybytes")) is not None:
+            details["capacitybytes"] = str(capacity)
+        if details and not found.is_bucket:
+            raise parameter_error(
+                f"{found.name} is not a bucket: an export has neither keys nor a capacity that could be set",
+                "omit details and capacitybytes",
+            )
         store = await self._stores.update(
             found.id,
             name=arguments.text("name"),
             read_only=arguments.get("readonly"),
-            capacity_bytes=arguments.get("capacitybytes"),
+            bucket=BucketChange.of_details(details) if details else None,
         )
-        return self._answer(store, await self._database.read(zones.zone_by_id, store.zone_id))
+        return self.answer(store, await self._database.read(zones.zone_by_id, store.zone_id))
 
     async def _delete(self, call: ApiCall) -> SuccessAnswer:
-        store = await self._database.read(zones.store_by_uuid, call.arguments["id"])
+        store = await self._database.read(zones.image_store_by_uuid, call.arguments["id"])
         await self._stores.delete(store.id)
         return SuccessAnswer(success=True)
 
-    def _answer(self, store: ImageStore, zone: Zone) -> ImageStoreAnswer:
+    def answer(self, store: ImageStore, zone: Zone) -> ImageStoreAnswer:
+        """Return the object of a store, whatever its role."""
         settings = self._stores.settings_of(zone)
         return ImageStoreAnswer(
             id=store.uuid,

@@ -72,20 +72,20 @@ class StoreMigrationCommands:
         )  # fmt: skip
 
     async def _migrate(self, call: ApiCall) -> StartedJob:
-        source = await self._database.read(zones.store_by_uuid, call.arguments["srcpool"])
+        source = await self._database.read(zones.image_store_by_uuid, call.arguments["srcpool"])
         targets = await self._database.read(_ids_of, call.arguments["destpools"])
         kind = MigrationType[call.arguments.get("migrationtype", "complete").upper()]
         arguments = {"source": source.id, "targets": targets, "kind": kind.value}
         return await start_job(self._jobs, call, MIGRATE, arguments, about="ImageStore", uuid=source.uuid)
 
     async def _retire(self, call: ApiCall) -> StartedJob:
-        source = await self._database.read(zones.store_by_uuid, call.arguments["id"])
+        source = await self._database.read(zones.image_store_by_uuid, call.arguments["id"])
         targets = await self._database.read(_ids_of, call.arguments.get("destpools", []))
         arguments = {"source": source.id, "targets": targets}
         return await start_job(self._jobs, call, RETIRE, arguments, about="ImageStore", uuid=source.uuid)
 
     async def _cancel(self, call: ApiCall) -> SuccessAnswer:
-        store = await self._database.read(zones.store_by_uuid, call.arguments["id"])
+        store = await self._database.read(zones.image_store_by_uuid, call.arguments["id"])
         is_running = self._migrations.cancel(store.id)
         if not is_running and store.retiring is None:
             raise parameter_error(f"no content leaves image store {store.name}")
@@ -118,12 +118,12 @@ def _result(message: str, kind: MigrationType) -> dict[str, Any]:
 
 
 def _ids_of(connection: Connection, uuids: list[str]) -> list[int]:
-    return [zones.store_by_uuid(connection, uuid).id for uuid in uuids]
+    return [zones.image_store_by_uuid(connection, uuid).id for uuid in uuids]
 
 
 def _others_of_zone(connection: Connection, store_id: int) -> list[int]:
     zone_id = zones.store_by_id(connection, store_id).zone_id
-    return [store.id for store in zones.list_stores(connection, zone_id) if store.id != store_id]
+    return [store.id for store in zones.list_image_stores(connection, zone_id) if store.id != store_id]
 
 
 def _mark_retiring(connection: Connection, store_id: int) -> None:

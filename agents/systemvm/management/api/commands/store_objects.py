@@ -64,7 +64,7 @@ class StoreObjectCommands:
         return [_answer(each, path, owners) for each in found]
 
     async def _adopt(self, call: ApiCall) -> StartedJob:
-        store = await self._database.read(zones.store_by_uuid, call.arguments["id"])
+        store = await self._database.read(zones.image_store_by_uuid, call.arguments["id"])
         owner = await self._database.read(owner_of, call)
         arguments = {"store": store.id, "owner": owner.id}
         return await start_job(self._jobs, call, ADOPT, arguments, about="ImageStore", uuid=store.uuid)
