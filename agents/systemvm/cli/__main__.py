@@ -9,6 +9,7 @@ import click
 
 from systemvm.cli import (
     access,
+    account_limit,
     accounts,
     certificates,
     completion,
@@ -16,6 +17,8 @@ from systemvm.cli import (
     diagnose,
     machines,
     settings,
+    staging_stores,
+    store_keys,
     stores,
     support_bundle,
     system_vms,
@@ -70,6 +73,8 @@ def main(context: click.Context, root: Path | None, as_json: bool) -> None:
 main.add_command(templates.template)
 main.add_command(templates.iso)
 main.add_command(stores.store)
+stores.store.add_command(staging_stores.staging)
+stores.store.add_command(store_keys.replace_keys)
 main.add_command(machines.vm)
 main.add_command(consoles.console)
 main.add_command(settings.setting)
@@ -85,6 +90,7 @@ main.add_command(access.serial)
 main.add_command(system_vms.rpc)
 main.add_command(completion.completion)
 main.add_command(accounts.account)
+accounts.account.add_command(account_limit.limit_account)
 main.add_command(accounts.user)
 main.add_command(certificates.ca)
 main.add_command(certificates.certificate)

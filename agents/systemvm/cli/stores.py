@@ -59,7 +59,9 @@ def list_stores(daemon: DaemonClient) -> None:
 
 def _used(row: dict[str, Any]) -> str:
     total, used = row.get("disksizetotal"), row.get("disksizeused")
-    return f"{100 * used / total:.0f}%" if total and used is not None else "-"
+    if used is None:
+        return "-"
+    return f"{100 * used / total:.0f}%" if total else output.format_size(used) or "0 B"
 
 
 def _state(row: dict[str, Any]) -> str:
@@ -137,7 +139,7 @@ def add_store(
 @click.argument("name")
 @click.option("--read-only/--writable", default=None, help="Whether anything is written to it.")
 @click.option("--name", "new_name", help="Its new name.")
-@click.option("--capacity-gib", type=click.IntRange(1), help="Of a bucket: how much it takes.")
+@click.option("--capacity-gib", type=click.IntRange(0), help="How much a bucket takes; 0: any amount.")
 @click.pass_obj
 def set_store(
     daemon: DaemonClient, name: str, read_only: bool | None, new_name: str | None, capacity_gib: int | None

@@ -95,3 +95,41 @@ def test_unknown_user_and_missing_key_are_reported_with_hints(
     assert (unknown.exit_code, "choose one of these users: ada" in unknown.output) == (1, True)
     keyless = run(daemon, "user", "keys", "ada")
     assert "systemvm user keys --rotate ada" in keyless.output
+
+
+LIMIT = {"account": "ada", "max": 200, "isdefault": False, "resourcetype": "11"}
+
+
+@pytest.mark.parametrize(
+    ("options", "sent", "answer", "text"),
+    [
+        (["--secondary-storage-gib", "200"], {"max": "200"}, LIMIT, "ada has 200 GiB of secondary storage."),
+        (["--unlimited"], {"max": "-1"}, LIMIT | {"max": -1}, "ada has no limit of secondary storage."),
+        (
+            ["--default"], {"usedefault": "true"}, LIMIT | {"max": 4, "isdefault": True},
+            "ada has 4 GiB of secondary storage, by the zone's file.",
+        ),
+    ],
+)  # fmt: skip
+def test_the_limit_of_an_account_is_set(
+    run: Callable[..., Result],
+    options: list[str],
+    sent: dict[str, str],
+    answer: dict[str, Any],
+    text: str,
+) -> None:
+    owner = ACCOUNT | {"domainid": "d-1"}
+    fake = FakeDaemon(listAccounts={"account": [owner]}, updateResourceLimit={"resourcelimit": answer})
+    assert run(fake, "account", "limit", "ada", *options).output.strip() == text
+    which = {"resourcetype": "11", "account": "ada", "domainid": "d-1"}
+    assert fake.calls[-1] == ("updateResourceLimit", which | sent)
+
+
+def test_the_limit_of_an_account_is_shown_and_only_one_is_set(run: Callable[..., Result]) -> None:
+    owner = ACCOUNT | {"domainid": "d-1"}
+    fake = FakeDaemon(listAccounts={"account": [owner]}, listResourceLimits={"resourcelimit": [LIMIT]})
+    assert run(fake, "account", "limit", "ada").output.strip() == "ada has 200 GiB of secondary storage."
+    both = run(fake, "account", "limit", "ada", "--unlimited", "--default")
+    assert both.exit_code == 1
+    assert "more than one limit" in both.output
+    assert run(fake, "account", "limit", "ada", "--secondary-storage-gib", "-1").exit_code == 2

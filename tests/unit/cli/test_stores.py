@@ -84,6 +84,71 @@ def test_a_bucket_gets_another_capacity(run: Callable[..., Result]) -> None:
     assert fake.calls[-1] == ("updateImageStore", {"id": "s-1", "capacitybytes": 2 << 30})
 
 
+def test_a_bucket_gets_a_capacity_and_shows_what_it_holds(run: Callable[..., Result]) -> None:
+    bucket = {key: value for key, value in FIRST.items() if key != "disksizetotal"}
+    fake = FakeDaemon(listImageStores={"imagestore": [bucket]}, updateImageStore={"imagestore": FIRST})
+    assert "25.0 GiB" in run(fake, "store", "list").output
+    run(fake, "store", "set", "first", "--capacity-gib", "0")
+    assert fake.calls[-1] == ("updateImageStore", {"id": "s-1", "capacitybytes": 0})
+
+
+def test_keys_are_replaced_and_the_secret_is_in_no_argument_and_no_output(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    secret, authority = tmp_path / "secret", tmp_path / "ca"
+    secret.write_text("most-secret\n")
+    authority.write_text("-----BEGIN CERTIFICATE-----\n")
+    fake = FakeDaemon(listImageStores=STORES, updateImageStore={"imagestore": FIRST})
+    options = ("--access-key", "AKID2", "--secret-key-file", str(secret), "--ca", str(authority))
+    result = run(fake, "store", "keys", "first", *options)
+    assert result.output.strip() == "first has other keys."
+    assert fake.calls[-1] == ("updateImageStore", {
+        "id": "s-1",
+        "details": {
+            "accesskey": "AKID2", "secretkey": "most-secret", "cacertificate": authority.read_text(),
+        },
+    })  # fmt: skip
+
+
+def test_keys_that_are_refused_and_half_of_them_are_an_error(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("most-secret")
+    refused = RpcError.refused("store_refuses", "S3 server refused a list: AccessDenied", "check accesskey")
+    fake = FakeDaemon(listImageStores=STORES, updateImageStore=refused)
+    options = ("--access-key", "AKID2", "--secret-key-file", str(secret))
+    result = run(fake, "store", "keys", "first", *options)
+    assert result.exit_code == 1
+    assert "AccessDenied" in result.output
+    assert "most-secret" not in result.output
+    assert run(fake, "store", "keys", "first", "--access-key", "AKID2").exit_code == 2
+
+
+def test_staging_stores_are_added_listed_and_deleted(run: Callable[..., Result]) -> None:
+    cache = FIRST | {"id": "s-9", "name": "cache"}
+    fake = FakeDaemon(
+        createSecondaryStagingStore={"secondarystorage": cache},
+        listSecondaryStagingStores={"imagestore": [cache]},
+        deleteSecondaryStagingStore={"success": True},
+    )
+    url = "nfs://10.12.0.3/cache"
+    assert run(fake, "store", "staging", "add", "cache", url, "--host-path", "/c").output.strip() == "s-9"
+    assert fake.calls[-1] == (
+        "createSecondaryStagingStore", {"name": "cache", "url": url, "details": {"host.path": "/c"}},
+    )  # fmt: skip
+    assert "cache" in run(fake, "store", "staging", "list").output
+    assert run(fake, "store", "staging", "delete", "cache").output.strip() == "cache is deleted."
+    assert fake.calls[-1] == ("deleteSecondaryStagingStore", {"id": "s-9"})
+    missing = run(fake, "store", "staging", "delete", "other")
+    assert missing.exit_code == 1
+    assert "there is no staging store" in missing.output
+    assert (
+        "systemvm store staging add"
+        in run(FakeDaemon(listSecondaryStagingStores={}), "store", "staging", "list").output
+    )
+
+
 def test_retiring_shows_progress_and_deletes_when_asked(run: Callable[..., Result]) -> None:
     fake = FakeDaemon(
         listImageStores=STORES,
