@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import trustme
 from playwright.sync_api import Page, expect
 
 from integration.cpvm_lab.chromium import Chromium
@@ -80,6 +81,106 @@ def test_stores_are_added_changed_moved_and_deleted(host: Host, chromium: Chromi
         archive.get_by_role("button", name="Delete").click()
         page.click("#confirm button.danger")
         expect(archive).to_have_count(0)
+
+    chromium.run(steps)
+
+
+def test_a_bucket_is_added_with_its_keys_and_gets_other_ones(host: Host, chromium: Chromium) -> None:
+    host.start()
+    ca = trustme.CA().cert_pem.bytes().decode()
+    refusals = [{"errorcode": 530, "errortext": "S3 server refused a list", "hint": "check accesskey"}]
+    bucket = {
+        "id": "b-1", "name": "bucket", "zonename": "zone1", "url": "https://s3.example.test/images",
+        "providername": "S3", "readonly": False, "retiring": False, "disksizeused": 3 * GIB,
+    }  # fmt: skip
+
+    def answer(call: dict[str, str]) -> dict[str, Any] | None:
+        match call["command"]:
+            case "addImageStore" | "updateImageStore":
+                return refusals.pop() if refusals else {"imagestore": bucket}
+            case "listImageStores":
+                return {"imagestore": [bucket]}
+        return None
+
+    visitor = Visitor(host, answer)
+
+    def steps(page: Page) -> None:
+        visitor.open(page)
+        dialog = page.locator("#store-add")
+        page.click("#open-store")
+        page.fill("#store-add [name=name]", "bucket")
+        page.select_option("#store-add [name=provider]", "S3")
+        expect(dialog.locator("[name=url]")).to_be_hidden()
+        page.fill("#store-add [name=endpoint]", "https://s3.example.test/path")
+        page.fill("#store-add [name=bucket]", "images")
+        page.fill("#store-add [name=accesskey]", "AKID")
+        page.click("#store-add button.primary")
+        expect(dialog).to_be_visible()
+        assert "addImageStore" not in visitor.commands, "endpoint and secret key are missing"
+        page.fill("#store-add [name=endpoint]", "https://s3.example.test")
+        page.fill("#store-add [name=secretkey]", "very-secret")
+        page.fill("#store-add [name=capacity]", "2")
+        page.fill("#store-add [name=cacertificate]", ca)
+        page.uncheck("#store-add [name=publiclinks]")
+        page.click("#store-add button.primary")
+        expect(dialog.locator(".error")).to_have_text("S3 server refused a list: check accesskey")
+        page.click("#store-add button.primary")
+        expect(dialog).to_be_hidden()
+        card = page.locator("#stores .card", has_text="https://s3.example.test/images")
+        expect(card).to_contain_text("3.0 GiB used, no limit")
+
+        page.click("#open-store")
+        expect(dialog.locator("[name=url]")).to_be_visible()
+        expect(dialog.locator("[name=secretkey]")).to_be_hidden()
+        expect(dialog.locator("[name=secretkey]")).to_have_value("")
+        page.keyboard.press("Escape")
+
+        card.get_by_role("button", name="Edit…").click()
+        page.fill("#store-edit [name=accesskey]", "AKID2")
+        page.fill("#store-edit [name=secretkey]", "most-secret")
+        page.click("#store-edit button.primary")
+        expect(page.locator("#store-edit")).to_be_hidden()
+        card.get_by_role("button", name="Edit…").click()
+        expect(page.locator("#store-edit [name=secretkey]")).to_have_value("")
+
+    chromium.run(steps)
+    first, second = (call for call in visitor.calls if call["command"] == "addImageStore")
+    assert first == second
+    sent = {key.partition(".")[2]: value for key, value in second.items() if key.startswith("details[0].")}
+    assert sent.pop("cacertificate").splitlines() == ca.splitlines()
+    assert sent == {
+        "endpoint": "https://s3.example.test", "bucket": "images", "accesskey": "AKID",
+        "secretkey": "very-secret", "capacitybytes": str(2 * GIB), "publiclinks": "false",
+    }  # fmt: skip
+    assert (second["provider"], second["name"]) == ("S3", "bucket")
+    assert "url" not in second
+    [change] = [call for call in visitor.calls if call["command"] == "updateImageStore"]
+    assert (change["id"], change["details[0].accesskey"]) == ("b-1", "AKID2")
+    assert change["details[0].secretkey"] == "most-secret"
+    assert "name" not in change
+
+
+def test_what_the_daemon_refuses_of_a_bucket_is_shown(host: Host, chromium: Chromium) -> None:
+    host.start()
+    visitor = Visitor(host, daemon_answers)
+
+    def steps(page: Page) -> None:
+        visitor.open(page)
+        page.click("#open-store")
+        page.select_option("#store-add [name=provider]", "S3")
+        for name, value in (
+            ("name", "bucket"), ("endpoint", "https://s3.example.test"), ("bucket", "a..b"),
+            ("accesskey", "AKID"), ("secretkey", "very-secret"),
+        ):  # fmt: skip
+            page.fill(f"#store-add [name={name}]", value)
+        page.click("#store-add button.primary")
+        error = page.locator("#store-add .error")
+        expect(error).to_contain_text("name of the bucket is not 2 to 63 letters")
+        page.fill("#store-add [name=bucket]", "images")
+        page.fill("#store-add [name=cacertificate]", "not PEM")
+        page.click("#store-add button.primary")
+        expect(error).to_contain_text("cacertificate is not a certificate in PEM")
+        assert "very-secret" not in page.locator("#store-add .error").inner_text()
 
     chromium.run(steps)
 

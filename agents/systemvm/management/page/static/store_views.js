@@ -32,7 +32,8 @@ function failure({ jobresult }) {
 }
 
 // A bar with a mark at each threshold of the zone.
-function capacity({ name, disksizetotal: total, disksizeused: used, notificationthreshold, capacitythreshold }) {
+function capacity({ name, providername, disksizetotal: total, disksizeused: used, notificationthreshold, capacitythreshold }) {
+  if (!total && providername === "S3") return element("small", {}, `${bytes(used) || "0 B"} used, no limit`);
   if (!total) return element("small", { className: "muted" }, "Its size is not measured yet.");
   const ratio = (used ?? 0) / total;
   const mark = (at, title) => (at ? element("b", { className: "mark", title, style: { left: percentOf(at).replace(" ", "") } }) : null);

@@ -46,6 +46,8 @@ export const storeActions = {
     elements.id.value = id;
     elements.name.value = store.name;
     elements.readonly.checked = store.readonly;
+    elements.accesskey.value = elements.secretkey.value = "";
+    showFieldsOf($("#store-edit"), store.providername);
     $("#store-edit").showModal();
   },
   "store-move"(id) {
@@ -84,26 +86,49 @@ async function browse(id, path) {
   }
 }
 
+// Fields of the other kinds are neither shown, nor checked, nor sent.
+function showFieldsOf(dialog, provider) {
+  for (const fields of dialog.querySelectorAll("fieldset[data-provider]")) {
+    fields.hidden = fields.disabled = fields.dataset.provider !== provider;
+  }
+}
+
+// Returns the parameters that describe an export or a bucket.
+function definition({ provider, url, version, options, host, endpoint, bucket, capacity, publiclinks, ...more }) {
+  const { accesskey, secretkey, region, cacertificate } = more;
+  const details = provider === "S3"
+    ? { endpoint, bucket, accesskey, secretkey, region, cacertificate, capacitybytes: capacity && String(capacity * 2 ** 30),
+      publiclinks: publiclinks ? "" : "false" }
+    : { "nfs.version": version, nfsmountopts: options, "host.path": host };
+  return { provider, ...(provider === "S3" ? {} : { url }), ...detailsOf(details) };
+}
+
+function detailsOf(details) {
+  const given = Object.entries(details).filter(([, value]) => value);
+  return Object.fromEntries(given.map(([key, value]) => [`details[0].${key}`, value]));
+}
+
 // `work(id, doing, function)` runs an action of a store and shows that it runs.
 export function wireStores(zoneOf, work) {
   act = work;
-  $("#open-store").addEventListener("click", () => $("#store-add").showModal());
+  const kind = $("#store-add form").elements.provider;
+  kind.addEventListener("change", () => showFieldsOf($("#store-add"), kind.value));
+  $("#open-store").addEventListener("click", () => {
+    showFieldsOf($("#store-add"), kind.value);
+    $("#store-add").showModal();
+  });
   form($("#store-add"), async (data) => {
-    const { name, url, version, options, host } = Object.fromEntries(data);
-    const details = { "nfs.version": version, nfsmountopts: options, "host.path": host };
-    const given = Object.entries(details).filter(([, value]) => value);
-    await call("addImageStore", {
-      provider: "NFS", name, url, zoneid: zoneOf().id,
-      ...Object.fromEntries(given.map(([key, value]) => [`details[0].${key}`, value])),
-    });
+    const { name, ...fields } = Object.fromEntries(data);
+    await call("addImageStore", { name, zoneid: zoneOf().id, ...definition(fields) });
     toast(`${name} is added.`);
   });
   form($("#store-edit"), async (data) => {
-    const { id, name, readonly } = Object.fromEntries(data);
+    const { id, name, readonly, accesskey, secretkey } = Object.fromEntries(data);
     const before = storeOf(id);
     const changes = {
       ...(name !== before.name ? { name } : {}),
       ...(Boolean(readonly) !== before.readonly ? { readonly: String(Boolean(readonly)) } : {}),
+      ...detailsOf({ accesskey, secretkey }),
     };
     if (Object.keys(changes).length) await call("updateImageStore", { id, ...changes });
   });
