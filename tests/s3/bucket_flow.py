@@ -117,10 +117,10 @@ def keys(swift: Swift, prefix: str) -> list[str]:
     return [each.key for each in listing.objects(swift.client(PLAIN), prefix)]
 
 
-def leftovers(swift: Swift) -> list[str]:
-    """Return marks of jobs and unfinished uploads."""
-    uploads = [each.key for each in listing.uploads(swift.client(PLAIN), object_keys.TEMPLATES)]
-    return [*keys(swift, object_keys.JOBS), *uploads]
+def leftovers(swift: Swift, images: str = object_keys.TEMPLATES) -> list[str]:
+    """Return marks of jobs and unfinished uploads whose images have keys that begin with `images`."""
+    uploads = [each.key for each in listing.uploads(swift.client(PLAIN), images)]
+    return [*(key for key in keys(swift, object_keys.JOBS) if images in key), *uploads]
 
 
 def content(swift: Swift, world: World, url: str, directory: Path) -> bytes:
