@@ -159,7 +159,8 @@ class UploadTransfer(TransferJob):
                 self._log.info(
                     "{job_id}: its mover has ended: {error}", job_id=self._order.job_id, error=str(error)
                 )
-                self._await_client()
+                if self._deadline is None:  # it was receiving
+                    self._await_client()
             else:
                 size_bytes = moved.received_bytes
                 self._mover.end_body(UploadAnswer(None, size_bytes, size_bytes, is_complete=True))

@@ -26,10 +26,13 @@ class ScriptedMover:
         on_progress: Callable[[MoverProgress], None],
         on_wait: Callable[[TransferError], None],
         on_stall: Callable[[], None],
+        *,
+        on_store_broken: Callable[[TransferError], None] | None = None,
     ) -> None:
         movers.append(self)
         self.job = job
         self.stalls = on_stall
+        self.store_breaks = on_store_broken
         self.bodies: list[MoverJob] = []
         self.is_killed = False
         self._on_progress = on_progress

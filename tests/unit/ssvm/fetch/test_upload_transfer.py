@@ -15,6 +15,7 @@ from twisted.internet.testing import MemoryReactorClock
 from systemvm.rpc.core.errors import RpcError
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch import upload_mover
+from systemvm.ssvm.fetch.bucket_store import BucketStore
 from systemvm.ssvm.fetch.job_gate import JobGate
 from systemvm.ssvm.fetch.job_on_store import JobOnStore
 from systemvm.ssvm.fetch.mover_parking import MoverParking
@@ -84,6 +85,7 @@ class World:
             SpaceLedger(),
             MoverParking(self.clock),
             evolve(ORDER, **changes),
+            BucketStore(self.clock, DEFAULT),
             self.changes.append,
             self.reserve,
             self.clock.seconds,
@@ -383,3 +385,35 @@ def test_an_account_without_a_limit_reserves_nothing(world: World) -> None:
     upload = world.begin()
     assert call(upload, UploadAction.CREATE, total_bytes=10).answers == [UploadAnswer(None, 0, 10)]
     assert world.reserved == []
+
+
+def test_an_s3_server_that_cannot_be_reached_leaves_the_decision_to_the_client(world: World) -> None:
+    upload = world.begin()
+    client = receiving(world, upload)
+    world.movers[0].receives(4)
+    world.movers[0].fails(TransferError(TransferFailure.STORE_UNREACHABLE, "no route"))
+    assert client.refusal == "broken"
+    assert not upload.state.ended
+    assert world.clock.getDelayedCalls() != [], "it does not wait for ever"
+    again = call(upload, UploadAction.STATUS)
+    world.movers[1].waits(2)
+    assert again.answers == [UploadAnswer(None, 2, 10)]
+
+
+def test_a_form_ends_with_its_s3_server(world: World) -> None:
+    upload = world.begin()
+    client = form(upload)
+    world.movers[0].waits()
+    world.movers[0].fails(TransferError(TransferFailure.STORE_UNREACHABLE, "no route"))
+    assert client.refusal == "ended"
+    assert code_of(upload) == TransferFailure.STORE_UNREACHABLE.value
+
+
+def test_a_mover_that_finds_the_whole_file_lets_nobody_wait(world: World) -> None:
+    upload = world.begin(total_bytes=10)
+    asked = call(upload, UploadAction.STATUS)
+    late = body(upload, 10, 0)
+    world.movers[0].succeeds(10)
+    complete = UploadAnswer(None, 10, 10, is_complete=True)
+    assert asked.answers == [complete]
+    assert late.answers == [complete]
