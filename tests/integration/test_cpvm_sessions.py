@@ -29,6 +29,7 @@ REQUEST = bytes([3, 1]) + bytes(8)
 def _defaults(console: ConsoleProcess) -> Iterator[None]:
     yield
     configure(console)
+    console.order("drain", deadline_s=None)
 
 
 def configure(console: ConsoleProcess, **values: Any) -> None:
