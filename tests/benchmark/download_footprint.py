@@ -97,8 +97,12 @@ def make_files(directory: Path, server: str) -> None:
         ("shared.xz", xz(disk[:SHARED_DISK_BYTES])),
     ):
         (directory / f"disk.{name}").write_bytes(content)
-    for name in ("raw", "xz"):
-        (directory / f"{name}.meta4").write_text(metalink(directory / f"disk.{name}", server))
+    for name, disk_name, scheme in (
+        ("raw", "disk.raw", "http"),
+        ("xz", "disk.xz", "http"),
+        ("secure", "disk.xz", "https"),
+    ):
+        (directory / f"{name}.meta4").write_text(metalink(directory / disk_name, f"{scheme}://{server}"))
     with (directory / "large.raw").open("wb") as file:
         for _ in range(LARGE_BYTES // (16 * MIB)):
             file.write(os.urandom(16 * MIB))
@@ -111,8 +115,8 @@ def xz(content: bytes) -> bytes:
     )
 
 
-def metalink(file: Path, server: str) -> str:
-    """Return a Metalink (RFC 5854) of a file with the digests of its pieces."""
+def metalink(file: Path, origin: str) -> str:
+    """Return a Metalink (RFC 5854) of a file at a server, with the digests of its pieces."""
     content = file.read_bytes()
     digests = "".join(
         f"<hash>{hashlib.sha256(content[start : start + PIECE_BYTES]).hexdigest()}</hash>"
@@ -123,7 +127,7 @@ def metalink(file: Path, server: str) -> str:
         f'<file name="{file.name}"><size>{len(content)}</size>'
         f'<hash type="sha-256">{hashlib.sha256(content).hexdigest()}</hash>'
         f'<pieces length="{PIECE_BYTES}" type="sha-256">{digests}</pieces>'
-        f"<url>http://{server}/{file.name}</url></file></metalink>"
+        f"<url>{origin}/{file.name}</url></file></metalink>"
     )
 
 
@@ -140,16 +144,20 @@ class Footprint:
     async def movers(self) -> list[dict[str, Any]]:
         """Measure the largest mover of each kind of file."""
         found = []
-        for file, what in (
-            ("disk.raw", "a disk in raw"),
-            ("capped/disk.raw", "a raw disk over several connections"),
-            ("disk.gz", "a disk in gzip"),
-            ("disk.xz", "a disk in xz, 8 MiB dictionary"),
-            ("disk.zst", "a disk in zstd, 8 MiB window"),
-            ("raw.meta4", "a raw disk in pieces of 4 MiB"),
-            ("xz.meta4", "a disk in xz in pieces of 4 MiB"),
+        for scheme, file, what in (
+            ("http", "disk.raw", "a disk in raw"),
+            ("https", "disk.raw", "a disk in raw, over TLS"),
+            ("http", "capped/disk.raw", "a raw disk over several connections"),
+            ("http", "disk.gz", "a disk in gzip"),
+            ("http", "disk.xz", "a disk in xz, 8 MiB dictionary"),
+            ("https", "disk.xz", "a disk in xz, 8 MiB dictionary, over TLS"),
+            ("http", "disk.zst", "a disk in zstd, 8 MiB window"),
+            ("http", "raw.meta4", "a raw disk in pieces of 4 MiB"),
+            ("http", "xz.meta4", "a disk in xz in pieces of 4 MiB"),
+            ("https", "secure.meta4", "a disk in xz in pieces of 4 MiB, over TLS"),
         ):
-            peak = await self._load.peak([self._load.begin(file) for _ in range(2)], self._largest_mover)
+            ends = [self._load.begin(file, scheme=scheme) for _ in range(2)]
+            peak = await self._load.peak(ends, self._largest_mover)
             found.append(row(f"mover of {what}, peak RSS", peak, MOVER_BAR, "MiB"))
             self._load.clear()
         return found

@@ -43,14 +43,16 @@ class DownloadLoad:
         self._daemon = daemon
         self._templates = 1000
 
-    def begin(self, file: str, image_format: ImageFormat = ImageFormat.RAW) -> Deferred[None]:
+    def begin(
+        self, file: str, image_format: ImageFormat = ImageFormat.RAW, scheme: str = "http"
+    ) -> Deferred[None]:
         """Return a Deferred that fires when the template is Ready.
 
         It fails with SystemExit when the download fails.
         """
         self._templates += 1
         order = request(
-            self._world, f"http://{SERVER}/{file}", image_format,
+            self._world, f"{scheme}://{SERVER}/{file}", image_format,
             template_id=self._templates, job_id=str(uuid.uuid4()), max_size_bytes=MAX_SIZE_BYTES,
         )  # fmt: skip
         return Deferred.fromCoroutine(self._until_ready(order))

@@ -35,5 +35,5 @@ def test_memory_of_a_process_is_read_and_one_that_ended_has_none() -> None:
 
 def test_a_metalink_has_the_digest_of_each_piece(tmp_path: Path) -> None:
     (tmp_path / "disk.raw").write_bytes(bytes(9 << 20))
-    root = ElementTree.fromstring(metalink(tmp_path / "disk.raw", "203.0.113.10"))
+    root = ElementTree.fromstring(metalink(tmp_path / "disk.raw", "http://203.0.113.10"))
     assert len(root.findall(".//{*}pieces/{*}hash")) == 3

@@ -32,6 +32,10 @@ from systemvm.ssvm.mover.forkserver import main
 sys.exit(main())"""
 
 
+#: One arena of malloc: each thread of a mover would keep free memory in one of its own (mallopt(3)).
+_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"}
+
+
 class HasDescriptor(Protocol):
     """A socket or an open file."""
 
@@ -90,9 +94,7 @@ class _ForkServerProcess(ProcessProtocol):
             self._connection.setblocking(False)
             command = [sys.executable, "-I", "-S", "-c", _PROGRAM, *sys.path]
             descriptors = {0: devnull, 1: devnull, 2: 2, FORK_SERVER_FD: theirs.fileno()}
-            reactor.spawnProcess(
-                self, sys.executable, command, env={"LC_ALL": "C.UTF-8"}, childFDs=descriptors
-            )
+            reactor.spawnProcess(self, sys.executable, command, env=_ENVIRONMENT, childFDs=descriptors)
         except BaseException:
             self._connection.close()
             raise

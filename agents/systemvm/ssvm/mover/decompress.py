@@ -10,10 +10,12 @@ from typing import Any, Protocol
 
 from systemvm.ssvm import zstd_frames
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.limits import MIB
+from systemvm.ssvm.limits import KIB, MIB
 from systemvm.wire.transfer_failure import TransferFailure
 
 PIECE_BYTES = MIB  # of output at a time
+#: The same of decoders that have a large history: they are slow, so that more calls do not count.
+_SMALL_PIECE_BYTES = 64 * KIB
 _XZ_MEMORY_BYTES = 128 * MIB
 _ZSTD_WINDOW_BYTES = 128 * MIB
 #: The text by which Python's lzma module reports liblzma's LZMA_MEMLIMIT_ERROR.
@@ -120,7 +122,7 @@ class StandardLibraryDecoder:
                     return
                 self._stream, self._between = self._new(), False
             try:
-                piece = self._stream.decompress(data, PIECE_BYTES)
+                piece = self._stream.decompress(data, _SMALL_PIECE_BYTES)
             except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
                 if str(error) == _XZ_MEMORY_ERROR:
                     raise needs_memory(

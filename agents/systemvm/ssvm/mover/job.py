@@ -53,7 +53,7 @@ from systemvm.wire.transfer_failure import TransferFailure
 
 REPORT_INTERVAL_S = 0.5
 #: The part of an object is a buffer, too, and so is a piece that is checked.
-_BUFFERS_BESIDE_ANOTHER = 4
+_BUFFERS_BESIDE_A_PART, _BUFFERS_BESIDE_A_PIECE = 4, 2
 
 
 class Mover:
@@ -213,8 +213,9 @@ class Mover:
 
     @property
     def _buffers(self) -> int:
-        has_another = self._job.object_target is not None or self._job.pieces is not None
-        return _BUFFERS_BESIDE_ANOTHER if has_another else BUFFERS
+        if self._job.pieces is not None:
+            return _BUFFERS_BESIDE_A_PIECE
+        return BUFFERS if self._job.object_target is None else _BUFFERS_BESIDE_A_PART
 
     def _receive_upload(self, part: Destination, source: UploadSource) -> MoverResult:
         os.close(self._source)  # it only stands in for one: the first body comes as all others do

@@ -26,6 +26,8 @@ from systemvm.wire.transfer_failure import TransferFailure
 
 BUFFER_BYTES = 256 * 1024  # measured: larger ones cost page faults, smaller ones interpreter time
 BUFFERS = 16
+#: Decoders with a history of megabytes, which are slower than any source that fills more buffers than these.
+LARGE_DECODERS, BUFFERS_BESIDE_A_LARGE_DECODER = ("xz", "zstd"), 6
 #: Where the classes of inspectors are.
 INSPECTORS = "systemvm.ssvm.formats."
 
@@ -133,6 +135,8 @@ class Pipeline:
                 self._is_hashed = False
                 for piece in self._decoder.decode(memoryview(buffer)[:filled]):
                     self._take(piece)
+                if self._decoder.name in LARGE_DECODERS:
+                    self._buffers.shrink(BUFFERS_BESIDE_A_LARGE_DECODER)
                 self._wait_until_hashed()
                 self._buffers.give_back(buffer)
             if not self._stop.is_set():

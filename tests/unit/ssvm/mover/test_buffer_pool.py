@@ -45,3 +45,19 @@ def test_waking_ends_a_wait_without_a_buffer() -> None:
     waiting.start()
     pool.wake()
     waiting.join()
+
+
+def test_a_pool_that_shrinks_keeps_fewer_buffers() -> None:
+    pool = BufferPool(4, 8)
+    taken = [pool.take() for _ in range(3)]
+    pool.shrink(2)
+    pool.shrink(2)  # repeating it has no effect
+    for each in taken:
+        pool.give_back(each)
+    assert [id(pool.take()) for _ in range(2)] == [id(taken[2]), id(taken[1])]
+    waiting = threading.Thread(target=pool.take, daemon=True)
+    waiting.start()
+    assert waiting.is_alive(), "there is no third one"
+    pool.wake()
+    waiting.join(30)
+    assert not waiting.is_alive()
