@@ -57,8 +57,8 @@ async def picture(connection: VncConnection) -> bytes:
     request = b"\x03\x00\x00\x00\x00\x00" + size
     assert stream.write(request) == len(request)
     got, buffer = connection.early, memoryview(bytearray(1 << 18))
-    wanted = 16 + init.width_px * init.height_px * init.pixel_format[0] // 8
-    while len(got) < wanted:
+    # by its own size: the firmware can have changed the screen's since the connection began
+    while len(got) < 16 or len(got) < _end_of_rectangle(got, init.pixel_format[0]):
         try:
             count = stream.read_into(buffer)
         except BlockingIOError:
@@ -68,7 +68,12 @@ async def picture(connection: VncConnection) -> bytes:
         got += bytes(buffer[:count])
     assert got[0] == 0, "FramebufferUpdate"
     stream.close()
-    return got[16:wanted]
+    return got[16 : _end_of_rectangle(got, init.pixel_format[0])]
+
+
+def _end_of_rectangle(update: bytes, bits_per_pixel: int) -> int:
+    width, height = int.from_bytes(update[8:10], "big"), int.from_bytes(update[10:12], "big")
+    return 16 + width * height * bits_per_pixel // 8
 
 
 def tcp(server: QemuVncServer, password: str | None = PASSWORD, **more: Any) -> ConsoleTarget:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults in the middle of a download by the appliance, over NFS: it ends Ready, and little is sent twice.
+"""Downloads by the appliance over NFS: what one writes, and that it ends Ready after faults in its middle.
 
 nginx's log counts what it has sent. The file is larger than twice what a fault may cost, so a download that
 began anew would be noticed.
@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,8 @@ SIZE_BYTES = 150 * MIB
 #: Of the file, when the fault happens: beginning anew would send as much again.
 BEFORE_FAULT_BYTES = 80 * MIB
 MAX_SENT_AGAIN_BYTES = 64 * MIB
+#: Of the image, with journals and properties; and what the helpers read of properties.
+MAX_WRITTEN, MAX_READ_BYTES = 1.001, 64 * 1024
 #: Longer than a minute, after which the mount returns errors.
 OUTAGE_S = 90.0
 KILL_A_MOVER = """
@@ -92,6 +95,28 @@ def stop_the_nfs_server(cloud: BootedCloud, name: str) -> None:
     cloud.lab.start_storage()
 
 
+def test_an_image_is_written_once_and_not_read_back(
+    cloud: BootedCloud, source: Source, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The kernel counts what it exchanges with the NFS server; journals and properties are small."""
+    name = cloud.wait_up(SSVM)["name"]
+    # the agent can be Up before sshd listens
+    wait_for("ssh", lambda: cloud.cli("ssh", name, "--", "true", check=False).returncode == 0)
+    read_before, written_before = exchanged_bytes(cloud, name)
+    url = f"{cloud.plan.source_url}/{source.path.name}"
+    row = cloud.register("written once", url, "RAW", checksum=f"{{SHA-256}}{source.sha256}")
+    settled = cloud.wait_settled(row["id"])
+    assert settled["isready"], settled["status"]
+    read, written = exchanged_bytes(cloud, name)
+    share = (written - written_before) / SIZE_BYTES
+    found = f"{share:.5f} of the image written to the NFS server, {read - read_before} bytes read from it"
+    with capsys.disabled():
+        sys.stdout.write(f"\n{found}; the bars are {MAX_WRITTEN} and {MAX_READ_BYTES}\n")
+    assert 1.0 <= share <= MAX_WRITTEN
+    assert read - read_before <= MAX_READ_BYTES
+    cloud.delete_template(row["id"])
+
+
 @pytest.mark.parametrize(
     "fault",
     [kill_a_mover, kill_the_agent, stop_the_nfs_server, cut_the_power],
@@ -142,6 +167,13 @@ def sent_bytes(cloud: BootedCloud) -> int:
     """Return the bytes of bodies that nginx has sent of the file, in all requests that have ended."""
     log = (cloud.plan.logs / "nginx.access.log").read_text()
     return sum(int(size) for size in re.findall(r'"GET /slow/faults\.raw [^"]*" \d+ (\d+) ', log))
+
+
+def exchanged_bytes(cloud: BootedCloud, name: str) -> tuple[int, int]:
+    """Return the bytes read from the NFS server and written to it (nfsstat(8), /proc/self/mountstats)."""
+    stats = re.findall(r"^\s*bytes:\s+(.*)$", cloud.ssh(name, "cat /proc/self/mountstats"), re.MULTILINE)
+    counts = [[int(count) for count in line.split()] for line in stats]
+    return sum(line[4] for line in counts), sum(line[5] for line in counts)
 
 
 def open_connections(cloud: BootedCloud) -> str:
