@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -115,9 +116,13 @@ class FarSsvm:
 
     async def offer(self, *links: ExtractLink) -> None:
         call = Call(Caller("management", "management"), "r", None)
-        await until(lambda: (self._directory / "serve.sock").exists(), 20)
+        await until(self._is_listening, 20)
         await self._serving.put_links(call, ExtractLinks(list(links), is_first=True))
         await self._serving.set_up(call, self._setup)
+
+    def _is_listening(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:  # the file exists a moment before the listener does
+            return probe.connect_ex(str(self._directory / "serve.sock")) == 0
 
     def close(self) -> None:
         self._serving.stop()
