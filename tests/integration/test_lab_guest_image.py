@@ -24,7 +24,7 @@ from systemvm.management.screens import keymap
 TOP = Path(__file__).resolve().parents[2]
 
 pytestmark = [
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(400),
     pytest.mark.image,
     pytest.mark.skipif(
         not (TOP / "build/images/ssvm.vmlinuz").exists(), reason="needs built images: `make images`"
