@@ -13,4 +13,4 @@ def test_ratio_is_the_median_of_the_rounds() -> None:
 
 
 def test_an_upload_that_takes_much_longer_does_not_hold() -> None:
-    assert not ratio_row("tus", [Cost(1.0, 1.0)], [Cost(0.89, 1.0)])["holds"]
+    assert not ratio_row("tus", [Cost(1.0, 1.0)], [Cost(0.7, 1.0)])["holds"]
