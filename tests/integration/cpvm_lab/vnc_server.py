@@ -86,9 +86,18 @@ class QemuVncServer:
     """A QEMU without a guest system: its firmware's screen, and a VNC password set through QMP."""
 
     def __init__(
-        self, password: str | None, port: int, *, display: str | None = None, objects: Sequence[str] = ()
+        self,
+        password: str | None,
+        port: int,
+        *,
+        display: str | None = None,
+        objects: Sequence[str] = (),
+        disk: Path | None = None,
     ) -> None:
-        """`display` replaces the address in -vnc, with more options; `objects` are values of -object."""
+        """`display` replaces the address in -vnc, with more options; `objects` are values of -object.
+
+        A raw disk is booted at once; without one the firmware shows its boot menu for a minute.
+        """
         self.port = port
         self._folder = tempfile.mkdtemp(prefix="screen-")
         control = Path(self._folder) / "qmp"
@@ -97,7 +106,10 @@ class QemuVncServer:
             [
                 "qemu-system-x86_64",
                 *("-M", "q35", "-accel", "tcg,tb-size=64", "-m", "64", "-nodefaults"),
-                *("-device", "VGA", "-boot", "menu=on,splash-time=60000"),
+                *("-device", "VGA"),
+                *(("-boot", "menu=on,splash-time=60000") if disk is None else ()),
+                *(() if disk is None else ("-drive", f"if=none,id=disk,format=raw,file={disk}")),
+                *(() if disk is None else ("-device", "ide-hd,drive=disk")),
                 *(argument for value in objects for argument in ("-object", value)),
                 *("-display", "none", "-vnc", display),
                 *("-qmp", f"unix:{control},server=on,wait=off"),

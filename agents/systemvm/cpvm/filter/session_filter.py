@@ -47,6 +47,11 @@ class SessionFilter:
         """Return whether the server's bytes must go through `from_server`."""
         return self._server is not None
 
+    @property
+    def is_at_boundary(self) -> bool:
+        """Return whether the server's last message is complete; its messages must be read."""
+        return self._server is not None and self._server.is_at_boundary
+
     def from_browser(self, data: Piece) -> bytes:
         """Return what to send to the VNC server.
 
