@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.tls_connection import TlsConnection
+from systemvm.ssvm.tls_connection import ENDS, TlsConnection
 from systemvm.wire.transfer_failure import TransferFailure
 
 _TRUST_HINT = "add its CA to the zone as a source CA if it is your own"
@@ -60,7 +60,7 @@ def wrap_tls(
             f"{host} did not finish the TLS handshake in time",
             "retry the template later",
         ) from None
-    except (ssl.SSLEOFError, ConnectionError) as error:
+    except (*ENDS, ConnectionError) as error:
         raise TransferError(
             TransferFailure.CONNECTION_LOST,
             f"{host} closed the connection during the TLS handshake: {reason_of(error)}",

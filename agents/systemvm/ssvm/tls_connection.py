@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 _RECEIVE_BYTES = 256 * KIB
+#: How versions of Python report an end without close_notify.
+ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 class TlsConnection(socket.socket):
@@ -108,7 +110,7 @@ class TlsConnection(socket.socket):
                 filled += count
         except ssl.SSLWantReadError:
             return filled or None
-        except ssl.SSLEOFError:
+        except ENDS:
             pass  # without close_notify; whoever knows a length compares it
         return filled
 
