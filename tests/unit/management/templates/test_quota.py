@@ -25,10 +25,13 @@ GIB = 1 << 30
 
 
 async def quota_of_a_download(cloud: SmallCloud, **columns: Any) -> int | None:
-    cloud.add_template(state=WAITING, **({"owner": cloud.user} | columns))
+    _, ref = cloud.add_template(state=WAITING, **({"owner": cloud.user} | columns))
     await cloud.dispatch.reconcile()
-    quota: int | None = cloud.ssvm_peer.params_of(storage.TEMPLATE_DOWNLOAD)[-1].quota_bytes
-    return quota
+    orders = cloud.ssvm_peer.params_of(storage.TEMPLATE_DOWNLOAD)
+    # those that run are sent again beside it, in any order
+    [quota] = [order.quota_bytes for order in orders if order.job_id == ref.job_id]
+    result: int | None = quota
+    return result
 
 
 def limit(cloud: SmallCloud, gib: int | None) -> None:
