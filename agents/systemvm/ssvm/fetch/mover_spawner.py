@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from systemvm.ssvm.limits import MIB
 from systemvm.ssvm.mover_messages import (
     FORK_SERVER_FD,
     MAX_PACKET_BYTES,
@@ -32,8 +33,15 @@ from systemvm.ssvm.mover.forkserver import main
 sys.exit(main())"""
 
 
-#: One arena of malloc: each thread of a mover would keep free memory in one of its own (mallopt(3)).
-_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"}
+#: How malloc is set for movers (mallopt(3)). One arena: each thread would keep free memory in one of its own.
+#: The two thresholds keep the memory of a decoded piece, which is 1 MiB, for the next one: to return it to the
+#: kernel and to have it zeroed again costs a gzip download a tenth of its time.
+_MALLOC = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(4 * MIB),
+    "MALLOC_TRIM_THRESHOLD_": str(4 * MIB),
+}
+_ENVIRONMENT = {"LC_ALL": "C.UTF-8", **_MALLOC}
 
 
 class HasDescriptor(Protocol):

@@ -22,6 +22,9 @@ class ImageWriter(Protocol):
     def finish(self) -> None:
         """Complete the image, and make it durable."""
 
+    def close(self) -> None:
+        """Write nothing more, whether it is finished or not."""
+
 
 class CheckpointSchedule(Protocol):
     """When a transfer is made durable; see `checkpoints`."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One pass over an image: receive | hash | decompress, inspect, write. Three threads share a pool of buffers.
 
-Hashing, decoding and system calls release the interpreter lock, so the threads run in parallel.
+Hashing, decoding and system calls release the interpreter lock, so the threads run in parallel. What a decoder
+makes is written by one more thread, of `write_behind`.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class Pipeline:
             self._full.put(None)
             hashing.join()
             writing.join()
+            self._writer.close()
             self._checkpoints.close()
         if self._writer_error is not None:
             raise self._writer_error

@@ -121,6 +121,9 @@ class S3Object:
             etag = self._complete()
         self._check(etag)
 
+    def close(self) -> None:
+        """There is nothing to end: parts that are stored wait for the next mover."""
+
     def abort(self) -> None:
         """Discard all parts, also those of earlier movers; what fails here is repeated by the next one."""
         try:

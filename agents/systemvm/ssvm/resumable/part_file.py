@@ -14,6 +14,7 @@ from systemvm.ssvm.resumable.checkpoints import Checkpoints
 from systemvm.ssvm.resumable.journal import Journal
 from systemvm.ssvm.resumable.journal_file import JournalFile
 from systemvm.ssvm.resumable.sparse import SparseWriter
+from systemvm.ssvm.resumable.write_behind import WriteBehind
 from systemvm.ssvm.resumable_hash import ResumableHash
 
 _READ_BYTES = MIB
@@ -54,8 +55,8 @@ class PartFile:
         except OSError as error:
             raise of_store(error, "creating the image file") from None
 
-    def writer(self, size_bytes: int) -> SparseWriter:
-        return SparseWriter(self.descriptor, size_bytes)
+    def writer(self, size_bytes: int) -> WriteBehind:
+        return WriteBehind(SparseWriter(self.descriptor, size_bytes))
 
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.descriptor, self.journal_file)

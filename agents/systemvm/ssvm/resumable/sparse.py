@@ -31,16 +31,15 @@ class SparseWriter:
 
         Raises: TransferError when the store fails.
         """
-        if self._tail:
-            data, self._tail = self._tail + data, b""
-        unaligned = -self.size_bytes % BLOCK_BYTES
-        if unaligned and len(data) >= unaligned:  # once, behind a flush within a block
-            self._put_unless_zero(bytes(data[:unaligned]))
-            data = data[unaligned:]
-        elif unaligned:
-            self._tail = bytes(data)
-            return
         view = memoryview(data)
+        missing_bytes = -(self.size_bytes + len(self._tail)) % BLOCK_BYTES
+        if missing_bytes:  # a piece before this one, or a flush, ended within a block
+            self._tail += view[:missing_bytes]
+            if len(view) < missing_bytes:
+                return
+            self._put_unless_zero(self._tail)
+            self._tail = b""
+            view = view[missing_bytes:]
         whole = len(view) - len(view) % BLOCK_BYTES
         start = 0
         while start < whole:

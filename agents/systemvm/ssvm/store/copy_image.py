@@ -107,10 +107,9 @@ def _copy(
     """Copy what the part file does not have yet, and make it durable; return the digest of all of it."""
     digest, copied_bytes = _begin(part, algorithm.hashlib_name)
     os.lseek(file.descriptor, copied_bytes, os.SEEK_SET)
-    writer = part.writer(copied_bytes)
     reported_s = monotonic_s()
     report(CopyProgress(copied_bytes, file.size_bytes))
-    with closing(part.checkpoints()) as checkpoints:
+    with closing(part.checkpoints()) as checkpoints, closing(part.writer(copied_bytes)) as writer:
         checkpoints.begin_at(copied_bytes, copied_bytes)
         while chunk := os.read(file.descriptor, CHUNK_BYTES):
             digest.update(chunk)
