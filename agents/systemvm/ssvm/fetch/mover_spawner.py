@@ -34,8 +34,8 @@ sys.exit(main())"""
 
 
 #: How malloc is set for movers (mallopt(3)). One arena: each thread would keep free memory in one of its own.
-#: The two thresholds keep the memory of a decoded piece, which is 1 MiB, for the next one: to return it to the
-#: kernel and to have it zeroed again costs a gzip download a tenth of its time.
+#: The two thresholds keep the memory of a decoded piece, which is 1 MiB, for the next one: to return it to
+#: the kernel and to have it zeroed again costs a gzip download a tenth of its time.
 _MALLOC = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(4 * MIB),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One pass over an image: receive | hash | decompress, inspect, write. Three threads share a pool of buffers.
 
-Hashing, decoding and system calls release the interpreter lock, so the threads run in parallel. What a decoder
-makes is written by one more thread, of `write_behind`.
+Hashing, decoding and system calls release the interpreter lock, so the threads run in parallel. What is
+decompressed is written by one more thread, of `write_behind`.
 """
 
 from __future__ import annotations
