@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import http.client
 import socket
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
+from typing import Self
 
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.mover_messages import MoverJob
@@ -22,8 +25,50 @@ def send_get(
 ) -> http.client.HTTPResponse:
     """Send a GET for the job's target and return the response, whose body has not been read.
 
-    Raises: TransferError when there is no response.
+    Raises: TransferError when there is no response, or its head takes as long as a body that is too slow.
     """
+    limit_s = max(job.limits.headers_timeout_s, job.limits.slow_window_s)
+    with _TimeLimit(connection, limit_s) as limit:
+        try:
+            answer = _exchange(connection, job, headers)
+        except TransferError:
+            if not limit.is_over:
+                raise
+        else:
+            if not limit.is_over:  # otherwise http.client took the end of the connection for that of the head
+                return answer
+    raise TransferError(
+        TransferFailure.STALLED,
+        f"source is too slow: {job.host} did not send its headers in {limit_s:g} s",
+        "retry the template later: the server or the network is too slow",
+    )
+
+
+class _TimeLimit:
+    """Ends the connection after this time; a time-out of the socket begins again with each byte."""
+
+    def __init__(self, connection: socket.socket, limit_s: float) -> None:
+        self.is_over = False
+        self._connection = connection
+        self._timer = threading.Timer(limit_s, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._timer.cancel()
+
+    def _end(self) -> None:
+        self.is_over = True
+        with suppress(OSError):  # the server has ended it
+            self._connection.shutdown(socket.SHUT_RDWR)
+
+
+def _exchange(
+    connection: socket.socket, job: MoverJob, headers: Mapping[str, str]
+) -> http.client.HTTPResponse:
     client = http.client.HTTPConnection(job.host)
     client.sock = connection
     client.auto_open = 0  # this process has one connection and cannot open another

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+from contextlib import suppress
 
 import pytest
 from attrs import evolve
@@ -126,3 +128,28 @@ def test_a_slow_body_that_is_complete_is_not_too_slow() -> None:
         assert source.read_into(memoryview(buffer)) == 1000
         assert source.read_into(memoryview(buffer)) == 0
         source.close()
+
+
+def test_headers_that_trickle_without_end_are_a_stall() -> None:
+    """Each of them comes in time, and a time-out of the socket would begin again."""
+    server, client = socket.socketpair()
+    ended = threading.Event()
+    hasty = evolve(DEFAULT, headers_timeout_s=0.2, slow_window_s=0.2)
+
+    def trickle() -> None:
+        with suppress(BrokenPipeError):  # the client has ended the connection
+            server.sendall(b"HTTP/1.1 200 OK\r\n")
+            while not ended.wait(0.01):
+                server.sendall(b"x")
+
+    with server:
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        try:
+            with pytest.raises(TransferError, match="did not send its headers") as failed:
+                HttpSource(client, evolve(JOB, limits=hasty))
+        finally:
+            ended.set()
+            client.close()
+            thread.join()
+    assert failed.value.code is TransferFailure.STALLED
