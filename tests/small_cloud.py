@@ -63,6 +63,9 @@ from systemvm.management.pki.authority import CertificateAuthority
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.pki.seal import Seal
+from systemvm.management.recordings.files import RecordingFiles
+from systemvm.management.recordings.intake import RecordingIntake
+from systemvm.management.recordings.service import Recordings
 from systemvm.management.screens.service import MachineScreens
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
@@ -149,6 +152,7 @@ class SmallCloud:
     machines: VirtualMachines = field(init=False)
     consoles: ConsoleEndpoints = field(init=False)
     revocation: ConsoleRevocation = field(init=False)
+    recordings: Recordings = field(init=False)
     account_service: AccountService = field(init=False)
     diagnostics: FakeDiagnostics = field(init=False)
     agent_methods: MethodTable = field(init=False)
@@ -227,6 +231,9 @@ class SmallCloud:
         self.agent_methods = MethodTable("agents", "1")
         self.dispatch.add_methods(self.agent_methods)
         ConsoleAuthorizer(self.database, self.seal, self.revocation).add_methods(self.agent_methods)
+        files = RecordingFiles(self.database, self.agents)
+        RecordingIntake(self.database, files).add_methods(self.agent_methods)
+        self.recordings = Recordings(self.clock, self.database, files, self.seal)
         self.authority = ControlAuthority(CertificateAuthority.create("control CA"))
         self.control = AgentDirectory(lambda name: True)
         self.certificates = AgentCertificates(self.database, self.control, self.authority, self.clock)
@@ -247,6 +254,7 @@ class SmallCloud:
             console_sessions=ConsoleSessionQueries(self.database, self.agents),
             end_console=self.revocation.of_session,
             draining=ConsoleDraining(self.database, self.agents),
+            recordings=self.recordings,
             on_configured=SessionLimitsSender(self.database, self.agents).send_all,
             screens=MachineScreens(self.clock, self.database, cast(Hypervisor, self.hypervisor)),
             diagnostics=self.diagnostics,

@@ -11,7 +11,7 @@ import pytest
 from contract.test_rpc_frames import contains, lines
 from systemvm.rpc.core import frame
 from systemvm.rpc.core.message import Request, Response, read
-from systemvm.wire import agent, console, extract, source_networks, storage, upload
+from systemvm.wire import agent, console, extract, recording, source_networks, storage, upload
 from systemvm.wire.acknowledgement import Acknowledgement
 
 #: Method: type of its parameters and of its result.
@@ -39,6 +39,11 @@ TYPES: dict[str, tuple[Any, Any]] = {
     console.CONSOLE_END: (console.ConsoleEnd, Acknowledgement),
     console.CONSOLE_AUTHORIZE: (console.ConsoleAuthorize, console.ConsoleSession),
     console.CONSOLE_TARGET: (console.ConsoleTargetRequest, console.ConsoleTarget),
+    recording.CONSOLE_RECORD: (recording.RecordedPiece, Acknowledgement),
+    recording.CONSOLE_RECORDED: (recording.RecordedEnd, Acknowledgement),
+    recording.RECORDING_APPEND: (recording.StoredPiece, recording.StoredSize),
+    recording.RECORDING_READ: (recording.RecordingRange, recording.RecordingContent),
+    recording.RECORDING_DELETE: (recording.RecordingPlace, Acknowledgement),
 }
 
 
@@ -56,6 +61,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
         "rpc_sessions_v3.frames",
         "rpc_screens_v3.frames",
         "rpc_quota_v3.frames",
+        "rpc_recordings_v3.frames",
     ],
 )  # fmt: skip
 def test_both_ends_read_and_write_recorded_frames(name: str) -> None:

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from systemvm.cpvm.filter.faults import FilterError
 from systemvm.cpvm.filter.filtered_stream import FilteredStream
 from systemvm.cpvm.filter.session_filter import SessionFilter
+from systemvm.cpvm.recording.recorder import SessionRecorder
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.relay import Relay
 from systemvm.cpvm.rfb import BrowserHandshake, RfbError
@@ -58,6 +59,7 @@ class OpenedTarget:
     display_name: str
     vnc: VncConnection
     policy: ConsolePolicy = UNRESTRICTED
+    recorder: SessionRecorder | None = None
 
 
 class _State(enum.Enum):
@@ -102,6 +104,7 @@ class ConsoleConnection:
         self._handshake: BrowserHandshake | None = None
         self._relay: Relay | None = None
         self._filter: SessionFilter | None = None
+        self._recorder: SessionRecorder | None = None
         self._screen_fault: FilterError | None = None
         self._taken = (0, 0)
         self._pending_pong: bytes | None = None
@@ -134,7 +137,8 @@ class ConsoleConnection:
         self._opening = None
         vnc = target.vnc
         screen, early = vnc.stream, vnc.early
-        if not target.policy.is_unrestricted:
+        self._recorder = target.recorder
+        if target.recorder is not None or not target.policy.is_unrestricted:
             try:
                 screen, early = self._filtered(target)
             except FilterError as fault:
@@ -151,12 +155,12 @@ class ConsoleConnection:
 
     def _filtered(self, target: OpenedTarget) -> tuple[TargetStream, bytes]:
         """Return the VNC server behind the filter of the policy, and what passes of its first bytes."""
-        vnc = target.vnc
-        self._filter = SessionFilter(target.policy, vnc.server_init)
+        vnc, recorder = target.vnc, target.recorder
+        self._filter = SessionFilter(target.policy, vnc.server_init) if recorder is None else recorder.filter
         if not self._filter.reads_server:
             return vnc.stream, vnc.early
-        screen = FilteredStream(vnc.stream, self._filter.from_server, self._keep_fault)
-        return screen, b"".join(self._filter.from_server(vnc.early))
+        passed = self._filter.from_server if recorder is None else recorder.from_server
+        return FilteredStream(vnc.stream, passed, self._keep_fault), b"".join(passed(vnc.early))
 
     def _keep_fault(self, fault: FilterError) -> None:
         self._screen_fault = fault
@@ -269,6 +273,8 @@ class ConsoleConnection:
         ):
             self._pinged_at_s = now_s
             self._browser.send(control_frame(Opcode.PING))
+        if self._recorder is not None and self._relay is not None and self._recorder.wants_full_update:
+            self._relay.write(self._recorder.filter.full_update_request())
 
     # -- the end
 
@@ -314,6 +320,9 @@ class ConsoleConnection:
             reaching.cancel()
         if self._relay is not None:
             self._relay.close()
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            recorder.end()
 
     def lost(self, reason: Failure) -> None:
         self._state = _State.ENDED

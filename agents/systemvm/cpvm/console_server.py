@@ -18,6 +18,7 @@ from systemvm.cpvm.assets import Assets
 from systemvm.cpvm.console_connection import ConsoleConnection, OpenedTarget
 from systemvm.cpvm.grants import Grant, Grants
 from systemvm.cpvm.management_client import ConsoleAuthority
+from systemvm.cpvm.recording.console_recordings import ConsoleRecordings
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.rfb import display_name
 from systemvm.cpvm.timeouts import next_timeout, notice
@@ -35,6 +36,7 @@ from systemvm.wire.console import (
     ConsoleTargetRequest,
     LiveSession,
 )
+from systemvm.wire.recording import RecordingEnd, RecordingOrder
 
 STOP_DEADLINE_S = 3.0
 
@@ -68,6 +70,7 @@ class ConsoleServer:
         assets: Assets,
         on_closed: Callable[[ConsoleClosed], None],
         limits: ConsoleLimits | None = None,
+        recordings: ConsoleRecordings | None = None,
     ) -> None:
         self.assets = assets
         self.endpoint: PublicEndpoint | None = None
@@ -76,6 +79,7 @@ class ConsoleServer:
         self._reactor = reactor
         self._authority = authority
         self._limits = limits or ConsoleLimits()
+        self._recordings = recordings
         self._context: ssl.SSLContext | None = None
         self._setup_digest = b""
         self._on_closed = on_closed
@@ -239,7 +243,24 @@ class ConsoleServer:
             machine=session.virtual_machine_id,
             session=session.session_id,
         )
-        return OpenedTarget(session.display_name, vnc, session.policy)
+        recorder = None
+        if target.recording is not None and self._recordings is not None:
+            order = target.recording
+            recorder = self._recordings.recorder(
+                order, session.policy, vnc.server_init, lambda end: self._recorded(connection, order, end)
+            )
+        return OpenedTarget(session.display_name, vnc, session.policy, recorder)
+
+    def _recorded(self, connection: ConsoleConnection, order: RecordingOrder, end: RecordingEnd) -> None:
+        """Go on without a recording that has ended before its connection, unless that is not permitted."""
+        if end is RecordingEnd.COMPLETE:
+            return
+        if order.is_required:
+            connection.refuse(BrowserRefusal.NOT_RECORDED)
+            return
+        grant = None if connection.session is None else self.grants.get(connection.session.session_id)
+        if grant is not None and grant.secret is not None:
+            connection.notify({"notice": "unrecorded"})
 
     def _answered(self, connection: ConsoleConnection) -> None:
         if connection.session is not None and self._is_current(connection):

@@ -132,6 +132,12 @@ class BrowserRefusal(enum.Enum):
         "The certificate of the virtual machine's screen cannot be verified",
         "The console stays closed until this is repaired. Report it to the cloud's operator.",
     )
+    NOT_RECORDED = (
+        4516,
+        503,
+        "This console must be recorded, and cannot be now",
+        "Report it to the cloud's operator, then press Reconnect.",
+    )
 
     def __init__(self, close_code: int, http_status: int, title: str, hint: str) -> None:
         self.close_code = close_code

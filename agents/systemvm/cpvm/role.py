@@ -13,6 +13,7 @@ from systemvm.cpvm.assets import Assets
 from systemvm.cpvm.console_server import ConsoleServer
 from systemvm.cpvm.http_site import ConsoleSite
 from systemvm.cpvm.management_client import ManagementClient
+from systemvm.cpvm.recording.console_recordings import ConsoleRecordings
 from systemvm.cpvm.refusal import BrowserRefusal
 from systemvm.cpvm.routes import Routes
 from systemvm.guest.context import AgentContext
@@ -63,11 +64,15 @@ class ConsoleRole:
     def __init__(self, context: AgentContext) -> None:
         self._context = context
         self._reactor = context.reactor
+        self._recordings = ConsoleRecordings(
+            self._reactor, context.paths.agent_state / "recordings", context.call_daemon
+        )
         self._server = ConsoleServer(
             self._reactor,
             ManagementClient(context.peer),
             Assets.load(context.paths.root / NOVNC),
             self._closed,
+            recordings=self._recordings,
         )
         self._reports = DeferredSemaphore(REPORTS_AT_ONCE)
         self._port: TlsPort | None = None
@@ -116,6 +121,7 @@ class ConsoleRole:
                 summary=summary,
             )
         context.on_stop.append(self._stop)
+        self._recordings.recover()
         self._ticking.start(LOAD_INTERVAL_S, now=False)
 
     async def _set_up(self, call: Call, setup: ConsoleSetup) -> Acknowledgement:
@@ -203,6 +209,7 @@ class ConsoleRole:
         if self._port is not None:
             await maybeDeferred(self._port.stopListening)
         await self._server.stop()
+        self._recordings.stop()
 
 
 def install(context: AgentContext) -> None:

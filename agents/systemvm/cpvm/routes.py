@@ -111,6 +111,7 @@ class Routes:
             "session": session.session_id,
             "name": self._server.display_name(session),
             "policy": session.policy,
+            "recorded": session.is_recorded,
         }
         request.answer(200, msgspec.json.encode(answer), _JSON)
 

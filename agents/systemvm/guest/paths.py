@@ -122,9 +122,14 @@ class GuestPaths(NamedTuple):
         return self.run / "bootstrap-identity.pem"
 
     @property
+    def agent_state(self) -> Path:
+        """What survives a restart of the agent, but not of the VM: /run is a tmpfs."""
+        return self.root / "run/systemvm-agent"
+
+    @property
     def own_identity(self) -> Path:
-        """The agent's own key and certificate; /run is a tmpfs, so they are never on a disk."""
-        return self.root / "run/systemvm-agent/identity.pem"
+        """The agent's own key and certificate; they are never on a disk."""
+        return self.agent_state / "identity.pem"
 
     @property
     def identity_credential(self) -> Path | None:

@@ -40,6 +40,9 @@ from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.page.diagnostics_download import DiagnosticsResource
 from systemvm.management.page.resource import PageResource
 from systemvm.management.page.storage_origins import StorageOrigins
+from systemvm.management.recordings.files import RecordingFiles
+from systemvm.management.recordings.intake import RecordingIntake
+from systemvm.management.recordings.service import Recordings
 from systemvm.management.screens.service import MachineScreens
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.system_vm_services import SystemVmServices
@@ -70,12 +73,15 @@ class UserServices:
     reaper: ExpungeReaper
     agent_reconciler: AgentReconciler
     authorizer: ConsoleAuthorizer
+    intake: RecordingIntake
+    recordings: Recordings
     commands: CommandTable
     operators: Authenticator
 
     def add_methods(self, agent_methods: MethodTable, operator_methods: MethodTable) -> None:
         self.images.dispatcher.add_methods(agent_methods)
         self.authorizer.add_methods(agent_methods)
+        self.intake.add_methods(agent_methods)
         operators.add_methods(operator_methods, self.commands, self.operators)
 
     def subscribe(self) -> None:
@@ -94,8 +100,10 @@ class UserServices:
         self.images.start()
         self.agent_reconciler.start()
         self.reaper.start()
+        self.recordings.start()
 
     def stop(self) -> None:
+        self.recordings.stop()
         self.reaper.stop()
         self.agent_reconciler.stop()
         self.images.stop()
@@ -142,6 +150,8 @@ def make_user_services(
         database, images.dispatcher, virtual_machines, images.usage, settings, images.sources
     )
     users = Authenticator(database, foundation.seal)
+    files = RecordingFiles(database, directory)
+    recordings = Recordings(reactor, database, files, foundation.seal)
     commands = command_table(
         CommandServices(
             database=database,
@@ -157,6 +167,7 @@ def make_user_services(
             console_sessions=ConsoleSessionQueries(database, directory),
             end_console=revocation.of_session,
             draining=ConsoleDraining(database, directory),
+            recordings=recordings,
             on_configured=SessionLimitsSender(database, directory).send_all,
             screens=MachineScreens(reactor, database, drivers.hypervisor),
             diagnostics=system_vms.diagnostics,
@@ -185,6 +196,8 @@ def make_user_services(
         reaper=_make_reaper(reactor, foundation, virtual_machines),
         agent_reconciler=_make_agent_reconciler(reactor, foundation, directory, images.dispatcher),
         authorizer=ConsoleAuthorizer(database, foundation.seal, revocation),
+        intake=RecordingIntake(database, files),
+        recordings=recordings,
         commands=commands,
         operators=users,
     )

@@ -7,6 +7,8 @@ import enum
 
 from attrs import field, frozen
 
+from systemvm.wire.recording import RecordingOrder
+
 CONSOLE_SETUP = "console.setup"  # daemon → agent: public certificate and advertised endpoint; idempotent
 CONSOLE_AUTHORIZE = "console.authorize"  # agent → daemon: spends a token, atomically
 CONSOLE_TARGET = "console.target"  # agent → daemon: where a session's VM is now, for every connection
@@ -41,6 +43,7 @@ class ConsoleRefusal(enum.Enum):
     CLOSED = "closed"  # by endConsoleSession
     OTHER_SOURCE = "other_source"  # the link came from another address than the one that asked for it
     EXTRA_REFUSED = "extra_refused"  # the additional secret is missing or wrong; the link is void
+    NOT_RECORDED = "not_recorded"  # it must be recorded, and cannot be now
 
     @property
     def fallback(self) -> ConsoleRefusal:
@@ -58,6 +61,7 @@ _FALLBACKS = {
     ConsoleRefusal.CLOSED: ConsoleRefusal.SESSION_ENDED,
     ConsoleRefusal.OTHER_SOURCE: ConsoleRefusal.TOKEN_UNKNOWN,
     ConsoleRefusal.EXTRA_REFUSED: ConsoleRefusal.TOKEN_UNKNOWN,
+    ConsoleRefusal.NOT_RECORDED: ConsoleRefusal.SESSION_ENDED,
 }
 
 
@@ -122,6 +126,7 @@ class ConsoleSession:
     display_name: str
     lifetime_s: float  # after which it ends, however much it is used
     policy: ConsolePolicy = UNRESTRICTED
+    is_recorded: bool = False  # and its user is told so
 
 
 @frozen
@@ -161,6 +166,7 @@ class ConsoleTarget:
     transport_tls: TargetTls | None = None  # TLS before RFB: wss, or HTTPS for CONNECT
     vencrypt: TargetTls | None = None  # TLS within RFB: VeNCrypt's X509None, X509Vnc or X509Plain
     username: str | None = None  # with a password: X509Plain
+    recording: RecordingOrder | None = None  # the connection is recorded
 
 
 @frozen

@@ -14,6 +14,7 @@
 | 3 | stores that are buckets: `Store.s3`, `extract.presign` |
 | 3 | TLS and other transports of `ConsoleTarget` |
 | 3 | what a console may do: `ConsoleSession.policy` |
+| 3 | recordings: `ConsoleTarget.recording`, `console.record`, `recording.append` and their siblings |
 
 A newer agent says hello again in the version of an older daemon's welcome, so that the older daemon finds a
 version that it speaks.
@@ -34,6 +35,9 @@ LISTINGS_SINCE = 2
 
 #: Since when a CPVM enforces what a session may do, and reaches screens with TLS; older ones get neither.
 POLICIES_SINCE = 3
+
+#: Since when CPVMs record, and SSVMs store recordings.
+RECORDINGS_SINCE = 3
 
 
 class Compatibility(enum.Enum):

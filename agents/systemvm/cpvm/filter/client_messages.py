@@ -132,6 +132,7 @@ class ClientScanner(Scanner):
             if self._state.is_format_fixed and pixel_format != self._state.pixel_format:
                 raise FilterError(FilterFault.PIXEL_FORMAT, "pixel format cannot change after SetEncodings")
             self._state.pixel_format = pixel_format
+            self._state.encoded_format = bytes(body[3:])
         self._release(bytes((ClientMessage.SET_PIXEL_FORMAT,)) + body)
 
     def _set_encodings(self) -> Script:

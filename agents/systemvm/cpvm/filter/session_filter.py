@@ -28,6 +28,7 @@ class SessionFilter:
         to_guest = may_control and policy.clipboard_to_guest
         from_guest = policy.clipboard_from_guest
         self._state = SessionState(screen.width_px, screen.height_px, PixelFormat(4, None))
+        self._state.encoded_format = screen.pixel_format
         self._server: ServerScanner | None = None
         announced = Announced.UNREAD
         if on_full_update is not None or not from_guest:
@@ -46,6 +47,24 @@ class SessionFilter:
     def reads_server(self) -> bool:
         """Return whether the server's bytes must go through `from_server`."""
         return self._server is not None
+
+    @property
+    def width_px(self) -> int:
+        return self._state.width_px
+
+    @property
+    def height_px(self) -> int:
+        return self._state.height_px
+
+    @property
+    def pixel_format(self) -> bytes:
+        """Return the format of the server's pixels, as it travels; the server's messages must be read."""
+        return self._state.encoded_format
+
+    @property
+    def is_format_fixed(self) -> bool:
+        """Return whether the browser can change the format of pixels no more."""
+        return self._state.is_format_fixed
 
     @property
     def is_at_boundary(self) -> bool:

@@ -21,3 +21,4 @@ class SessionState:
     pixel_format: PixelFormat
     is_format_fixed: bool = False
     is_requested: bool = False
+    encoded_format: bytes = b""  # the pixel format as it travels

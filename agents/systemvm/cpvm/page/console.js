@@ -60,9 +60,9 @@ function showName(name) {
 }
 
 // The console proxy enforces the policy; the page only shows it, and sends nothing that would be dropped.
-function showPolicy({ view_only: viewOnly, clipboard_to_guest: toGuest, clipboard_from_guest: fromGuest }) {
+function showPolicy({ view_only: viewOnly, clipboard_to_guest: toGuest, clipboard_from_guest: fromGuest }, recorded) {
   const sends = toGuest !== false && !viewOnly;
-  const limits = [];
+  const limits = recorded ? ["Recorded"] : [];
   if (viewOnly) limits.push("View only");
   if (!sends && fromGuest === false) limits.push("No clipboard");
   else if (!sends && !viewOnly) limits.push("Clipboard only from the machine");
@@ -94,7 +94,7 @@ async function spend() {
     else show("closed", "Refused", body.title ?? "The console was refused", body.hint ?? "");
     return false;
   }
-  session = { id: body.session, name: body.name, policy: body.policy ?? {} };
+  session = { id: body.session, name: body.name, policy: body.policy ?? {}, recorded: Boolean(body.recorded) };
   sessionStorage.setItem(STORAGE_KEY, JSON.stringify(session));
   return true;
 }
@@ -112,7 +112,7 @@ async function open() {
     return;
   }
   showName(session.name);
-  showPolicy(session.policy ?? {});
+  showPolicy(session.policy ?? {}, session.recorded);
   await connect();
 }
 
@@ -209,6 +209,10 @@ function retry(title, hint) {
 
 // What the console proxy says about this session, before a timeout ends it.
 function notice(message) {
+  if (message.notice === "unrecorded") {
+    showPolicy(session.policy ?? {}, false);
+    return;
+  }
   clearInterval(warning);
   if (message.notice !== "idle" && message.notice !== "over") {
     hideWarning();

@@ -26,6 +26,8 @@ from systemvm.management.api.commands.infrastructure import InfrastructureComman
 from systemvm.management.api.commands.jobs import JobCommands
 from systemvm.management.api.commands.networks import NetworkCommands
 from systemvm.management.api.commands.os_types import os_type_commands
+from systemvm.management.api.commands.recording_rules import RecordingRuleCommands
+from systemvm.management.api.commands.recordings import RecordingCommands
 from systemvm.management.api.commands.resource_limits import ResourceLimitCommands, ZoneLimit
 from systemvm.management.api.commands.screens import ScreenCommands
 from systemvm.management.api.commands.source_certificates import SourceCertificateCommands
@@ -54,6 +56,7 @@ from systemvm.management.image_stores.inspection import StoreInspection
 from systemvm.management.image_stores.migration import StoreMigration
 from systemvm.management.image_stores.service import ImageStores
 from systemvm.management.jobs.runner import JobRunner
+from systemvm.management.recordings.service import Recordings
 from systemvm.management.screens.service import Screens
 from systemvm.management.state.database import Database
 from systemvm.management.templates.extraction import Extraction
@@ -80,6 +83,7 @@ class ApiServices:
     console_sessions: ConsoleSessionQueries
     end_console: Callable[[str], Awaitable[None]]  # by the session's id
     draining: ConsoleDrainer
+    recordings: Recordings
     on_configured: Callable[[], Awaitable[None]]  # called when a setting has changed
     screens: Screens
     diagnostics: DiagnosticsRunner
@@ -134,6 +138,8 @@ def command_table(services: ApiServices) -> CommandTable:
         *ConsoleCommands(services.consoles).commands(),
         *ConsoleSessionCommands(services.console_sessions, services.end_console).commands(),
         *ConsoleDrainCommands(services.draining).commands(),
+        *RecordingCommands(services.recordings).commands(),
+        *RecordingRuleCommands(database).commands(),
         *ConfigurationCommands(database, services.on_configured).commands(),
         *ScreenCommands(services.screens, jobs).commands(),
         *DiagnosticsCommands(database, services.diagnostics, jobs, services.diagnostics_url).commands(),

@@ -13,6 +13,7 @@ from attrs import frozen
 from systemvm.management.configurations.setting import Setting
 from systemvm.management.state import configurations
 from systemvm.management.state.database import Connection
+from systemvm.management.state.status import RecordingMode
 from systemvm.wire.console import ConsolePolicy, SessionLimits
 
 _WEEK_MS = 7 * 86_400_000
@@ -88,6 +89,41 @@ CLIPBOARD_FROM_GUEST = Setting(
     default=True,
     description="consoles of new links may send text from the guest to the browser",
 )
+RECORDING = Setting(
+    name="consoleproxy.recording.enabled",
+    default=False,
+    description="consoles of new links are recorded, unless their VM or account has a rule of its own",
+)
+RECORDING_REQUIRED = Setting(
+    name="consoleproxy.recording.required",
+    default=False,
+    description="with consoleproxy.recording.enabled: a console that cannot be recorded is closed",
+)
+RECORDING_NOTICE = Setting(
+    name="consoleproxy.recording.notice.enabled",
+    default=True,
+    description="a console shows its user that it is recorded",
+)
+RECORDING_ENCRYPTION = Setting(
+    name="consoleproxy.recording.encryption.enabled",
+    default=False,
+    description="new recordings are encrypted, each with a key of its own that only the daemon has",
+)
+RECORDING_RETENTION = Setting(
+    name="consoleproxy.recording.retention",
+    default=30,
+    most=36_500,
+    unit="days",
+    description="days after which a recording is deleted; 0: never",
+)
+RECORDING_MAX_SIZE = Setting(
+    name="consoleproxy.recording.max.size",
+    default=1024,
+    least=1,
+    most=65_536,
+    unit="MiB",
+    description="MiB at which the recording of a connection ends",
+)
 
 CONSOLE_SETTINGS = (
     SESSION_MAX,
@@ -101,7 +137,24 @@ CONSOLE_SETTINGS = (
     VIEW_ONLY,
     CLIPBOARD_TO_GUEST,
     CLIPBOARD_FROM_GUEST,
+    RECORDING,
+    RECORDING_REQUIRED,
+    RECORDING_NOTICE,
+    RECORDING_ENCRYPTION,
+    RECORDING_RETENTION,
+    RECORDING_MAX_SIZE,
 )
+
+
+@frozen
+class RecordingSettings:
+    """Whether and how the consoles of a zone are recorded."""
+
+    mode: RecordingMode  # of VMs and accounts without a rule
+    is_announced: bool
+    encrypts: bool
+    retention_days: int  # 0: for ever
+    max_bytes: int
 
 
 @frozen
@@ -113,6 +166,7 @@ class ConsoleSettings:
     checks_source: bool
     requires_extra: bool
     policy: ConsolePolicy  # the most that a new link may permit
+    recording: RecordingSettings
 
 
 def of_zone(connection: Connection, zone_id: int | None) -> ConsoleSettings:
@@ -138,5 +192,18 @@ def of_zone(connection: Connection, zone_id: int | None) -> ConsoleSettings:
             view_only=bool(value(VIEW_ONLY)),
             clipboard_to_guest=bool(value(CLIPBOARD_TO_GUEST)),
             clipboard_from_guest=bool(value(CLIPBOARD_FROM_GUEST)),
+        ),
+        recording=RecordingSettings(
+            mode=(
+                RecordingMode.OFF
+                if not value(RECORDING)
+                else RecordingMode.REQUIRED
+                if value(RECORDING_REQUIRED)
+                else RecordingMode.ON
+            ),
+            is_announced=bool(value(RECORDING_NOTICE)),
+            encrypts=bool(value(RECORDING_ENCRYPTION)),
+            retention_days=value(RECORDING_RETENTION),
+            max_bytes=value(RECORDING_MAX_SIZE) << 20,
         ),
     )

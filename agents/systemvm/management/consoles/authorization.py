@@ -8,6 +8,7 @@ from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from systemvm.management.configurations import console as settings
+from systemvm.management.configurations.console import ConsoleSettings
 from systemvm.management.consoles.token import token_hash
 from systemvm.management.state import accounts, console_sessions, instances
 from systemvm.management.state.columns import now
@@ -23,7 +24,6 @@ from systemvm.wire.console import (
     ConsoleClosed,
     ConsoleRefusal,
     ConsoleTargetRequest,
-    SessionLimits,
 )
 
 MAX_REPORTED_SESSIONS = 10_000
@@ -59,6 +59,10 @@ TEXTS = {
     ConsoleRefusal.EXTRA_REFUSED: (
         "The additional secret of this console link is missing or wrong.",
         "Open the console again.",
+    ),
+    ConsoleRefusal.NOT_RECORDED: (
+        "This console must be recorded, and no store takes recordings now.",
+        "Add an NFS store to the zone, or make one writable.",
     ),
 }
 
@@ -110,7 +114,7 @@ def owns_sessions(connection: Connection, proxy_name: str, session_ids: list[str
 
 def spend_token(
     connection: Connection, proxy_name: str, request: ConsoleAuthorize
-) -> tuple[ConsoleSessionRow, Instance, SessionLimits]:
+) -> tuple[ConsoleSessionRow, Instance, ConsoleSettings]:
     """Spend a token; the VM is checked first, so that a machine that does not run spends no token."""
     hashed_token, client_address = token_hash(request.token), request.client_address
     proxy = instances.by_instance_name(connection, proxy_name)
@@ -127,13 +131,12 @@ def spend_token(
     configured = settings.of_zone(connection, session.zone_id)
     _check_client(session, request, configured.checks_source)
     vm = _running(connection, session)
-    limits = configured.limits
     spent = console_sessions.spend(
         connection,
         hashed_token,
         proxy_id=proxy.id,
         client_address=client_address[:64],
-        session_expires=now() + timedelta(seconds=limits.total_timeout_s),
+        session_expires=now() + timedelta(seconds=configured.limits.total_timeout_s),
     )
     if spent is None:
         raise ConsoleDeniedError(ConsoleRefusal.TOKEN_EXPIRED)
@@ -144,7 +147,7 @@ def spend_token(
         f"is opened by {client_address} through {proxy_name}",
         request_id=request.request_id,
     )
-    return spent, vm, limits
+    return spent, vm, configured
 
 
 def _check_client(session: ConsoleSessionRow, request: ConsoleAuthorize, checks_source: bool) -> None:

@@ -15,7 +15,9 @@ from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.consoles.token import token_hash
 from systemvm.management.pki.screens import screen_name
 from systemvm.management.pki.seal import Seal
+from systemvm.management.recordings.orders import order_for
 from systemvm.management.state.database import Database
+from systemvm.management.state.status import RecordingMode
 from systemvm.rpc.core.call import Call, ObjectAccess
 from systemvm.rpc.core.method import MethodTable
 from systemvm.wire import console
@@ -99,7 +101,7 @@ class ConsoleAuthorizer:
 
     async def _authorize(self, call: Call, request: ConsoleAuthorize) -> ConsoleSession:
         try:
-            session, vm, limits = await self._database.run(
+            session, vm, configured = await self._database.run(
                 authorization.spend_token, call.caller.name, request
             )
         except ConsoleDeniedError as refused:
@@ -127,14 +129,16 @@ class ConsoleAuthorizer:
             session_id=session.uuid,
             virtual_machine_id=vm.uuid,
             display_name=vm.shown_name,
-            lifetime_s=limits.total_timeout_s,
+            lifetime_s=configured.limits.total_timeout_s,
             policy=session.policy,
+            is_recorded=session.recording is not RecordingMode.OFF and configured.recording.is_announced,
         )
 
     async def _target(self, call: Call, request: ConsoleTargetRequest) -> ConsoleTarget:
         try:
             vm = await self._database.read(authorization.machine_of, call.caller.name, request.session_id)
             await self._database.run(authorization.record_target, vm, request)
+            recording = await self._database.run(order_for, request.session_id, self._seal)
         except ConsoleDeniedError as refused:
             raise refused.to_rpc() from None
         sealed = vm.sealed_vnc_password
@@ -143,6 +147,7 @@ class ConsoleAuthorizer:
             port=vm.vnc_port or 0,
             password=self._seal.open(sealed) if sealed is not None else None,
             vencrypt=TargetTls(vm.vnc_ca_pem, screen_name(vm.uuid)) if vm.vnc_ca_pem is not None else None,
+            recording=recording,
         )
 
     async def _closed(self, call: Call, closed: ConsoleClosed) -> Acknowledgement:

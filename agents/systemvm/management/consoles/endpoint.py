@@ -18,12 +18,13 @@ from systemvm.management.consoles.token import (
     token_hash,
 )
 from systemvm.management.control.agent_calls import ConnectedAgents
+from systemvm.management.recordings.orders import mode_for
 from systemvm.management.state import console_sessions, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
-from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.management.state.status import InstanceState, InstanceType, RecordingMode
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.console import UNRESTRICTED, ConsolePolicy
@@ -93,8 +94,9 @@ class _Proxies:
     up: set[VmName]
     enforcing: set[VmName]
 
-    def of(self, policy: ConsolePolicy, vm: Instance) -> set[VmName]:
-        needs_newer = vm.vnc_ca_pem is not None or not policy.is_unrestricted
+    def of(self, policy: ConsolePolicy, recording: RecordingMode, vm: Instance) -> set[VmName]:
+        is_recorded = recording is not RecordingMode.OFF
+        needs_newer = vm.vnc_ca_pem is not None or is_recorded or not policy.is_unrestricted
         return self.enforcing if needs_newer else self.up
 
 
@@ -147,7 +149,9 @@ def _create(
             f"VM {vm.name} has no VNC server", f"see its log: systemvm serial {vm.name}"
         )
     policy = wanted.narrowed(configured.policy)
-    proxy = _least_loaded(connection, vm.zone_id, proxies.of(policy, vm), configured.limits.max_sessions)
+    recording = mode_for(connection, vm)
+    able = proxies.of(policy, recording, vm)
+    proxy = _least_loaded(connection, vm.zone_id, able, configured.limits.max_sessions)
     console_sessions.replace_unspent(
         connection,
         user_id=console_user.user_id,
@@ -171,6 +175,7 @@ def _create(
         login_uuid=console_user.login_uuid,
         takes_over=console_user.takes_over,
         policy=policy,
+        recording=recording,
     )
     text = f"of {vm.shown_name}: a link for {console_user.address}, good once, through {proxy.instance_name}"
     console_sessions.record(connection, session, "LINK", text, request_id=console_user.request_id)

@@ -12,6 +12,7 @@ from attrs import frozen
 from systemvm.management.state import events, schema
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import NotFoundError, Rows
+from systemvm.management.state.status import RecordingMode
 from systemvm.wire.console import UNRESTRICTED, ConsolePolicy, ConsoleRefusal
 
 #: `resource_type` of their events.
@@ -46,6 +47,7 @@ class ConsoleSessionRow:
     view_only: bool
     clipboard_to_guest: bool
     clipboard_from_guest: bool
+    recording: RecordingMode
 
     @property
     def policy(self) -> ConsolePolicy:
@@ -74,6 +76,7 @@ def create(
     extra_hash: str | None = None,
     takes_over: bool = False,
     policy: ConsolePolicy = UNRESTRICTED,
+    recording: RecordingMode = RecordingMode.OFF,
 ) -> ConsoleSessionRow:
     return rows.insert(
         connection,
@@ -92,6 +95,7 @@ def create(
         view_only=policy.view_only,
         clipboard_to_guest=policy.clipboard_to_guest,
         clipboard_from_guest=policy.clipboard_from_guest,
+        recording=recording,
     )
 
 

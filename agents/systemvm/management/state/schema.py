@@ -12,6 +12,8 @@ from systemvm.management.state.status import (
     InstanceState,
     InstanceType,
     JobStatus,
+    RecordingMode,
+    RecordingState,
     SpoolState,
     VolumeState,
 )
@@ -412,6 +414,34 @@ console_sessions = _table(
     sa.Column("view_only", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("clipboard_to_guest", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("clipboard_from_guest", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column(
+        "recording", EnumText(RecordingMode), nullable=False, default=RecordingMode.OFF, server_default="off"
+    ),
+)
+
+console_recordings = _table(
+    "console_recordings",
+    *user_visible(),
+    sa.Column("session_id", sa.ForeignKey("console_sessions.id"), nullable=False, index=True),
+    sa.Column("vm_id", sa.ForeignKey("vm_instances.id"), nullable=False, index=True),
+    sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False),
+    sa.Column("proxy_id", sa.ForeignKey("vm_instances.id"), nullable=False),
+    sa.Column("store_id", sa.ForeignKey("image_stores.id"), nullable=False),
+    sa.Column("state", EnumText(RecordingState), nullable=False, index=True),
+    sa.Column("end_code", sa.String(32)),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False, default=0, server_default="0"),
+    sa.Column("sealed_key", sa.LargeBinary),  # NULL: the file is not encrypted
+    sa.Column("ended", UtcDateTime),
+    sa.Column("updated", UtcDateTime, nullable=False, default=now, onupdate=now),
+)
+
+# Whose consoles are recorded, of VMs and accounts that do not follow the zone's settings.
+console_recording_rules = _table(
+    "console_recording_rules",
+    *numbered(),
+    sa.Column("vm_id", sa.ForeignKey("vm_instances.id"), unique=True),
+    sa.Column("account_id", sa.ForeignKey("accounts.id"), unique=True),
+    sa.Column("mode", EnumText(RecordingMode), nullable=False),
 )
 
 # Settings that the API changes: a zone's own value, or that of all zones without one.

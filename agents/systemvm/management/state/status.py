@@ -77,6 +77,24 @@ class VolumeState(enum.Enum):
     DESTROYED = "Destroyed"
 
 
+class RecordingMode(enum.Enum):
+    """Whether consoles are recorded."""
+
+    OFF = "off"
+    ON = "on"
+    REQUIRED = "required"  # no console without a recording
+
+
+class RecordingState(enum.Enum):
+    """State of a recording of a console."""
+
+    ORDERED = "Ordered"  # nothing has come of it
+    RECORDING = "Recording"
+    COMPLETE = "Complete"
+    INCOMPLETE = "Incomplete"  # its end is missing, or it ended early
+    DELETING = "Deleting"
+
+
 class AccountType(enum.IntEnum):
     """CloudStack's `accounttype`."""
 

@@ -16,12 +16,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from systemvm.ssvm import recording_messages
 from systemvm.ssvm import store_messages as messages
 from systemvm.ssvm.failure import TransferError, of_store
 from systemvm.ssvm.helper_call import Operation, Reply
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.properties.template import TemplateProperties
-from systemvm.ssvm.store import published_templates
+from systemvm.ssvm.store import published_templates, recordings
 from systemvm.ssvm.store.allowed_users import AGENT_USER, FETCH_USER, SERVE_USER, allow
 from systemvm.ssvm.store.browse import browse
 from systemvm.ssvm.store.copy_image import copy_image
@@ -97,7 +98,39 @@ class StoreHelper:
             messages.LIST: Operation(
                 messages.ListRequest, self.list_templates, agent, of_store, cancellable=True
             ),
+            **self._recording_operations(agent),
         }
+
+    def _recording_operations(self, agent: Callable[[int], bool]) -> dict[str, Operation]:
+        def of_recordings(params: Any) -> str:
+            # a group of its own: a piece a second of each recording must not wait for templates
+            return f"recordings {params.mount_id}"
+
+        changes = recording_messages.recording_changes
+        return {
+            recording_messages.RECORDING_WRITE: Operation(
+                recording_messages.RecordingWrite, self.write_recording, agent, of_recordings, True, changes
+            ),
+            recording_messages.RECORDING_CONTENT: Operation(
+                recording_messages.RecordingContentRequest, self.read_recording, agent, of_recordings, True
+            ),
+            recording_messages.RECORDING_REMOVE: Operation(
+                recording_messages.RecordingKey, self.remove_recording, agent, of_recordings, True, changes
+            ),
+        }
+
+    def write_recording(self, uid: int, piece: recording_messages.RecordingWrite) -> Reply:
+        with self._mounted(piece.mount_id) as mount:
+            return Reply(recordings.write_piece(mount, piece))
+
+    def read_recording(self, uid: int, wanted: recording_messages.RecordingContentRequest) -> Reply:
+        with self._mounted(wanted.mount_id) as mount:
+            return Reply(recordings.read_content(mount, wanted))
+
+    def remove_recording(self, uid: int, key: recording_messages.RecordingKey) -> Reply:
+        with self._mounted(key.mount_id) as mount:
+            recordings.remove_recording(mount, key)
+        return Reply(Acknowledgement())
 
     def make(self, uid: int, job: messages.JobKey) -> Reply:
         """Make the directory of a job, or find it with what it has; return it as a descriptor."""

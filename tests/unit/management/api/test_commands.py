@@ -18,6 +18,8 @@ from systemvm.management.state.status import AgentState, InstanceState, Instance
 EXPECTED = {
     *("extractIso", "extractTemplate"),
     *("listConsoleSessions", "endConsoleSession", "drainConsoleProxy"),
+    *("listConsoleRecordings", "openConsoleRecording", "readConsoleRecording", "deleteConsoleRecording"),
+    *("setConsoleRecordingRule", "listConsoleRecordingRules"),
     *("listConfigurations", "updateConfiguration", "resetConfiguration"),
     *("createConsoleEndpoint", "deleteIso", "deleteTemplate", "deployVirtualMachine", "destroySystemVm"),
     *("destroyVirtualMachine", "listApis", "listAsyncJobs", "listCapabilities", "listHosts", "listIsos"),
@@ -57,6 +59,7 @@ ADMINISTRATORS = {
     *("uploadTemplateDirectDownloadCertificate", "revokeTemplateDirectDownloadCertificate"),
     "listTemplateDirectDownloadCertificates",
     *("listConfigurations", "updateConfiguration", "resetConfiguration", "drainConsoleProxy"),
+    *("deleteConsoleRecording", "setConsoleRecordingRule", "listConsoleRecordingRules"),
     "getDiagnosticsData",
     "runDiagnostics",
     "patchSystemVm",

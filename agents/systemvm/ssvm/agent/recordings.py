@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's calls about recordings of consoles, which the store's helper carries out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.method import Call, MethodTable
+from systemvm.ssvm import recording_messages as messages
+from systemvm.ssvm.agent.store_client import StoreClient
+from systemvm.ssvm.store_messages import mount_id
+from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.recording import (
+    RECORDING_APPEND,
+    RECORDING_DELETE,
+    RECORDING_READ,
+    RecordingContent,
+    RecordingPlace,
+    RecordingRange,
+    RecordingRefusal,
+    StoredPiece,
+    StoredSize,
+)
+from systemvm.wire.role import Role
+from systemvm.wire.storage import Store
+from systemvm.wire.transfer_failure import TransferFailure
+
+
+class RecordingMethods:
+    """Recordings on stores that are mounted; a bucket has none."""
+
+    def __init__(self, stores: StoreClient) -> None:
+        self._stores = stores
+
+    def add_methods(self, methods: MethodTable) -> None:
+        daemon = frozenset({Role.MANAGEMENT.value})
+        methods.add(
+            RECORDING_APPEND, self._append, params=StoredPiece, result=StoredSize, roles=daemon,
+            summary="Write a piece of a recording to its store", deadline_s=60.0,
+        )  # fmt: skip
+        methods.add(
+            RECORDING_READ, self._read, params=RecordingRange, result=RecordingContent, roles=daemon,
+            summary="Read a part of a recording", deadline_s=60.0,
+        )  # fmt: skip
+        methods.add(
+            RECORDING_DELETE, self._delete, params=RecordingPlace, result=Acknowledgement, roles=daemon,
+            summary="Delete a recording", deadline_s=60.0,
+        )  # fmt: skip
+
+    async def _append(self, call: Call, piece: StoredPiece) -> StoredSize:
+        order = messages.RecordingWrite(
+            mount_id(piece.store), piece.account_id, piece.recording_id, piece.offset, piece.data
+        )
+        stored: StoredSize = await self._run(piece.store, messages.RECORDING_WRITE, order, StoredSize)
+        return stored
+
+    async def _read(self, call: Call, wanted: RecordingRange) -> RecordingContent:
+        order = messages.RecordingContentRequest(
+            mount_id(wanted.store), wanted.account_id, wanted.recording_id, wanted.offset, wanted.count
+        )
+        content: RecordingContent = await self._run(
+            wanted.store, messages.RECORDING_CONTENT, order, RecordingContent
+        )
+        return content
+
+    async def _delete(self, call: Call, place: RecordingPlace) -> Acknowledgement:
+        key = messages.RecordingKey(mount_id(place.store), place.account_id, place.recording_id)
+        await self._run(place.store, messages.RECORDING_REMOVE, key, Acknowledgement)
+        return Acknowledgement()
+
+    async def _run(self, store: Store, method: str, params: Any, result: Any) -> Any:
+        if store.s3 is not None:
+            raise RpcError.refused(RecordingRefusal.UNKNOWN, "a bucket holds no recordings")
+        await self._stores.ensure_mounted(store)
+        try:
+            return await self._stores.call(method, params, result)
+        except RpcError as error:
+            if error.reason == TransferFailure.STORE_NOT_MOUNTED.value:
+                self._stores.mark_unmounted(store)
+            raise
