@@ -223,6 +223,10 @@ bench-upload: setup ## uploads by tus and by the signed form, compared with a do
 bench-waiting: setup ## CPU of the daemon and an idle SSVM while 10,000 templates wait
 	@$(PYTHON) tests/benchmark/waiting.py
 
+.PHONY: bench-clone
+bench-clone: setup ## a machine's disk as a linked clone of 2 GiB, compared with a copy by qemu-img
+	@$(PYTHON) tests/benchmark/clone.py
+
 .PHONY: soak-memory
 soak-memory: setup ## memory of agent and fetch over 10,000 downloads (about ten minutes)
 	@$(PYTHON) tests/benchmark/soak_memory.py

@@ -29,11 +29,11 @@ def copy(source: Path, target: Path) -> str:
     return digest.hexdigest()
 
 
-def publish(temporary: Path, target: Path) -> None:
-    """Make a complete file durable and read-only, and give it its name."""
+def publish(temporary: Path, target: Path, mode: int = 0o444) -> None:
+    """Make a complete file durable, read-only by default, and give it its name."""
     descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fchmod(descriptor, 0o444)
+        os.fchmod(descriptor, mode)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

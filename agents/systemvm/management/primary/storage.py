@@ -151,14 +151,12 @@ class PrimaryStorage:
         return await self._create(volume_uuid, lambda path: self._qemu_img.create_empty(path, size_bytes))
 
     async def _create(self, volume_uuid: str, create: Callable[[Path], Awaitable[None]]) -> Path:
-        """Create a disk under a temporary name and rename it, so that it is complete or missing."""
+        """Create a disk under a temporary name and rename it: complete or missing, after a power cut, too."""
         path = self.volume_path(volume_uuid)
         temporary = path.with_name(f".{path.name}.new")
         try:
             await create(temporary)
-            temporary.chmod(DISK_MODE)
-            temporary.replace(path)
-            await deferToThread(atomic_copy.sync_directory, self._volumes)
+            await deferToThread(atomic_copy.publish, temporary, path, DISK_MODE)
         except (OSError, PrimaryStorageError) as error:
             # qemu-img reports a full disk only as text; the file system is checked instead
             trouble = host_errors.explain(error, str(self._volumes))

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Templates on primary storage: a deletion waits for the copy in progress."""
+"""Primary storage: a deletion waits for the copy in progress; a disk is durable before it has its name."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from systemvm.management.primary.storage import PrimaryStorage
+from systemvm.management.primary.qemu_img import QemuImg
 
+VOLUME = "0f9d3c52-7a54-4f0b-8a86-1d1f3b0f2c11"
 TEMPLATE = "6e25e5a4-51ab-4d4c-9f10-6a8bb1c2a3d4"
 
 
@@ -31,3 +35,28 @@ async def test_deletion_and_copy_run_one_after_another(tmp_path: Path) -> None:
     await primary.delete_template(TEMPLATE)
     await primary.delete_template(TEMPLATE)
     assert list((tmp_path / "primary/templates").iterdir()) == []
+
+
+class WritingQemuImg(QemuImg):
+    """Writes the disk itself: the program is not what is tested."""
+
+    async def create_empty(self, path: Path, size_bytes: int) -> None:
+        path.write_bytes(b"QFI\xfb")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_disk_is_durable_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a power cut could leave a named disk without its header."""
+    primary = PrimaryStorage(tmp_path, WritingQemuImg())
+    primary.open()
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = await primary.create_empty(VOLUME, 1 << 30)
+    assert synced == [f".{path.name}.new", "volumes"]
+    assert path.stat().st_mode & 0o777 == 0o660
