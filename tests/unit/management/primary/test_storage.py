@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 
-from systemvm.management.primary.storage import PrimaryStorage
 from systemvm.management.primary.qemu_img import QemuImg
+from systemvm.management.primary.storage import PrimaryStorage
 
 VOLUME = "0f9d3c52-7a54-4f0b-8a86-1d1f3b0f2c11"
 TEMPLATE = "6e25e5a4-51ab-4d4c-9f10-6a8bb1c2a3d4"
@@ -41,7 +42,7 @@ class WritingQemuImg(QemuImg):
     """Writes the disk itself: the program is not what is tested."""
 
     async def create_empty(self, path: Path, size_bytes: int) -> None:
-        path.write_bytes(b"QFI\xfb")
+        await deferToThread(path.touch)
 
 
 @pytest_twisted.ensureDeferred
@@ -54,7 +55,7 @@ async def test_a_disk_is_durable_before_it_has_its_name(
     synced: list[str] = []
 
     def fsync(descriptor: int) -> None:
-        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
 
     monkeypatch.setattr(os, "fsync", fsync)
     path = await primary.create_empty(VOLUME, 1 << 30)
