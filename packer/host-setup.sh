@@ -17,7 +17,7 @@ packages=(
     rpcbind nfs-ganesha nfs-ganesha-vfs nginx-light dnsmasq-base ipxe busybox-static xorriso mtools
     # Python, the browser's side of a console, and the tests
     # (libatomic1 for Playwright's own Node.js, gpg-agent for the keys that tests make)
-    python3 python3-venv npm chromium libatomic1 libnss3-tools fonts-dejavu-core curl openssl procps netbase
+    python3 python3-venv npm chromium firefox-esr libatomic1 libnss3-tools fonts-dejavu-core curl openssl procps netbase
     ca-certificates gpg gpg-agent
     # known vulnerabilities of the images
     debsecan

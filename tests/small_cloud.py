@@ -43,6 +43,7 @@ from systemvm.management.consoles.draining import ConsoleDraining
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
 from systemvm.management.consoles.limits import SessionLimitsSender
 from systemvm.management.consoles.live_sessions import ConsoleSessionQueries
+from systemvm.management.consoles.power import ConsolePowerSwitch
 from systemvm.management.consoles.retargeting import ConsoleRetargeting
 from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.control.ca_rotation import CaRotation
@@ -234,6 +235,7 @@ class SmallCloud:
         files = RecordingFiles(self.database, self.agents)
         RecordingIntake(self.database, files).add_methods(self.agent_methods)
         self.recordings = Recordings(self.clock, self.database, files, self.seal)
+        ConsolePowerSwitch(self.database, self.jobs).add_methods(self.agent_methods)
         self.authority = ControlAuthority(CertificateAuthority.create("control CA"))
         self.control = AgentDirectory(lambda name: True)
         self.certificates = AgentCertificates(self.database, self.control, self.authority, self.clock)

@@ -38,6 +38,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
     console.CONSOLE_CLOSED: (console.ConsoleClosed, Acknowledgement),
     console.CONSOLE_END: (console.ConsoleEnd, Acknowledgement),
     console.CONSOLE_AUTHORIZE: (console.ConsoleAuthorize, console.ConsoleSession),
+    console.CONSOLE_POWER: (console.ConsolePower, console.MachinePower),
     console.CONSOLE_TARGET: (console.ConsoleTargetRequest, console.ConsoleTarget),
     recording.CONSOLE_RECORD: (recording.RecordedPiece, Acknowledgement),
     recording.CONSOLE_RECORDED: (recording.RecordedEnd, Acknowledgement),

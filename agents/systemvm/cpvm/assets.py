@@ -22,6 +22,7 @@ _CONTENT_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
     ".svg": "image/svg+xml",
 }
 
@@ -54,7 +55,9 @@ class Assets:
 
         Raises: AssetError when a file is missing, is a link, or is larger than MAX_FILE_BYTES.
         """
-        files = {f"/{path.name}": _read(path) for path in _files(_PAGE_FOLDER)}
+        files = {
+            f"/{path.relative_to(_PAGE_FOLDER).as_posix()}": _read(path) for path in _files(_PAGE_FOLDER)
+        }
         page, refused = files.pop("/console.html"), files.pop("/refused.html")
         for folder in _NOVNC_FOLDERS:
             for path in _files(novnc / folder):

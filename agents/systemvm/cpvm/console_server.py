@@ -31,10 +31,13 @@ from systemvm.web.tls_transport import TlsTransport
 from systemvm.wire.console import (
     ConsoleAuthorize,
     ConsoleClosed,
+    ConsolePower,
     ConsoleSession,
     ConsoleSetup,
     ConsoleTargetRequest,
     LiveSession,
+    MachinePower,
+    PowerAction,
 )
 from systemvm.wire.recording import RecordingEnd, RecordingOrder
 
@@ -308,6 +311,21 @@ class ConsoleServer:
         """
         grant = self.grants.find(session_id, secret, client_address)
         grant.input_at_s = self._reactor.seconds()
+
+    async def power(
+        self,
+        session_id: str,
+        secret: str | None,
+        action: PowerAction | None,
+        client_address: str,
+        request_id: str,
+    ) -> MachinePower:
+        """Ask the daemon for the power state of a session's VM, or to change it as the session's user.
+
+        Raises: ConsoleRefusedError when the browser has no such session, or the daemon refuses.
+        """
+        self.grants.find(session_id, secret, client_address)
+        return await self._authority.power(ConsolePower(session_id, request_id, client_address, action))
 
     def _session_ended(self, grant: Grant, refusal: BrowserRefusal, reason: str) -> None:
         self._on_closed(

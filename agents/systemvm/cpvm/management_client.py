@@ -14,11 +14,14 @@ from systemvm.rpc.core.errors import FORBIDDEN, REFUSED, RpcError
 from systemvm.rpc.core.peer import Peer
 from systemvm.wire.console import (
     CONSOLE_AUTHORIZE,
+    CONSOLE_POWER,
     CONSOLE_TARGET,
     ConsoleAuthorize,
+    ConsolePower,
     ConsoleSession,
     ConsoleTarget,
     ConsoleTargetRequest,
+    MachinePower,
 )
 
 DEADLINE_S = 10.0
@@ -39,6 +42,8 @@ class ConsoleAuthority(Protocol):
 
     async def target(self, request: ConsoleTargetRequest) -> ConsoleTarget: ...
 
+    async def power(self, request: ConsolePower) -> MachinePower: ...
+
 
 class ManagementClient:
     """Calls the daemon over the control channel; without a connection it refuses at once."""
@@ -57,6 +62,10 @@ class ManagementClient:
     async def target(self, request: ConsoleTargetRequest) -> ConsoleTarget:
         answer = await self._call(CONSOLE_TARGET, request, ConsoleTarget, request.request_id)
         return _expect(answer, ConsoleTarget)
+
+    async def power(self, request: ConsolePower) -> MachinePower:
+        answer = await self._call(CONSOLE_POWER, request, MachinePower, request.request_id)
+        return _expect(answer, MachinePower)
 
     async def _call(self, method: str, params: object, result: type, request_id: str) -> object:
         peer = self._peer()

@@ -75,6 +75,12 @@ class BrowserRefusal(enum.Enum):
     )
     CLOSED = (4426, 403, "This console was closed by its owner or an administrator", _OPEN_AGAIN)
     SCREEN_MOVED = (4427, 409, "The virtual machine's screen has moved", "Reconnecting.")
+    POWER_REFUSED = (
+        4420,
+        403,
+        "This console may not do that to the virtual machine",
+        "Look at its state, or use the cloud's page.",
+    )
     WRONG_HOST = (4421, 421, "This console is served under another address", _OPEN_AGAIN)
     TOO_MANY = (
         4429,

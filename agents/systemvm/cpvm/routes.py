@@ -21,6 +21,7 @@ from systemvm.cpvm.http_site import COOKIE, ConsoleRequest
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.websocket import SUBPROTOCOL, accept_key
 from systemvm.web.public_endpoint import PublicEndpoint
+from systemvm.wire.console import PowerAction
 
 CONSOLE = "/console"
 #: CloudStack's own address of a console; its clients open it with the token in the query.
@@ -93,9 +94,13 @@ class Routes:
             if not _is_own_page(request, endpoint):
                 raise ConsoleRefusedError(BrowserRefusal.FOREIGN_ORIGIN)
             form = _fields(request.body())
-            if _single(form, "cmd") == "stay":
-                self._stay(request, _single(form, "session") or "")
-                return
+            match _single(form, "cmd"):
+                case "stay":
+                    self._stay(request, _single(form, "session") or "")
+                    return
+                case "power":
+                    await self._power(request, _single(form, "session") or "", _single(form, "action"))
+                    return
             token, extra = _single(form, "token"), _single(form, "extra") or ""
             if token is None:
                 raise ConsoleRefusedError(BrowserRefusal.NO_TOKEN)
@@ -119,6 +124,16 @@ class Routes:
         """Keep a session open that is not used, as its user asks; raises as `_spend`."""
         self._server.stay(session_id, request.session_secret(session_id), request.client_address)
         request.answer(200, b"{}", _JSON)
+
+    async def _power(self, request: ConsoleRequest, session_id: str, action: str | None) -> None:
+        """Answer the power state of the session's VM, and change it; raises as `_spend`."""
+        try:
+            wanted = None if action is None else PowerAction(action)
+        except ValueError:
+            raise ConsoleRefusedError(BrowserRefusal.POWER_REFUSED) from None
+        secret, client = request.session_secret(session_id), request.client_address
+        power = await self._server.power(session_id, secret, wanted, client, request.request_id)
+        request.answer(200, msgspec.json.encode(power), _JSON)
 
     def _cookie(self, session_id: str, secret: str) -> str:
         lifetime_s = int(self._server.grants.lifetime_left_s(session_id))

@@ -23,6 +23,7 @@ from systemvm.management.consoles.draining import ConsoleDraining
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
 from systemvm.management.consoles.limits import SessionLimitsSender
 from systemvm.management.consoles.live_sessions import ConsoleSessionQueries
+from systemvm.management.consoles.power import ConsolePowerSwitch
 from systemvm.management.consoles.retargeting import ConsoleRetargeting
 from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.consoles.session_reconciler import ConsoleSessionReconciler
@@ -75,6 +76,7 @@ class UserServices:
     authorizer: ConsoleAuthorizer
     intake: RecordingIntake
     recordings: Recordings
+    console_power: ConsolePowerSwitch
     commands: CommandTable
     operators: Authenticator
 
@@ -82,6 +84,7 @@ class UserServices:
         self.images.dispatcher.add_methods(agent_methods)
         self.authorizer.add_methods(agent_methods)
         self.intake.add_methods(agent_methods)
+        self.console_power.add_methods(agent_methods)
         operators.add_methods(operator_methods, self.commands, self.operators)
 
     def subscribe(self) -> None:
@@ -198,6 +201,7 @@ def make_user_services(
         authorizer=ConsoleAuthorizer(database, foundation.seal, revocation),
         intake=RecordingIntake(database, files),
         recordings=recordings,
+        console_power=ConsolePowerSwitch(database, jobs),
         commands=commands,
         operators=users,
     )

@@ -20,6 +20,10 @@ CONSOLE_RETARGET = "console.retarget"  # daemon → agent: where a VM's screen i
 CONSOLE_DRAIN = "console.drain"  # daemon → agent: take no new session, and end by a time (protocol 3)
 CONSOLE_CONFIGURE = "console.configure"  # daemon → agent: limits and times of sessions (protocol 3)
 
+CONSOLE_POWER = (
+    "console.power"  # agent → daemon: power state of a session's VM, and changes of it (protocol 3)
+)
+
 
 class ConsoleRefusal(enum.Enum):
     """Why the daemon refuses `console.authorize` or `console.target`, or ends a session.
@@ -44,6 +48,7 @@ class ConsoleRefusal(enum.Enum):
     OTHER_SOURCE = "other_source"  # the link came from another address than the one that asked for it
     EXTRA_REFUSED = "extra_refused"  # the additional secret is missing or wrong; the link is void
     NOT_RECORDED = "not_recorded"  # it must be recorded, and cannot be now
+    POWER_REFUSED = "power_refused"  # the session may not do this to its VM, or not in its present state
 
     @property
     def fallback(self) -> ConsoleRefusal:
@@ -62,6 +67,7 @@ _FALLBACKS = {
     ConsoleRefusal.OTHER_SOURCE: ConsoleRefusal.TOKEN_UNKNOWN,
     ConsoleRefusal.EXTRA_REFUSED: ConsoleRefusal.TOKEN_UNKNOWN,
     ConsoleRefusal.NOT_RECORDED: ConsoleRefusal.SESSION_ENDED,
+    ConsoleRefusal.POWER_REFUSED: ConsoleRefusal.SESSION_ENDED,
 }
 
 
@@ -190,6 +196,34 @@ class ConsoleRetarget:
     virtual_machine_id: str
     host: str
     port: int
+
+
+class PowerAction(enum.Enum):
+    """What a console's user does to the VM; the last two do not ask the guest."""
+
+    START = "start"
+    REBOOT = "reboot"
+    STOP = "stop"
+    RESET = "reset"
+    TURN_OFF = "turn_off"
+
+
+@frozen
+class ConsolePower:
+    """Change the power of a session's VM, or only ask for its state."""
+
+    session_id: str
+    request_id: str
+    client_address: str
+    action: PowerAction | None = None
+
+
+@frozen
+class MachinePower:
+    """A VM's state by CloudStack's name, and what the session may do now."""
+
+    state: str
+    actions: list[PowerAction] = field(factory=list)
 
 
 @frozen

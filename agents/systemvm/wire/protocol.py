@@ -15,6 +15,7 @@
 | 3 | TLS and other transports of `ConsoleTarget` |
 | 3 | what a console may do: `ConsoleSession.policy` |
 | 3 | recordings: `ConsoleTarget.recording`, `console.record`, `recording.append` and their siblings |
+| 3 | `console.power` |
 
 A newer agent says hello again in the version of an older daemon's welcome, so that the older daemon finds a
 version that it speaks.

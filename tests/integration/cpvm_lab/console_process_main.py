@@ -30,7 +30,14 @@ from systemvm.guest.paths import GuestPaths  # noqa: E402
 from systemvm.rpc.core.errors import REFUSED, RpcError  # noqa: E402
 from systemvm.rpc.core.method import Call, Caller, MethodTable  # noqa: E402
 from systemvm.web import http_site, tls_port  # noqa: E402
-from systemvm.wire.console import ConsoleClosed, ConsoleLoad, ConsoleSession, ConsoleTarget  # noqa: E402
+from systemvm.wire.console import (  # noqa: E402
+    ConsoleClosed,
+    ConsoleLoad,
+    ConsolePower,
+    ConsoleSession,
+    ConsoleTarget,
+    MachinePower,
+)
 from systemvm.wire.role import Role  # noqa: E402
 
 
@@ -42,6 +49,7 @@ class FakeDaemon:
         self.tokens: dict[str, dict[str, Any]] = {}
         self.targets: dict[str, dict[str, Any]] = {}
         self.calls: list[dict[str, Any]] = []
+        self.power: dict[str, Any] | None = {"state": "Running", "actions": []}
 
     async def call(self, method: str, params: Any = None, **options: Any) -> Any:
         return getattr(self, method.replace(".", "_"))(params)
@@ -68,6 +76,13 @@ class FakeDaemon:
         if "refuse" in target:
             raise RpcError(REFUSED, "refused", {"reason": target["refuse"]})
         return msgspec.convert(target, ConsoleTarget)
+
+    def console_power(self, params: ConsolePower) -> MachinePower:
+        action = None if params.action is None else params.action.value
+        self.calls.append({"method": "console.power", "session": params.session_id, "action": action})
+        if self.power is None:
+            raise RpcError.refused("power_refused", "refused")
+        return msgspec.convert(self.power, MachinePower)
 
     def console_closed(self, params: ConsoleClosed) -> None:
         self.calls.append(
@@ -107,7 +122,7 @@ def main() -> None:
     tls_port.HANDSHAKE_DEADLINE_S = 2.0  # tests wait for these
     http_site.REQUEST_DEADLINE_S = 8
     role.LOAD_INTERVAL_S = 0.5
-    role.install(context)
+    console = role.ConsoleRole(context)
 
     def resident_kib() -> int:
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
@@ -146,6 +161,13 @@ def main() -> None:
             case "target":
                 daemon.targets[order["session_id"]] = order["target"]
                 return True
+            case "power":
+                daemon.power = order["power"]
+                return True
+            case "blip":
+                for connection in list(console._server._connections):
+                    connection._browser.abortConnection()
+                return True
             case "away":
                 daemon.away = order["away"]
                 return True
@@ -154,6 +176,8 @@ def main() -> None:
                 port.handshake_deadline_s = cast(Any, port.factory).timeOut = order["seconds"]
                 return True
             case "calls":
+                if order.get("clear"):
+                    daemon.calls.clear()
                 return daemon.calls
             case "rss":
                 return resident_kib()

@@ -93,10 +93,12 @@ class QemuVncServer:
         display: str | None = None,
         objects: Sequence[str] = (),
         disk: Path | None = None,
+        serial: Path | None = None,
     ) -> None:
         """`display` replaces the address in -vnc, with more options; `objects` are values of -object.
 
-        A raw disk is booted at once; without one the firmware shows its boot menu for a minute.
+        A raw disk is booted at once; without one the firmware shows its boot menu for a minute. `serial` is a
+        file of what the guest sends on its first serial port.
         """
         self.port = port
         self._folder = tempfile.mkdtemp(prefix="screen-")
@@ -111,6 +113,7 @@ class QemuVncServer:
                 *(() if disk is None else ("-drive", f"if=none,id=disk,format=raw,file={disk}")),
                 *(() if disk is None else ("-device", "ide-hd,drive=disk")),
                 *(argument for value in objects for argument in ("-object", value)),
+                *(() if serial is None else ("-serial", f"file:{serial}")),
                 *("-display", "none", "-vnc", display),
                 *("-qmp", f"unix:{control},server=on,wait=off"),
             ],

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The console's page. It first removes the token from the address bar, then spends it by a POST to its own origin.
-// Stock noVNC shows the screen.
+// Stock noVNC shows the screen, toolbar.js what surrounds it.
+
+import { Power } from "./power.js";
 
 const STORAGE_KEY = "console";
 const FIRST_RETRY_MS = 500;
@@ -35,11 +37,16 @@ const base = new URL(".", import.meta.url).pathname;
 const query = new URLSearchParams(location.search);
 const token = query.get("token");
 const extra = query.get("extra") ?? "";
+const keyboard = query.get("language") ?? ""; // CloudStack's name of the layout of the link
 history.replaceState(null, "", `${base}console`);
 
 const element = (id) => document.getElementById(id);
 let session = null;
 let rfb = null;
+let toolbar = null;
+new Power(base, () => session);
+// what cannot be loaded now is reported when the console connects
+import("./toolbar.js").then((loaded) => { toolbar = loaded; }, () => {});
 let retries = 0;
 let retryTimer = 0;
 let warning = null;
@@ -51,7 +58,7 @@ function show(state, label, title = "", hint = "", canRetry = false) {
   element("notice-hint").textContent = hint;
   element("notice-again").hidden = !canRetry;
   element("again").disabled = !(canRetry || state === "connected");
-  element("keys").disabled = state !== "connected";
+  for (const id of ["keys", "key-menu-button", "clipboard-button", "picture"]) element(id).disabled = state !== "connected";
 }
 
 function showName(name) {
@@ -69,7 +76,8 @@ function showPolicy({ view_only: viewOnly, clipboard_to_guest: toGuest, clipboar
   else if (fromGuest === false) limits.push("Clipboard only to the machine");
   element("policy").textContent = limits.join(" · ");
   element("policy").hidden = limits.length === 0;
-  element("keys").hidden = Boolean(viewOnly);
+  element("power-button").disabled = false;
+  element("power-button").hidden = Boolean(viewOnly);
 }
 
 async function spend() {
@@ -94,7 +102,8 @@ async function spend() {
     else show("closed", "Refused", body.title ?? "The console was refused", body.hint ?? "");
     return false;
   }
-  session = { id: body.session, name: body.name, policy: body.policy ?? {}, recorded: Boolean(body.recorded) };
+  const { session: id, name, policy = {}, recorded = false } = body;
+  session = { id, name, policy, recorded, keyboard };
   sessionStorage.setItem(STORAGE_KEY, JSON.stringify(session));
   return true;
 }
@@ -121,9 +130,9 @@ async function connect() {
   if (document.body.dataset.state !== "waiting") {
     show("connecting", "Connecting", `Connecting to ${session.name}`, "The virtual machine's screen is being opened.");
   }
-  let RFB;
+  let Screen;
   try {
-    ({ default: RFB } = await import("./novnc/core/rfb.js"));
+    [{ default: Screen }, toolbar] = await Promise.all([import("./screen.js"), import("./toolbar.js")]);
   } catch {
     show("closed", "Closed", "The console could not be loaded", "Reload this page.", true);
     return;
@@ -140,11 +149,12 @@ async function connect() {
   socket.addEventListener("close", (event) => { end = event; });
 
   element("screen").replaceChildren();
-  rfb = new RFB(element("screen"), socket, { shared: true });
+  rfb = new Screen(element("screen"), socket, { shared: true });
   rfb.viewOnly = Boolean(session.policy?.view_only);
-  rfb.scaleViewport = true;
   rfb.focusOnClick = true;
   rfb.background = "transparent";
+  toolbar.begin(session);
+  toolbar.attach(rfb);
   rfb.addEventListener("connect", () => {
     retries = 0;
     show("connected", "Connected");
@@ -187,6 +197,7 @@ function ended(end) {
   const title = end?.reason || (isLost ? "The connection was lost" : "The console was closed");
   const unreachable = isLost || code === CloseCode.GOING_AWAY;
   rfb = null;
+  toolbar.detach();
   hideWarning();
   if (Object.hasOwn(TRANSIENT, code) && !(unreachable && retries >= UNREACHABLE_RETRIES)) {
     retry(title, TRANSIENT[code]);
@@ -250,6 +261,7 @@ function again() {
   clearTimeout(retryTimer);
   const old = rfb;
   rfb = null;
+  toolbar?.detach();
   old?.disconnect();
   open();
 }
@@ -261,20 +273,6 @@ window.addEventListener("online", () => {
 });
 element("again").addEventListener("click", again);
 element("notice-again").addEventListener("click", again);
-element("keys").addEventListener("click", () => {
-  rfb?.sendCtrlAltDel();
-  rfb?.focus();
-});
-element("full").addEventListener("click", async () => {
-  if (document.fullscreenElement) {
-    await document.exitFullscreen();
-    return;
-  }
-  await document.documentElement.requestFullscreen();
-  // Where the browser supports it, Escape and Alt-Tab go to the guest; holding Escape leaves full screen.
-  await navigator.keyboard?.lock?.().catch(() => {});
-  rfb?.focus();
-});
 
 if (!token) {
   try {

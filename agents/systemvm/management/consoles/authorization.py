@@ -64,6 +64,10 @@ TEXTS = {
         "This console must be recorded, and no store takes recordings now.",
         "Add an NFS store to the zone, or make one writable.",
     ),
+    ConsoleRefusal.POWER_REFUSED: (
+        "The console may not change the power of the virtual machine like this now.",
+        "Look at its state, or use the cloud's page.",
+    ),
 }
 
 
@@ -193,6 +197,14 @@ def record_target(connection: Connection, vm: Instance, request: ConsoleTargetRe
 
 
 def machine_of(connection: Connection, proxy_name: str, session_id: str) -> Instance:
+    return _running(connection, open_session(connection, proxy_name, session_id))
+
+
+def open_session(connection: Connection, proxy_name: str, session_id: str) -> ConsoleSessionRow:
+    """Return a session of this CPVM that a browser has opened and that has not ended.
+
+    Raises: ConsoleDeniedError.
+    """
     proxy = instances.by_instance_name(connection, proxy_name)
     try:
         session = console_sessions.by_uuid(connection, session_id)
@@ -201,7 +213,7 @@ def machine_of(connection: Connection, proxy_name: str, session_id: str) -> Inst
     expired = session.session_expires is None or session.session_expires <= now()
     if session.proxy_id != proxy.id or session.acquired is None or expired:
         raise ConsoleDeniedError(ConsoleRefusal.SESSION_ENDED)
-    return _running(connection, session)
+    return session
 
 
 def _ending_of(connection: Connection, proxy: Instance, session_id: str) -> ConsoleRefusal:

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Debian's Firefox, headless. Playwright drives it by WebDriver BiDi, not a patched build."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, Playwright, sync_playwright
+
+from integration.cpvm_lab.chromium import Chromium
+
+RELAY = Path(__file__).with_name("bidi_relay.py")
+
+
+class Firefox(Chromium):
+    """One Firefox; each run gets a new window without cookies."""
+
+    def _launch(self) -> tuple[Playwright, Browser]:
+        self._folder = tempfile.TemporaryDirectory(prefix="firefox-")
+        script = Path(self._folder.name) / "firefox"
+        script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(RELAY))} "$@"\n')
+        script.chmod(0o755)
+        playwright = sync_playwright().start()
+        # HOME: as root it refuses the home directory of another user
+        environment = {**self._options["env"], "HOME": self._folder.name}
+        return playwright, playwright.firefox.launch(
+            channel="moz-firefox", executable_path=script, env=environment
+        )
+
+    def close(self) -> None:
+        super().close()
+        self._folder.cleanup()
