@@ -27,7 +27,7 @@ from small_cloud_fakes import (
     FakeZoneFacts,
 )
 from small_cloud_rows import HASHER, add_system_vm, add_template, principal
-from systemvm.host.zone import AddressRange, NetworkConfig, NetworksConfig
+from systemvm.host.zone import AddressRange, ConsoleConfig, NetworkConfig, NetworksConfig
 from systemvm.management.accounts.service import AccountService
 from systemvm.management.api import envelope
 from systemvm.management.api.authentication import Authenticator
@@ -64,6 +64,9 @@ from systemvm.management.pki.authority import CertificateAuthority
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.pki.seal import Seal
+from systemvm.management.public_certificates.service import PublicCertificates
+from systemvm.management.public_certificates.shelf import CertificateShelf
+from systemvm.management.public_certificates.sites import PublicSites
 from systemvm.management.recordings.files import RecordingFiles
 from systemvm.management.recordings.intake import RecordingIntake
 from systemvm.management.recordings.service import Recordings
@@ -156,6 +159,8 @@ class SmallCloud:
     recordings: Recordings = field(init=False)
     account_service: AccountService = field(init=False)
     diagnostics: FakeDiagnostics = field(init=False)
+    sites: PublicSites = field(init=False)
+    public_certificates: PublicCertificates = field(init=False)
     agent_methods: MethodTable = field(init=False)
     ssvm_peer: FakePeer = field(init=False)
     table: CommandTable = field(init=False)
@@ -174,8 +179,18 @@ class SmallCloud:
         signer = UploadSigner(self.seal)
         self.orders = UploadOrders(signer, self.settings, (ORIGIN,))
         issuer = PublicAuthority(CertificateAuthority.create("public CA", PUBLIC_NAMES))
+        self.sites = PublicSites(
+            lambda zone_name: ConsoleConfig(origin=CONSOLE_ORIGIN), issuer, CertificateShelf(self.seal)
+        )
+        self.settings.sites = self.sites
         self.copy_links = CopyLinks(
-            self.clock, self.database, self.agents, self.settings, self.seal, issuer.ca_pem
+            self.clock,
+            self.database,
+            self.agents,
+            self.settings,
+            self.seal,
+            issuer.ca_pem,
+            self.sites.root_of,
         )
         self.dispatch = DownloadDispatcher(
             self.clock,
@@ -216,7 +231,7 @@ class SmallCloud:
             self.database, self.agents, self.settings, self.replicas.changed, StoreKeys(self.seal)
         )
         self.extraction = Extraction(
-            self.clock, self.database, self.agents, self.settings, issuer, staging,
+            self.clock, self.database, self.agents, self.settings, self.sites, staging,
             self.copy_links.links_of_zone,
         )  # fmt: skip
         self.uploads = TemplateUploads(
@@ -226,8 +241,16 @@ class SmallCloud:
             self.database, self.seal, PasswordService(HASHER), self.machines, self.templates, self.revocation
         )
         self.consoles = ConsoleEndpoints(
-            self.database, self.agents, lambda zone_id, address: PublicEndpoint.parse(CONSOLE_ORIGIN)
+            self.database, self.agents, lambda zone_id, address: self.sites.console(self.zone.name, address)
         )
+        self.public_certificates = PublicCertificates(self.database, self.seal, self.sites, roots=list)
+        self.public_certificates.senders.append(self.extraction.send_certificates)
+        limits = SessionLimitsSender(self.database, self.agents)
+
+        async def configured() -> None:
+            await limits.send_all()
+            await self.public_certificates.changed()
+
         self.diagnostics = FakeDiagnostics(directory)
         self.agent_methods = MethodTable("agents", "1")
         self.dispatch.add_methods(self.agent_methods)
@@ -257,7 +280,7 @@ class SmallCloud:
             end_console=self.revocation.of_session,
             draining=ConsoleDraining(self.database, self.agents),
             recordings=self.recordings,
-            on_configured=SessionLimitsSender(self.database, self.agents).send_all,
+            on_configured=configured,
             screens=MachineScreens(self.clock, self.database, cast(Hypervisor, self.hypervisor)),
             diagnostics=self.diagnostics,
             diagnostics_url=f"{ORIGIN}/diagnostics",
@@ -274,6 +297,7 @@ class SmallCloud:
             storage_limit_gib=lambda name: (
                 self.settings.secondary_storage(name).max_account_secondary_storage_gib
             ),
+            public_certificates=self.public_certificates,
             certificates=CertificateService(
                 self.clock, self.control, self.authority, self.certificates, rotation
             ),

@@ -15,6 +15,7 @@ from systemvm.management.hypervisors.base import (
     ExitCallback,
     ExitReason,
 )
+from systemvm.management.public_certificates.sites import PublicSites
 from systemvm.management.state import instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
@@ -238,12 +239,15 @@ class FakeZoneFacts:
 
     def __init__(self) -> None:
         self.storage = SecondaryStorageConfig()
+        self.sites: PublicSites | None = None
 
     def file_decides_read_only(self, zone_name: str, store_name: str) -> bool:
         return False
 
     def secondary_storage(self, zone_name: str) -> SecondaryStorageConfig:
-        return self.storage
+        if self.sites is None:
+            return self.storage
+        return self.sites.secondary_storage(zone_name, self.storage)
 
     def own_networks(self) -> list[str]:
         return ["203.0.113.1/32"]

@@ -16,6 +16,7 @@ from systemvm.cli import (
     consoles,
     diagnose,
     machines,
+    public_certificates,
     settings,
     staging_stores,
     store_keys,
@@ -94,6 +95,7 @@ accounts.account.add_command(account_limit.limit_account)
 main.add_command(accounts.user)
 main.add_command(certificates.ca)
 main.add_command(certificates.certificate)
+certificates.certificate.add_command(public_certificates.public)
 
 if __name__ == "__main__":
     main()

@@ -20,6 +20,8 @@ from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.pki.screens import ScreenAuthority
 from systemvm.management.pki.seal import Seal
 from systemvm.management.pki.ssh_key import SshKey
+from systemvm.management.public_certificates.shelf import CertificateShelf
+from systemvm.management.public_certificates.sites import PublicSites
 from systemvm.management.state import zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.zones import Host
@@ -36,6 +38,7 @@ class Foundation:
     authority: ControlAuthority
     identity: DaemonIdentity
     public: PublicAuthority
+    sites: PublicSites
     screens: ScreenAuthority
     ssh_key: SshKey
     page_certificate: PageCertificate | None
@@ -65,6 +68,8 @@ def open_foundation(configuration: Configuration) -> Foundation:
     ssh_key = SshKey.open(layout.pki)
     first_login = make_first_accounts(database, seal, layout.first_login)
     host = database.run_now(write_inventory, configuration)
+    sites = PublicSites(lambda name: configuration.zone(name).console, public, CertificateShelf(seal))
+    database.run_now(sites.load)
     return Foundation(
         configuration=configuration,
         lock=lock,
@@ -73,6 +78,7 @@ def open_foundation(configuration: Configuration) -> Foundation:
         authority=authority,
         identity=identity,
         public=public,
+        sites=sites,
         screens=ScreenAuthority.open(layout.pki),
         ssh_key=ssh_key,
         page_certificate=page_certificate,

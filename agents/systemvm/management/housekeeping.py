@@ -14,6 +14,8 @@ from twisted.logger import Logger
 from systemvm.management.control.agent import Agent
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.page.listener import PageCertificate
+from systemvm.management.public_certificates.remarks import report_ends
+from systemvm.management.public_certificates.sites import PublicSites
 from systemvm.management.state import console_sessions, jobs, sessions
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
@@ -30,10 +32,11 @@ MEASURE_INTERVAL_S = 60.0
 CLEAR_INTERVAL_S = 300.0
 #: A public certificate is valid for 90 days; an operator's files are read again as often.
 RENEW_INTERVAL_S = 86400.0
+REPORT_INTERVAL_S = 3600.0
 
 
 class Housekeeping:
-    """Four loops, none of which overlaps itself; a failed round is logged, and the next one follows."""
+    """Five loops, none of which overlaps itself; a failed round is logged, and the next one follows."""
 
     _log = Logger()
 
@@ -49,6 +52,7 @@ class Housekeeping:
         page_certificate: PageCertificate | None = None,
         diagnostics: Diagnostics | None = None,
         renew_screens: Callable[[], Awaitable[None]] | None = None,
+        sites: PublicSites | None = None,
     ) -> None:
         self._database = database
         self._directory = directory
@@ -57,12 +61,14 @@ class Housekeeping:
         self._page_certificate = page_certificate
         self._diagnostics = diagnostics
         self._renew_screens = renew_screens
+        self._sites = sites
         self._measuring = SingleFlight[str]()  # by the SSVM's name
         self._loops = [
             Periodic(clock, self.forget, EXPIRE_INTERVAL_S, what="delete expired rows and files"),
             Periodic(clock, self.measure_stores, MEASURE_INTERVAL_S, what="measure stores"),
             Periodic(clock, copies.remove_unused, CLEAR_INTERVAL_S, what="clear primary storage"),
             Periodic(clock, self.renew_certificates, RENEW_INTERVAL_S, what="renew certificates"),
+            Periodic(clock, self.report_certificates, REPORT_INTERVAL_S, what="report ends of certificates"),
         ]
 
     def start(self) -> None:
@@ -103,17 +109,16 @@ class Housekeeping:
         except Exception:
             self._log.failure("cannot measure the stores of {name}", name=agent.name)
 
+    async def report_certificates(self) -> None:
+        """Record which certificates of the public side end soon."""
+        if self._sites is not None:
+            await self._database.run(report_ends, self._sites)
+
     async def renew_certificates(self) -> None:
         """Renew certificates of the page, of CPVMs and of VNC servers; open consoles continue."""
         if self._renew_screens is not None:
             await self._renew_screens()
         if self._page_certificate is not None:
             self._page_certificate.renew()
-        for name in self._directory.up(Role.CPVM):
-            agent = self._directory.agent(name)
-            if agent is None:
-                continue
-            try:
-                await self._preparations.set_up_console(agent)
-            except RpcError as error:
-                self._log.info("cannot renew the certificate of {name}: {error}", name=name, error=error)
+        for refused in await self._preparations.send_certificates():
+            self._log.warn("cannot renew a certificate: {refused}", refused=refused)

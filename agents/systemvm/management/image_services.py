@@ -66,14 +66,14 @@ def make_image_services(
     reactor: Reactor, foundation: Foundation, directory: AgentDirectory, settings: ZoneSettings
 ) -> ImageServices:
     """Make all parts; nothing runs before `start`."""
-    database, seal, public = foundation.database, foundation.seal, foundation.public
+    database, seal, sites = foundation.database, foundation.seal, foundation.sites
     usage, sources, signer = (
         StoreUsage(database, directory, settings),
         TemplateSources(seal),
         UploadSigner(seal),
     )
     orders = UploadOrders(signer, settings, (foundation.configuration.management.page.endpoint.origin,))
-    links = CopyLinks(reactor, database, directory, settings, seal, public.ca_pem)
+    links = CopyLinks(reactor, database, directory, settings, seal, foundation.public.ca_pem, sites.root_of)
     dispatcher = DownloadDispatcher(reactor, database, directory, settings, sources, orders, usage, links)
     replicas = ReplicaKeeper(reactor, database, settings, dispatcher.wake)
     dispatcher.on_end(links.ended)
@@ -82,7 +82,7 @@ def make_image_services(
     return ImageServices(
         dispatcher=dispatcher,
         replicas=replicas,
-        extraction=Extraction(reactor, database, directory, settings, public, staging, links.links_of_zone),
+        extraction=Extraction(reactor, database, directory, settings, sites, staging, links.links_of_zone),
         copy_links=links,
         staging=staging,
         uploads=TemplateUploads(database, directory, dispatcher, usage, settings, sources, signer),

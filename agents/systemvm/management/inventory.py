@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from ipaddress import ip_address
 
 from twisted.logger import Logger
 
@@ -13,6 +12,7 @@ from systemvm.host.config_file import ConfigError
 from systemvm.host.zone import NetworksConfig, SecondaryStorageConfig
 from systemvm.management.config import Configuration
 from systemvm.management.own_networks import own_networks
+from systemvm.management.public_certificates.sites import PublicSites
 from systemvm.management.state import zones
 from systemvm.management.state.database import Connection
 from systemvm.management.state.zones import Host
@@ -78,8 +78,9 @@ def write_inventory(connection: Connection, configuration: Configuration) -> Hos
 class ZoneSettings:
     """The settings of zones for services, by the names in the rows."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, sites: PublicSites) -> None:
         self._configuration = configuration
+        self._sites = sites
 
     def source_ca_pem(self, zone_name: str) -> str | None:
         return self._configuration.zone(zone_name).source_ca_pem
@@ -101,7 +102,8 @@ class ZoneSettings:
         return any(store.name == store_name and store.read_only is not None for store in stores)
 
     def secondary_storage(self, zone_name: str) -> SecondaryStorageConfig:
-        return self._configuration.zone(zone_name).secondary_storage
+        of_file = self._configuration.zone(zone_name).secondary_storage
+        return self._sites.secondary_storage(zone_name, of_file)
 
     def vnc_address(self, zone_name: str) -> str:
         """Return the address of VNC servers: this host's on the management network, open only to CPVMs."""
@@ -116,4 +118,4 @@ class ZoneSettings:
 
     def console_endpoint(self, zone_name: str, public_address: str) -> PublicEndpoint:
         """Return how browsers reach the CPVM with this public address."""
-        return self._configuration.zone(zone_name).console.endpoint.at(ip_address(public_address))
+        return self._sites.console(zone_name, public_address)

@@ -90,7 +90,7 @@ def make_system_vm_services(
     )
     diagnostics = Diagnostics(database, ssh, layout.diagnostics, timeout_scale=drivers.timeout_scale)
     preparation = AgentPreparation(
-        database, configuration, directory, foundation.public, StoreKeys(foundation.seal)
+        database, configuration, directory, foundation.sites, StoreKeys(foundation.seal)
     )
     patching = AgentPatching(reactor, directory, ssh, layout.agent_code, timeout_scale=drivers.timeout_scale)
     lifecycle = _make_lifecycle(foundation, drivers, control, patching)
@@ -121,6 +121,7 @@ def make_system_vm_services(
             page_certificate=foundation.page_certificate,
             diagnostics=diagnostics,
             renew_screens=drivers.hypervisor.renew_screens,
+            sites=foundation.sites,
         ),
         operations=SystemVmOperations(database, directory, ssh, diagnosis, preparation, layout.logs, reactor),
     )
@@ -142,7 +143,7 @@ def _make_lifecycle(
         )
 
     def vnc_address(zone_id: int) -> str:
-        return ZoneSettings(configuration).vnc_address(foundation.zone_names[zone_id])
+        return ZoneSettings(configuration, foundation.sites).vnc_address(foundation.zone_names[zone_id])
 
     images = SystemImageSource(SystemImages(layout.images), management.image_source)
     return SystemVmLifecycle(

@@ -41,6 +41,7 @@ from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.page.diagnostics_download import DiagnosticsResource
 from systemvm.management.page.resource import PageResource
 from systemvm.management.page.storage_origins import StorageOrigins
+from systemvm.management.public_certificates.service import PublicCertificates
 from systemvm.management.recordings.files import RecordingFiles
 from systemvm.management.recordings.intake import RecordingIntake
 from systemvm.management.recordings.service import Recordings
@@ -141,7 +142,7 @@ def make_user_services(
 ) -> UserServices:
     """Make all parts; `subscribe` and `add_methods` connect them."""
     configuration, database, directory = foundation.configuration, foundation.database, control.directory
-    settings = ZoneSettings(configuration)
+    settings = ZoneSettings(configuration, foundation.sites)
     images = make_image_services(reactor, foundation, directory, settings)
     jobs = JobRunner(database, reactor, describe_job_error)
     revocation = ConsoleRevocation(database, directory)
@@ -155,6 +156,14 @@ def make_user_services(
     users = Authenticator(database, foundation.seal)
     files = RecordingFiles(database, directory)
     recordings = Recordings(reactor, database, files, foundation.seal)
+    certificates = PublicCertificates(database, foundation.seal, foundation.sites)
+    certificates.senders += [system_vms.preparation.send_certificates, images.extraction.send_certificates]
+    limits = SessionLimitsSender(database, directory)
+
+    async def configured() -> None:
+        await limits.send_all()
+        certificates.start_change()
+
     commands = command_table(
         CommandServices(
             database=database,
@@ -171,7 +180,7 @@ def make_user_services(
             end_console=revocation.of_session,
             draining=ConsoleDraining(database, directory),
             recordings=recordings,
-            on_configured=SessionLimitsSender(database, directory).send_all,
+            on_configured=configured,
             screens=MachineScreens(reactor, database, drivers.hypervisor),
             diagnostics=system_vms.diagnostics,
             diagnostics_url=f"{configuration.management.page.endpoint.url}/diagnostics",
@@ -180,6 +189,7 @@ def make_user_services(
             primary=configuration.layout.primary,
             host_id=foundation.host.id,
             certificates=control.certificate_service,
+            public_certificates=certificates,
             accounts=AccountService(
                 database, foundation.seal, users.passwords, virtual_machines, templates, revocation
             ),
@@ -192,7 +202,7 @@ def make_user_services(
     )
     return UserServices(
         jobs=jobs,
-        site=_make_site(reactor, foundation, system_vms, commands, users, revocation),
+        site=_make_site(reactor, foundation, system_vms, settings, commands, users, revocation),
         directory=directory,
         images=images,
         virtual_machines=virtual_machines,
@@ -281,15 +291,15 @@ def _make_site(
     reactor: Reactor,
     foundation: Foundation,
     system_vms: SystemVmServices,
+    settings: ZoneSettings,
     commands: CommandTable,
     users: Authenticator,
     revocation: ConsoleRevocation,
 ) -> Site:
     """The page, the HTTP API and downloads of diagnostics, below the advertised path."""
     page = foundation.configuration.management.page
-    zones = foundation.configuration.zones
     origins = StorageOrigins(
-        foundation.database, {zone.name: zone.secondary_storage.endpoint for zone in zones}
+        foundation.database, lambda zone_name: settings.secondary_storage(zone_name).endpoint
     )
     root = PageResource(
         secure=page.endpoint.scheme == "https",

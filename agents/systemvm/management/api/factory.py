@@ -26,6 +26,7 @@ from systemvm.management.api.commands.infrastructure import InfrastructureComman
 from systemvm.management.api.commands.jobs import JobCommands
 from systemvm.management.api.commands.networks import NetworkCommands
 from systemvm.management.api.commands.os_types import os_type_commands
+from systemvm.management.api.commands.public_certificates import PublicCertificateCommands
 from systemvm.management.api.commands.recording_rules import RecordingRuleCommands
 from systemvm.management.api.commands.recordings import RecordingCommands
 from systemvm.management.api.commands.resource_limits import ResourceLimitCommands, ZoneLimit
@@ -56,6 +57,7 @@ from systemvm.management.image_stores.inspection import StoreInspection
 from systemvm.management.image_stores.migration import StoreMigration
 from systemvm.management.image_stores.service import ImageStores
 from systemvm.management.jobs.runner import JobRunner
+from systemvm.management.public_certificates.service import PublicCertificates
 from systemvm.management.recordings.service import Recordings
 from systemvm.management.screens.service import Screens
 from systemvm.management.state.database import Database
@@ -93,6 +95,7 @@ class ApiServices:
     primary: Path  # the directory of primary storage
     host_id: int
     certificates: CertificateControl
+    public_certificates: PublicCertificates
     accounts: AccountService
     extraction: Extraction
     uploads: TemplateUploads
@@ -146,6 +149,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *EventCommands(database).commands(),
         *JobCommands(database).commands(),
         *CertificateCommands(database, services.certificates, jobs).commands(),
+        *PublicCertificateCommands(database, services.public_certificates, jobs).commands(),
     )
     return table
 

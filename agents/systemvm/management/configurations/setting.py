@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import frozen
 
 from systemvm.service.errors import FailureCode, SystemVmError
@@ -16,25 +18,33 @@ class SettingError(SystemVmError):
 
 @frozen(kw_only=True)
 class Setting:
-    """A setting of a zone; without `least` and `most` it is true or false."""
+    """A setting of a zone: a number, true or false, or a text, which `check` reads."""
 
     name: str
-    default: int | bool
+    default: int | bool | str
     description: str
     least: int = 0
     most: int = 0
     unit: str = ""
     group: str = "Console Proxy"
+    check: Callable[[str], str] = str
 
     @property
     def type_name(self) -> str:
+        if isinstance(self.default, str):
+            return "String"
         return "Boolean" if isinstance(self.default, bool) else "Number"
 
-    def parse(self, text: str) -> int | bool:
+    def parse(self, text: str) -> int | bool | str:
         """Return the value of a text.
 
         Raises: SettingError when the setting does not take it.
         """
+        if isinstance(self.default, str):
+            try:
+                return self.check(text)
+            except SettingError as wrong:
+                raise SettingError(f"{self.name}: {wrong.message}") from None
         if isinstance(self.default, bool):
             if text.lower() not in ("true", "false"):
                 raise SettingError(f"{self.name} must be true or false: {text!r}")
@@ -49,5 +59,5 @@ class Setting:
             raise SettingError(limits)
         return value
 
-    def text(self, value: int | bool) -> str:
-        return str(value).lower()
+    def text(self, value: int | bool | str) -> str:
+        return value if isinstance(value, str) else str(value).lower()

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Connection, Database
@@ -12,12 +12,12 @@ from systemvm.web.public_endpoint import WILDCARD, PublicEndpoint
 
 
 class StorageOrigins:
-    """Reads them for each visit of the page; `advertised` has each zone's endpoint by its name.
+    """Reads them for each visit of the page; `advertised` returns a zone's endpoint by its name.
 
     A page that was loaded before an SSVM got its address must be loaded again.
     """
 
-    def __init__(self, database: Database, advertised: Mapping[str, PublicEndpoint]) -> None:
+    def __init__(self, database: Database, advertised: Callable[[str], PublicEndpoint | None]) -> None:
         self._database = database
         self._advertised = advertised
 
@@ -25,11 +25,11 @@ class StorageOrigins:
         return await self._database.read(_origins, self._advertised)
 
 
-def _origins(connection: Connection, advertised: Mapping[str, PublicEndpoint]) -> list[str]:
+def _origins(connection: Connection, advertised: Callable[[str], PublicEndpoint | None]) -> list[str]:
     found: dict[str, None] = {}
     ssvms = instances.names_of_ssvms_by_zone(connection)
     for zone in zones.list_zones(connection):
-        endpoint = advertised.get(zone.name)
+        endpoint = advertised(zone.name)
         if endpoint is None:
             continue
         if endpoint.host != WILDCARD:

@@ -126,6 +126,10 @@ class PublicAuthority:
         chain = leaf.public_bytes(Encoding.PEM) + self.ca_pem
         return PublicIdentity(chain.decode(), key_to_pem(key).decode())
 
+    def permits(self, host: str) -> bool:
+        """Return whether the root is allowed to sign for an address, a name, or `*.` and a domain."""
+        return self._permits(general_name(host))
+
     def _permits(self, name: x509.GeneralName) -> bool:
         constraints = _constraints_in(self.authority.certificate)
         permitted = constraints.permitted_subtrees if constraints is not None else None

@@ -475,6 +475,22 @@ certificates = _table(
     sa.Column("reason", sa.Text),
 )
 
+# Certificates for the public side of system VMs, and the parts of chains that operators send before.
+public_certificates = _table(
+    "public_certificates",
+    *numbered(),
+    sa.Column("name", sa.String(255), nullable=False),  # of a part of a chain; else CloudStack's own
+    sa.Column("domain_suffix", sa.String(255), nullable=False, index=True),
+    sa.Column("sequence", sa.Integer),  # only of a part of a chain
+    sa.Column("source", sa.String(16), nullable=False),  # upload, acme or chain
+    sa.Column("pem", sa.Text, nullable=False),  # leaf first
+    sa.Column("root_pem", sa.Text),  # NULL: a root that everybody knows
+    # Encrypted and not hashed: system VMs need the key itself.
+    sa.Column("sealed_key", sa.LargeBinary),
+    sa.Column("not_after", UtcDateTime, nullable=False),
+    sa.Column("warned", UtcDateTime),  # when its end was last reported
+)
+
 events = _table(
     "events",
     *user_visible(),

@@ -77,8 +77,14 @@ def cmdline(vm: Instance, nics: Sequence[Nic], facts: BootFacts) -> str:
         tail.append(("fetch_denied", ",".join(facts.own_networks)))
     if role is Role.SSVM:
         tail += _sources(facts.zone)
-    tail += _storage(facts) if role is Role.SSVM else [("vncport", CONSOLE_PORT)]
+    tail += _storage(facts) if role is Role.SSVM else [("vncport", _console_port(facts.zone))]
     return boot_arguments.format([*head, *middle, *tail])
+
+
+def _console_port(zone: ZoneConfig) -> int:
+    """Return the port of consoles: with a star, browsers reach the CPVM itself at the advertised one."""
+    endpoint = zone.console.endpoint
+    return endpoint.port if endpoint.is_wildcard else CONSOLE_PORT
 
 
 def _networking(nics: Sequence[Nic], zone: ZoneConfig) -> _Pairs:

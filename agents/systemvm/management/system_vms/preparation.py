@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import ip_address
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults
@@ -17,13 +16,15 @@ from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.delay_messages import delay_of, explain
 from systemvm.management.image_stores.buckets import StoreKeys
 from systemvm.management.image_stores.capacity import record_usage
-from systemvm.management.pki.public import PublicAuthority
+from systemvm.management.pki.public import NotPermittedError
+from systemvm.management.public_certificates.remarks import CERTIFICATE, remark_on
+from systemvm.management.public_certificates.sites import PublicSites
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState
 from systemvm.management.state.zones import ImageStore
-from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.errors import INVALID_PARAMS, RpcError
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.console import CONSOLE_SETUP, ConsoleSetup
 from systemvm.wire.role import Role
@@ -68,13 +69,13 @@ class AgentPreparation:
         database: Database,
         configuration: Configuration,
         directory: AgentDirectory,
-        public: PublicAuthority,
+        sites: PublicSites,
         keys: StoreKeys,
     ) -> None:
         self._database = database
         self._configuration = configuration
         self._directory = directory
-        self._public = public
+        self._sites = sites
         self._keys = keys
 
     def subscribe(self) -> None:
@@ -166,15 +167,16 @@ class AgentPreparation:
         return None
 
     async def set_up_console(self, agent: Agent) -> None:
-        """Send a fresh certificate for the advertised origin; the daemon does not store the key."""
+        """Send the certificate of the advertised origin; one of the public CA is a fresh one.
+
+        The consoles that are open go on; new handshakes use the new one.
+        """
         vm, config = await self._zone_of(agent)
         console = config.console
         nics = await self._database.read(instances.nics_of, vm.id)
-        public = next(nic.address for nic in nics if nic.traffic_type == TrafficType.PUBLIC.value)
-        endpoint = console.endpoint.at(ip_address(public or ""))
-        identity = self._public.identity(
-            endpoint, console.endpoint, console.certificate_file, console.key_file
-        )
+        public = next(nic.address for nic in nics if nic.traffic_type == TrafficType.PUBLIC.value) or ""
+        endpoint = self._sites.console(config.name, public)
+        identity = self._sites.console_identity(config.name, public)
         setup = ConsoleSetup(
             endpoint.url,
             identity.certificate_pem,
@@ -183,6 +185,29 @@ class AgentPreparation:
             console.bind_address,
         )
         await self._directory.call(agent.name, CONSOLE_SETUP, setup)
+        names = self._sites.names(config.name)
+        agent.remark(CERTIFICATE, remark_on(self._sites, names, names.console, endpoint))
+
+    async def send_certificates(self) -> list[str]:
+        """Send every CPVM that is Up its certificate; return which refused it, and why."""
+        agents = [self._directory.agent(name) for name in self._directory.up(Role.CPVM)]
+        calls = [
+            Deferred.fromCoroutine(self._send_certificate(agent)) for agent in agents if agent is not None
+        ]
+        return [refusal for refusal in await gatherResults(calls) if refusal is not None]
+
+    async def _send_certificate(self, agent: Agent) -> str | None:
+        try:
+            await self.set_up_console(agent)
+        except RpcError as error:
+            if error.code == INVALID_PARAMS:
+                return f"{agent.name}: {error.message}"
+            self._log.info("{name} gets its certificate later: {error}", name=agent.name, error=error)
+        except (NotPermittedError, OSError) as error:
+            self._log.warn("no certificate for {name}: {error}", name=agent.name, error=str(error))
+        if agent.is_up:
+            self._directory.set_status(agent, agent.up_status())
+        return None
 
     async def _zone_of(self, agent: Agent) -> tuple[Instance, ZoneConfig]:
         vm = await self._database.read(instances.by_instance_name, agent.name)

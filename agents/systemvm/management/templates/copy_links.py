@@ -8,6 +8,7 @@ restart of the daemon or of either SSVM, so the download continues, and nobody e
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from attrs import evolve
@@ -57,13 +58,18 @@ class CopyLinks:
         settings: ExtractionSettings,
         seal: Seal,
         ca_pem: bytes,
+        root_of: Callable[[str], str | None] = lambda host: None,
     ) -> None:
-        """`ca_pem` is the CA that has signed the certificates of SSVMs."""
+        """`ca_pem` is the CA that has signed the certificates of SSVMs.
+
+        `root_of` returns the root of a host that has another one's, empty when everybody knows it.
+        """
         self._database = database
         self._agents = agents
         self._settings = settings
         self._seal = seal
         self._ca_pem = ca_pem.decode()
+        self._root_of = root_of
         self._sent: dict[tuple[int, str], ExtractLink] = {}  # by zone and path
         self._has_ended = False
         self._withdrawing = SingleFlight[None]()
@@ -93,9 +99,10 @@ class CopyLinks:
                 continue
             error = await self._send(server.name, [wire])
             if error is None:
-                endpoint = _endpoint(server, settings)
+                root_pem = self._root_of(server.endpoint.host)
+                endpoint = server.endpoint if root_pem is not None else _endpoint(server, settings)
                 address = SsvmAddress(server.address, endpoint.port)
-                ca_pem = None if endpoint.scheme == "http" else self._ca_pem
+                ca_pem = None if endpoint.scheme == "http" else self._ca_pem + (root_pem or "")
                 return SourceLink(endpoint.url + wire.path, address, ca_pem)
             if error.code != METHOD_NOT_FOUND:
                 raise SourceUnavailableError(zone.name, f"{server.name}: {error.message}")

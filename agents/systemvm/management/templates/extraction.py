@@ -32,7 +32,7 @@ from systemvm.management.templates.public_servers import (
     public_address_of,
     servers_of,
 )
-from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
+from systemvm.rpc.core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, NOT_CONNECTED, RpcError
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.service.periodic import Periodic
 from systemvm.web.public_endpoint import PublicEndpoint
@@ -199,7 +199,7 @@ class Extraction:
         settings = self._settings.secondary_storage(zone.name)
         endpoint = await self._database.read(endpoint_of, vm, settings.endpoint)
         address = await self._database.read(public_address_of, vm)
-        if endpoint is None or not await self._set_up(name, endpoint, address, settings):
+        if endpoint is None or await self._set_up(name, endpoint, address, settings) is not None:
             return
         links = [
             *await self._database.read(_wire_links, vm.zone_id),
@@ -216,21 +216,35 @@ class Extraction:
         for name in self._agents.up(Role.SSVM):
             await self.agent_up(name)
 
+    async def send_certificates(self) -> list[str]:
+        """Send every SSVM that is Up its certificate; return which refused it, and why."""
+        refused = []
+        for name in self._agents.up(Role.SSVM):
+            vm = await self._database.read(instances.by_instance_name, name)
+            zone = await self._database.read(zones.zone_by_id, vm.zone_id)
+            settings = self._settings.secondary_storage(zone.name)
+            endpoint = await self._database.read(endpoint_of, vm, settings.endpoint)
+            address = await self._database.read(public_address_of, vm)
+            error = None if endpoint is None else await self._set_up(name, endpoint, address, settings)
+            if error is not None and error.code == INVALID_PARAMS:
+                refused.append(f"{name}: {error.message}")
+        return refused
+
     async def _servers(self, zone_id: int, settings: SecondaryStorageConfig) -> list[PublicServer]:
         up = self._agents.up(Role.SSVM)
         return await self._database.read(servers_of, zone_id, up, settings.endpoint)
 
     async def _set_up(
         self, name: str, endpoint: PublicEndpoint, address: str | None, settings: SecondaryStorageConfig
-    ) -> bool:
+    ) -> RpcError | None:
         try:
             identity = _identity(self._issuer, endpoint, address, settings)
         except (NotPermittedError, OSError) as error:
             self._log.warn("no certificate for the links of {name}: {error}", name=name, error=str(error))
-            return False
+            return RpcError(NOT_CONNECTED, str(error))
         proxies = settings.trusted_proxies
         setup = ExtractSetup(endpoint.url, identity.certificate_pem, identity.private_key_pem, proxies)
-        return await self._call(name, EXTRACT_SETUP, setup) is None
+        return await self._call(name, EXTRACT_SETUP, setup)
 
     async def _send(self, name: str, links: ExtractLinks) -> RpcError | None:
         return await self._call(name, EXTRACT_LINKS, links)

@@ -16,6 +16,7 @@ from systemvm.management.state.status import AgentState, InstanceState, Instance
 
 #: The commands that CloudStack's clients, the page and the CLI use.
 EXPECTED = {
+    *("uploadCustomCertificate", "listCustomCertificates", "deleteCustomCertificate"),
     *("extractIso", "extractTemplate"),
     *("listConsoleSessions", "endConsoleSession", "drainConsoleProxy"),
     *("listConsoleRecordings", "openConsoleRecording", "readConsoleRecording", "deleteConsoleRecording"),
@@ -54,6 +55,7 @@ EXPECTED = {
 
 
 ADMINISTRATORS = {
+    *("uploadCustomCertificate", "listCustomCertificates", "deleteCustomCertificate"),
     *("createAccount", "updateAccount", "disableAccount", "enableAccount", "deleteAccount"),
     *("createUser", "disableUser", "enableUser", "deleteUser", "getUser"),
     *("uploadTemplateDirectDownloadCertificate", "revokeTemplateDirectDownloadCertificate"),

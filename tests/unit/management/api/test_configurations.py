@@ -11,7 +11,7 @@ import pytest_twisted
 from settling import settled
 from small_cloud import SmallCloud
 from systemvm.management.api.errors import ApiError
-from systemvm.management.configurations.console import CONSOLE_SETTINGS
+from systemvm.management.configurations.registry import SETTINGS
 from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.console import CONSOLE_CONFIGURE, SessionLimits
@@ -27,7 +27,7 @@ async def listed(cloud: SmallCloud, **arguments: Any) -> dict[str, str]:
 @pytest_twisted.ensureDeferred
 async def test_all_settings_are_listed_with_cloudstacks_defaults(cloud: SmallCloud) -> None:
     values = await listed(cloud)
-    assert set(values) == {setting.name for setting in CONSOLE_SETTINGS}
+    assert set(values) == set(SETTINGS)
     assert (values[MAX], values["consoleproxy.session.timeout"]) == ("50", "300000")
     assert values["novnc.console.sourceip.check.enabled"] == "false"
     assert await listed(cloud, name=MAX, category="advanced", group="console proxy") == {MAX: "50"}

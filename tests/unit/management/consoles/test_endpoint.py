@@ -225,7 +225,7 @@ async def test_closed_consoles_do_not_count_as_load(cloud: SmallCloud, vm: Insta
     spent = {"acquired": now() - timedelta(minutes=1), "session_expires": now() + timedelta(hours=3)}
     cloud.database.run_now(console_sessions.rows.update, session.id, **spent)
     copied = {"account_id": 1, "domain_id": 1, "user_id": 1, "vm_id": vm.id, "proxy_id": cloud.cpvm.id}
-    for number in range(SESSION_MAX.default):
+    for number in range(int(SESSION_MAX.default)):
         cloud.database.run_now(
             console_sessions.rows.insert, token_hash=f"{number}", token_expires=now(), **copied, **spent
         )
@@ -246,8 +246,8 @@ async def test_new_consoles_count_until_the_cpvm_reports_them(cloud: SmallCloud,
 @pytest_twisted.ensureDeferred
 async def test_unopened_links_do_not_fill_a_cpvm(cloud: SmallCloud, vm: Instance) -> None:
     """Attack: as many calls as a CPVM has sessions, for one VM and for many, without opening a link."""
-    many = [add_vm(cloud, cloud.user) for _ in range(SESSION_MAX.default)]
-    for target in [*[vm] * SESSION_MAX.default, *many]:
+    many = [add_vm(cloud, cloud.user) for _ in range(int(SESSION_MAX.default))]
+    for target in [*[vm] * int(SESSION_MAX.default), *many]:
         assert (await endpoint(cloud, target.uuid, cloud.user))["success"]
     others = add_vm(cloud, cloud.admin)
     answer = await endpoint(cloud, others.uuid)

@@ -144,6 +144,28 @@ def test_each_nic_on_an_ipv6_network_has_an_ipv6_address(zone: ZoneConfig, tmp_p
     assert not expected.keys() & plain.keys()
 
 
+@pytest.mark.parametrize(
+    ("origin", "port"),
+    [
+        ("https://*:8443", "8443"),
+        ("https://*.console.example.test", "443"),
+        ("https://console.example.test", "8443"),  # somebody else's forwarder leads to the CPVM
+    ],
+)
+def test_consoles_have_the_advertised_port_where_browsers_reach_the_cpvm_itself(
+    zone: ZoneConfig, origin: str, port: str
+) -> None:
+    named = msgspec.structs.replace(zone, console=msgspec.structs.replace(zone.console, origin=origin))
+    nics = [
+        nic("control", 0, "169.254.1.2"),
+        nic("management", 1, "10.11.0.100"),
+        nic("public", 2, "203.0.113.100"),
+    ]
+    vm = cast(Instance, SimpleNamespace(id=2, type=InstanceType.CONSOLE_PROXY, instance_name="v-2-VM"))
+    text = cmdline(vm, nics, BootFacts(named, 1, ControlConfig(), "ssh-ed25519 AAAA"))
+    assert boot_arguments.parse(text)["vncport"] == port
+
+
 def nic(traffic: str, device: int, address: str) -> Nic:
     about = {"traffic_type": traffic, "device": device, "address": address, "netmask": "255.255.255.0"}
     return cast(Nic, SimpleNamespace(**about, gateway=None, mac=f"02:00:00:00:00:0{device}"))

@@ -16,6 +16,8 @@ from systemvm.management.housekeeping import Housekeeping
 from systemvm.management.image_stores.buckets import StoreKeys
 from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.pki.seal import Seal
+from systemvm.management.public_certificates.shelf import CertificateShelf
+from systemvm.management.public_certificates.sites import PublicSites
 from systemvm.management.state import jobs, zones
 from systemvm.management.state.status import AgentState, JobStatus
 from systemvm.management.system_vms.preparation import AgentPreparation
@@ -56,9 +58,9 @@ def preparations(host: Any) -> AgentPreparation:
     configuration = host.configuration
     page = configuration.management.page.endpoint
     public = PublicAuthority.open(configuration.layout.pki, configuration.zones, page)
-    made = AgentPreparation(
-        host.database, host.configuration, host.directory, public, StoreKeys(Seal(bytes(32)))
-    )
+    seal = Seal(bytes(32))
+    sites = PublicSites(lambda name: configuration.zone(name).console, public, CertificateShelf(seal))
+    made = AgentPreparation(host.database, host.configuration, host.directory, sites, StoreKeys(seal))
     made.subscribe()
     return made
 

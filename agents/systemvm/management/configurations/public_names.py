@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of names and certificates of a zone's public side, by CloudStack's names where it has them."""
+
+from __future__ import annotations
+
+import re
+
+from systemvm.management.configurations.setting import Setting, SettingError
+
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})+")
+MAX_NAME_LENGTH = 253
+
+
+def domain_name(text: str) -> str:
+    """Return a DNS name in lower case.
+
+    Raises: SettingError when it is not one.
+    """
+    name = text.strip().lower().rstrip(".")
+    labels = name.split(".")
+    if len(name) > MAX_NAME_LENGTH or not _NAME.fullmatch(name) or labels[-1].isdigit():
+        raise SettingError(
+            f"domain must be a DNS name such as console.example.org: {text[:MAX_NAME_LENGTH]!r}"
+        )
+    return name
+
+
+def name_or_wildcard(text: str) -> str:
+    """Return `name`, or `*.name`, in lower case.
+
+    Raises: SettingError when it is neither.
+    """
+    star = "*." if text.strip().startswith("*.") else ""
+    return star + domain_name(text.strip().removeprefix("*."))
+
+
+CONSOLE_DOMAIN = Setting(
+    name="consoleproxy.url.domain",
+    default="",
+    check=name_or_wildcard,
+    description="name by which browsers reach console proxies; *.NAME: each by its address with dashes, such "
+    "as 203-0-113-9.NAME. It is used once a certificate is valid for it; without a value console.origin of "
+    "the zone's file is",
+)
+STORAGE_DOMAIN = Setting(
+    name="secstorage.ssl.cert.domain",
+    default="",
+    check=name_or_wildcard,
+    group="Secondary Storage",
+    description="name by which browsers reach secondary storage VMs; *.NAME: each by its address with "
+    "dashes. It is used once a certificate is valid for it; without a value secondary_storage.origin of the "
+    "zone's file is",
+)
+DEFAULT_ALERT_DAYS = 21
+EXPIRY_ALERT_DAYS = Setting(
+    name="consoleproxy.certificate.expiry.alert.period",
+    default=DEFAULT_ALERT_DAYS,
+    least=1,
+    most=365,
+    unit="days",
+    description="days before the end of a certificate of the public side at which it is reported",
+)
+
+PUBLIC_NAME_SETTINGS = (CONSOLE_DOMAIN, STORAGE_DOMAIN, EXPIRY_ALERT_DAYS)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm certificate public`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from click.testing import Result
+
+from fake_daemon import FakeDaemon
+
+ROW = {
+    "domainsuffix": "console.example.test",
+    "source": "upload",
+    "expires": "2027-01-01T00:00:00+0000",
+    "names": ["*.console.example.test"],
+    "name": "CPVMCertificate",
+    "inuse": ["*.console.example.test"],
+}
+
+
+def test_a_certificate_is_uploaded_listed_and_removed(run: Callable[..., Result], tmp_path: Path) -> None:
+    for name in ("leaf", "chain", "key"):
+        (tmp_path / name).write_text(f"{name} as PEM\n")
+    fake = FakeDaemon(
+        uploadCustomCertificate={"jobid": "j-1"},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": {"customcertificate": {"message": "updated"}}},
+        listCustomCertificates={"customcertificate": [ROW]},
+        deleteCustomCertificate={"success": True},
+    )
+    files = ["--certificate", str(tmp_path / "leaf"), "--key", str(tmp_path / "key")]
+    files += ["--chain", str(tmp_path / "chain")]
+    done = run(fake, "certificate", "public", "upload", "*.console.example.test", *files)
+    assert done.output == "updated\n"
+    assert fake.calls[0] == (
+        "uploadCustomCertificate",
+        {
+            "certificate": "leaf as PEM\nchain as PEM",
+            "privatekey": "key as PEM\n",
+            "domainsuffix": "console.example.test",
+        },
+    )
+    assert "*.console.example.test" in run(fake, "certificate", "public", "list").output
+    done = run(fake, "certificate", "public", "remove", "console.example.test")
+    assert done.output == "the certificates of console.example.test are removed.\n"
