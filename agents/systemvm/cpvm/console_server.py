@@ -7,20 +7,22 @@ import hashlib
 import ssl
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from systemvm.cpvm.assets import Assets
 from systemvm.cpvm.console_connection import ConsoleConnection, OpenedTarget
+from systemvm.cpvm.drain import Drain
 from systemvm.cpvm.grants import Grant, Grants
 from systemvm.cpvm.management_client import ConsoleAuthority
 from systemvm.cpvm.recording.console_recordings import ConsoleRecordings
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.rfb import display_name
+from systemvm.cpvm.state_keeper import StateKeeper
 from systemvm.cpvm.timeouts import next_timeout, notice
 from systemvm.cpvm.vnc_target import VncDialer
 from systemvm.cpvm.websocket import CloseCode
@@ -38,6 +40,7 @@ from systemvm.wire.console import (
     LiveSession,
     MachinePower,
     PowerAction,
+    SessionLimits,
 )
 from systemvm.wire.recording import RecordingEnd, RecordingOrder
 
@@ -62,7 +65,10 @@ class ConsoleLimits:
 
 
 class ConsoleServer:
-    """Opens consoles for the routes; `on_closed` is called once at the end of each session."""
+    """Opens consoles for the routes; `on_closed` is called once at the end of each session.
+
+    With `state_path` it continues where a process before has ended.
+    """
 
     log = Logger()
 
@@ -74,6 +80,7 @@ class ConsoleServer:
         on_closed: Callable[[ConsoleClosed], None],
         limits: ConsoleLimits | None = None,
         recordings: ConsoleRecordings | None = None,
+        state_path: Path | None = None,
     ) -> None:
         self.assets = assets
         self.endpoint: PublicEndpoint | None = None
@@ -89,8 +96,18 @@ class ConsoleServer:
         self._connections: dict[ConsoleConnection, Deferred[None]] = {}
         self._of_session: dict[str, ConsoleConnection] = {}  # the connection that each session has now
         self._stopping = False
-        self.is_draining = False
-        self._drain_end: IDelayedCall | None = None
+        self._drain = Drain(reactor, self._end_all)
+        self._keeper = None if state_path is None else StateKeeper(state_path, self.grants, self._drain)
+        if self._keeper is not None:
+            self._keeper.restore()
+
+    # -- the setup
+
+    def configure(self, limits: SessionLimits) -> None:
+        """Set the limits and times of sessions, those that are open included."""
+        if limits != self.grants.limits:
+            self.grants.limits = limits
+            self._save()
 
     def set_up(self, setup: ConsoleSetup) -> bool:
         """Use this certificate and address from the next handshake on; return False when nothing changed.
@@ -112,6 +129,7 @@ class ConsoleServer:
         self.endpoint, self._context, self._setup_digest = endpoint, context, digest
         self.trusted_proxies = proxies
         self.grants.binds_address = setup.bind_address
+        self.grants.wait_for_browsers()
         self.log.info("serving consoles at {url}", url=endpoint.url)
         return True
 
@@ -135,7 +153,7 @@ class ConsoleServer:
 
         Raises: ConsoleRefusedError when there is no place, or the daemon refuses or cannot be reached.
         """
-        if self.is_draining:  # before the token is spent
+        if self._drain.is_on:  # before the token is spent
             raise ConsoleRefusedError(BrowserRefusal.DRAINING)
         if self._stopping or self.grants.is_full:
             raise ConsoleRefusedError(BrowserRefusal.TOO_MANY)
@@ -354,12 +372,17 @@ class ConsoleServer:
 
     def drain(self, deadline_s: float | None) -> None:
         """Take no new session, and end those that are left after `deadline_s`; None undoes it."""
-        if self._drain_end is not None and self._drain_end.active():
-            self._drain_end.cancel()
-        self._drain_end = None
         if deadline_s is not None:
-            self._drain_end = self._reactor.callLater(deadline_s, self._end_all)
-        self.is_draining = deadline_s is not None
+            self._drain.begin(self._reactor.seconds() + deadline_s)
+        elif self._drain.is_on:
+            self._drain.undo()
+        else:
+            return
+        self._save()
+
+    def _save(self) -> None:
+        if self._keeper is not None:
+            self._keeper.save_proxy()
 
     def _end_all(self) -> None:
         for session_id in self.grants.session_ids():
@@ -374,6 +397,7 @@ class ConsoleServer:
         now_s = self._reactor.seconds()
         for session_id, connection in list(self._of_session.items()):
             self._count(connection)
+            self.grants.save_traffic(session_id)
             grant = self.grants.get(session_id)
             if grant is None:
                 continue
@@ -415,7 +439,7 @@ class ConsoleServer:
     async def stop(self) -> None:
         """Close every connection and wait at most STOP_DEADLINE_S until the browsers have closed theirs."""
         self._stopping = True
-        self.drain(None)
+        self._drain.stop()
         waiting = list(self._connections.values())
         for connection in list(self._connections):
             connection.close(CloseCode.GOING_AWAY, "The console proxy restarts")

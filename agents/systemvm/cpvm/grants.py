@@ -8,12 +8,14 @@ token at the WebSocket address has none: it ends with its connection.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from attrs import define, field
 
 from systemvm.cpvm.reconnect_secret import ReconnectSecret, SecretCheck
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
+from systemvm.cpvm.saved_state import SavedSession
 from systemvm.service.connection_limits import source_of_address
 from systemvm.wire.console import ConsoleSession, SessionLimits
 
@@ -23,6 +25,8 @@ FIRST_CONNECTION_S = 30.0
 #: A console whose machine does not run waits this many times longer for the next attempt: browsers delay the
 #: timers of hidden tabs to one a minute.
 WAITING_FACTOR = 3.0
+#: How often the traffic of a session is saved.
+SAVE_EVERY_S = 60.0
 
 
 @define
@@ -39,19 +43,28 @@ class Grant:
     warned: str = ""  # of which timeout its user was warned last
     sent_bytes: int = 0
     received_bytes: int = 0
+    saved_at_s: float = 0.0
 
     @property
     def is_connected(self) -> bool:
         return self.ends_unless_back_s is None
 
 
+def _not_saved(saved: SavedSession) -> None:
+    """Stand for `on_changed` where no state is saved."""
+
+
 @define
 class Grants:
-    """All sessions; `on_ended` is called once at the end of each, with the reason."""
+    """All sessions; `on_ended` is called once at the end of each, with the reason.
+
+    `on_changed` is called with each state that a restarted server must continue with.
+    """
 
     now_s: Callable[[], float]
     on_ended: Callable[[Grant, BrowserRefusal, str], None]
     limits: SessionLimits = field(factory=SessionLimits)
+    on_changed: Callable[[SavedSession], None] = _not_saved
     #: A secret is valid only from the address that the token came from; set in the zone's configuration.
     binds_address: bool = False
     _grants: dict[str, Grant] = field(factory=dict, init=False, repr=False)
@@ -95,6 +108,7 @@ class Grants:
             self.on_ended(grant, BrowserRefusal.TOO_MANY, "too many sessions")
             raise ConsoleRefusedError(BrowserRefusal.TOO_MANY)
         self._grants[session.session_id] = grant
+        self._save(grant)
 
     def claim(self, session_id: str, secret: str | None, address: str) -> tuple[ConsoleSession, str]:
         """Return the session for a browser that connects to it, and the browser's next secret.
@@ -109,7 +123,9 @@ class Grants:
         if grant.secret.is_undecided:
             raise ConsoleRefusedError(BrowserRefusal.RECONNECTING)
         grant.client_address = address
-        return grant.session, grant.secret.issue(secret)
+        issued = grant.secret.issue(secret)
+        self._save(grant)  # before the browser has it
+        return grant.session, issued
 
     def find(self, session_id: str, secret: str | None, address: str) -> Grant:
         """Return the session of this secret.
@@ -143,6 +159,7 @@ class Grants:
         grant = self._grants.get(session_id)
         if grant is not None and grant.secret is not None:
             grant.secret.confirm()
+            self._save(grant)
 
     def disconnected(self, session_id: str, why: BrowserRefusal | None, reason: str) -> None:
         """The session's only connection is gone; the session waits for its browser, if it has a secret."""
@@ -155,6 +172,7 @@ class Grants:
         grant.secret.give_up()
         factor = WAITING_FACTOR if why is not None and why.is_transient else 1.0
         grant.ends_unless_back_s = self.now_s() + factor * self.limits.reconnect_s
+        self._save(grant)
 
     def end(
         self, session_id: str, reason: str, refusal: BrowserRefusal = BrowserRefusal.SESSION_ENDED
@@ -170,6 +188,7 @@ class Grants:
             if len(self._ended_grants) >= MAX_ENDED:
                 self._ended_grants.pop(next(iter(self._ended_grants)))
             self._ended_grants[session_id] = (grant, refusal)
+        self._save(grant, refusal)
         self.on_ended(grant, refusal, reason)
 
     def sweep(self) -> None:
@@ -186,6 +205,54 @@ class Grants:
             if grant.expires_at_s <= now_s:
                 del self._ended_grants[session_id]
 
+    # -- what outlives the process
+
+    def _save(self, grant: Grant, ended: BrowserRefusal | None = None) -> None:
+        if grant.secret is not None:
+            grant.saved_at_s = self.now_s()
+            self.on_changed(_saved(grant, ended))
+
+    def save_traffic(self, session_id: str) -> None:
+        """Save a session again when that was long ago; to be called every few seconds."""
+        grant = self._grants.get(session_id)
+        if grant is not None and self.now_s() - grant.saved_at_s >= SAVE_EVERY_S:
+            self._save(grant)
+
+    def saved(self) -> list[SavedSession]:
+        """Return all sessions whose browser can come back, and refusals of those that ended early."""
+        living = [_saved(grant) for grant in self._grants.values() if grant.secret is not None]
+        return living + [_saved(grant, refusal) for grant, refusal in self._ended_grants.values()]
+
+    def restore(self, sessions: list[SavedSession]) -> None:
+        """Continue with the sessions of a process before; `wait_for_browsers` must follow."""
+        now_s = self.now_s()
+        for saved in sessions:
+            grant = Grant(
+                saved.session,
+                expires_at_s=saved.expires_at_s,
+                client_address=saved.client_address,
+                source=saved.source,
+                input_at_s=now_s,  # when it was used last is not known exactly
+                secret=ReconnectSecret.restored(saved.secret),
+                ends_unless_back_s=math.inf,
+                sent_bytes=saved.sent_bytes,
+                received_bytes=saved.received_bytes,
+            )
+            if not saved.ended:
+                self._grants[saved.session_id] = grant
+                if self.limits.reconnect_s <= 0:
+                    self.end(saved.session_id, "the console proxy was restarted")
+            elif saved.ended in BrowserRefusal.__members__:
+                refusal = BrowserRefusal[saved.ended]
+                if refusal is not BrowserRefusal.SESSION_ENDED:
+                    self._ended_grants[saved.session_id] = (grant, refusal)
+
+    def wait_for_browsers(self) -> None:
+        """Browsers can connect now: the time begins within which those of restored sessions must be back."""
+        for grant in self._grants.values():
+            if grant.ends_unless_back_s == math.inf:
+                grant.ends_unless_back_s = self.now_s() + WAITING_FACTOR * self.limits.reconnect_s
+
     def get(self, session_id: str) -> Grant | None:
         return self._grants.get(session_id)
 
@@ -194,6 +261,21 @@ class Grants:
 
     def session_ids(self) -> list[str]:
         return list(self._grants)
+
+
+def _saved(grant: Grant, ended: BrowserRefusal | None = None) -> SavedSession:
+    if grant.secret is None:
+        raise RuntimeError("a session without a secret ends with its connection")
+    return SavedSession(
+        grant.session,
+        grant.expires_at_s,
+        grant.client_address,
+        grant.source,
+        grant.secret.save(),
+        grant.sent_bytes,
+        grant.received_bytes,
+        "" if ended is None else ended.name,
+    )
 
 
 def _check(grant: Grant, secret: str | None) -> SecretCheck:

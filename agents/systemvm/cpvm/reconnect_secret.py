@@ -17,6 +17,8 @@ from collections import deque
 
 from attrs import define, field
 
+from systemvm.cpvm.saved_state import SavedSecret
+
 MAX_REMEMBERED = 16
 
 
@@ -40,6 +42,20 @@ class ReconnectSecret:
     @property
     def is_undecided(self) -> bool:
         return self._issued is not None
+
+    @classmethod
+    def restored(cls, saved: SavedSecret) -> ReconnectSecret:
+        secret = cls()
+        secret._valid = list(saved.valid)
+        secret._replaced.extend(saved.replaced)
+        return secret
+
+    def save(self) -> SavedSecret:
+        """Return the digests as they hold when the connection is lost now."""
+        if self._issued is None:
+            return SavedSecret(self._valid, list(self._replaced))
+        others = [each for each in self._valid if each != self._presented]
+        return SavedSecret([self._presented, self._issued], [*self._replaced, *others][-MAX_REMEMBERED:])
 
     def first(self) -> str:
         """Return the secret of a new session."""

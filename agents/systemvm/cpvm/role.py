@@ -67,14 +67,15 @@ class ConsoleRole:
         self._recordings = ConsoleRecordings(
             self._reactor, context.paths.agent_state / "recordings", context.call_daemon
         )
+        self._reports = DeferredSemaphore(REPORTS_AT_ONCE)
         self._server = ConsoleServer(
             self._reactor,
             ManagementClient(context.peer),
             Assets.load(context.paths.root / NOVNC),
             self._closed,
             recordings=self._recordings,
+            state_path=context.paths.console_state,
         )
-        self._reports = DeferredSemaphore(REPORTS_AT_ONCE)
         self._port: TlsPort | None = None
         self._idle_report_s: float | None = None  # when the daemon was last sent an empty list
         self._ticking = LoopingCall(self._tick)
@@ -153,7 +154,7 @@ class ConsoleRole:
         return Acknowledgement()
 
     async def _configure(self, call: Call, limits: SessionLimits) -> Acknowledgement:
-        self._server.grants.limits = limits
+        self._server.configure(limits)
         return Acknowledgement()
 
     def _listen(self) -> None:

@@ -132,6 +132,11 @@ class GuestPaths(NamedTuple):
         return self.agent_state / "identity.pem"
 
     @property
+    def console_state(self) -> Path:
+        """The console proxy's sessions, which outlive the agent's process but not the VM."""
+        return self.root / "run/systemvm-agent/consoles"
+
+    @property
     def identity_credential(self) -> Path | None:
         """This boot's identity in a patched older image, whose agent unit loads it as a credential."""
         return self.credential(boot_arguments.IDENTITY_CREDENTIAL)

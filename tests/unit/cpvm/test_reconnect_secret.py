@@ -54,6 +54,10 @@ def test_a_browser_never_loses_its_session_and_old_secrets_never_work(
     for response_arrives, answer_arrives in connections:
         assert secret.check(has) is SecretCheck.VALID
         issued = secret.issue(has)
+        # a killed process leaves the browser both, whether it has the response or not
+        restored = ReconnectSecret.restored(secret.save())
+        assert [restored.check(each) for each in (has, issued)] == [SecretCheck.VALID] * 2
+        assert not any(restored.check(old) is SecretCheck.VALID for old in before)
         if response_arrives and answer_arrives:
             before.append(has)
             secret.confirm()
@@ -62,5 +66,6 @@ def test_a_browser_never_loses_its_session_and_old_secrets_never_work(
         if response_arrives:
             has = issued
         assert len(secret._valid) <= 2
+        secret = ReconnectSecret.restored(secret.save())
         if response_arrives and answer_arrives:
             assert not any(secret.check(old) is SecretCheck.VALID for old in before)
