@@ -46,6 +46,7 @@ from systemvm.management.consoles.live_sessions import ConsoleSessionQueries
 from systemvm.management.consoles.power import ConsolePowerSwitch
 from systemvm.management.consoles.retargeting import ConsoleRetargeting
 from systemvm.management.consoles.revocation import ConsoleRevocation
+from systemvm.management.consoles.supervision import ConsoleSupervision
 from systemvm.management.control.ca_rotation import CaRotation
 from systemvm.management.control.certificate_service import CertificateService
 from systemvm.management.control.certificates import AgentCertificates
@@ -155,6 +156,7 @@ class SmallCloud:
     replicas: ReplicaKeeper = field(init=False)
     machines: VirtualMachines = field(init=False)
     consoles: ConsoleEndpoints = field(init=False)
+    supervision: ConsoleSupervision = field(init=False)
     revocation: ConsoleRevocation = field(init=False)
     recordings: Recordings = field(init=False)
     account_service: AccountService = field(init=False)
@@ -251,6 +253,9 @@ class SmallCloud:
             await limits.send_all()
             await self.public_certificates.changed()
 
+        self.supervision = ConsoleSupervision(
+            self.database, self.agents, lambda zone_id, address: self.sites.console(self.zone.name, address)
+        )
         self.diagnostics = FakeDiagnostics(directory)
         self.agent_methods = MethodTable("agents", "1")
         self.dispatch.add_methods(self.agent_methods)
@@ -278,8 +283,9 @@ class SmallCloud:
             consoles=self.consoles,
             console_sessions=ConsoleSessionQueries(self.database, self.agents),
             end_console=self.revocation.of_session,
-            draining=ConsoleDraining(self.database, self.agents),
             recordings=self.recordings,
+            supervision=self.supervision,
+            draining=ConsoleDraining(self.database, self.agents, self.clock),
             on_configured=configured,
             screens=MachineScreens(self.clock, self.database, cast(Hypervisor, self.hypervisor)),
             diagnostics=self.diagnostics,

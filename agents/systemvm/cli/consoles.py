@@ -62,6 +62,7 @@ def console() -> None:
     Examples:
       systemvm console one
       systemvm console list
+      systemvm console watch one
       systemvm console screenshot one one.png
       systemvm console type one "root"
       systemvm console keys one ctrl+alt+delete
@@ -98,7 +99,10 @@ def open_console(
     if takeover:
         limits["takeover"] = "true"
     answer = daemon.call("createConsoleEndpoint", virtualmachineid=_machine_id(daemon, name), **limits)
-    endpoint = answer["consoleendpoint"]
+    _show_link(daemon, answer["consoleendpoint"], open_browser)
+
+
+def _show_link(daemon: DaemonClient, endpoint: dict[str, Any], open_browser: bool) -> None:
     if not endpoint["success"]:
         raise CommandFailedError(endpoint["details"], endpoint.get("hint", ""))
     if daemon.as_json:
@@ -107,6 +111,28 @@ def open_console(
         click.echo(endpoint["url"])
     if open_browser:
         webbrowser.open(endpoint["url"])
+
+
+@console.command(short_help="Watch the console that somebody has open.")
+@click.argument("name", metavar="SESSION|VM")
+@click.option("--open", "open_browser", is_flag=True, help="Open the URL in this desktop's browser.")
+@click.pass_obj
+def watch(daemon: DaemonClient, name: str, open_browser: bool) -> None:
+    """Print a URL that shows an open console, without input, until that console ends.
+
+    SESSION is an ID that "systemvm console list" prints; VM is the name of a VM with one open console. The
+    URL works once. The user is told, unless the zone's setting consoleproxy.supervision.notice.enabled is
+    false.
+
+    \b
+    Example:
+      systemvm console watch one --open
+    """
+    sessions = {row["id"] for row in daemon.records("listConsoleSessions", "consolesession")}
+    which: dict[str, Any] = {"id": name}
+    if name not in sessions:
+        which = {"virtualmachineid": _machine_id(daemon, name)}
+    _show_link(daemon, daemon.call("watchConsoleSession", **which)["consoleendpoint"], open_browser)
 
 
 @console.command("list", short_help="List the consoles that are open.")

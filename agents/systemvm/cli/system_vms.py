@@ -22,6 +22,18 @@ _SHORT_TYPES = {"secondarystoragevm": "SSVM", "consoleproxy": "CPVM"}
 SYSTEM_VM = MachineKind("system VM", "listSystemVms", "systemvm")
 
 
+_drain = click.option(
+    "--drain",
+    is_flag=True,
+    help="CPVM: begin when its last console has ended, or after the setting consoleproxy.drain.timeout.",
+)
+
+
+def _asked(*, drain: bool) -> dict[str, Any]:
+    """Return the parameter only where it is asked for: older daemons do not know it."""
+    return {"drain": "true"} if drain else {}
+
+
 @click.group("system-vm", short_help="Manage system VMs (SSVM and CPVM).")
 def system_vm() -> None:
     """Manage system VMs: the secondary storage VM (SSVM) and the console proxy VM (CPVM).
@@ -51,7 +63,7 @@ def list_system_vms(daemon: DaemonClient) -> None:
             row["name"],
             _SHORT_TYPES.get(row["systemvmtype"], row["systemvmtype"]),
             output.coloured_state(row["state"]),
-            output.coloured_state(row.get("agentstate")),
+            output.coloured_state(row.get("agentstate")) + (", drains" if row.get("drainuntil") else ""),
             row.get("linklocalip"),
             row.get("publicip"),
             row.get("version"),
@@ -76,50 +88,58 @@ def start(daemon: DaemonClient, name: str) -> None:
 @system_vm.command()
 @click.argument("name", shell_complete=complete_system_vm)
 @click.option("--forced", is_flag=True, help="Turn it off instead of asking the guest to shut down.")
+@_drain
 @click.pass_obj
-def stop(daemon: DaemonClient, name: str, forced: bool) -> None:
+def stop(daemon: DaemonClient, name: str, forced: bool, drain: bool) -> None:
     """Stop the system VM NAME. The daemon starts it again when its zone needs one.
 
     \b
     Example:
       systemvm system-vm stop s-1-VM
     """
-    SYSTEM_VM.run(daemon, "stopSystemVm", name, "Stopped", forced=str(forced).lower())
+    SYSTEM_VM.run(daemon, "stopSystemVm", name, "Stopped", forced=str(forced).lower(), **_asked(drain=drain))
 
 
 @system_vm.command()
 @click.argument("name", shell_complete=complete_system_vm)
 @click.option("--forced", is_flag=True, help="Turn it off instead of asking the guest to shut down.")
+@_drain
 @click.pass_obj
-def reboot(daemon: DaemonClient, name: str, forced: bool) -> None:
+def reboot(daemon: DaemonClient, name: str, forced: bool, drain: bool) -> None:
     """Reboot the system VM NAME. It keeps its addresses.
 
     \b
     Example:
       systemvm system-vm reboot v-2-VM
     """
-    SYSTEM_VM.run(daemon, "rebootSystemVm", name, "Running", forced=str(forced).lower())
+    SYSTEM_VM.run(
+        daemon, "rebootSystemVm", name, "Running", forced=str(forced).lower(), **_asked(drain=drain)
+    )
 
 
 @system_vm.command()
 @click.argument("name", shell_complete=complete_system_vm)
 @click.confirmation_option(prompt="This ends its consoles and interrupts its downloads. Continue?")
+@_drain
 @click.pass_obj
-def destroy(daemon: DaemonClient, name: str) -> None:
+def destroy(daemon: DaemonClient, name: str, drain: bool) -> None:
     """Destroy the system VM NAME permanently. The daemon creates another one from the newest image.
 
     \b
     Example:
       systemvm system-vm destroy v-2-VM
     """
-    SYSTEM_VM.run(daemon, "destroySystemVm", name, "destroyed; another takes its place")
+    SYSTEM_VM.run(
+        daemon, "destroySystemVm", name, "destroyed; another takes its place", **_asked(drain=drain)
+    )
 
 
 @system_vm.command()
 @click.argument("name", shell_complete=complete_system_vm)
 @click.option("--forced", is_flag=True, help="Patch it even if it already runs this daemon's agent.")
+@_drain
 @click.pass_obj
-def patch(daemon: DaemonClient, name: str, forced: bool) -> None:
+def patch(daemon: DaemonClient, name: str, forced: bool, drain: bool) -> None:
     """Install this daemon's agent in a running system VM.
 
     This needs neither a new image nor a reboot. The new agent is tested first: if it does not come Up, the
@@ -130,9 +150,34 @@ def patch(daemon: DaemonClient, name: str, forced: bool) -> None:
       systemvm system-vm patch s-1-VM
     """
     result = daemon.run_job(
-        "patchSystemVm", id=SYSTEM_VM.find(daemon, name)["id"], forced=str(forced).lower()
+        "patchSystemVm",
+        id=SYSTEM_VM.find(daemon, name)["id"],
+        forced=str(forced).lower(),
+        **_asked(drain=drain),
     )
     click.echo(result["displaytext"])
+
+
+@system_vm.command(short_help="Give a console proxy VM no new console.")
+@click.argument("name", shell_complete=complete_system_vm)
+@click.option("--timeout", type=click.IntRange(0, 86_400), help="Seconds until its last consoles end.")
+@click.option("--cancel", is_flag=True, help="Let it take new consoles again.")
+@click.pass_obj
+def drain(daemon: DaemonClient, name: str, timeout: int | None, cancel: bool) -> None:
+    """Give the console proxy VM NAME no new console; those that are open go on until the timeout.
+
+    Without --timeout, the zone's setting consoleproxy.drain.timeout is used. "stop", "reboot", "destroy" and
+    "patch" with --drain do this by themselves.
+
+    \b
+    Example:
+      systemvm system-vm drain v-2-VM --timeout 600
+    """
+    which: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+    if cancel:
+        which["cancel"] = "true"
+    answer = daemon.call("drainConsoleProxy", id=SYSTEM_VM.find(daemon, name)["id"], **which)
+    click.echo(answer["displaytext"])
 
 
 @system_vm.command()

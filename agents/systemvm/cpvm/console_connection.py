@@ -92,6 +92,7 @@ class ConsoleConnection:
         self.input_at_s: float | None = None  # when its user last sent input here
         self.received_bytes = 0
         self.refusal: BrowserRefusal | None = None  # that closed it
+        self.is_told = False  # whether its page says that the session is watched
         self.screen: tuple[str, int] | None = None  # where its VM's screen was when it asked
         self._reactor = reactor
         self._browser = browser

@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import ssl
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +16,15 @@ from systemvm.cpvm.console_connection import ConsoleConnection, OpenedTarget
 from systemvm.cpvm.drain import Drain
 from systemvm.cpvm.grants import Grant, Grants
 from systemvm.cpvm.management_client import ConsoleAuthority
+from systemvm.cpvm.public_side import PublicSide
 from systemvm.cpvm.recording.console_recordings import ConsoleRecordings
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.rfb import display_name
 from systemvm.cpvm.state_keeper import StateKeeper
+from systemvm.cpvm.supervision import Supervision
 from systemvm.cpvm.timeouts import next_timeout, notice
 from systemvm.cpvm.vnc_target import VncDialer
 from systemvm.cpvm.websocket import CloseCode
-from systemvm.web.certificate import CertificateError, server_context
-from systemvm.web.forwarded import Network, holds_proxy, networks
-from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.web.tls_transport import TlsTransport
 from systemvm.wire.console import (
     ConsoleAuthorize,
@@ -83,18 +79,16 @@ class ConsoleServer:
         state_path: Path | None = None,
     ) -> None:
         self.assets = assets
-        self.endpoint: PublicEndpoint | None = None
-        self.trusted_proxies: list[Network] = []
+        self.public = PublicSide()
         self.grants = Grants(reactor.seconds, self._session_ended)
         self._reactor = reactor
         self._authority = authority
         self._limits = limits or ConsoleLimits()
         self._recordings = recordings
-        self._context: ssl.SSLContext | None = None
-        self._setup_digest = b""
         self._on_closed = on_closed
         self._connections: dict[ConsoleConnection, Deferred[None]] = {}
         self._of_session: dict[str, ConsoleConnection] = {}  # the connection that each session has now
+        self._supervision = Supervision(self.grants, self._of_session)
         self._stopping = False
         self._drain = Drain(reactor, self._end_all)
         self._keeper = None if state_path is None else StateKeeper(state_path, self.grants, self._drain)
@@ -114,37 +108,11 @@ class ConsoleServer:
 
         Raises: CertificateError or ValueError when the setup is unusable; the previous one stays in use.
         """
-        parts = (setup.origin, setup.certificate_pem, setup.private_key_pem, str(setup.bind_address))
-        text = "\0".join((*parts, *setup.trusted_proxies))
-        digest = hashlib.sha256(text.encode("utf-8")).digest()
-        if digest == self._setup_digest:
+        if not self.public.use(setup):
             return False
-        endpoint = PublicEndpoint.parse(setup.origin)
-        if endpoint.scheme != "https" or endpoint.is_wildcard:
-            raise ValueError(f"console origin must be https://HOST[:PORT][/PATH]: {setup.origin!r}")
-        proxies = networks(setup.trusted_proxies)
-        context = server_context(
-            setup.certificate_pem, setup.private_key_pem, host=endpoint.host, now=datetime.now(UTC)
-        )
-        self.endpoint, self._context, self._setup_digest = endpoint, context, digest
-        self.trusted_proxies = proxies
         self.grants.binds_address = setup.bind_address
         self.grants.wait_for_browsers()
-        self.log.info("serving consoles at {url}", url=endpoint.url)
         return True
-
-    def context(self) -> ssl.SSLContext:
-        """Return the TLS context of the next connection.
-
-        Raises: CertificateError before the first `set_up`.
-        """
-        if self._context is None:
-            raise CertificateError("console has no certificate: console.setup was not called")
-        return self._context
-
-    def is_proxy(self, source: str) -> bool:
-        """Return whether `source` is a configured proxy, whose connections come from many browsers."""
-        return holds_proxy(source, self.trusted_proxies)
 
     # -- sessions
 
@@ -241,6 +209,7 @@ class ConsoleServer:
         if before is not None:
             before.refuse(BrowserRefusal.CONTINUED_ELSEWHERE)
             self._count(before)
+        self._supervision.update(session.watches)
 
     def _is_full(self, client_address: str) -> bool:
         # Connections without a session do not count: the listener bounds them and closes the oldest.
@@ -298,6 +267,7 @@ class ConsoleServer:
             self._count(connection)
             del self._of_session[session_id]
             self.grants.disconnected(session_id, connection.refusal, reason)
+            self._supervision.update(connection.session.watches)
         gone = self._connections.pop(connection, None)
         if gone is not None:
             gone.callback(None)
@@ -355,6 +325,9 @@ class ConsoleServer:
                 grant.received_bytes,
             )
         )
+        for watcher in self.grants.watchers_of(grant.session.session_id):
+            self.end_session(watcher, "the session that it watches has ended", BrowserRefusal.WATCHED_ENDED)
+        self._supervision.update(grant.session.watches)
 
     def retarget(self, virtual_machine_id: str, screen: tuple[str, int]) -> None:
         """Have the browsers of a VM connect again whose console is connected to another place."""
@@ -406,6 +379,7 @@ class ConsoleServer:
                 self.end_session(session_id, timeout.refusal.title, timeout.refusal)
             elif grant.secret is not None and connection.is_flowing:
                 self._warn(connection, grant, now_s)
+                self._supervision.update(session_id)
         self.grants.sweep()
 
     def _warn(self, connection: ConsoleConnection, grant: Grant, now_s: float) -> None:

@@ -68,6 +68,7 @@ class Grants:
     #: A secret is valid only from the address that the token came from; set in the zone's configuration.
     binds_address: bool = False
     _grants: dict[str, Grant] = field(factory=dict, init=False, repr=False)
+    _watchers: dict[str, set[str]] = field(factory=dict, init=False, repr=False)  # by the watched session
     #: Refusals of sessions that ended early, for their own browsers; the oldest are dropped.
     _ended_grants: dict[str, tuple[Grant, BrowserRefusal]] = field(factory=dict, init=False, repr=False)
 
@@ -107,8 +108,17 @@ class Grants:
         if is_full:
             self.on_ended(grant, BrowserRefusal.TOO_MANY, "too many sessions")
             raise ConsoleRefusedError(BrowserRefusal.TOO_MANY)
-        self._grants[session.session_id] = grant
+        if session.watches and session.watches not in self._grants:
+            self.on_ended(grant, BrowserRefusal.WATCHED_ENDED, "the session that it watches has ended")
+            raise ConsoleRefusedError(BrowserRefusal.WATCHED_ENDED)
+        self._put(grant)
         self._save(grant)
+
+    def _put(self, grant: Grant) -> None:
+        session = grant.session
+        self._grants[session.session_id] = grant
+        if session.watches:
+            self._watchers.setdefault(session.watches, set()).add(session.session_id)
 
     def claim(self, session_id: str, secret: str | None, address: str) -> tuple[ConsoleSession, str]:
         """Return the session for a browser that connects to it, and the browser's next secret.
@@ -184,12 +194,16 @@ class Grants:
         grant = self._grants.pop(session_id, None)
         if grant is None:
             return
+        watchers = self._watchers.get(grant.session.watches)
+        if watchers is not None:
+            watchers.discard(session_id)
         if refusal is not BrowserRefusal.SESSION_ENDED and grant.secret is not None:
             if len(self._ended_grants) >= MAX_ENDED:
                 self._ended_grants.pop(next(iter(self._ended_grants)))
             self._ended_grants[session_id] = (grant, refusal)
         self._save(grant, refusal)
         self.on_ended(grant, refusal, reason)
+        self._watchers.pop(session_id, None)
 
     def sweep(self) -> None:
         """End sessions whose browser did not come back."""
@@ -204,6 +218,10 @@ class Grants:
         for session_id, (grant, _) in list(self._ended_grants.items()):
             if grant.expires_at_s <= now_s:
                 del self._ended_grants[session_id]
+
+    def watchers_of(self, session_id: str) -> list[str]:
+        """Return the sessions that watch this one."""
+        return sorted(self._watchers.get(session_id, ()))
 
     # -- what outlives the process
 
@@ -239,13 +257,16 @@ class Grants:
                 received_bytes=saved.received_bytes,
             )
             if not saved.ended:
-                self._grants[saved.session_id] = grant
+                self._put(grant)
                 if self.limits.reconnect_s <= 0:
                     self.end(saved.session_id, "the console proxy was restarted")
             elif saved.ended in BrowserRefusal.__members__:
                 refusal = BrowserRefusal[saved.ended]
                 if refusal is not BrowserRefusal.SESSION_ENDED:
                     self._ended_grants[saved.session_id] = (grant, refusal)
+        for session_id, grant in list(self._grants.items()):
+            if grant.session.watches and grant.session.watches not in self._grants:
+                self.end(session_id, "the session that it watches is lost", BrowserRefusal.WATCHED_ENDED)
 
     def wait_for_browsers(self) -> None:
         """Browsers can connect now: the time begins within which those of restored sessions must be back."""

@@ -74,6 +74,12 @@ class BrowserRefusal(enum.Enum):
         "Open the console again from the cloud's page, or ask that user.",
     )
     CLOSED = (4426, 403, "This console was closed by its owner or an administrator", _OPEN_AGAIN)
+    WATCHED_ENDED = (
+        4428,
+        403,
+        "The console that you watched has ended",
+        'The cloud\'s page and "systemvm console list" show those that are open.',
+    )
     SCREEN_MOVED = (4427, 409, "The virtual machine's screen has moved", "Reconnecting.")
     POWER_REFUSED = (
         4420,

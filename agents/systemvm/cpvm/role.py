@@ -159,17 +159,17 @@ class ConsoleRole:
 
     def _listen(self) -> None:
         """Accept connections; not before the setup, because without a certificate no handshake succeeds."""
-        server = self._server
+        server, public = self._server, self._server.public
         site = ConsoleSite(
-            self._reactor, lambda: server.endpoint, Routes(server).dispatch, lambda: server.trusted_proxies
+            self._reactor, lambda: public.endpoint, Routes(server).dispatch, lambda: public.trusted_proxies
         )
         inherited = self._context.sockets.get(SOCKET_NAME)
         if inherited is not None:
             port = TlsPort.adopt(self._reactor, inherited, site)
         else:
             port = TlsPort.bind(self._reactor, self._context.boot.get("eth2ip", ""), PORT, site)
-        port.context = server.context
-        port.limits = ConnectionLimits(BOUNDS, server.is_proxy)
+        port.context = public.context
+        port.limits = ConnectionLimits(BOUNDS, public.is_proxy)
         try:
             port.startListening()
         except CannotListenError as refused:

@@ -45,7 +45,7 @@ class Routes:
 
     def dispatch(self, request: ConsoleRequest) -> None:
         """Answer a request by its path and method."""
-        endpoint = self._server.endpoint
+        endpoint = self._server.public.endpoint
         if endpoint is None or not endpoint.is_host(request.header_values("Host")):
             self._refuse(request, BrowserRefusal.WRONG_HOST)
             return
@@ -117,6 +117,7 @@ class Routes:
             "name": self._server.display_name(session),
             "policy": session.policy,
             "recorded": session.is_recorded,
+            "watches": bool(session.watches),
         }
         request.answer(200, msgspec.json.encode(answer), _JSON)
 
@@ -225,7 +226,7 @@ class Routes:
 
     def _with_base(self, asset: Asset) -> bytes:
         """Return a page with its links below the advertised path, wherever the page itself is shown."""
-        endpoint = self._server.endpoint
+        endpoint = self._server.public.endpoint
         base = html.escape(endpoint.path if endpoint is not None else "")
         return asset.content.replace(b"{base}", base.encode("utf-8"))
 

@@ -32,8 +32,8 @@ class Timeout:
 def next_timeout(grant: Grant, limits: SessionLimits) -> Timeout:
     """Return the end that comes first: without input, or of the whole session."""
     over = Timeout(grant.expires_at_s, BrowserRefusal.SESSION_OVER)
-    if limits.idle_timeout_s <= 0:
-        return over
+    if limits.idle_timeout_s <= 0 or grant.session.watches:
+        return over  # who watches sends no input
     idle = Timeout(grant.input_at_s + limits.idle_timeout_s, BrowserRefusal.SESSION_IDLE)
     return min(idle, over, key=lambda timeout: timeout.at_s)
 

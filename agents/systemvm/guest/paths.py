@@ -134,7 +134,7 @@ class GuestPaths(NamedTuple):
     @property
     def console_state(self) -> Path:
         """The console proxy's sessions, which outlive the agent's process but not the VM."""
-        return self.root / "run/systemvm-agent/consoles"
+        return self.agent_state / "consoles"
 
     @property
     def identity_credential(self) -> Path | None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -27,6 +27,7 @@ from systemvm.management.consoles.power import ConsolePowerSwitch
 from systemvm.management.consoles.retargeting import ConsoleRetargeting
 from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.consoles.session_reconciler import ConsoleSessionReconciler
+from systemvm.management.consoles.supervision import ConsoleSupervision
 from systemvm.management.control.agent import Agent
 from systemvm.management.control.agent_reconciler import AgentReconciler
 from systemvm.management.control.directory import AgentDirectory
@@ -153,6 +154,7 @@ def make_user_services(
     templates = TemplateService(
         database, images.dispatcher, virtual_machines, images.usage, settings, images.sources
     )
+    draining = ConsoleDraining(database, directory, reactor)
     users = Authenticator(database, foundation.seal)
     files = RecordingFiles(database, directory)
     recordings = Recordings(reactor, database, files, foundation.seal)
@@ -178,8 +180,9 @@ def make_user_services(
             consoles=_make_console_endpoints(foundation, directory, settings),
             console_sessions=ConsoleSessionQueries(database, directory),
             end_console=revocation.of_session,
-            draining=ConsoleDraining(database, directory),
             recordings=recordings,
+            supervision=_make_supervision(foundation, directory, settings),
+            draining=draining,
             on_configured=configured,
             screens=MachineScreens(reactor, database, drivers.hypervisor),
             diagnostics=system_vms.diagnostics,
@@ -262,10 +265,22 @@ def _make_virtual_machines(
 def _make_console_endpoints(
     foundation: Foundation, directory: AgentDirectory, settings: ZoneSettings
 ) -> ConsoleEndpoints:
+    return ConsoleEndpoints(foundation.database, directory, _console_address(foundation, settings))
+
+
+def _make_supervision(
+    foundation: Foundation, directory: AgentDirectory, settings: ZoneSettings
+) -> ConsoleSupervision:
+    return ConsoleSupervision(foundation.database, directory, _console_address(foundation, settings))
+
+
+def _console_address(foundation: Foundation, settings: ZoneSettings) -> Callable[[int, str], PublicEndpoint]:
+    """Return how browsers reach a CPVM, by its zone's id and its public address."""
+
     def endpoint_of(zone_id: int, public_address: str) -> PublicEndpoint:
         return settings.console_endpoint(foundation.zone_names[zone_id], public_address)
 
-    return ConsoleEndpoints(foundation.database, directory, endpoint_of)
+    return endpoint_of
 
 
 def _make_agent_reconciler(
@@ -280,7 +295,7 @@ def _make_agent_reconciler(
     reconciler = AgentReconciler(reactor, directory)
     reconciler.add(Role.SSVM, templates.reconcile)
     reconciler.add(Role.CPVM, consoles.reconcile)
-    reconciler.add(Role.CPVM, ConsoleDraining(database, directory).reconcile)
+    reconciler.add(Role.CPVM, ConsoleDraining(database, directory, reactor).reconcile)
     reconciler.add(Role.CPVM, ConsoleRetargeting(database, directory).reconcile)
     limits = SessionLimitsSender(database, directory)
     reconciler.add(Role.CPVM, lambda agent: limits.send(agent.name))

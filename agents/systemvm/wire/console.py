@@ -49,6 +49,7 @@ class ConsoleRefusal(enum.Enum):
     EXTRA_REFUSED = "extra_refused"  # the additional secret is missing or wrong; the link is void
     NOT_RECORDED = "not_recorded"  # it must be recorded, and cannot be now
     POWER_REFUSED = "power_refused"  # the session may not do this to its VM, or not in its present state
+    WATCHED_ENDED = "watched_ended"  # the session that this one watches has ended
 
     @property
     def fallback(self) -> ConsoleRefusal:
@@ -68,6 +69,7 @@ _FALLBACKS = {
     ConsoleRefusal.EXTRA_REFUSED: ConsoleRefusal.TOKEN_UNKNOWN,
     ConsoleRefusal.NOT_RECORDED: ConsoleRefusal.SESSION_ENDED,
     ConsoleRefusal.POWER_REFUSED: ConsoleRefusal.SESSION_ENDED,
+    ConsoleRefusal.WATCHED_ENDED: ConsoleRefusal.SESSION_ENDED,
 }
 
 
@@ -99,6 +101,7 @@ class SessionLimits:
     warning_s: float = 60.0  # before a timeout
     reconnect_s: float = 60.0  # for a browser that lost its connection
     total_timeout_s: float = 4 * 3600.0
+    tells_watched: bool = True  # whether users are told that an administrator watches their session
 
 
 @frozen
@@ -133,6 +136,7 @@ class ConsoleSession:
     lifetime_s: float  # after which it ends, however much it is used
     policy: ConsolePolicy = UNRESTRICTED
     is_recorded: bool = False  # and its user is told so
+    watches: str = ""  # the session of this CPVM that it watches, and ends with (protocol 3)
 
 
 @frozen

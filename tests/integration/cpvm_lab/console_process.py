@@ -108,6 +108,7 @@ class ConsoleProcess:
         name: str = "web-1",
         refuse: str | None = None,
         policy: ConsolePolicy = UNRESTRICTED,
+        watches: str = "",
         **target: Any,
     ) -> tuple[str, str]:
         """Return a new token and its session id, for the screen at a port of loopback.
@@ -125,6 +126,7 @@ class ConsoleProcess:
                 "display_name": name,
                 "lifetime_s": lifetime_s,
                 "policy": asdict(policy),
+                "watches": watches,
             },
             target={"host": "127.0.0.1", "port": port, "password": password, **target},
         )

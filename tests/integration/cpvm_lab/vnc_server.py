@@ -22,7 +22,7 @@ SERVER_INIT = (
 CLIENT_BYTES = 12 + 1 + 1
 
 
-def shake_hands(screen: Any) -> None:
+def shake_hands(screen: Any, server_init: bytes = SERVER_INIT) -> None:
     """Perform the server's side of RFB 3.8 with security type None."""
     screen.sendall(b"RFB 003.008\n")
     exactly(screen, 12)
@@ -30,7 +30,7 @@ def shake_hands(screen: Any) -> None:
     exactly(screen, 1)
     screen.sendall(bytes(4))
     exactly(screen, 1)
-    screen.sendall(SERVER_INIT)
+    screen.sendall(server_init)
 
 
 def greet_and_wait(screen: socket.socket) -> None:

@@ -139,3 +139,18 @@ def test_open_consoles_are_listed_and_closed(run: Callable[..., Result]) -> None
 
 def test_no_open_console_is_said(run: Callable[..., Result]) -> None:
     assert run(daemon(listConsoleSessions={}), "console", "list").output == "No console is open.\n"
+
+
+def test_an_open_console_is_watched_by_its_id_or_its_machine(run: Callable[..., Result]) -> None:
+    row = {"id": "c-1", "virtualmachinename": "web"}
+    link = {"consoleendpoint": {"success": True, "url": "https://cpvm/console"}}
+    fake = daemon(listConsoleSessions={"consolesession": [row]}, watchConsoleSession=link)
+    for name in ("c-1", "web"):
+        assert run(fake, "console", "watch", name).output == "https://cpvm/console\n"
+    assert changes(fake) == [
+        ("watchConsoleSession", {"id": "c-1"}),
+        ("watchConsoleSession", {"virtualmachineid": "m-1"}),
+    ]
+    refused = {"consoleendpoint": {"success": False, "details": "nobody has the console of web open"}}
+    result = run(daemon(listConsoleSessions={}, watchConsoleSession=refused), "console", "watch", "web")
+    assert (result.exit_code, "nobody has" in result.output) == (1, True)

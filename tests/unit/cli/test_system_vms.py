@@ -113,3 +113,31 @@ def test_rpc_params_must_be_a_json_object(
     result = run(FakeDaemon(), "rpc", *arguments, params)
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_a_console_proxy_is_drained_alone_or_before_an_operation(run: Callable[..., Result]) -> None:
+    proxy = {"id": "u-2", "name": "v-2-VM", "systemvmtype": "consoleproxy", "state": "Running"}
+    rows = {"systemvm": [proxy | {"agentstate": "Up", "drainuntil": "2026-01-01T00:00:00+0000"}]}
+    done = {"jobid": "j-1", "jobstatus": 1, "jobresult": {"displaytext": "runs"}}
+    fake = FakeDaemon(
+        listSystemVms=rows,
+        drainConsoleProxy={"success": True, "displaytext": "v-2-VM takes no new session"},
+        rebootSystemVm=done,
+        destroySystemVm=done,
+        queryAsyncJobResult=done,
+    )
+    assert "Up, drains" in run(fake, "system-vm", "list").output
+    assert (
+        run(fake, "system-vm", "drain", "v-2-VM", "--timeout", "60").output == "v-2-VM takes no new session\n"
+    )
+    run(fake, "system-vm", "drain", "v-2-VM", "--cancel")
+    run(fake, "system-vm", "reboot", "v-2-VM", "--drain")
+    run(fake, "system-vm", "reboot", "v-2-VM")
+    run(fake, "system-vm", "destroy", "v-2-VM", "--drain", "--yes")
+    assert [call for call in fake.calls if call[0] not in ("listSystemVms", "queryAsyncJobResult")] == [
+        ("drainConsoleProxy", {"id": "u-2", "timeout": 60}),
+        ("drainConsoleProxy", {"id": "u-2", "cancel": "true"}),
+        ("rebootSystemVm", {"id": "u-2", "forced": "false", "drain": "true"}),
+        ("rebootSystemVm", {"id": "u-2", "forced": "false"}),
+        ("destroySystemVm", {"id": "u-2", "drain": "true"}),
+    ]

@@ -200,3 +200,25 @@ def test_a_bound_secret_is_valid_only_from_its_own_address(
     else:
         assert harness.refusal("a", secret, connects_from) is BrowserRefusal.OTHER_ADDRESS
     assert harness.grants.session_ids() == ["a"], "the session itself continues"
+
+
+def test_who_watches_ends_with_the_session(harness: Harness) -> None:
+    harness.grants.admit(session("a"), HOME)
+    watcher = evolve(session("w"), watches="a")
+    harness.grants.admit(watcher, HOME)
+    assert harness.grants.watchers_of("a") == ["w"]
+    harness.grants.end("w", "left")
+    assert harness.grants.watchers_of("a") == []
+    harness.grants.admit(evolve(watcher, session_id="v"), HOME)
+    seen: list[list[str]] = []
+    harness.grants.on_ended = lambda *_: seen.append(harness.grants.watchers_of("a"))
+    harness.grants.end("a", "closed")
+    assert seen == [["v"]], "they are known while the session ends"
+    assert harness.grants.watchers_of("a") == []
+
+
+def test_a_session_that_has_ended_cannot_be_watched(harness: Harness) -> None:
+    with pytest.raises(ConsoleRefusedError) as refused:
+        harness.grants.admit(evolve(session("w"), watches="a"), HOME)
+    assert refused.value.refusal is BrowserRefusal.WATCHED_ENDED
+    assert harness.ended == [("w", BrowserRefusal.WATCHED_ENDED)], "the daemon is told"

@@ -125,6 +125,17 @@ def test_a_program_cannot_come_back(path: Path, clock: Clock) -> None:
     assert Server(path, clock).grants.session_ids() == []
 
 
+def test_who_watched_goes_on_unless_the_session_is_lost(path: Path, clock: Clock) -> None:
+    server = Server(path, clock)
+    server.grants.admit(session("a"), HOME)
+    server.grants.admit_once(session("program"), HOME)
+    for name, watched in (("w", "a"), ("v", "program")):
+        server.grants.admit(evolve(session(name), watches=watched), HOME)
+    after = Server(path, clock)
+    assert after.grants.watchers_of("a") == ["w"]
+    assert after.ended == [("v", BrowserRefusal.WATCHED_ENDED)]
+
+
 def test_without_a_window_sessions_end_with_the_process(path: Path, clock: Clock) -> None:
     server = Server(path, clock)
     server.grants.limits = SessionLimits(reconnect_s=0)

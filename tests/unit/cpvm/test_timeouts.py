@@ -36,6 +36,12 @@ def test_without_an_idle_timeout_only_the_whole_ends() -> None:
     assert timeout.refusal is BrowserRefusal.SESSION_OVER
 
 
+def test_who_watches_is_not_idle() -> None:
+    watching = grant()
+    watching.session = evolve(watching.session, watches="b")
+    assert next_timeout(watching, LIMITS).refusal is BrowserRefusal.SESSION_OVER
+
+
 def test_the_user_is_warned_once_and_told_when_the_warning_no_longer_holds() -> None:
     unused = grant()
     assert notice(unused, LIMITS, 239) is None

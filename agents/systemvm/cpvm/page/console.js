@@ -67,9 +67,11 @@ function showName(name) {
 }
 
 // The console proxy enforces the policy; the page only shows it, and sends nothing that would be dropped.
-function showPolicy({ view_only: viewOnly, clipboard_to_guest: toGuest, clipboard_from_guest: fromGuest }, recorded) {
+function showPolicy({ policy, recorded, watches }) {
+  const { view_only: viewOnly, clipboard_to_guest: toGuest, clipboard_from_guest: fromGuest } = policy ?? {};
   const sends = toGuest !== false && !viewOnly;
   const limits = recorded ? ["Recorded"] : [];
+  if (watches) limits.push("You watch another user's console");
   if (viewOnly) limits.push("View only");
   if (!sends && fromGuest === false) limits.push("No clipboard");
   else if (!sends && !viewOnly) limits.push("Clipboard only from the machine");
@@ -102,8 +104,8 @@ async function spend() {
     else show("closed", "Refused", body.title ?? "The console was refused", body.hint ?? "");
     return false;
   }
-  const { session: id, name, policy = {}, recorded = false } = body;
-  session = { id, name, policy, recorded, keyboard };
+  const { session: id, name, policy = {}, recorded = false, watches = false } = body;
+  session = { id, name, policy, recorded, watches, keyboard };
   sessionStorage.setItem(STORAGE_KEY, JSON.stringify(session));
   return true;
 }
@@ -121,7 +123,7 @@ async function open() {
     return;
   }
   showName(session.name);
-  showPolicy(session.policy ?? {}, session.recorded);
+  showPolicy(session);
   await connect();
 }
 
@@ -199,6 +201,7 @@ function ended(end) {
   rfb = null;
   toolbar.detach();
   hideWarning();
+  element("watched").hidden = true;
   if (Object.hasOwn(TRANSIENT, code) && !(unreachable && retries >= UNREACHABLE_RETRIES)) {
     retry(title, TRANSIENT[code]);
     return;
@@ -218,10 +221,14 @@ function retry(title, hint) {
   retryTimer = setTimeout(open, delay * (0.75 + Math.random() / 2));
 }
 
-// What the console proxy says about this session, before a timeout ends it.
+// What the console proxy says about this session: who watches it, and before a timeout ends it.
 function notice(message) {
   if (message.notice === "unrecorded") {
-    showPolicy(session.policy ?? {}, false);
+    showPolicy({ ...session, recorded: false });
+    return;
+  }
+  if (message.notice === "watched" || message.notice === "unwatched") {
+    element("watched").hidden = message.notice !== "watched";
     return;
   }
   clearInterval(warning);

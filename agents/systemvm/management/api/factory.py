@@ -15,8 +15,9 @@ from systemvm.management.api.command import CommandTable
 from systemvm.management.api.commands.accounts import AccountCommands
 from systemvm.management.api.commands.certificates import CertificateCommands, CertificateControl
 from systemvm.management.api.commands.configurations import ConfigurationCommands
-from systemvm.management.api.commands.console_drain import ConsoleDrainCommands, ConsoleDrainer
+from systemvm.management.api.commands.console_drain import ConsoleDrainCommands
 from systemvm.management.api.commands.console_sessions import ConsoleSessionCommands
+from systemvm.management.api.commands.console_watch import ConsoleWatchCommands, ConsoleWatcher
 from systemvm.management.api.commands.consoles import ConsoleCommands, ConsoleEndpointCreator
 from systemvm.management.api.commands.diagnostics import DiagnosticsCommands, DiagnosticsRunner
 from systemvm.management.api.commands.events import EventCommands
@@ -52,6 +53,7 @@ from systemvm.management.api.login import Consoles as LoginConsoles
 from systemvm.management.api.sessions import Sessions
 from systemvm.management.api.zone_parts import NetworksOf
 from systemvm.management.config import ExpungeConfig
+from systemvm.management.consoles.draining import ConsoleDraining
 from systemvm.management.consoles.live_sessions import ConsoleSessionQueries
 from systemvm.management.image_stores.inspection import StoreInspection
 from systemvm.management.image_stores.migration import StoreMigration
@@ -84,8 +86,9 @@ class ApiServices:
     consoles: ConsoleEndpointCreator
     console_sessions: ConsoleSessionQueries
     end_console: Callable[[str], Awaitable[None]]  # by the session's id
-    draining: ConsoleDrainer
     recordings: Recordings
+    supervision: ConsoleWatcher
+    draining: ConsoleDraining
     on_configured: Callable[[], Awaitable[None]]  # called when a setting has changed
     screens: Screens
     diagnostics: DiagnosticsRunner
@@ -126,7 +129,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *UploadCommands(database, services.uploads).commands(),
         *SourceCertificateCommands(database).commands(),
         *ExtractCommands(database, services.extraction, jobs, services.is_extraction_disabled).commands(),
-        *SystemVmCommands(database, services.system_vms, jobs).commands(),
+        *SystemVmCommands(database, services.system_vms, services.draining, jobs).commands(),
         *VirtualMachineCommands(
             database,
             services.virtual_machines,
@@ -140,6 +143,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *ResourceLimitCommands(database, services.storage_limit_gib).commands(),
         *ConsoleCommands(services.consoles).commands(),
         *ConsoleSessionCommands(services.console_sessions, services.end_console).commands(),
+        *ConsoleWatchCommands(services.supervision).commands(),
         *ConsoleDrainCommands(services.draining).commands(),
         *RecordingCommands(services.recordings).commands(),
         *RecordingRuleCommands(database).commands(),

@@ -124,6 +124,18 @@ RECORDING_MAX_SIZE = Setting(
     unit="MiB",
     description="MiB at which the recording of a connection ends",
 )
+TELLS_WATCHED = Setting(
+    name="consoleproxy.supervision.notice.enabled",
+    default=True,
+    description="users are told while an administrator watches their console",
+)
+DRAIN_TIMEOUT = Setting(
+    name="consoleproxy.drain.timeout",
+    default=3_600_000,
+    most=86_400_000,
+    unit="ms",
+    description="milliseconds until the sessions of a drained console proxy end",
+)
 
 CONSOLE_SETTINGS = (
     SESSION_MAX,
@@ -143,6 +155,8 @@ CONSOLE_SETTINGS = (
     RECORDING_ENCRYPTION,
     RECORDING_RETENTION,
     RECORDING_MAX_SIZE,
+    TELLS_WATCHED,
+    DRAIN_TIMEOUT,
 )
 
 
@@ -167,6 +181,7 @@ class ConsoleSettings:
     requires_extra: bool
     policy: ConsolePolicy  # the most that a new link may permit
     recording: RecordingSettings
+    drain_timeout_s: float
 
 
 def of_zone(connection: Connection, zone_id: int | None) -> ConsoleSettings:
@@ -184,6 +199,7 @@ def of_zone(connection: Connection, zone_id: int | None) -> ConsoleSettings:
             warning_s=value(WARNING) / 1000,
             reconnect_s=value(RECONNECT_WINDOW) / 1000,
             total_timeout_s=value(TOTAL_TIMEOUT) / 1000,
+            tells_watched=bool(value(TELLS_WATCHED)),
         ),
         token_lifetime_s=value(TOKEN_LIFETIME) / 1000,
         checks_source=bool(value(SOURCE_IP_CHECK)),
@@ -206,4 +222,5 @@ def of_zone(connection: Connection, zone_id: int | None) -> ConsoleSettings:
             retention_days=value(RECORDING_RETENTION),
             max_bytes=value(RECORDING_MAX_SIZE) << 20,
         ),
+        drain_timeout_s=value(DRAIN_TIMEOUT) / 1000,
     )

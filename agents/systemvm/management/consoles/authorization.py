@@ -56,6 +56,10 @@ TEXTS = {
         "This console link was made for another address.",
         "Open the console from the device that asked for it.",
     ),
+    ConsoleRefusal.WATCHED_ENDED: (
+        "The console session that this link watches has ended.",
+        "See the open ones: systemvm console list",
+    ),
     ConsoleRefusal.EXTRA_REFUSED: (
         "The additional secret of this console link is missing or wrong.",
         "Open the console again.",
@@ -134,6 +138,7 @@ def spend_token(
         raise ConsoleDeniedError(ConsoleRefusal.ACCESS_REVOKED)
     configured = settings.of_zone(connection, session.zone_id)
     _check_client(session, request, configured.checks_source)
+    watched = _watched(connection, session)
     vm = _running(connection, session)
     spent = console_sessions.spend(
         connection,
@@ -151,7 +156,21 @@ def spend_token(
         f"is opened by {client_address} through {proxy_name}",
         request_id=request.request_id,
     )
+    if watched is not None:
+        watcher = accounts.user_by_id(connection, session.user_id).username
+        text = f"is watched by {watcher} from {client_address}, with session {session.uuid}"
+        console_sessions.record(connection, watched, "WATCH", text, request_id=request.request_id)
     return spent, vm, configured
+
+
+def _watched(connection: Connection, session: ConsoleSessionRow) -> ConsoleSessionRow | None:
+    """Return the session that this one watches, which must be open at the same CPVM."""
+    if session.watches is None:
+        return None
+    watched = console_sessions.find_any(connection, session.watches)
+    if watched is None or watched.removed is not None or watched.proxy_id != session.proxy_id:
+        raise ConsoleDeniedError(ConsoleRefusal.WATCHED_ENDED)
+    return watched
 
 
 def _check_client(session: ConsoleSessionRow, request: ConsoleAuthorize, checks_source: bool) -> None:
@@ -213,6 +232,7 @@ def open_session(connection: Connection, proxy_name: str, session_id: str) -> Co
     expired = session.session_expires is None or session.session_expires <= now()
     if session.proxy_id != proxy.id or session.acquired is None or expired:
         raise ConsoleDeniedError(ConsoleRefusal.SESSION_ENDED)
+    _watched(connection, session)
     return session
 
 

@@ -132,6 +132,7 @@ class ConsoleAuthorizer:
             lifetime_s=configured.limits.total_timeout_s,
             policy=session.policy,
             is_recorded=session.recording is not RecordingMode.OFF and configured.recording.is_announced,
+            watches=session.watches or "",
         )
 
     async def _target(self, call: Call, request: ConsoleTargetRequest) -> ConsoleTarget:

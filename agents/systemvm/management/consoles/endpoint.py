@@ -139,7 +139,7 @@ def _create(
     console_sessions.expire(connection)
     vm = _visible(connection, vm_uuid, console_user)
     configured = settings.of_zone(connection, vm.zone_id)
-    _check_extra(console_user.extra, configured.requires_extra)
+    check_extra(console_user.extra, configured.requires_extra)
     if vm.state is not InstanceState.RUNNING:
         raise ConsoleUnavailableError(
             f"VM {vm.name} must be running to connect console, it is {vm.state.value}", vm.reason or ""
@@ -179,10 +179,10 @@ def _create(
     )
     text = f"of {vm.shown_name}: a link for {console_user.address}, good once, through {proxy.instance_name}"
     console_sessions.record(connection, session, "LINK", text, request_id=console_user.request_id)
-    return vm.zone_id, _public_address(connection, proxy)
+    return vm.zone_id, public_address_of(connection, proxy)
 
 
-def _check_extra(extra: str | None, is_required: bool) -> None:
+def check_extra(extra: str | None, is_required: bool) -> None:
     if extra is None and is_required:
         raise ConsoleUnavailableError(
             "Extra security validation is enabled, but the parameter token is missing",
@@ -195,7 +195,7 @@ def _check_extra(extra: str | None, is_required: bool) -> None:
         )
 
 
-def _public_address(connection: Connection, proxy: Instance) -> str:
+def public_address_of(connection: Connection, proxy: Instance) -> str:
     for nic in instances.nics_of(connection, proxy.id):
         if nic.traffic_type == TrafficType.PUBLIC.value and nic.address:
             return nic.address

@@ -48,6 +48,7 @@ class ConsoleSessionRow:
     clipboard_to_guest: bool
     clipboard_from_guest: bool
     recording: RecordingMode
+    watches: str | None  # the session that it watches
 
     @property
     def policy(self) -> ConsolePolicy:
@@ -77,6 +78,7 @@ def create(
     takes_over: bool = False,
     policy: ConsolePolicy = UNRESTRICTED,
     recording: RecordingMode = RecordingMode.OFF,
+    watches: str | None = None,
 ) -> ConsoleSessionRow:
     return rows.insert(
         connection,
@@ -96,6 +98,7 @@ def create(
         clipboard_to_guest=policy.clipboard_to_guest,
         clipboard_from_guest=policy.clipboard_from_guest,
         recording=recording,
+        watches=watches,
     )
 
 
@@ -318,6 +321,12 @@ def active(connection: sa.Connection, proxy_id: int | None = None) -> list[Conso
     if proxy_id is not None:
         where.append(_c.proxy_id == proxy_id)
     return rows.all(connection, *where)
+
+
+def watchable(connection: sa.Connection, vm_id: int) -> list[ConsoleSessionRow]:
+    """Return the open sessions of a VM that do not watch another one, the newest first."""
+    where = (_c.vm_id == vm_id, _c.removed.is_(None), _c.acquired.is_not(None), _c.watches.is_(None))
+    return rows.all(connection, *where, order_by=(_c.id.desc(),))
 
 
 def open_at(

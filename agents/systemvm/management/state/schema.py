@@ -417,6 +417,8 @@ console_sessions = _table(
     sa.Column(
         "recording", EnumText(RecordingMode), nullable=False, default=RecordingMode.OFF, server_default="off"
     ),
+    # the UUID of the session that it watches, for an administrator
+    sa.Column("watches", sa.String(36), index=True),
 )
 
 console_recordings = _table(

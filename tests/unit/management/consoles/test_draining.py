@@ -50,7 +50,7 @@ async def test_a_proxy_that_does_not_answer_is_told_when_it_connects(cloud: Smal
     assert "ready in a few minutes" in await details(cloud, vm)
     peer.answers[CONSOLE_DRAIN] = lambda _: Acknowledgement()
     agent: Any = CalledAgent()
-    await ConsoleDraining(cloud.database, cloud.agents).reconcile(agent)
+    await ConsoleDraining(cloud.database, cloud.agents, cloud.clock).reconcile(agent)
     assert 3500 < peer.params_of(CONSOLE_DRAIN)[-1].deadline_s <= 3600
 
 

@@ -36,5 +36,6 @@ class ConsoleSessionAnswer:
     idleseconds: float | None = optional_key("seconds since the last input of its user; an addition")
     sentbytes: int = required_key("bytes that the browser received; an addition")
     receivedbytes: int = required_key("bytes that the browser sent; an addition")
+    watches: str | None = optional_key("the session that it watches, for an administrator; an addition")
     closecode: str | None = optional_key("why it ended, for programs; an addition")
     closereason: str | None = optional_key("why it ended; an addition")

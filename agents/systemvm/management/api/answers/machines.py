@@ -41,6 +41,9 @@ class SystemVmAnswer:
     publicnetmask: str | None = optional_key("netmask of the public network")
     storageip: str | None = optional_key("storage address; an addition to CloudStack's keys")
     activeviewersessions: int | None = optional_key("open consoles, of a CPVM")
+    drainuntil: datetime | None = optional_key(
+        "a CPVM that takes no new session: when its last end; an addition"
+    )
     version: str | None = optional_key("version of its image")
     serviceofferingid: str = required_key("UUID of its size")
     serviceofferingname: str = required_key("name of its size")

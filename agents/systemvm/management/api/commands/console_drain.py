@@ -13,14 +13,14 @@ from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.state.instances import Instance
 from systemvm.rpc.core.errors import RpcError
 
-DEFAULT_S = 3600
 MAX_S = 86_400
 
 
 class ConsoleDrainer(Protocol):
-    """Drains console proxies; None undoes it."""
+    """Drains console proxies, and undoes it."""
 
-    async def drain(self, uuid: str, deadline_s: float | None) -> Instance: ...
+    async def drain(self, uuid: str, deadline_s: float | None = None) -> Instance: ...
+    async def undo(self, uuid: str) -> Instance: ...
 
 
 class ConsoleDrainCommands:
@@ -42,7 +42,8 @@ class ConsoleDrainCommands:
                     optional(
                         "timeout",
                         ParameterType.INTEGER,
-                        f"seconds until its sessions end, at most {MAX_S}; {DEFAULT_S} by default",
+                        f"seconds until its sessions end, at most {MAX_S}; "
+                        "by default the zone's setting consoleproxy.drain.timeout",
                     ),
                     optional("cancel", ParameterType.BOOLEAN, "true: it takes new sessions again"),
                 ),
@@ -52,17 +53,24 @@ class ConsoleDrainCommands:
         )
 
     async def _drain(self, call: ApiCall) -> SuccessAnswer:
-        arguments = call.arguments
-        timeout_s = arguments.get("timeout", DEFAULT_S)
-        if not 0 <= timeout_s <= MAX_S:
+        arguments, cancels = call.arguments, call.arguments.flag("cancel")
+        timeout_s = arguments.get("timeout")
+        if timeout_s is not None and not 0 <= timeout_s <= MAX_S:
             raise parameter_error(
                 f"Invalid value for parameter timeout: {timeout_s}; it must be 0 to {MAX_S}"
             )
-        cancels = arguments.flag("cancel")
         try:
-            proxy = await self._draining.drain(arguments["id"], None if cancels else float(timeout_s))
+            if cancels:
+                proxy = await self._draining.undo(arguments["id"])
+            else:
+                proxy = await self._draining.drain(
+                    arguments["id"], None if timeout_s is None else float(timeout_s)
+                )
         except RpcError as error:
             text = f"the console proxy does not answer and is told later: {error.message}"
             return SuccessAnswer(success=True, displaytext=text)
-        state = "takes new sessions" if cancels else f"takes no new session; the last end in {timeout_s} s"
+        if proxy.drain_until is None:
+            state = "takes new sessions"
+        else:
+            state = f"takes no new session; the last end at {proxy.drain_until:%Y-%m-%d %H:%M:%S} UTC"
         return SuccessAnswer(success=True, displaytext=f"{proxy.instance_name} {state}")

@@ -137,6 +137,7 @@ def _answer(listed: ListedSession, names: OwnerNames) -> ConsoleSessionAnswer:
         idleseconds=live.idle_s if live and is_open else None,
         sentbytes=live.sent_bytes if live else row.sent_bytes,
         receivedbytes=live.received_bytes if live else row.received_bytes,
+        watches=row.watches,
         closecode=row.close_code,
         closereason=row.close_reason,
     )

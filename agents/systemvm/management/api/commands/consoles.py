@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Protocol
 
 from twisted.logger import Logger
@@ -12,6 +13,8 @@ from systemvm.management.api.command import ApiCall, Command
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.consoles.endpoint import ConsoleEndpoint, ConsoleUnavailableError, ConsoleUser
 from systemvm.wire.console import UNRESTRICTED, ConsolePolicy
+
+_log = Logger()
 
 
 class ConsoleEndpointCreator(Protocol):
@@ -24,8 +27,6 @@ class ConsoleEndpointCreator(Protocol):
 
 class ConsoleCommands:
     """A missing permission or console is not an error but success=false, as in CloudStack."""
-
-    log = Logger()
 
     def __init__(self, endpoints: ConsoleEndpointCreator) -> None:
         self._endpoints = endpoints
@@ -71,40 +72,51 @@ class ConsoleCommands:
         )
 
     async def _create(self, call: ApiCall) -> ConsoleEndpointAnswer:
-        principal = call.principal
-        console_user = ConsoleUser(
-            principal.user.id,
-            principal.account.id,
-            principal.is_admin,
-            call.client_address,
-            call.request_id,
-            principal.login_uuid,
-            call.arguments.text("token"),
-            call.arguments.flag("takeover"),
-        )
+        console_user = user_of(call, takes_over=call.arguments.flag("takeover"))
         wanted = ConsolePolicy(
             view_only=call.arguments.get("viewonly", False),
             clipboard_to_guest=call.arguments.get("clipboardtoguest", True),
             clipboard_from_guest=call.arguments.get("clipboardfromguest", True),
         )
-        try:
-            endpoint = await self._endpoints.create(call.arguments["virtualmachineid"], console_user, wanted)
-        except ConsoleUnavailableError as error:
-            self.log.info(
-                "no console for {username}: {details} ({request_id})",
-                username=principal.user.username,
-                details=error.message,
-                request_id=call.request_id,
-            )
-            return ConsoleEndpointAnswer(success=False, details=error.message, hint=error.hint or None)
-        return ConsoleEndpointAnswer(
-            success=True,
-            url=endpoint.url,
-            websocket=WebSocketAnswer(
-                token=endpoint.token,
-                host=endpoint.host,
-                port=str(endpoint.port),
-                path=endpoint.path,
-                extra=endpoint.extra,
-            ),
+        creating = self._endpoints.create(call.arguments["virtualmachineid"], console_user, wanted)
+        return await answer_of(call, creating)
+
+
+def user_of(call: ApiCall, *, takes_over: bool = False) -> ConsoleUser:
+    """Return who asks for a console."""
+    principal = call.principal
+    return ConsoleUser(
+        principal.user.id,
+        principal.account.id,
+        principal.is_admin,
+        call.client_address,
+        call.request_id,
+        principal.login_uuid,
+        call.arguments.text("token"),
+        takes_over,
+    )
+
+
+async def answer_of(call: ApiCall, creating: Awaitable[ConsoleEndpoint]) -> ConsoleEndpointAnswer:
+    """Return the answer with a link, or with the reason why there is none."""
+    try:
+        endpoint = await creating
+    except ConsoleUnavailableError as error:
+        _log.info(
+            "no console for {username}: {details} ({request_id})",
+            username=call.principal.user.username,
+            details=error.message,
+            request_id=call.request_id,
         )
+        return ConsoleEndpointAnswer(success=False, details=error.message, hint=error.hint or None)
+    return ConsoleEndpointAnswer(
+        success=True,
+        url=endpoint.url,
+        websocket=WebSocketAnswer(
+            token=endpoint.token,
+            host=endpoint.host,
+            port=str(endpoint.port),
+            path=endpoint.path,
+            extra=endpoint.extra,
+        ),
+    )

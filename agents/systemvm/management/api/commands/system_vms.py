@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol
 
 from systemvm.management.api.answers.access import SuccessAnswer
@@ -46,12 +48,21 @@ class SystemVmControl(Protocol):
     async def patch(self, uuid: str, *, forced: bool = False) -> PatchResult: ...
 
 
+class EmptiedProxies(Protocol):
+    """Console proxies without sessions."""
+
+    def emptied(self, uuid: str, report: Callable[[int], None]) -> AbstractAsyncContextManager[None]: ...
+
+
 class SystemVmCommands:
     """Handlers of the six commands."""
 
-    def __init__(self, database: Database, control: SystemVmControl, jobs: JobRunner) -> None:
+    def __init__(
+        self, database: Database, control: SystemVmControl, draining: EmptiedProxies, jobs: JobRunner
+    ) -> None:
         self._database = database
         self._control = control
+        self._draining = draining
         self._jobs = jobs
         jobs.register("startSystemVm", self._run_start, resumes=True)
         jobs.register("stopSystemVm", self._run_stop)
@@ -62,6 +73,11 @@ class SystemVmCommands:
     def commands(self) -> tuple[Command, ...]:
         identity = required("id", ParameterType.UUID, "the system VM")
         forced = optional("forced", ParameterType.BOOLEAN, "turn it off instead of asking the guest")
+        drain = optional(
+            "drain",
+            ParameterType.BOOLEAN,
+            "a console proxy: begin when its last session has ended, or after consoleproxy.drain.timeout",
+        )
         return (
             Command(
                 "listSystemVms",
@@ -92,20 +108,23 @@ class SystemVmCommands:
                 "Stops a system VM. The daemon starts one again when the zone needs it.",
                 identity,
                 forced,
+                drain,
             ),
             self._asynchronous(
-                "rebootSystemVm", "Reboots a system VM, which keeps its addresses.", identity, forced
+                "rebootSystemVm", "Reboots a system VM, which keeps its addresses.", identity, forced, drain
             ),
             self._asynchronous(
                 "destroySystemVm",
                 "Destroys a system VM. The daemon creates another one with a new name.",
                 identity,
+                drain,
             ),
             self._asynchronous(
                 "patchSystemVm",
                 "Installs this daemon's agent in a running system VM, or restores the old one.",
                 identity,
                 optional("forced", ParameterType.BOOLEAN, "even if it already runs that agent"),
+                drain,
                 answer=SuccessAnswer,
             ),
         )
@@ -115,7 +134,12 @@ class SystemVmCommands:
     ) -> Command:
         async def start(call: ApiCall) -> StartedJob:
             vm = await self._database.read(system_vm, call.arguments["id"])
-            arguments = {"id": vm.uuid, "forced": call.arguments.flag("forced")}
+            arguments: dict[str, Any] = {"id": vm.uuid}
+            arguments |= {name: call.arguments.flag(name) for name in ("forced", "drain")}
+            if arguments["drain"] and vm.type is not InstanceType.CONSOLE_PROXY:
+                raise parameter_error(
+                    f"{vm.instance_name} is not a console proxy: it cannot be drained", "leave drain out"
+                )
             return await start_job(self._jobs, call, name, arguments, about="SystemVm", uuid=vm.uuid)
 
         return Command(
@@ -148,23 +172,40 @@ class SystemVmCommands:
     async def _run_start(self, running: RunningJob) -> dict[str, Any]:
         return await self._result(await self._control.start(running.job.arguments["id"]))
 
+    def _emptied(self, running: RunningJob) -> AbstractAsyncContextManager[None]:
+        """Return a context that begins when the system VM's last session has ended, if that was asked."""
+        arguments = running.job.arguments
+        if not arguments.get("drain"):  # jobs of an earlier release do not have it
+            return nullcontext()
+
+        def report(left: int) -> None:
+            running.progress(0, f"waits until {left} console sessions end")
+
+        return self._draining.emptied(arguments["id"], report)
+
     async def _run_stop(self, running: RunningJob) -> dict[str, Any]:
         arguments = running.job.arguments
-        return await self._result(await self._control.stop(arguments["id"], forced=arguments["forced"]))
+        async with self._emptied(running):
+            vm = await self._control.stop(arguments["id"], forced=arguments["forced"])
+        return await self._result(vm)
 
     async def _run_reboot(self, running: RunningJob) -> dict[str, Any]:
         arguments = running.job.arguments
-        return await self._result(await self._control.reboot(arguments["id"], forced=arguments["forced"]))
+        async with self._emptied(running):
+            vm = await self._control.reboot(arguments["id"], forced=arguments["forced"])
+        return await self._result(vm)
 
     async def _run_destroy(self, running: RunningJob) -> dict[str, Any]:
         vm = await self._database.read(instances.by_uuid, running.job.arguments["id"])
-        await self._control.destroy(vm.uuid)
+        async with self._emptied(running):
+            await self._control.destroy(vm.uuid)
         return await self._result(await self._database.read(instances.by_id, vm.id))
 
     async def _run_patch(self, running: RunningJob) -> dict[str, Any]:
         """Return CloudStack's SuccessResponse, not the system VM."""
         arguments = running.job.arguments
-        patched = await self._control.patch(arguments["id"], forced=arguments["forced"])
+        async with self._emptied(running):
+            patched = await self._control.patch(arguments["id"], forced=arguments["forced"])
         verb = "runs" if patched.changed else "already runs"
         answer = SuccessAnswer(success=True, displaytext=f"The system VM {verb} agent {patched.version}.")
         return dict(plain(answer))
@@ -232,6 +273,7 @@ def _answer(vm: Instance, nics: list[Nic], names: OwnerNames) -> SystemVmAnswer:
         publicmacaddress=public.mac if public else None,
         publicnetmask=public.netmask if public else None,
         storageip=storage.address if storage else None,
+        drainuntil=vm.drain_until,
         activeviewersessions=vm.console_sessions if vm.type is InstanceType.CONSOLE_PROXY else None,
         version=vm.image_version,
         serviceofferingid=offering.uuid,
