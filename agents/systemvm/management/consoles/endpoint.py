@@ -137,7 +137,7 @@ def _create(
 ) -> tuple[int, str]:
     """Create the session's row; return its zone and the public address of its CPVM."""
     console_sessions.expire(connection)
-    vm = _visible(connection, vm_uuid, console_user)
+    vm = find_openable(connection, vm_uuid, console_user)
     configured = settings.of_zone(connection, vm.zone_id)
     check_extra(console_user.extra, configured.requires_extra)
     if vm.state is not InstanceState.RUNNING:
@@ -204,7 +204,11 @@ def public_address_of(connection: Connection, proxy: Instance) -> str:
     )
 
 
-def _visible(connection: Connection, vm_uuid: str, console_user: ConsoleUser) -> Instance:
+def find_openable(connection: Connection, vm_uuid: str, console_user: ConsoleUser) -> Instance:
+    """Return a VM whose console the user can open.
+
+    Raises: ConsoleUnavailableError with CloudStack's message when there is none, or it is another account's.
+    """
     try:
         vm = instances.by_uuid(connection, vm_uuid)
     except NotFoundError:

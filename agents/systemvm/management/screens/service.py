@@ -14,16 +14,15 @@ from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from systemvm.management.consoles.endpoint import ConsoleUser
+from systemvm.management.consoles.endpoint import ConsoleUnavailableError, ConsoleUser, find_openable
 from systemvm.management.hypervisors.base import DomainStatus, Hypervisor
 from systemvm.management.screens import key_names, keymap
 from systemvm.management.screens.keymap import Chord, KeyboardError
 from systemvm.management.screens.picture import Picture, Region
 from systemvm.management.state import events, instances
 from systemvm.management.state.columns import now
-from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
-from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState
 from systemvm.service.errors import FailureCode, SystemVmError
 
@@ -154,7 +153,11 @@ class MachineScreens:
 
         Raises: ScreenError.
         """
-        return await self._database.read(_visible, vm_uuid, user)
+        try:
+            return await self._database.read(find_openable, vm_uuid, user)
+        except ConsoleUnavailableError:
+            # the same answer: whether an id exists is no stranger's business
+            raise ScreenError(f"there is no VM with id {vm_uuid}", "see listVirtualMachines") from None
 
     async def _look(self, vm: Instance, region: Region | None) -> Screen:
         self._require_running(vm)
@@ -188,13 +191,3 @@ class MachineScreens:
             resource_uuid=vm.uuid,
             request_id=user.request_id,
         )
-
-
-def _visible(connection: Connection, vm_uuid: str, user: ConsoleUser) -> Instance:
-    try:
-        vm = instances.by_uuid(connection, vm_uuid)
-    except NotFoundError:
-        vm = None
-    if vm is None or not user.can_open(vm):  # the same answer: whether an id exists is no stranger's business
-        raise ScreenError(f"there is no VM with id {vm_uuid}", "see listVirtualMachines")
-    return vm
