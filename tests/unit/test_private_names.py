@@ -10,6 +10,7 @@ import pytest
 from OpenSSL import SSL
 from twisted.internet import tcp, unix
 from twisted.internet.abstract import FileDescriptor
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import StringTransport
@@ -21,12 +22,20 @@ from systemvm.rpc.tls import verify_result
 PACKAGE = Path(__file__).resolve().parents[2] / "agents/systemvm"
 
 
+def epoll_reactor() -> Any:
+    return EPollReactor()
+
+
 def unix_port() -> Any:
     return unix.Port(b"/nonexistent", Factory())
 
 
 NAMES: list[tuple[str, Any, str]] = [
     # where it is used, an object that must have it, the name
+    ("service/direct_epoll.py", lambda: EPollReactor, "_doReadOrWrite"),
+    ("service/direct_epoll.py", lambda: EPollReactor, "_disconnectSelectable"),
+    ("service/direct_epoll.py", epoll_reactor, "_poller"),
+    ("service/direct_epoll.py", epoll_reactor, "_selectables"),
     ("cpvm/http_site.py", HTTPChannel, "_buffer"),
     ("cpvm/http_site.py", HTTPChannel, "_dataBuffer"),
     ("cpvm/http_site.py", HTTPChannel, "_savedTimeOut"),

@@ -39,9 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     sockets = take_sockets(os.environ, os.getpid())
 
-    from twisted.internet import epollreactor
+    from systemvm.service import direct_epoll
 
-    epollreactor.install()
+    direct_epoll.install()
     from twisted.internet import reactor
     from twisted.internet.defer import Deferred
     from twisted.logger import Logger
