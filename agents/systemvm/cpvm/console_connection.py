@@ -91,6 +91,7 @@ class ConsoleConnection:
         self.session: ConsoleSession | None = None
         self.input_at_s: float | None = None  # when its user last sent input here
         self.received_bytes = 0
+        self.was_shown = False  # whether the browser got the screen
         self.refusal: BrowserRefusal | None = None  # that closed it
         self.is_told = False  # whether its page says that the session is watched
         self.screen: tuple[str, int] | None = None  # where its VM's screen was when it asked
@@ -188,6 +189,9 @@ class ConsoleConnection:
         if self._state is _State.ENDED or self._discards_input:
             return
         try:
+            if self._state is _State.FLOWING and (payload := self._parser.whole_frame(data)) is not None:
+                self._handle_data(payload)
+                return
             for event in self._parser.feed(data):
                 self._handle(event)
         except WebSocketError as broken:
@@ -221,7 +225,7 @@ class ConsoleConnection:
         if output:
             self._browser.send(binary_frame(output))
         if self._handshake.done:
-            self._state = _State.FLOWING
+            self._state, self.was_shown = _State.FLOWING, True
             rest, self._handshake = self._handshake.rest(), None
             self._relay.start()
             self._forward(self._relay, rest)

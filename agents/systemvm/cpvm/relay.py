@@ -67,7 +67,7 @@ class Relay:
 
     def _schedule_pending_read(self, target: TargetStream) -> None:
         """Read again soon what TLS has received already: the reactor does not see it."""
-        if self._read_pending_call is None and target.has_pending():
+        if target.has_pending() and self._read_pending_call is None:
             self._read_pending_call = self._reactor.callLater(0, self._read_pending)
 
     def _read_pending(self) -> None:
@@ -108,7 +108,7 @@ class Relay:
         """Send bytes to the target; the browser is not read while the target does not accept them."""
         if self._target is None:
             return
-        self._unsent += data
+        self._unsent = self._unsent + data if self._unsent else data
         self._flush()
 
     def doWrite(self) -> None:

@@ -46,6 +46,8 @@ class Opcode(enum.IntEnum):
         return self >= Opcode.CLOSE
 
 
+_WHOLE_BINARY = _FIN | Opcode.BINARY
+_LONGEST = 0x80 | 125  # the mask's bit, and the longest length that has no more bytes
 _OPCODES = {each.value: each for each in Opcode}
 
 
@@ -172,6 +174,14 @@ class FrameParser:
         self._in_message = False  # after a frame without FIN its continuation must follow
         self._final = True
         self._closed = False
+
+    def whole_frame(self, data: bytes) -> bytes | None:
+        """Return the payload when `data` is exactly one short binary message, as a key is, else None."""
+        if len(data) < 6 or data[0] != _WHOLE_BINARY or len(data) != data[1] - 0x80 + 6 or data[1] > _LONGEST:
+            return None
+        if self._pending or self._payload_left or self._in_message or self._closed:
+            return None
+        return unmask(data[6:], data[2:6])
 
     def feed(self, data: bytes) -> Iterator[Event]:
         """Yield the events of these bytes; the caller must take all of them.

@@ -32,11 +32,16 @@ class TlsPort(PublicPort):
         super().__init__(port, factory, backlog, interface, reactor)
         self.context: Callable[[], ssl.SSLContext] = _no_context
         self.handshake_deadline_s = HANDSHAKE_DEADLINE_S
+        self.on_handshake: Callable[[float], None] = _ignore  # called with the seconds that one took
 
     @classmethod
     def bind(cls, reactor: Any, interface: str, number: int, factory: IProtocolFactory) -> TlsPort:
         """Return a port that will listen at `interface`."""
         return cls(number, factory, interface=interface, reactor=reactor)
+
+
+def _ignore(duration_s: float) -> None:
+    """Stand for the callback of a port whose handshakes nobody measures."""
 
 
 def _no_context() -> ssl.SSLContext:

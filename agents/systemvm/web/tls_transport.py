@@ -59,6 +59,7 @@ class Listener(Protocol):
 
     context: Callable[[], ssl.SSLContext]
     handshake_deadline_s: float
+    on_handshake: Callable[[float], None]
     limits: ConnectionLimits
 
 
@@ -141,6 +142,9 @@ class TlsTransport(tcp.Server):
         if outcome is None or isinstance(outcome, Exception):
             return outcome
         self._ready = True
+        port = cast(Listener, self.server)
+        begun_s = self._deadline.getTime() - port.handshake_deadline_s
+        port.on_handshake(self.reactor.seconds() - begun_s)
         self._deadline.cancel()
         self._slot.complete_handshake()
         self.stopWriting()
@@ -272,7 +276,12 @@ class TlsTransport(tcp.Server):
             if self._queued_bytes > _QUEUE_LIMIT_BYTES:
                 self.abortConnection()
             return False
+        is_long = len(frame) > _RECORD_BYTES
+        if is_long:
+            self._cork(True)
         sent = self._attempt(self._tls.send, frame)
+        if is_long:
+            self._cork(False)
         if sent is None:
             self._pending_write = bytes(frame)
             return False
@@ -281,6 +290,10 @@ class TlsTransport(tcp.Server):
             self.abortConnection()
             return False
         return True
+
+    def _cork(self, holds: bool) -> None:
+        """Have the kernel send full segments: OpenSSL writes each record by itself, and each would be one."""
+        self._tls.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, holds)
 
     def _flush(self) -> BaseException | None:
         while self.is_blocked:

@@ -202,3 +202,32 @@ def test_a_control_frame_has_its_limit() -> None:
         websocket.control_frame(Opcode.PING, bytes(126))
     with pytest.raises(ValueError, match="invalid control frame"):
         websocket.control_frame(Opcode.BINARY)
+
+
+@given(
+    st.lists(st.binary(max_size=12), max_size=3),
+    st.sampled_from([0x82, 0x80, 0x02, 0x81, 0x89, 0x88]),
+    st.binary(max_size=140),
+    st.binary(max_size=3),
+)
+def test_a_whole_frame_is_what_the_parser_finds(
+    before: list[bytes], first: int, payload: bytes, behind: bytes
+) -> None:
+    """A short frame by itself is parsed without events, wherever it occurs; any other is not."""
+    quick, thorough = FrameParser(), FrameParser()
+    wire = [frame(0x82, b"a"), *(frame(0x02 if at == 0 else 0x00, piece) for at, piece in enumerate(before))]
+    for parser in (quick, thorough):
+        assert events_of(parser, wire)
+    data = frame(first, payload) + behind
+    found = quick.whole_frame(data)
+    if found is not None:
+        assert list(thorough.feed(data)) == [DataFrame(found, is_final=True)]
+        assert quick.whole_frame(frame(0x82, b"next")) == b"next", "it is between frames as before"
+    elif first == 0x82 and len(payload) <= 125 and not behind:
+        assert before, "only within a message it is left to the parser"
+
+
+def test_a_frame_without_a_mask_is_left_to_the_parser() -> None:
+    parser = FrameParser()
+    assert parser.whole_frame(b"\x82\x04abcd") is None
+    assert parser.whole_frame(b"\x82\x00abcd") is None

@@ -80,18 +80,11 @@ class ClientScanner(Scanner):
     def __init__(self, rules: ClientRules, state: SessionState) -> None:
         self._rules = rules
         self._state = state
-        self._is_between = True
         super().__init__()
-
-    @property
-    def is_at_boundary(self) -> bool:
-        return self._is_between
 
     def _steps(self) -> Script:
         while True:
-            self._is_between = True
-            number = (yield 1)[0]
-            self._is_between = False
+            number = yield from self._next_message()
             try:
                 message = ClientMessage(number)
             except ValueError:

@@ -18,7 +18,7 @@ from systemvm.cpvm.filter.tight import tight, tight_png
 
 MAX_NAME_BYTES = 4096
 
-_HEADER = struct.Struct(">HHHHi")
+HEADER = struct.Struct(">HHHHi")
 _TILE_PX = 16
 _RAW, _BACKGROUND, _FOREGROUND, _SUBRECTANGLES, _COLOURED = 1, 2, 4, 8, 16
 
@@ -34,7 +34,7 @@ class Rectangle(NamedTuple):
 
     @classmethod
     def parse(cls, head: bytes) -> Rectangle:
-        return cls._make(_HEADER.unpack(head))
+        return cls._make(HEADER.unpack(head))
 
     @property
     def area_px(self) -> int:

@@ -2,9 +2,11 @@
 """Follows a stream of messages in pieces of any size, and passes, withholds or replaces its bytes.
 
 A subclass describes the stream by a generator, `_steps`. It yields a positive number to read so many bytes,
-or a negative one to skip bytes, which are never collected. What is read or skipped is passed at once, so that
-a long message costs no memory. `_hold` takes back the single byte that was read last, and withholds what
-follows until `_release`; so the first byte of a message decides whether its bytes are withheld.
+or a negative one to skip bytes, which are never collected. Between two of them it can look at what has been
+received and move `_position` within it, which is cheaper than a turn for each part. What is read or skipped
+is passed at once, so that a long message costs no memory. `_hold` takes back the single byte that was read
+last, and withholds what follows until `_release`; so the first byte of a message decides whether its bytes
+are withheld.
 """
 
 from __future__ import annotations
@@ -26,8 +28,11 @@ class Scanner:
         self._held_at = 0
         self._removed = 0  # how many bytes the output is shorter than the input
         self._replacement = b""
+        self._view = memoryview(b"")
+        self._begin = 0  # of the view, in the input
         self._part = bytearray()
         self._failed: FilterError | None = None
+        self._is_between = True
         self._script = self._steps()
         self._wanted = next(self._script)
 
@@ -37,7 +42,14 @@ class Scanner:
     @property
     def is_at_boundary(self) -> bool:
         """Return whether the last message is complete."""
-        raise NotImplementedError
+        return self._is_between
+
+    def _next_message(self) -> Generator[int, bytes, int]:
+        """Read the first byte of the next message: until it comes, the stream is at a boundary."""
+        self._is_between = True
+        number = (yield 1)[0]
+        self._is_between = False
+        return number
 
     def feed(self, data: Piece) -> list[Piece]:
         """Return what to pass on.
@@ -56,6 +68,7 @@ class Scanner:
         output: list[Piece] = []
         passing, wanted, script, part = self._passing, self._wanted, self._script, self._part
         base, at, start, size = self._position, 0, 0, len(view)
+        self._view, self._begin = view, base
         while True:
             if wanted > 0:
                 missing = wanted - len(part)
@@ -79,6 +92,7 @@ class Scanner:
                 piece = b""
             self._position = base + at
             wanted = script.send(piece)
+            at = self._position - base  # the script can have skipped more
             if self._passing is passing:
                 continue
             if passing and at - 1 > start:  # the byte at which `_hold` was called is taken back
@@ -88,6 +102,7 @@ class Scanner:
                 self._replacement = b""
             passing, start = self._passing, at
         self._position, self._wanted = base + at, wanted
+        self._view = memoryview(b"")
         if passing and at > start:
             output.append(view[start:at])
         return output
