@@ -210,6 +210,10 @@ bench-console: setup images $(WEBSOCKIFY)/stamp ## consoles through the CPVM's a
 	@packer/host-setup.sh gcc libc6-dev libssl-dev libnginx-mod-stream
 	@$(PYTHON) tests/benchmark/console.py
 
+.PHONY: bench-console-appliance
+bench-console-appliance: setup images ## how many consoles a booted CPVM carries, with its CPU and memory
+	@$(PYTHON) tests/benchmark/console_appliance.py
+
 .PHONY: bench-download
 bench-download: setup ## URLs to Ready templates, compared with curl, aria2, openssl, igzip and qemu-img
 	@packer/host-setup.sh aria2 isal

@@ -30,7 +30,6 @@ BOOT_TIMEOUT_S = 240.0
 SSH_PORT = 2222
 MEMORY_MIB = {"ssvm": 512, "cpvm": 256, "stock": 512}
 RESULT = TOP / "build/bench/boot.json"
-INSIDE = "SYSTEMVM_BENCH_NAMESPACE"
 
 
 def bar(role: str) -> float:
@@ -167,17 +166,13 @@ def main() -> int:
     )
     options = parser.parse_args()
 
+    from benchmark.single_guest import INSIDE, accelerator, enter_network_namespace
+
     if not os.environ.get(INSIDE):
         from benchmark import stock_debian
 
         stock_debian.build()
-        # a separate loopback interface: port 8250 is free, and no service of this machine is reachable
-        os.environ[INSIDE] = "1"
-        inner = ["sh", "-c", 'ip link set lo up && exec "$@"', "bench", sys.executable, *sys.argv]
-        os.execvp("unshare", ["unshare", "--net", *inner])
-
-    from benchmark.single_guest import accelerator
-
+    enter_network_namespace()
     seconds, chains = measure(options.rounds)
     table = rows(seconds)
     for role, chain in chains.items():

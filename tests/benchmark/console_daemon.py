@@ -14,6 +14,7 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -46,11 +47,14 @@ _CPVM = frozenset({Role.CPVM.value})
 class DaemonDouble:
     """The methods that a CPVM calls; every session is one of the same screen."""
 
-    def __init__(self, setup: console.ConsoleSetup, target_port: int) -> None:
+    def __init__(
+        self, setup: console.ConsoleSetup, target: console.ConsoleTarget, on_ready: Callable[[], None]
+    ) -> None:
         self.authority = ControlAuthority(CertificateAuthority.create("bench"))
         self.methods = MethodTable("daemon", "0")
         self._setup = setup
-        self._target = console.ConsoleTarget("127.0.0.1", target_port, None)
+        self._target = target
+        self._on_ready = on_ready
         self._spent: set[str] = set()
         add = self.methods.add
         add(agent.HELLO, self._hello, params=agent.Hello, result=agent.Welcome, roles=_CPVM)
@@ -64,6 +68,22 @@ class DaemonDouble:
         ):
             add(name, cast(Any, handler), params=params, result=result, roles=_CPVM)
 
+    async def start(self, port: int) -> int:
+        """Listen on loopback, and return the port."""
+        identity = self.authority.daemon_identity("bench")
+        listening: Any = await listen(
+            reactor,
+            lambda: identity,
+            self.methods,
+            interface="127.0.0.1",
+            port=port,
+            known=lambda caller: None,
+            on_connected=lambda peer: None,
+            on_lost=lambda peer, why: None,
+        )
+        found: int = listening.getHost().port
+        return found
+
     async def _hello(self, call: Call, hello: agent.Hello) -> agent.Welcome:
         Deferred.fromCoroutine(self._set_up(cast(Peer, call.peer)))
         return agent.Welcome(protocol.CURRENT, "host-1", time.time(), 5.0)
@@ -72,7 +92,7 @@ class DaemonDouble:
         await peer.call(console.CONSOLE_SETUP, self._setup, result=Acknowledgement)
         limits = console.SessionLimits(max_sessions=MAX_SESSIONS)
         await peer.call(console.CONSOLE_CONFIGURE, limits, result=Acknowledgement)
-        print("ready", flush=True)
+        self._on_ready()
 
     async def _ping(self, call: Call, ping: agent.Ping) -> agent.Pong:
         return agent.Pong(ping.sent_unix_s, time.time())
@@ -101,22 +121,12 @@ def main() -> None:
     folder, name, target_port, origin = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
     certificate_pem = (folder / "public.pem").read_text()
     setup = console.ConsoleSetup(origin, certificate_pem, (folder / "public.key").read_text())
-    daemon = DaemonDouble(setup, target_port)
-    identity = daemon.authority.daemon_identity("bench")
+    target = console.ConsoleTarget("127.0.0.1", target_port, None)
+    daemon = DaemonDouble(setup, target, lambda: print("ready", flush=True))
     (folder / "identity.pem").write_bytes(daemon.authority.bootstrap(name, Role.CPVM).to_pem_bundle())
 
     async def start() -> None:
-        listening: Any = await listen(
-            reactor,
-            lambda: identity,
-            daemon.methods,
-            interface="127.0.0.1",
-            port=0,
-            known=lambda caller: None,
-            on_connected=lambda peer: None,
-            on_lost=lambda peer, why: None,
-        )
-        print(listening.getHost().port, flush=True)
+        print(await daemon.start(0), flush=True)
 
     def end_with_input() -> None:
         sys.stdin.read()

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
 from attrs import frozen
 
+from systemvm.guest.firewall import CONSOLE_PORT
 from systemvm.host.accelerator import Accelerator
 from systemvm.host.architecture import Architecture
 from systemvm.management.pki.control import ControlAuthority
@@ -24,7 +27,22 @@ from systemvm.wire.role import CONTROL_PORT, Role
 TOP = Path(__file__).resolve().parents[2]
 IMAGES = TOP / "build/images"
 NAMES = {Role.SSVM: "s-1-VM", Role.CPVM: "v-2-VM"}
-NETWORKS = ("169.254", "10.11.0", "203.0.113", "10.12.0")
+PUBLIC = "203.0.113"
+NETWORKS = ("169.254", "10.11.0", PUBLIC, "10.12.0")
+
+
+INSIDE = "SYSTEMVM_BENCH_NAMESPACE"
+
+
+def enter_network_namespace() -> None:
+    """Start this program again in a network namespace, unless it is in one.
+
+    On its loopback CloudStack's port is free, and no service of this machine is reached.
+    """
+    if not os.environ.get(INSIDE):
+        os.environ[INSIDE] = "1"
+        inner = ["sh", "-c", 'ip link set lo up && exec "$@"', "bench", sys.executable, *sys.argv]
+        os.execvp("unshare", ["unshare", "--net", *inner])
 
 
 def accelerator(architecture: Architecture = Architecture.AMD64) -> list[str]:
@@ -82,6 +100,7 @@ class SingleGuest:
         ssh_port: int,
         memory_mib: int,
         hardware: Hardware | None = None,
+        console_port: int | None = None,
     ) -> None:
         self.role = role
         self.hardware = hardware or Hardware()
@@ -93,6 +112,7 @@ class SingleGuest:
         self._authority = authority
         self._ssh_port = ssh_port
         self._memory_mib = memory_mib
+        self._console_port = console_port  # on loopback, where consoles are reached
         self._key = work / "operator"
         if not self._key.exists():
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self._key], check=True)
@@ -151,12 +171,15 @@ class SingleGuest:
                 mac = "0e:00:a9:fe:0a:02"
             else:
                 net = f"net={prefix}.0/24,host={prefix}.1,dns={prefix}.3,dhcpstart={prefix}.15,restrict=on"
+                if prefix == PUBLIC and self._console_port is not None:
+                    net += f",hostfwd=tcp:127.0.0.1:{self._console_port}-{prefix}.101:{CONSOLE_PORT}"
                 mac = f"02:00:00:00:00:0{index}"
             arguments += ["-netdev", f"user,id=n{index},{net}"]
             arguments += ["-device", f"virtio-net-pci,netdev=n{index},mac={mac},romfile="]
         return arguments
 
-    def ssh(self, *command: str, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
+    def ssh_command(self, *command: str) -> list[str]:
+        """Return the command line of `ssh` into the guest."""
         settings = [
             "StrictHostKeyChecking=no",
             "UserKnownHostsFile=/dev/null",
@@ -166,7 +189,9 @@ class SingleGuest:
         ]
         options = [argument for setting in settings for argument in ("-o", setting)]
         options += ["-i", str(self._key), "-p", str(self._ssh_port), f"root@{self.address}"]
+        return [*self.enter, "ssh", *options, *command]
+
+    def ssh(self, *command: str, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*self.enter, "ssh", *options, *command],
-            capture_output=True, text=True, timeout=timeout_s, check=False,
-        )  # fmt: skip
+            self.ssh_command(*command), capture_output=True, text=True, timeout=timeout_s, check=False
+        )
