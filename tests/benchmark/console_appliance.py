@@ -123,7 +123,9 @@ def measure(program: Path, shell: GuestShell, counts: list[int], seconds: float)
 
 def start_daemon(folder: Path, target_port: int) -> tuple[Any, threading.Event]:
     """Start the double of the daemon in a thread; return it, and what is set when the agent is set up."""
-    from benchmark.console_daemon import DaemonDouble, reactor
+    from twisted.internet.defer import Deferred
+
+    from benchmark.console_daemon import DaemonDouble
     from systemvm.wire.console import ConsoleSetup, ConsoleTarget
     from systemvm.wire.role import CONTROL_PORT
 
@@ -133,13 +135,10 @@ def start_daemon(folder: Path, target_port: int) -> tuple[Any, threading.Event]:
     daemon = DaemonDouble(setup, ConsoleTarget(HOST, target_port, None), ready.set)
 
     def start() -> None:
-        from twisted.internet.defer import Deferred
-
         Deferred.fromCoroutine(daemon.start(CONTROL_PORT)).addCallback(lambda _: listening.set())
 
-    cast(Any, reactor).callWhenRunning(start)
-    run = cast(Any, reactor).run
-    threading.Thread(target=lambda: run(installSignalHandlers=False), daemon=True).start()
+    daemon.reactor.callWhenRunning(start)
+    threading.Thread(target=lambda: daemon.reactor.run(installSignalHandlers=False), daemon=True).start()
     if not listening.wait(60):
         raise SystemExit("error: the double of the daemon cannot listen on 127.0.0.1:8250")
     return daemon, ready

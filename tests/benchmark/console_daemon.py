@@ -47,6 +47,8 @@ _CPVM = frozenset({Role.CPVM.value})
 class DaemonDouble:
     """The methods that a CPVM calls; every session is one of the same screen."""
 
+    reactor: Any = reactor  # the one that this module has chosen
+
     def __init__(
         self, setup: console.ConsoleSetup, target: console.ConsoleTarget, on_ready: Callable[[], None]
     ) -> None:
