@@ -38,9 +38,15 @@ async def new_token(cloud: SmallCloud, vm: Instance, **more: str) -> str:
 
 
 async def authorize(
-    cloud: SmallCloud, token: str, by: Instance | None = None, *, extra: str = ""
+    cloud: SmallCloud,
+    token: str,
+    by: Instance | None = None,
+    *,
+    extra: str = "",
+    with_target: bool = False,
 ) -> ConsoleSession:
-    params = {"token": token, "client_address": "198.51.100.9", "request_id": "r", "extra": extra}
+    params: dict[str, Any] = {"token": token, "client_address": "198.51.100.9", "request_id": "r"}
+    params |= {"extra": extra, "with_target": with_target}
     session = await cloud.from_agent(by or cloud.cpvm, console.CONSOLE_AUTHORIZE, params)
     assert isinstance(session, ConsoleSession)
     return session

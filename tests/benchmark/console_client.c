@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BUFFER = 1 << 17, UPDATE = 4096, EVENTS = 256, OPENING_AT_ONCE = 16, OF_ADDRESS = 50 };
+enum { BUFFER = 1 << 17, UPDATE = 4096, DUE_AT = 16, EVENTS = 256, OPENING_AT_ONCE = 16, OF_ADDRESS = 50 };
 enum { MAX_SAMPLES = 1 << 22, READS_AT_ONCE = 64, ECHO_BYTES = 8, INIT_BYTES = 24 };
 enum state { CONNECTING, HANDSHAKE, UPGRADE, VERSION, SECURITY, RESULT, INIT, RUNNING };
 
@@ -139,7 +139,8 @@ static void run(struct session *session) {
   session->state = RUNNING;
   session->text_size = 0;
   running++;
-  send_rfb(session, &behaviour, 1);
+  const char key[ECHO_BYTES] = {4, 1, [ECHO_BYTES - 1] = behaviour};
+  send_rfb(session, key, ECHO_BYTES);
   if (behaviour == 'E') send_key(session);
   if (!strcmp(mode, "stalled")) watch(session, EPOLL_CTL_DEL, 0);
 }
@@ -176,7 +177,7 @@ static void count_update(struct session *session, const char *bytes, unsigned si
     size -= part;
     if ((session->update_size += part) == UPDATE) {
       int64_t due_ns;
-      memcpy(&due_ns, session->text, sizeof due_ns);
+      memcpy(&due_ns, session->text + DUE_AT, sizeof due_ns);
       sample(now_ns() - due_ns);
       session->update_size = 0;
     }

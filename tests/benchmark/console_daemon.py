@@ -5,7 +5,8 @@ usage: console_daemon.py FOLDER AGENT TARGET_PORT ORIGIN
 
 FOLDER has `public.pem` and `public.key`, the console's certificate. Writes the first identity of the agent
 AGENT to `identity.pem` there and prints the number of its port; prints `ready` when the agent is set up. A
-token is `RUN-NUMBER` and works once. Ends when standard input ends.
+token is `RUN-NUMBER` and works once; where RUN begins with `f`, the session's policy has the CPVM read every
+message of both ends. Ends when standard input ends.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ from systemvm.wire.role import Role  # noqa: E402
 
 MAX_SESSIONS = 5000
 _TOKEN = re.compile(r"[a-z0-9]+-[0-9]+")
+#: What a recorded session costs beside its recording: the VNC server's messages are followed, too.
+FILTERED = console.ConsolePolicy(clipboard_from_guest=False)
 _CPVM = frozenset({Role.CPVM.value})
 
 
@@ -110,7 +113,9 @@ class DaemonDouble:
         if token in self._spent:
             raise RpcError.refused(ConsoleRefusal.TOKEN_USED, "token was used", "use another one")
         self._spent.add(token)
-        return console.ConsoleSession(f"session-{token}", "vm-1", "bench", 600.0)
+        target = self._target if request.with_target else None
+        policy = FILTERED if token.startswith("f") else console.UNRESTRICTED
+        return console.ConsoleSession(f"session-{token}", "vm-1", "bench", 600.0, policy, target=target)
 
     async def _find_target(self, call: Call, request: console.ConsoleTargetRequest) -> console.ConsoleTarget:
         return self._target

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 import trustme
-from attrs import frozen
+from attrs import evolve, frozen
 
 from systemvm.guest.boot_argument_source import store
 from systemvm.guest.paths import GuestPaths
@@ -189,6 +189,10 @@ class Bench:
         if _line(daemon) != "ready":
             raise SystemExit(f"error: the agent does not start: {(folder / 'agent.log').read_text()}")
         return Proxy(name, agent.pid, port, "/websockify?token=r{run}-#")
+
+    def filtered(self, agent: Proxy) -> Proxy:
+        """Return the same agent with sessions whose messages it reads."""
+        return evolve(agent, name="filtered", path="/websockify?token=f{run}-#")
 
     def start_nginx(self) -> Proxy:
         """Start nginx with one worker that ends TLS and passes the content on."""

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from benchmark.console import COMPARISONS, NGINX, WEBSOCKIFY, Comparison, Run, limit_row, row
+from benchmark.console import AGENT, COMPARISONS, NGINX, WEBSOCKIFY, Comparison, Run, limit_row, row
 from benchmark.console_peers import Proxy
 
 THROUGHPUT, CPU, ROUND_TRIP, NEW = COMPARISONS
@@ -26,6 +26,7 @@ def test_bars_are_those_that_were_promised() -> None:
     assert CPU.bars == {NGINX: 1.15, WEBSOCKIFY: 0.5}
     assert ROUND_TRIP.bars == {NGINX: 2.0, WEBSOCKIFY: 1.0}
     assert NEW.bars == {NGINX: 0.5, WEBSOCKIFY: 8.0}
+    assert CPU.filtered_bars == {AGENT: 1.1}
 
 
 def test_throughput_has_a_least_ratio() -> None:

@@ -73,8 +73,10 @@ async def test_a_console_through_the_agent(daemon_and_cpvm: tuple[Daemon, Cpvm])
         assert connection.data(5) == b"hello"
         connection.close()
 
+    daemon.answers_screens = True
     await threads.deferToThread(browse)
     assert daemon.used_tokens == ["f1rst", "t0ken"]
+    assert daemon.opened_screens == 1, "the answer to the second token had the screen"
     # After its lifetime, the session's end is reported.
     closed = await daemon.closed.get().addTimeout(20, reactor)
     assert closed.session_id == "session-1"

@@ -90,6 +90,7 @@ class ConsoleAuthorize:
     client_address: str
     request_id: str
     extra: str = field(default="", repr=False)  # the additional secret of the link
+    with_target: bool = False  # answer the screen, too: the client connects to it at once (protocol 3)
 
 
 @frozen
@@ -137,6 +138,7 @@ class ConsoleSession:
     policy: ConsolePolicy = UNRESTRICTED
     is_recorded: bool = False  # and its user is told so
     watches: str = ""  # the session of this CPVM that it watches, and ends with (protocol 3)
+    target: ConsoleTarget | None = None  # None without `with_target`, from an older daemon, or if refused
 
 
 @frozen

@@ -44,6 +44,7 @@ class Daemon:
         self.used_tokens: list[str] = []
         self.screen_port = 0
         self.opened_screens = 0
+        self.answers_screens = False  # with the session, as a daemon of today does
         self.lifetime_s = 2.0
         self.listening: Any = None
         self.methods = MethodTable("daemon", "0")
@@ -101,10 +102,14 @@ class Daemon:
 
     async def _authorize(self, call: Call, request: console.ConsoleAuthorize) -> console.ConsoleSession:
         self.used_tokens.append(request.token)
-        return console.ConsoleSession("session-1", "vm-1", "web-1", self.lifetime_s)
+        screen = self._screen() if self.answers_screens and request.with_target else None
+        return console.ConsoleSession("session-1", "vm-1", "web-1", self.lifetime_s, target=screen)
 
     async def _target(self, call: Call, request: console.ConsoleTargetRequest) -> console.ConsoleTarget:
         self.opened_screens += 1
+        return self._screen()
+
+    def _screen(self) -> console.ConsoleTarget:
         return console.ConsoleTarget("127.0.0.1", self.screen_port, None)
 
     async def _closed(self, call: Call, closed: console.ConsoleClosed) -> Acknowledgement:

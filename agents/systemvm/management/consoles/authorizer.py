@@ -7,6 +7,8 @@ of another one.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from twisted.logger import Logger
 
 from systemvm.management.consoles import authorization
@@ -125,6 +127,12 @@ class ConsoleAuthorizer:
         )
         if session.takes_over:
             await self._revocation.of_others(vm.id, session.id)
+        target = None
+        if request.with_target:
+            with suppress(ConsoleDeniedError):  # the CPVM asks for it, and is refused
+                target = await self._find_target(
+                    call.caller.name, ConsoleTargetRequest(session.uuid, request.request_id)
+                )
         return ConsoleSession(
             session_id=session.uuid,
             virtual_machine_id=vm.uuid,
@@ -133,15 +141,19 @@ class ConsoleAuthorizer:
             policy=session.policy,
             is_recorded=session.recording is not RecordingMode.OFF and configured.recording.is_announced,
             watches=session.watches or "",
+            target=target,
         )
 
     async def _target(self, call: Call, request: ConsoleTargetRequest) -> ConsoleTarget:
         try:
-            vm = await self._database.read(authorization.machine_of, call.caller.name, request.session_id)
-            await self._database.run(authorization.record_target, vm, request)
-            recording = await self._database.run(order_for, request.session_id, self._seal)
+            return await self._find_target(call.caller.name, request)
         except ConsoleDeniedError as refused:
             raise refused.to_rpc() from None
+
+    async def _find_target(self, proxy_name: str, request: ConsoleTargetRequest) -> ConsoleTarget:
+        vm = await self._database.read(authorization.machine_of, proxy_name, request.session_id)
+        await self._database.run(authorization.record_target, vm, request)
+        recording = await self._database.run(order_for, request.session_id, self._seal)
         sealed = vm.sealed_vnc_password
         return ConsoleTarget(
             host=vm.vnc_address or "",

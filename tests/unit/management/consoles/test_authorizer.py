@@ -13,7 +13,7 @@ from twisted.logger import ILogObserver, globalLogPublisher
 
 from console_tokens import add_vm, authorize, change_session, new_token, refusal, target
 from small_cloud import SmallCloud
-from systemvm.management.state import console_sessions, instances
+from systemvm.management.state import console_sessions, events, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState
@@ -48,6 +48,19 @@ async def test_target_names_the_ca_of_a_screen_with_tls(cloud: SmallCloud, vm: I
     found = await target(cloud, session.session_id)
     assert found.vencrypt == console.TargetTls("CA", f"{vm.uuid}.screen.systemvm")
     assert found.transport is console.TargetTransport.TCP
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_connects_at_once_gets_the_screen_with_its_session(
+    cloud: SmallCloud, vm: Instance
+) -> None:
+    assert (await authorize(cloud, await new_token(cloud, vm))).target is None
+    session = await authorize(cloud, await new_token(cloud, vm), with_target=True)
+    assert session.target == await target(cloud, session.session_id)
+    assert session.target is not None and session.target.password == f"pw-{session.target.port}"
+    assert "pw-" not in repr(session)
+    kinds = [event.type for event in cloud.database.run_now(events.newest, 100)]
+    assert kinds.count("CONSOLE.SCREEN") == 2, "an answer with the screen is recorded as `console.target` is"
 
 
 @pytest_twisted.ensureDeferred
