@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from attrs import define, field
 from cryptography import x509
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 
 from prepared_database import open_file
@@ -72,6 +73,7 @@ from systemvm.management.recordings.files import RecordingFiles
 from systemvm.management.recordings.intake import RecordingIntake
 from systemvm.management.recordings.service import Recordings
 from systemvm.management.screens.service import MachineScreens
+from systemvm.management.screens.thumbnails import Thumbnails
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
@@ -270,6 +272,7 @@ class SmallCloud:
         self.certificates.subscribe()
         rotation = CaRotation(self.clock, self.control, self.authority, lambda name: True, lambda: None)
         rotation.subscribe()
+        screens = MachineScreens(self.clock, self.database, cast(Hypervisor, self.hypervisor))
         services = ApiServices(
             database=self.database,
             jobs=self.jobs,
@@ -287,7 +290,8 @@ class SmallCloud:
             supervision=self.supervision,
             draining=ConsoleDraining(self.database, self.agents, self.clock),
             on_configured=configured,
-            screens=MachineScreens(self.clock, self.database, cast(Hypervisor, self.hypervisor)),
+            screens=screens,
+            thumbnails=Thumbnails(self.clock, screens, maybeDeferred),
             diagnostics=self.diagnostics,
             diagnostics_url=f"{ORIGIN}/diagnostics",
             guest_bridge=lambda zone: "cloudbr3",

@@ -101,13 +101,21 @@ def test_a_console_follows_its_machine_and_ends_with_the_access_to_it(cloud: Run
         console = cloud.view_console(page)
         title = console.locator("#notice-title")
 
-        # stop and start
-        api.stopVirtualMachine(id=cloud.vm_id, forced=True)
+        # the page shows its screen, too
+        expect(page.locator("#vms .thumbnail canvas[data-shown]")).to_be_visible(timeout=60_000)
+
+        # stop and start, by the console itself
+        console.click("#power-button")
+        expect(console.locator("#power-state")).to_have_text("Running")
+        off = console.locator("#power-actions [data-action=turn_off]")
+        off.click()
+        off.click()
         expect(title).to_have_text("The virtual machine is not running", timeout=60_000)
         expect_state(console, "waiting")
-        api.startVirtualMachine(id=cloud.vm_id)
+        console.locator("#power-actions [data-action=start]").click(timeout=60_000)
         expect_state(console, "connected")
         wait_for_picture(console)
+        console.keyboard.press("Escape")
 
         # reboot
         api.rebootVirtualMachine(id=cloud.vm_id, forced=True)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from attrs import frozen
+from twisted.internet.threads import deferToThread
 from twisted.web.server import Site
 
 from systemvm.management.accounts.service import AccountService
@@ -47,6 +48,7 @@ from systemvm.management.recordings.files import RecordingFiles
 from systemvm.management.recordings.intake import RecordingIntake
 from systemvm.management.recordings.service import Recordings
 from systemvm.management.screens.service import MachineScreens
+from systemvm.management.screens.thumbnails import Thumbnails
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.system_vm_services import SystemVmServices
 from systemvm.management.templates.dispatch import DownloadDispatcher
@@ -156,6 +158,7 @@ def make_user_services(
     )
     draining = ConsoleDraining(database, directory, reactor)
     users = Authenticator(database, foundation.seal)
+    machine_screens = MachineScreens(reactor, database, drivers.hypervisor)
     files = RecordingFiles(database, directory)
     recordings = Recordings(reactor, database, files, foundation.seal)
     certificates = PublicCertificates(database, foundation.seal, foundation.sites)
@@ -184,7 +187,8 @@ def make_user_services(
             supervision=_make_supervision(foundation, directory, settings),
             draining=draining,
             on_configured=configured,
-            screens=MachineScreens(reactor, database, drivers.hypervisor),
+            screens=machine_screens,
+            thumbnails=Thumbnails(reactor, machine_screens, deferToThread),
             diagnostics=system_vms.diagnostics,
             diagnostics_url=f"{configuration.management.page.endpoint.url}/diagnostics",
             guest_bridge=settings.guest_bridge,

@@ -62,6 +62,7 @@ from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.public_certificates.service import PublicCertificates
 from systemvm.management.recordings.service import Recordings
 from systemvm.management.screens.service import Screens
+from systemvm.management.screens.thumbnails import Thumbnails
 from systemvm.management.state.database import Database
 from systemvm.management.templates.extraction import Extraction
 from systemvm.management.templates.service import TemplateService
@@ -91,6 +92,7 @@ class ApiServices:
     draining: ConsoleDraining
     on_configured: Callable[[], Awaitable[None]]  # called when a setting has changed
     screens: Screens
+    thumbnails: Thumbnails
     diagnostics: DiagnosticsRunner
     diagnostics_url: str  # the base of the URLs of diagnostics zips
     guest_bridge: Callable[[str], str | None]  # by zone name
@@ -148,7 +150,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *RecordingCommands(services.recordings).commands(),
         *RecordingRuleCommands(database).commands(),
         *ConfigurationCommands(database, services.on_configured).commands(),
-        *ScreenCommands(services.screens, jobs).commands(),
+        *ScreenCommands(services.screens, services.thumbnails, jobs).commands(),
         *DiagnosticsCommands(database, services.diagnostics, jobs, services.diagnostics_url).commands(),
         *EventCommands(database).commands(),
         *JobCommands(database).commands(),

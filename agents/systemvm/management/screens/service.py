@@ -82,6 +82,8 @@ class Screens(Protocol):
 
     async def wait(self, vm_id: int, wanted: WantedPicture) -> Screen: ...
 
+    async def picture(self, vm: Instance) -> Picture: ...
+
 
 class MachineScreens:
     """The screens of this host's machines."""
@@ -148,6 +150,11 @@ class MachineScreens:
                 )
             await deferLater(self._clock, LOOK_EVERY_S)
 
+    async def picture(self, vm: Instance) -> Picture:
+        """Return the screen of a VM that `find` returned; raises as `take`."""
+        self._require_running(vm)
+        return Picture.parse(await self._hypervisor.screenshot(vm.instance_name))
+
     async def find(self, vm_uuid: str, user: ConsoleUser) -> Instance:
         """Return a VM whose screen the user may use.
 
@@ -160,8 +167,7 @@ class MachineScreens:
             raise ScreenError(f"there is no VM with id {vm_uuid}", "see listVirtualMachines") from None
 
     async def _look(self, vm: Instance, region: Region | None) -> Screen:
-        self._require_running(vm)
-        picture = Picture.parse(await self._hypervisor.screenshot(vm.instance_name))
+        picture = await self.picture(vm)
         return Screen(vm, picture, picture.hash(region))
 
     async def _press(self, vm: Instance, chords: list[Chord]) -> None:

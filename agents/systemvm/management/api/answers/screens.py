@@ -20,6 +20,17 @@ class ScreenAnswer:
 
 
 @frozen(kw_only=True)
+class ThumbnailAnswer:
+    """A small picture of a VM's screen."""
+
+    virtualmachineid: str = required_key("UUID of the VM")
+    width: int = required_key("width of the picture in pixels")
+    height: int = required_key("height of the picture in pixels")
+    hash: str = required_key("SHA-256 of the picture, for the parameter of this name")
+    image: str | None = optional_key("the picture as PNG, in Base64, unless it has the hash of the call")
+
+
+@frozen(kw_only=True)
 class TypedAnswer:
     """What was typed."""
 

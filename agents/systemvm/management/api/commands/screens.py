@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""createConsoleScreenshot, typeConsoleText, sendConsoleKeys and waitForConsoleImage.
+"""createConsoleScreenshot, createConsoleThumbnail, typeConsoleText, sendConsoleKeys and waitForConsoleImage.
 
 CloudStack has no such commands; they follow its conventions.
 """
@@ -11,7 +11,7 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
-from systemvm.management.api.answers.screens import ScreenAnswer, TypedAnswer
+from systemvm.management.api.answers.screens import ScreenAnswer, ThumbnailAnswer, TypedAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, StartedJob
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error
@@ -22,6 +22,7 @@ from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.screens.keymap import DEFAULT_LAYOUT, LAYOUTS
 from systemvm.management.screens.picture import Region
 from systemvm.management.screens.service import DEFAULT_WAIT, MAX_WAIT, Screen, Screens, WantedPicture
+from systemvm.management.screens.thumbnails import Thumbnails
 from systemvm.management.state.columns import now
 
 _HASH = re.compile("[0-9a-f]{64}")
@@ -38,8 +39,9 @@ def _region_parameters(what: str) -> tuple[Parameter, ...]:
 class ScreenCommands:
     """Handlers of these commands."""
 
-    def __init__(self, screens: Screens, jobs: JobRunner) -> None:
+    def __init__(self, screens: Screens, thumbnails: Thumbnails, jobs: JobRunner) -> None:
         self._screens = screens
+        self._thumbnails = thumbnails
         self._jobs = jobs
         jobs.register("waitForConsoleImage", self._run_wait, resumes=True)
 
@@ -52,6 +54,20 @@ class ScreenCommands:
                 ScreenAnswer,
                 "consolescreenshot",
                 parameters=(_MACHINE, *_region_parameters("whose hash is returned; by default the whole")),
+                related=_RELATED,
+            ),
+            Command(
+                "createConsoleThumbnail",
+                self._thumbnail,
+                "Returns a small picture of the screen of a running VM, a few seconds old at most.",
+                ThumbnailAnswer,
+                "consolethumbnail",
+                parameters=(
+                    _MACHINE,
+                    optional(
+                        "hash", ParameterType.STRING, "of the last answer: the same picture is not returned"
+                    ),
+                ),
                 related=_RELATED,
             ),
             Command(
@@ -112,6 +128,18 @@ class ScreenCommands:
         region = _region_of(call.arguments)
         screen = await self._screens.take(call.arguments["virtualmachineid"], _user_of(call), region)
         return _answer(screen)
+
+    async def _thumbnail(self, call: ApiCall) -> ThumbnailAnswer:
+        uuid = call.arguments["virtualmachineid"]
+        thumbnail = await self._thumbnails.of(uuid, _user_of(call))
+        is_known = call.arguments.text("hash") == thumbnail.hash
+        return ThumbnailAnswer(
+            virtualmachineid=uuid,
+            width=thumbnail.width,
+            height=thumbnail.height,
+            hash=thumbnail.hash,
+            image=None if is_known else base64.b64encode(thumbnail.png).decode("ascii"),
+        )
 
     async def _type(self, call: ApiCall) -> TypedAnswer:
         layout = call.arguments.get("keyboard", DEFAULT_LAYOUT)

@@ -2,6 +2,7 @@
 // The rows and cards of the page.
 
 import { action, badge, bytes, element, progress } from "./elements.js";
+import { thumbnail } from "./thumbnails.js";
 import { duration, TransferRate } from "./transfer_rate.js";
 
 const rates = new TransferRate();
@@ -109,8 +110,9 @@ export function vmRow(vm, busy) {
   const destroyed = vm.state === "Destroyed" || vm.state === "Expunging";
   const off = { disabled: Boolean(busy) };
   return element("article", { className: "row" },
-    element("div", {}, element("div", { className: "top" }, element("strong", {}, vm.displayname ?? vm.name), badge(vm.state, busy)),
-      element("small", {}, [vm.instancename, vm.templatename ?? vm.isoname].filter(Boolean).join(" · "))),
+    element("div", { className: "machine" }, running ? thumbnail(vm) : null,
+      element("div", {}, element("div", { className: "top" }, element("strong", {}, vm.displayname ?? vm.name), badge(vm.state, busy)),
+        element("small", {}, [vm.instancename, vm.templatename ?? vm.isoname].filter(Boolean).join(" · ")))),
     element("div", {}, vm.reason ? element("p", { className: "hint" }, vm.hint ? `${vm.reason} ${vm.hint}` : vm.reason)
       : element("small", {}, vm.serviceofferingname ?? "")),
     element("div", { className: "actions" },
