@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
@@ -16,6 +16,7 @@ from systemvm.cpvm.console_connection import ConsoleConnection, OpenedTarget
 from systemvm.cpvm.drain import Drain
 from systemvm.cpvm.grants import Grant, Grants
 from systemvm.cpvm.management_client import ConsoleAuthority
+from systemvm.cpvm.metrics import ConsoleMetrics, timed
 from systemvm.cpvm.public_side import PublicSide
 from systemvm.cpvm.recording.console_recordings import ConsoleRecordings
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
@@ -80,6 +81,7 @@ class ConsoleServer:
     ) -> None:
         self.assets = assets
         self.public = PublicSide()
+        self.metrics = ConsoleMetrics()
         self.grants = Grants(reactor.seconds, self._session_ended)
         self._reactor = reactor
         self._authority = authority
@@ -116,7 +118,7 @@ class ConsoleServer:
 
     # -- sessions
 
-    async def spend(self, token: str, extra: str, client_address: str, request_id: str) -> ConsoleSession:
+    async def spend(self, request: ConsoleAuthorize) -> ConsoleSession:
         """Exchange a one-time token for a session.
 
         Raises: ConsoleRefusedError when there is no place, or the daemon refuses or cannot be reached.
@@ -125,7 +127,8 @@ class ConsoleServer:
             raise ConsoleRefusedError(BrowserRefusal.DRAINING)
         if self._stopping or self.grants.is_full:
             raise ConsoleRefusedError(BrowserRefusal.TOO_MANY)
-        return await self._authority.authorize(ConsoleAuthorize(token, client_address, request_id, extra))
+        answering = self._authority.authorize(request)
+        return await timed(answering, self.metrics.validations, self._reactor.seconds)
 
     def display_name(self, session: ConsoleSession) -> str:
         return display_name(session.display_name)
@@ -142,10 +145,12 @@ class ConsoleServer:
         """Open a console for a client that presents a token at the WebSocket address."""
 
         async def open_target(connection: ConsoleConnection) -> OpenedTarget:
-            session = await self.spend(token, extra, client_address, request_id)
+            request = ConsoleAuthorize(token, client_address, request_id, extra, with_target=True)
+            answer = await self.spend(request)
+            session = evolve(answer, target=None)  # its password is needed only once
             self.grants.admit_once(session, client_address)
             self._join(connection, session)
-            return await self._open_target(connection, session, request_id)
+            return await self._open_target(connection, answer, request_id)
 
         self._start(browser, head, client_address, open_target)
 
@@ -220,13 +225,15 @@ class ConsoleServer:
         self, connection: ConsoleConnection, session: ConsoleSession, request_id: str
     ) -> OpenedTarget:
         try:
-            target = await self._authority.target(ConsoleTargetRequest(session.session_id, request_id))
+            request = ConsoleTargetRequest(session.session_id, request_id)
+            target = session.target or await self._authority.target(request)
         except ConsoleRefusedError as refused:
             if refused.refusal in _FINAL:
                 self.grants.end(session.session_id, refused.refusal.title, refused.refusal)
             raise
         connection.screen = (target.host, target.port)
-        vnc = await VncDialer(self._reactor, target).dial()
+        dialing = VncDialer(self._reactor, target).dial()
+        vnc = await timed(dialing, self.metrics.screens, self._reactor.seconds)
         self.log.info(
             "{client} opened the console of {machine}, session {session}",
             client=connection.client_address,
@@ -261,6 +268,8 @@ class ConsoleServer:
         return session is not None and self._of_session.get(session.session_id) is connection
 
     def _ended(self, connection: ConsoleConnection, reason: str) -> None:
+        if connection.refusal is not None and not connection.was_shown:
+            self.metrics.refuse(connection.refusal)
         if connection.session is not None and self._is_current(connection):
             session_id = connection.session.session_id
             self.log.info("session {session}: disconnected, {reason}", session=session_id, reason=reason)
@@ -289,6 +298,7 @@ class ConsoleServer:
             sent, received = connection.take_bytes()
             grant.sent_bytes += sent
             grant.received_bytes += received
+            self.metrics.add_bytes(sent, received)
             if connection.input_at_s is not None:
                 grant.input_at_s = max(grant.input_at_s, connection.input_at_s)
 
@@ -316,6 +326,7 @@ class ConsoleServer:
         return await self._authority.power(ConsolePower(session_id, request_id, client_address, action))
 
     def _session_ended(self, grant: Grant, refusal: BrowserRefusal, reason: str) -> None:
+        self.metrics.end(refusal)
         self._on_closed(
             ConsoleClosed(
                 grant.session.session_id,
@@ -342,6 +353,10 @@ class ConsoleServer:
                 connection.refuse(BrowserRefusal.SCREEN_MOVED)
 
     # -- the end of the proxy
+
+    @property
+    def is_draining(self) -> bool:
+        return self._drain.is_on
 
     def drain(self, deadline_s: float | None) -> None:
         """Take no new session, and end those that are left after `deadline_s`; None undoes it."""

@@ -20,6 +20,7 @@ from systemvm.guest.context import AgentContext
 from systemvm.rpc.core.errors import INVALID_PARAMS, RpcError
 from systemvm.rpc.core.method import Call
 from systemvm.service.connection_limits import ConnectionLimits
+from systemvm.service.metrics import Metric
 from systemvm.web.certificate import CertificateError
 from systemvm.web.public_port import BOUNDS
 from systemvm.web.tls_port import TlsPort
@@ -121,6 +122,7 @@ class ConsoleRole:
                 roles=frozenset({Role.MANAGEMENT.value}),
                 summary=summary,
             )
+        context.metrics.append(self._metrics)
         context.on_stop.append(self._stop)
         self._recordings.recover()
         self._ticking.start(LOAD_INTERVAL_S, now=False)
@@ -157,6 +159,16 @@ class ConsoleRole:
         self._server.configure(limits)
         return Acknowledgement()
 
+    def _metrics(self) -> list[Metric]:
+        server = self._server
+        live = server.live_sessions()
+        return server.metrics.metrics(
+            sessions=len(live),
+            connected=sum(session.is_connected for session in live),
+            places=server.grants.limits.max_sessions,
+            is_draining=server.is_draining,
+        )
+
     def _listen(self) -> None:
         """Accept connections; not before the setup, because without a certificate no handshake succeeds."""
         server, public = self._server, self._server.public
@@ -169,6 +181,7 @@ class ConsoleRole:
         else:
             port = TlsPort.bind(self._reactor, self._context.boot.get("eth2ip", ""), PORT, site)
         port.context = public.context
+        port.on_handshake = server.metrics.tls_handshakes.observe
         port.limits = ConnectionLimits(BOUNDS, public.is_proxy)
         try:
             port.startListening()

@@ -21,7 +21,7 @@ from systemvm.cpvm.http_site import COOKIE, ConsoleRequest
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.websocket import SUBPROTOCOL, accept_key
 from systemvm.web.public_endpoint import PublicEndpoint
-from systemvm.wire.console import PowerAction
+from systemvm.wire.console import ConsoleAuthorize, PowerAction
 
 CONSOLE = "/console"
 #: CloudStack's own address of a console; its clients open it with the token in the query.
@@ -105,7 +105,8 @@ class Routes:
             if token is None:
                 raise ConsoleRefusedError(BrowserRefusal.NO_TOKEN)
             client = request.client_address
-            session = await self._server.spend(token, extra, client, request.request_id)
+            spending = ConsoleAuthorize(token, client, request.request_id, extra)
+            session = await self._server.spend(spending)
             secret = self._server.grants.admit(session, client)
         except ConsoleRefusedError as refused:
             self._refuse(request, refused.refusal)
@@ -212,6 +213,7 @@ class Routes:
     # -- pages
 
     def _refuse(self, request: ConsoleRequest, refusal: BrowserRefusal) -> None:
+        self._server.metrics.refuse(refusal)
         if _JSON in request.header("Accept"):
             body = msgspec.json.encode({"title": refusal.title, "hint": refusal.hint})
             request.answer(refusal.http_status, body, _JSON)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from attrs import define, field
@@ -15,6 +15,7 @@ from systemvm.guest.paths import GuestPaths
 from systemvm.rpc.core.errors import BUSY, DEADLINE, NOT_CONNECTED, RpcError
 from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.core.peer import Peer
+from systemvm.service.metrics import Metric
 from systemvm.wire.agent import Capability
 from systemvm.wire.role import Role
 
@@ -23,6 +24,7 @@ _RETRY_S = 1.0
 
 ConnectedHook = Callable[[Peer], Awaitable[None]]
 StopHook = Callable[[], Awaitable[None]]
+MetricSource = Callable[[], Iterable[Metric]]
 
 
 @define
@@ -40,6 +42,7 @@ class AgentContext:
     find_capabilities: Callable[[], list[Capability]] = list  # of its role, for each hello
     on_connected: list[ConnectedHook] = field(factory=list)  # after each answered hello: reconcile here
     on_stop: list[StopHook] = field(factory=list)
+    metrics: list[MetricSource] = field(factory=list)  # of its role, beside the agent's own
     _waiting: list[Deferred[None]] = field(factory=list)
     _log: Logger = field(factory=lambda: Logger(namespace="systemvm.guest.context"))
 

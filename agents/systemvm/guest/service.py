@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from systemvm.guest import boot_argument_source, local_socket
+from systemvm.guest import boot_argument_source, local_socket, metrics_port
 from systemvm.guest.agent_methods import AgentMethods, ConnectionState
 from systemvm.guest.boot_argument_error import boot_argument_error
 from systemvm.guest.check import management_servers
@@ -30,6 +30,7 @@ from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.dialer import Dialer
+from systemvm.service.metrics import Metric, MetricKind, counter, gauge
 from systemvm.service.systemd_notifier import SystemdNotifier, feed_watchdog
 from systemvm.wire import protocol
 from systemvm.wire.agent import HELLO, PING, RENEW, Capability, Hello, Ping, Pong, Welcome
@@ -112,6 +113,7 @@ class AgentService:
         self._watchdog: LoopingCall | None = None
         self._ping: LoopingCall | None = None
         self._socket: Any = None
+        self._metrics: Any = None
         methods = MethodTable(f"systemvm {settings.role.value} agent", VERSION)
         self._dialer = Dialer(
             reactor, self._identity.current, methods, settings.hosts, self._greet, self._set_status
@@ -142,6 +144,7 @@ class AgentService:
             methods=methods,
             sockets=sockets,
             find_peer=lambda: self._dialer.peer,
+            metrics=[self._own_metrics],
         )
 
     async def start(self) -> None:
@@ -155,6 +158,7 @@ class AgentService:
             await installed
         self._socket = local_socket.listen(self._reactor, self._settings.paths, self.context.methods)
         self._dialer.start()
+        self._metrics = metrics_port.listen(self._reactor, self._settings.boot, self.context.metrics)
         self._watchdog = feed_watchdog(self._reactor, self._notifier, self._environment)
         self._renewal.start()
         self._notifier.ready()
@@ -175,6 +179,8 @@ class AgentService:
         await self._dialer.stop()
         if self._socket is not None:
             await self._socket.stopListening()
+        if self._metrics is not None:
+            await self._metrics.stopListening()
 
     # ---- the connection ------------------------------------------------------------------------------
     async def _greet(self, peer: Peer) -> None:
@@ -231,6 +237,17 @@ class AgentService:
     def _state(self) -> ConnectionState:
         connected = self._dialer.peer is not None
         return ConnectionState(self._status_text(), connected, max(0, self._dialer.connections - 1))
+
+    def _own_metrics(self) -> list[Metric]:
+        state = self._state()
+        return [
+            Metric("systemvm_agent_info", "The agent's version", MetricKind.GAUGE, {VERSION: 1.0}, "version"),
+            gauge("systemvm_agent_connected", "1 while the daemon is connected", state.connected),
+            counter(
+                "systemvm_agent_reconnects", "Connections to the daemon after the first", state.reconnects
+            ),
+            gauge("systemvm_agent_calls", "Calls of the daemon in progress", self._calls_in_progress()),
+        ]
 
     def _calls_in_progress(self) -> int:
         return 0 if self._dialer.peer is None else self._dialer.peer.calls_in_progress
