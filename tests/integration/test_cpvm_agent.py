@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from integration.cpvm_lab.console_process import ConsoleProcess
 from integration.cpvm_lab.small_daemon import Cpvm, Daemon, PublicCertificate
 from integration.cpvm_lab.vnc_server import FakeVncServer, shake_hands
-from integration.cpvm_lab.wire import open_console
+from integration.cpvm_lab.wire import Connection, open_console
 from systemvm.wire import agent, console
 from systemvm.wire.acknowledgement import Acknowledgement
 
@@ -73,10 +73,19 @@ async def test_a_console_through_the_agent(daemon_and_cpvm: tuple[Daemon, Cpvm])
         assert connection.data(5) == b"hello"
         connection.close()
 
+    def connect_at_once() -> None:
+        connection = Connection(cast(ConsoleProcess, cpvm))
+        assert connection.upgrade("token=pr0gram").status == 101
+        connection.greet()
+        connection.close()
+
     daemon.answers_screens = True
+    await threads.deferToThread(connect_at_once)
+    assert daemon.opened_screens == 1, "the answer to its token had the screen"
+    assert (await daemon.closed.get().addTimeout(20, reactor)).session_id == "session-1"
     await threads.deferToThread(browse)
-    assert daemon.used_tokens == ["f1rst", "t0ken"]
-    assert daemon.opened_screens == 1, "the answer to the second token had the screen"
+    assert daemon.used_tokens == ["f1rst", "pr0gram", "t0ken"]
+    assert daemon.opened_screens == 2, "a browser connects later than it spends its token"
     # After its lifetime, the session's end is reported.
     closed = await daemon.closed.get().addTimeout(20, reactor)
     assert closed.session_id == "session-1"
