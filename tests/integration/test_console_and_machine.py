@@ -131,6 +131,16 @@ def test_a_console_follows_its_machine_and_ends_with_the_access_to_it(cloud: Run
         api.startVirtualMachine(id=cloud.vm_id)
         expect_state(console, "connected")
 
+        # the CPVM's agent is killed and restarted: it is the same session, and the daemon keeps it
+        [session] = api.listConsoleSessions()["consolesession"]
+        cloud.agent.kill()
+        console.wait_for_function("document.body.dataset.state !== 'connected'")
+        cloud.agent.start()
+        expect_state(console, "connected")
+        wait_for_picture(console)
+        [kept] = api.listConsoleSessions()["consolesession"]
+        assert (kept["id"], kept["connected"]) == (session["id"], True)
+
         # logging out ends it, and it does not reconnect by itself
         page.click("#logout")
         expect(title).to_have_text("You logged out, and this console ended with it", timeout=60_000)

@@ -122,6 +122,32 @@ def test_the_zone_limits_the_sessions(console: ConsoleProcess, screen: FakeVncSe
     assert Connection(console).spend(token).status == 200
 
 
+def test_a_browser_that_comes_back_while_the_daemon_is_away_is_back_after_it(
+    console: ConsoleProcess, screen: FakeVncServer
+) -> None:
+    connection, session_id, cookie = open_session(console, screen)
+    connection.close()
+    refusal = BrowserRefusal.DAEMON_AWAY
+    assert refusal.is_transient, "the page tries again by itself"
+    authorized = len(console.calls_of("console.authorize"))
+    console.order("away", away=True)
+    try:
+        for _ in range(3):
+            again = Connection(console)
+            upgraded = again.upgrade(f"session={session_id}", Cookie=cookie)
+            assert again.closing() == (refusal.close_code, refusal.title)
+            again.close()
+            cookie = upgraded.cookie
+    finally:
+        console.order("away", away=False)
+    back = Connection(console)
+    back.upgrade(f"session={session_id}", Cookie=cookie)
+    back.greet()
+    back.send_frame(2, KEY)
+    assert back.data(8) == KEY
+    assert len(console.calls_of("console.authorize")) == authorized
+
+
 def test_settings_hold_for_open_sessions(console: ConsoleProcess, screen: FakeVncServer) -> None:
     connection, _, _ = open_session(console, screen)
     configure(console, idle_timeout_s=0.5, warning_s=0)

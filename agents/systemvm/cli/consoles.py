@@ -171,7 +171,8 @@ def list_sessions(daemon: DaemonClient, show_all: bool) -> None:
 def _session_state(row: dict[str, Any]) -> str:
     if row.get("removed"):
         return str(row.get("closecode") or "ended")
-    return {True: "connected", False: "waits for its browser", None: "open"}[row.get("connected")]
+    state = {True: "connected", False: "waits for its browser", None: "open"}[row.get("connected")]
+    return f"{state}, watches" if row.get("watches") else state
 
 
 @console.command("close", short_help="Close a console that is open.")

@@ -67,23 +67,36 @@ class CpvmAgent:
         store(text, boot_arguments.parse(text), paths)
         (credentials / boot_arguments.IDENTITY_CREDENTIAL).write_bytes(identity_pem)
         self.log = top / "agent.log"
+        self._listening = listening.dup()
         enter = ["ip", "netns", "exec", host.namespace]
         command = [sys.executable, "-m", "systemvm.guest.agent", "--root", str(root)]
-        with self.log.open("wb") as log:
+        number = self._listening.fileno()
+        self._command = [*enter, sys.executable, "-c", AS_SYSTEMD, str(number), *command]
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(TOP / "agents"),
+            "CREDENTIALS_DIRECTORY": str(credentials),
+            "LISTEN_FDS": "1",
+            "LISTEN_FDNAMES": "console",
+        }
+        self.start()
+
+    def start(self) -> None:
+        """Start the agent with the socket, which goes on listening when the agent ends."""
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*enter, sys.executable, "-c", AS_SYSTEMD, str(listening.fileno()), *command],
-                env={
-                    "PATH": os.environ["PATH"],
-                    "PYTHONPATH": str(TOP / "agents"),
-                    "CREDENTIALS_DIRECTORY": str(credentials),
-                    "LISTEN_FDS": "1",
-                    "LISTEN_FDNAMES": "console",
-                },
-                pass_fds=[listening.fileno()],
+                self._command,
+                env=self._environment,
+                pass_fds=[self._listening.fileno()],
                 stdout=log,
                 stderr=log,
             )
 
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(timeout=15)
+
     def close(self) -> None:
         self.process.terminate()
         assert self.process.wait(timeout=15) == 0, self.log.read_text()[-3000:]
+        self._listening.close()

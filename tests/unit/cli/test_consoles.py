@@ -125,10 +125,13 @@ def test_open_consoles_are_listed_and_closed(run: Callable[..., Result]) -> None
         "receivedbytes": 0,
     }
     ended = session | {"id": "c-2", "removed": "2026-11-29T05:00:00+0000", "closecode": "session_idle"}
+    watching = session | {"id": "c-3", "watches": "c-1"}
     fake = daemon(
-        listConsoleSessions={"consolesession": [session, ended]}, endConsoleSession={"success": True}
+        listConsoleSessions={"consolesession": [session, ended, watching]},
+        endConsoleSession={"success": True},
     )
     listed = run(fake, "console", "list", "--all").output
+    assert "connected, watches" in listed
     assert ("connected" in listed, "session_idle" in listed, "2.0 KiB" in listed) == (True, True, True)
     assert fake.calls[-1] == ("listConsoleSessions", {"activeonly": "false", "acquired": "true"})
     assert json.loads(run(fake, "--json", "console", "list").output)[0]["id"] == "c-1"

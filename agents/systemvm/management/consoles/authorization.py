@@ -159,7 +159,9 @@ def spend_token(
     if watched is not None:
         watcher = accounts.user_by_id(connection, session.user_id).username
         text = f"is watched by {watcher} from {client_address}, with session {session.uuid}"
-        console_sessions.record(connection, watched, "WATCH", text, request_id=request.request_id)
+        console_sessions.record(
+            connection, session, "WATCH", text, about=watched.uuid, request_id=request.request_id
+        )
     return spent, vm, configured
 
 

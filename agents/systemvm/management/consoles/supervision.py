@@ -25,7 +25,7 @@ from systemvm.management.consoles.token import (
     token_hash,
 )
 from systemvm.management.control.agent_calls import ConnectedAgents
-from systemvm.management.state import console_sessions, instances
+from systemvm.management.state import accounts, console_sessions, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.console_sessions import ConsoleSessionRow
 from systemvm.management.state.database import Connection, Database
@@ -131,10 +131,12 @@ def _create_link(
         of_vm=MAX_UNSPENT_OF_VM,
         of_account=MAX_UNSPENT_OF_ACCOUNT,
     )
+    # its events belong to the watcher: whether the user is told is the zone's to say
+    user = accounts.user_by_id(connection, watcher.user_id)
     session = console_sessions.create(
         connection,
-        account_id=vm.account_id,
-        domain_id=vm.domain_id,
+        account_id=user.account_id,
+        domain_id=user.domain_id,
         zone_id=vm.zone_id,
         user_id=watcher.user_id,
         vm_id=vm.id,

@@ -181,9 +181,13 @@ def record(
     text: str,
     *,
     level: str = "INFO",
+    about: str | None = None,
     request_id: str | None = None,
 ) -> None:
-    """Record an event of a console session, for `systemvm trace`."""
+    """Record an event of a console session, for `systemvm trace`; it belongs to the session's account.
+
+    `about` is another session that the event is about.
+    """
     events.record(
         connection,
         f"CONSOLE.{what}",
@@ -193,7 +197,7 @@ def record(
         user_id=session.user_id,
         level=level,
         resource_type=SESSION,
-        resource_uuid=session.uuid,
+        resource_uuid=about or session.uuid,
         request_id=request_id,
     )
 

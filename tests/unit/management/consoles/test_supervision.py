@@ -57,6 +57,17 @@ async def test_who_watched_whom_is_recorded(cloud: SmallCloud, vm: Instance) -> 
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_users_own_lists_do_not_say_who_watches(cloud: SmallCloud, vm: Instance) -> None:
+    """Whether the user is told is the zone's setting, not a question of which list is read."""
+    watched = await open_console(cloud, vm)
+    before = await cloud.call("listEvents", cloud.user)
+    await authorize(cloud, (await watch(cloud, id=watched.session_id))["websocket"]["token"])
+    assert await cloud.call("listEvents", cloud.user) == before
+    [row] = (await cloud.call("listConsoleSessions", cloud.user, activeonly="false"))["consolesession"]
+    assert row["id"] == watched.session_id
+
+
+@pytest_twisted.ensureDeferred
 async def test_only_an_open_session_can_be_watched(cloud: SmallCloud, vm: Instance) -> None:
     assert "nobody has" in (await watch(cloud, virtualmachineid=vm.uuid))["details"]
     await new_token(cloud, vm)
