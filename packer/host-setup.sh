@@ -14,7 +14,7 @@ packages=(
     ovmf libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
     qemu-system-arm qemu-efi-aarch64 qemu-user-static arch-test
     # servers around the cloud: secondary storage, a web server, and media to download
-    rpcbind nfs-ganesha nfs-ganesha-vfs nginx-light dnsmasq-base ipxe busybox-static xorriso mtools
+    rpcbind nfs-ganesha nfs-ganesha-vfs nginx-light dnsmasq-base pebble ipxe busybox-static xorriso mtools
     # Python, the browser's side of a console, and the tests
     # (libatomic1 for Playwright's own Node.js, gpg-agent for the keys that tests make)
     python3 python3-venv npm chromium firefox-esr libatomic1 libnss3-tools fonts-dejavu-core curl openssl procps netbase

@@ -32,6 +32,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
     extract.EXTRACT_PRESIGN: (extract.PresignRequest, extract.PresignedLink),
     extract.EXTRACT_LINKS: (extract.ExtractLinks, Acknowledgement),
     console.CONSOLE_LIST: (None, console.ConsoleSessions),
+    console.CONSOLE_CHALLENGE: (console.ConsoleChallenges, Acknowledgement),
     console.CONSOLE_CONFIGURE: (console.SessionLimits, Acknowledgement),
     console.CONSOLE_RETARGET: (console.ConsoleRetarget, Acknowledgement),
     console.CONSOLE_DRAIN: (console.ConsoleDrain, Acknowledgement),
@@ -63,6 +64,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
         "rpc_screens_v3.frames",
         "rpc_quota_v3.frames",
         "rpc_recordings_v3.frames",
+        "rpc_challenges_v3.frames",
     ],
 )  # fmt: skip
 def test_both_ends_read_and_write_recorded_frames(name: str) -> None:

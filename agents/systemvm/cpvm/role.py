@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, maybeDeferred
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from systemvm.cpvm.assets import Assets
+from systemvm.cpvm.challenges import LIFETIME_S, Challenges
 from systemvm.cpvm.console_server import ConsoleServer
 from systemvm.cpvm.http_site import ConsoleSite
 from systemvm.cpvm.management_client import ManagementClient
@@ -27,6 +29,7 @@ from systemvm.web.tls_port import TlsPort
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.console import (
+    CONSOLE_CHALLENGE,
     CONSOLE_CLOSED,
     CONSOLE_CONFIGURE,
     CONSOLE_DRAIN,
@@ -35,6 +38,7 @@ from systemvm.wire.console import (
     CONSOLE_LOAD,
     CONSOLE_RETARGET,
     CONSOLE_SETUP,
+    ConsoleChallenges,
     ConsoleClosed,
     ConsoleDrain,
     ConsoleEnd,
@@ -78,6 +82,7 @@ class ConsoleRole:
             state_path=context.paths.console_state,
         )
         self._port: TlsPort | None = None
+        self._challenge_end: IDelayedCall | None = None
         self._idle_report_s: float | None = None  # when the daemon was last sent an empty list
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = self._reactor
@@ -92,6 +97,13 @@ class ConsoleRole:
         for name, handler, params, result, summary in (
             (CONSOLE_LIST, self._list, None, ConsoleSessions, "List the console sessions"),
             (CONSOLE_END, self._end, ConsoleEnd, Acknowledgement, "End console sessions"),
+            (
+                CONSOLE_CHALLENGE,
+                self._challenge,
+                ConsoleChallenges,
+                Acknowledgement,
+                "Answer the handshakes by which an ACME server checks names, or no more",
+            ),
             (
                 CONSOLE_RETARGET,
                 self._retarget,
@@ -136,6 +148,25 @@ class ConsoleRole:
         if self._port is None:
             self._listen()
         return Acknowledgement()
+
+    async def _challenge(self, call: Call, wanted: ConsoleChallenges) -> Acknowledgement:
+        if self._port is None:
+            raise RpcError.refused(
+                CallRefusal.CANNOT_LISTEN, "console has no certificate yet", "repeat it later"
+            )
+        try:
+            find = Challenges(wanted.challenges).find
+        except (CertificateError, ValueError) as wrong:
+            raise RpcError(INVALID_PARAMS, f"{wrong}") from None
+        self._port.challenge = find if wanted.challenges else None
+        if self._challenge_end is not None and self._challenge_end.active():
+            self._challenge_end.cancel()
+        self._challenge_end = self._reactor.callLater(LIFETIME_S, self._end_challenges)
+        return Acknowledgement()
+
+    def _end_challenges(self) -> None:
+        if self._port is not None:
+            self._port.challenge = None
 
     async def _list(self, call: Call, params: None) -> ConsoleSessions:
         live = self._server.live_sessions()
@@ -218,6 +249,8 @@ class ConsoleRole:
         self.log.failure("{what} failed", failure=failure, what=what)
 
     async def _stop(self) -> None:
+        if self._challenge_end is not None and self._challenge_end.active():
+            self._challenge_end.cancel()
         if self._ticking.running:
             self._ticking.stop()
         if self._port is not None:

@@ -43,6 +43,7 @@ from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.page.diagnostics_download import DiagnosticsResource
 from systemvm.management.page.resource import PageResource
 from systemvm.management.page.storage_origins import StorageOrigins
+from systemvm.management.public_certificates.acme_renewal import AcmeRenewal
 from systemvm.management.public_certificates.service import PublicCertificates
 from systemvm.management.recordings.files import RecordingFiles
 from systemvm.management.recordings.intake import RecordingIntake
@@ -82,6 +83,7 @@ class UserServices:
     recordings: Recordings
     console_power: ConsolePowerSwitch
     commands: CommandTable
+    acme: AcmeRenewal
     operators: Authenticator
 
     def add_methods(self, agent_methods: MethodTable, operator_methods: MethodTable) -> None:
@@ -107,10 +109,12 @@ class UserServices:
         self.images.start()
         self.agent_reconciler.start()
         self.reaper.start()
+        self.acme.start()
         self.recordings.start()
 
     def stop(self) -> None:
         self.recordings.stop()
+        self.acme.stop()
         self.reaper.stop()
         self.agent_reconciler.stop()
         self.images.stop()
@@ -164,10 +168,11 @@ def make_user_services(
     certificates = PublicCertificates(database, foundation.seal, foundation.sites)
     certificates.senders += [system_vms.preparation.send_certificates, images.extraction.send_certificates]
     limits = SessionLimitsSender(database, directory)
+    acme = AcmeRenewal(reactor, database, directory, foundation.seal, certificates)
 
     async def configured() -> None:
         await limits.send_all()
-        certificates.start_change()
+        certificates.start_change(acme.changed)
 
     commands = command_table(
         CommandServices(
@@ -220,6 +225,7 @@ def make_user_services(
         recordings=recordings,
         console_power=ConsolePowerSwitch(database, jobs),
         commands=commands,
+        acme=acme,
         operators=users,
     )
 

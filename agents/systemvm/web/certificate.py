@@ -14,6 +14,9 @@ from cryptography import x509
 
 from systemvm.service.errors import FailureCode, SystemVmError
 
+#: The protocol of a handshake by which an ACME server checks a name (RFC 8737).
+ACME_ALPN = "acme-tls/1"
+
 
 class CertificateError(SystemVmError):
     """The certificate or key is unusable; the message never contains any part of them."""
@@ -43,12 +46,27 @@ def server_context(certificate_pem: str, private_key_pem: str, *, host: str, now
     # Only ciphers with forward secrecy and AEAD in TLS 1.2; TLS 1.3 has no others.
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
     context.set_alpn_protocols(["http/1.1"])
+    _load(context, certificate_pem, private_key_pem)
+    return context
+
+
+def challenge_context(certificate_pem: str, private_key_pem: str) -> ssl.SSLContext:
+    """Return a context that answers ACME's challenge tls-alpn-01 and nothing else.
+
+    Raises: CertificateError when certificate and key do not fit.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols([ACME_ALPN])
+    _load(context, certificate_pem, private_key_pem)
+    return context
+
+
+def _load(context: ssl.SSLContext, certificate_pem: str, private_key_pem: str) -> None:
     try:
         with _in_memory(certificate_pem) as certificate_path, _in_memory(private_key_pem) as key_path:
             context.load_cert_chain(certificate_path, key_path, password=_no_password)
     except (ssl.SSLError, OSError, ValueError):
         raise CertificateError("private key is unusable or does not match the certificate") from None
-    return context
 
 
 def _no_password() -> str:

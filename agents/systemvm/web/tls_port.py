@@ -33,6 +33,8 @@ class TlsPort(PublicPort):
         self.context: Callable[[], ssl.SSLContext] = _no_context
         self.handshake_deadline_s = HANDSHAKE_DEADLINE_S
         self.on_handshake: Callable[[float], None] = _ignore  # called with the seconds that one took
+        #: While it is set, it gets the first bytes of each connection, and can return another context for it.
+        self.challenge: Callable[[bytes], ssl.SSLContext | None] | None = None
 
     @classmethod
     def bind(cls, reactor: Any, interface: str, number: int, factory: IProtocolFactory) -> TlsPort:

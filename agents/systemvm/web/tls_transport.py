@@ -32,6 +32,8 @@ from systemvm.service.connection_limits import ConnectionLimits, source_of_addre
 _RECORD_BYTES = 16 * 1024
 #: Records that one wake-up reads before other connections are served.
 _RECORDS_PER_WAKEUP = 16
+#: The most of a ClientHello that is looked at; those of ACME servers are shorter.
+_HELLO_BYTES = 4096
 #: After so few bytes, such as those of a key, more are unlikely.
 _KEY_BYTES = 256
 #: Where they are read to, by one transport after another: a protocol is called once for all of them, because
@@ -58,6 +60,7 @@ class Listener(Protocol):
     """The part of the listening port that a transport uses."""
 
     context: Callable[[], ssl.SSLContext]
+    challenge: Callable[[bytes], ssl.SSLContext | None] | None
     handshake_deadline_s: float
     on_handshake: Callable[[float], None]
     limits: ConnectionLimits
@@ -134,6 +137,10 @@ class TlsTransport(tcp.Server):
         self._slot.own(owner)
 
     def _do_handshake(self) -> BaseException | None:
+        challenge = cast(Listener, self.server).challenge
+        if challenge is not None:
+            self._choose_context(challenge)
+
         def attempt() -> bool:
             self._tls.do_handshake()
             return True
@@ -151,6 +158,14 @@ class TlsTransport(tcp.Server):
         if self.dataBuffer or self._tempDataBuffer:
             self.startWriting()
         return self.doRead()
+
+    def _choose_context(self, challenge: Callable[[bytes], ssl.SSLContext | None]) -> None:
+        """Let `challenge` look at what has arrived before OpenSSL reads it, which has no hook for ALPN."""
+        with suppress(OSError):
+            # the method of the plain socket: that of SSLSocket takes no flags
+            chosen = challenge(socket.socket.recv(self._tls, _HELLO_BYTES, socket.MSG_PEEK))
+            if chosen is not None:
+                self._tls.context = chosen
 
     @property
     def _tls(self) -> ssl.SSLSocket:

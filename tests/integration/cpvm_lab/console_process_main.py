@@ -139,7 +139,7 @@ def main() -> None:
                 call = Call(Caller("management", Role.MANAGEMENT.value), "lab", None)
                 await context.methods.dispatch(call, "console.setup", order)
                 return True
-            case "retarget" | "drain" as what:
+            case "retarget" | "drain" | "challenge" as what:
                 call = Call(Caller("management", Role.MANAGEMENT.value), "lab", None)
                 await context.methods.dispatch(call, f"console.{what}", order)
                 return True

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 from systemvm.management.configurations.setting import Setting, SettingError
 
@@ -35,6 +36,20 @@ def name_or_wildcard(text: str) -> str:
     return star + domain_name(text.strip().removeprefix("*."))
 
 
+def _directory_url(text: str) -> str:
+    parts = urlsplit(text.strip())
+    if parts.scheme != "https" or not parts.hostname or parts.username is not None or not text.isprintable():
+        raise SettingError(f"URL must be https://HOST/PATH: {text[:MAX_NAME_LENGTH]!r}")
+    return text.strip()
+
+
+def _mail_address(text: str) -> str:
+    user, _, host = text.strip().rpartition("@")
+    if not user or not user.isprintable() or user.split() != [user]:
+        raise SettingError(f"contact must be an e-mail address: {text[:MAX_NAME_LENGTH]!r}")
+    return f"{user}@{domain_name(host)}"
+
+
 CONSOLE_DOMAIN = Setting(
     name="consoleproxy.url.domain",
     default="",
@@ -62,4 +77,18 @@ EXPIRY_ALERT_DAYS = Setting(
     description="days before the end of a certificate of the public side at which it is reported",
 )
 
-PUBLIC_NAME_SETTINGS = (CONSOLE_DOMAIN, STORAGE_DOMAIN, EXPIRY_ALERT_DAYS)
+ACME_DIRECTORY = Setting(
+    name="consoleproxy.acme.directory.url",
+    default="",
+    check=_directory_url,
+    description="directory of an ACME server, such as https://acme-v02.api.letsencrypt.org/directory, which "
+    "is asked for certificates for consoleproxy.url.domain; you agree to its terms by setting it",
+)
+ACME_CONTACT = Setting(
+    name="consoleproxy.acme.contact",
+    default="",
+    check=_mail_address,
+    description="e-mail address that the ACME server gets with the account",
+)
+
+PUBLIC_NAME_SETTINGS = (CONSOLE_DOMAIN, STORAGE_DOMAIN, EXPIRY_ALERT_DAYS, ACME_DIRECTORY, ACME_CONTACT)

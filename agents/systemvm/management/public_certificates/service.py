@@ -145,13 +145,15 @@ class PublicCertificates:
             )
         await self._database.run(public_certificates.forget_replaced_keys)
 
-    def start_change(self) -> None:
+    def start_change(self, then: Callable[[], None] = lambda: None) -> None:
         """Do as `changed` without waiting: a system VM that hangs must not delay a setting."""
-        Deferred.fromCoroutine(self._changed_logged())
+        Deferred.fromCoroutine(self._changed_logged(then))
 
-    async def _changed_logged(self) -> None:
+    async def _changed_logged(self, then: Callable[[], None]) -> None:
         try:
-            for refused in await self.changed():
+            refusals = await self.changed()
+            then()
+            for refused in refusals:
                 self._log.warn("certificate is refused: {refused}", refused=refused)
         except Exception:
             self._log.failure("cannot send certificates")

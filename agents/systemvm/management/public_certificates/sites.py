@@ -17,6 +17,8 @@ from attrs import evolve, frozen
 
 from systemvm.host.zone import ConsoleConfig, SecondaryStorageConfig
 from systemvm.management.configurations.public_names import (
+    ACME_CONTACT,
+    ACME_DIRECTORY,
     CONSOLE_DOMAIN,
     DEFAULT_ALERT_DAYS,
     EXPIRY_ALERT_DAYS,
@@ -36,6 +38,8 @@ class ZoneNames:
     console: str = ""
     storage: str = ""
     alert_days: int = DEFAULT_ALERT_DAYS
+    acme_directory: str = ""
+    acme_contact: str = ""
 
 
 _NONE = ZoneNames()
@@ -149,4 +153,6 @@ def _names_of(changed: Mapping[str, str]) -> ZoneNames:
         changed.get(CONSOLE_DOMAIN.name, ""),
         changed.get(STORAGE_DOMAIN.name, ""),
         DEFAULT_ALERT_DAYS if days is None else int(days),
+        changed.get(ACME_DIRECTORY.name, ""),
+        changed.get(ACME_CONTACT.name, ""),
     )

@@ -28,3 +28,7 @@ def sealed(connection: sa.Connection, name: str) -> bytes | None:
 
 def put(connection: sa.Connection, name: str, sealed: bytes) -> None:
     rows.insert(connection, name=name, sealed=sealed)
+
+
+def replace(connection: sa.Connection, name: str, sealed: bytes) -> None:
+    rows.update_where(connection, schema.secrets.c.name == name, sealed=sealed)
