@@ -19,6 +19,8 @@ packages=(
     # (libatomic1 for Playwright's own Node.js, gpg-agent for the keys that tests make)
     python3 python3-venv npm chromium firefox-esr libatomic1 libnss3-tools fonts-dejavu-core curl openssl procps netbase
     ca-certificates gpg gpg-agent
+    # videos of recorded consoles
+    ffmpeg
     # known vulnerabilities of the images
     debsecan
     "$@"

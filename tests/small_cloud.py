@@ -292,6 +292,7 @@ class SmallCloud:
             on_configured=configured,
             screens=screens,
             thumbnails=Thumbnails(self.clock, screens, maybeDeferred),
+            player_url=f"{ORIGIN}/recordings.html",
             diagnostics=self.diagnostics,
             diagnostics_url=f"{ORIGIN}/diagnostics",
             guest_bridge=lambda zone: "cloudbr3",

@@ -17,6 +17,7 @@ from systemvm.cli import (
     diagnose,
     machines,
     public_certificates,
+    recordings,
     settings,
     staging_stores,
     store_keys,
@@ -78,6 +79,8 @@ stores.store.add_command(staging_stores.staging)
 stores.store.add_command(store_keys.replace_keys)
 main.add_command(machines.vm)
 main.add_command(consoles.console)
+for command in recordings.COMMANDS:
+    consoles.console.add_command(command)
 main.add_command(settings.setting)
 main.add_command(system_vms.system_vm)
 main.add_command(system_vms.check)

@@ -98,7 +98,7 @@ def open_console(
         limits["viewonly"] = "true"
     if takeover:
         limits["takeover"] = "true"
-    answer = daemon.call("createConsoleEndpoint", virtualmachineid=_machine_id(daemon, name), **limits)
+    answer = daemon.call("createConsoleEndpoint", virtualmachineid=machine_id(daemon, name), **limits)
     _show_link(daemon, answer["consoleendpoint"], open_browser)
 
 
@@ -131,7 +131,7 @@ def watch(daemon: DaemonClient, name: str, open_browser: bool) -> None:
     sessions = {row["id"] for row in daemon.records("listConsoleSessions", "consolesession")}
     which: dict[str, Any] = {"id": name}
     if name not in sessions:
-        which = {"virtualmachineid": _machine_id(daemon, name)}
+        which = {"virtualmachineid": machine_id(daemon, name)}
     _show_link(daemon, daemon.call("watchConsoleSession", **which)["consoleendpoint"], open_browser)
 
 
@@ -204,9 +204,7 @@ def screenshot(daemon: DaemonClient, name: str, file: Path | None, region: dict[
       systemvm console screenshot one
       systemvm console screenshot one login.png --region 0,0,640,16
     """
-    answer = daemon.call(
-        "createConsoleScreenshot", virtualmachineid=_machine_id(daemon, name), **region or {}
-    )
+    answer = daemon.call("createConsoleScreenshot", virtualmachineid=machine_id(daemon, name), **region or {})
     screen = answer["consolescreenshot"]
     file = file or Path(f"{name}.png")
     try:
@@ -235,7 +233,7 @@ def type_text(daemon: DaemonClient, name: str, text: str, keyboard: str | None, 
       systemvm console type one "mount /dev/cdrom /mnt"
       systemvm console type one - --keyboard de --no-enter < password
     """
-    machine = _machine_id(daemon, name)
+    machine = machine_id(daemon, name)
     if text == "-":
         text = sys.stdin.read().rstrip("\n")
     text += "\n" if enter else ""
@@ -256,7 +254,7 @@ def keys(daemon: DaemonClient, name: str, keys: tuple[str, ...]) -> None:
       systemvm console keys one ctrl+alt+delete
       systemvm console keys one down down enter
     """
-    daemon.call("sendConsoleKeys", virtualmachineid=_machine_id(daemon, name), keys=" ".join(keys))
+    daemon.call("sendConsoleKeys", virtualmachineid=machine_id(daemon, name), keys=" ".join(keys))
 
 
 @console.command(short_help="Wait until the screen of a VM shows a picture.")
@@ -278,14 +276,14 @@ def wait(
       systemvm console wait one 9f86d081… --region 0,0,640,16
     """
     wanted: dict[str, Any] = {"hash": digest, "changed": changed, "timeout": timeout, **(region or {})}
-    result = daemon.run_job("waitForConsoleImage", virtualmachineid=_machine_id(daemon, name), **wanted)
+    result = daemon.run_job("waitForConsoleImage", virtualmachineid=machine_id(daemon, name), **wanted)
     if daemon.as_json:
         output.print_json(result["consolescreenshot"])
     else:
         click.echo(result["consolescreenshot"]["hash"])
 
 
-def _machine_id(daemon: DaemonClient, name: str) -> str:
+def machine_id(daemon: DaemonClient, name: str) -> str:
     """Return the id of a system VM by its name, or of a user's VM by its name or id."""
     system_vms = {row["name"]: row for row in SYSTEM_VM.rows(daemon)}
     return str((system_vms.get(name) or USER_VM.find(daemon, name))["id"])

@@ -194,6 +194,7 @@ def make_user_services(
             on_configured=configured,
             screens=machine_screens,
             thumbnails=Thumbnails(reactor, machine_screens, deferToThread),
+            player_url=f"{configuration.management.page.endpoint.url}/recordings.html",
             diagnostics=system_vms.diagnostics,
             diagnostics_url=f"{configuration.management.page.endpoint.url}/diagnostics",
             guest_bridge=settings.guest_bridge,

@@ -40,9 +40,10 @@ class ConsoleProcess:
     def __init__(self, folder: Path, *, set_up: bool = True) -> None:
         self.ca = trustme.CA()
         self.log_path = folder / "console.log"
-        root = folder / "root"
-        (root / "opt" / "systemvm").mkdir(parents=True)
-        subprocess.run(["cp", "-R", novnc(), root / "opt/systemvm/novnc"], check=True, timeout=30)
+        self.root = root = folder / "root"
+        if not root.exists():  # a second one goes on with what the first has left
+            (root / "opt" / "systemvm").mkdir(parents=True)
+            subprocess.run(["cp", "-R", novnc(), root / "opt/systemvm/novnc"], check=True, timeout=30)
         listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = listening.getsockname()[1]
         self.process = subprocess.Popen(
@@ -109,6 +110,7 @@ class ConsoleProcess:
         refuse: str | None = None,
         policy: ConsolePolicy = UNRESTRICTED,
         watches: str = "",
+        is_recorded: bool = False,
         **target: Any,
     ) -> tuple[str, str]:
         """Return a new token and its session id, for the screen at a port of loopback.
@@ -127,6 +129,7 @@ class ConsoleProcess:
                 "lifetime_s": lifetime_s,
                 "policy": asdict(policy),
                 "watches": watches,
+                "is_recorded": is_recorded,
             },
             target={"host": "127.0.0.1", "port": port, "password": password, **target},
         )
@@ -144,11 +147,20 @@ class ConsoleProcess:
     def log(self) -> str:
         return self.log_path.read_text(encoding="utf-8")
 
+    def kill(self) -> None:
+        """Kill the console: nothing of it runs any more."""
+        self.process.kill()
+        self.process.wait(timeout=15)
+        self._close_pipes()
+
     def close(self) -> None:
         """Stop the console as the agent does."""
         if self.process.poll() is None:
             self.order("stop")
             self.process.wait(timeout=15)
+        self._close_pipes()
+
+    def _close_pipes(self) -> None:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()

@@ -38,17 +38,19 @@ from systemvm.wire.console import (  # noqa: E402
     ConsoleTarget,
     MachinePower,
 )
+from systemvm.wire.recording import RecordedEnd, RecordedPiece  # noqa: E402
 from systemvm.wire.role import Role  # noqa: E402
 
 
 class FakeDaemon:
     """The daemon's end of the control channel."""
 
-    def __init__(self) -> None:
+    def __init__(self, recordings: Path) -> None:
         self.away = False
         self.tokens: dict[str, dict[str, Any]] = {}
         self.targets: dict[str, dict[str, Any]] = {}
         self.calls: list[dict[str, Any]] = []
+        self.recordings = recordings  # the directory that has the files of recordings
         self.power: dict[str, Any] | None = {"state": "Running", "actions": []}
 
     async def call(self, method: str, params: Any = None, **options: Any) -> Any:
@@ -94,6 +96,15 @@ class FakeDaemon:
             }
         )
 
+    def console_record(self, piece: RecordedPiece) -> None:
+        with (self.recordings / piece.recording_id).open("ab") as file:
+            assert piece.offset <= file.tell()
+            file.truncate(piece.offset)
+            file.write(piece.data)
+
+    def console_recorded(self, ended: RecordedEnd) -> None:
+        self.calls.append({"method": "console.recorded", "recording": ended.recording_id, "code": ended.code})
+
 
 def _end(closed: ConsoleClosed) -> dict[str, Any]:
     return {"code": closed.code, "sent": closed.sent_bytes, "received": closed.received_bytes}
@@ -108,7 +119,10 @@ def main() -> None:
     root, descriptor, log_path = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     log_file = log_path.open("w", encoding="utf-8", buffering=1)
     globalLogBeginner.beginLoggingTo([textFileLogObserver(log_file)], redirectStandardIO=False)
-    daemon = FakeDaemon()
+    recordings = root / "recordings"
+    recordings.mkdir(exist_ok=True)
+    (root / "run/systemvm-agent").mkdir(parents=True, exist_ok=True)
+    daemon = FakeDaemon(recordings)
     context = AgentContext(
         reactor=reactor,
         paths=GuestPaths(root),

@@ -90,6 +90,7 @@ class ApiServices:
     recordings: Recordings
     supervision: ConsoleWatcher
     draining: ConsoleDraining
+    player_url: str  # of the page that plays them
     on_configured: Callable[[], Awaitable[None]]  # called when a setting has changed
     screens: Screens
     thumbnails: Thumbnails
@@ -147,7 +148,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *ConsoleSessionCommands(services.console_sessions, services.end_console).commands(),
         *ConsoleWatchCommands(services.supervision).commands(),
         *ConsoleDrainCommands(services.draining).commands(),
-        *RecordingCommands(services.recordings).commands(),
+        *RecordingCommands(services.recordings, services.player_url).commands(),
         *RecordingRuleCommands(database).commands(),
         *ConfigurationCommands(database, services.on_configured).commands(),
         *ScreenCommands(services.screens, services.thumbnails, jobs).commands(),

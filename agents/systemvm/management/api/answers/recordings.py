@@ -36,6 +36,7 @@ class RecordingAccessAnswer:
     """What a player needs."""
 
     id: str = required_key("UUID of the recording")
+    url: str = required_key("address of the page that plays it, for users who are logged in")
     key: str | None = optional_key("the key of an encrypted file: AES-256-GCM, hexadecimal")
 
 

@@ -40,8 +40,10 @@ _ID = required("id", ParameterType.UUID, "the recording")
 class RecordingCommands:
     """Handlers of these commands."""
 
-    def __init__(self, recordings: Recordings) -> None:
+    def __init__(self, recordings: Recordings, player_url: str) -> None:
+        """`player_url` is the address of the page that plays recordings."""
         self._recordings = recordings
+        self._player_url = player_url
 
     def commands(self) -> tuple[Command, ...]:
         return (
@@ -111,7 +113,8 @@ class RecordingCommands:
     async def _open(self, call: ApiCall) -> RecordingAccessAnswer:
         listed = await self._find(call)
         opened = await self._recordings.open(listed, call.principal.user.id, call.request_id)
-        return RecordingAccessAnswer(id=listed.row.uuid, key=opened.key)
+        url = f"{self._player_url}?id={listed.row.uuid}"
+        return RecordingAccessAnswer(id=listed.row.uuid, url=url, key=opened.key)
 
     async def _read(self, call: ApiCall) -> RecordingContentAnswer:
         offset = call.arguments.get("offset", 0)

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Consoles of a real QEMU are recorded in a real browser: what is stored shows what the browser showed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy
+import pytest
+from playwright.sync_api import Page, expect
+
+from integration.cpvm_lab.chromium import Chromium, pixels, wait_for_picture
+from integration.cpvm_lab.console_process import ConsoleProcess
+from integration.cpvm_lab.vnc_server import QemuVncServer, free_vnc_port
+from rfb_decoder import RfbDecoder
+from systemvm.recording.format import FrameKind
+from systemvm.recording.reader import RecordingReader
+from systemvm.recording.screen import RecordedScreen
+
+pytestmark = pytest.mark.timeout(300)
+
+KEY = bytes(range(32))
+ORDER = {"title": "web-1", "max_bytes": 1 << 30}
+
+
+@pytest.fixture
+def console(tmp_path: Path) -> Iterator[ConsoleProcess]:
+    console = ConsoleProcess(tmp_path)
+    yield console
+    console.close()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    chromium = Chromium()
+    yield chromium
+    chromium.close()
+
+
+@pytest.fixture(scope="module")
+def screen() -> Iterator[QemuVncServer]:
+    screen = QemuVncServer(None, free_vnc_port())
+    yield screen
+    screen.close()
+
+
+def eventually(holds: Callable[[], object]) -> None:
+    """Wait until something holds; the test's own timeout bounds it."""
+    while not holds():
+        time.sleep(0.05)
+
+
+def opened(console: ConsoleProcess, recording_id: str, key: bytes | None = None) -> RecordingReader:
+    data = (console.root / "recordings" / recording_id).read_bytes()
+    return RecordingReader(lambda offset, count: data[offset : offset + count], len(data), key)
+
+
+def drawn(recording: RecordingReader, from_ms: int = 0) -> RecordedScreen:
+    """Draw a recording, and check the drawing by a decoder of its own."""
+    header, begin = recording.header, recording.keyframe_at(from_ms)
+    size = (header.width_px, header.height_px) if begin is None else (begin.width_px, begin.height_px)
+    shown, checked = RecordedScreen(*size, header.pixel_format), RfbDecoder(*size)
+    for frame in recording.play(from_ms):
+        if frame.kind is FrameKind.SERVER:
+            shown.feed(frame.content)
+            checked.feed(frame.content)
+    assert shown.is_between and (numpy.asarray(shown.image) == checked.pixels).all()
+    return shown
+
+
+def ends(console: ConsoleProcess) -> list[tuple[str, str]]:
+    return [(call["recording"], call["code"]) for call in console.calls_of("console.recorded")]
+
+
+def test_a_recording_shows_what_the_browser_showed(
+    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
+) -> None:
+    order = {"recording_id": "rec-1", "key": KEY.hex(), **ORDER}
+    token, _ = console.issue(screen.port, is_recorded=True, recording=order)
+
+    def steps(page: Page) -> tuple[bytes, bytes]:
+        page.goto(f"{console.origin}/console?cmd=auth&token={token}")
+        expect(page.locator("body")).to_have_attribute("data-state", "connected", timeout=60_000)
+        expect(page.locator("#policy")).to_contain_text("Recorded")
+        before = wait_for_picture(page)
+        page.keyboard.press("Escape")  # the firmware's boot menu
+        after = wait_for_picture(page, before)
+        page.wait_for_timeout(1500)
+        # what was stored so far can be played while the session runs
+        eventually((console.root / "recordings/rec-1").is_file)
+        assert not opened(console, "rec-1", KEY).is_ended
+        return after, pixels(page)
+
+    _, last = chromium.run(steps)
+    eventually(lambda: ends(console))
+    assert ends(console) == [("rec-1", "complete")]
+    recording = opened(console, "rec-1", KEY)
+    assert recording.is_ended and recording.header.title == "web-1" and recording.duration_ms > 1000
+    assert drawn(recording).image.tobytes() == last
+    assert recording.keyframes
+    for keyframe in recording.keyframes:
+        assert drawn(recording, keyframe.time_ms).image.tobytes() == last
+    assert list((console.root / "run/systemvm-agent/recordings").iterdir()) == []
+
+
+def test_what_was_recorded_until_a_kill_is_stored_after_the_restart(
+    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
+) -> None:
+    token, _ = console.issue(screen.port, is_recorded=True, recording={"recording_id": "rec-2", **ORDER})
+    spool = console.root / "run/systemvm-agent/recordings"
+
+    def steps(page: Page) -> bytes:
+        page.goto(f"{console.origin}/console?cmd=auth&token={token}")
+        expect(page.locator("body")).to_have_attribute("data-state", "connected", timeout=60_000)
+        shown = wait_for_picture(page)
+        console.order("away", away=True)  # nothing is stored any more
+        page.keyboard.press("F12")
+        shown = wait_for_picture(page, shown)
+        eventually(lambda: len(list(spool.iterdir())) > 1)
+        shown = pixels(page)
+        console.kill()
+        return shown
+
+    shown = chromium.run(steps)
+    again = ConsoleProcess(console.root.parent)
+    try:
+        eventually(lambda: ends(again))
+        assert ends(again) == [("rec-2", "interrupted")]
+        recording = opened(again, "rec-2")
+        assert not recording.is_ended
+        assert drawn(recording).image.tobytes() == shown
+        assert list(spool.iterdir()) == []
+    finally:
+        again.close()
+
+
+def test_a_console_that_must_be_recorded_ends_with_its_recording(
+    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
+) -> None:
+    small = {"recording_id": "rec-3", **ORDER, "max_bytes": 20_000, "is_required": True}
+    token, _ = console.issue(screen.port, is_recorded=True, recording=small)
+
+    def steps(page: Page) -> None:
+        page.goto(f"{console.origin}/console?cmd=auth&token={token}")
+        for _ in range(100):
+            if page.locator("body").get_attribute("data-state") == "closed":
+                break
+            page.keyboard.press("Escape")
+            page.wait_for_timeout(200)
+        expect(page.locator("#notice-title")).to_have_text("This console must be recorded, and cannot be now")
+
+    chromium.run(steps)
+    eventually(lambda: ends(console))
+    assert ends(console) == [("rec-3", "too_long")]
