@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import re
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,7 +16,7 @@ from integration.cpvm_lab.chromium import Chromium, wait_for_picture
 from integration.cpvm_lab.console_process import ConsoleProcess
 from integration.cpvm_lab.firefox import Firefox
 from integration.cpvm_lab.typewriter import Typewriter, keys_of
-from integration.cpvm_lab.vnc_server import free_vnc_port
+from integration.cpvm_lab.vnc_server import FakeVncServer, exactly, free_vnc_port
 from systemvm.management.screens.keymap import load
 from systemvm.wire.console import UNRESTRICTED, ConsolePolicy
 
@@ -137,6 +138,60 @@ def test_keys_of_a_french_and_a_us_guest(browser: Chromium, typewriter: Typewrit
         assert typewriter.text(4) == "z?@\r"
 
     browser.run(steps)
+
+
+class KeySymServer:
+    """A VNC server without QEMU's extended key events, which maps keysyms by a US keyboard."""
+
+    def __init__(self) -> None:
+        self.keys: list[tuple[int, bool]] = []
+        self._server = FakeVncServer(self._serve)
+        self.port = self._server.port
+        self.close = self._server.close
+
+    def _serve(self, viewer: socket.socket) -> None:
+        for sent, length in ((b"RFB 003.008\n", 12), (b"\x01\x01", 1), (bytes(4), 1)):
+            viewer.sendall(sent)
+            exactly(viewer, length)
+        pixel_format = bytes((32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0))
+        viewer.sendall(bytes((0, 16, 0, 16)) + pixel_format + bytes((0, 0, 0, 1)) + b"x")
+        lengths = {0: 19, 3: 9, 4: 7, 5: 5}
+        while True:
+            kind = exactly(viewer, 1)[0]
+            if kind == 2:
+                exactly(viewer, 4 * int.from_bytes(exactly(viewer, 3)[1:], "big"))
+                continue
+            body = exactly(viewer, lengths[kind])
+            if kind == 4:
+                self.keys.append((int.from_bytes(body[3:], "big"), bool(body[0])))
+
+
+def test_servers_without_key_codes_get_the_keysym_of_a_us_keyboard(
+    browser: Chromium, console: ConsoleProcess
+) -> None:
+    server = KeySymServer()
+    token, _ = console.issue(server.port)
+
+    def steps(page: Page) -> None:
+        page.goto(f"{console.origin}/console?cmd=auth&token={token}&language=de")
+        expect_state(page, "connected")
+        page.wait_for_function("document.querySelector('#layout').value === 'de'")
+        press(page, ("z", "KeyZ"))
+        press(page, SHIFT, ("?", "Slash"))
+        for _ in range(100):
+            if len(server.keys) >= 6:
+                break
+            page.wait_for_timeout(100)
+        # a guest with a German layout has Z where a US keyboard has Y, and ? where it has the underscore
+        y, underscore, shift = 0x79, 0x5F, 0xFFE1
+        assert server.keys == [
+            (y, True), (y, False), (shift, True), (underscore, True), (underscore, False), (shift, False),
+        ]  # fmt: skip
+
+    try:
+        browser.run(steps)
+    finally:
+        server.close()
 
 
 def test_text_is_typed_by_the_layout(browser: Chromium, typewriter: Typewriter, visit: Visit) -> None:

@@ -56,6 +56,7 @@ class ConsoleUser:
     login_uuid: str | None = None  # None with an API key or as the host's operator
     extra: str | None = field(default=None, repr=False)  # a secret that the browser must also present
     takes_over: bool = False  # other consoles of the VM end when the link is opened
+    keyboard: str | None = None  # the guest's layout; by default the VM's
 
     def can_open(self, vm: Instance) -> bool:
         """Return whether the user can open a VM: administrators all VMs, others their own."""
@@ -74,9 +75,13 @@ class ConsoleEndpoint:
     extra: str | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, endpoint: PublicEndpoint, token: str, extra: str | None) -> ConsoleEndpoint:
+    def of(
+        cls, endpoint: PublicEndpoint, token: str, extra: str | None, keyboard: str | None = None
+    ) -> ConsoleEndpoint:
         """Derive everything from the advertised endpoint; the token needs no encoding in a URL."""
         more = "" if extra is None else f"&extra={quote(extra, safe='')}"
+        if keyboard is not None:
+            more += f"&language={keyboard}"  # CloudStack's name of it in a URL
         return cls(
             url=f"{endpoint.url}/console?cmd=auth&token={token}{more}",
             token=token,
@@ -121,10 +126,11 @@ class ConsoleEndpoints:
             {VmName(name) for name in self._agents.up(Role.CPVM, since)} for since in (OLDEST, POLICIES_SINCE)
         )
         token = new_token()
-        zone_id, public_address = await self._database.run(
+        zone_id, public_address, of_vm = await self._database.run(
             _create, vm_uuid, console_user, wanted, _Proxies(up, enforcing), token_hash(token)
         )
-        return ConsoleEndpoint.of(self._endpoint_of(zone_id, public_address), token, console_user.extra)
+        endpoint = self._endpoint_of(zone_id, public_address)
+        return ConsoleEndpoint.of(endpoint, token, console_user.extra, console_user.keyboard or of_vm)
 
 
 def _create(
@@ -134,8 +140,8 @@ def _create(
     wanted: ConsolePolicy,
     proxies: _Proxies,
     hashed_token: str,
-) -> tuple[int, str]:
-    """Create the session's row; return its zone and the public address of its CPVM."""
+) -> tuple[int, str, str | None]:
+    """Create the session's row; return its zone, the public address of its CPVM, and the VM's keyboard."""
     console_sessions.expire(connection)
     vm = find_openable(connection, vm_uuid, console_user)
     configured = settings.of_zone(connection, vm.zone_id)
@@ -179,7 +185,7 @@ def _create(
     )
     text = f"of {vm.shown_name}: a link for {console_user.address}, good once, through {proxy.instance_name}"
     console_sessions.record(connection, session, "LINK", text, request_id=console_user.request_id)
-    return vm.zone_id, public_address_of(connection, proxy)
+    return vm.zone_id, public_address_of(connection, proxy), vm.keyboard
 
 
 def check_extra(extra: str | None, is_required: bool) -> None:

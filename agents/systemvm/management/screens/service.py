@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from systemvm.management.consoles.endpoint import ConsoleUnavailableError, ConsoleUser, find_openable
 from systemvm.management.hypervisors.base import DomainStatus, Hypervisor
 from systemvm.management.screens import key_names, keymap
-from systemvm.management.screens.keymap import Chord, KeyboardError
+from systemvm.management.screens.keymap import DEFAULT_LAYOUT, Chord, KeyboardError
 from systemvm.management.screens.picture import Picture, Region
 from systemvm.management.state import events, instances
 from systemvm.management.state.columns import now
@@ -74,7 +74,7 @@ class Screens(Protocol):
 
     async def take(self, vm_uuid: str, user: ConsoleUser, region: Region | None) -> Screen: ...
 
-    async def type(self, vm_uuid: str, user: ConsoleUser, text: str, layout: str) -> Instance: ...
+    async def type(self, vm_uuid: str, user: ConsoleUser, text: str, layout: str | None) -> Instance: ...
 
     async def press(self, vm_uuid: str, user: ConsoleUser, keys: str) -> Instance: ...
 
@@ -100,8 +100,8 @@ class MachineScreens:
         """
         return await self._look(await self.find(vm_uuid, user), region)
 
-    async def type(self, vm_uuid: str, user: ConsoleUser, text: str, layout: str) -> Instance:
-        """Type a text as on a keyboard of this layout; a line feed is Enter.
+    async def type(self, vm_uuid: str, user: ConsoleUser, text: str, layout: str | None) -> Instance:
+        """Type a text as on a keyboard of this layout, by default the VM's; a line feed is Enter.
 
         Raises: ScreenError, KeyboardError when the layout lacks a character, HypervisorError.
         """
@@ -111,7 +111,7 @@ class MachineScreens:
                 f"text is too long: {len(text)} characters, at most {MAX_TEXT_CHARACTERS} are typed at once",
                 "send it in parts",
             )
-        await self._press(vm, keymap.load(layout).type(text))
+        await self._press(vm, keymap.load(layout or vm.keyboard or DEFAULT_LAYOUT).type(text))
         await self._record(
             vm, user, "VM.CONSOLE.TYPE", f"{len(text)} characters were typed on {vm.shown_name}"
         )

@@ -40,6 +40,7 @@ class Instance:
     hypervisor: str
     vcpus: int
     memory_mib: int
+    keyboard: str | None  # the layout of its guest
     vnc_address: str | None
     vnc_port: int | None
     sealed_vnc_password: bytes | None = field(repr=False)

@@ -40,6 +40,7 @@ class Deployment:
     bridge: str
     name: str | None = None
     display_name: str | None = None
+    keyboard: str | None = None  # the layout that its guest will have
     disk_bytes: int | None = None
     should_run: bool = True
 
@@ -64,6 +65,7 @@ def deploy(connection: Connection, deployment: Deployment) -> Instance:
         host_id=deployment.host_id,
         name=deployment.name or "",
         display_name=deployment.display_name,
+        keyboard=deployment.keyboard,
         arch=template.arch,
         template_id=None if template.is_iso else template.id,
         iso_id=template.id if template.is_iso else None,

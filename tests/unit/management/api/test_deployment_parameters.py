@@ -10,7 +10,7 @@ from api_requests import NOWHERE, refusal
 from present import present
 from small_cloud import SmallCloud
 from systemvm.management.api.zone_parts import guest_network_of
-from systemvm.management.state import templates
+from systemvm.management.state import instances, templates
 from systemvm.wire.storage import ImageFormat
 from user_vms import deployment_parameters
 
@@ -42,6 +42,16 @@ async def test_details_precede_the_parameter_as_in_cloudstack(cloud: SmallCloud)
     await cloud.job("deployVirtualMachine", **values, **{"rootdisksize": "2", "details[0].rootdisksize": "5"})
     [(_, _, size_bytes)] = cloud.primary.clones.values()
     assert size_bytes == 5 * GIB
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_vm_keeps_the_keyboard_of_its_deployment(cloud: SmallCloud) -> None:
+    values = await deployment_parameters(cloud)
+    with pytest.raises(Exception, match="keyboard"):
+        await cloud.call("deployVirtualMachine", **values, keyboard="klingon")
+    job = await cloud.job("deployVirtualMachine", **values, keyboard="de-ch")
+    row = cloud.database.run_now(instances.by_uuid, job.result["virtualmachine"]["id"])
+    assert row.keyboard == "de-ch"
 
 
 @pytest_twisted.ensureDeferred

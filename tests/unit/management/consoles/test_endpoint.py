@@ -11,6 +11,7 @@ import pytest
 import pytest_twisted
 
 from small_cloud import CONSOLE_ORIGIN, SmallCloud
+from systemvm.management.api.errors import ApiError
 from systemvm.management.api.principal import Principal
 from systemvm.management.configurations.console import CLIPBOARD_FROM_GUEST, SESSION_MAX, VIEW_ONLY
 from systemvm.management.consoles.endpoint import ConsoleEndpoint
@@ -74,6 +75,21 @@ async def test_the_owner_gets_a_url_and_a_websocket(cloud: SmallCloud, vm: Insta
         "url": f"{CONSOLE_ORIGIN}/console?cmd=auth&token={token}",
         "websocket": {"token": token, "host": "cpvm.example.test", "port": "8443", "path": "websockify"},
     }
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_link_names_the_guests_keyboard_as_cloudstack_does(cloud: SmallCloud, vm: Instance) -> None:
+    async def url(**more: str) -> str:
+        answer = await cloud.call("createConsoleEndpoint", cloud.user, virtualmachineid=vm.uuid, **more)
+        return str(answer["consoleendpoint"]["url"])
+
+    assert "language" not in await url()
+    assert (await url(keyboard="fr-ch")).endswith("&language=fr-ch")
+    cloud.update_instance(vm, keyboard="de")
+    assert (await url()).endswith("&language=de")
+    assert (await url(keyboard="us", token="a b")).endswith("&extra=a%20b&language=us")
+    with pytest.raises(ApiError, match="keyboard"):
+        await url(keyboard="klingon")
 
 
 @pytest_twisted.ensureDeferred

@@ -76,6 +76,13 @@ async def test_text_is_typed_by_layout_and_its_event_does_not_contain_it(
 
 
 @pytest_twisted.ensureDeferred
+async def test_text_is_typed_by_the_keyboard_of_the_vm(cloud: SmallCloud, vm: Instance) -> None:
+    cloud.update_instance(vm, keyboard="de")
+    await call(cloud, "typeConsoleText", vm, text="z")
+    assert cloud.hypervisor.pressed == [(vm.instance_name, [(0x15,)])]
+
+
+@pytest_twisted.ensureDeferred
 async def test_blanks_around_a_text_are_typed(cloud: SmallCloud, vm: Instance) -> None:
     await call(cloud, "typeConsoleText", vm, text=" a ")
     assert cloud.hypervisor.pressed == [(vm.instance_name, [(0x39,), (0x1E,), (0x39,)])]

@@ -12,6 +12,7 @@ from systemvm.management.api.answers.access import ConsoleEndpointAnswer, WebSoc
 from systemvm.management.api.command import ApiCall, Command
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.consoles.endpoint import ConsoleEndpoint, ConsoleUnavailableError, ConsoleUser
+from systemvm.management.screens.keymap import LAYOUTS
 from systemvm.wire.console import UNRESTRICTED, ConsolePolicy
 
 _log = Logger()
@@ -50,6 +51,13 @@ class ConsoleCommands:
                         "takeover",
                         ParameterType.BOOLEAN,
                         "true: opening the link closes the VM's other consoles; false: they share its screen",
+                    ),
+                    optional(
+                        "keyboard",
+                        ParameterType.STRING,
+                        "the guest's layout, for a user with another keyboard; by default the VM's; "
+                        "an addition to CloudStack's parameters",
+                        choices=tuple(LAYOUTS),
                     ),
                     optional(
                         "viewonly",
@@ -94,6 +102,7 @@ def user_of(call: ApiCall, *, takes_over: bool = False) -> ConsoleUser:
         principal.login_uuid,
         call.arguments.text("token"),
         takes_over,
+        keyboard=call.arguments.text("keyboard"),
     )
 
 

@@ -19,7 +19,7 @@ from systemvm.management.api.job_start import start_job
 from systemvm.management.api.parameters import Arguments, Parameter, ParameterType, optional, required
 from systemvm.management.consoles.endpoint import ConsoleUser
 from systemvm.management.jobs.runner import JobRunner, RunningJob
-from systemvm.management.screens.keymap import DEFAULT_LAYOUT, LAYOUTS
+from systemvm.management.screens.keymap import LAYOUTS
 from systemvm.management.screens.picture import Region
 from systemvm.management.screens.service import DEFAULT_WAIT, MAX_WAIT, Screen, Screens, WantedPicture
 from systemvm.management.screens.thumbnails import Thumbnails
@@ -84,7 +84,7 @@ class ScreenCommands:
                     optional(
                         "keyboard",
                         ParameterType.STRING,
-                        "the keyboard layout that the guest has; us by default",
+                        "the keyboard layout that the guest has; by default the VM's, else us",
                         choices=tuple(LAYOUTS),
                     ),
                 ),
@@ -142,8 +142,8 @@ class ScreenCommands:
         )
 
     async def _type(self, call: ApiCall) -> TypedAnswer:
-        layout = call.arguments.get("keyboard", DEFAULT_LAYOUT)
         arguments = call.arguments
+        layout = arguments.text("keyboard")
         vm = await self._screens.type(
             arguments["virtualmachineid"], _user_of(call), arguments["text"], layout
         )

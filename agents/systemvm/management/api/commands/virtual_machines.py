@@ -231,6 +231,7 @@ class VirtualMachineCommands:
                 bridge=bridge,
                 name=request.name,
                 display_name=request.display_name,
+                keyboard=request.keyboard,
                 disk_bytes=request.disk_bytes,
                 should_run=start,
             )
