@@ -134,7 +134,7 @@ def test_a_console_follows_its_machine_and_ends_with_the_access_to_it(cloud: Run
         # the CPVM's agent is killed and restarted: it is the same session, and the daemon keeps it
         [session] = api.listConsoleSessions()["consolesession"]
         cloud.agent.kill()
-        console.wait_for_function("document.body.dataset.state !== 'connected'")
+        expect(console.locator("body")).not_to_have_attribute("data-state", "connected")
         cloud.agent.start()
         expect_state(console, "connected")
         wait_for_picture(console)

@@ -150,7 +150,7 @@ def test_a_console_follows_its_screen_by_itself(
         asked = len(console.calls_of("console.target"))
         console.order("target", session_id=session_id, target={**place, "password": PASSWORD})
         console.order("retarget", virtual_machine_id=f"vm-{session_id}", **place)
-        page.wait_for_function("document.body.dataset.state !== 'connected'")
+        expect(page.locator("body")).not_to_have_attribute("data-state", "connected")
         expect_state(page, "connected")  # without a click
         assert len(console.calls_of("console.target")) == asked + 1
         wait_for_picture(page)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from systemvm.cpvm.reconnect_secret import ReconnectSecret, SecretCheck
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
@@ -288,7 +288,7 @@ def _saved(grant: Grant, ended: BrowserRefusal | None = None) -> SavedSession:
     if grant.secret is None:
         raise RuntimeError("a session without a secret ends with its connection")
     return SavedSession(
-        grant.session,
+        grant.session if grant.session.target is None else evolve(grant.session, target=None),
         grant.expires_at_s,
         grant.client_address,
         grant.source,

@@ -16,7 +16,7 @@ from systemvm.cpvm.drain import Drain
 from systemvm.cpvm.grants import SAVE_EVERY_S, WAITING_FACTOR, Grants
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.state_keeper import StateKeeper
-from systemvm.wire.console import ConsolePolicy, ConsoleSession, SessionLimits
+from systemvm.wire.console import ConsolePolicy, ConsoleSession, ConsoleTarget, SessionLimits
 
 HOME = "198.51.100.7"
 
@@ -173,12 +173,14 @@ def test_traffic_is_saved_now_and_then(path: Path, clock: Clock) -> None:
 
 def test_the_file_contains_no_secret_and_is_private(path: Path, clock: Clock) -> None:
     server = Server(path, clock)
-    first = server.grants.admit(session("a"), HOME)
+    target = ConsoleTarget("10.0.0.1", 5901, "s3cr3t8x")
+    first = server.grants.admit(evolve(session("a"), target=target), HOME)
     _, second = server.grants.claim("a", first, HOME)
     text = path.read_text()
     assert "vm-a" in text
     assert first not in text
     assert second not in text
+    assert "s3cr3t8x" not in text
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 

@@ -71,9 +71,9 @@ function showPolicy({ policy, recorded, watches }) {
   const { view_only: viewOnly, clipboard_to_guest: toGuest, clipboard_from_guest: fromGuest } = policy ?? {};
   const sends = toGuest !== false && !viewOnly;
   const limits = recorded ? ["Recorded"] : [];
+  if (viewOnly && !watches) limits.push("View only");
   if (watches) limits.push("You watch another user's console");
-  if (viewOnly) limits.push("View only");
-  if (!sends && fromGuest === false) limits.push("No clipboard");
+  else if (!sends && fromGuest === false) limits.push("No clipboard");
   else if (!sends && !viewOnly) limits.push("Clipboard only from the machine");
   else if (fromGuest === false) limits.push("Clipboard only to the machine");
   element("policy").textContent = limits.join(" · ");

@@ -36,10 +36,14 @@ Handler = Callable[[RunningJob], Awaitable[dict[str, Any]]]
 Describe = Callable[[Exception, Job], tuple[int, dict[str, Any]]]
 
 
+Interrupted = Callable[[Job], Awaitable[None]]
+
+
 @frozen
 class _Kind:
     handler: Handler
     resumes: bool
+    on_interrupted: Interrupted | None
 
 
 @frozen
@@ -92,11 +96,21 @@ class JobRunner:
         self._stopping = False
         self._feed: EventFeed[JobProgress] = EventFeed()
 
-    def register(self, command: str, handler: Handler, *, resumes: bool = False) -> None:
-        """Set the handler of a command's jobs. Call it for every command before `resume_pending`."""
+    def register(
+        self,
+        command: str,
+        handler: Handler,
+        *,
+        resumes: bool = False,
+        on_interrupted: Interrupted | None = None,
+    ) -> None:
+        """Set the handler of a command's jobs. Call it for every command before `resume_pending`.
+
+        `on_interrupted` is called for a job that a killed daemon has left and that does not resume.
+        """
         if command in self._kinds:
             raise ValueError(f"jobs of {command} already have a handler")
-        self._kinds[command] = _Kind(handler, resumes)
+        self._kinds[command] = _Kind(handler, resumes, on_interrupted)
 
     async def submit(self, command: str, arguments: dict[str, Any], **columns: Any) -> Job:
         """Write a job's row and start it; `columns` are further columns such as account_id and user_id."""
@@ -114,6 +128,8 @@ class JobRunner:
                 self._log.info("resuming job {job} ({command})", job=job.uuid, command=job.command)
                 self._start(job)
                 continue
+            if kind is not None and kind.on_interrupted is not None:
+                await kind.on_interrupted(job)
             text = f"job was interrupted: the management daemon was restarted while {job.command} ran"
             await self._finish(
                 job, JobStatus.FAILED, INTERNAL_ERROR, {"errorcode": INTERNAL_ERROR, "errortext": text}

@@ -98,6 +98,19 @@ async def test_whoever_undoes_the_drain_cancels_what_waits_for_it(cloud: SmallCl
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_daemon_that_is_killed_meanwhile_leaves_no_drain(cloud: SmallCloud, vm: Instance) -> None:
+    await authorize(cloud, await new_token(cloud, vm))
+    identity = await begin(cloud, "destroySystemVm")
+    await cloud.jobs.resume_pending()  # as the next daemon does
+    assert told(cloud)[-1] == ConsoleDrain(None)
+    assert cloud.database.run_now(instances.by_uuid, cloud.cpvm.uuid).drain_until is None
+    ended = await job(cloud, identity)
+    assert (ended["jobstatus"], "interrupted" in ended["jobresult"]["errortext"]) == (2, True)
+    assert cloud.system_vms.calls == []
+    await poll(cloud)
+
+
+@pytest_twisted.ensureDeferred
 async def test_only_a_console_proxy_is_emptied(cloud: SmallCloud) -> None:
     with pytest.raises(ApiError):
         await cloud.call("stopSystemVm", id=cloud.ssvm.uuid, drain="true")

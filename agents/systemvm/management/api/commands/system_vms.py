@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any, Protocol
 
 from systemvm.management.api.answers.access import SuccessAnswer
@@ -29,8 +29,11 @@ from systemvm.management.state import instances
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.host_state import explanation_of, host_state
 from systemvm.management.state.instances import Instance, Nic
+from systemvm.management.state.jobs import Job
+from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceType
 from systemvm.management.system_vms.patching import PatchResult
+from systemvm.rpc.core.errors import RpcError
 
 _TYPES = {
     InstanceType.SECONDARY_STORAGE: "secondarystoragevm",
@@ -52,6 +55,7 @@ class EmptiedProxies(Protocol):
     """Console proxies without sessions."""
 
     def emptied(self, uuid: str, report: Callable[[int], None]) -> AbstractAsyncContextManager[None]: ...
+    async def undo(self, uuid: str) -> Instance: ...
 
 
 class SystemVmCommands:
@@ -65,10 +69,13 @@ class SystemVmCommands:
         self._draining = draining
         self._jobs = jobs
         jobs.register("startSystemVm", self._run_start, resumes=True)
-        jobs.register("stopSystemVm", self._run_stop)
-        jobs.register("rebootSystemVm", self._run_reboot)
-        jobs.register("destroySystemVm", self._run_destroy)
-        jobs.register("patchSystemVm", self._run_patch)
+        for name, handler in (
+            ("stopSystemVm", self._run_stop),
+            ("rebootSystemVm", self._run_reboot),
+            ("destroySystemVm", self._run_destroy),
+            ("patchSystemVm", self._run_patch),
+        ):
+            jobs.register(name, handler, on_interrupted=self._interrupted)
 
     def commands(self) -> tuple[Command, ...]:
         identity = required("id", ParameterType.UUID, "the system VM")
@@ -182,6 +189,12 @@ class SystemVmCommands:
             running.progress(0, f"waits until {left} console sessions end")
 
         return self._draining.emptied(arguments["id"], report)
+
+    async def _interrupted(self, job: Job) -> None:
+        """Undo the drain of a job that a killed daemon has left: nothing else would end it."""
+        if job.arguments.get("drain"):
+            with suppress(NotFoundError, RpcError):
+                await self._draining.undo(job.arguments["id"])
 
     async def _run_stop(self, running: RunningJob) -> dict[str, Any]:
         arguments = running.job.arguments
