@@ -66,6 +66,7 @@ from systemvm.management.pki.authority import CertificateAuthority
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.pki.seal import Seal
+from systemvm.management.public_certificates.acme_renewal import AcmeRenewal
 from systemvm.management.public_certificates.service import PublicCertificates
 from systemvm.management.public_certificates.shelf import CertificateShelf
 from systemvm.management.public_certificates.sites import PublicSites
@@ -309,6 +310,7 @@ class SmallCloud:
                 self.settings.secondary_storage(name).max_account_secondary_storage_gib
             ),
             public_certificates=self.public_certificates,
+            acme=AcmeRenewal(self.clock, self.database, self.agents, self.seal, self.public_certificates),
             certificates=CertificateService(
                 self.clock, self.control, self.authority, self.certificates, rotation
             ),

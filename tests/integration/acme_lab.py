@@ -38,8 +38,13 @@ class Pebble:
 
 
 @contextmanager
-def pebble(directory: Path, tls_port: int) -> Iterator[Pebble]:
-    """Run a server that checks the challenge tls-alpn-01 at `tls_port` of loopback, whatever the name."""
+def pebble(
+    directory: Path, tls_port: int, external_accounts: dict[str, str] | None = None
+) -> Iterator[Pebble]:
+    """Run a server that checks the challenge tls-alpn-01 at `tls_port` of loopback, whatever the name.
+
+    With `external_accounts`, HMAC keys by id, it requires one of them.
+    """
     ca, ports = trustme.CA(), free_ports(4)
     issued = ca.issue_cert("127.0.0.1")
     ca_file, config = directory / "ca.pem", directory / "pebble.json"
@@ -58,7 +63,8 @@ def pebble(directory: Path, tls_port: int) -> Iterator[Pebble]:
                     "httpPort": 1,
                     "tlsPort": tls_port,
                     "ocspResponderURL": "",
-                    "externalAccountBindingRequired": False,
+                    "externalAccountBindingRequired": external_accounts is not None,
+                    "externalAccountMACKeys": external_accounts or {},
                 }
             }
         )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,11 @@ from integration.cpvm_lab.wire import Connection, open_console
 from public_pki import DOMAIN, WILDCARD
 from small_cloud import CONSOLE_ORIGIN, SmallCloud
 from small_cloud_fixtures import cloud, pristine
-from systemvm.management.public_certificates.acme_conversation import AcmeConversation
+from systemvm.management.public_certificates.acme_conversation import (
+    AcmeConversation,
+    AcmeError,
+    ExternalAccount,
+)
 from systemvm.management.public_certificates.acme_renewal import AcmeRenewal
 from systemvm.management.public_certificates.remarks import EVENT
 from systemvm.management.state import events, secrets
@@ -47,7 +52,9 @@ def renewal(cloud: SmallCloud, server: Pebble) -> AcmeRenewal:
         cloud.agents,
         cloud.seal,
         cloud.public_certificates,
-        lambda url, account, contact: AcmeConversation(url, account, contact, server.ca_file),
+        lambda url, account, contact, external: AcmeConversation(
+            url, account, contact, server.ca_file, external
+        ),
     )
 
 
@@ -162,6 +169,31 @@ async def test_a_server_that_is_not_one_is_reported(cloud: SmallCloud, server: P
     await acme.run()  # its CA is not among those that this host trusts
     [text] = failures(cloud)
     assert "cannot be reached" in text and "trust its CA" in text
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_external_account_is_registered_where_the_server_requires_one(
+    cloud: SmallCloud, console: ConsoleProcess, tmp_path: Path
+) -> None:
+    hmac_key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+    with pebble(tmp_path, console.port, {"kid-1": hmac_key}) as strict:
+        connect(cloud, console, [])
+        host = await configure(cloud, strict)
+        acme = renewal(cloud, strict)
+        await acme.run()
+        [text] = failures(cloud)
+        assert "systemvm certificate public register-acme" in text
+        with pytest.raises(AcmeError):
+            await acme.register(strict.directory_url, "", ExternalAccount("kid-2", hmac_key))
+        external = ExternalAccount("kid-1", hmac_key)
+        assert hmac_key not in repr(external)
+        uri = await acme.register(strict.directory_url, f"operator@{DOMAIN}", external)
+        await acme.run()
+        assert len(failures(cloud)) == 1
+        assert cloud.sites.certificate_of(host) is not None
+        [account] = accounts(cloud)
+        assert uri in account and hmac_key not in account
+        assert "BEGIN PRIVATE KEY" in account
 
 
 def failures(cloud: SmallCloud) -> list[str]:

@@ -103,3 +103,32 @@ def remove(daemon: DaemonClient, domain: str) -> None:
     """
     daemon.call("deleteCustomCertificate", domainsuffix=domain.removeprefix("*."))
     click.echo(f"the certificates of {domain} are removed.")
+
+
+@public.command("register-acme")
+@click.argument("directory")
+@click.argument("kid")
+@click.option(
+    "--hmac-key", "key_file", type=_FILE, required=True, help="File with the HMAC key as base64url."
+)
+@click.option("--contact", help="E-mail address for the server.")
+@click.pass_obj
+def register_acme(
+    daemon: DaemonClient, directory: str, kid: str, key_file: Path, contact: str | None
+) -> None:
+    """Register the account of the ACME server at DIRECTORY with the external account KID that it requires.
+
+    The HMAC key is used once and not stored.
+
+    \b
+    Example:
+      systemvm certificate public register-acme https://acme.example.org/directory me --hmac-key hmac.txt
+    """
+    answer = daemon.call(
+        "registerAcmeAccount",
+        directoryurl=directory,
+        eabkid=kid,
+        eabhmackey=key_file.read_text().strip(),
+        contact=contact,
+    )
+    click.echo(answer["displaytext"])

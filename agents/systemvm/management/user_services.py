@@ -203,6 +203,7 @@ def make_user_services(
             host_id=foundation.host.id,
             certificates=control.certificate_service,
             public_certificates=certificates,
+            acme=acme,
             accounts=AccountService(
                 database, foundation.seal, users.passwords, virtual_machines, templates, revocation
             ),

@@ -44,3 +44,15 @@ def test_a_certificate_is_uploaded_listed_and_removed(run: Callable[..., Result]
     assert "*.console.example.test" in run(fake, "certificate", "public", "list").output
     done = run(fake, "certificate", "public", "remove", "console.example.test")
     assert done.output == "the certificates of console.example.test are removed.\n"
+
+
+def test_an_external_account_is_registered_and_its_key_read_from_a_file(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    (tmp_path / "hmac").write_text("c2VjcmV0\n")
+    fake = FakeDaemon(registerAcmeAccount={"success": True, "displaytext": "the account is https://a/1"})
+    where = ["https://acme.example.test/dir", "kid-1", "--hmac-key", str(tmp_path / "hmac")]
+    done = run(fake, "certificate", "public", "register-acme", *where)
+    assert done.output == "the account is https://a/1\n"
+    given = {"directoryurl": where[0], "eabkid": "kid-1", "eabhmackey": "c2VjcmV0"}
+    assert fake.calls == [("registerAcmeAccount", given)]

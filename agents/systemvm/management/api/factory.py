@@ -27,7 +27,7 @@ from systemvm.management.api.commands.infrastructure import InfrastructureComman
 from systemvm.management.api.commands.jobs import JobCommands
 from systemvm.management.api.commands.networks import NetworkCommands
 from systemvm.management.api.commands.os_types import os_type_commands
-from systemvm.management.api.commands.public_certificates import PublicCertificateCommands
+from systemvm.management.api.commands.public_certificates import AcmeRegistrar, PublicCertificateCommands
 from systemvm.management.api.commands.recording_rules import RecordingRuleCommands
 from systemvm.management.api.commands.recordings import RecordingCommands
 from systemvm.management.api.commands.resource_limits import ResourceLimitCommands, ZoneLimit
@@ -102,6 +102,7 @@ class ApiServices:
     host_id: int
     certificates: CertificateControl
     public_certificates: PublicCertificates
+    acme: AcmeRegistrar
     accounts: AccountService
     extraction: Extraction
     uploads: TemplateUploads
@@ -156,7 +157,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *EventCommands(database).commands(),
         *JobCommands(database).commands(),
         *CertificateCommands(database, services.certificates, jobs).commands(),
-        *PublicCertificateCommands(database, services.public_certificates, jobs).commands(),
+        *PublicCertificateCommands(database, services.public_certificates, services.acme, jobs).commands(),
     )
     return table
 

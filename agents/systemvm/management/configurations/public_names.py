@@ -36,14 +36,22 @@ def name_or_wildcard(text: str) -> str:
     return star + domain_name(text.strip().removeprefix("*."))
 
 
-def _directory_url(text: str) -> str:
+def directory_url(text: str) -> str:
+    """Return the URL of an ACME directory.
+
+    Raises: SettingError when it is not one.
+    """
     parts = urlsplit(text.strip())
     if parts.scheme != "https" or not parts.hostname or parts.username is not None or not text.isprintable():
         raise SettingError(f"URL must be https://HOST/PATH: {text[:MAX_NAME_LENGTH]!r}")
     return text.strip()
 
 
-def _mail_address(text: str) -> str:
+def mail_address(text: str) -> str:
+    """Return an e-mail address.
+
+    Raises: SettingError when it is not one.
+    """
     user, _, host = text.strip().rpartition("@")
     if not user or not user.isprintable() or user.split() != [user]:
         raise SettingError(f"contact must be an e-mail address: {text[:MAX_NAME_LENGTH]!r}")
@@ -80,14 +88,14 @@ EXPIRY_ALERT_DAYS = Setting(
 ACME_DIRECTORY = Setting(
     name="consoleproxy.acme.directory.url",
     default="",
-    check=_directory_url,
+    check=directory_url,
     description="directory of an ACME server, such as https://acme-v02.api.letsencrypt.org/directory, which "
     "is asked for certificates for consoleproxy.url.domain; you agree to its terms by setting it",
 )
 ACME_CONTACT = Setting(
     name="consoleproxy.acme.contact",
     default="",
-    check=_mail_address,
+    check=mail_address,
     description="e-mail address that the ACME server gets with the account",
 )
 

@@ -51,6 +51,14 @@ class AcmeAccount:
 
 
 @frozen
+class ExternalAccount:
+    """The account that an operator has with the server's owner (RFC 8555 7.3.4); it is not stored."""
+
+    kid: str
+    hmac_key: str = field(repr=False)  # base64url
+
+
+@frozen
 class AcmeOrder:
     """An order whose challenges are to be answered, and the new key of its certificate."""
 
@@ -68,11 +76,17 @@ class AcmeConversation:
     """The steps of an order; each raises AcmeError with what the server says."""
 
     def __init__(
-        self, directory_url: str, account: AcmeAccount, contact: str, ca_file: Path | None = None
+        self,
+        directory_url: str,
+        account: AcmeAccount,
+        contact: str,
+        ca_file: Path | None = None,
+        external: ExternalAccount | None = None,
     ) -> None:
         self._directory_url = directory_url
         self.account = account
         self._contact = contact
+        self._external = external
         self._ca_file = ca_file or _system_roots()
         self._key: Any = None
         self._client: Any = None
@@ -96,12 +110,17 @@ class AcmeConversation:
         net = client.ClientNetwork(self._key, alg=josepy.ES256, user_agent="systemvm")
         net.verify_ssl = True if self._ca_file is None else str(self._ca_file)
         net.post = _patient(net.post, messages.Error)
-        self._client = client.ClientV2(client.ClientV2.get_directory(self._directory_url, net), net)
+        directory = client.ClientV2.get_directory(self._directory_url, net)
+        self._client = client.ClientV2(directory, net)
         if self.account.uri:
             net.account = messages.RegistrationResource(uri=self.account.uri, body=messages.Registration())
             return self.account
         # the operator agrees to the terms by setting the directory
-        wanted = messages.NewRegistration.from_data(email=self._contact or None, terms_of_service_agreed=True)
+        wanted = messages.NewRegistration.from_data(
+            email=self._contact or None,
+            external_account_binding=self._binding(messages, directory),
+            terms_of_service_agreed=True,
+        )
         try:
             uri = str(self._client.new_account(wanted).uri)
         except _library("acme.errors").ConflictError as known:
@@ -109,6 +128,16 @@ class AcmeConversation:
             net.account = messages.RegistrationResource(uri=uri, body=messages.Registration())
         self.account = AcmeAccount(self.account.key_pem, uri)
         return self.account
+
+    def _binding(self, messages: Any, directory: Any) -> Any:
+        if self._external is None:
+            return None
+        return messages.ExternalAccountBinding.from_data(
+            account_public_key=self._key.public_key(),
+            kid=self._external.kid,
+            hmac_key=self._external.hmac_key,
+            directory=directory,
+        )
 
     def _order(self, host: str) -> AcmeOrder:
         key = new_key()
@@ -234,7 +263,7 @@ def _explained(step: Callable[[], _T], what: str) -> _T:
 
 
 _HINTS = {
-    "externalAccountRequired": "use a server that needs no external account",
+    "externalAccountRequired": "register the account first: systemvm certificate public register-acme",
     "rateLimited": "wait: it is tried again by itself",
     "rejectedIdentifier": "use a name that the server issues for",
     "caa": "permit the CA in the CAA record of the domain",

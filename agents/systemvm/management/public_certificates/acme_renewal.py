@@ -28,6 +28,7 @@ from systemvm.management.public_certificates.acme_conversation import (
     AcmeConversation,
     AcmeError,
     AcmeOrder,
+    ExternalAccount,
     new_account,
 )
 from systemvm.management.public_certificates.chain import check
@@ -62,6 +63,16 @@ class Conversation(Protocol):
     def finish(self, order: AcmeOrder, deadline: datetime) -> str: ...
 
 
+#: By directory, account, contact and external account.
+Converse = Callable[[str, AcmeAccount, str, ExternalAccount | None], Conversation]
+
+
+def _converse(
+    directory_url: str, account: AcmeAccount, contact: str, external: ExternalAccount | None
+) -> Conversation:
+    return AcmeConversation(directory_url, account, contact, external=external)
+
+
 @frozen
 class Wanted:
     """A name that needs a certificate now, and the console proxies that it leads to."""
@@ -92,7 +103,7 @@ class AcmeRenewal:
         agents: ConnectedAgents,
         seal: Seal,
         certificates: PublicCertificates,
-        converse: Callable[[str, AcmeAccount, str], Conversation] = AcmeConversation,
+        converse: Converse | None = None,
         in_thread: Callable[..., Any] = deferToThread,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -100,7 +111,7 @@ class AcmeRenewal:
         self._agents = agents
         self._seal = seal
         self._certificates = certificates
-        self._converse = converse
+        self._converse = converse or _converse
         self._in_thread = in_thread
         self._uniform = uniform
         self._failures: dict[str, _Failures] = {}
@@ -116,6 +127,18 @@ class AcmeRenewal:
         """Look at once: a setting changed, and what failed before can succeed now."""
         self._failures.clear()
         self._periodic.run_soon()
+
+    async def register(self, directory_url: str, contact: str, external: ExternalAccount) -> str:
+        """Register the account of a directory with one that its operator has there; return its URI.
+
+        Raises: AcmeError when the server refuses it.
+        """
+        account = await self._database.run(self._account, directory_url)
+        talk = self._converse(directory_url, account, contact, external)
+        registered: AcmeAccount = await self._in_thread(talk.open)
+        await self._database.run(self._keep, directory_url, registered)
+        self.changed()
+        return registered.uri
 
     async def run(self) -> None:
         """Order what is needed now, one name after another."""
@@ -165,7 +188,7 @@ class AcmeRenewal:
 
     async def _order(self, wanted: Wanted) -> None:
         account = await self._database.run(self._account, wanted.directory_url)
-        talk = self._converse(wanted.directory_url, account, wanted.contact)
+        talk = self._converse(wanted.directory_url, account, wanted.contact, None)
         registered = await self._in_thread(talk.open)
         if registered != account:
             await self._database.run(self._keep, wanted.directory_url, registered)

@@ -17,6 +17,7 @@ from systemvm.management.state.status import AgentState, InstanceState, Instance
 #: The commands that CloudStack's clients, the page and the CLI use.
 EXPECTED = {
     *("uploadCustomCertificate", "listCustomCertificates", "deleteCustomCertificate"),
+    "registerAcmeAccount",
     *("extractIso", "extractTemplate"),
     *("listConsoleSessions", "endConsoleSession", "drainConsoleProxy"),
     *("listConsoleRecordings", "openConsoleRecording", "readConsoleRecording", "deleteConsoleRecording"),
@@ -63,6 +64,7 @@ EXPECTED = {
 
 ADMINISTRATORS = {
     *("uploadCustomCertificate", "listCustomCertificates", "deleteCustomCertificate"),
+    "registerAcmeAccount",
     *("createAccount", "updateAccount", "disableAccount", "enableAccount", "deleteAccount"),
     *("createUser", "disableUser", "enableUser", "deleteUser", "getUser"),
     *("uploadTemplateDirectDownloadCertificate", "revokeTemplateDirectDownloadCertificate"),

@@ -17,7 +17,12 @@ from attrs import define, field
 
 from public_pki import DOMAIN, INTERMEDIATE, NOW, ROOT, WILDCARD, server
 from small_cloud import SmallCloud
-from systemvm.management.public_certificates.acme_conversation import AcmeAccount, AcmeError, AcmeOrder
+from systemvm.management.public_certificates.acme_conversation import (
+    AcmeAccount,
+    AcmeError,
+    AcmeOrder,
+    ExternalAccount,
+)
 from systemvm.management.public_certificates.acme_renewal import AcmeRenewal
 from systemvm.management.public_certificates.remarks import EVENT
 from systemvm.management.state import events
@@ -39,7 +44,9 @@ class FakeAcmeServer:
     contacts: set[str] = field(factory=set)
     accounts: set[str] = field(factory=set)
 
-    def converse(self, url: str, account: AcmeAccount, contact: str) -> FakeConversation:
+    def converse(
+        self, url: str, account: AcmeAccount, contact: str, external: ExternalAccount | None
+    ) -> FakeConversation:
         assert url == DIRECTORY
         self.contacts.add(contact)
         return FakeConversation(self, account)

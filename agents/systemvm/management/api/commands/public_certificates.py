@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""uploadCustomCertificate, and listing and deleting what it stored, which are additions.
+"""uploadCustomCertificate; listing and deleting what it stored and registerAcmeAccount are additions.
 
 CloudStack restarts console proxies and secondary storage VMs after an upload; here they go on.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -25,10 +25,14 @@ from systemvm.management.api.command import (
     paged,
 )
 from systemvm.management.api.envelope import plain
+from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
+from systemvm.management.configurations.public_names import directory_url, mail_address
+from systemvm.management.configurations.setting import SettingError
 from systemvm.management.jobs.runner import JobRunner, RunningJob
+from systemvm.management.public_certificates.acme_conversation import ExternalAccount
 from systemvm.management.public_certificates.chain import covers, names_of
 from systemvm.management.public_certificates.service import PublicCertificates, Upload
 from systemvm.management.state import public_certificates
@@ -37,13 +41,23 @@ from systemvm.management.state.public_certificates import PublicCertificateRow
 
 _UPLOAD, _LIST, _DELETE = "uploadCustomCertificate", "listCustomCertificates", "deleteCustomCertificate"
 _OBJECT = "customcertificate"
+_REGISTER = "registerAcmeAccount"
+
+
+class AcmeRegistrar(Protocol):
+    """Registers the account of an ACME server (`acme_renewal.py`)."""
+
+    async def register(self, directory_url: str, contact: str, external: ExternalAccount) -> str: ...
 
 
 class PublicCertificateCommands:
-    """Handlers of the three commands."""
+    """Handlers of the four commands."""
 
-    def __init__(self, database: Database, certificates: PublicCertificates, jobs: JobRunner) -> None:
+    def __init__(
+        self, database: Database, certificates: PublicCertificates, acme: AcmeRegistrar, jobs: JobRunner
+    ) -> None:
         self._database = database
+        self._acme = acme
         self._certificates = certificates
         self._jobs = jobs
         jobs.register(_UPLOAD, self._run_upload)
@@ -91,7 +105,33 @@ class PublicCertificateCommands:
                 roles=ADMIN_ONLY,
                 related=(_UPLOAD, _LIST),
             ),
+            Command(
+                _REGISTER,
+                self._register,
+                "Registers the account of an ACME server that requires an external account.",
+                SuccessAnswer,
+                shape=ResponseShape.BARE,
+                parameters=(
+                    required("directoryurl", string, "URL of the server's directory"),
+                    required("eabkid", string, "identifier of the external account"),
+                    required("eabhmackey", string, "its HMAC key as base64url; used once, and not stored"),
+                    optional("contact", string, "e-mail address for the server"),
+                ),
+                roles=ADMIN_ONLY,
+                related=("updateConfiguration",),
+            ),
         )
+
+    async def _register(self, call: ApiCall) -> SuccessAnswer:
+        arguments = call.arguments
+        try:
+            url = directory_url(arguments["directoryurl"])
+            contact = mail_address(arguments["contact"]) if "contact" in arguments else ""
+        except SettingError as wrong:
+            raise parameter_error(wrong.message) from None
+        external = ExternalAccount(arguments["eabkid"], arguments["eabhmackey"])
+        uri = await self._acme.register(url, contact, external)
+        return SuccessAnswer(success=True, displaytext=f"the account is {uri}")
 
     async def _upload(self, call: ApiCall) -> StartedJob:
         arguments = call.arguments
