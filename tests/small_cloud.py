@@ -167,6 +167,7 @@ class SmallCloud:
     sites: PublicSites = field(init=False)
     public_certificates: PublicCertificates = field(init=False)
     agent_methods: MethodTable = field(init=False)
+    authorizer: ConsoleAuthorizer = field(init=False)
     ssvm_peer: FakePeer = field(init=False)
     table: CommandTable = field(init=False)
 
@@ -262,7 +263,8 @@ class SmallCloud:
         self.diagnostics = FakeDiagnostics(directory)
         self.agent_methods = MethodTable("agents", "1")
         self.dispatch.add_methods(self.agent_methods)
-        ConsoleAuthorizer(self.database, self.seal, self.revocation).add_methods(self.agent_methods)
+        self.authorizer = ConsoleAuthorizer(self.database, self.seal, self.revocation)
+        self.authorizer.add_methods(self.agent_methods)
         files = RecordingFiles(self.database, self.agents)
         RecordingIntake(self.database, files).add_methods(self.agent_methods)
         self.recordings = Recordings(self.clock, self.database, files, self.seal)

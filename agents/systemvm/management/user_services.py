@@ -33,6 +33,8 @@ from systemvm.management.control.agent import Agent
 from systemvm.management.control.agent_reconciler import AgentReconciler
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.control_plane import ControlPlane
+from systemvm.management.foreign_hosts.accesses import read_accesses
+from systemvm.management.foreign_hosts.consoles import ForeignConsoles
 from systemvm.management.foundation import Foundation
 from systemvm.management.host_drivers import HostDrivers
 from systemvm.management.hypervisors.base import DomainStatus
@@ -222,7 +224,12 @@ def make_user_services(
         virtual_machines=virtual_machines,
         reaper=_make_reaper(reactor, foundation, virtual_machines),
         agent_reconciler=_make_agent_reconciler(reactor, foundation, directory, images.dispatcher),
-        authorizer=ConsoleAuthorizer(database, foundation.seal, revocation),
+        authorizer=ConsoleAuthorizer(
+            database,
+            foundation.seal,
+            revocation,
+            ForeignConsoles(read_accesses(configuration.management.hosts)),
+        ),
         intake=RecordingIntake(database, files),
         recordings=recordings,
         console_power=ConsolePowerSwitch(database, jobs),

@@ -47,6 +47,9 @@ class ConsoleRefusal(enum.Enum):
     TAKEN_OVER = "taken_over"  # another link to the VM was opened that takes its console over
     CLOSED = "closed"  # by endConsoleSession
     OTHER_SOURCE = "other_source"  # the link came from another address than the one that asked for it
+    SCREEN_UNREACHABLE = (
+        "screen_unreachable"  # the API of its host, XenServer or vCenter, has none for it now
+    )
     EXTRA_REFUSED = "extra_refused"  # the additional secret is missing or wrong; the link is void
     NOT_RECORDED = "not_recorded"  # it must be recorded, and cannot be now
     POWER_REFUSED = "power_refused"  # the session may not do this to its VM, or not in its present state
@@ -68,6 +71,7 @@ _FALLBACKS = {
     ConsoleRefusal.CLOSED: ConsoleRefusal.SESSION_ENDED,
     ConsoleRefusal.OTHER_SOURCE: ConsoleRefusal.TOKEN_UNKNOWN,
     ConsoleRefusal.EXTRA_REFUSED: ConsoleRefusal.TOKEN_UNKNOWN,
+    ConsoleRefusal.SCREEN_UNREACHABLE: ConsoleRefusal.MACHINE_STOPPED,
     ConsoleRefusal.NOT_RECORDED: ConsoleRefusal.SESSION_ENDED,
     ConsoleRefusal.POWER_REFUSED: ConsoleRefusal.SESSION_ENDED,
     ConsoleRefusal.WATCHED_ENDED: ConsoleRefusal.SESSION_ENDED,

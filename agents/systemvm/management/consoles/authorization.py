@@ -60,6 +60,10 @@ TEXTS = {
         "The console session that this link watches has ended.",
         "See the open ones: systemvm console list",
     ),
+    ConsoleRefusal.SCREEN_UNREACHABLE: (
+        "The virtual machine's host shows no screen of it now.",
+        "Try again, or ask the cloud's operator: the daemon's log has the reason.",
+    ),
     ConsoleRefusal.EXTRA_REFUSED: (
         "The additional secret of this console link is missing or wrong.",
         "Open the console again.",
@@ -250,7 +254,7 @@ def _running(connection: Connection, session: ConsoleSessionRow) -> Instance:
     vm = instances.by_id(connection, session.vm_id)
     if vm.removed is not None or vm.state.is_gone:
         raise ConsoleDeniedError(ConsoleRefusal.MACHINE_GONE)
-    if vm.state is not InstanceState.RUNNING or vm.vnc_port is None or vm.vnc_address is None:
+    if vm.state is not InstanceState.RUNNING or not vm.has_screen:
         raise ConsoleDeniedError(_NOT_RUNNING.get(vm.state, ConsoleRefusal.MACHINE_STOPPED))
     return vm
 

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from attrs import evolve
 from twisted.logger import Logger
 
 from systemvm.management.consoles import authorization
 from systemvm.management.consoles.authorization import MAX_REPORTED_SESSIONS, ConsoleDeniedError
 from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.consoles.token import token_hash
+from systemvm.management.foreign_hosts.access import ForeignHostError
+from systemvm.management.foreign_hosts.consoles import ForeignConsoles
 from systemvm.management.pki.screens import screen_name
 from systemvm.management.pki.seal import Seal
 from systemvm.management.recordings.orders import order_for
+from systemvm.management.state import zones
 from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import RecordingMode
 from systemvm.rpc.core.call import Call, ObjectAccess
 from systemvm.rpc.core.method import MethodTable
@@ -42,10 +47,18 @@ class ConsoleAuthorizer:
 
     log = Logger()
 
-    def __init__(self, database: Database, seal: Seal, revocation: ConsoleRevocation) -> None:
+    def __init__(
+        self,
+        database: Database,
+        seal: Seal,
+        revocation: ConsoleRevocation,
+        foreign: ForeignConsoles | None = None,
+    ) -> None:
+        """`foreign` finds the screens of VMs on hosts that no daemon drives."""
         self._database = database
         self._seal = seal
         self._revocation = revocation
+        self._foreign = foreign or ForeignConsoles({})
 
     def add_methods(self, table: MethodTable) -> None:
         cpvms = frozenset({Role.CPVM.value})
@@ -154,6 +167,8 @@ class ConsoleAuthorizer:
         vm = await self._database.read(authorization.machine_of, proxy_name, request.session_id)
         await self._database.run(authorization.record_target, vm, request)
         recording = await self._database.run(order_for, request.session_id, self._seal)
+        if not vm.is_driven:
+            return evolve(await self._foreign_screen(vm), recording=recording)
         sealed = vm.sealed_vnc_password
         return ConsoleTarget(
             host=vm.vnc_address or "",
@@ -162,6 +177,20 @@ class ConsoleAuthorizer:
             vencrypt=TargetTls(vm.vnc_ca_pem, screen_name(vm.uuid)) if vm.vnc_ca_pem is not None else None,
             recording=recording,
         )
+
+    async def _foreign_screen(self, vm: Instance) -> ConsoleTarget:
+        host = await self._database.read(zones.host_by_id, vm.host_id or 0)
+        try:
+            return await self._foreign.target(host.name, vm.instance_name)
+        except ForeignHostError as error:
+            self.log.info(
+                "{vm}: host {host} shows no console: {why}",
+                vm=vm.instance_name,
+                host=host.name,
+                why=error.message,
+                hint=error.hint,
+            )
+            raise ConsoleDeniedError(ConsoleRefusal.SCREEN_UNREACHABLE) from None
 
     async def _closed(self, call: Call, closed: ConsoleClosed) -> Acknowledgement:
         await self._database.run(authorization.close_session, call.caller.name, closed)

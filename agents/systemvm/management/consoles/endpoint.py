@@ -101,7 +101,8 @@ class _Proxies:
 
     def of(self, policy: ConsolePolicy, recording: RecordingMode, vm: Instance) -> set[VmName]:
         is_recorded = recording is not RecordingMode.OFF
-        needs_newer = vm.vnc_ca_pem is not None or is_recorded or not policy.is_unrestricted
+        has_newer_screen = vm.vnc_ca_pem is not None or not vm.is_driven
+        needs_newer = has_newer_screen or is_recorded or not policy.is_unrestricted
         return self.enforcing if needs_newer else self.up
 
 
@@ -150,7 +151,7 @@ def _create(
         raise ConsoleUnavailableError(
             f"VM {vm.name} must be running to connect console, it is {vm.state.value}", vm.reason or ""
         )
-    if vm.vnc_port is None or vm.vnc_address is None:
+    if not vm.has_screen:
         raise ConsoleUnavailableError(
             f"VM {vm.name} has no VNC server", f"see its log: systemvm serial {vm.name}"
         )

@@ -63,6 +63,16 @@ class Instance:
     removed: datetime | None
 
     @property
+    def is_driven(self) -> bool:
+        """Whether a daemon of this cloud runs it; others are reached through their hosts' own API."""
+        return self.hypervisor == "KVM"
+
+    @property
+    def has_screen(self) -> bool:
+        """Whether its screen can be asked for while it runs."""
+        return not self.is_driven or (self.vnc_port is not None and self.vnc_address is not None)
+
+    @property
     def shown_name(self) -> str:
         """The display name, else the name."""
         return self.display_name or self.name
