@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from integration.daemon_lab import CALL_S, LONGEST_READ_S, Host, host, until
+from public_pki import DOMAIN, INTERMEDIATE, ROOT, WILDCARD, server
 from systemvm.management.first_start import FirstLogin
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.http.unix import unix_call, unix_events
@@ -140,6 +141,12 @@ def test_certificates_and_the_control_ca_over_the_socket_and_the_api(host: Host)
     )
     assert "agent of s-1-VM is Connecting" in failed["jobresult"]["errortext"]
 
+    leaf = server()
+    given = {"certificate": leaf.pem + INTERMEDIATE.pem + ROOT.pem, "privatekey": leaf.key_pem}
+    job = host.call("uploadCustomCertificate", domainsuffix=DOMAIN, **given)["jobid"]
+    until(lambda: host.call("queryAsyncJobResult", jobid=job)["jobstatus"] == 1, "end of the upload")
+    assert "PRIVATE" not in host.log.read_text()
+
     assert host.call("ca.rotate_control")["phase"] == "introduced"
     waits = ["s-1-VM: it is not connected", "v-2-VM: it is not connected"]
     until(lambda: host.call("ca.control")["waits_for"] == waits, "rotation that waits for both agents")
@@ -148,6 +155,8 @@ def test_certificates_and_the_control_ca_over_the_socket_and_the_api(host: Host)
     assert host.call("ca.control")["phase"] == "introduced", "the rotation did not outlive a restart"
     assert host.call("listCaCertificate")["cacertificates"]["certificate"].count("BEGIN") == 2
     assert listed("s-1-VM")[-1]["revoked"] == of_ssvm["revoked"]
+    [custom] = host.call("listCustomCertificates")["customcertificate"]
+    assert (custom["domainsuffix"], custom["names"]) == (DOMAIN, [WILDCARD])
 
 
 def test_configuration_errors_are_reported_before_anything_runs(host: Host) -> None:

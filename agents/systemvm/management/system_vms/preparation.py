@@ -24,6 +24,7 @@ from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState
 from systemvm.management.state.zones import ImageStore
+from systemvm.management.templates.public_servers import endpoint_of
 from systemvm.rpc.core.errors import INVALID_PARAMS, RpcError
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.console import CONSOLE_SETUP, ConsoleSetup
@@ -123,7 +124,8 @@ class AgentPreparation:
 
     async def measure_stores(self, agent: Agent) -> None:
         """Record the usage of its stores. A store that fails is mounted again, else named beside `Up`."""
-        before = agent.remarks.get(REMARK)
+        before = dict(agent.remarks)
+        await self._look_at_certificate(agent)
         rows = await self._stores_of(agent)
         failed = await self._each_store(agent, rows, STORAGE_STATS, STATS_DEADLINE_S)
         again = [each.store for each in failed]
@@ -135,8 +137,16 @@ class AgentPreparation:
             agent.remark(REMARK, Remark(status.reason, status.hint))
         else:
             agent.remark(REMARK, _remark_of(failed))
-        if agent.remarks.get(REMARK) != before and agent.is_up:
+        if agent.remarks != before and agent.is_up:
             self._directory.set_status(agent, agent.up_status())
+
+    async def _look_at_certificate(self, agent: Agent) -> None:
+        vm, zone = await self._zone_of(agent)
+        names = self._sites.names(zone.name)
+        advertised = self._sites.secondary_storage(zone.name, zone.secondary_storage).endpoint
+        endpoint = await self._database.read(endpoint_of, vm, advertised)
+        if endpoint is not None:
+            agent.remark(CERTIFICATE, remark_on(self._sites, names, names.storage, endpoint))
 
     async def _stores_of(self, agent: Agent) -> list[ImageStore]:
         vm = await self._database.read(instances.by_instance_name, agent.name)

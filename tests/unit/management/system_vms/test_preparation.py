@@ -18,12 +18,12 @@ from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.pki.seal import Seal
 from systemvm.management.public_certificates.shelf import CertificateShelf
 from systemvm.management.public_certificates.sites import PublicSites
-from systemvm.management.state import jobs, zones
+from systemvm.management.state import configurations, jobs, zones
 from systemvm.management.state.status import AgentState, JobStatus
 from systemvm.management.system_vms.preparation import AgentPreparation
 from systemvm.management.templates.copies import TemplateCopies
 from systemvm.rpc.core.call import Caller
-from systemvm.rpc.core.errors import DEADLINE, METHOD_NOT_FOUND, RpcError
+from systemvm.rpc.core.errors import DEADLINE, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
 from systemvm.wire.agent import Health, Hello
 from systemvm.wire.console import ConsoleSetup
 from systemvm.wire.role import Role
@@ -123,6 +123,31 @@ async def test_unresponsive_store_is_shown_beside_up(host: Any, preparations: Ag
     assert agent.status.reason == ""
     [store] = await host.database.read(zones.list_stores)
     assert store.used_bytes == 20
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_name_without_a_certificate_is_shown_beside_up(
+    host: Any, preparations: AgentPreparation
+) -> None:
+    await host.reconciler.scan()
+    agent, _ = await connected(host, "s-1-VM")
+    proxy, cpvm = await connected(host, "v-2-VM")
+    for name in ("secstorage.ssl.cert.domain", "consoleproxy.url.domain"):
+        await host.database.run(configurations.put, name, None, "*.nobody.example.org")
+    await host.database.read(preparations._sites.load)
+    await preparations.measure_stores(agent)
+    assert await preparations.send_certificates() == []
+    for each in (agent, proxy):
+        assert each.is_up
+        assert "no valid certificate is for *.nobody.example.org" in each.status.reason
+        assert "systemvm certificate public upload" in each.status.hint
+    cpvm.answers["console.setup"] = RpcError(INVALID_PARAMS, "certificate is not valid at 2020-01-01")
+    [refused] = await preparations.send_certificates()
+    assert refused == "v-2-VM: certificate is not valid at 2020-01-01"
+    await host.database.run(configurations.reset, "secstorage.ssl.cert.domain", None)
+    await host.database.read(preparations._sites.load)
+    await preparations.measure_stores(agent)
+    assert agent.status.reason == ""
 
 
 @pytest_twisted.ensureDeferred

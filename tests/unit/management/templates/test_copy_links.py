@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 from attrs import define, evolve
 
+from public_pki import DOMAIN, INTERMEDIATE, ROOT, WILDCARD, server
 from settling import settled
 from small_cloud import SmallCloud
 from small_cloud_fakes import FakePeer
@@ -120,6 +121,21 @@ async def test_the_source_zones_certificate_is_trusted_and_no_login_is_sent(two:
     assert request.access == SourceAccess(proxy=SourceProxy("10.11.0.9")), "the zone's proxy and no login"
     assert request.source_ca_pem is not None
     assert two.cloud.copy_links._ca_pem in request.source_ca_pem
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_uploaded_certificate_of_the_source_zone_is_trusted_by_its_name(two: TwoZones) -> None:
+    leaf = server()
+    text = leaf.pem + INTERMEDIATE.pem + ROOT.pem
+    given = {"certificate": text, "privatekey": leaf.key_pem, "domainsuffix": DOMAIN}
+    await two.cloud.job("uploadCustomCertificate", **given)
+    await two.cloud.call("updateConfiguration", name="secstorage.ssl.cert.domain", value=WILDCARD)
+    await two.cloud.dispatch.reconcile()
+    [link], [request] = two.links(), two.ordered()
+    assert request.url == f"https://{ADDRESS.replace('.', '-')}.{DOMAIN}{link.path}"
+    assert request.source_server == SsvmAddress(ADDRESS, 443), "whatever DNS says there"
+    assert request.source_ca_pem is not None
+    assert ROOT.pem in request.source_ca_pem
 
 
 @pytest_twisted.ensureDeferred
