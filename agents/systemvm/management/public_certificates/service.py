@@ -10,7 +10,6 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from functools import cache
 
 from attrs import field, frozen
 from cryptography import x509
@@ -133,17 +132,23 @@ class PublicCertificates:
     async def spread(self, added_id: int, before_id: int | None) -> None:
         """Use a stored certificate from now on: system VMs get it without an interruption.
 
-        Raises: NotTakenError when one of them refuses it; the one before is then in use again.
+        Raises: NotTakenError when one of them refuses it but not the one before, which is then in use again.
         """
         refused = await self.changed()
         if refused:
-            await self._database.run(public_certificates.restore, added_id, before_id)
-            await self.changed()
+            await self._database.run(public_certificates.swap, added_id, before_id)
+            also_before = {_name(each) for each in await self.changed()}
+            if {_name(each) for each in refused} <= also_before:
+                # they refuse everything, as with a wrong clock: the others get the new one
+                await self._database.run(public_certificates.swap, before_id, added_id)
+                await self.changed()
+                refused = []
+        await self._database.run(public_certificates.forget_replaced_keys)
+        if refused:
             raise NotTakenError(
                 f"certificate was refused, the one before is in use: {'; '.join(refused)}",
                 "correct it, or the clock of the system VM, and send it again",
             )
-        await self._database.run(public_certificates.forget_replaced_keys)
 
     def start_change(self, then: Callable[[], None] = lambda: None) -> None:
         """Do as `changed` without waiting: a system VM that hangs must not delay a setting."""
@@ -220,6 +225,10 @@ class PublicCertificates:
             )
 
 
+def _name(refusal: str) -> str:
+    return refusal.partition(":")[0]
+
+
 async def _coroutine(answer: Awaitable[list[str]]) -> list[str]:
     return await answer
 
@@ -234,7 +243,6 @@ def _day(when: datetime) -> str:
     return f"{when:%Y-%m-%d %H:%M} UTC"
 
 
-@cache
 def system_roots() -> list[x509.Certificate]:
     """Return the roots that this host trusts, as browsers do; without the package there are none."""
     context = ssl.create_default_context()

@@ -93,11 +93,12 @@ def put(
     return added, before
 
 
-def restore(connection: sa.Connection, added_id: int, before_id: int | None) -> None:
-    """Remove a row that failed, and use the one before again."""
-    rows.update(connection, added_id, removed=now(), sealed_key=None)
-    if before_id is not None:
-        rows.update(connection, before_id, removed=None)
+def swap(connection: sa.Connection, out_id: int | None, in_id: int | None) -> None:
+    """Remove a row with its key kept, and use another one again."""
+    if out_id is not None:
+        rows.update(connection, out_id, removed=now())
+    if in_id is not None:
+        rows.update(connection, in_id, removed=None)
 
 
 def forget_replaced_keys(connection: sa.Connection) -> None:

@@ -132,6 +132,20 @@ async def test_one_that_an_ssvm_refuses_is_taken_back(cloud: SmallCloud, setups:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_system_vm_that_refuses_everything_keeps_no_certificate_from_the_others(
+    cloud: SmallCloud, setups: list[ExtractSetup]
+) -> None:
+    await cloud.call("updateConfiguration", name=STORAGE_DOMAIN, value=WILDCARD)
+    await upload_chain(cloud)
+    wrong_clock = RpcError(INVALID_PARAMS, "certificate is not valid at 2020-01-01 00:00 UTC")
+    cloud.ssvm_peer.answers[EXTRACT_SETUP] = lambda _: wrong_clock
+    leaf = server()
+    ended = await upload(cloud, leaf)
+    assert "successfully updated" in ended.result["customcertificate"]["message"]
+    assert newest(cloud).certificate_pem.startswith(leaf.pem)
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_is_refused_changes_nothing(cloud: SmallCloud, setups: list[ExtractSetup]) -> None:
     await cloud.call("updateConfiguration", name=STORAGE_DOMAIN, value=WILDCARD)
     await upload_chain(cloud)
