@@ -84,9 +84,11 @@ class ServerHandshake(Handshake):
             yield from self._vencrypt()
         elif security is SecurityType.VNC_AUTH:
             yield from self._vnc_auth()
+        # Shared: a new client does not disconnect the others. It is sent before the result of the security
+        # type is read, which saves a round trip; a server that refuses does not read it.
+        self._output += b"\x01"
         if security is not SecurityType.NONE or minor == 8:
             yield from self._security_result(minor)
-        self._output += b"\x01"  # shared: a new client does not disconnect the others
         yield from self._read_server_init()
 
     def _choose_security(self, minor: int) -> Generator[int, bytes, SecurityType]:

@@ -138,3 +138,12 @@ def test_a_reason_of_the_server_is_made_printable() -> None:
 )
 def test_vnc_auth_response_is_that_of_novnc(password: str, response: str) -> None:
     assert server_handshake.vnc_auth_response(CHALLENGE, password).hex() == response
+
+
+def test_the_result_of_security_is_not_waited_for() -> None:
+    """A round trip with the hypervisor less: ClientInit is on its way before the server's verdict."""
+    handshake = ServerHandshake("s3cr3t8x")
+    assert handshake.receive(b"RFB 003.008\n" + b"\x01\x02" + CHALLENGE)[-17:] == RESPONSE + b"\x01"
+    assert not handshake.done
+    with pytest.raises(PasswordRefusedError):
+        handshake.receive(b"\0\0\0\x01\0\0\0\x03bad")
