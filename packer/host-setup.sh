@@ -8,6 +8,8 @@ set -euo pipefail
 packages=(
     # the host of the VMs
     qemu-system-x86 qemu-utils iproute2 nftables systemd openssh-client
+    # words on their screens
+    tesseract-ocr
     # building the images
     mmdebstrap debian-archive-keyring packer e2fsprogs fdisk zstd grub-pc-bin grub2-common grub-common cpio xz-utils
     # other ways to boot images: UEFI, libvirt, another architecture

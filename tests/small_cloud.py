@@ -24,6 +24,7 @@ from small_cloud_fakes import (
     FakeHypervisor,
     FakePeer,
     FakePrimary,
+    FakeRecognizer,
     FakeSystemVms,
     FakeZoneFacts,
 )
@@ -142,6 +143,7 @@ class SmallCloud:
     agents: FakeAgents = field(factory=FakeAgents)
     settings: FakeZoneFacts = field(factory=FakeZoneFacts)
     hypervisor: FakeHypervisor = field(factory=FakeHypervisor)
+    recognizer: FakeRecognizer = field(factory=FakeRecognizer)
 
     authority: ControlAuthority = field(init=False)
     control: AgentDirectory = field(init=False)
@@ -275,7 +277,9 @@ class SmallCloud:
         self.certificates.subscribe()
         rotation = CaRotation(self.clock, self.control, self.authority, lambda name: True, lambda: None)
         rotation.subscribe()
-        screens = MachineScreens(self.clock, self.database, cast(Hypervisor, self.hypervisor))
+        screens = MachineScreens(
+            self.clock, self.database, cast(Hypervisor, self.hypervisor), self.recognizer
+        )
         services = ApiServices(
             database=self.database,
             jobs=self.jobs,

@@ -16,6 +16,8 @@ from systemvm.management.hypervisors.base import (
     ExitReason,
 )
 from systemvm.management.public_certificates.sites import PublicSites
+from systemvm.management.screens.picture import Picture
+from systemvm.management.screens.recognition import RecognitionError
 from systemvm.management.state import instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
@@ -83,6 +85,24 @@ class FakeAgents:
 
     def can(self, name: str, capability: Capability) -> bool:
         return (name, capability) not in self.lacking
+
+
+class FakeRecognizer:
+    """Knows what is written on which pixels."""
+
+    def __init__(self) -> None:
+        self.texts: dict[bytes, str] = {}
+        self.readings = 0
+        self.is_installed = True
+
+    def require(self) -> None:
+        if not self.is_installed:
+            raise RecognitionError("text cannot be read")
+
+    async def read(self, picture: Picture) -> str:
+        self.require()
+        self.readings += 1
+        return self.texts.get(picture.pixels, "")
 
 
 class FakeHypervisor:

@@ -27,6 +27,8 @@ from systemvm.management.hypervisors.base import VncSpec
 from systemvm.management.hypervisors.errors import DomainNotFoundError
 from systemvm.management.hypervisors.qemu import QemuHypervisor
 from systemvm.management.screens import keymap
+from systemvm.management.screens.picture import Picture
+from systemvm.management.screens.recognition import Tesseract, is_shown
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -77,6 +79,24 @@ async def test_a_screenshot_shows_what_the_guest_drew(
         raise AssertionError("the screen did not turn white")
     assert image.format == "PPM"
     assert files(run_directory, "*.ppm") == []
+
+
+#: Writes text to the screen by the BIOS, int 10h: all characters from `message` to a zero.
+WRITER = bytes.fromhex("be167c ac 84c0 7408 b40e 31db cd10 ebf3 f4 ebfd 000000")
+MESSAGE = b"\r\nDebian GNU/Linux 13 host1 tty1\r\n\r\nhost1 login: \0"
+
+
+@pytest_twisted.ensureDeferred
+async def test_words_that_the_guest_writes_are_read(hypervisor: QemuHypervisor, tmp_path: Path) -> None:
+    await hypervisor.start(machine(tmp_path, WRITER + MESSAGE, vnc=VncSpec("127.0.0.1", 0, "x")))
+    tesseract, text = Tesseract(), ""
+    for _ in range(30):
+        text = await tesseract.read(Picture.parse(await hypervisor.screenshot("i-2-3-VM")))
+        if is_shown("host1 login:", text):
+            break
+        await deferLater(reactor, 1, lambda: None)
+    assert is_shown("Debian GNU/Linux 13 host1 tty1", text)
+    assert not is_shown("Password:", text)
 
 
 #: Writes ">" and then each character from the keyboard to the serial port, by the BIOS: int 14h, int 16h.

@@ -257,30 +257,63 @@ def keys(daemon: DaemonClient, name: str, keys: tuple[str, ...]) -> None:
     daemon.call("sendConsoleKeys", virtualmachineid=machine_id(daemon, name), keys=" ".join(keys))
 
 
-@console.command(short_help="Wait until the screen of a VM shows a picture.")
+@console.command("read", short_help="Print what is written on the screen of a VM.")
 @click.argument("name")
-@click.argument("digest", metavar="HASH")
+@click.option("--region", type=RegionType(), help=_REGION_HELP)
+@click.pass_obj
+def read_text(daemon: DaemonClient, name: str, region: dict[str, int] | None) -> None:
+    """Print what is written on the screen of the VM NAME, as far as it can be read.
+
+    \b
+    Example:
+      systemvm console read one --region 0,0,640,32
+    """
+    answer = daemon.call("readConsoleText", virtualmachineid=machine_id(daemon, name), **region or {})
+    found = answer["consolescreentext"]
+    if daemon.as_json:
+        output.print_json(found)
+    else:
+        click.echo(found["text"])
+
+
+@console.command(short_help="Wait until the screen of a VM shows a picture or a text.")
+@click.argument("name")
+@click.argument("digest", metavar="[HASH]", required=False)
+@click.option("--text", help="Wait for this text; case, blanks and letters that look alike do not matter.")
 @click.option("--changed", is_flag=True, help="Wait until the screen shows something else than HASH.")
 @click.option("--region", type=RegionType(), help=f"{_REGION_HELP} The one of HASH.")
 @click.option("--timeout", type=click.IntRange(1, 7200), default=300, show_default=True, help="Seconds.")
 @click.pass_obj
 def wait(
-    daemon: DaemonClient, name: str, digest: str, changed: bool, region: dict[str, int] | None, timeout: int
+    daemon: DaemonClient,
+    name: str,
+    digest: str | None,
+    text: str | None,
+    changed: bool,
+    region: dict[str, int] | None,
+    timeout: int,
 ) -> None:
-    """Wait until the screen of the VM NAME shows what had HASH at "systemvm console screenshot".
+    """Wait until the screen of the VM NAME shows a text, or what had HASH at "systemvm console screenshot".
 
     Exit code 1 when it does not in time.
 
     \b
-    Example:
+    Examples:
+      systemvm console wait one --text "login:"
       systemvm console wait one 9f86d081… --region 0,0,640,16
     """
-    wanted: dict[str, Any] = {"hash": digest, "changed": changed, "timeout": timeout, **(region or {})}
-    result = daemon.run_job("waitForConsoleImage", virtualmachineid=machine_id(daemon, name), **wanted)
+    if (digest is None) == (text is None):
+        raise click.UsageError("give HASH or --text TEXT")
+    if text is not None and changed:
+        raise click.UsageError("--changed needs HASH")
+    wanted: dict[str, Any] = {"timeout": timeout, **(region or {})}
+    wanted |= {"hash": digest, "changed": changed} if text is None else {"text": text}
+    command = "waitForConsoleImage" if text is None else "waitForConsoleText"
+    [result] = daemon.run_job(command, virtualmachineid=machine_id(daemon, name), **wanted).values()
     if daemon.as_json:
-        output.print_json(result["consolescreenshot"])
+        output.print_json(result)
     else:
-        click.echo(result["consolescreenshot"]["hash"])
+        click.echo(result["hash" if text is None else "text"])
 
 
 def machine_id(daemon: DaemonClient, name: str) -> str:

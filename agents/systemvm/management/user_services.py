@@ -50,6 +50,7 @@ from systemvm.management.public_certificates.service import PublicCertificates
 from systemvm.management.recordings.files import RecordingFiles
 from systemvm.management.recordings.intake import RecordingIntake
 from systemvm.management.recordings.service import Recordings
+from systemvm.management.screens.recognition import Tesseract
 from systemvm.management.screens.service import MachineScreens
 from systemvm.management.screens.thumbnails import Thumbnails
 from systemvm.management.state.rows import NotFoundError
@@ -164,7 +165,7 @@ def make_user_services(
     )
     draining = ConsoleDraining(database, directory, reactor)
     users = Authenticator(database, foundation.seal)
-    machine_screens = MachineScreens(reactor, database, drivers.hypervisor)
+    machine_screens = MachineScreens(reactor, database, drivers.hypervisor, Tesseract())
     files = RecordingFiles(database, directory)
     recordings = Recordings(reactor, database, files, foundation.seal)
     certificates = PublicCertificates(database, foundation.seal, foundation.sites)

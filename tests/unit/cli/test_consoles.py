@@ -91,6 +91,26 @@ def test_a_picture_is_waited_for(run: Callable[..., Result]) -> None:
     assert changes(fake)[0] == ("waitForConsoleImage", wanted)
 
 
+def test_a_text_is_waited_for(run: Callable[..., Result]) -> None:
+    ended = {"jobstatus": 1, "jobresult": {"consolescreentext": {"hash": HASH, "text": "login:"}}}
+    fake = daemon(waitForConsoleText={"jobid": "j-1"}, queryAsyncJobResult=ended)
+    assert run(fake, "console", "wait", "web", "--text", "login:").output == "login:\n"
+    wanted = {"virtualmachineid": "m-1", "text": "login:", "timeout": 300}
+    assert changes(fake)[0] == ("waitForConsoleText", wanted)
+
+
+@pytest.mark.parametrize("options", [(), (HASH, "--text", "a"), ("--text", "a", "--changed")])
+def test_a_wait_is_for_a_picture_or_a_text(run: Callable[..., Result], options: tuple[str, ...]) -> None:
+    result = run(daemon(), "console", "wait", "web", *options)
+    assert result.exit_code == 2
+    assert "HASH" in result.output
+
+
+def test_words_on_a_screen_are_printed(run: Callable[..., Result]) -> None:
+    fake = daemon(readConsoleText={"consolescreentext": {"text": "host login:", "hash": HASH}})
+    assert run(fake, "console", "read", "web").output == "host login:\n"
+
+
 @pytest.mark.parametrize(
     ("options", "parameters"),
     [

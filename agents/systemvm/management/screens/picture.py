@@ -59,25 +59,40 @@ class Picture:
 
         Raises: PictureError when the region is not on the screen.
         """
-        part = region or Region(0, 0, self.width, self.height)
-        right, bottom = part.x + part.width, part.y + part.height
+        part = self if region is None else self.cut(region)
+        digest = hashlib.sha256(f"{part.width}x{part.height}\n".encode())
+        digest.update(part.pixels)
+        return digest.hexdigest()
+
+    def cut(self, region: Region) -> Picture:
+        """Return a region.
+
+        Raises: PictureError when it is not on the screen.
+        """
+        right, bottom = region.x + region.width, region.y + region.height
         if (
-            min(part.x, part.y) < 0
-            or min(part.width, part.height) < 1
+            min(region.x, region.y) < 0
+            or min(region.width, region.height) < 1
             or right > self.width
             or bottom > self.height
         ):
             raise PictureError(
-                f"region {part.width}x{part.height}+{part.x}+{part.y} is not on the screen, "
+                f"region {region.width}x{region.height}+{region.x}+{region.y} is not on the screen, "
                 f"which has {self.width}x{self.height} pixels",
                 "take a screenshot, and choose a region of it",
             )
-        digest = hashlib.sha256(f"{part.width}x{part.height}\n".encode())
-        view = memoryview(self.pixels)
-        for row in range(part.y, bottom):
-            start = 3 * (row * self.width + part.x)
-            digest.update(view[start : start + 3 * part.width])
-        return digest.hexdigest()
+        starts = (3 * (row * self.width + region.x) for row in range(region.y, bottom))
+        pixels = b"".join(self.pixels[start : start + 3 * region.width] for start in starts)
+        return Picture(region.width, region.height, pixels)
+
+    def doubled(self) -> Picture:
+        """Return twice the size: each pixel four times."""
+        wide = bytearray(2 * len(self.pixels))
+        for colour in range(3):
+            wide[colour::6] = wide[colour + 3 :: 6] = self.pixels[colour::3]
+        row = 6 * self.width
+        pixels = b"".join(bytes(wide[start : start + row]) * 2 for start in range(0, len(wide), row))
+        return Picture(2 * self.width, 2 * self.height, pixels)
 
     def halved(self) -> Picture:
         """Return half the size: a pixel is the mean of four, rounded down; an odd last row or column is cut.
@@ -95,6 +110,10 @@ class Picture:
             left[colour::3] = rows[colour::6]
             right[colour::3] = rows[colour + 3 :: 6]
         return Picture(width, height, _mean(bytes(left), bytes(right)))
+
+    def ppm(self) -> bytes:
+        """Return the file that `parse` reads."""
+        return b"P6\n%d %d\n255\n" % (self.width, self.height) + self.pixels
 
     def png(self) -> bytes:
         """Return the screen as a PNG file (RFC 2083), 8 bits of red, green and blue without filters."""

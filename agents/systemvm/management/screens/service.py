@@ -16,9 +16,10 @@ from twisted.internet.task import deferLater
 
 from systemvm.management.consoles.endpoint import ConsoleUnavailableError, ConsoleUser, find_openable
 from systemvm.management.hypervisors.base import DomainStatus, Hypervisor
-from systemvm.management.screens import key_names, keymap
+from systemvm.management.screens import key_names, keymap, recognition
 from systemvm.management.screens.keymap import DEFAULT_LAYOUT, Chord, KeyboardError
 from systemvm.management.screens.picture import Picture, Region
+from systemvm.management.screens.recognition import Recognizer
 from systemvm.management.state import events, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
@@ -33,6 +34,8 @@ MAX_CHORDS = 200
 LOOK_EVERY_S = 1.0
 DEFAULT_WAIT = timedelta(minutes=5)
 MAX_WAIT = timedelta(hours=2)
+#: How much of a screen's text an error quotes: its end, where a console writes.
+_QUOTED_CHARACTERS = 200
 
 
 class ScreenError(SystemVmError):
@@ -57,6 +60,14 @@ class Screen:
 
 
 @frozen
+class ScreenText:
+    """What is written on a screen."""
+
+    screen: Screen
+    text: str
+
+
+@frozen
 class WantedPicture:
     """What a screen is waited for: a region with this hash, or with any other when `is_changed`."""
 
@@ -67,6 +78,15 @@ class WantedPicture:
 
     def is_shown(self, current_hash: str) -> bool:
         return (current_hash == self.hash) is not self.is_changed
+
+
+@frozen
+class WantedText:
+    """What a screen is waited for: a region on which a text can be read."""
+
+    text: str
+    region: Region | None
+    deadline: datetime
 
 
 class Screens(Protocol):
@@ -82,16 +102,25 @@ class Screens(Protocol):
 
     async def wait(self, vm_id: int, wanted: WantedPicture) -> Screen: ...
 
+    async def read(self, vm_uuid: str, user: ConsoleUser, region: Region | None) -> ScreenText: ...
+
+    async def find_to_read(self, vm_uuid: str, user: ConsoleUser) -> Instance: ...
+
+    async def wait_for_text(self, vm_id: int, wanted: WantedText) -> ScreenText: ...
+
     async def picture(self, vm: Instance) -> Picture: ...
 
 
 class MachineScreens:
     """The screens of this host's machines."""
 
-    def __init__(self, clock: IReactorTime, database: Database, hypervisor: Hypervisor) -> None:
+    def __init__(
+        self, clock: IReactorTime, database: Database, hypervisor: Hypervisor, recognizer: Recognizer
+    ) -> None:
         self._clock = clock
         self._database = database
         self._hypervisor = hypervisor
+        self._recognizer = recognizer
 
     async def take(self, vm_uuid: str, user: ConsoleUser, region: Region | None) -> Screen:
         """Return the screen as it is now.
@@ -150,6 +179,41 @@ class MachineScreens:
                 )
             await deferLater(self._clock, LOOK_EVERY_S)
 
+    async def read(self, vm_uuid: str, user: ConsoleUser, region: Region | None) -> ScreenText:
+        """Return what is written on the screen now.
+
+        Raises: RecognitionError, and as `take`.
+        """
+        return await self._read(await self.take(vm_uuid, user, region), region)
+
+    async def find_to_read(self, vm_uuid: str, user: ConsoleUser) -> Instance:
+        """Return a VM whose screen the user may use, and that can be read here.
+
+        Raises: RecognitionError, ScreenError.
+        """
+        self._recognizer.require()
+        return await self.find(vm_uuid, user)
+
+    async def wait_for_text(self, vm_id: int, wanted: WantedText) -> ScreenText:
+        """Return the screen on which a text can be read, as soon as it can; only changed screens are read.
+
+        Raises: ScreenWaitError at the deadline, ScreenError when the VM ends, RecognitionError.
+        """
+        found: ScreenText | None = None
+        while True:
+            screen = await self._look(await self._database.read(instances.by_id, vm_id), wanted.region)
+            if found is None or screen.hash != found.screen.hash:
+                found = await self._read(screen, wanted.region)
+                if recognition.is_shown(wanted.text, found.text):
+                    return found
+            if now() >= wanted.deadline:
+                read = _shortened(found.text)
+                raise ScreenWaitError(
+                    f"screen of {screen.vm.shown_name} does not show the text: it shows {read!r}",
+                    "look at a screenshot: the guest can be slower than expected, or stopped at a question",
+                )
+            await deferLater(self._clock, LOOK_EVERY_S)
+
     async def picture(self, vm: Instance) -> Picture:
         """Return the screen of a VM that `find` returned; raises as `take`."""
         self._require_running(vm)
@@ -169,6 +233,10 @@ class MachineScreens:
     async def _look(self, vm: Instance, region: Region | None) -> Screen:
         picture = await self.picture(vm)
         return Screen(vm, picture, picture.hash(region))
+
+    async def _read(self, screen: Screen, region: Region | None) -> ScreenText:
+        picture = screen.picture if region is None else screen.picture.cut(region)
+        return ScreenText(screen, await self._recognizer.read(picture))
 
     async def _press(self, vm: Instance, chords: list[Chord]) -> None:
         self._require_running(vm)
@@ -197,3 +265,7 @@ class MachineScreens:
             resource_uuid=vm.uuid,
             request_id=user.request_id,
         )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _QUOTED_CHARACTERS else f"…{text[-_QUOTED_CHARACTERS:]}"

@@ -55,3 +55,19 @@ def test_a_region_that_is_not_on_the_screen_is_refused(region: tuple[int, int, i
 def test_what_is_no_whole_picture_is_refused(damaged: bytes) -> None:
     with pytest.raises(PictureError):
         Picture.parse(damaged)
+
+
+def test_a_region_is_cut_out_of_the_picture() -> None:
+    whole = Image.open(io.BytesIO(PPM))
+    assert Picture.parse(PPM).cut(Region(2, 1, 3, 2)).pixels == whole.crop((2, 1, 5, 3)).tobytes()
+
+
+def test_a_doubled_picture_has_each_pixel_four_times() -> None:
+    doubled = Picture.parse(PPM).doubled()
+    expected = Image.open(io.BytesIO(PPM)).resize((2 * WIDTH, 2 * HEIGHT), Image.Resampling.NEAREST)
+    assert (doubled.width, doubled.height) == expected.size
+    assert doubled.pixels == expected.tobytes()
+
+
+def test_a_picture_is_written_as_it_was_read() -> None:
+    assert Picture.parse(PPM).ppm() == PPM

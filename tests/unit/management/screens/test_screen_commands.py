@@ -19,7 +19,14 @@ from systemvm.management.api.failures import as_api_error
 from systemvm.management.hypervisors.base import DomainState, DomainStatus
 from systemvm.management.screens.keymap import SHIFT
 from systemvm.management.screens.picture import Region
-from systemvm.management.screens.service import LOOK_EVERY_S, MachineScreens, ScreenWaitError, WantedPicture
+from systemvm.management.screens.recognition import RecognitionError
+from systemvm.management.screens.service import (
+    LOOK_EVERY_S,
+    MachineScreens,
+    ScreenWaitError,
+    WantedPicture,
+    WantedText,
+)
 from systemvm.management.state import events, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
@@ -107,6 +114,8 @@ async def test_keys_are_pressed(cloud: SmallCloud, vm: Instance) -> None:
         ("waitForConsoleImage", {"hash": "no"}, ErrorCode.PARAMETER, "hash"),
         ("waitForConsoleImage", {"hash": "0" * 64, "timeout": 0}, ErrorCode.PARAMETER, "timeout"),
         ("waitForConsoleImage", {"hash": "0" * 64, "timeout": 7201}, ErrorCode.PARAMETER, "timeout"),
+        ("waitForConsoleText", {"text": "a", "timeout": 7201}, ErrorCode.PARAMETER, "timeout"),
+        ("waitForConsoleText", {"text": "a", "x": 1}, ErrorCode.PARAMETER, "height"),
     ],
 )
 @pytest_twisted.ensureDeferred
@@ -127,6 +136,8 @@ async def test_what_cannot_be_done_is_named(
         ("typeConsoleText", {"text": "a"}),
         ("sendConsoleKeys", {"keys": "a"}),
         ("waitForConsoleImage", {"hash": "0" * 64}),
+        ("readConsoleText", {}),
+        ("waitForConsoleText", {"text": "a"}),
     ],
 )
 @pytest_twisted.ensureDeferred
@@ -173,13 +184,60 @@ async def test_a_job_waits_for_a_picture(cloud: SmallCloud, vm: Instance) -> Non
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_text_of_a_region_is_read(cloud: SmallCloud, vm: Instance) -> None:
+    cloud.recognizer.texts[bytes(3)] = "login:"
+    answer = await call(cloud, "readConsoleText", vm, x=0, y=0, width=1, height=1)
+    assert answer["consolescreentext"]["text"] == "login:"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_waits_for_a_text_and_reads_only_what_has_changed(
+    cloud: SmallCloud, vm: Instance
+) -> None:
+    started = await call(cloud, "waitForConsoleText", vm, text="Login:")
+    await settled(cloud.database)
+    cloud.clock.advance(LOOK_EVERY_S)
+    await settled(cloud.database)
+    assert cloud.recognizer.readings == 1
+    cloud.hypervisor.screen = WHITE
+    cloud.recognizer.texts[b"\xff" * 36] = "host login: _"
+    cloud.clock.advance(LOOK_EVERY_S)
+    await settled(cloud.database)
+    ended = await cloud.call("queryAsyncJobResult", cloud.user, jobid=started["jobid"])
+    assert ended["jobresult"]["consolescreentext"]["text"] == "host login: _"
+    assert cloud.recognizer.readings == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_text_that_does_not_come_is_an_error_with_what_is_read(
+    cloud: SmallCloud, vm: Instance
+) -> None:
+    cloud.recognizer.texts[bytes(36)] = "x" * 300 + "grub>"
+    wanted = WantedText("login:", None, now() + timedelta(seconds=-1))
+    with pytest.raises(ScreenWaitError, match=r"it shows '…x{195}grub>'"):
+        await screens_of(cloud).wait_for_text(vm.id, wanted)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_host_that_cannot_read_says_so_before_a_job_begins(cloud: SmallCloud, vm: Instance) -> None:
+    cloud.recognizer.is_installed = False
+    for command, more in (("readConsoleText", {}), ("waitForConsoleText", {"text": "a"})):
+        with pytest.raises(RecognitionError):
+            await call(cloud, command, vm, **more)
+
+
+def screens_of(cloud: SmallCloud) -> MachineScreens:
+    hypervisor: Any = cloud.hypervisor
+    return MachineScreens(cloud.clock, cloud.database, hypervisor, cloud.recognizer)
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_picture_that_does_not_come_is_an_error_with_what_is_there(
     cloud: SmallCloud, vm: Instance
 ) -> None:
-    screens = MachineScreens(cloud.clock, cloud.database, cloud.hypervisor)  # type: ignore[arg-type]
     wanted = WantedPicture("0" * 64, False, Region(0, 0, 1, 1), now() + timedelta(seconds=-1))
     with pytest.raises(ScreenWaitError, match="does not show the picture: the region has hash"):
-        await screens.wait(vm.id, wanted)
+        await screens_of(cloud).wait(vm.id, wanted)
 
 
 @pytest_twisted.ensureDeferred

@@ -20,6 +20,15 @@ class ScreenAnswer:
 
 
 @frozen(kw_only=True)
+class ScreenTextAnswer:
+    """What is written on a VM's screen."""
+
+    virtualmachineid: str = required_key("UUID of the VM")
+    text: str = required_key("the text, line by line, as far as it could be read")
+    hash: str = required_key("SHA-256 of the region's pixels, for waitForConsoleImage")
+
+
+@frozen(kw_only=True)
 class ThumbnailAnswer:
     """A small picture of a VM's screen."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""createConsoleScreenshot, createConsoleThumbnail, typeConsoleText, sendConsoleKeys and waitForConsoleImage.
+"""Screens and keyboards of VMs: pictures, words, typing, keys, and waiting for a picture or a text.
 
 CloudStack has no such commands; they follow its conventions.
 """
@@ -11,7 +11,12 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
-from systemvm.management.api.answers.screens import ScreenAnswer, ThumbnailAnswer, TypedAnswer
+from systemvm.management.api.answers.screens import (
+    ScreenAnswer,
+    ScreenTextAnswer,
+    ThumbnailAnswer,
+    TypedAnswer,
+)
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, StartedJob
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error
@@ -21,12 +26,21 @@ from systemvm.management.consoles.endpoint import ConsoleUser
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.screens.keymap import LAYOUTS
 from systemvm.management.screens.picture import Region
-from systemvm.management.screens.service import DEFAULT_WAIT, MAX_WAIT, Screen, Screens, WantedPicture
+from systemvm.management.screens.service import (
+    DEFAULT_WAIT,
+    MAX_WAIT,
+    Screen,
+    Screens,
+    ScreenText,
+    WantedPicture,
+    WantedText,
+)
 from systemvm.management.screens.thumbnails import Thumbnails
 from systemvm.management.state.columns import now
 
 _HASH = re.compile("[0-9a-f]{64}")
 _MACHINE = required("virtualmachineid", ParameterType.UUID, "the virtual machine")
+_TIMEOUT = optional("timeout", ParameterType.INTEGER, "seconds until the job fails; 300 by default")
 _REGION = ("x", "y", "width", "height")
 _RELATED = ("listVirtualMachines", "createConsoleEndpoint")
 
@@ -44,6 +58,7 @@ class ScreenCommands:
         self._thumbnails = thumbnails
         self._jobs = jobs
         jobs.register("waitForConsoleImage", self._run_wait, resumes=True)
+        jobs.register("waitForConsoleText", self._run_wait_for_text, resumes=True)
 
     def commands(self) -> tuple[Command, ...]:
         return (
@@ -117,8 +132,36 @@ class ScreenCommands:
                     _MACHINE,
                     required("hash", ParameterType.STRING, "the hash that createConsoleScreenshot returned"),
                     optional("changed", ParameterType.BOOLEAN, "wait until the region has another hash"),
-                    optional("timeout", ParameterType.INTEGER, "seconds until the job fails; 300 by default"),
+                    _TIMEOUT,
                     *_region_parameters("that is compared; the one of the hash"),
+                ),
+                related=_RELATED,
+            ),
+            Command(
+                "readConsoleText",
+                self._read,
+                "Returns what is written on the screen of a running VM, in Latin letters.",
+                ScreenTextAnswer,
+                "consolescreentext",
+                parameters=(_MACHINE, *_region_parameters("that is read; by default the whole")),
+                related=_RELATED,
+            ),
+            Command(
+                "waitForConsoleText",
+                self._wait_for_text,
+                "Waits until a text can be read on a VM's screen.",
+                ScreenTextAnswer,
+                "consolescreentext",
+                ResponseShape.ASYNC,
+                (
+                    _MACHINE,
+                    required(
+                        "text",
+                        ParameterType.STRING,
+                        "the text; case, blanks and letters that look alike make no difference",
+                    ),
+                    _TIMEOUT,
+                    *_region_parameters("that is read; by default the whole"),
                 ),
                 related=_RELATED,
             ),
@@ -161,18 +204,14 @@ class ScreenCommands:
             raise parameter_error(
                 "parameter hash is not a SHA-256 of 64 hexadecimal digits", "send the hash of a screenshot"
             )
-        wait = timedelta(seconds=arguments.get("timeout", DEFAULT_WAIT.total_seconds()))
-        if not timedelta(0) < wait <= MAX_WAIT:
-            raise parameter_error(
-                f"parameter timeout must be from 1 to {int(MAX_WAIT.total_seconds())} seconds"
-            )
+        deadline = _deadline_of(arguments)
         vm = await self._screens.find(arguments["virtualmachineid"], _user_of(call))
         wanted = {
             "id": vm.id,
             "hash": digest,
             "changed": arguments.flag("changed"),
-            "region": None if region is None else [region.x, region.y, region.width, region.height],
-            "deadline": (now() + wait).isoformat(),
+            "region": _region_values(region),
+            "deadline": deadline,
         }
         return await start_job(
             self._jobs, call, "waitForConsoleImage", wanted, about="VirtualMachine", uuid=vm.uuid
@@ -180,12 +219,39 @@ class ScreenCommands:
 
     async def _run_wait(self, running: RunningJob) -> dict[str, Any]:
         arguments = running.job.arguments
-        region = None if arguments["region"] is None else Region(*arguments["region"])
+        region = _region_from(arguments["region"])
         deadline = datetime.fromisoformat(arguments["deadline"])
         wanted = WantedPicture(arguments["hash"], arguments["changed"], region, deadline)
         screen = await self._screens.wait(arguments["id"], wanted)
         # without the picture: a job's result stays in the database
         return {"consolescreenshot": dict(plain(_answer(screen, has_image=False)))}
+
+    async def _read(self, call: ApiCall) -> ScreenTextAnswer:
+        region = _region_of(call.arguments)
+        return _text_answer(
+            await self._screens.read(call.arguments["virtualmachineid"], _user_of(call), region)
+        )
+
+    async def _wait_for_text(self, call: ApiCall) -> StartedJob:
+        arguments = call.arguments
+        region, deadline = _region_of(arguments), _deadline_of(arguments)
+        vm = await self._screens.find_to_read(arguments["virtualmachineid"], _user_of(call))
+        wanted = {
+            "id": vm.id,
+            "text": arguments["text"],
+            "region": _region_values(region),
+            "deadline": deadline,
+        }
+        return await start_job(
+            self._jobs, call, "waitForConsoleText", wanted, about="VirtualMachine", uuid=vm.uuid
+        )
+
+    async def _run_wait_for_text(self, running: RunningJob) -> dict[str, Any]:
+        arguments = running.job.arguments
+        deadline = datetime.fromisoformat(arguments["deadline"])
+        wanted = WantedText(arguments["text"], _region_from(arguments["region"]), deadline)
+        found = await self._screens.wait_for_text(arguments["id"], wanted)
+        return {"consolescreentext": dict(plain(_text_answer(found)))}
 
 
 def _user_of(call: ApiCall) -> ConsoleUser:
@@ -206,6 +272,27 @@ def _region_of(arguments: Arguments) -> Region | None:
             "send x, y, width and height, or none",
         )
     return Region(*(arguments[name] for name in _REGION))
+
+
+def _region_values(region: Region | None) -> list[int] | None:
+    """Return a region as a job's argument."""
+    return None if region is None else [region.x, region.y, region.width, region.height]
+
+
+def _region_from(values: list[int] | None) -> Region | None:
+    return None if values is None else Region(*values)
+
+
+def _deadline_of(arguments: Arguments) -> str:
+    """Return when a wait ends, as a job's argument."""
+    wait = timedelta(seconds=arguments.get("timeout", DEFAULT_WAIT.total_seconds()))
+    if not timedelta(0) < wait <= MAX_WAIT:
+        raise parameter_error(f"parameter timeout must be from 1 to {int(MAX_WAIT.total_seconds())} seconds")
+    return (now() + wait).isoformat()
+
+
+def _text_answer(found: ScreenText) -> ScreenTextAnswer:
+    return ScreenTextAnswer(virtualmachineid=found.screen.vm.uuid, text=found.text, hash=found.screen.hash)
 
 
 def _answer(screen: Screen, *, has_image: bool = True) -> ScreenAnswer:
