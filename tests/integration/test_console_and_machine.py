@@ -21,7 +21,7 @@ from integration.cpvm_lab.chromium import Chromium, wait_for_picture
 from integration.daemon_lab import Host, host, until
 from systemvm.management.first_start import FirstLogin
 
-pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(480)]
 
 __all__ = ["host"]  # the fixture
 
