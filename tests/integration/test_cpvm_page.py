@@ -316,6 +316,9 @@ def test_keys_of_menu_and_bar(browser: Chromium, typewriter: Typewriter, visit: 
         assert typewriter.take(6) == [
             ("\0", 0x43), ("A", 0x1E), ("b", 0x30), ("\0", 0x48), ("H", 0x23), ("i", 0x17),
         ]  # fmt: skip
+        page.set_viewport_size({"width": 420, "height": 700})  # a phone
+        page.wait_for_function("document.querySelector('#screen').clientWidth === 420")
+        page.wait_for_function("document.querySelector('#screen canvas').clientWidth <= 420")
 
     browser.run(steps)
 
