@@ -40,6 +40,7 @@ from benchmark.console_peers import DESCRIPTORS, Bench, Proxy  # noqa: E402
 RESULT = TOP / "build/bench/console.json"
 MANY = 1000
 STALLED = 50
+RECORDED = 50
 #: However busy the machine is, a proxy closes the sessions of browsers that have left.
 CLOSED_WITHIN_S = 120.0
 AGENT, NGINX, WEBSOCKIFY, BEFORE = "agent", "nginx", "websockify", "before"
@@ -247,6 +248,24 @@ def many_sessions(browsers: Browsers, proxies: list[Proxy], rounds: int) -> list
     return rows
 
 
+def recorded_sessions(browsers: Browsers, agent: Proxy, recorded: Proxy, rounds: int) -> list[dict[str, Any]]:
+    """Measure what the recording of sessions with ordinary screens costs the agent, until it is delivered."""
+    runs: dict[str, list[Run]] = {agent.name: [], recorded.name: []}
+    for _ in range(rounds):
+        for proxy in (agent, recorded):
+            runs[proxy.name].append(browsers.run(proxy, "updates", RECORDED, 10))
+
+    def cores(proxy: Proxy) -> float:
+        return statistics.median(run.cpu_s / run.counted["seconds"] for run in runs[proxy.name])
+
+    return [
+        limit_row(
+            f"{RECORDED} recorded sessions, CPU", "cores", cores(recorded), 1.1 * cores(agent),
+            agent.name, cores(agent),
+        )
+    ]  # fmt: skip
+
+
 def print_table(rows: list[dict[str, Any]]) -> None:
     print(f"{'metric':42} {'unit':6} {'ours':>9}  {'peer':11} {'theirs':>9} {'ratio':>6} {'bar':>8}")
     for each in rows:
@@ -267,6 +286,9 @@ def measure(rounds: int, seconds: float, only: str, before: Path | None) -> list
                 rows += idle_sessions(browsers, bench.start_agent(), bench.start_nginx())
             if only in "stalled":
                 rows += stalled_sessions(browsers, bench.start_agent(), bench.start_nginx())
+            if only in "recorded":
+                fresh = bench.start_agent()
+                rows += recorded_sessions(browsers, fresh, bench.recorded(fresh), rounds)
             proxies = [bench.start_agent(), bench.start_nginx(), bench.start_websockify()]
             if before is not None:
                 proxies.append(bench.start_agent(BEFORE, before))

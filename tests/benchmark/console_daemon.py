@@ -6,7 +6,8 @@ usage: console_daemon.py FOLDER AGENT TARGET_PORT ORIGIN
 FOLDER has `public.pem` and `public.key`, the console's certificate. Writes the first identity of the agent
 AGENT to `identity.pem` there and prints the number of its port; prints `ready` when the agent is set up. A
 token is `RUN-NUMBER` and works once; where RUN begins with `f`, the session's policy has the CPVM read every
-message of both ends. Ends when standard input ends.
+message of both ends, and where it begins with `c`, the session is recorded, and its pieces are received and
+forgotten. Ends when standard input ends.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +28,7 @@ from twisted.internet import epollreactor  # noqa: E402
 
 epollreactor.install()
 
+from attrs import evolve  # noqa: E402
 from twisted.internet import reactor  # noqa: E402
 from twisted.internet.defer import Deferred  # noqa: E402
 
@@ -38,6 +41,13 @@ from systemvm.rpc.stream.listener import listen  # noqa: E402
 from systemvm.wire import agent, console, protocol  # noqa: E402
 from systemvm.wire.acknowledgement import Acknowledgement  # noqa: E402
 from systemvm.wire.console import ConsoleRefusal  # noqa: E402
+from systemvm.wire.recording import (  # noqa: E402
+    CONSOLE_RECORD,
+    CONSOLE_RECORDED,
+    RecordedEnd,
+    RecordedPiece,
+    RecordingOrder,
+)
 from systemvm.wire.role import Role  # noqa: E402
 
 MAX_SESSIONS = 5000
@@ -70,6 +80,8 @@ class DaemonDouble:
             (console.CONSOLE_TARGET, self._find_target, console.ConsoleTargetRequest, console.ConsoleTarget),
             (console.CONSOLE_CLOSED, self._acknowledge, console.ConsoleClosed, Acknowledgement),
             (console.CONSOLE_LOAD, self._acknowledge, console.ConsoleLoad, Acknowledgement),
+            (CONSOLE_RECORD, self._acknowledge, RecordedPiece, Acknowledgement),
+            (CONSOLE_RECORDED, self._acknowledge, RecordedEnd, Acknowledgement),
         ):
             add(name, cast(Any, handler), params=params, result=result, roles=_CPVM)
 
@@ -114,6 +126,8 @@ class DaemonDouble:
             raise RpcError.refused(ConsoleRefusal.TOKEN_USED, "token was used", "use another one")
         self._spent.add(token)
         target = self._target if request.with_target else None
+        if target is not None and token.startswith("c"):
+            target = evolve(target, recording=RecordingOrder(str(uuid.uuid4()), "bench", 1 << 40))
         policy = FILTERED if token.startswith("f") else console.UNRESTRICTED
         return console.ConsoleSession(f"session-{token}", "vm-1", "bench", 600.0, policy, target=target)
 

@@ -194,6 +194,10 @@ class Bench:
         """Return the same agent with sessions whose messages it reads."""
         return evolve(agent, name="filtered", path="/websockify?token=f{run}-#")
 
+    def recorded(self, agent: Proxy) -> Proxy:
+        """Return the same agent with sessions that it records and sends to the daemon."""
+        return evolve(agent, name="recorded", path="/websockify?token=c{run}-#")
+
     def start_nginx(self) -> Proxy:
         """Start nginx with one worker that ends TLS and passes the content on."""
         port = _free_port()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from systemvm.cpvm.filter.scanner import Piece
-from systemvm.cpvm.filter.server_messages import FullUpdate
+from systemvm.cpvm.filter.server_messages import FullUpdate, ServerMessage
 from systemvm.cpvm.filter.session_filter import SessionFilter
 from systemvm.cpvm.recording.spool import RecordingSpool, SpoolFullError
 from systemvm.cpvm.rfb import ServerInit
@@ -98,8 +98,9 @@ class SessionRecorder:
 
     def _record(self, pieces: list[Piece], was_at_boundary: bool) -> None:
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if self._writer is None and not (was_at_boundary and self.filter.is_format_fixed):
-            # a recording begins with a whole message, when the format of its pixels cannot change any more
+        has_format = self.filter.is_format_fixed or data[0] == ServerMessage.FRAMEBUFFER_UPDATE
+        if self._writer is None and not (was_at_boundary and has_format):
+            # a recording begins with a whole message, when the format of its pixels is the last one
             self._skipped_bytes += len(data)
             self._full_updates.clear()
             return

@@ -143,6 +143,11 @@ class RecordingSpool:
         recording = self._recordings.get(recording_id)
         return None if recording is None else recording.end
 
+    def bytes_of(self, recording_id: str) -> int:
+        """Return how much of a recording is not stored."""
+        recording = self._recordings.get(recording_id)
+        return 0 if recording is None else recording.bytes_kept
+
     def oldest(self, recording_id: str) -> SpooledPiece | None:
         """Return the first piece that is not stored; None when there is none."""
         recording = self._recordings.get(recording_id)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -21,14 +22,16 @@ from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.recording import (
     CONSOLE_RECORD,
     CONSOLE_RECORDED,
+    MAX_PIECE_BYTES,
     RecordedEnd,
     RecordedPiece,
     RecordingEnd,
     RecordingRefusal,
 )
 
-#: What is recorded within this time is sent together; a player of a session that runs is so much behind.
-GATHER_S = 1.0
+#: Less than a whole piece waits so long, because a call costs more than the bytes of a screen that hardly
+#: changes; a player of a session that runs is so much behind.
+GATHER_S = 5.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 2.0, 60.0
 #: Pieces on their way at once: the channel must stay free for tokens of new sessions.
 PIECES_AT_ONCE = 2
@@ -45,8 +48,32 @@ class DaemonCaller(Protocol):
 
 @define
 class _Upload:
-    running: Deferred[None]
-    waiting: Deferred[None] | None = None
+    """One recording that is being sent, and what it waits for."""
+
+    running: Deferred[None] | None = None
+    waiting: Deferred[None] | None = None  # until there is enough to send
+    timer: IDelayedCall | None = None
+
+    async def wait(self) -> None:
+        self.waiting = Deferred()
+        await self.waiting
+
+    def go_on(self) -> None:
+        """Have it send what there is."""
+        waiting, self.waiting = self.waiting, None
+        self._end_timer()
+        if waiting is not None:
+            waiting.callback(None)
+
+    def cancel(self) -> None:
+        self._end_timer()
+        if self.running is not None:
+            self.running.cancel()
+
+    def _end_timer(self) -> None:
+        timer, self.timer = self.timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
 
 
 class RecordingUploads:
@@ -72,34 +99,38 @@ class RecordingUploads:
             self.wake(recording_id)
 
     def wake(self, recording_id: str) -> None:
-        """Send what there is of a recording; to be called when it has begun, grown or ended."""
+        """Send what there is of a recording soon; to be called when it has begun, grown or ended."""
         upload = self._uploads.get(recording_id)
         if upload is None:
-            running = Deferred.fromCoroutine(self._run(recording_id))
-            running.addErrback(self._failed, recording_id)
-            if not running.called:
-                self._uploads[recording_id] = _Upload(running)
-        elif upload.waiting is not None:
-            waiting, upload.waiting = upload.waiting, None
-            waiting.callback(None)
+            upload = self._uploads[recording_id] = _Upload()
+            upload.running = Deferred.fromCoroutine(self._run(recording_id, upload))
+            upload.running.addErrback(self._failed, recording_id)
+        elif upload.waiting is None:
+            return
+        elif self._is_due(recording_id):
+            upload.go_on()
+        elif upload.timer is None and self._spool.bytes_of(recording_id):
+            upload.timer = self._reactor.callLater(GATHER_S, upload.go_on)
 
     def stop(self) -> None:
         """End without waiting; the spool keeps what is left."""
         uploads, self._uploads = self._uploads, {}
         for upload in uploads.values():
-            upload.running.cancel()
+            upload.cancel()
 
-    async def _run(self, recording_id: str) -> None:
-        await deferLater(self._reactor, GATHER_S)
-        retry_s = FIRST_RETRY_S
+    def _is_due(self, recording_id: str) -> bool:
+        is_ended = self._spool.end_of(recording_id) is not None
+        return is_ended or self._spool.bytes_of(recording_id) >= MAX_PIECE_BYTES
+
+    async def _run(self, recording_id: str, upload: _Upload) -> None:
+        retry_s, is_retry = FIRST_RETRY_S, False
         while True:
+            if not is_retry and not self._is_due(recording_id):
+                await upload.wait()
             piece = self._spool.oldest(recording_id)
             if piece is None:
                 if self._spool.end_of(recording_id) is not None:
                     break
-                await self._changed(recording_id)
-                if self._spool.end_of(recording_id) is None:
-                    await deferLater(self._reactor, GATHER_S)
                 continue
             params = RecordedPiece(recording_id, piece.offset, piece.data)
             try:
@@ -107,14 +138,14 @@ class RecordingUploads:
             except RpcError as refused:
                 if refused.reason == RecordingRefusal.STORE_AWAY.value:
                     await deferLater(self._reactor, retry_s)
-                    retry_s = min(LONGEST_RETRY_S, 2 * retry_s)
+                    retry_s, is_retry = min(LONGEST_RETRY_S, 2 * retry_s), True
                     continue
                 text = "recording {recording} is given up: {why}"
                 self.log.warn(text, recording=recording_id, why=str(refused))  # noqa: G010
                 self._spool.end(recording_id, RecordingEnd.REFUSED)
                 self._on_refused(recording_id)
                 break
-            retry_s = FIRST_RETRY_S
+            retry_s, is_retry = FIRST_RETRY_S, False
             self._spool.remove(piece)
         end = self._spool.end_of(recording_id) or RecordingEnd.REFUSED
         await self._send(CONSOLE_RECORDED, RecordedEnd(recording_id, end.value))
@@ -126,12 +157,6 @@ class RecordingUploads:
             await self._call(method, params, result=Acknowledgement, deadline_s=CALL_DEADLINE_S)
 
         return Deferred.fromCoroutine(send())
-
-    async def _changed(self, recording_id: str) -> None:
-        upload = self._uploads.get(recording_id)
-        if upload is not None:
-            upload.waiting = Deferred()
-            await upload.waiting
 
     def _failed(self, failure: Failure, recording_id: str) -> None:
         self._uploads.pop(recording_id, None)

@@ -106,6 +106,14 @@ def test_a_recording_begins_when_the_format_of_pixels_is_fixed(tmp_path: Path) -
     assert keyframe.offset == 0
 
 
+def test_a_server_that_is_not_asked_is_recorded_too(tmp_path: Path) -> None:
+    session = Session(tmp_path)
+    session.passed(update(3))
+    session.recorder.end()
+    reader = session.reader()
+    assert played(reader) == update(3) and reader.header.pixel_format == OLD_FORMAT
+
+
 def test_a_player_can_begin_at_each_full_update(tmp_path: Path) -> None:
     session = Session(tmp_path).requested()
     for number in range(1, 4):

@@ -16,6 +16,7 @@ from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.recording import (
     CONSOLE_RECORD,
     CONSOLE_RECORDED,
+    MAX_PIECE_BYTES,
     RecordedEnd,
     RecordingEnd,
     RecordingRefusal,
@@ -69,6 +70,18 @@ def test_a_recording_is_sent_while_it_grows(tmp_path: Path) -> None:
     upload.spool.end(ID, RecordingEnd.COMPLETE)
     assert upload.daemon.ends == [RecordedEnd(ID, "complete")]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_whole_piece_is_sent_at_once_and_less_waits(tmp_path: Path) -> None:
+    upload = Upload(tmp_path)
+    upload.spool.begin(ID)
+    upload.spool.append(ID, bytes(MAX_PIECE_BYTES + 7))
+    assert upload.daemon.calls == 1 and len(upload.daemon.content) == MAX_PIECE_BYTES
+    upload.spool.append(ID, b"more")
+    upload.clock.advance(GATHER_S / 2)
+    assert upload.daemon.calls == 1
+    upload.clock.advance(GATHER_S / 2)
+    assert upload.daemon.calls == 2 and len(upload.daemon.content) == MAX_PIECE_BYTES + 11
 
 
 def test_a_store_that_is_away_is_tried_again(tmp_path: Path) -> None:
