@@ -39,7 +39,7 @@ def chromium() -> Iterator[Chromium]:
     chromium.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def screen() -> Iterator[QemuVncServer]:
     screen = QemuVncServer(None, free_vnc_port())
     yield screen
@@ -70,6 +70,16 @@ def drawn(recording: RecordingReader, from_ms: int = 0) -> RecordedScreen:
     return shown
 
 
+def last_picture(page: Page, screen: QemuVncServer) -> bytes:
+    """Pause the machine, and return what the browser shows when nothing changes any more."""
+    screen.command("stop")
+    shown = b""
+    while shown != (now := pixels(page)):
+        shown = now
+        page.wait_for_timeout(1000)
+    return shown
+
+
 def ends(console: ConsoleProcess) -> list[tuple[str, str]]:
     return [(call["recording"], call["code"]) for call in console.calls_of("console.recorded")]
 
@@ -80,20 +90,19 @@ def test_a_recording_shows_what_the_browser_showed(
     order = {"recording_id": "rec-1", "key": KEY.hex(), **ORDER}
     token, _ = console.issue(screen.port, is_recorded=True, recording=order)
 
-    def steps(page: Page) -> tuple[bytes, bytes]:
+    def steps(page: Page) -> bytes:
         page.goto(f"{console.origin}/console?cmd=auth&token={token}")
         expect(page.locator("body")).to_have_attribute("data-state", "connected", timeout=60_000)
         expect(page.locator("#policy")).to_contain_text("Recorded")
         before = wait_for_picture(page)
         page.keyboard.press("Escape")  # the firmware's boot menu
-        after = wait_for_picture(page, before)
-        page.wait_for_timeout(1500)
+        wait_for_picture(page, before)
         # what was stored so far can be played while the session runs
         eventually((console.root / "recordings/rec-1").is_file)
         assert not opened(console, "rec-1", KEY).is_ended
-        return after, pixels(page)
+        return last_picture(page, screen)
 
-    _, last = chromium.run(steps)
+    last = chromium.run(steps)
     eventually(lambda: ends(console))
     assert ends(console) == [("rec-1", "complete")]
     recording = opened(console, "rec-1", KEY)
@@ -117,9 +126,9 @@ def test_what_was_recorded_until_a_kill_is_stored_after_the_restart(
         shown = wait_for_picture(page)
         console.order("away", away=True)  # nothing is stored any more
         page.keyboard.press("F12")
-        shown = wait_for_picture(page, shown)
+        wait_for_picture(page, shown)
         eventually(lambda: len(list(spool.iterdir())) > 1)
-        shown = pixels(page)
+        shown = last_picture(page, screen)
         console.kill()
         return shown
 
