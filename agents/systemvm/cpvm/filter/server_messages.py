@@ -16,6 +16,7 @@ from systemvm.cpvm.filter.scanner import Scanner, Script
 from systemvm.cpvm.filter.session_state import SessionState
 
 MAX_FENCE_BYTES = 64
+_RAW, _HEADER_BYTES = int(Encoding.RAW), HEADER.size  # members of an enum and attributes cost in a hot loop
 _CONTINUES = STATEFUL | {Encoding.COPY_RECT}
 
 
@@ -118,10 +119,11 @@ class ServerScanner(Scanner):
         """
         view, at, size = self._view, self._position - self._begin, len(self._view)
         count, drawn_px, pixel_bytes = 0, 0, self._state.pixel_format.pixel_bytes
-        while count < limit and at + HEADER.size <= size:
-            _, _, width, height, encoding = HEADER.unpack_from(view, at)
-            end = at + HEADER.size + width * height * pixel_bytes
-            if encoding != Encoding.RAW or end > size:
+        last, parse = size - _HEADER_BYTES, HEADER.unpack_from
+        while count < limit and at <= last:
+            _, _, width, height, encoding = parse(view, at)
+            end = at + _HEADER_BYTES + width * height * pixel_bytes
+            if encoding != _RAW or end > size:
                 break
             at, count, drawn_px = end, count + 1, drawn_px + width * height
         self._position = self._begin + at
