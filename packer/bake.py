@@ -15,7 +15,8 @@ from pathlib import Path
 import deb_lock
 import sbom
 from appliance import TOP, Appliance
-from cache import GUEST_LOCK, novnc_facts
+from cache import GUEST_LOCK
+from npm_package import NPM_PACKAGES
 from progress import run_shown, tail
 from stamps import sha256_of
 
@@ -135,7 +136,7 @@ def publish(
     prefix: Path,
     image: Path,
     wheels: list[Path],
-    novnc: Path | None,
+    stock: list[Path],
     facts: dict[str, str],
     lock: deb_lock.DebLock,
 ) -> None:
@@ -148,7 +149,7 @@ def publish(
     )
     bill = sbom.document(
         name, appliance.version, appliance.suite, prefix.with_suffix(".dpkg-status"), debs, differences,
-        wheels, novnc, appliance.source_date_epoch,
+        wheels, stock, appliance.source_date_epoch,
     )  # fmt: skip
     new = {
         f"{name}.{kind}": IMAGES / f".{name}.{kind}"
@@ -173,7 +174,7 @@ def publish(
             "debs": deb_lock.DebLock(tuple(debs)).digest,
             "deviations": differences,
             "wheels": sha256_of(GUEST_LOCK),
-            "novnc": novnc_facts()["integrity"] if novnc else "",
+            "npm": {package.name: package.integrity for package in NPM_PACKAGES} if stock else {},
         },
     }
     new[f"{name}.manifest.json"].write_text(json.dumps(manifest, indent=1) + "\n")

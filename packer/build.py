@@ -26,18 +26,17 @@ import export
 import foreign
 import payload
 import repository
-import stock_novnc
 from appliance import ROLES, TOP, Appliance, load
 from bake import BUILD, IMAGES, PACKER, bake, publish, run
 from cache import GUEST_LOCK, Cache
 from deb_lock import DebLock
+from npm_package import NPM_PACKAGES
 from stamps import Stamp, digest, sha256_of
 
 from systemvm.host.architecture import Architecture
 
 BASE = BUILD / "base"
 STAMPS = BUILD / "stamps"
-NOVNC = BUILD / "novnc"
 NEEDED = {
     "mmdebstrap": "mmdebstrap", "packer": "packer", "mke2fs": "e2fsprogs", "sfdisk": "fdisk", "cpio": "cpio",
     "qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "zstd": "zstd", "xz": "xz-utils",
@@ -179,12 +178,14 @@ def build_disk(appliance: Appliance) -> Path:
     return prefix
 
 
-def unpack_novnc(cache: Cache) -> None:
-    stamp = Stamp(STAMPS / "novnc.json", [NOVNC / "package.json"])
-    inputs = digest(PACKER / "novnc", PACKER / "stock_novnc.py")
-    if not stamp.holds(inputs):
-        stock_novnc.unpack(cache.novnc, NOVNC)
-        stamp.set(inputs)
+def unpack_npm(cache: Cache) -> None:
+    for package in NPM_PACKAGES:
+        there = BUILD / package.home
+        stamp = Stamp(STAMPS / f"{package.home}.json", [there / "package.json"])
+        inputs = digest(package.lock, PACKER / "npm_package.py")
+        if not stamp.holds(inputs):
+            package.unpack(cache.npm(package), there)
+            stamp.set(inputs)
 
 
 def choose_accelerator(prefix: Path) -> str:
@@ -216,7 +217,7 @@ def image_stage(appliance: Appliance) -> tuple[Stamp, str]:
         *(TOP / name for name in payload.WHEEL_FILES),
         *sorted(PACKER.glob("*.pkr.hcl")), PACKER / "provision", PACKER / "payload.py", PACKER / "bake.py",
         PACKER / "sbom.py", PACKER / "run-packer.sh", appliance.version,
-        *([PACKER / "novnc", PACKER / "stock_novnc.py"] if role == "cpvm" else []),
+        *([PACKER / "novnc", PACKER / "xterm", PACKER / "npm_package.py"] if role == "cpvm" else []),
     )  # fmt: skip
     return Stamp(STAMPS / f"{name}.image.json", [IMAGES / file for file in names]), inputs
 
@@ -234,13 +235,13 @@ def _stages(appliance: Appliance) -> Iterator[tuple[Stamp, str]]:
 
 
 def build_image(appliance: Appliance, accelerator: str) -> None:
-    """Build the image; base disk, wheels and noVNC must exist."""
+    """Build the image; base disk, wheels and npm's packages must exist."""
     role = appliance.role
     name = appliance.name
     prefix = BASE / name
     cache = Cache.of(appliance.architecture)
     wheels = sorted(path for path in cache.locked_wheels().values() if path is not None)
-    novnc = NOVNC if role == "cpvm" else None
+    stock = [BUILD / package.home for package in NPM_PACKAGES] if role == "cpvm" else []
     stamp, inputs = image_stage(appliance)
     if stamp.holds(inputs):
         report(f"{name}: up to date")
@@ -253,7 +254,7 @@ def build_image(appliance: Appliance, accelerator: str) -> None:
     }  # fmt: skip
     work = BUILD / "packer" / name
     own = payload.build_own_wheel(appliance, BUILD / "packer" / f"{name}-wheel")
-    bundle = payload.stage(appliance, work, [*wheels, own], novnc, facts)
+    bundle = payload.stage(appliance, work, [*wheels, own], stock, facts)
     report(f"{name}: Packer boots it, installs the agents, and makes it bootable (about two minutes)")
     started = time.monotonic()
     image = bake(appliance, prefix, bundle, work, accelerator)
@@ -262,7 +263,7 @@ def build_image(appliance: Appliance, accelerator: str) -> None:
         raise SystemExit(
             f"error: {image} is too large: {size} bytes, the maximum is {appliance.image_max_bytes}"
         )
-    publish(appliance, prefix, image, [*wheels, own], novnc, facts, lock_of(appliance))
+    publish(appliance, prefix, image, [*wheels, own], stock, facts, lock_of(appliance))
     stamp.set(inputs)
     report(f"{name}: done in {time.monotonic() - started:.0f} s, {size / 2**20:.0f} MiB")
     shutil.rmtree(work)
@@ -311,7 +312,7 @@ def main(arguments: list[str]) -> int:
         prefixes = list(pool.map(build_disk, appliances))
         if goal in ("images", "exports"):
             if any(appliance.role == "cpvm" for appliance in appliances):
-                unpack_novnc(cache)
+                unpack_npm(cache)
             accelerator = choose_accelerator(prefixes[0]) if machine.is_this_hosts else "tcg"
             list(pool.map(build_image, appliances, repeat(accelerator)))
         if goal == "exports":

@@ -5,20 +5,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 import deb_lock
 from appliance import TOP
 from attrs import frozen
 from deb_lock import Deb, DebLock
+from npm_package import NPM_PACKAGES, NpmPackage
 from stamps import sha256_of
 
 GUEST_LOCK = TOP / "agents/locks/guest.txt"
-NOVNC_LOCK = TOP / "packer/novnc/package-lock.json"
-NOVNC_KEY = "node_modules/@novnc/novnc"
 
 
 @frozen
@@ -82,13 +79,12 @@ class Cache:
             found[requirement] = next((here[sha256] for sha256 in sorted(hashes & here.keys())), None)
         return found
 
-    @property
-    def novnc(self) -> Path:
-        return self.top / "novnc" / f"novnc-{novnc_facts()['version']}.tgz"
+    def npm(self, package: NpmPackage) -> Path:
+        return self.top / package.home / f"{package.home}-{package.version}.tgz"
 
-    @property
-    def holds_novnc(self) -> bool:
-        return self.novnc.is_file() and matches(self.novnc, novnc_facts()["integrity"])
+    def holds_npm(self, package: NpmPackage) -> bool:
+        path = self.npm(package)
+        return path.is_file() and matches(path, package.integrity)
 
     def missing(self, lock: DebLock) -> list[str]:
         """Return everything that a build needs and the cache lacks."""
@@ -96,7 +92,8 @@ class Cache:
             f"Debian package {deb.name} {deb.version} {deb.architecture}" for deb in self.missing_debs(lock)
         ]
         wheels = [f"wheel {name}" for name, path in self.locked_wheels().items() if path is None]
-        return debs + wheels + ([] if self.holds_novnc else [f"noVNC {novnc_facts()['version']}"])
+        lacking = [package for package in NPM_PACKAGES if not self.holds_npm(package)]
+        return debs + wheels + [f"{package.title} {package.version}" for package in lacking]
 
     def require_complete(self, lock: DebLock) -> None:
         """Check that nothing is missing.
@@ -124,12 +121,6 @@ def wheel_hashes(lock: Path) -> dict[str, set[str]]:
             requirement = token
             found[requirement] = set()
     return found
-
-
-def novnc_facts() -> dict[str, Any]:
-    """Return version and integrity of stock noVNC from npm's lock."""
-    facts: dict[str, Any] = json.loads(NOVNC_LOCK.read_text())["packages"][NOVNC_KEY]
-    return facts
 
 
 def matches(path: Path, integrity: str) -> bool:

@@ -3,7 +3,7 @@
 
 usage: python packer/fetch.py [fetch|lock] [--arch ARCH] [--for-images]
 
-fetch   whatever the cache lacks: Debian packages, wheels, noVNC, Packer's plugin where it needs one
+fetch   whatever the cache lacks: Debian packages, wheels, packages of npm, Packer's plugin where it needs one
 lock    write packer/locks/debs.ARCH.txt from what the mirror has now
 
 With --for-images nothing is fetched for images that are up to date.
@@ -24,9 +24,10 @@ import mirror
 import payload
 from appliance import ROLES, Appliance, load
 from bake import BUILD, PACKER, run
-from cache import GUEST_LOCK, NOVNC_KEY, Cache, matches, novnc_facts, rejection_message
+from cache import GUEST_LOCK, Cache, matches, rejection_message
 from deb_lock import DebLock
 from isolated_apt import CannotResolveError, IsolatedApt
+from npm_package import NPM_PACKAGES, NpmPackage
 from stamps import sha256_of
 
 from systemvm.host.architecture import Architecture
@@ -129,24 +130,24 @@ def fetch_wheels(cache: Cache) -> None:
         payload.fetch_wheels(GUEST_LOCK, cache.wheels, Architecture.of(cache.architecture).machine_name)
 
 
-def fetch_novnc(cache: Cache) -> None:
-    if cache.holds_novnc:
+def fetch_npm(cache: Cache, package: NpmPackage) -> None:
+    if cache.holds_npm(package):
         return
-    facts = novnc_facts()
-    report(f"noVNC {facts['version']}")
-    cache.novnc.parent.mkdir(parents=True, exist_ok=True)
+    report(f"{package.title} {package.version}")
+    cached = cache.npm(package)
+    cached.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
-        package = f"{NOVNC_KEY.removeprefix('node_modules/')}@{facts['version']}"
+        wanted = f"{package.name}@{package.version}"
         done = subprocess.run(
-            ["npm", "pack", package, "--pack-destination", scratch, "--loglevel=error"],
+            ["npm", "pack", wanted, "--pack-destination", scratch, "--loglevel=error"],
             capture_output=True, text=True, check=False, env=mirror.environment(), cwd=scratch,
         )  # fmt: skip
         found = next(iter(Path(scratch).glob("*.tgz")), None)
         if done.returncode != 0 or found is None:
-            raise SystemExit(f"{done.stderr.strip()}\nerror: npm cannot download {package}")
-        if not matches(found, facts["integrity"]):
-            raise SystemExit(f"error: {package} from the registry does not have the locked hash")
-        shutil.move(found, cache.novnc)
+            raise SystemExit(f"{done.stderr.strip()}\nerror: npm cannot download {wanted}")
+        if not matches(found, package.integrity):
+            raise SystemExit(f"error: {wanted} from the registry does not have the locked hash")
+        shutil.move(found, cached)
 
 
 def fetch_plugins(cache: Cache) -> None:
@@ -185,7 +186,8 @@ def main(arguments: list[str]) -> int:
     with build.only_one():
         fetch_debs(appliances, cache)
         fetch_wheels(cache)
-        fetch_novnc(cache)
+        for package in NPM_PACKAGES:
+            fetch_npm(cache, package)
         fetch_plugins(cache)
     cache.require_complete(cache.lock())
     return 0

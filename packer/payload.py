@@ -20,7 +20,8 @@ from systemvm.wire.role import Role
 
 #: Files of our own wheel, in addition to its packages.
 WHEEL_FILES = ("pyproject.toml", "LICENSE", "agents/systemvm/__init__.py")
-NOVNC_HOME = "opt/systemvm/novnc"
+#: Where packages from npm are in the image.
+NPM_HOME = "opt/systemvm"
 
 
 def fetch_wheels(lock: Path, destination: Path, machine: str) -> None:
@@ -95,7 +96,7 @@ def _pip(*arguments: str) -> None:
 
 
 def stage(
-    appliance: Appliance, work: Path, wheels: list[Path], novnc: Path | None, facts: dict[str, str]
+    appliance: Appliance, work: Path, wheels: list[Path], stock: list[Path], facts: dict[str, str]
 ) -> Path:
     """Copy all files to `work` and pack them; equal inputs and `facts` give equal bytes."""
     payload, overlay = work / "payload", work / "overlay"
@@ -103,8 +104,8 @@ def stage(
     payload.mkdir(parents=True)
     overlay.mkdir()
     _overlay(appliance, overlay, facts)
-    if novnc is not None:
-        shutil.copytree(novnc, overlay / NOVNC_HOME)
+    for package in stock:
+        shutil.copytree(package, overlay / NPM_HOME / package.name)
     _tar(overlay, payload / "overlay.tar", appliance.source_date_epoch)
 
     (payload / "wheels").mkdir()

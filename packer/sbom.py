@@ -48,7 +48,7 @@ def document(
     debs: Iterable[Deb],
     deviations: Iterable[str],
     wheels: Iterable[Path],
-    novnc: Path | None,
+    stock: Iterable[Path],
     epoch: int,
 ) -> dict[str, Any]:
     """Return the document, which depends only on `epoch` and content, so that equal images have equal bills.
@@ -68,10 +68,10 @@ def document(
         generated.append(_relation(packages[-1]["SPDXID"], "GENERATED_FROM", source))
     for wheel in sorted(wheels, key=lambda path: path.name):
         packages.append(_python(wheel))
-    if novnc is not None:
-        about = json.loads((novnc / "package.json").read_text())
+    for home in stock:
+        about = json.loads((home / "package.json").read_text())
         purl = f"pkg:npm/{quote(about['name'])}@{about['version']}"
-        packages.append(_package("npm-novnc", about["name"], about["version"], about["license"], purl))
+        packages.append(_package(f"npm-{home.name}", about["name"], about["version"], about["license"], purl))
     names = hashlib.sha256(json.dumps(packages, sort_keys=True).encode()).hexdigest()
     return {
         "spdxVersion": "SPDX-2.3",

@@ -48,6 +48,7 @@ from systemvm.management.consoles.live_sessions import ConsoleSessionQueries
 from systemvm.management.consoles.power import ConsolePowerSwitch
 from systemvm.management.consoles.retargeting import ConsoleRetargeting
 from systemvm.management.consoles.revocation import ConsoleRevocation
+from systemvm.management.consoles.serial_ports import MachineSerialPorts
 from systemvm.management.consoles.supervision import ConsoleSupervision
 from systemvm.management.control.ca_rotation import CaRotation
 from systemvm.management.control.certificate_service import CertificateService
@@ -66,6 +67,7 @@ from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.pki.authority import CertificateAuthority
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.pki.public import PublicAuthority
+from systemvm.management.pki.screens import ScreenAuthority
 from systemvm.management.pki.seal import Seal
 from systemvm.management.public_certificates.acme_renewal import AcmeRenewal
 from systemvm.management.public_certificates.service import PublicCertificates
@@ -265,7 +267,10 @@ class SmallCloud:
         self.diagnostics = FakeDiagnostics(directory)
         self.agent_methods = MethodTable("agents", "1")
         self.dispatch.add_methods(self.agent_methods)
-        self.authorizer = ConsoleAuthorizer(self.database, self.seal, self.revocation)
+        serial_ports = MachineSerialPorts(
+            ScreenAuthority(CertificateAuthority.create("screen CA")), directory
+        )
+        self.authorizer = ConsoleAuthorizer(self.database, self.seal, self.revocation, serial_ports)
         self.authorizer.add_methods(self.agent_methods)
         files = RecordingFiles(self.database, self.agents)
         RecordingIntake(self.database, files).add_methods(self.agent_methods)

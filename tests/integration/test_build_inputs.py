@@ -23,6 +23,7 @@ from appliance import Appliance
 from cache import Cache
 from deb_lock import DebLock
 from isolated_apt import IsolatedApt
+from npm_package import NPM_PACKAGES
 
 pytestmark = pytest.mark.timeout(120)
 BASE = {"Package": "base", "Version": "1:2.0", "Essential": "yes", "Priority": "required"}
@@ -109,13 +110,14 @@ def test_wheels_and_novnc_are_fetched_by_the_proxy(
     integrity = mirror.publish_npm("@novnc/novnc", "9.9.9", {"core/rfb.js": "export default 1;"})
     facts = {"packages": {"node_modules/@novnc/novnc": {"version": "9.9.9", "integrity": integrity}}}
     (tmp_path / "package-lock.json").write_text(json.dumps(facts))
+    novnc = evolve(NPM_PACKAGES[0], lock=tmp_path / "package-lock.json")
     for module in (fetch, cache_module):
         monkeypatch.setattr(module, "GUEST_LOCK", wheels)
-    monkeypatch.setattr(cache_module, "NOVNC_LOCK", tmp_path / "package-lock.json")
+    monkeypatch.setattr(cache_module, "NPM_PACKAGES", (novnc,))
     assert cache.missing(DebLock(())) == ["wheel small==1.0", "noVNC 9.9.9"]
     fetch.fetch_wheels(cache)
     by_pip = len(mirror.requested_hosts)
-    fetch.fetch_novnc(cache)
+    fetch.fetch_npm(cache, novnc)
     assert 0 < by_pip < len(mirror.requested_hosts)
     assert set(mirror.requested_hosts) == {NAME}
     assert cache.missing(DebLock(())) == []

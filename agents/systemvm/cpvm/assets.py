@@ -16,6 +16,8 @@ from systemvm.service.errors import SystemVmError
 
 _PAGE_FOLDER = Path(__file__).with_name("page")
 _NOVNC_FOLDERS = ("core", "vendor")
+#: What else the image has beside noVNC; an image of an earlier release lacks it, and shows screens only.
+_XTERM_FILES = ("xterm/lib/xterm.mjs", "xterm/css/xterm.css", "xterm-fit/lib/addon-fit.mjs")
 MAX_FILE_BYTES = 1 << 20
 
 _CONTENT_TYPES = {
@@ -23,6 +25,7 @@ _CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".json": "application/json",
+    ".mjs": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
 
@@ -51,7 +54,7 @@ class Assets:
 
     @classmethod
     def load(cls, novnc: Path) -> Assets:
-        """Read our page's folder and stock noVNC.
+        """Read our page's folder, stock noVNC and, beside it, stock xterm.js.
 
         Raises: AssetError when a file is missing, is a link, or is larger than MAX_FILE_BYTES.
         """
@@ -63,6 +66,9 @@ class Assets:
             for path in _files(novnc / folder):
                 if path.suffix == ".js":
                     files[f"/novnc/{path.relative_to(novnc).as_posix()}"] = _read(path)
+        for name in _XTERM_FILES:
+            if (novnc.parent / name).is_file():
+                files[f"/{name}"] = _read_plain(novnc.parent / name)
         if "/novnc/core/rfb.js" not in files:
             raise AssetError(f"noVNC is missing: {novnc}/core/rfb.js does not exist")
         return cls(files=files, page=page, refused=refused)
@@ -78,6 +84,12 @@ def _files(folder: Path) -> Iterator[Path]:
             yield from _files(path)
         elif path.is_file():
             yield path
+
+
+def _read_plain(path: Path) -> Asset:
+    if path.is_symlink():
+        raise AssetError(f"cannot serve {path}: it is a symbolic link")
+    return _read(path)
 
 
 def _read(path: Path) -> Asset:

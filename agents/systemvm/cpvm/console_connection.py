@@ -25,6 +25,8 @@ from systemvm.cpvm.recording.recorder import SessionRecorder
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.relay import Relay
 from systemvm.cpvm.rfb import BrowserHandshake, RfbError
+from systemvm.cpvm.serial_port import SerialPort
+from systemvm.cpvm.serial_relay import SerialRelay
 from systemvm.cpvm.target_stream import TargetStream
 from systemvm.cpvm.timeouts import is_input
 from systemvm.cpvm.vnc_target import VncConnection
@@ -54,12 +56,13 @@ HANDSHAKE_DEADLINE_S = 30.0
 
 @frozen
 class OpenedTarget:
-    """The VNC connection of a console, the name that the browser shows, and what it may do."""
+    """The VNC connection or serial port of a console, the name that the browser shows, and what it may do."""
 
     display_name: str
-    vnc: VncConnection
+    vnc: VncConnection | None = None
     policy: ConsolePolicy = UNRESTRICTED
     recorder: SessionRecorder | None = None
+    serial: SerialPort | None = None
 
 
 class _State(enum.Enum):
@@ -104,9 +107,10 @@ class ConsoleConnection:
         self._parser = FrameParser()
         self._opening: Deferred[OpenedTarget] | None = None
         self._handshake: BrowserHandshake | None = None
-        self._relay: Relay | None = None
+        self._relay: Relay | SerialRelay | None = None
         self._filter: SessionFilter | None = None
         self._recorder: SessionRecorder | None = None
+        self._is_serial = False
         self._screen_fault: FilterError | None = None
         self._taken = (0, 0)
         self._pending_pong: bytes | None = None
@@ -137,12 +141,26 @@ class ConsoleConnection:
 
     def _target_opened(self, target: OpenedTarget) -> None:
         self._opening = None
-        vnc = target.vnc
+        if target.serial is not None:
+            self._serial_opened(target.serial, target.policy)
+        elif target.vnc is not None:
+            self._screen_opened(target, target.vnc)
+
+    def _serial_opened(self, port: SerialPort, policy: ConsolePolicy) -> None:
+        """Connect the browser to the bytes of the port: there is no handshake."""
+        self._is_serial = True
+        self._relay = SerialRelay(port, self._browser, policy, self._target_closed)
+        self._state = _State.FLOWING
+        # a page that only looks sends nothing; the answer proves that it has received its next secret
+        self._browser.send(control_frame(Opcode.PING))
+        self._relay.start()
+
+    def _screen_opened(self, target: OpenedTarget, vnc: VncConnection) -> None:
         screen, early = vnc.stream, vnc.early
         self._recorder = target.recorder
         if target.recorder is not None or not target.policy.is_unrestricted:
             try:
-                screen, early = self._filtered(target)
+                screen, early = self._filtered(target.policy, vnc)
             except FilterError as fault:
                 vnc.stream.close()
                 self._screen_fault = fault
@@ -155,10 +173,10 @@ class ConsoleConnection:
         self._received_at_s = self._reactor.seconds()
         self._browser.send(binary_frame(BrowserHandshake.GREETING))
 
-    def _filtered(self, target: OpenedTarget) -> tuple[TargetStream, bytes]:
+    def _filtered(self, policy: ConsolePolicy, vnc: VncConnection) -> tuple[TargetStream, bytes]:
         """Return the VNC server behind the filter of the policy, and what passes of its first bytes."""
-        vnc, recorder = target.vnc, target.recorder
-        self._filter = SessionFilter(target.policy, vnc.server_init) if recorder is None else recorder.filter
+        recorder = self._recorder
+        self._filter = SessionFilter(policy, vnc.server_init) if recorder is None else recorder.filter
         if not self._filter.reads_server:
             return vnc.stream, vnc.early
         passed = self._filter.from_server if recorder is None else recorder.from_server
@@ -215,7 +233,7 @@ class ConsoleConnection:
     def _handle_data(self, payload: bytes) -> None:
         if self._state is _State.FLOWING and self._relay is not None:
             self.received_bytes += len(payload)
-            if is_input(payload):
+            if self._is_serial or is_input(payload):
                 self.input_at_s = self._received_at_s
             self._forward(self._relay, payload)
             return
@@ -230,7 +248,7 @@ class ConsoleConnection:
             self._relay.start()
             self._forward(self._relay, rest)
 
-    def _forward(self, relay: Relay, data: bytes) -> None:
+    def _forward(self, relay: Relay | SerialRelay, data: bytes) -> None:
         relay.write(data if self._filter is None else self._filter.from_browser(data))
 
     def _send_pong(self) -> None:
@@ -285,7 +303,7 @@ class ConsoleConnection:
 
     def _target_closed(self) -> None:
         if self._screen_fault is None:
-            self.refuse(BrowserRefusal.SCREEN_CLOSED)
+            self.refuse(BrowserRefusal.SERIAL_CLOSED if self._is_serial else BrowserRefusal.SCREEN_CLOSED)
             return
         session = "" if self.session is None else self.session.session_id
         fault = str(self._screen_fault)

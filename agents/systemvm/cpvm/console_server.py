@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from systemvm.cpvm.public_side import PublicSide
 from systemvm.cpvm.recording.console_recordings import ConsoleRecordings
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.rfb import display_name
+from systemvm.cpvm.serial_ports import SerialPorts
 from systemvm.cpvm.state_keeper import StateKeeper
 from systemvm.cpvm.supervision import Supervision
 from systemvm.cpvm.timeouts import next_timeout, notice
@@ -30,7 +32,9 @@ from systemvm.web.tls_transport import TlsTransport
 from systemvm.wire.console import (
     ConsoleAuthorize,
     ConsoleClosed,
+    ConsoleKind,
     ConsolePower,
+    ConsoleRetarget,
     ConsoleSession,
     ConsoleSetup,
     ConsoleTargetRequest,
@@ -85,6 +89,7 @@ class ConsoleServer:
         self.grants = Grants(reactor.seconds, self._session_ended)
         self._reactor = reactor
         self._authority = authority
+        self._serial_ports = SerialPorts(reactor)
         self._limits = limits or ConsoleLimits()
         self._recordings = recordings
         self._on_closed = on_closed
@@ -224,29 +229,33 @@ class ConsoleServer:
     async def _open_target(
         self, connection: ConsoleConnection, session: ConsoleSession, request_id: str
     ) -> OpenedTarget:
+        request = ConsoleTargetRequest(session.session_id, request_id)
         try:
-            request = ConsoleTargetRequest(session.session_id, request_id)
             target = session.target or await self._authority.target(request)
         except ConsoleRefusedError as refused:
             if refused.refusal in _FINAL:
                 self.grants.end(session.session_id, refused.refusal.title, refused.refusal)
             raise
         connection.screen = (target.host, target.port)
-        dialing = VncDialer(self._reactor, target).dial()
-        vnc = await timed(dialing, self.metrics.screens, self._reactor.seconds)
+        vnc, port, recorder = None, None, None
+        if session.kind is ConsoleKind.SERIAL:
+            port = await self._serial_ports.join(target, partial(self._authority.scrollback, request))
+        else:
+            dialing = VncDialer(self._reactor, target).dial()
+            vnc = await timed(dialing, self.metrics.screens, self._reactor.seconds)
         self.log.info(
             "{client} opened the console of {machine}, session {session}",
             client=connection.client_address,
             machine=session.virtual_machine_id,
             session=session.session_id,
+            kind=session.kind.value,
         )
-        recorder = None
-        if target.recording is not None and self._recordings is not None:
+        if target.recording is not None and self._recordings is not None and vnc is not None:
             order = target.recording
             recorder = self._recordings.recorder(
                 order, session.policy, vnc.server_init, lambda end: self._recorded(connection, order, end)
             )
-        return OpenedTarget(session.display_name, vnc, session.policy, recorder)
+        return OpenedTarget(session.display_name, vnc, session.policy, recorder, port)
 
     def _recorded(self, connection: ConsoleConnection, order: RecordingOrder, end: RecordingEnd) -> None:
         """Go on without a recording that has ended before its connection, unless that is not permitted."""
@@ -340,16 +349,16 @@ class ConsoleServer:
             self.end_session(watcher, "the session that it watches has ended", BrowserRefusal.WATCHED_ENDED)
         self._supervision.update(grant.session.watches)
 
-    def retarget(self, virtual_machine_id: str, screen: tuple[str, int]) -> None:
+    def retarget(self, moved: ConsoleRetarget) -> None:
         """Have the browsers of a VM connect again whose console is connected to another place."""
         for session_id, connection in list(self._of_session.items()):
             grant = self.grants.get(session_id)
             if grant is None or grant.secret is None:
                 continue  # a program cannot come back; it keeps its screen as long as that exists
-            if grant.session.virtual_machine_id == virtual_machine_id and connection.screen not in (
-                None,
-                screen,
-            ):
+            is_serial = grant.session.kind is ConsoleKind.SERIAL
+            place = (moved.host, moved.serial_port if is_serial else moved.port)
+            is_of_it = grant.session.virtual_machine_id == moved.virtual_machine_id
+            if is_of_it and connection.screen not in (None, place):
                 connection.refuse(BrowserRefusal.SCREEN_MOVED)
 
     # -- the end of the proxy
@@ -409,17 +418,7 @@ class ConsoleServer:
         for connection in self._of_session.values():
             self._count(connection)
         now_s = self._reactor.seconds()
-        return [
-            LiveSession(
-                grant.session.session_id,
-                grant.client_address,
-                grant.is_connected,
-                round(now_s - grant.input_at_s, 1),
-                grant.sent_bytes,
-                grant.received_bytes,
-            )
-            for grant in self.grants.all()
-        ]
+        return [grant.as_live(now_s) for grant in self.grants.all()]
 
     def watched_session_ids(self) -> list[str]:
         """Return the sessions that have a connection now."""

@@ -17,7 +17,7 @@ from systemvm.cpvm.reconnect_secret import ReconnectSecret, SecretCheck
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.saved_state import SavedSession
 from systemvm.service.connection_limits import source_of_address
-from systemvm.wire.console import ConsoleSession, SessionLimits
+from systemvm.wire.console import ConsoleSession, LiveSession, SessionLimits
 
 MAX_ENDED = 2000
 #: A new session waits at least this long for its first connection.
@@ -48,6 +48,16 @@ class Grant:
     @property
     def is_connected(self) -> bool:
         return self.ends_unless_back_s is None
+
+    def as_live(self, now_s: float) -> LiveSession:
+        return LiveSession(
+            self.session.session_id,
+            self.client_address,
+            self.is_connected,
+            round(now_s - self.input_at_s, 1),
+            self.sent_bytes,
+            self.received_bytes,
+        )
 
 
 def _not_saved(saved: SavedSession) -> None:

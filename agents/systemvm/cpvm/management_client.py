@@ -15,9 +15,11 @@ from systemvm.rpc.core.peer import Peer
 from systemvm.wire.console import (
     CONSOLE_AUTHORIZE,
     CONSOLE_POWER,
+    CONSOLE_SCROLLBACK,
     CONSOLE_TARGET,
     ConsoleAuthorize,
     ConsolePower,
+    ConsoleScrollback,
     ConsoleSession,
     ConsoleTarget,
     ConsoleTargetRequest,
@@ -44,6 +46,8 @@ class ConsoleAuthority(Protocol):
 
     async def power(self, request: ConsolePower) -> MachinePower: ...
 
+    async def scrollback(self, request: ConsoleTargetRequest) -> ConsoleScrollback: ...
+
 
 class ManagementClient:
     """Calls the daemon over the control channel; without a connection it refuses at once."""
@@ -66,6 +70,10 @@ class ManagementClient:
     async def power(self, request: ConsolePower) -> MachinePower:
         answer = await self._call(CONSOLE_POWER, request, MachinePower, request.request_id)
         return _expect(answer, MachinePower)
+
+    async def scrollback(self, request: ConsoleTargetRequest) -> ConsoleScrollback:
+        answer = await self._call(CONSOLE_SCROLLBACK, request, ConsoleScrollback, request.request_id)
+        return _expect(answer, ConsoleScrollback)
 
     async def _call(self, method: str, params: object, result: type, request_id: str) -> object:
         peer = self._peer()

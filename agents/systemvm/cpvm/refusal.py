@@ -87,6 +87,12 @@ class BrowserRefusal(enum.Enum):
         "This console may not do that to the virtual machine",
         "Look at its state, or use the cloud's page.",
     )
+    SERIAL_CLOSED = (
+        4430,
+        410,
+        "The virtual machine closed its serial port",
+        "It might have stopped or restarted. " + _RECONNECTS,
+    )
     WRONG_HOST = (4421, 421, "This console is served under another address", _OPEN_AGAIN)
     TOO_MANY = (
         4429,
@@ -107,6 +113,7 @@ class BrowserRefusal(enum.Enum):
         "Open the console again from the cloud's page: another one takes it.",
     )
     SCREEN_UNREACHABLE = (4502, 502, "The virtual machine's screen cannot be reached", _TRY_AGAIN)
+    SERIAL_UNREACHABLE = (4507, 502, "The virtual machine's serial port cannot be reached", _TRY_AGAIN)
     DAEMON_AWAY = (
         4503,
         503,
@@ -151,6 +158,13 @@ class BrowserRefusal(enum.Enum):
         "Report it to the cloud's operator, then press Reconnect.",
     )
 
+    SERIAL_UNTRUSTED = (
+        4517,
+        502,
+        "The certificate of the virtual machine's serial port cannot be verified",
+        "The console stays closed until this is repaired. Report it to the cloud's operator.",
+    )
+
     def __init__(self, close_code: int, http_status: int, title: str, hint: str) -> None:
         self.close_code = close_code
         self.http_status = http_status
@@ -185,6 +199,8 @@ _TRANSIENT = frozenset(
         BrowserRefusal.DAEMON_AWAY,
         BrowserRefusal.RECONNECTING,
         BrowserRefusal.SCREEN_MOVED,
+        BrowserRefusal.SERIAL_CLOSED,
+        BrowserRefusal.SERIAL_UNREACHABLE,
     }
 )
 

@@ -179,7 +179,7 @@ class ConsoleRole:
         return Acknowledgement()
 
     async def _retarget(self, call: Call, moved: ConsoleRetarget) -> Acknowledgement:
-        self._server.retarget(moved.virtual_machine_id, (moved.host, moved.port))
+        self._server.retarget(moved)
         return Acknowledgement()
 
     async def _drain(self, call: Call, drain: ConsoleDrain) -> Acknowledgement:

@@ -119,6 +119,7 @@ class Routes:
             "policy": session.policy,
             "recorded": session.is_recorded,
             "watches": bool(session.watches),
+            "kind": session.kind,
         }
         request.answer(200, msgspec.json.encode(answer), _JSON)
 

@@ -9,6 +9,7 @@ import re
 import ssl
 
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
+from systemvm.web.certificate import in_memory
 from systemvm.wire.console import TargetTls
 
 _HASHES = {64: "sha256", 40: "sha1"}
@@ -22,6 +23,12 @@ def client_context(tls: TargetTls) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    if tls.certificate_pem:
+        try:
+            with in_memory(tls.certificate_pem) as certificate, in_memory(tls.private_key_pem) as key:
+                context.load_cert_chain(certificate, key)
+        except (ssl.SSLError, ValueError):
+            raise _untrusted("the certificate that is to be presented to it is unusable") from None
     if tls.ca_pem:
         try:
             context.load_verify_locations(cadata=tls.ca_pem)
@@ -64,5 +71,5 @@ def handshake_refusal(error: Exception) -> ConsoleRefusedError:
 
 
 def _untrusted(why: str) -> ConsoleRefusedError:
-    detail = f"certificate of the VNC server cannot be verified: {why}"
+    detail = f"certificate of the screen or serial port cannot be verified: {why}"
     return ConsoleRefusedError(BrowserRefusal.SCREEN_UNTRUSTED, detail)

@@ -27,6 +27,7 @@ from systemvm.management.consoles.live_sessions import ConsoleSessionQueries
 from systemvm.management.consoles.power import ConsolePowerSwitch
 from systemvm.management.consoles.retargeting import ConsoleRetargeting
 from systemvm.management.consoles.revocation import ConsoleRevocation
+from systemvm.management.consoles.serial_ports import MachineSerialPorts
 from systemvm.management.consoles.session_reconciler import ConsoleSessionReconciler
 from systemvm.management.consoles.supervision import ConsoleSupervision
 from systemvm.management.control.agent import Agent
@@ -229,6 +230,7 @@ def make_user_services(
             database,
             foundation.seal,
             revocation,
+            MachineSerialPorts(foundation.screens, configuration.layout.logs),
             ForeignConsoles(read_accesses(configuration.management.hosts)),
         ),
         intake=RecordingIntake(database, files),

@@ -63,7 +63,7 @@ def challenge_context(certificate_pem: str, private_key_pem: str) -> ssl.SSLCont
 
 def _load(context: ssl.SSLContext, certificate_pem: str, private_key_pem: str) -> None:
     try:
-        with _in_memory(certificate_pem) as certificate_path, _in_memory(private_key_pem) as key_path:
+        with in_memory(certificate_pem) as certificate_path, in_memory(private_key_pem) as key_path:
             context.load_cert_chain(certificate_path, key_path, password=_no_password)
     except (ssl.SSLError, OSError, ValueError):
         raise CertificateError("private key is unusable or does not match the certificate") from None
@@ -91,7 +91,7 @@ def _is_for(leaf: x509.Certificate, host: str) -> bool:
 
 
 @contextmanager
-def _in_memory(text: str) -> Iterator[str]:
+def in_memory(text: str) -> Iterator[str]:
     """Yield a path to `text` in memory, because `ssl` reads certificates and keys only from files."""
     descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
     try:

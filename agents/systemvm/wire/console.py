@@ -12,6 +12,7 @@ from systemvm.wire.recording import RecordingOrder
 CONSOLE_SETUP = "console.setup"  # daemon → agent: public certificate and advertised endpoint; idempotent
 CONSOLE_AUTHORIZE = "console.authorize"  # agent → daemon: spends a token, atomically
 CONSOLE_TARGET = "console.target"  # agent → daemon: where a session's VM is now, for every connection
+CONSOLE_SCROLLBACK = "console.scrollback"  # agent → daemon: what a serial port showed before (protocol 3)
 CONSOLE_CLOSED = "console.closed"  # agent → daemon: a call, the session row ends with it
 CONSOLE_LOAD = "console.load"  # agent → daemon, notification
 CONSOLE_LIST = "console.list"  # daemon → agent: the sessions that it has (protocol 2)
@@ -150,6 +151,13 @@ class ConsolePolicy:
 UNRESTRICTED = ConsolePolicy()
 
 
+class ConsoleKind(enum.Enum):
+    """What of a VM a console shows (protocol 3)."""
+
+    SCREEN = "screen"  # by RFB
+    SERIAL = "serial"  # the bytes of its first serial port, as they are
+
+
 @frozen
 class ConsoleSession:
     session_id: str
@@ -160,6 +168,7 @@ class ConsoleSession:
     is_recorded: bool = False  # and its user is told so
     watches: str = ""  # the session of this CPVM that it watches, and ends with (protocol 3)
     target: ConsoleTarget | None = None  # None without `with_target`, from an older daemon, or if refused
+    kind: ConsoleKind = ConsoleKind.SCREEN
 
 
 @frozen
@@ -184,11 +193,16 @@ class TargetTls:
     ca_pem: str = ""
     server_name: str = ""  # the DNS name or address in its certificate; empty: the target's host
     fingerprint: str = ""  # of the certificate, SHA-256 or SHA-1, hexadecimal; colons are ignored
+    certificate_pem: str = field(default="", repr=False)  # that the CPVM presents, a serial port's admission
+    private_key_pem: str = field(default="", repr=False)
 
 
 @frozen
 class ConsoleTarget:
-    """Where a VM's screen is, and how it is protected: a CPVM accepts nothing less than is set here."""
+    """Where a VM's screen or serial port is, and how it is protected.
+
+    A CPVM accepts nothing less than is set here.
+    """
 
     host: str  # an IP address
     port: int
@@ -200,6 +214,14 @@ class ConsoleTarget:
     vencrypt: TargetTls | None = None  # TLS within RFB: VeNCrypt's X509None, X509Vnc or X509Plain
     username: str | None = None  # with a password: X509Plain
     recording: RecordingOrder | None = None  # the connection is recorded
+    kind: ConsoleKind = ConsoleKind.SCREEN
+
+
+@frozen
+class ConsoleScrollback:
+    """The end of what a VM has written to its serial port, whoever read it then."""
+
+    text: bytes = field(repr=False)
 
 
 @frozen
@@ -223,6 +245,7 @@ class ConsoleRetarget:
     virtual_machine_id: str
     host: str
     port: int
+    serial_port: int = 0  # the TCP port that its serial port is at; 0: none
 
 
 class PowerAction(enum.Enum):

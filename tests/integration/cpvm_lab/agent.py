@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from integration.cpvm_lab.console_process import TOP, novnc
+from integration.cpvm_lab.console_process import TOP, install_stock
 from integration.daemon_lab import Host
 from systemvm.guest.boot_argument_source import store
 from systemvm.guest.paths import GuestPaths
@@ -61,8 +61,7 @@ class CpvmAgent:
         credentials.mkdir()
         paths.image_json.parent.mkdir(parents=True)
         paths.image_json.write_text('{"version": "7", "sha256": "ab", "role": "cpvm", "built": "now"}')
-        (root / "opt/systemvm").mkdir(parents=True)
-        subprocess.run(["cp", "-R", novnc(), root / "opt/systemvm/novnc"], check=True, timeout=30)
+        install_stock(root / "opt/systemvm")
         text = f"type=consoleproxy name={name} host=169.254.0.1 port=8250 eth0ip=169.254.0.2"
         store(text, boot_arguments.parse(text), paths)
         (credentials / boot_arguments.IDENTITY_CREDENTIAL).write_bytes(identity_pem)

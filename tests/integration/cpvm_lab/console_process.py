@@ -19,19 +19,22 @@ from attrs import asdict
 from systemvm.wire.console import UNRESTRICTED, ConsolePolicy
 
 TOP = Path(__file__).resolve().parents[3]
-NOVNC = TOP / "build" / "novnc"
+BUILD = TOP / "build"
 #: Of the agent's unit.
 OPENSSL_CONF = TOP / "appliances/base/overlay/etc/systemvm/openssl.cnf"
 
 
-def novnc() -> Path:
-    """Return the directory of stock noVNC, which the image build unpacks.
+def install_stock(home: Path) -> None:
+    """Copy stock noVNC and xterm.js, which the image build unpacks, to where the image has them.
 
     Raises: FileNotFoundError when no image was built yet.
     """
-    if not (NOVNC / "core" / "rfb.js").is_file():
-        raise FileNotFoundError(f"{NOVNC} is missing: run `make images`")
-    return NOVNC
+    home.mkdir(parents=True)
+    if not (BUILD / "novnc/core/rfb.js").is_file():
+        raise FileNotFoundError(f"{BUILD / 'novnc'} is missing: run `make images`")
+    for name in ("novnc", "xterm", "xterm-fit"):
+        if (BUILD / name).exists():  # a build of an earlier release has only noVNC
+            subprocess.run(["cp", "-R", BUILD / name, home], check=True, timeout=30)
 
 
 class ConsoleProcess:
@@ -42,8 +45,7 @@ class ConsoleProcess:
         self.log_path = folder / "console.log"
         self.root = root = folder / "root"
         if not root.exists():  # a second one goes on with what the first has left
-            (root / "opt" / "systemvm").mkdir(parents=True)
-            subprocess.run(["cp", "-R", novnc(), root / "opt/systemvm/novnc"], check=True, timeout=30)
+            install_stock(root / "opt/systemvm")
         listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = listening.getsockname()[1]
         self.process = subprocess.Popen(
@@ -111,6 +113,7 @@ class ConsoleProcess:
         policy: ConsolePolicy = UNRESTRICTED,
         watches: str = "",
         is_recorded: bool = False,
+        kind: str = "screen",
         **target: Any,
     ) -> tuple[str, str]:
         """Return a new token and its session id, for the screen at a port of loopback.
@@ -130,8 +133,9 @@ class ConsoleProcess:
                 "policy": asdict(policy),
                 "watches": watches,
                 "is_recorded": is_recorded,
+                "kind": kind,
             },
-            target={"host": "127.0.0.1", "port": port, "password": password, **target},
+            target={"host": "127.0.0.1", "port": port, "password": password, "kind": kind, **target},
         )
         return token, session_id
 

@@ -34,6 +34,7 @@ from systemvm.wire.console import (  # noqa: E402
     ConsoleClosed,
     ConsoleLoad,
     ConsolePower,
+    ConsoleScrollback,
     ConsoleSession,
     ConsoleTarget,
     MachinePower,
@@ -49,6 +50,7 @@ class FakeDaemon:
         self.away = False
         self.tokens: dict[str, dict[str, Any]] = {}
         self.targets: dict[str, dict[str, Any]] = {}
+        self.scrollbacks: dict[str, bytes] = {}
         self.calls: list[dict[str, Any]] = []
         self.recordings = recordings  # the directory that has the files of recordings
         self.power: dict[str, Any] | None = {"state": "Running", "actions": []}
@@ -85,6 +87,10 @@ class FakeDaemon:
         if self.power is None:
             raise RpcError.refused("power_refused", "refused")
         return msgspec.convert(self.power, MachinePower)
+
+    def console_scrollback(self, params: Any) -> ConsoleScrollback:
+        self.calls.append({"method": "console.scrollback", "session": params.session_id})
+        return ConsoleScrollback(self.scrollbacks.get(params.session_id, b""))
 
     def console_closed(self, params: ConsoleClosed) -> None:
         self.calls.append(
@@ -177,6 +183,9 @@ def main() -> None:
                 return True
             case "power":
                 daemon.power = order["power"]
+                return True
+            case "scrollback":
+                daemon.scrollbacks[order["session_id"]] = order["text"].encode("latin-1")
                 return True
             case "blip":
                 for connection in list(console._server._connections):

@@ -18,7 +18,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import DeferredQueue
 
 from integration.cpvm_lab.agent import AS_SYSTEMD
-from integration.cpvm_lab.console_process import TOP, novnc
+from integration.cpvm_lab.console_process import TOP, install_stock
 from systemvm.guest.boot_argument_source import store
 from systemvm.guest.paths import GuestPaths
 from systemvm.management.pki.authority import CertificateAuthority
@@ -130,8 +130,7 @@ class Cpvm:
         credentials.mkdir()
         self.paths.image_json.parent.mkdir(parents=True)
         self.paths.image_json.write_text('{"version": "7", "sha256": "ab", "role": "cpvm", "built": "now"}')
-        (root / "opt/systemvm").mkdir(parents=True)
-        subprocess.run(["cp", "-R", novnc(), root / "opt/systemvm/novnc"], check=True, timeout=30)
+        install_stock(root / "opt/systemvm")
         number = daemon.listening.getHost().port
         text = f"type=consoleproxy name={NAME} host=127.0.0.1 port={number} eth0ip=169.254.1.2"
         store(text, boot_arguments.parse(text), self.paths)

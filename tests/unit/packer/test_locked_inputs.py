@@ -17,10 +17,11 @@ import deb_lock  # noqa: E402
 import difference  # noqa: E402
 import sbom  # noqa: E402
 from appliance import ROLES, load  # noqa: E402
-from cache import GUEST_LOCK, novnc_facts, wheel_hashes  # noqa: E402
+from cache import GUEST_LOCK, wheel_hashes  # noqa: E402
 from deb_lock import Deb, DebLock  # noqa: E402
 from difference import differences  # noqa: E402
 from image_files import Entry  # noqa: E402
+from npm_package import NPM_PACKAGES  # noqa: E402
 
 from systemvm.host import guest_code  # noqa: E402
 
@@ -42,10 +43,11 @@ def test_an_image_has_the_packages_that_a_patch_replaces(role: str) -> None:
 
 
 def test_locks_contain_hashes_and_no_addresses() -> None:
-    for path in (deb_lock.lock_path("amd64"), deb_lock.lock_path("arm64"), GUEST_LOCK):
+    npm_locks = {package.lock for package in NPM_PACKAGES}
+    for path in (deb_lock.lock_path("amd64"), deb_lock.lock_path("arm64"), GUEST_LOCK, *npm_locks):
         assert "://" not in path.read_text()
     assert all(wheel_hashes(GUEST_LOCK).values())
-    assert novnc_facts()["integrity"].startswith("sha512-")
+    assert all(package.integrity.startswith("sha512-") for package in NPM_PACKAGES)
 
 
 def test_a_file_is_named_without_the_epoch() -> None:
@@ -90,7 +92,7 @@ def test_a_bill_of_materials_does_not_depend_on_the_wheels_directory(tmp_path: P
             with zipfile.ZipFile(wheels[-1], "w") as wheel:
                 about = zipfile.ZipInfo(f"{name}-1.0.dist-info/METADATA")
                 wheel.writestr(about, f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        return sbom.document("cpvm", "1.0", "trixie", tmp_path / "status", [], [], wheels, None, 0)
+        return sbom.document("cpvm", "1.0", "trixie", tmp_path / "status", [], [], wheels, [], 0)
 
     assert bill("cache", "own") == bill("own", "cache")
 

@@ -24,10 +24,14 @@ const CloseCode = {
   RECONNECTING: 4419,
   SCREEN_MOVED: 4427,
   TOO_MANY: 4429,
+  SERIAL_CLOSED: 4430,
   SCREEN_UNREACHABLE: 4502,
   DAEMON_AWAY: 4503,
   SCREEN_SILENT: 4504,
+  SERIAL_UNREACHABLE: 4507,
 };
+// What is said about a serial port, for its terminal.
+const SERIAL_NOTICES = new Set(["serial", "answers"]);
 // Codes from here on are the console's own refusals, and from the second one faults of the server.
 const FIRST_REFUSAL = 4000;
 const FIRST_SERVER_FAULT = 4500;
@@ -104,8 +108,8 @@ async function spend() {
     else show("closed", "Refused", body.title ?? "The console was refused", body.hint ?? "");
     return false;
   }
-  const { session: id, name, policy = {}, recorded = false, watches = false } = body;
-  session = { id, name, policy, recorded, watches, keyboard };
+  const { session: id, name, policy = {}, recorded = false, watches = false, kind = "screen" } = body;
+  session = { id, name, policy, recorded, watches, keyboard, kind };
   sessionStorage.setItem(STORAGE_KEY, JSON.stringify(session));
   return true;
 }
@@ -132,9 +136,11 @@ async function connect() {
   if (document.body.dataset.state !== "waiting") {
     show("connecting", "Connecting", `Connecting to ${session.name}`, "The virtual machine's screen is being opened.");
   }
+  const isSerial = session.kind === "serial";
   let Screen;
   try {
-    [{ default: Screen }, toolbar] = await Promise.all([import("./screen.js"), import("./toolbar.js")]);
+    const view = isSerial ? import("./terminal.js") : import("./screen.js");
+    [{ default: Screen }, toolbar] = await Promise.all([view, import("./toolbar.js")]);
   } catch {
     show("closed", "Closed", "The console could not be loaded", "Reload this page.", true);
     return;
@@ -146,17 +152,19 @@ async function connect() {
   socket.addEventListener("message", (event) => {
     if (typeof event.data !== "string") return;
     event.stopImmediatePropagation();
-    notice(JSON.parse(event.data));
+    const message = JSON.parse(event.data);
+    if (SERIAL_NOTICES.has(message.notice)) rfb?.notice(message);
+    else notice(message);
   });
   socket.addEventListener("close", (event) => { end = event; });
 
   element("screen").replaceChildren();
-  rfb = new Screen(element("screen"), socket, { shared: true });
+  rfb = new Screen(element("screen"), socket, { shared: true, name: session.name, policy: session.policy ?? {} });
   rfb.viewOnly = Boolean(session.policy?.view_only);
   rfb.focusOnClick = true;
   rfb.background = "transparent";
   toolbar.begin(session);
-  toolbar.attach(rfb);
+  if (!isSerial) toolbar.attach(rfb);
   rfb.addEventListener("connect", () => {
     retries = 0;
     show("connected", "Connected");
@@ -183,6 +191,8 @@ const TRANSIENT = {
   [CloseCode.SCREEN_SILENT]: "Reconnecting.",
   [CloseCode.RECONNECTING]: "Reconnecting.",
   [CloseCode.SCREEN_MOVED]: "Reconnecting.",
+  [CloseCode.SERIAL_CLOSED]: `It might have stopped or restarted. ${RECONNECTS}`,
+  [CloseCode.SERIAL_UNREACHABLE]: "Reconnecting.",
 };
 const OPEN_AGAIN = "Open the console again from the cloud's page.";
 const HINTS = {

@@ -52,11 +52,15 @@ function apply() {
 }
 
 // A session begins: what its link and its policy say.
-export function begin({ name, policy = {}, keyboard }) {
+export function begin({ name, policy = {}, keyboard, kind }) {
   machine = name;
   given = isLayout(keyboard) ? keyboard : null;
   clipboard.permit(policy);
-  for (const id of ["keys", "key-menu-button", "bar", "clipboard-button"]) element(id).hidden = Boolean(policy.view_only);
+  for (const id of ["keys", "key-menu-button", "bar", "clipboard-button"]) {
+    element(id).hidden = Boolean(policy.view_only) || kind === "serial";
+  }
+  // a terminal has its own buttons, and no screen
+  element("picture").hidden = kind === "serial";
   applyLayout();
 }
 

@@ -22,6 +22,7 @@ from systemvm.service.errors import SystemVmError
 from systemvm.wire.console import (
     ConsoleAuthorize,
     ConsoleClosed,
+    ConsoleKind,
     ConsoleRefusal,
     ConsoleTargetRequest,
 )
@@ -217,12 +218,16 @@ def record_refusal(connection: Connection, why: ConsoleRefusal, request: Console
 
 def record_target(connection: Connection, vm: Instance, request: ConsoleTargetRequest) -> None:
     session = console_sessions.by_uuid(connection, request.session_id)
-    text = f"connects to {vm.shown_name} at {vm.vnc_address}:{vm.vnc_port}"
-    console_sessions.record(connection, session, "SCREEN", text, request_id=request.request_id)
+    is_serial = session.kind is ConsoleKind.SERIAL
+    port, what = (vm.serial_port, "SERIAL") if is_serial else (vm.vnc_port, "SCREEN")
+    text = f"connects to {vm.shown_name} at {vm.vnc_address}:{port}"
+    console_sessions.record(connection, session, what, text, request_id=request.request_id)
 
 
-def machine_of(connection: Connection, proxy_name: str, session_id: str) -> Instance:
-    return _running(connection, open_session(connection, proxy_name, session_id))
+def machine_of(connection: Connection, proxy_name: str, session_id: str) -> tuple[Instance, ConsoleKind]:
+    """Return the VM of a CPVM's session, and what of it the session shows."""
+    session = open_session(connection, proxy_name, session_id)
+    return _running(connection, session), session.kind
 
 
 def open_session(connection: Connection, proxy_name: str, session_id: str) -> ConsoleSessionRow:
@@ -256,6 +261,8 @@ def _running(connection: Connection, session: ConsoleSessionRow) -> Instance:
         raise ConsoleDeniedError(ConsoleRefusal.MACHINE_GONE)
     if vm.state is not InstanceState.RUNNING or not vm.has_screen:
         raise ConsoleDeniedError(_NOT_RUNNING.get(vm.state, ConsoleRefusal.MACHINE_STOPPED))
+    if session.kind is ConsoleKind.SERIAL and vm.serial_port is None:
+        raise ConsoleDeniedError(ConsoleRefusal.SESSION_ENDED)  # it was started again without one
     return vm
 
 

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from systemvm.management.consoles import authorization
 from systemvm.management.consoles.authorization import MAX_REPORTED_SESSIONS, ConsoleDeniedError
 from systemvm.management.consoles.revocation import ConsoleRevocation
+from systemvm.management.consoles.serial_ports import MachineSerialPorts
 from systemvm.management.consoles.token import token_hash
 from systemvm.management.foreign_hosts.access import ForeignHostError
 from systemvm.management.foreign_hosts.consoles import ForeignConsoles
@@ -32,8 +33,10 @@ from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.console import (
     ConsoleAuthorize,
     ConsoleClosed,
+    ConsoleKind,
     ConsoleLoad,
     ConsoleRefusal,
+    ConsoleScrollback,
     ConsoleSession,
     ConsoleTarget,
     ConsoleTargetRequest,
@@ -52,12 +55,14 @@ class ConsoleAuthorizer:
         database: Database,
         seal: Seal,
         revocation: ConsoleRevocation,
+        serial_ports: MachineSerialPorts,
         foreign: ForeignConsoles | None = None,
     ) -> None:
         """`foreign` finds the screens of VMs on hosts that no daemon drives."""
         self._database = database
         self._seal = seal
         self._revocation = revocation
+        self._serial_ports = serial_ports
         self._foreign = foreign or ForeignConsoles({})
 
     def add_methods(self, table: MethodTable) -> None:
@@ -81,7 +86,16 @@ class ConsoleAuthorizer:
             params=ConsoleTargetRequest,
             result=ConsoleTarget,
             roles=cpvms,
-            summary="Return the current VNC server of a session's VM",
+            summary="Return the current VNC server or serial port of a session's VM",
+            objects=own_session,
+        )
+        table.add(
+            console.CONSOLE_SCROLLBACK,
+            self._scrollback,
+            params=ConsoleTargetRequest,
+            result=ConsoleScrollback,
+            roles=cpvms,
+            summary="Return what the serial port of a session's VM has written before",
             objects=own_session,
         )
         table.add(
@@ -139,7 +153,7 @@ class ConsoleAuthorizer:
             request_id=request.request_id,
         )
         if session.takes_over:
-            await self._revocation.of_others(vm.id, session.id)
+            await self._revocation.of_others(session)
         target = None
         if request.with_target:
             with suppress(ConsoleDeniedError):  # the CPVM asks for it, and is refused
@@ -155,6 +169,7 @@ class ConsoleAuthorizer:
             is_recorded=session.recording is not RecordingMode.OFF and configured.recording.is_announced,
             watches=session.watches or "",
             target=target,
+            kind=session.kind,
         )
 
     async def _target(self, call: Call, request: ConsoleTargetRequest) -> ConsoleTarget:
@@ -164,11 +179,13 @@ class ConsoleAuthorizer:
             raise refused.to_rpc() from None
 
     async def _find_target(self, proxy_name: str, request: ConsoleTargetRequest) -> ConsoleTarget:
-        vm = await self._database.read(authorization.machine_of, proxy_name, request.session_id)
+        vm, kind = await self._database.read(authorization.machine_of, proxy_name, request.session_id)
         await self._database.run(authorization.record_target, vm, request)
         recording = await self._database.run(order_for, request.session_id, self._seal)
         if not vm.is_driven:
             return evolve(await self._foreign_screen(vm), recording=recording)
+        if kind is ConsoleKind.SERIAL:
+            return self._serial_ports.target(vm)
         sealed = vm.sealed_vnc_password
         return ConsoleTarget(
             host=vm.vnc_address or "",
@@ -191,6 +208,17 @@ class ConsoleAuthorizer:
                 hint=error.hint,
             )
             raise ConsoleDeniedError(ConsoleRefusal.SCREEN_UNREACHABLE) from None
+
+    async def _scrollback(self, call: Call, request: ConsoleTargetRequest) -> ConsoleScrollback:
+        try:
+            vm, kind = await self._database.read(
+                authorization.machine_of, call.caller.name, request.session_id
+            )
+        except ConsoleDeniedError as refused:
+            raise refused.to_rpc() from None
+        if kind is not ConsoleKind.SERIAL:
+            return ConsoleScrollback(b"")
+        return await self._serial_ports.scrollback(vm)
 
     async def _closed(self, call: Call, closed: ConsoleClosed) -> Acknowledgement:
         await self._database.run(authorization.close_session, call.caller.name, closed)

@@ -27,7 +27,7 @@ from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState, InstanceType, RecordingMode
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.web.public_endpoint import PublicEndpoint
-from systemvm.wire.console import UNRESTRICTED, ConsolePolicy
+from systemvm.wire.console import UNRESTRICTED, ConsoleKind, ConsolePolicy
 from systemvm.wire.protocol import OLDEST, POLICIES_SINCE
 from systemvm.wire.role import Role
 from systemvm.wire.vm_name import VmName
@@ -55,8 +55,9 @@ class ConsoleUser:
     request_id: str | None = None
     login_uuid: str | None = None  # None with an API key or as the host's operator
     extra: str | None = field(default=None, repr=False)  # a secret that the browser must also present
-    takes_over: bool = False  # other consoles of the VM end when the link is opened
+    takes_over: bool = False  # other consoles of the VM, of this kind, end when the link is opened
     keyboard: str | None = None  # the guest's layout; by default the VM's
+    kind: ConsoleKind = ConsoleKind.SCREEN
 
     def can_open(self, vm: Instance) -> bool:
         """Return whether the user can open a VM: administrators all VMs, others their own."""
@@ -99,10 +100,12 @@ class _Proxies:
     up: set[VmName]
     enforcing: set[VmName]
 
-    def of(self, policy: ConsolePolicy, recording: RecordingMode, vm: Instance) -> set[VmName]:
-        is_recorded = recording is not RecordingMode.OFF
-        has_newer_screen = vm.vnc_ca_pem is not None or not vm.is_driven
-        needs_newer = has_newer_screen or is_recorded or not policy.is_unrestricted
+    def of(
+        self, policy: ConsolePolicy, recording: RecordingMode, vm: Instance, kind: ConsoleKind
+    ) -> set[VmName]:
+        is_recorded, is_serial = recording is not RecordingMode.OFF, kind is ConsoleKind.SERIAL
+        has_newer_target = vm.vnc_ca_pem is not None or not vm.is_driven or is_serial
+        needs_newer = has_newer_target or is_recorded or not policy.is_unrestricted
         return self.enforcing if needs_newer else self.up
 
 
@@ -155,15 +158,23 @@ def _create(
         raise ConsoleUnavailableError(
             f"VM {vm.name} has no VNC server", f"see its log: systemvm serial {vm.name}"
         )
+    kind = console_user.kind
+    if kind is ConsoleKind.SERIAL and vm.serial_port is None:
+        raise ConsoleUnavailableError(
+            f"VM {vm.name} has no serial port that a console can show",
+            "Stop and start it: an earlier release started it, or hypervisor.vnc_tls was false.",
+        )
     policy = wanted.narrowed(configured.policy)
-    recording = mode_for(connection, vm)
-    able = proxies.of(policy, recording, vm)
-    proxy = _least_loaded(connection, vm.zone_id, able, configured.limits.max_sessions)
+    recording = _recording(connection, vm, kind)
+    joined = console_sessions.serial_proxy(connection, vm.id) if kind is ConsoleKind.SERIAL else None
+    able, most = proxies.of(policy, recording, vm, kind), configured.limits.max_sessions
+    proxy = _least_loaded(connection, vm.zone_id, able, most, joined)
     console_sessions.replace_unspent(
         connection,
         user_id=console_user.user_id,
         account_id=console_user.account_id,
         vm_id=vm.id,
+        kind=kind,
         of_vm=MAX_UNSPENT_OF_VM,
         of_account=MAX_UNSPENT_OF_ACCOUNT,
     )
@@ -183,10 +194,24 @@ def _create(
         takes_over=console_user.takes_over,
         policy=policy,
         recording=recording,
+        kind=kind,
     )
-    text = f"of {vm.shown_name}: a link for {console_user.address}, good once, through {proxy.instance_name}"
+    what = "a link" if kind is ConsoleKind.SCREEN else "a link to its serial port"
+    text = f"of {vm.shown_name}: {what} for {console_user.address}, good once, through {proxy.instance_name}"
     console_sessions.record(connection, session, "LINK", text, request_id=console_user.request_id)
     return vm.zone_id, public_address_of(connection, proxy), vm.keyboard
+
+
+def _recording(connection: Connection, vm: Instance, kind: ConsoleKind) -> RecordingMode:
+    """Return how the console is recorded; a recording holds a screen, not a serial port."""
+    mode = mode_for(connection, vm)
+    if kind is ConsoleKind.SCREEN:
+        return mode
+    if mode is RecordingMode.REQUIRED:
+        raise ConsoleUnavailableError(
+            f"consoles of VM {vm.name} must be recorded, and its serial port cannot be", "Use its screen."
+        )
+    return RecordingMode.OFF
 
 
 def check_extra(extra: str | None, is_required: bool) -> None:
@@ -225,8 +250,12 @@ def find_openable(connection: Connection, vm_uuid: str, console_user: ConsoleUse
     return vm
 
 
-def _least_loaded(connection: Connection, zone_id: int, up: set[VmName], max_sessions: int) -> Instance:
-    """Return the running CPVM with the fewest sessions, unspent tokens included.
+def _least_loaded(
+    connection: Connection, zone_id: int, up: set[VmName], max_sessions: int, preferred_id: int | None
+) -> Instance:
+    """Return the preferred CPVM if it has room, else the running one with the fewest sessions.
+
+    Unspent tokens are included.
 
     Only open sessions count against the limit: a token costs nothing, and links that are never opened must
     not fill a CPVM. A closed session that a browser can resume for hours is no load.
@@ -253,4 +282,7 @@ def _least_loaded(connection: Connection, zone_id: int, up: set[VmName], max_ses
             f"All console proxy VMs of the zone have {max_sessions} sessions",
             "Close unused consoles.",
         )
+    for vm in with_room:
+        if vm.id == preferred_id:
+            return vm
     return min(with_room, key=lambda vm: (open_sessions[vm.id] + pending.get(vm.id, none).unspent, vm.id))

@@ -76,7 +76,7 @@ def _moves(connection: Connection, carried: Iterable[tuple[str, int]]) -> list[t
     carried = sorted(carried)
     machines = instances.by_ids(connection, sorted({vm_id for _, vm_id in carried}))
     return [
-        (proxy, ConsoleRetarget(vm.uuid, vm.vnc_address, vm.vnc_port))
+        (proxy, ConsoleRetarget(vm.uuid, vm.vnc_address, vm.vnc_port, vm.serial_port or 0))
         for proxy, vm in ((proxy, machines[vm_id]) for proxy, vm_id in carried)
         if vm.state is InstanceState.RUNNING and vm.vnc_address is not None and vm.vnc_port is not None
     ]

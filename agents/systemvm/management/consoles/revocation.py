@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from systemvm.management.control.agent_calls import ConnectedAgents
 from systemvm.management.state import console_sessions
+from systemvm.management.state.console_sessions import ConsoleSessionRow
 from systemvm.management.state.database import Connection, Database
 from systemvm.rpc.core.errors import RpcError
 from systemvm.wire.console import CONSOLE_END, ConsoleEnd, ConsoleRefusal
@@ -40,9 +41,9 @@ class ConsoleRevocation:
     async def of_machine(self, vm_id: int) -> None:
         await self._revoke(console_sessions.revoke_of_vm, vm_id, ConsoleRefusal.MACHINE_GONE)
 
-    async def of_others(self, vm_id: int, session_id: int) -> None:
-        """End the open consoles of a VM that this session takes over."""
-        await self._revoke(console_sessions.revoke_of_others, (vm_id, session_id), ConsoleRefusal.TAKEN_OVER)
+    async def of_others(self, session: ConsoleSessionRow) -> None:
+        """End the open consoles of a VM that this session takes over, those of its kind."""
+        await self._revoke(console_sessions.revoke_of_others, session, ConsoleRefusal.TAKEN_OVER)
 
     async def of_session(self, uuid: str) -> None:
         await self._revoke(console_sessions.revoke_one, uuid, ConsoleRefusal.CLOSED)

@@ -128,6 +128,7 @@ def _create_link(
         user_id=watcher.user_id,
         account_id=watcher.account_id,
         vm_id=vm.id,
+        kind=watched.kind,
         of_vm=MAX_UNSPENT_OF_VM,
         of_account=MAX_UNSPENT_OF_ACCOUNT,
     )
@@ -148,6 +149,7 @@ def _create_link(
         login_uuid=watcher.login_uuid,
         policy=WATCHING,
         watches=watched.uuid,
+        kind=watched.kind,
     )
     text = f"of {vm.shown_name}: a link for {watcher.address} that watches session {watched.uuid}"
     console_sessions.record(connection, session, "LINK", text, request_id=watcher.request_id)

@@ -102,6 +102,8 @@ class DomainStatus:
     vnc_address: str | None = None
     vnc_port: int | None = None
     vnc_ca_pem: str | None = None  # verifies its VNC server's certificate; None: it has no TLS
+    serial_port: int | None = None  # the TCP port that its serial port is at, at vnc_address; None: none
+    serial_fingerprint: str | None = None  # of the certificate there
 
 
 ExitCallback = Callable[[str, ExitReason], None]

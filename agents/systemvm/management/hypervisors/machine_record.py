@@ -24,6 +24,8 @@ class MachineRecord:
     vnc_address: str | None = None
     vnc_port: int | None = None
     vnc_tls: bool = False
+    serial_port: int | None = None  # machines of earlier releases only have a log
+    serial_fingerprint: str | None = None
 
     @classmethod
     def of(cls, spec: DomainSpec, vnc_port: int | None, *, vnc_tls: bool = False) -> MachineRecord:
@@ -50,6 +52,10 @@ class MachineRecords:
         """Return where the certificate of its VNC server is."""
         return self.path(name, "screen")
 
+    def serial_directory(self, name: str) -> Path:
+        """Return where the certificate of its serial port is."""
+        return self.path(name, "serial")
+
     def write(self, record: MachineRecord) -> None:
         path = self.path(record.name, "json")
         temporary = path.with_suffix(".new")
@@ -68,6 +74,7 @@ class MachineRecords:
             self.path(name, suffix).unlink(missing_ok=True)
         self.forget_credentials(name)
         screen_files.remove(self.screen_directory(name))
+        screen_files.remove(self.serial_directory(name))
         self.path(name, "json").unlink(missing_ok=True)
 
     def forget_credentials(self, name: str) -> None:

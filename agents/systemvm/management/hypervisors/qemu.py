@@ -5,14 +5,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from attrs import evolve
 from twisted.logger import Logger
 
 from systemvm.host.accelerator import Accelerator, GuestTimeoutScale
 from systemvm.management.asyncio_bridge import in_asyncio, in_twisted
-from systemvm.management.hypervisors import qemu_arguments, qemu_output, screen_files, smbios
+from systemvm.management.hypervisors import (
+    qemu_arguments,
+    qemu_output,
+    screen_files,
+    serial_listener,
+    smbios,
+)
 from systemvm.management.hypervisors.base import (
     DomainSpec,
     DomainState,
@@ -139,20 +147,24 @@ class QemuHypervisor:
         self._records.write(record)
         taps: list[int] = []
         screen: ScreenIdentity | None = None
+        serial: socket.socket | None = None
         try:
             if record.vnc_tls and self._screens is not None:
                 screen = self._screens.issue(spec.uuid, record.vnc_address or "")
                 screen_files.write(self._records.screen_directory(spec.name), screen)
+                record, serial = self._offer_serial(record, self._screens)
             for tap, nic in zip(record.taps, spec.nics, strict=True):
                 isolated = nic.traffic_type == qemu_arguments.CONTROL
                 taps.append(await in_twisted(self._taps.create_tap(tap, nic.bridge, isolated=isolated)))
-            process = await self._program.spawn(spec, record, credentials, taps)
+            process = await self._program.spawn(spec, record, credentials, taps, serial)
         except BaseException:
             await self._clean(record)
             raise
         finally:
             for descriptor in taps:
                 os.close(descriptor)  # QEMU has its own copy, and the tap is removed with the last one
+            if serial is not None:
+                serial.close()
         domain = QemuDomain(record, process, self._records, self._guest_scale, self._screens)
         domain.screen_renew_at = screen.renew_at if screen is not None else None
         self._domains[spec.name] = domain
@@ -178,6 +190,20 @@ class QemuHypervisor:
             memory=spec.memory_mib, accelerator=self._program.accelerator.value,
         )  # fmt: skip
         return domain.status
+
+    def _offer_serial(
+        self, record: MachineRecord, screens: ScreenAuthority
+    ) -> tuple[MachineRecord, socket.socket]:
+        """Listen for the client of the serial port, where the screen is; return the record with its place."""
+        address = record.vnc_address or ""
+        identity = screens.issue_serial(record.uuid, address)
+        screen_files.write(self._records.serial_directory(record.name), identity)
+        listener = serial_listener.listen(address, self._vnc_ports, taken=record.vnc_port)
+        record = evolve(
+            record, serial_port=listener.getsockname()[1], serial_fingerprint=identity.fingerprint
+        )
+        self._records.write(record)
+        return record, listener
 
     async def _end_failed_start(self, domain: QemuDomain) -> str:
         """End a machine that has not started, and return the end of QEMU's stderr."""

@@ -12,6 +12,7 @@ from systemvm.host.accelerator import Accelerator
 from systemvm.launcher.arguments import SANDBOX
 from systemvm.management.hypervisors.base import DomainSpec
 from systemvm.management.hypervisors.errors import HypervisorError
+from systemvm.management.pki.screens import serial_client_name
 
 #: Names go into paths, argv and taps.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -24,10 +25,10 @@ FIRST_VNC_PORT = 5900
 SERIAL_SET = 1
 
 #: TLS of the VNC server; CPVMs present no certificate, the password admits them.
-_SCREEN_CREDENTIALS = (
-    "tls-creds-x509,id=screen,endpoint=server,verify-peer=off,"
-    "priority=NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
-)
+_TLS_VERSIONS = "priority=NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
+_SCREEN_CREDENTIALS = f"tls-creds-x509,id=screen,endpoint=server,verify-peer=off,{_TLS_VERSIONS}"
+#: TLS of the serial port, which knows no password: a CPVM presents a certificate for this machine.
+_SERIAL_CREDENTIALS = f"tls-creds-x509,id=serial,endpoint=server,verify-peer=on,{_TLS_VERSIONS}"
 
 #: The traffic type whose bridge ports are isolated from one another.
 CONTROL = "control"
@@ -44,6 +45,8 @@ class InheritedDescriptors:
     smbios_files: list[Path]
     vnc_port: int | None
     screen_directory: Path | None = None  # of the VNC server's certificate; None: it has no TLS
+    serial_listen_fd: int | None = None  # None: the serial port only has a log
+    serial_directory: Path | None = None  # of its certificate
 
 
 def check(spec: DomainSpec) -> None:
@@ -99,13 +102,26 @@ def command_line(
         "-object", "rng-builtin,id=rng0",
         "-device", "virtio-rng-pci,rng=rng0",
         "-add-fd", f"fd={inherited.serial_fd},set={SERIAL_SET}",
-        "-chardev", f"file,id=serial0,append=on,path=/dev/fdset/{SERIAL_SET}",
-        "-serial", "chardev:serial0",
     ]  # fmt: skip
+    arguments += _serial(spec, inherited)
     for index, (nic, tap) in enumerate(zip(spec.nics, inherited.tap_fds, strict=True)):
         arguments += ["-netdev", f"tap,id=net{index},fd={tap}"]
         arguments += ["-device", f"{nic.model},netdev=net{index},mac={nic.mac},romfile="]
     return arguments + _disks(spec) + _boot(spec) + _display(spec, inherited) + _system(spec, inherited)
+
+
+def _serial(spec: DomainSpec, inherited: InheritedDescriptors) -> list[str]:
+    """Return the first serial port, whose output is always in the log, with a client or without."""
+    log = f"/dev/fdset/{SERIAL_SET}"
+    if inherited.serial_listen_fd is None or inherited.serial_directory is None:
+        return ["-chardev", f"file,id=serial0,append=on,path={log}", "-serial", "chardev:serial0"]
+    socket = f"socket,id=serial0,fd={inherited.serial_listen_fd},server=on,wait=off"
+    return [
+        "-object", f"{_SERIAL_CREDENTIALS},dir={_value(inherited.serial_directory)}",
+        "-object", f"authz-simple,id=serial-client,identity=CN={serial_client_name(spec.uuid)}",
+        "-chardev", f"{socket},tls-creds=serial,tls-authz=serial-client,logfile={log},logappend=on",
+        "-serial", "chardev:serial0",
+    ]  # fmt: skip
 
 
 def _disks(spec: DomainSpec) -> list[str]:

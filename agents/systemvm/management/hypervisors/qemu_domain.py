@@ -60,6 +60,8 @@ class QemuDomain:
             record.vnc_address,
             record.vnc_port,
             self._screens.ca_pem.decode() if record.vnc_tls and self._screens is not None else None,
+            record.serial_port,
+            record.serial_fingerprint,
         )
 
     @property

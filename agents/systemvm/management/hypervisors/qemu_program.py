@@ -48,9 +48,17 @@ class QemuProgram:
         return self.binary or spec.arch.qemu
 
     async def spawn(
-        self, spec: DomainSpec, record: MachineRecord, credentials: list[bytes], taps: list[int]
+        self,
+        spec: DomainSpec,
+        record: MachineRecord,
+        credentials: list[bytes],
+        taps: list[int],
+        serial: socket.socket | None = None,
     ) -> DetachedProcess:
-        """Write QEMU's files and start it; it inherits its sockets, taps and log."""
+        """Write QEMU's files and start it; it inherits its sockets, taps and log.
+
+        `serial` listens for the client of its serial port.
+        """
         records = self.records
         spec.serial_log.parent.mkdir(parents=True, exist_ok=True)
         files = smbios.write(records.directory, spec.name, credentials)
@@ -78,6 +86,8 @@ class QemuProgram:
                 smbios_files=files,
                 vnc_port=record.vnc_port,
                 screen_directory=records.screen_directory(spec.name) if record.vnc_tls else None,
+                serial_listen_fd=inherit(serial.fileno()) if serial is not None else None,
+                serial_directory=records.serial_directory(spec.name) if serial is not None else None,
             )
             argv = qemu_arguments.command_line(spec, self._binary_of(spec), self.accelerator, descriptors)
             process = await DetachedProcess.start(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files from which QEMU's VNC server has its certificate: the layout of tls-creds-x509."""
+"""The files from which QEMU's VNC server or serial port has its certificate: the layout of tls-creds-x509."""
 
 from __future__ import annotations
 

@@ -40,13 +40,18 @@ def start_marker(moment: str) -> bytes:
 
 def read_tail(path: Path) -> str:
     """Return the end of a serial log; an empty text when there is no file."""
+    return read_end(path, TAIL_BYTES).decode("utf-8", "replace")
+
+
+def read_end(path: Path, count: int) -> bytes:
+    """Return at most the last `count` bytes of a file; none when there is no file."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - TAIL_BYTES))
-            return file.read().decode("utf-8", "replace")
+            file.seek(max(0, size - count))
+            return file.read(count)
     except FileNotFoundError:
-        return ""
+        return b""
 
 
 def since_last_start(text: str) -> str:

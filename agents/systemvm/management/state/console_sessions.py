@@ -13,7 +13,7 @@ from systemvm.management.state import events, schema
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import NotFoundError, Rows
 from systemvm.management.state.status import RecordingMode
-from systemvm.wire.console import UNRESTRICTED, ConsolePolicy, ConsoleRefusal
+from systemvm.wire.console import UNRESTRICTED, ConsoleKind, ConsolePolicy, ConsoleRefusal
 
 #: `resource_type` of their events.
 SESSION = "ConsoleSession"
@@ -49,6 +49,7 @@ class ConsoleSessionRow:
     clipboard_from_guest: bool
     recording: RecordingMode
     watches: str | None  # the session that it watches
+    kind: ConsoleKind
 
     @property
     def policy(self) -> ConsolePolicy:
@@ -79,6 +80,7 @@ def create(
     policy: ConsolePolicy = UNRESTRICTED,
     recording: RecordingMode = RecordingMode.OFF,
     watches: str | None = None,
+    kind: ConsoleKind = ConsoleKind.SCREEN,
 ) -> ConsoleSessionRow:
     return rows.insert(
         connection,
@@ -99,6 +101,7 @@ def create(
         clipboard_from_guest=policy.clipboard_from_guest,
         recording=recording,
         watches=watches,
+        kind=kind,
     )
 
 
@@ -217,12 +220,9 @@ def revoke_of_users(connection: sa.Connection, user_ids: Sequence[int], reason: 
     return _revoke(connection, _c.user_id.in_(user_ids), reason)
 
 
-def revoke_of_others(
-    connection: sa.Connection, vm_and_session: tuple[int, int], reason: str
-) -> dict[str, list[str]]:
-    """As `revoke_of_vm`, for the VM's open sessions but one; links that nobody has opened stay valid."""
-    vm_id, session_id = vm_and_session
-    which = sa.and_(_c.vm_id == vm_id, _c.id != session_id, _c.acquired.is_not(None))
+def revoke_of_others(connection: sa.Connection, kept: ConsoleSessionRow, reason: str) -> dict[str, list[str]]:
+    """As `revoke_of_vm`, for the VM's open sessions of a kind but one; links not yet opened stay valid."""
+    which = sa.and_(_c.vm_id == kept.vm_id, _c.kind == kept.kind, _c.id != kept.id, _c.acquired.is_not(None))
     return _revoke(connection, which, reason)
 
 
@@ -294,12 +294,20 @@ def pending_by_proxy(connection: sa.Connection, opened_since: datetime) -> dict[
 
 
 def replace_unspent(
-    connection: sa.Connection, *, user_id: int, account_id: int, vm_id: int, of_vm: int, of_account: int
+    connection: sa.Connection,
+    *,
+    user_id: int,
+    account_id: int,
+    vm_id: int,
+    kind: ConsoleKind,
+    of_vm: int,
+    of_account: int,
 ) -> int:
     """Revoke the tokens that a new one of this user replaces; return how many.
 
-    These are the user's own for the VM, and the account's oldest when its unspent tokens for the VM reach
-    `of_vm`, or all its unspent tokens reach `of_account`. Tokens of other accounts are never revoked.
+    These are the user's own for this kind of console of the VM, and the account's oldest when its unspent
+    tokens for the VM reach `of_vm`, or all its unspent tokens reach `of_account`. Tokens of other accounts
+    are never revoked.
     """
     unspent = sa.and_(_c.removed.is_(None), _c.acquired.is_(None))
     of_own_account = _c.user_id.in_(
@@ -310,13 +318,24 @@ def replace_unspent(
         connection,
         unspent,
         sa.or_(
-            sa.and_(_c.user_id == user_id, _c.vm_id == vm_id),
+            sa.and_(_c.user_id == user_id, _c.vm_id == vm_id, _c.kind == kind),
             _c.id.in_(mine.where(_c.vm_id == vm_id).offset(of_vm - 1)),
             _c.id.in_(mine.offset(of_account - 1)),
         ),
         removed=now(),
         close_reason=REPLACED,
     )
+
+
+def serial_proxy(connection: sa.Connection, vm_id: int) -> int | None:
+    """Return the CPVM of the VM's newest serial console: a serial port has one client, whom others join."""
+    query = (
+        sa.select(_c.proxy_id)
+        .where(_c.removed.is_(None), _c.vm_id == vm_id, _c.kind == ConsoleKind.SERIAL)
+        .order_by(_c.acquired.is_(None), _c.id.desc())
+        .limit(1)
+    )
+    return connection.execute(query).scalar()
 
 
 def active(connection: sa.Connection, proxy_id: int | None = None) -> list[ConsoleSessionRow]:

@@ -45,6 +45,8 @@ class Instance:
     vnc_port: int | None
     sealed_vnc_password: bytes | None = field(repr=False)
     vnc_ca_pem: str | None = field(repr=False)
+    serial_port: int | None  # the TCP port that its serial port is at, on vnc_address
+    serial_fingerprint: str | None
     agent_state: AgentState | None
     agent_reason: str | None
     agent_hint: str | None
@@ -92,12 +94,14 @@ class Nic:
     gateway: str | None
 
 
-#: The columns of a VM without a VNC server.
+#: The columns of a VM without a VNC server and a serial port.
 NO_SCREEN: dict[str, None] = {
     "vnc_address": None,
     "vnc_port": None,
     "sealed_vnc_password": None,
     "vnc_ca_pem": None,
+    "serial_port": None,
+    "serial_fingerprint": None,
 }
 
 rows = Rows(schema.vm_instances, Instance, "virtual machine")

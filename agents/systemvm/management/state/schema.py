@@ -17,6 +17,7 @@ from systemvm.management.state.status import (
     SpoolState,
     VolumeState,
 )
+from systemvm.wire.console import ConsoleKind
 from systemvm.wire.storage import DownloadState, ImageFormat
 
 # Constraints have names, so that a migration can alter them on SQLite, too.
@@ -317,6 +318,8 @@ vm_instances = _table(
     sa.Column("vnc_port", sa.Integer),
     sa.Column("sealed_vnc_password", sa.LargeBinary),
     sa.Column("vnc_ca_pem", sa.Text),  # verifies its VNC server's certificate; null: it has no TLS
+    sa.Column("serial_port", sa.Integer),  # the TCP port that its serial port is at, on vnc_address
+    sa.Column("serial_fingerprint", sa.String(64)),  # of the certificate there
     sa.Column("agent_state", EnumText(AgentState)),
     sa.Column("agent_reason", sa.Text),
     sa.Column("agent_hint", sa.Text),
@@ -420,6 +423,7 @@ console_sessions = _table(
     ),
     # the UUID of the session that it watches, for an administrator
     sa.Column("watches", sa.String(36), index=True),
+    sa.Column("kind", EnumText(ConsoleKind), nullable=False, server_default=ConsoleKind.SCREEN.value),
 )
 
 console_recordings = _table(

@@ -199,6 +199,8 @@ class SystemVmLifecycle:
             vnc_address=started.vnc_address,
             vnc_port=started.vnc_port,
             vnc_ca_pem=started.vnc_ca_pem,
+            serial_port=started.serial_port,
+            serial_fingerprint=started.serial_fingerprint,
         )
         status = self._hypervisor.status(vm.instance_name)
         if running is None or status is None or not status.state.alive:

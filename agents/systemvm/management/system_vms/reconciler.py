@@ -109,6 +109,8 @@ class SystemVmReconciler:
                     vnc_address=status.vnc_address,
                     vnc_port=status.vnc_port,
                     vnc_ca_pem=status.vnc_ca_pem,
+                    serial_port=status.serial_port,
+                    serial_fingerprint=status.serial_fingerprint,
                     **running,
                 )
             elif vm.state.has_process:

@@ -56,6 +56,8 @@ def set_running(connection: Connection, vm: Instance, status: DomainStatus) -> I
         vnc_address=status.vnc_address,
         vnc_port=status.vnc_port,
         vnc_ca_pem=status.vnc_ca_pem,
+        serial_port=status.serial_port,
+        serial_fingerprint=status.serial_fingerprint,
         **({} if was_running else {"started": now()}),
     )
     if not was_running:

@@ -27,6 +27,7 @@ class ConsoleSessionAnswer:
     virtualmachinename: str = required_key("name of the virtual machine")
     hostid: str | None = optional_key("UUID of the virtual machine's host")
     hostname: str | None = optional_key("name of the virtual machine's host")
+    kind: str = required_key("screen or serial; an addition")
     acquired: datetime | None = optional_key("when the link was opened")
     removed: datetime | None = optional_key("when the link or the session ended")
     consoleendpointcreatoraddress: str | None = optional_key("address that the link was created from")

@@ -126,6 +126,7 @@ def _answer(listed: ListedSession, names: OwnerNames) -> ConsoleSessionAnswer:
         userid=listed.user.uuid,
         virtualmachineid=vm.uuid,
         virtualmachinename=vm.shown_name,
+        kind=row.kind.value,
         hostid=host.uuid if host else None,
         hostname=host.name if host else None,
         acquired=row.acquired,

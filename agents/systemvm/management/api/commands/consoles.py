@@ -10,10 +10,11 @@ from twisted.logger import Logger
 
 from systemvm.management.api.answers.access import ConsoleEndpointAnswer, WebSocketAnswer
 from systemvm.management.api.command import ApiCall, Command
+from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.consoles.endpoint import ConsoleEndpoint, ConsoleUnavailableError, ConsoleUser
 from systemvm.management.screens.keymap import LAYOUTS
-from systemvm.wire.console import UNRESTRICTED, ConsolePolicy
+from systemvm.wire.console import UNRESTRICTED, ConsoleKind, ConsolePolicy
 
 _log = Logger()
 
@@ -74,13 +75,19 @@ class ConsoleCommands:
                         ParameterType.BOOLEAN,
                         "false: no text from the guest; an addition to CloudStack's parameters",
                     ),
+                    optional(
+                        "kind",
+                        ParameterType.STRING,
+                        "screen (the default), or serial: the VM's serial port as a text terminal; "
+                        "an addition to CloudStack's parameters",
+                    ),
                 ),
                 related=("listVirtualMachines", "listSystemVms", "listConsoleSessions"),
             ),
         )
 
     async def _create(self, call: ApiCall) -> ConsoleEndpointAnswer:
-        console_user = user_of(call, takes_over=call.arguments.flag("takeover"))
+        console_user = user_of(call, takes_over=call.arguments.flag("takeover"), kind=_kind(call))
         wanted = ConsolePolicy(
             view_only=call.arguments.get("viewonly", False),
             clipboard_to_guest=call.arguments.get("clipboardtoguest", True),
@@ -90,7 +97,9 @@ class ConsoleCommands:
         return await answer_of(call, creating)
 
 
-def user_of(call: ApiCall, *, takes_over: bool = False) -> ConsoleUser:
+def user_of(
+    call: ApiCall, *, takes_over: bool = False, kind: ConsoleKind = ConsoleKind.SCREEN
+) -> ConsoleUser:
     """Return who asks for a console."""
     principal = call.principal
     return ConsoleUser(
@@ -103,6 +112,7 @@ def user_of(call: ApiCall, *, takes_over: bool = False) -> ConsoleUser:
         call.arguments.text("token"),
         takes_over,
         keyboard=call.arguments.text("keyboard"),
+        kind=kind,
     )
 
 
@@ -129,3 +139,13 @@ async def answer_of(call: ApiCall, creating: Awaitable[ConsoleEndpoint]) -> Cons
             extra=endpoint.extra,
         ),
     )
+
+
+def _kind(call: ApiCall) -> ConsoleKind:
+    text = call.arguments.text("kind") or ConsoleKind.SCREEN.value
+    try:
+        return ConsoleKind(text.lower())
+    except ValueError:
+        raise parameter_error(
+            f"kind must be screen or serial: {text!r}", "leave it out for the VM's screen"
+        ) from None
