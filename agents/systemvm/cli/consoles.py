@@ -81,23 +81,39 @@ def console() -> None:
     help="Where text may go by the clipboard. The zone can permit less.",
 )
 @click.option("--takeover", is_flag=True, help="Close the VM's other consoles when the URL is opened.")
+@click.option(
+    "--kind",
+    type=click.Choice(["screen", "serial"]),
+    default="screen",
+    show_default=True,
+    help="The VM's screen, or its serial port as a text terminal.",
+)
 @click.pass_obj
 def open_console(
-    daemon: DaemonClient, name: str, open_browser: bool, view_only: bool, clipboard: str, takeover: bool
+    daemon: DaemonClient,
+    name: str,
+    open_browser: bool,
+    view_only: bool,
+    clipboard: str,
+    takeover: bool,
+    kind: str,
 ) -> None:
     """Print a URL that opens the console of the VM NAME.
 
     The URL works once and expires after one minute.
 
     \b
-    Example:
+    Examples:
       systemvm console open one --open
+      systemvm console open one --kind serial
     """
     limits = dict(_CLIPBOARD[clipboard])
     if view_only:
         limits["viewonly"] = "true"
     if takeover:
         limits["takeover"] = "true"
+    if kind != "screen":
+        limits["kind"] = kind
     answer = daemon.call("createConsoleEndpoint", virtualmachineid=machine_id(daemon, name), **limits)
     _show_link(daemon, answer["consoleendpoint"], open_browser)
 

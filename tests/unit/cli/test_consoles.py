@@ -41,6 +41,12 @@ def test_the_name_alone_opens_a_console(
     assert opened == (["https://cpvm/console"] if "--open" in arguments else [])
 
 
+def test_a_serial_port_is_opened_by_its_kind(run: Callable[..., Result]) -> None:
+    fake = daemon(createConsoleEndpoint={"consoleendpoint": {"success": True, "url": "https://cpvm/console"}})
+    assert run(fake, "console", "web", "--kind", "serial").output == "https://cpvm/console\n"
+    assert changes(fake) == [("createConsoleEndpoint", {"virtualmachineid": "m-1", "kind": "serial"})]
+
+
 def test_a_console_that_is_refused_is_an_error(run: Callable[..., Result]) -> None:
     refused = {"success": False, "details": "VM web must be running", "hint": "start it"}
     result = run(daemon(createConsoleEndpoint={"consoleendpoint": refused}), "console", "web")
