@@ -104,13 +104,13 @@ class BrowserRefusal(enum.Enum):
         4505,
         503,
         "This console proxy takes no new consoles",
-        "Open the console again from the cloud's page: another one takes it.",
+        "Open the console again from the cloud's page, in a few minutes if it does not open at once.",
     )
     DRAINED = (
         4506,
         503,
         "This console proxy is being shut down",
-        "Open the console again from the cloud's page: another one takes it.",
+        "Open the console again from the cloud's page, in a few minutes if it does not open at once.",
     )
     SCREEN_UNREACHABLE = (4502, 502, "The virtual machine's screen cannot be reached", _TRY_AGAIN)
     SERIAL_UNREACHABLE = (4507, 502, "The virtual machine's serial port cannot be reached", _TRY_AGAIN)
