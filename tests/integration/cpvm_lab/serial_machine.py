@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import time
 import uuid
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class SerialMachine:
         listener = socket.create_server(("127.0.0.1", 0))
         os.set_inheritable(listener.fileno(), True)
         self.port: int = listener.getsockname()[1]
+        log = folder / "serial.log"
         listening = f"fd={listener.fileno()},server=on,wait=off"
         self._process = subprocess.Popen(
             [
@@ -39,12 +41,15 @@ class SerialMachine:
                 *("-display", "none", "-drive", f"format=raw,file={disk}"),
                 *("-object", f"tls-creds-x509,id=tls,endpoint=server,verify-peer=on,dir={credentials}"),
                 *("-object", f"authz-simple,id=client,identity=CN={serial_client_name(self._uuid)}"),
-                *("-chardev", f"socket,id=serial0,{listening},tls-creds=tls,tls-authz=client"),
+                *("-chardev", f"socket,id=serial0,{listening},tls-creds=tls,tls-authz=client,logfile={log}"),
                 *("-serial", "chardev:serial0"),
             ],
             pass_fds=[listener.fileno()],
         )
         listener.close()
+        while not log.exists() or not log.read_bytes():  # what is typed before the guest runs is lost
+            assert self._process.poll() is None, "QEMU ended"
+            time.sleep(0.05)
 
     def client(self) -> TargetTls:
         client = self._authority.issue_client(self._uuid)
