@@ -15,9 +15,9 @@ from integration.cpvm_lab.chromium import Chromium, pixels, wait_for_picture
 from integration.cpvm_lab.console_process import ConsoleProcess
 from integration.cpvm_lab.vnc_server import QemuVncServer, free_vnc_port
 from rfb_decoder import RfbDecoder
+from systemvm.cli.recorded_screen import RecordedScreen
 from systemvm.recording.format import FrameKind
 from systemvm.recording.reader import RecordingReader
-from systemvm.recording.screen import RecordedScreen
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -36,7 +36,7 @@ def test_our_own_wheel_has_the_appliances_packages_and_does_not_depend_on_the_ch
     with zipfile.ZipFile(wheel) as files:
         version = files.read("systemvm/guest/version.py").decode()
         packages = {name.split("/")[1] for name in files.namelist() if name.startswith("systemvm/")}
-    assert packages == {"__init__.py", "wire", "web", "rpc", "service", "guest", "cpvm"}
+    assert packages == {"__init__.py", "wire", "web", "rpc", "service", "guest", "recording", "cpvm"}
     assert version == f'VERSION = "{guest_code.read(Role.CPVM, tree / "agents").version}"\n'
     assert "1.2.3+" in version
     for path in tree.rglob("*"):

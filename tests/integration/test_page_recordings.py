@@ -20,9 +20,9 @@ from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host, host
 from integration.page_visitor import Visitor
 from rfb_decoder import PIXEL_FORMAT
+from systemvm.cli.recording_video import export
 from systemvm.recording.format import RecordingHeader
 from systemvm.recording.reader import RecordingReader
-from systemvm.recording.video import export
 from systemvm.recording.writer import RecordingWriter
 from systemvm.wire.recording import MAX_PIECE_BYTES
 from unit.cpvm.filter.rfb_samples import compact, rectangle, u32, update

@@ -171,7 +171,7 @@ def delete_recording(daemon: DaemonClient, recording: str) -> None:
 
 
 def _export_video(reader: RecordingReader, file: Path) -> None:
-    from systemvm.recording.video import export as export_video  # Pillow: other commands start without it
+    from systemvm.cli.recording_video import export as export_video  # Pillow: other commands start without it
 
     export_video(reader, file)
 

@@ -17,8 +17,9 @@ from attrs import field, frozen
 from systemvm.service.errors import SystemVmError
 from systemvm.wire.role import Role
 
-#: Packages of both appliances; each also has the package of its role.
+#: Packages of both appliances, and those of each role.
 COMMON = ("wire", "web", "rpc", "service", "guest")
+OF_ROLE = {Role.SSVM: ("ssvm",), Role.CPVM: ("recording", "cpvm")}
 VERSION_FILE = "systemvm/guest/version.py"
 _VERSION = re.compile(r'^VERSION = "([^"]+)"$', re.MULTILINE)
 
@@ -34,6 +35,11 @@ class GuestCode:
     role: Role
     version: str
     files: dict[str, bytes] = field(repr=False)
+
+
+def packages_of(role: Role) -> tuple[str, ...]:
+    """Return the names of the packages below `systemvm` that an appliance has."""
+    return *COMMON, *OF_ROLE[role]
 
 
 def read(role: Role, source: Path) -> GuestCode:
@@ -57,7 +63,7 @@ def read(role: Role, source: Path) -> GuestCode:
 
 def _files(role: Role, source: Path) -> Iterator[tuple[str, bytes]]:
     package = source / "systemvm"
-    roots = [package / name for name in (*COMMON, role.value)]
+    roots = [package / name for name in packages_of(role)]
     for path in [package / "__init__.py", *(path for root in roots for path in sorted(root.rglob("*")))]:
         if path.is_file() and "__pycache__" not in path.parts:
             yield str(path.relative_to(source)), path.read_bytes()

@@ -105,7 +105,7 @@ def test_a_video_is_made_with_the_key_of_the_recording(
         exported.append((reader.duration_ms, file))
         file.write_bytes(b"video")
 
-    monkeypatch.setattr("systemvm.recording.video.export", export)
+    monkeypatch.setattr("systemvm.cli.recording_video.export", export)
     file = tmp_path / "web.mp4"
     result = run(fake, "console", "export", "r-1", str(file))
     assert result.exit_code == 0, result.output

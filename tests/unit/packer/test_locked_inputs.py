@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -24,6 +25,7 @@ from image_files import Entry  # noqa: E402
 from npm_package import NPM_PACKAGES  # noqa: E402
 
 from systemvm.host import guest_code  # noqa: E402
+from systemvm.wire.role import Role  # noqa: E402
 
 A = Deb("a", "1:1.0-1", "amd64", 10, "aa", ("cpvm", "ssvm"))
 B = Deb("b", "2.0", "all", 20, "bb", ("ssvm",))
@@ -39,7 +41,20 @@ def test_every_listed_package_is_locked(role: str, architecture: str) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_an_image_has_the_packages_that_a_patch_replaces(role: str) -> None:
-    assert load(role).packages_of_ours == [*guest_code.COMMON, role]
+    assert tuple(load(role).packages_of_ours) == guest_code.packages_of(Role(role))
+
+
+@pytest.mark.parametrize("role", guest_code.OF_ROLE)
+def test_an_appliance_has_every_package_of_ours_that_its_code_imports(role: Role) -> None:
+    imported = re.compile(r"^\s*(?:from|import) systemvm\.(\w+)", re.MULTILINE)
+    files = guest_code.read(role, TOP / "agents").files
+    wanted = {
+        name
+        for path, code in files.items()
+        if path.endswith(".py")
+        for name in imported.findall(code.decode())
+    }
+    assert wanted <= set(guest_code.packages_of(role))
 
 
 def test_locks_contain_hashes_and_no_addresses() -> None:

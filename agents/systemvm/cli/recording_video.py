@@ -10,9 +10,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from systemvm.cli.recorded_screen import RecordedScreen
 from systemvm.recording.format import FrameKind, RecordingError
 from systemvm.recording.reader import RecordingReader
-from systemvm.recording.screen import RecordedScreen
 
 #: By the file's ending. Players of every browser know both; x264 needs even sizes.
 CODECS = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rfb_decoder import PIXEL_FORMAT
-from systemvm.recording import video
+from systemvm.cli import recording_video as video
 from systemvm.recording.format import RecordingError, RecordingHeader
 from systemvm.recording.reader import RecordingReader
 from systemvm.recording.writer import RecordingWriter
