@@ -23,7 +23,8 @@ def test_post_then_websocket(console: ConsoleProcess, screen: FakeVncServer) -> 
     assert connection.request("GET", f"/console?cmd=auth&token={token}").status == 200
     spent = connection.spend(token)
     policy = {"view_only": False, "clipboard_to_guest": True, "clipboard_from_guest": True}
-    assert spent.json() == {"session": session_id, "name": "web -1", "policy": policy}
+    facts = {"kind": "screen", "recorded": False, "watches": False}
+    assert spent.json() == {"session": session_id, "name": "web -1", "policy": policy, **facts}
     flags = spent.headers["set-cookie"][0].lower()
     assert flags.startswith(f"__host-console-{session_id}=")
     assert all(flag in flags for flag in ("; path=/", "; httponly", "; secure", "; samesite=strict"))

@@ -175,7 +175,7 @@ def test_servers_without_key_codes_get_the_keysym_of_a_us_keyboard(
     def steps(page: Page) -> None:
         page.goto(f"{console.origin}/console?cmd=auth&token={token}&language=de")
         expect_state(page, "connected")
-        page.wait_for_function("document.querySelector('#layout').value === 'de'")
+        page.wait_for_function("() => document.querySelector('#layout').value === 'de'")
         press(page, ("z", "KeyZ"))
         press(page, SHIFT, ("?", "Slash"))
         for _ in range(100):
@@ -258,7 +258,7 @@ def test_reload_and_blip_come_back_to_the_session(
         wait_for_picture(page)
         asked = len(console.calls_of("console.target"))
         console.order("blip")
-        page.wait_for_function("document.body.dataset.state !== 'connected'")
+        page.wait_for_function("() => document.body.dataset.state !== 'connected'")
         expect_state(page, "connected")  # without a click
         assert len(console.calls_of("console.target")) == asked + 1
         wait_for_picture(page)
@@ -317,8 +317,8 @@ def test_keys_of_menu_and_bar(browser: Chromium, typewriter: Typewriter, visit: 
             ("\0", 0x43), ("A", 0x1E), ("b", 0x30), ("\0", 0x48), ("H", 0x23), ("i", 0x17),
         ]  # fmt: skip
         page.set_viewport_size({"width": 420, "height": 700})  # a phone
-        page.wait_for_function("document.querySelector('#screen').clientWidth === 420")
-        page.wait_for_function("document.querySelector('#screen canvas').clientWidth <= 420")
+        page.wait_for_function("() => document.querySelector('#screen').clientWidth === 420")
+        page.wait_for_function("() => document.querySelector('#screen canvas').clientWidth <= 420")
 
     browser.run(steps)
 
@@ -357,7 +357,7 @@ def test_screenshot_is_the_screen(browser: Chromium, visit: Visit) -> None:
             }"""
         )
         page.click("#picture")
-        page.wait_for_function("window.saved?.name")
+        page.wait_for_function("() => window.saved?.name")
         name, content = page.evaluate(
             "async () => [saved.name, [...new Uint8Array(await saved.blob.arrayBuffer())]]"
         )
