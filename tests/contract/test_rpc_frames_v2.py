@@ -34,6 +34,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
     console.CONSOLE_LIST: (None, console.ConsoleSessions),
     console.CONSOLE_CHALLENGE: (console.ConsoleChallenges, Acknowledgement),
     console.CONSOLE_CONFIGURE: (console.SessionLimits, Acknowledgement),
+    console.CONSOLE_SCROLLBACK: (console.ConsoleTargetRequest, console.ConsoleScrollback),
     console.CONSOLE_RETARGET: (console.ConsoleRetarget, Acknowledgement),
     console.CONSOLE_DRAIN: (console.ConsoleDrain, Acknowledgement),
     console.CONSOLE_CLOSED: (console.ConsoleClosed, Acknowledgement),
@@ -65,6 +66,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
         "rpc_quota_v3.frames",
         "rpc_recordings_v3.frames",
         "rpc_challenges_v3.frames",
+        "rpc_serial_v3.frames",
     ],
 )  # fmt: skip
 def test_both_ends_read_and_write_recorded_frames(name: str) -> None:
