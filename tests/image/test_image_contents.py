@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from image.built_image import TOP, BuiltImage
+from systemvm.host import guest_code
+from systemvm.wire.role import Role
 
 pytestmark = pytest.mark.image
 
@@ -103,7 +105,7 @@ def test_programs_start(image: BuiltImage) -> None:
 
 def test_an_appliance_contains_only_its_own_role(image: BuiltImage) -> None:
     present = {path.name for path in (image.lib / "systemvm").iterdir() if path.is_dir()} - {"__pycache__"}
-    assert present == {"wire", "web", "rpc", "service", "guest", image.role}
+    assert present == set(guest_code.packages_of(Role(image.role)))
 
 
 def test_every_python_file_is_compiled_unchecked(image: BuiltImage) -> None:
