@@ -2,6 +2,7 @@
 // The page of recordings: a list, and a player that seeks, changes its speed and follows a recording that still runs.
 
 import { ApiError, call, forget, loggedIn, login } from "./api.js";
+import { bytes } from "./elements.js";
 import { fromHex, Kind, RecordingFile } from "./recording_file.js";
 import { RecordingScreen } from "./recording_screen.js";
 
@@ -147,11 +148,10 @@ function row(recording) {
   const button = document.createElement("button");
   const about = document.createElement("span");
   button.type = "button";
-  button.textContent = recording.virtualmachinename;
+  button.textContent = `Play ${recording.virtualmachinename}`;
   button.addEventListener("click", () => open(recording.id).catch(report));
-  const size = `${(recording.size / 1e6).toFixed(1)} MB`;
   const state = recording.state === "Incomplete" ? `Incomplete (${recording.endcode})` : recording.state;
-  about.textContent = `${recording.user}, ${new Date(recording.created).toLocaleString()}, ${state}, ${size}`;
+  about.textContent = `${recording.user}, ${new Date(recording.created).toLocaleString()}, ${state}, ${bytes(recording.size)}`;
   item.append(button, about);
   return item;
 }
