@@ -153,9 +153,7 @@ def test_a_console_that_must_be_recorded_ends_with_its_recording(
 
     def steps(page: Page) -> None:
         page.goto(f"{console.origin}/console?cmd=auth&token={token}")
-        for _ in range(100):
-            if page.locator("body").get_attribute("data-state") == "closed":
-                break
+        while page.locator("body").get_attribute("data-state") != "closed":
             page.keyboard.press("Escape")
             page.wait_for_timeout(200)
         expect(page.locator("#notice-title")).to_have_text("This console must be recorded, and cannot be now")

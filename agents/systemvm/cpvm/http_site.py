@@ -84,17 +84,6 @@ class ConsoleRequest(PublicRequest):
     def _set_gone(self, _: object) -> None:
         self.gone = True
 
-    def answer(self, code: int, body: bytes, content_type: str) -> None:
-        """Send a complete response, unless the connection is lost."""
-        if self.gone or self.finished:
-            return
-        self.setResponseCode(code)
-        self.setHeader("Content-Type", content_type)
-        self.setHeader("Content-Length", str(len(body)))
-        if self.method != b"HEAD":
-            self.write(body)
-        self.finish()
-
     def body(self) -> bytes:
         return b"" if self.content is None else self.content.read()
 

@@ -79,31 +79,20 @@ class MetricsRequest(PublicRequest):
             return
         self.notifyFinish().addErrback(self._set_gone)
         if self.path != PATH:
-            self.respond(404, b"Not found. The metrics are at /metrics.\n", _TEXT)
+            self.answer(404, b"Not found. The metrics are at /metrics.\n", _TEXT)
         elif self.method not in (b"GET", b"HEAD"):
             self.setHeader("Allow", "GET, HEAD")
-            self.respond(405, b"Method not allowed. Allowed: GET, HEAD.\n", _TEXT)
+            self.answer(405, b"Method not allowed. Allowed: GET, HEAD.\n", _TEXT)
         else:
             showing = Deferred.fromCoroutine(self.channel.factory.exposition(self.header("Accept")))
-            showing.addCallbacks(lambda shown: self.respond(200, *shown), self._failed)
+            showing.addCallbacks(lambda shown: self.answer(200, *shown), self._failed)
 
     def _failed(self, failure: Failure) -> None:
         _log.failure("cannot show metrics", failure=failure)
-        self.respond(500, b"Internal error of the agent.\n", _TEXT)
+        self.answer(500, b"Internal error of the agent.\n", _TEXT)
 
     def _set_gone(self, _: object) -> None:
         self.gone = True
-
-    def respond(self, code: int, body: bytes, content_type: str) -> None:
-        """Send a complete response, unless the connection is lost."""
-        if self.gone or self.finished:
-            return
-        self.setResponseCode(code)
-        self.setHeader("Content-Type", content_type)
-        self.setHeader("Content-Length", str(len(body)))
-        if self.method != b"HEAD":
-            self.write(body)
-        self.finish()
 
 
 class MetricsSite(PublicSite):

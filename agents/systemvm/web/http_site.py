@@ -50,6 +50,17 @@ class PublicRequest(http.Request):
         self.channel.loseConnection()
         self.gone = True
 
+    def answer(self, code: int, body: bytes, content_type: str) -> None:
+        """Send a complete response, unless the connection is lost."""
+        if self.gone or self.finished:
+            return
+        self.setResponseCode(code)
+        self.setHeader("Content-Type", content_type)
+        self.setHeader("Content-Length", str(len(body)))
+        if self.method != b"HEAD":
+            self.write(body)
+        self.finish()
+
     def header_values(self, name: str) -> list[str]:
         values = self.requestHeaders.getRawHeaders(name.encode("ascii"), [])
         return [value.decode("latin-1") for value in values]

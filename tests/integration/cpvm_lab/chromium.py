@@ -101,7 +101,7 @@ def pixels(page: Page) -> bytes:
 
 def wait_for_picture(page: Page, other_than: bytes = b"") -> bytes:
     """Wait for a screen of more than one colour that differs from `other_than`, and return its pixels."""
-    for _ in range(150):
+    for _ in range(round(scaled_s(150))):
         seen = pixels(page)
         if len(set(zip(seen[::3], seen[1::3], seen[2::3], strict=True))) > 1 and seen != other_than:
             return seen

@@ -16,6 +16,7 @@ import msgspec
 from attrs import field, frozen
 
 from systemvm.service.errors import FailureCode, SystemVmError
+from systemvm.service.slowness import scaled_s
 from systemvm.wire.console import TargetTls
 
 DEADLINE_S = 10.0
@@ -79,7 +80,7 @@ def exchange_with(access: HostAccess) -> ApiExchange:
         method: str, path: str, body: object | None = None, headers: dict[str, str] | None = None
     ) -> ApiReply:
         connection = http.client.HTTPSConnection(
-            access.host, access.port, timeout=DEADLINE_S, context=_context(access.tls)
+            access.host, access.port, timeout=scaled_s(DEADLINE_S), context=_context(access.tls)
         )
         try:
             connection.connect()
