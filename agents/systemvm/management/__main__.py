@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             layout.prepare()
             leave_samples(layout)
             return 0
+        config.check_socket_paths(layout)
         configuration = config.read(layout)
     except LookupError as error:
         sys.stderr.write(f"{IDENTIFIER}: user is missing: {error}; {_USERS_HINT}\n")

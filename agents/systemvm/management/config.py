@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
@@ -21,6 +22,9 @@ from systemvm.wire.role import CONTROL_PORT
 
 #: The network helper opens no other ports.
 _UnprivilegedPort = Annotated[int, Meta(ge=1024, le=65_535)]
+
+#: `sun_path` of unix(7) has 108 bytes with its last zero.
+MAX_SOCKET_PATH_BYTES = 107
 
 
 def parse_listener(text: str, default_port: int) -> tuple[str, int]:
@@ -193,3 +197,19 @@ def read(layout: Layout) -> Configuration:
             f"as control.address of {path}: agents connect to it"
         )
     return Configuration(layout, management, zones)
+
+
+def check_socket_paths(layout: Layout) -> None:
+    """Refuse a root below which a UNIX socket cannot be bound (unix(7)).
+
+    Raises: ConfigError with the length that a root may have.
+    """
+    sockets = (layout.socket, layout.network_socket, layout.launcher_socket)
+    longest_bytes = max(len(os.fsencode(path)) for path in sockets)
+    if longest_bytes > MAX_SOCKET_PATH_BYTES:
+        root_bytes = len(os.fsencode(layout.root))
+        raise ConfigError(
+            f"root is too long: {layout.root} has {root_bytes} bytes, the paths of UNIX sockets below it"
+            f" would have {longest_bytes}, the maximum is {MAX_SOCKET_PATH_BYTES}",
+            f"give a root of at most {root_bytes - (longest_bytes - MAX_SOCKET_PATH_BYTES)} bytes",
+        )

@@ -50,6 +50,14 @@ def test_all_paths_are_below_the_root(tmp_path: Path) -> None:
         assert path.is_relative_to(tmp_path)
 
 
+def test_a_root_that_is_too_long_for_sockets_is_refused() -> None:
+    longest = Path("/" + "r" * 76)  # with /run/systemvm/managementd.sock 107 bytes
+    config.check_socket_paths(Layout(longest))
+    with pytest.raises(ConfigError, match="has 78 bytes") as raised:
+        config.check_socket_paths(Layout(Path(f"{longest}r")))
+    assert raised.value.hint == "give a root of at most 77 bytes"
+
+
 def test_relative_paths_are_relative_to_their_file(layout: Layout) -> None:
     assert config.read(layout).zones[0].image_stores[0].host_path == layout.zones / "export"
 
