@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables, a module for each subject. A change needs a migration beside it; a test compares the two."""
+
+from __future__ import annotations
+
+from systemvm.management.state.schema.access import (
+    accounts,
+    api_keys,
+    domains,
+    login_sources,
+    sessions,
+    users,
+)
+from systemvm.management.state.schema.base import metadata
+from systemvm.management.state.schema.console_records import (
+    console_recording_rules,
+    console_recordings,
+    console_sessions,
+)
+from systemvm.management.state.schema.images import (
+    TO_DELETE,
+    WANTED,
+    extract_links,
+    source_certificates,
+    template_permissions,
+    template_sources,
+    template_spool_refs,
+    template_store_refs,
+    template_uploads,
+    templates,
+)
+from systemvm.management.state.schema.machines import ip_addresses, nics, vm_instances, volumes
+from systemvm.management.state.schema.operation import (
+    async_jobs,
+    certificates,
+    events,
+    public_certificates,
+    secrets,
+)
+from systemvm.management.state.schema.places import configurations, hosts, image_stores, store_buckets, zones
+
+__all__ = [
+    "TO_DELETE",
+    "WANTED",
+    "accounts",
+    "api_keys",
+    "async_jobs",
+    "certificates",
+    "configurations",
+    "console_recording_rules",
+    "console_recordings",
+    "console_sessions",
+    "domains",
+    "events",
+    "extract_links",
+    "hosts",
+    "image_stores",
+    "ip_addresses",
+    "login_sources",
+    "metadata",
+    "nics",
+    "public_certificates",
+    "secrets",
+    "sessions",
+    "source_certificates",
+    "store_buckets",
+    "template_permissions",
+    "template_sources",
+    "template_spool_refs",
+    "template_store_refs",
+    "template_uploads",
+    "templates",
+    "users",
+    "vm_instances",
+    "volumes",
+    "zones",
+]

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of domains, accounts, users, their keys and logins."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from systemvm.management.state.columns import UtcDateTime, now, numbered
+from systemvm.management.state.schema.base import table
+from systemvm.management.state.status import AccountType
+
+domains = table(
+    "domains",
+    *numbered(),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("path", sa.String(255), nullable=False, unique=True),
+    sa.Column("parent_id", sa.ForeignKey("domains.id")),
+)
+
+accounts = table(
+    "accounts",
+    *numbered(),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("type", sa.Integer, nullable=False, default=AccountType.USER),
+    sa.Column("domain_id", sa.ForeignKey("domains.id"), nullable=False),
+    sa.Column("state", sa.String(20), nullable=False, default="enabled"),
+    sa.Column("max_secondary_storage_gib", sa.BigInteger),  # NULL: the zone's; -1: no limit
+)
+
+users = table(
+    "users",
+    *numbered(),
+    sa.Column("username", sa.String(255), nullable=False),
+    sa.Column("password_hash", sa.String(255)),  # argon2id; NULL: this user cannot log in with a password
+    sa.Column("account_id", sa.ForeignKey("accounts.id"), nullable=False),
+    sa.Column("domain_id", sa.ForeignKey("domains.id"), nullable=False),
+    sa.Column("first_name", sa.String(255), nullable=False, default=""),
+    sa.Column("last_name", sa.String(255), nullable=False, default=""),
+    sa.Column("email", sa.String(255), nullable=False, default="", server_default=""),
+    sa.Column("state", sa.String(20), nullable=False, default="enabled"),
+)
+
+api_keys = table(
+    "api_keys",
+    *numbered(),
+    sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False, index=True),
+    sa.Column("api_key", sa.String(255), nullable=False, unique=True),
+    # Encrypted and not hashed: a signature can be verified only with the secret itself.
+    sa.Column("sealed_secret", sa.LargeBinary, nullable=False),
+)
+
+sessions = table(
+    "sessions",
+    *numbered(),
+    sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False, index=True),
+    sa.Column("cookie_hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("session_key_hash", sa.String(64), nullable=False),
+    sa.Column("client_address", sa.String(64)),
+    sa.Column("last_used", UtcDateTime, nullable=False, default=now),
+    sa.Column("expires", UtcDateTime, nullable=False),
+)
+
+# Sources, which are IPv4 addresses or IPv6 /64 networks, from which a user logged in with the right password.
+login_sources = table(
+    "login_sources",
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False),
+    sa.Column("source", sa.String(64), nullable=False),
+    sa.Column("last_login", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("user_id", "source"),
+)
