@@ -20,6 +20,12 @@ from systemvm.cpvm.target_stream import TargetStream
 
 _buffer = memoryview(bytearray(64 * 1024))
 
+#: QEMU takes from a TLS record what its UART has room for, at times one byte, and looks at the rest of the
+#: record only when another one comes: a line that is pasted would stop after its first characters.
+_RECORD_BYTES = 1
+#: Records cost time; others have their turn after so many.
+_RECORDS_AT_ONCE = 512
+
 
 class SerialConsole(Protocol):
     """One of the port's consoles."""
@@ -49,7 +55,7 @@ class SerialPort:
         self._on_close = on_close
         self._history = history  # until the first output is known
         self._consoles: list[SerialConsole] = []
-        self._unsent = b""
+        self._unsent = bytearray()
         self._read_pending_call: IDelayedCall | None = None
         self.output = SerialOutput()
         self.output.append(history)
@@ -138,8 +144,10 @@ class SerialPort:
             return
         waited = bool(self._unsent)
         try:
-            while self._unsent:
-                self._unsent = self._unsent[self._stream.write(self._unsent) :]
+            for _ in range(min(_RECORDS_AT_ONCE, len(self._unsent))):
+                del self._unsent[: self._stream.write(bytes(self._unsent[:_RECORD_BYTES]))]
+            if self._unsent:
+                raise BlockingIOError
         except BlockingIOError:
             self._reactor.addWriter(self)
             return
@@ -168,7 +176,7 @@ class SerialPort:
         if self._read_pending_call is not None:
             self._read_pending_call.cancel()
             self._read_pending_call = None
-        self._unsent = b""
+        self._unsent.clear()
         stream.close()
         self._on_close(self)
 
