@@ -18,6 +18,7 @@ from rich.progress import TransferSpeedColumn as SpeedColumn
 from systemvm.cli import output
 from systemvm.cli.daemon_client import CommandFailedError, DaemonClient
 from systemvm.cli.progress import wait_until_ready
+from systemvm.cli.public_trust import trust_for
 from systemvm.cli.template_kind import ISO, TEMPLATE, TemplateKind
 from systemvm.cli.tus_client import BLOCK_BYTES, TusClient, UploadFailedError, UploadInterruptedError
 from systemvm.wire import checksum
@@ -191,7 +192,9 @@ def _send(
     """
     url, size_bytes = params["postURL"], file.stat().st_size
     names = {SIGNATURE_HEADER: "signature", METADATA_HEADER: "metadata", EXPIRES_HEADER: "expires"}
-    client = TusClient(url, {name: params[key] for name, key in names.items()}, _trust(daemon, url, cacert))
+    client = TusClient(
+        url, {name: params[key] for name, key in names.items()}, trust_for(daemon, url, cacert)
+    )
     columns = (
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), SpeedColumn(),
         TimeRemainingColumn(), TextColumn("{task.fields[status]}"),
@@ -227,17 +230,6 @@ def _send(
                 wait_s = error.retry_after_s or min(_LAST_WAIT_S, _FIRST_WAIT_S * 2**attempt)
                 progress.update(bar, status=f"{error}; trying again in {wait_s:g} s")
                 time.sleep(wait_s)
-
-
-def _trust(daemon: DaemonClient, url: str, cacert: Path | None) -> ssl.SSLContext | None:
-    """Trust the public CA besides the system's roots: it comes from the daemon, over its own socket."""
-    if urlsplit(url).scheme != "https":
-        return None
-    context = ssl.create_default_context()
-    context.load_verify_locations(cadata=daemon.call("ca.show")["public_root_pem"])
-    if cacert is not None:
-        context.load_verify_locations(cafile=cacert)
-    return context
 
 
 def _untrusted(url: str, error: ssl.SSLCertVerificationError) -> CommandFailedError:

@@ -222,7 +222,7 @@ def test_untrusted_certificate_is_explained(
 
     monkeypatch.setattr(TusClient, "_exchange", refused)
     monkeypatch.setattr(
-        "systemvm.cli.upload._trust", lambda daemon, url, cacert: ssl.create_default_context()
+        "systemvm.cli.upload.trust_for", lambda daemon, url, cacert: ssl.create_default_context()
     )
     params = PARAMS | {"postURL": "https://203.0.113.101/upload/x"}
     daemon = daemon_with(getUploadParamsForTemplate={"getuploadparams": params})
