@@ -27,7 +27,7 @@ from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import RecordingMode
 from systemvm.rpc.core.call import Call, ObjectAccess
-from systemvm.rpc.core.method import MethodTable
+from systemvm.rpc.core.method import MethodTable, Offer
 from systemvm.wire import console
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.console import (
@@ -66,56 +66,36 @@ class ConsoleAuthorizer:
         self._foreign = foreign or ForeignConsoles({})
 
     def add_methods(self, table: MethodTable) -> None:
-        cpvms = frozenset({Role.CPVM.value})
+        """Add the methods that CPVMs call."""
         sessions = "sessions that were given to it"
+        own_token = ObjectAccess(
+            "tokens that were made for it", self._is_its_token, ConsoleRefusal.TOKEN_UNKNOWN
+        )
         own_session = ObjectAccess(sessions, self._is_its_session, ConsoleRefusal.SESSION_ENDED)
-        table.add(
-            console.CONSOLE_AUTHORIZE,
-            self._authorize,
-            params=ConsoleAuthorize,
-            result=ConsoleSession,
-            roles=cpvms,
-            summary="Spend a one-time console token",
-            objects=ObjectAccess(
-                "tokens that were made for it", self._is_its_token, ConsoleRefusal.TOKEN_UNKNOWN
+        own_sessions = ObjectAccess(sessions, self._are_its_sessions)
+        offers = (
+            Offer(
+                console.CONSOLE_AUTHORIZE, self._authorize, ConsoleAuthorize, ConsoleSession,
+                "Spend a one-time console token", own_token,
             ),
-        )
-        table.add(
-            console.CONSOLE_TARGET,
-            self._target,
-            params=ConsoleTargetRequest,
-            result=ConsoleTarget,
-            roles=cpvms,
-            summary="Return the current VNC server or serial port of a session's VM",
-            objects=own_session,
-        )
-        table.add(
-            console.CONSOLE_SCROLLBACK,
-            self._scrollback,
-            params=ConsoleTargetRequest,
-            result=ConsoleScrollback,
-            roles=cpvms,
-            summary="Return what the serial port of a session's VM has written before",
-            objects=own_session,
-        )
-        table.add(
-            console.CONSOLE_CLOSED,
-            self._closed,
-            params=ConsoleClosed,
-            result=Acknowledgement,
-            roles=cpvms,
-            summary="Report the end of a session; repeating it has no effect",
-            objects=own_session,
-        )
-        table.add(
-            console.CONSOLE_LOAD,
-            self._load,
-            params=ConsoleLoad,
-            result=Acknowledgement,
-            roles=cpvms,
-            summary="Report the sessions of a CPVM",
-            objects=ObjectAccess(sessions, self._are_its_sessions),
-        )
+            Offer(
+                console.CONSOLE_TARGET, self._target, ConsoleTargetRequest, ConsoleTarget,
+                "Return the current VNC server or serial port of a session's VM", own_session,
+            ),
+            Offer(
+                console.CONSOLE_SCROLLBACK, self._scrollback, ConsoleTargetRequest, ConsoleScrollback,
+                "Return what the serial port of a session's VM has written before", own_session,
+            ),
+            Offer(
+                console.CONSOLE_CLOSED, self._closed, ConsoleClosed, Acknowledgement,
+                "Report the end of a session; repeating it has no effect", own_session,
+            ),
+            Offer(
+                console.CONSOLE_LOAD, self._load, ConsoleLoad, Acknowledgement,
+                "Report the sessions of a CPVM", own_sessions,
+            ),
+        )  # fmt: skip
+        table.add_all(frozenset({Role.CPVM.value}), offers)
 
     async def _is_its_token(self, call: Call, request: ConsoleAuthorize) -> bool:
         return await self._database.read(

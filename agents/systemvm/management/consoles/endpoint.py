@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 from urllib.parse import quote
 
 from attrs import field, frozen
@@ -169,6 +170,32 @@ def _create(
     joined = console_sessions.serial_proxy(connection, vm.id) if kind is ConsoleKind.SERIAL else None
     able, most = proxies.of(policy, recording, vm, kind), configured.limits.max_sessions
     proxy = _least_loaded(connection, vm.zone_id, able, most, joined)
+    what = "a link" if kind is ConsoleKind.SCREEN else "a link to its serial port"
+    create_session(
+        connection, console_user, vm, proxy, hashed_token, configured,
+        text=f"{what} for {console_user.address}, good once, through {proxy.instance_name}",
+        kind=kind, account_id=vm.account_id, domain_id=vm.domain_id, policy=policy, recording=recording,
+        takes_over=console_user.takes_over,
+    )  # fmt: skip
+    return vm.zone_id, public_address_of(connection, proxy), vm.keyboard
+
+
+def create_session(
+    connection: Connection,
+    console_user: ConsoleUser,
+    vm: Instance,
+    proxy: Instance,
+    hashed_token: str,
+    configured: settings.ConsoleSettings,
+    *,
+    text: str,
+    kind: ConsoleKind,
+    **more: Any,
+) -> None:
+    """Create the row of a session that waits for its link, in place of older ones of its user, and record it.
+
+    `more` are the columns in which links differ: the account that it belongs to, and what it permits.
+    """
     console_sessions.replace_unspent(
         connection,
         user_id=console_user.user_id,
@@ -180,8 +207,6 @@ def _create(
     )
     session = console_sessions.create(
         connection,
-        account_id=vm.account_id,
-        domain_id=vm.domain_id,
         zone_id=vm.zone_id,
         user_id=console_user.user_id,
         vm_id=vm.id,
@@ -191,15 +216,12 @@ def _create(
         extra_hash=None if console_user.extra is None else token_hash(console_user.extra),
         creator_address=console_user.address,
         login_uuid=console_user.login_uuid,
-        takes_over=console_user.takes_over,
-        policy=policy,
-        recording=recording,
         kind=kind,
+        **more,
     )
-    what = "a link" if kind is ConsoleKind.SCREEN else "a link to its serial port"
-    text = f"of {vm.shown_name}: {what} for {console_user.address}, good once, through {proxy.instance_name}"
-    console_sessions.record(connection, session, "LINK", text, request_id=console_user.request_id)
-    return vm.zone_id, public_address_of(connection, proxy), vm.keyboard
+    console_sessions.record(
+        connection, session, "LINK", f"of {vm.shown_name}: {text}", request_id=console_user.request_id
+    )
 
 
 def _recording(connection: Connection, vm: Instance, kind: ConsoleKind) -> RecordingMode:

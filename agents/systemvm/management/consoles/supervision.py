@@ -8,7 +8,6 @@ carries no clipboard, and ends with the session that it watches.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 
 from systemvm.management.configurations import console as settings
 from systemvm.management.consoles.endpoint import (
@@ -16,17 +15,12 @@ from systemvm.management.consoles.endpoint import (
     ConsoleUnavailableError,
     ConsoleUser,
     check_extra,
+    create_session,
     public_address_of,
 )
-from systemvm.management.consoles.token import (
-    MAX_UNSPENT_OF_ACCOUNT,
-    MAX_UNSPENT_OF_VM,
-    new_token,
-    token_hash,
-)
+from systemvm.management.consoles.token import new_token, token_hash
 from systemvm.management.control.agent_calls import ConnectedAgents
 from systemvm.management.state import accounts, console_sessions, instances
-from systemvm.management.state.columns import now
 from systemvm.management.state.console_sessions import ConsoleSessionRow
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.rows import NotFoundError
@@ -123,34 +117,12 @@ def _create_link(
             f"console proxy {proxy.instance_name} {why}",
             f'See "systemvm system-vm why {proxy.instance_name}".',
         )
-    console_sessions.replace_unspent(
-        connection,
-        user_id=watcher.user_id,
-        account_id=watcher.account_id,
-        vm_id=vm.id,
-        kind=watched.kind,
-        of_vm=MAX_UNSPENT_OF_VM,
-        of_account=MAX_UNSPENT_OF_ACCOUNT,
-    )
     # its events belong to the watcher: whether the user is told is the zone's to say
     user = accounts.user_by_id(connection, watcher.user_id)
-    session = console_sessions.create(
-        connection,
-        account_id=user.account_id,
-        domain_id=user.domain_id,
-        zone_id=vm.zone_id,
-        user_id=watcher.user_id,
-        vm_id=vm.id,
-        proxy_id=proxy.id,
-        token_hash=hashed_token,
-        token_expires=now() + timedelta(seconds=configured.token_lifetime_s),
-        extra_hash=None if watcher.extra is None else token_hash(watcher.extra),
-        creator_address=watcher.address,
-        login_uuid=watcher.login_uuid,
-        policy=WATCHING,
+    create_session(
+        connection, watcher, vm, proxy, hashed_token, configured,
+        text=f"a link for {watcher.address} that watches session {watched.uuid}",
+        kind=watched.kind, account_id=user.account_id, domain_id=user.domain_id, policy=WATCHING,
         watches=watched.uuid,
-        kind=watched.kind,
-    )
-    text = f"of {vm.shown_name}: a link for {watcher.address} that watches session {watched.uuid}"
-    console_sessions.record(connection, session, "LINK", text, request_id=watcher.request_id)
+    )  # fmt: skip
     return vm.zone_id, public_address_of(connection, proxy)

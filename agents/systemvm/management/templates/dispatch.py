@@ -35,7 +35,7 @@ from systemvm.management.templates.upload_orders import UploadOrders
 from systemvm.management.templates.wait_reason import WaitReason, hint_for_zone
 from systemvm.rpc.core.call import Call, ObjectAccess
 from systemvm.rpc.core.errors import RpcError
-from systemvm.rpc.core.method import MethodTable
+from systemvm.rpc.core.method import MethodTable, Offer
 from systemvm.service.periodic import Periodic
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
@@ -252,36 +252,22 @@ class DownloadDispatcher:
 
     def add_methods(self, table: MethodTable) -> None:
         """Add the methods that SSVMs call."""
-        ssvms = frozenset({Role.SSVM.value})
         own = ObjectAccess("downloads that were given to it", self._is_its_job)
-        table.add(
-            storage.TEMPLATE_PROGRESS,
-            self._progress,
-            params=DownloadStatus,
-            result=Acknowledgement,
-            roles=ssvms,
-            summary="Report the progress of a download; a newer report replaces it",
-            objects=own,
-        )
-        table.add(
-            storage.TEMPLATE_FINISHED,
-            self._finished,
-            params=DownloadStatus,
-            result=Acknowledgement,
-            roles=ssvms,
-            summary="Report the end of a download; repeating it has no effect",
-            objects=own,
-        )
-
-        table.add(
-            storage.TEMPLATE_RESERVE,
-            self._reserve,
-            params=QuotaReservation,
-            result=Acknowledgement,
-            roles=ssvms,
-            summary="Reserve the size of an image within its account's limit; a later call replaces it",
-            objects=own,
-        )
+        offers = (
+            Offer(
+                storage.TEMPLATE_PROGRESS, self._progress, DownloadStatus, Acknowledgement,
+                "Report the progress of a download; a newer report replaces it", own,
+            ),
+            Offer(
+                storage.TEMPLATE_FINISHED, self._finished, DownloadStatus, Acknowledgement,
+                "Report the end of a download; repeating it has no effect", own,
+            ),
+            Offer(
+                storage.TEMPLATE_RESERVE, self._reserve, QuotaReservation, Acknowledgement,
+                "Reserve the size of an image within its account's limit; a later call replaces it", own,
+            ),
+        )  # fmt: skip
+        table.add_all(frozenset({Role.SSVM.value}), offers)
 
     async def _is_its_job(self, call: Call, status: DownloadStatus | QuotaReservation) -> bool:
         """Allow reports of a job that no longer exists: they change nothing."""

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from systemvm.rpc.core.call import DEFAULT_DEADLINE_S, Call, Caller, Handler, Method, ObjectAccess
 from systemvm.rpc.core.errors import FORBIDDEN, METHOD_NOT_FOUND, RpcError
@@ -23,6 +23,7 @@ __all__ = [
     "Method",
     "MethodTable",
     "ObjectAccess",
+    "Offer",
 ]
 
 DISCOVER = "rpc.discover"
@@ -32,6 +33,19 @@ MAX_DEADLINE_S = 3600.0  # no call on the channel waits longer than an hour
 
 #: Called for every permitted call before its parameters are parsed; raises an RpcError to refuse it.
 Guard = Callable[[Call, Method], None]
+
+
+@frozen
+class Offer:
+    """A method that one part of a program adds to the table of its end; see `MethodTable.add`."""
+
+    name: str
+    handler: Handler
+    params: Any
+    result: Any
+    summary: str
+    objects: ObjectAccess | None = None
+    deadline_s: float = DEFAULT_DEADLINE_S
 
 
 class MethodTable:
@@ -84,6 +98,20 @@ class MethodTable:
             objects,
             cancel_on_disconnect,
         )
+
+    def add_all(self, roles: frozenset[str], offers: Iterable[Offer]) -> None:
+        """Register several methods that the same roles may call."""
+        for each in offers:
+            self.add(
+                each.name,
+                each.handler,
+                params=each.params,
+                result=each.result,
+                roles=roles,
+                summary=each.summary,
+                deadline_s=each.deadline_s,
+                objects=each.objects,
+            )
 
     def lookup(self, call: Call, name: str) -> Method:
         """Return the method of this name.
