@@ -17,6 +17,17 @@ from systemvm.management.first_start import FirstLogin
 #: Returns the answer of a call, without its wrapper; None has the daemon answer.
 Answer = Callable[[dict[str, str]], dict[str, Any] | None]
 
+#: Firefox's WebDriver BiDi does not show the bodies of requests: there a copy is sent in a header.
+_BODY_HEADER = "x-body"
+_COPY_BODIES = """
+const send = window.fetch;
+window.fetch = (address, options = {}) => {
+  const headers = new Headers(options.headers);
+  if (options.body) headers.set("x-body", String(options.body));
+  return send(address, { ...options, headers });
+};
+"""
+
 
 def advertise(host: Host, origin: str) -> None:
     """Set the origin of SSVMs before the daemon starts: the policy of the page permits it."""
@@ -36,6 +47,9 @@ class Visitor:
         self.calls: list[dict[str, str]] = []
 
     def open(self, page: Page) -> None:
+        browser = page.context.browser
+        if browser is not None and browser.browser_type.name == "firefox":
+            page.add_init_script(_COPY_BODIES)
         page.route("**/client/api", self._respond)
         page.on("dialog", lambda dialog: dialog.accept())  # "leave the page?"
         page.goto(self._host.page)
@@ -46,7 +60,8 @@ class Visitor:
         expect(page.locator("#live")).to_have_text("live")
 
     def _respond(self, route: Route) -> None:
-        call = dict(parse_qsl(route.request.post_data or ""))
+        body = route.request.post_data or route.request.headers.get(_BODY_HEADER, "")
+        call = dict(parse_qsl(body))
         answer = self.answer(call)
         if answer is None:
             route.continue_()

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from integration.cpvm_lab.browsers import browser
 from integration.cpvm_lab.chromium import Chromium, wait_for_picture
 from integration.cpvm_lab.console_process import ConsoleProcess
 from integration.cpvm_lab.firefox import Firefox
@@ -21,6 +22,8 @@ from systemvm.management.screens.keymap import load
 from systemvm.wire.console import UNRESTRICTED, ConsolePolicy
 
 pytestmark = pytest.mark.timeout(240)
+
+__all__ = ["browser"]  # a fixture
 
 PASSWORD = "s3cr3t8x"
 Visit = Callable[..., Page]
@@ -38,13 +41,6 @@ def typewriter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Typewriter]
     typewriter = Typewriter(tmp_path_factory.mktemp("typewriter"), free_vnc_port(), PASSWORD)
     yield typewriter
     typewriter.close()
-
-
-@pytest.fixture(scope="module", params=[Chromium, Firefox], ids=["chromium", "firefox"])
-def browser(request: pytest.FixtureRequest) -> Iterator[Chromium]:
-    browser = request.param()
-    yield browser
-    browser.close()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import numpy
 import pytest
 from playwright.sync_api import Page, expect
 
+from integration.cpvm_lab.browsers import browser
 from integration.cpvm_lab.chromium import Chromium, pixels, wait_for_picture
 from integration.cpvm_lab.console_process import ConsoleProcess
 from integration.cpvm_lab.vnc_server import QemuVncServer, free_vnc_port
@@ -21,6 +22,8 @@ from systemvm.recording.reader import RecordingReader
 
 pytestmark = pytest.mark.timeout(300)
 
+__all__ = ["browser"]  # a fixture
+
 KEY = bytes(range(32))
 ORDER = {"title": "web-1", "max_bytes": 1 << 30}
 
@@ -30,13 +33,6 @@ def console(tmp_path: Path) -> Iterator[ConsoleProcess]:
     console = ConsoleProcess(tmp_path)
     yield console
     console.close()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    chromium = Chromium()
-    yield chromium
-    chromium.close()
 
 
 @pytest.fixture
@@ -85,7 +81,7 @@ def ends(console: ConsoleProcess) -> list[tuple[str, str]]:
 
 
 def test_a_recording_shows_what_the_browser_showed(
-    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
+    console: ConsoleProcess, screen: QemuVncServer, browser: Chromium
 ) -> None:
     order = {"recording_id": "rec-1", "key": KEY.hex(), **ORDER}
     token, _ = console.issue(screen.port, is_recorded=True, recording=order)
@@ -102,7 +98,7 @@ def test_a_recording_shows_what_the_browser_showed(
         assert not opened(console, "rec-1", KEY).is_ended
         return last_picture(page, screen)
 
-    last = chromium.run(steps)
+    last = browser.run(steps)
     eventually(lambda: ends(console))
     assert ends(console) == [("rec-1", "complete")]
     recording = opened(console, "rec-1", KEY)
@@ -115,7 +111,7 @@ def test_a_recording_shows_what_the_browser_showed(
 
 
 def test_what_was_recorded_until_a_kill_is_stored_after_the_restart(
-    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
+    console: ConsoleProcess, screen: QemuVncServer, browser: Chromium
 ) -> None:
     token, _ = console.issue(screen.port, is_recorded=True, recording={"recording_id": "rec-2", **ORDER})
     spool = console.root / "run/systemvm-agent/recordings"
@@ -132,7 +128,7 @@ def test_what_was_recorded_until_a_kill_is_stored_after_the_restart(
         console.kill()
         return shown
 
-    shown = chromium.run(steps)
+    shown = browser.run(steps)
     again = ConsoleProcess(console.root.parent)
     try:
         eventually(lambda: ends(again))
@@ -146,7 +142,7 @@ def test_what_was_recorded_until_a_kill_is_stored_after_the_restart(
 
 
 def test_a_console_that_must_be_recorded_ends_with_its_recording(
-    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
+    console: ConsoleProcess, screen: QemuVncServer, browser: Chromium
 ) -> None:
     small = {"recording_id": "rec-3", **ORDER, "max_bytes": 20_000, "is_required": True}
     token, _ = console.issue(screen.port, is_recorded=True, recording=small)
@@ -158,6 +154,6 @@ def test_a_console_that_must_be_recorded_ends_with_its_recording(
             page.wait_for_timeout(200)
         expect(page.locator("#notice-title")).to_have_text("This console must be recorded, and cannot be now")
 
-    chromium.run(steps)
+    browser.run(steps)
     eventually(lambda: ends(console))
     assert ends(console) == [("rec-3", "too_long")]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serial consoles in Chromium: xterm.js, the console in a process of its own, a real QEMU's serial port."""
+"""Serial consoles in Chromium and Firefox: xterm.js, a console in a process, a real QEMU's serial port."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ import pytest
 from attrs import asdict
 from playwright.sync_api import Page, expect
 
+from integration.cpvm_lab.browsers import browser
 from integration.cpvm_lab.chromium import Chromium
 from integration.cpvm_lab.console_process import ConsoleProcess
 from integration.cpvm_lab.serial_machine import SerialMachine
-from systemvm.wire.console import ConsolePolicy
+from systemvm.cpvm.refusal import BrowserRefusal
+from systemvm.service.slowness import scaled_s
+from systemvm.wire.console import ConsolePolicy, SessionLimits
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
+
+__all__ = ["browser"]  # a fixture
 
 ROWS = "#screen .xterm-rows"
 #: A program asks for the cursor's position and for the kind of terminal.
@@ -33,13 +38,6 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleProcess
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    chromium = Chromium()
-    yield chromium
-    chromium.close()
-
-
-@pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SerialMachine]:
     machine = SerialMachine(tmp_path_factory.mktemp("serial"))
     yield machine
@@ -47,11 +45,16 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SerialMachine]
 
 
 def issue(
-    console: ConsoleProcess, machine: SerialMachine, history: str = "", policy: ConsolePolicy | None = None
+    console: ConsoleProcess,
+    machine: SerialMachine,
+    history: str = "",
+    policy: ConsolePolicy | None = None,
+    lifetime_s: float = 600,
 ) -> tuple[str, str]:
     token, session_id = console.issue(
         machine.port,
         kind="serial",
+        lifetime_s=lifetime_s,
         policy=policy or ConsolePolicy(),
         transport_tls=asdict(machine.client()),
     )
@@ -74,7 +77,7 @@ def press(page: Page, text: str) -> None:
 
 
 def test_a_serial_console_echoes_scrolls_back_and_reconnects(
-    console: ConsoleProcess, machine: SerialMachine, chromium: Chromium
+    console: ConsoleProcess, machine: SerialMachine, browser: Chromium
 ) -> None:
     history = f"{QUERIES}\x1b[38;2;255;0;0mred\x1b[0m of before\r\n" + "line\r\n" * 100
     token, session_id = issue(console, machine, history)
@@ -100,12 +103,12 @@ def test_a_serial_console_echoes_scrolls_back_and_reconnects(
         expect(page.locator(ROWS)).to_contain_text("linels")
         press(page, "x")
 
-    chromium.run(steps)
+    browser.run(steps)
     assert console.calls_of("console.scrollback")
 
 
 def test_two_browsers_share_the_port(
-    console: ConsoleProcess, machine: SerialMachine, chromium: Chromium
+    console: ConsoleProcess, machine: SerialMachine, browser: Chromium
 ) -> None:
     first, _ = issue(console, machine)
     second, _ = issue(console, machine, policy=ConsolePolicy(view_only=True))
@@ -121,10 +124,10 @@ def test_two_browsers_share_the_port(
         expect(other.locator(ROWS)).to_contain_text("ab")
         assert "z" not in (other.locator(ROWS).text_content() or ""), "a view-only console types nothing"
 
-    chromium.run(steps)
+    browser.run(steps)
 
 
-def test_a_stopped_machine_is_reported(console: ConsoleProcess, chromium: Chromium, tmp_path: Path) -> None:
+def test_a_stopped_machine_is_reported(console: ConsoleProcess, browser: Chromium, tmp_path: Path) -> None:
     machine = SerialMachine(tmp_path)
     token, session_id = issue(console, machine)
 
@@ -135,6 +138,75 @@ def test_a_stopped_machine_is_reported(console: ConsoleProcess, chromium: Chromi
         expect(page.locator("body")).to_have_attribute("data-state", "waiting")
 
     try:
-        chromium.run(steps)
+        browser.run(steps)
     finally:
         machine.close()
+
+
+def test_a_console_follows_its_serial_port(
+    console: ConsoleProcess, machine: SerialMachine, browser: Chromium, tmp_path: Path
+) -> None:
+    moved = SerialMachine(tmp_path)
+    token, session_id = issue(console, machine)
+    place = {"virtual_machine_id": f"vm-{session_id}", "host": "127.0.0.1", "port": 5900}
+
+    def steps(page: Page) -> None:
+        visit(page, console, token)
+        press(page, "a")
+        asked = len(console.calls_of("console.target"))
+        console.order("retarget", **place, serial_port=machine.port)  # its screen moves, not its port
+        press(page, "b")
+        target = {"host": "127.0.0.1", "port": moved.port, "password": None, "kind": "serial"}
+        target |= {"transport_tls": asdict(moved.client())}
+        console.order("target", session_id=session_id, target=target)
+        console.order("scrollback", session_id=session_id, text="the other one\r\n")
+        console.order("retarget", **place, serial_port=moved.port)
+        expect(page.locator(ROWS)).to_contain_text("the other one")  # without a click
+        press(page, "c")
+        assert len(console.calls_of("console.target")) == asked + 1
+
+    try:
+        browser.run(steps)
+        assert moved.written().endswith(b"c")
+        assert machine.written().endswith(b"ab")
+    finally:
+        moved.close()
+
+
+def test_times_of_the_zone_hold_for_serial_consoles(
+    console: ConsoleProcess, machine: SerialMachine, browser: Chromium
+) -> None:
+    """The echo of the guest is no use of a console; a key is, and so is the page's button."""
+    token, session_id = issue(console, machine)
+    short, short_id = issue(console, machine, lifetime_s=scaled_s(10))
+
+    def configure(**values: float) -> None:
+        console.order("configure", **(asdict(SessionLimits()) | values))
+
+    def ended(page: Page, refusal: BrowserRefusal) -> None:
+        expect(page.locator("body")).to_have_attribute("data-state", "closed")
+        expect(page.locator("#notice-title")).to_have_text(refusal.title)
+        expect(page.locator("#warning")).to_be_hidden()
+
+    def steps(page: Page) -> None:
+        visit(page, console, token)
+        configure(idle_timeout_s=120, warning_s=119)
+        for use in (lambda: press(page, "a"), lambda: page.click("#stay")):
+            expect(page.locator("#warning-text")).to_contain_text("because it is not used")
+            use()
+            expect(page.locator("#warning")).to_be_hidden()
+        configure(idle_timeout_s=1, warning_s=0)
+        ended(page, BrowserRefusal.SESSION_IDLE)
+        configure(warning_s=3600)
+        visit(page, console, short)
+        expect(page.locator("#warning-text")).to_contain_text("because the time of this session is over")
+        press(page, "b")
+        expect(page.locator("#warning")).to_be_visible()
+        ended(page, BrowserRefusal.SESSION_OVER)
+
+    try:
+        browser.run(steps)
+    finally:
+        configure()
+    codes = {one["session"]: one["code"] for one in console.calls_of("console.closed")}
+    assert (codes[session_id], codes[short_id]) == ("session_idle", "session_over")

@@ -13,6 +13,7 @@ import pytest
 from attrs import asdict
 from playwright.sync_api import Page, expect
 
+from integration.cpvm_lab.browsers import browser
 from integration.cpvm_lab.chromium import Chromium, pixels, wait_for_picture
 from integration.cpvm_lab.console_process import ConsoleProcess
 from integration.cpvm_lab.fixtures import console
@@ -22,9 +23,9 @@ from systemvm.cpvm.refusal import BrowserRefusal
 from systemvm.management.consoles.supervision import WATCHING
 from systemvm.wire.console import SessionLimits
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
-__all__ = ["console"]  # a fixture
+__all__ = ["browser", "console"]  # fixtures
 
 KEY = bytes([4, 1, 0, 0, 0, 0, 0, 65])
 POINTER = bytes([5, 1, 0, 9, 0, 9])
@@ -40,13 +41,6 @@ SERVER_INIT = bytes([2, 128, 1, 224]) + PIXELS + bytes([0, 0, 0, 1]) + b"n"
 def _defaults(console: ConsoleProcess) -> Iterator[None]:
     yield
     console.order("configure", **asdict(SessionLimits()))
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    chromium = Chromium()
-    yield chromium
-    chromium.close()
 
 
 class Recorder:
@@ -149,7 +143,7 @@ def common_picture(user: Page, watcher: Page, other_than: bytes = b"") -> bytes:
 
 
 def test_two_browsers_show_the_same_screen_and_one_controls_it(
-    console: ConsoleProcess, chromium: Chromium
+    console: ConsoleProcess, browser: Chromium
 ) -> None:
     screen = QemuVncServer(None, free_vnc_port())
     token, session_id = console.issue(screen.port, name="web-1")
@@ -163,12 +157,12 @@ def test_two_browsers_show_the_same_screen_and_one_controls_it(
         return console.order("configure", **(asdict(SessionLimits()) | {"tells_watched": is_told}))
 
     def steps(user: Page) -> None:
-        browser = user.context.browser
-        assert browser is not None
+        windows = user.context.browser
+        assert windows is not None
         show(user, token)
         wait_for_picture(user)
         expect(user.locator("#watched")).to_be_hidden()
-        watcher = browser.new_context(
+        watcher = windows.new_context(
             ignore_https_errors=True, viewport={"width": 1000, "height": 700}
         ).new_page()
         try:
@@ -194,6 +188,6 @@ def test_two_browsers_show_the_same_screen_and_one_controls_it(
             watcher.context.close()
 
     try:
-        chromium.run(steps)
+        browser.run(steps)
     finally:
         screen.close()

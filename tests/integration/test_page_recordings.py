@@ -7,7 +7,6 @@ import base64
 import io
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from integration.cpvm_lab.browsers import browser
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host, host
 from integration.page_visitor import Visitor
@@ -29,18 +29,11 @@ from unit.cpvm.filter.rfb_samples import compact, rectangle, u32, update
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
 
-__all__ = ["host"]  # the fixture
+__all__ = ["browser", "host"]  # fixtures
 
 WIDTH, HEIGHT = 320, 200
 KEY = bytes(range(32))
 COLOURS = {"red": (200, 10, 20), "green": (10, 200, 30), "blue": (20, 30, 200), "grey": (90, 91, 92)}
-
-
-@pytest.fixture
-def chromium() -> Iterator[Chromium]:
-    chromium = Chromium()
-    yield chromium
-    chromium.close()
 
 
 def pixel(name: str) -> bytes:
@@ -147,7 +140,7 @@ def open_recording(page: Page, visitor: Visitor) -> None:
 
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
-def test_a_recording_is_played_sought_and_sped_up(host: Host, chromium: Chromium, key: bytes | None) -> None:
+def test_a_recording_is_played_sought_and_sped_up(host: Host, browser: Chromium, key: bytes | None) -> None:
     host.start()
     recording = complete(key)
 
@@ -166,10 +159,10 @@ def test_a_recording_is_played_sought_and_sped_up(host: Host, chromium: Chromium
         expect(page.locator("body")).to_have_attribute("data-player", "paused")
         expect(page.locator("#time")).to_have_text("00:00:40 / 00:00:40")
 
-    chromium.run(steps)
+    browser.run(steps)
 
 
-def test_a_recording_that_still_runs_is_followed(host: Host, chromium: Chromium) -> None:
+def test_a_recording_that_still_runs_is_followed(host: Host, browser: Chromium) -> None:
     host.start()
     recording = Recording()
     recording.show("red")
@@ -185,7 +178,7 @@ def test_a_recording_that_still_runs_is_followed(host: Host, chromium: Chromium)
         expect_colour(page, "blue")
         expect(page.locator("body")).to_have_attribute("data-player", "playing")
 
-    chromium.run(steps)
+    browser.run(steps)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "webm"])

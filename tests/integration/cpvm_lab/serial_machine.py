@@ -33,7 +33,7 @@ class SerialMachine:
         listener = socket.create_server(("127.0.0.1", 0))
         os.set_inheritable(listener.fileno(), True)
         self.port: int = listener.getsockname()[1]
-        log = folder / "serial.log"
+        self._log = log = folder / "serial.log"
         listening = f"fd={listener.fileno()},server=on,wait=off"
         self._process = subprocess.Popen(
             [
@@ -58,6 +58,10 @@ class SerialMachine:
             certificate_pem=client.certificate_pem.decode(),
             private_key_pem=client.private_key_pem.decode(),
         )
+
+    def written(self) -> bytes:
+        """Return everything that the machine has written."""
+        return self._log.read_bytes()
 
     def close(self) -> None:
         if self._process.poll() is None:
