@@ -97,3 +97,10 @@ def of_row(stored: str | None) -> OsType | None:
     if stored is None:
         return DEFAULT
     return _BY_ID.get(stored) or _BY_NAME.get(stored)
+
+
+def stored_in_category(category_uuid: str) -> frozenset[str | None]:
+    """Return all texts of rows whose type `of_row` finds in a category; None stands for no text."""
+    types = [one for one in OS_TYPES if one.category.id == category_uuid]
+    texts: list[str | None] = [text for one in types for text in (one.id, one.name)]
+    return frozenset([*texts, None] if DEFAULT in types else texts)

@@ -9,8 +9,11 @@ from attrs import frozen
 
 from systemvm.management.state import accounts, zones
 from systemvm.management.state.accounts import Account, Domain
+from systemvm.management.state.changes import keep
 from systemvm.management.state.database import Connection
 from systemvm.management.state.zones import Host, ImageStore, Zone
+
+_TABLES = ("accounts", "domains", "zones", "hosts", "image_stores")
 
 
 @frozen
@@ -31,7 +34,11 @@ class OwnerNames:
 
 
 def read_names(connection: Connection) -> OwnerNames:
-    """Read all of them: there are few, and a list needs most."""
+    """Read all of them: there are few, and a list needs most. They are kept until one of them changes."""
+    return keep(connection, "owner names", _TABLES, _read)
+
+
+def _read(connection: Connection) -> OwnerNames:
     return OwnerNames(
         accounts={row.id: row for row in accounts.all_accounts(connection)},
         domains={row.id: row for row in accounts.all_domains(connection)},

@@ -277,6 +277,13 @@ class Arguments:
         return bool(self._values.get(name, default))
 
 
+def named_uuids(arguments: Arguments) -> frozenset[str] | None:
+    """Return the UUIDs that a list is limited to by `id` and `ids`; None when it has neither."""
+    sets = [{arguments["id"]}] if "id" in arguments else []
+    sets += [set(arguments["ids"])] if "ids" in arguments else []
+    return frozenset(set.intersection(*sets)) if sets else None
+
+
 def read_arguments(
     declared: Iterable[Parameter], raw: Mapping[str, Any], command_name: str = "this command"
 ) -> Arguments:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from systemvm.management.state.changes import Changes, collect_topics
 from systemvm.management.state.migrate import upgrade
 from systemvm.service.errors import FailureCode, SystemVmError
 
@@ -48,6 +49,8 @@ class Database:
 
     def __init__(self, engine: sa.Engine, readers: int = 3) -> None:
         self.engine = engine
+        self.changes = Changes()
+        collect_topics(engine)
         self._writer = ThreadPoolExecutor(1, "database-write")
         self._readers = ThreadPoolExecutor(readers, "database-read")
         self._under_way: set[asyncio.Future[Any]] = set()
@@ -70,13 +73,18 @@ class Database:
         self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Do as `run` on the calling thread, for start-up and tests; never call it in the reactor."""
-        with self.engine.connect() as connection, connection.execution_options(writes=True).begin():
-            return function(connection, *args, **kwargs)
+        changed: set[str] = set()
+        options = {"writes": True, "changed_topics": changed}
+        with self.engine.connect() as connection, connection.execution_options(**options).begin():
+            result = function(connection, *args, **kwargs)
+        self.changes.committed(changed)
+        return result
 
     def _read_now(
         self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        with self.engine.connect() as connection, connection.begin():
+        options = {"kept_for_readers": self.changes}
+        with self.engine.connect() as connection, connection.execution_options(**options).begin():
             return function(connection, *args, **kwargs)
 
     async def run(
@@ -130,8 +138,13 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
         connection.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        connection.create_function("unicode_lower", 1, _lowered, deterministic=True)
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
         writes = connection.get_execution_options().get("writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _lowered(text: Any) -> str | None:
+    return None if text is None else str(text).lower()

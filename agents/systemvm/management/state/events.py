@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +11,8 @@ from attrs import frozen
 
 from systemvm.management.state import schema
 from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID
+from systemvm.management.state.changes import columns
+from systemvm.management.state.listing import Listing, contains
 from systemvm.management.state.rows import NotFoundError, Rows
 from systemvm.service.redaction import redact_urls
 
@@ -63,7 +64,7 @@ def record(
 class EventFilter:
     """Conditions for a list of events; None means any."""
 
-    account_ids: Collection[int] | None = None
+    account_ids: frozenset[int] | None = None
     uuid: str | None = None
     type: str | None = None
     level: str | None = None
@@ -71,6 +72,7 @@ class EventFilter:
     resource_uuid: str | None = None
     resource_type: str | None = None  # whatever its case
     vm_uuid: str | None = None  # events of the VM and of its consoles
+    keyword: str | None = None  # in the description, whatever its case
     request_id: str | None = None
     since: datetime | None = None
     before: datetime | None = None
@@ -83,6 +85,25 @@ def newest(connection: sa.Connection, limit: int, which: EventFilter = EventFilt
     """
     where = _conditions(connection, which)
     return rows.all(connection, *where, order_by=(_c.created.desc(), _c.id.desc()), limit=limit)
+
+
+def page(connection: sa.Connection, which: EventFilter, window: slice) -> tuple[list[Event], int]:
+    """Return the events in a window of those that fit, the newest first, and how many fit.
+
+    Raises: NotFoundError when there never was a VM `vm_uuid`.
+    """
+    listing = Listing(
+        key=("events", which),
+        source=schema.events,
+        where=_conditions(connection, which),
+        order_by=(_c.created.desc(), _c.id.desc()),
+        # events are never changed, but a console's session makes others those of a VM
+        topics=(f"{schema.events.name}:deleted", *columns(schema.console_sessions)),
+        growing_id=_c.id,
+    )
+    return [rows.value(row) for row in listing.page(connection, rows.columns, window)], listing.count(
+        connection
+    )
 
 
 def _conditions(connection: sa.Connection, which: EventFilter) -> list[sa.ColumnElement[bool]]:
@@ -105,6 +126,8 @@ def _conditions(connection: sa.Connection, which: EventFilter) -> list[sa.Column
         where.append(_c.created >= which.since)
     if which.before is not None:
         where.append(_c.created < which.before)
+    if which.keyword is not None:
+        where.append(contains(_c.description, which.keyword))
     if which.vm_uuid is not None:
         where.append(_of_vm_and_its_consoles(connection, which.vm_uuid))
     return where

@@ -28,7 +28,7 @@ class Rows(Generic[R]):
         self.row_class = row_class
         self.label = label
         self.names = [field.name for field in attrs.fields(row_class)]
-        self._columns = [table.c[name] for name in self.names]
+        self.columns = [table.c[name] for name in self.names]
 
     def value(self, row: sa.RowMapping) -> R:
         return self.row_class(**{name: row[name] for name in self.names})
@@ -48,7 +48,7 @@ class Rows(Generic[R]):
         limit: int | None = None,
     ) -> list[R]:
         """Return the rows that match all conditions, the oldest first without `order_by`."""
-        query = sa.select(*self._columns).where(*where)
+        query = sa.select(*self.columns).where(*where)
         query = query.order_by(*(order_by or [self.table.c.id])).limit(limit)
         return [self.value(row) for row in connection.execute(query).mappings()]
 

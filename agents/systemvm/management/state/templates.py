@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -149,6 +149,16 @@ def all_templates(connection: sa.Connection) -> list[Template]:
 def list_all(connection: sa.Connection) -> list[Template]:
     """Return the templates and ISOs that are not removed."""
     return rows.all(connection, _t.removed.is_(None))
+
+
+def by_ids(connection: sa.Connection, numbers: Collection[int]) -> dict[int, Template]:
+    """Return templates and ISOs by their numbers, removed ones included."""
+    found: dict[int, Template] = {}
+    ordered = sorted(numbers)
+    for begin in range(0, len(ordered), MAX_NAMED_IDS):
+        some = ordered[begin : begin + MAX_NAMED_IDS]
+        found.update((template.id, template) for template in rows.all(connection, _t.id.in_(some)))
+    return found
 
 
 def ids_of_account(connection: sa.Connection, account_id: int) -> list[int]:

@@ -6,16 +6,16 @@ from __future__ import annotations
 from functools import partial
 
 from systemvm.management.api.answers.events import EventAnswer
-from systemvm.management.api.command import ApiCall, Command, ResponseShape, matches_keyword, paged
+from systemvm.management.api.command import ApiCall, Command, ResponseShape, ResultPage
 from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
+from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import ParameterType, only, optional
 from systemvm.management.api.periods import end_of, first_moment
 from systemvm.management.state import accounts, events
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.events import EventFilter
 
-NEWEST = 1000
 LEVELS = ("INFO", "WARN", "ERROR")
 
 
@@ -29,7 +29,7 @@ class EventCommands:
         return (
             Command(
                 "listEvents",
-                paged(self._list),
+                self._list,
                 "Lists events, the newest first.",
                 EventAnswer,
                 "event",
@@ -69,8 +69,8 @@ class EventCommands:
             ),
         )
 
-    async def _list(self, call: ApiCall) -> list[EventAnswer]:
-        arguments = call.arguments
+    async def _list(self, call: ApiCall) -> ResultPage:
+        arguments, window = call.arguments, page_window(call.arguments)
         owners = await self._database.read(partial(owners_of, call=call, all_by_default=True))
         which = EventFilter(
             account_ids=owners.account_ids,
@@ -84,15 +84,16 @@ class EventCommands:
             request_id=arguments.text("requestid"),
             since=first_moment(arguments["startdate"]) if "startdate" in arguments else None,
             before=end_of(arguments["enddate"]) if "enddate" in arguments else None,
+            keyword=arguments.text("keyword"),
         )
-        found = await self._database.read(_read, which)
-        return [answer for answer in found if matches_keyword(arguments, answer.description)]
+        return await self._database.read(_read, which, window)
 
 
-def _read(connection: Connection, which: EventFilter) -> list[EventAnswer]:
+def _read(connection: Connection, which: EventFilter, window: slice) -> ResultPage:
     names = read_names(connection)
     users = {user.id: user.username for user in accounts.all_users(connection)}
-    return [
+    found, count = events.page(connection, which, window)
+    answers = [
         EventAnswer(
             id=event.uuid,
             type=event.type,
@@ -107,5 +108,6 @@ def _read(connection: Connection, which: EventFilter) -> list[EventAnswer]:
             created=event.created,
             createdms=int(event.created.timestamp() * 1000),
         )
-        for event in events.newest(connection, NEWEST, which)
+        for event in found
     ]
+    return ResultPage(answers, count)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from systemvm.management.api.answers.machines import NicAnswer, VirtualMachineAnswer
 from systemvm.management.api.commands.zones import CPU_MHZ, offering_of
 from systemvm.management.api.owner_names import OwnerNames, read_names
-from systemvm.management.api.ownership import OwnerFilter
 from systemvm.management.state import instances, templates
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance, Nic
@@ -14,17 +13,17 @@ from systemvm.management.state.status import InstanceState
 from systemvm.management.state.templates import Template
 
 
-def answers_of(connection: Connection, owners: OwnerFilter) -> list[VirtualMachineAnswer]:
-    found = [vm for vm in instances.list_user(connection) if vm.account_id in owners]
+def answers_of(connection: Connection, found: list[Instance]) -> list[VirtualMachineAnswer]:
     nics = instances.nics_by_vm(connection, [vm.id for vm in found])
     names = read_names(connection)
-    sources = {template.id: template for template in templates.all_templates(connection)}
+    images = {number for vm in found for number in (vm.template_id, vm.iso_id) if number is not None}
+    sources = templates.by_ids(connection, images)
     return [_answer(vm, nics[vm.id], names, sources) for vm in found]
 
 
 def answer_for(connection: Connection, vm: Instance) -> VirtualMachineAnswer:
-    sources = {template.id: template for template in templates.all_templates(connection)}
-    return _answer(vm, instances.nics_of(connection, vm.id), read_names(connection), sources)
+    [answer] = answers_of(connection, [vm])
+    return answer
 
 
 def _answer(

@@ -7,22 +7,24 @@ from attrs import frozen
 
 from systemvm.management import os_types
 from systemvm.management.api.answers.templates import DownloadDetail, TemplateAnswer
-from systemvm.management.api.command import ApiCall, matches_keyword
+from systemvm.management.api.command import ApiCall, ResultPage
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.owner_names import OwnerNames, read_names
-from systemvm.management.api.ownership import OWNERS, OwnerFilter, owners_of
+from systemvm.management.api.ownership import OWNERS, owners_of
+from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import (
     EVERY_ZONE,
-    Arguments,
     Parameter,
     ParameterType,
+    named_uuids,
     only,
     optional,
     required,
 )
 from systemvm.management.api.principal import Principal
-from systemvm.management.state import template_permissions, templates, zones
+from systemvm.management.state import template_list, zones
 from systemvm.management.state.database import Connection
+from systemvm.management.state.template_list import TemplateCopy, TemplateFilter, Visibility
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.templates.status_text import shown_state, status_text
 from systemvm.service.redaction import redact_url
@@ -30,16 +32,7 @@ from systemvm.wire.checksum import bare_digest, is_url
 
 STRING, UUID, BOOLEAN, INTEGER, LIST, *_ = ParameterType  # in the order of their declaration
 
-FILTERS = (
-    "featured",
-    "self",
-    "selfexecutable",
-    "shared",
-    "sharedexecutable",
-    "executable",
-    "community",
-    "all",
-)
+FILTERS = tuple(each.value for each in Visibility if each is not Visibility.ANY_USABLE)
 
 
 @frozen
@@ -100,121 +93,55 @@ def list_parameters(kind: TemplateCategory) -> tuple[Parameter, ...]:
     return _ISOS if kind.is_iso else _TEMPLATES
 
 
-def select(connection: Connection, call: ApiCall, kind: TemplateCategory) -> list[TemplateAnswer]:
-    """Return the rows of a list.
+def select(connection: Connection, call: ApiCall, kind: TemplateCategory) -> ResultPage:
+    """Return the rows of a list's page.
 
-    Raises: ApiError 431 for a filter that the caller must not use.
+    Raises: ApiError 431 for a filter that the caller must not use, or a page that does not exist.
     """
-    arguments, principal = call.arguments, call.principal
-    wanted = arguments.get(kind.filter_name, kind.default_filter)
-    if wanted == "all" and not principal.is_admin:
-        raise parameter_error("Filter all can be specified by root admin only")
-    owners = owners_of(connection, call)
-    zone_uuid = arguments.get("zoneid", EVERY_ZONE)
-    zone = None if zone_uuid == EVERY_ZONE else zones.zone_by_uuid(connection, zone_uuid)
-    rows = [
-        template
-        for template in templates.list_all(connection)
-        if kind.owns(template) and _fits(template, arguments)
-    ]
-    by_id = "id" in arguments or "ids" in arguments
+    window = page_window(call.arguments)
+    copies, count = template_list.page(connection, _filter_of(connection, call, kind), window)
     names = read_names(connection)
-    shared = template_permissions.shared_with(connection, principal.account.id)
-    return [
-        _answer(copy, names, principal)
-        for copy in _copies(connection, rows, names)
-        if (zone is None or copy.zone == zone)
-        and (copy.ready or not arguments.flag("isready"))
-        and (
-            _may_see(copy.template, principal, shared)
-            if by_id
-            else _passes(copy, wanted, owners, principal.is_admin, shared)
-        )
-    ]
+    return ResultPage([_answer(copy, names, call.principal) for copy in copies], count)
 
 
 def answers_of(connection: Connection, rows: list[Template], principal: Principal) -> list[TemplateAnswer]:
     """Return one row for each zone that a template is in, with what this caller has access to."""
     names = read_names(connection)
-    return [_answer(copy, names, principal) for copy in _copies(connection, rows, names)]
+    return [_answer(copy, names, principal) for copy in template_list.in_every_zone(connection, rows)]
 
 
-@frozen
-class _Copy:
-    """A template in one zone."""
-
-    template: Template
-    zone: zones.Zone | None
-    refs: list[StoreRef]  # on the stores of that zone, the best first
-
-    @property
-    def ref(self) -> StoreRef | None:
-        return self.refs[0] if self.refs else None
-
-    @property
-    def ready(self) -> bool:
-        return self.ref is not None and self.ref.is_ready
-
-
-def _copies(connection: Connection, rows: list[Template], names: OwnerNames) -> list[_Copy]:
-    refs = templates.store_refs_by_zone(connection, [template.id for template in rows])
-    present = [zone for zone in names.zones.values() if zone.removed is None]
-    found = []
-    for template in rows:
-        own_zone = names.zone(template.zone_id)
-        further = [zone for zone in present if zone != own_zone and (template.id, zone.id) in refs]
-        for zone in [own_zone, *further] if own_zone else present:
-            found.append(_Copy(template, zone, refs.get((template.id, zone.id), [])))
-    return found
-
-
-def _may_see(template: Template, principal: Principal, shared: set[int]) -> bool:
-    return template.public or principal.may_use(template.account_id) or template.id in shared
-
-
-def _passes(copy: _Copy, wanted: str, owners: OwnerFilter, is_admin: bool, shared: set[int]) -> bool:
-    """Apply CloudStack's templatefilter or isofilter."""
-    template, ready = copy.template, copy.ready
-    own = template.account_id in owners
-    match wanted:
-        case "all":
-            return is_admin
-        case "featured":
-            return template.featured and template.public
-        case "community":
-            return template.public and not template.featured
-        case "self":
-            return own
-        case "selfexecutable":
-            return own and ready
-        case "executable":
-            return (own or template.public or template.id in shared) and ready
-        case "shared":
-            return template.id in shared
-        case "sharedexecutable":
-            return template.id in shared and ready
-    return False
-
-
-def _fits(template: Template, arguments: Arguments) -> bool:
-    os_type = os_types.of_row(template.os_type)
-    category = os_type.category.id if os_type else None
-    return (
-        arguments.get("id", template.uuid) == template.uuid
-        and template.uuid in arguments.get("ids", [template.uuid])
-        and arguments.get("name", template.name) == template.name
-        and arguments.get("hypervisor", template.hypervisor).lower() == template.hypervisor.lower()
-        and arguments.get("arch", template.arch) == template.arch
-        and arguments.get("templatetype", template.type).lower() == template.type.lower()
-        and arguments.get("oscategoryid", category) == category
-        and arguments.get("bootable", template.bootable) == template.bootable
-        and arguments.get("ispublic", template.public) == template.public
-        and matches_keyword(arguments, template.name, template.display_text)
+def _filter_of(connection: Connection, call: ApiCall, kind: TemplateCategory) -> TemplateFilter:
+    arguments, principal = call.arguments, call.principal
+    wanted = arguments.get(kind.filter_name, kind.default_filter)
+    if wanted == "all" and not principal.is_admin:
+        raise parameter_error("Filter all can be specified by root admin only")
+    visibility, owner_ids = Visibility(wanted), owners_of(connection, call).account_ids
+    uuids = named_uuids(arguments)
+    if uuids is not None:
+        visibility = Visibility.ANY_USABLE
+        owner_ids = None if principal.is_admin else frozenset({principal.account.id})
+    zone_uuid, category = arguments.get("zoneid", EVERY_ZONE), arguments.get("oscategoryid")
+    return TemplateFilter(
+        is_iso=kind.is_iso,
+        visibility=visibility,
+        viewer_id=principal.account.id,
+        owner_ids=owner_ids,
+        ready=arguments.flag("isready"),
+        zone_id=None if zone_uuid == EVERY_ZONE else zones.zone_by_uuid(connection, zone_uuid).id,
+        uuids=uuids,
+        name=arguments.get("name"),
+        hypervisor=arguments.get("hypervisor"),
+        arch=arguments.get("arch"),
+        type=arguments.get("templatetype"),
+        os_types=None if category is None else os_types.stored_in_category(category),
+        bootable=arguments.get("bootable"),
+        public=arguments.get("ispublic"),
+        keyword=arguments.text("keyword"),
     )
 
 
-def _answer(copy: _Copy, names: OwnerNames, principal: Principal) -> TemplateAnswer:
-    template, zone, ref = copy.template, copy.zone, copy.ref
+def _answer(copy: TemplateCopy, names: OwnerNames, principal: Principal) -> TemplateAnswer:
+    template, zone, ref = copy.template, names.zone(copy.zone_id), copy.ref
     account, domain = names.accounts[template.account_id], names.domains[template.domain_id]
     os_type = os_types.of_row(template.os_type)
     return TemplateAnswer(
@@ -222,9 +149,9 @@ def _answer(copy: _Copy, names: OwnerNames, principal: Principal) -> TemplateAns
         name=template.name,
         displaytext=template.display_text,
         format=template.format.value,
-        isready=copy.ready,
+        isready=copy.is_ready,
         status=status_text(ref, is_iso=template.is_iso),
-        hint=None if ref is None or copy.ready else ref.error_hint,
+        hint=None if ref is None or copy.is_ready else ref.error_hint,
         url=_url_for(template, principal),
         checksum=_bare((ref.checksum if ref else None) or template.checksum),
         size=ref.virtual_size_bytes if ref else None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.templates import TemplateAnswer
-from systemvm.management.api.command import ApiCall, Command, ResponseShape, StartedJob, paged
+from systemvm.management.api.command import ApiCall, Command, ResponseShape, ResultPage, StartedJob
 from systemvm.management.api.commands.own_template import find_own
 from systemvm.management.api.commands.template_list import (
     ISO,
@@ -67,8 +67,7 @@ class TemplateCommands:
         async def register(call: ApiCall) -> list[TemplateAnswer]:
             return await self._register(call, kind)
 
-        @paged
-        async def list_all(call: ApiCall) -> list[TemplateAnswer]:
+        async def list_all(call: ApiCall) -> ResultPage:
             return await self._list(call, kind)
 
         async def delete(call: ApiCall) -> StartedJob:
@@ -119,7 +118,7 @@ class TemplateCommands:
         )
         return await self._database.read(answers_of, [template], call.principal)
 
-    async def _list(self, call: ApiCall, kind: TemplateCategory) -> list[TemplateAnswer]:
+    async def _list(self, call: ApiCall, kind: TemplateCategory) -> ResultPage:
         return await self._database.read(select, call, kind)
 
     async def _delete(self, call: ApiCall, kind: TemplateCategory) -> StartedJob:

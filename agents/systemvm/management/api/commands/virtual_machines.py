@@ -12,62 +12,25 @@ from systemvm.management.api.command import (
     ApiCall,
     Command,
     ResponseShape,
+    ResultPage,
     StartedJob,
-    matches_keyword,
-    paged,
 )
-from systemvm.management.api.commands import machine_deployment
-from systemvm.management.api.commands.machine_answers import answer_for, answers_of
+from systemvm.management.api.commands import machine_deployment, machine_list
+from systemvm.management.api.commands.machine_answers import answer_for
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.job_start import start_job
-from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.parameters import Parameter, ParameterType, only, optional, required
 from systemvm.management.api.principal import Principal
-from systemvm.management.api.zone_parts import guest_network_of
 from systemvm.management.config import ExpungeConfig
 from systemvm.management.jobs.runner import JobRunner, RunningJob
-from systemvm.management.state import instances, zones
+from systemvm.management.state import instances
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
-from systemvm.management.state.status import InstanceState
 from systemvm.management.virtual_machines.deployment import Deployment
 from systemvm.management.virtual_machines.service import VirtualMachines
 
 _IDENTITY = required("id", ParameterType.UUID, "the virtual machine")
-_DETAILS = (
-    *("all", "min", "group", "nics", "stats", "secgrp", "tmpl", "servoff", "diskoff", "backoff", "iso"),
-    *("volume", "affgrp"),
-)
-_LIST_PARAMETERS = (
-    optional("id", ParameterType.UUID, "list only the one with this id"),
-    optional("ids", ParameterType.LIST, "list only those with these ids"),
-    optional("name", ParameterType.STRING, "list only the one with this name"),
-    optional(
-        "state",
-        ParameterType.STRING,
-        "list only those in this state; Present: those that are not destroyed",
-    ),
-    optional("zoneid", ParameterType.UUID, "list only those of this zone"),
-    optional("templateid", ParameterType.UUID, "list only those made from this template"),
-    optional("isoid", ParameterType.UUID, "list only those with this ISO"),
-    optional("hypervisor", ParameterType.STRING, "list only those of this hypervisor"),
-    optional("hostid", ParameterType.UUID, "list only those that run on this host"),
-    optional("serviceofferingid", ParameterType.UUID, "list only those of this size"),
-    optional("arch", ParameterType.STRING, "list only those of this architecture"),
-    optional("networkid", ParameterType.UUID, "list only those on this network; see listNetworks"),
-    optional(
-        "details",
-        ParameterType.LIST,
-        "accepted, but without effect: rows have all keys",
-        choices=_DETAILS,
-    ),
-    only("displayvm", ParameterType.BOOLEAN, "list those that their users see", True),
-    only("haenable", ParameterType.BOOLEAN, "list those with high availability", False),
-    only("isvnf", ParameterType.BOOLEAN, "list network functions", False),
-    only("showicon", ParameterType.BOOLEAN, "include icons", False),
-    *OWNERS,
-)
 
 
 class VirtualMachineCommands:
@@ -166,12 +129,12 @@ class VirtualMachineCommands:
         return (
             Command(
                 "listVirtualMachines",
-                paged(self._list),
+                self._list,
                 "Lists VMs.",
                 VirtualMachineAnswer,
                 "virtualmachine",
                 ResponseShape.LIST,
-                _LIST_PARAMETERS,
+                machine_list.PARAMETERS,
             ),
         )
 
@@ -246,31 +209,9 @@ class VirtualMachineCommands:
             creates=True,
         )
 
-    async def _list(self, call: ApiCall) -> list[VirtualMachineAnswer]:
-        arguments, principal = call.arguments, call.principal
-        sees_destroyed = principal.is_admin or self._expunge.allow_user_view_destroyed_vm
-        owners = await self._database.read(owners_of, call)
-        networks = {
-            zone.uuid: guest_network_of(zone).id for zone in await self._database.read(zones.list_zones)
-        }
-        return [
-            vm
-            for vm in await self._database.read(answers_of, owners)
-            if arguments.get("id", vm.id) == vm.id
-            and vm.id in arguments.get("ids", [vm.id])
-            and arguments.get("name", vm.name).lower() == vm.name.lower()
-            and _has_state(InstanceState(vm.state), arguments.text("state"))
-            and (sees_destroyed or not InstanceState(vm.state).is_gone)
-            and arguments.get("zoneid", vm.zoneid) == vm.zoneid
-            and arguments.get("templateid", vm.templateid) == vm.templateid
-            and arguments.get("isoid", vm.isoid) == vm.isoid
-            and arguments.get("hypervisor", vm.hypervisor).lower() == vm.hypervisor.lower()
-            and arguments.get("hostid", vm.hostid) == vm.hostid
-            and arguments.get("serviceofferingid", vm.serviceofferingid) == vm.serviceofferingid
-            and arguments.get("arch", vm.arch) == vm.arch
-            and arguments.get("networkid") in (None, networks.get(vm.zoneid or ""))
-            and matches_keyword(arguments, vm.name, vm.displayname, vm.instancename)
-        ]
+    async def _list(self, call: ApiCall) -> ResultPage:
+        sees_destroyed = call.principal.is_admin or self._expunge.allow_user_view_destroyed_vm
+        return await self._database.read(machine_list.select, call, sees_destroyed=sees_destroyed)
 
     async def _run_deploy(self, running: RunningJob) -> dict[str, Any]:
         vm_id = running.job.arguments["id"]
@@ -301,13 +242,6 @@ class VirtualMachineCommands:
 
     async def _result(self, vm: Instance) -> dict[str, Any]:
         return {"virtualmachine": plain(await self._database.read(answer_for, vm))}
-
-
-def _has_state(state: InstanceState, wanted: str | None) -> bool:
-    """Apply CloudStack's filter: a state's name, or Present for all that are not Destroyed or Expunging."""
-    if wanted is None:
-        return True
-    return not state.is_gone if wanted.lower() == "present" else state.value.lower() == wanted.lower()
 
 
 def own_machine(connection: Connection, uuid: str, principal: Principal) -> Instance:

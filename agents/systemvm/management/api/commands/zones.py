@@ -97,6 +97,8 @@ OFFERINGS = (
     Offering("medium", 1, 1024),
     Offering("large", 2, 2048),
 )
+#: The offering of machines with another size; its id depends on its name only.
+CUSTOM = Offering("custom", 0, 0)
 
 
 def offering_of(vm: Instance) -> Offering:
@@ -105,7 +107,7 @@ def offering_of(vm: Instance) -> Offering:
         if not vm.type.is_system and (offering.vcpus, offering.memory_mib) == (vm.vcpus, vm.memory_mib):
             return offering
     noun = {
-        InstanceType.USER: "custom",
+        InstanceType.USER: CUSTOM.name,
         InstanceType.CONSOLE_PROXY: "System Offering For Console Proxy",
         InstanceType.SECONDARY_STORAGE: "System Offering For Secondary Storage VM",
     }[vm.type]

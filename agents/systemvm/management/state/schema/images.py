@@ -29,6 +29,7 @@ templates = table(
     sa.Column("hvm", sa.Boolean, nullable=False, default=True),
     sa.Column("password_enabled", sa.Boolean, nullable=False, default=False),
     sa.Column("details", sa.JSON, nullable=False, default=dict),
+    sa.Index(None, "account_id"),
 )
 
 # Apart from templates, so that no list of these reads a login.

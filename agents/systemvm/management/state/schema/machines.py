@@ -53,6 +53,7 @@ vm_instances = table(
     sa.Column("disconnected", UtcDateTime),
     sa.Column("expunge_at", UtcDateTime, index=True),  # of a destroyed VM: when its disk can be deleted
     sa.Column("updated", UtcDateTime, nullable=False, default=now, onupdate=now),
+    sa.Index(None, "account_id"),
 )
 
 nics = table(

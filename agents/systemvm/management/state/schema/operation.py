@@ -77,4 +77,6 @@ events = table(
     sa.Column("resource_uuid", sa.String(36), index=True),
     sa.Column("job_uuid", sa.String(36)),
     sa.Column("request_id", sa.String(64)),
+    sa.Index(None, "created"),
+    sa.Index(None, "account_id", "created"),
 )

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lists of users' VMs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.state import instances, schema
+from systemvm.management.state.changes import columns
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.listing import Listing, contains, equals
+from systemvm.management.state.status import InstanceState, InstanceType
+
+_v = schema.vm_instances.c
+_TOPICS = (
+    *columns(
+        schema.vm_instances,
+        *("removed", "state", "account_id", "name", "display_name", "instance_name", "arch"),
+        *("zone_id", "template_id", "iso_id", "host_id", "hypervisor", "vcpus", "memory_mib"),
+    ),
+    *columns(schema.templates),
+)
+
+
+@frozen
+class Size:
+    vcpus: int
+    memory_mib: int
+
+
+@frozen
+class InstanceFilter:
+    """Conditions for a list of users' VMs; None means any."""
+
+    owner_ids: frozenset[int] | None
+    includes_gone: bool  # those that are Destroyed or Expunging
+    uuids: frozenset[str] | None = None
+    name: str | None = None  # whatever its case
+    state: str | None = None  # whatever its case
+    zone_ids: frozenset[int] | None = None
+    template_uuid: str | None = None  # of the template, or of the ISO of a VM without one
+    iso_uuid: str | None = None
+    host_id: int | None = None  # where it has a process
+    hypervisor: str | None = None  # whatever its case
+    arch: str | None = None
+    sizes: frozenset[Size] | None = None
+    other_sizes_than: frozenset[Size] | None = None
+    keyword: str | None = None  # in one of its names, whatever its case
+
+
+def page(connection: sa.Connection, which: InstanceFilter, window: slice) -> tuple[list[Instance], int]:
+    """Return the VMs in a window of the list, the oldest first, and how many there are in all."""
+    listing = Listing(
+        key=("machines", which),
+        source=schema.vm_instances,
+        where=_conditions(which),
+        order_by=(_v.id,),
+        topics=_TOPICS,
+    )
+    found = listing.page(connection, instances.rows.columns, window)
+    return [instances.rows.value(row) for row in found], listing.count(connection)
+
+
+def _conditions(which: InstanceFilter) -> list[sa.ColumnElement[bool]]:
+    where: list[sa.ColumnElement[bool]] = [_v.removed.is_(None), _v.type == InstanceType.USER]
+    if not which.includes_gone:
+        where.append(_v.state.not_in(InstanceState.gone()))
+    if which.host_id is not None:
+        with_process = [state for state in InstanceState if state.has_process]
+        where.extend((_v.host_id == which.host_id, _v.state.in_(with_process)))
+    if which.arch is not None:
+        where.append(_v.arch == which.arch)
+    sets: tuple[tuple[sa.ColumnElement[Any], Any], ...] = (
+        (_v.account_id, which.owner_ids),
+        (_v.uuid, which.uuids),
+        (_v.zone_id, which.zone_ids),
+    )
+    where.extend(column.in_(values) for column, values in sets if values is not None)
+    texts: tuple[tuple[sa.ColumnElement[Any], str | None], ...] = (
+        (_v.name, which.name),
+        (sa.type_coerce(_v.state, sa.String), which.state),
+        (_v.hypervisor, which.hypervisor),
+    )
+    where.extend(equals(column, text) for column, text in texts if text is not None)
+    if which.template_uuid is not None:
+        origin = _with_uuid(which.template_uuid)
+        where.append(sa.func.coalesce(_v.template_id, _v.iso_id) == origin)
+    if which.iso_uuid is not None:
+        where.append(_v.iso_id == _with_uuid(which.iso_uuid))
+    if which.sizes is not None:
+        where.append(_has_size(which.sizes))
+    if which.other_sizes_than is not None:
+        where.append(~_has_size(which.other_sizes_than))
+    if which.keyword is not None:
+        names = (_v.name, _v.display_name, _v.instance_name)
+        where.append(sa.or_(*(contains(name, which.keyword) for name in names)))
+    return where
+
+
+def _with_uuid(template_uuid: str) -> sa.ScalarSelect[Any]:
+    templates = schema.templates.c
+    return sa.select(templates.id).where(templates.uuid == template_uuid).scalar_subquery()
+
+
+def _has_size(sizes: frozenset[Size]) -> sa.ColumnElement[bool]:
+    each = (sa.and_(_v.vcpus == size.vcpus, _v.memory_mib == size.memory_mib) for size in sizes)
+    return sa.or_(sa.false(), *each)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pages of lists, selected, ordered and counted in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.state.changes import keep
+
+
+@frozen
+class Listing:
+    """What a list contains, in which order, and what its length depends on."""
+
+    key: Hashable  # equal for equal lists
+    source: sa.FromClause
+    where: Sequence[sa.ColumnElement[bool]]
+    order_by: Sequence[sa.ColumnElement[Any]]
+    topics: tuple[str, ...]  # of `state.changes`: only a change in these can change the length
+    #: The number of rows of a table that only grows: what was counted once is not counted again.
+    growing_id: sa.Column[int] | None = None
+
+    def page(
+        self, connection: sa.Connection, columns: Sequence[sa.ColumnElement[Any]], window: slice
+    ) -> list[sa.RowMapping]:
+        query = sa.select(*columns).select_from(self.source).where(*self.where).order_by(*self.order_by)
+        if window.stop is not None:
+            query = query.limit(window.stop - (window.start or 0)).offset(window.start or 0)
+        return list(connection.execute(query).mappings())
+
+    def count(self, connection: sa.Connection) -> int:
+        """Return how many rows there are. They are counted again only when that can have changed."""
+        if self.growing_id is None:
+            return keep(connection, self.key, self.topics, self._count)
+        number = self.growing_id
+        last_id = connection.scalar(sa.select(sa.func.max(number))) or 0
+        until, count = keep(
+            connection,
+            self.key,
+            self.topics,
+            lambda reader: (last_id, self._count(reader, number <= last_id)),
+        )
+        return count if last_id == until else count + self._count(connection, number > until)
+
+    def _count(self, connection: sa.Connection, *where: sa.ColumnElement[bool]) -> int:
+        query = sa.select(sa.func.count()).select_from(self.source).where(*self.where, *where)
+        return connection.scalar(query) or 0
+
+
+def contains(column: sa.ColumnElement[Any], text: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a column contains a text, whatever its case."""
+    return _lowered(column, text).contains(text.lower(), autoescape=True)
+
+
+def equals(column: sa.ColumnElement[Any], text: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a column is a text, whatever its case."""
+    return _lowered(column, text) == text.lower()
+
+
+def _lowered(column: sa.ColumnElement[Any], text: str) -> sa.ColumnElement[str]:
+    # SQLite's own `lower` changes ASCII letters only, but is ten times as fast as a function in Python
+    return sa.func.lower(column) if text.isascii() else sa.func.unicode_lower(column)

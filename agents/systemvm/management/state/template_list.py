@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lists of templates and ISOs: one row for each zone that a template is in."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.state import schema, templates
+from systemvm.management.state.changes import any_of, columns
+from systemvm.management.state.listing import Listing, contains, equals
+from systemvm.management.state.templates import StoreRef, Template
+from systemvm.wire.storage import DownloadState, ImageFormat
+
+_t = schema.templates.c
+_r = schema.template_store_refs.c
+_z = schema.zones.c
+_i = schema.image_stores.c
+
+_TOPICS = (
+    *any_of(schema.templates, schema.zones, schema.template_permissions),
+    # and not the progress of a download, which is reported every few seconds
+    *columns(schema.template_store_refs, "state", "delete_requested", "removed"),
+)
+
+
+class Visibility(enum.Enum):
+    """CloudStack's templatefilter and isofilter, and `ANY_USABLE` for a list by id."""
+
+    ALL = "all"
+    FEATURED = "featured"
+    COMMUNITY = "community"
+    SELF = "self"
+    SELF_EXECUTABLE = "selfexecutable"
+    EXECUTABLE = "executable"
+    SHARED = "shared"
+    SHARED_EXECUTABLE = "sharedexecutable"
+    ANY_USABLE = "usable"
+
+    @property
+    def requires_ready(self) -> bool:
+        return self.value.endswith("executable")
+
+
+@frozen
+class TemplateFilter:
+    """Conditions for a list of templates or ISOs; None means any."""
+
+    is_iso: bool
+    visibility: Visibility
+    viewer_id: int  # the account that templates can be shared with
+    owner_ids: frozenset[int] | None  # accounts whose templates are its own
+    ready: bool = False
+    zone_id: int | None = None
+    uuids: frozenset[str] | None = None
+    name: str | None = None
+    hypervisor: str | None = None  # whatever its case
+    arch: str | None = None
+    type: str | None = None  # whatever its case
+    os_types: frozenset[str | None] | None = None  # as they are stored
+    bootable: bool | None = None
+    public: bool | None = None
+    keyword: str | None = None  # in name or display text, whatever its case
+
+
+@frozen
+class TemplateCopy:
+    """A template in one zone."""
+
+    template: Template
+    zone_id: int | None
+    refs: Sequence[StoreRef]  # on the stores of that zone, the best first
+
+    @property
+    def ref(self) -> StoreRef | None:
+        return self.refs[0] if self.refs else None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.ref is not None and self.ref.is_ready
+
+
+def page(connection: sa.Connection, which: TemplateFilter, window: slice) -> tuple[list[TemplateCopy], int]:
+    """Return the copies in a window of the list, and how many there are in all.
+
+    They are in the order of their numbers, a template's own zone before the others.
+    """
+    listing = Listing(
+        key=("templates", which),
+        source=sa.join(schema.templates, schema.zones, _is_in_zone()),
+        where=_conditions(which),
+        order_by=(_t.id, _z.id != _t.zone_id, _z.id),
+        topics=_TOPICS,
+    )
+    found = listing.page(
+        connection, [*templates.rows.labelled("template"), _z.id.label("in_zone_id")], window
+    )
+    pairs = [(templates.rows.from_labelled(row, "template"), row["in_zone_id"]) for row in found]
+    return with_refs(connection, pairs), listing.count(connection)
+
+
+def with_refs(connection: sa.Connection, pairs: Sequence[tuple[Template, int | None]]) -> list[TemplateCopy]:
+    """Add the copies on image stores to templates in zones."""
+    refs = templates.store_refs_by_zone(connection, [template.id for template, _ in pairs])
+    return [
+        TemplateCopy(template, zone_id, refs.get((template.id, zone_id or 0), []))
+        for template, zone_id in pairs
+    ]
+
+
+def in_every_zone(connection: sa.Connection, found: Sequence[Template]) -> list[TemplateCopy]:
+    """Return the copies of these templates in all zones that they are in."""
+    query = (
+        sa.select(_t.id, _z.id)
+        .select_from(sa.join(schema.templates, schema.zones, _is_in_zone()))
+        .where(_t.id.in_([template.id for template in found]))
+        .order_by(_t.id, _z.id != _t.zone_id, _z.id)
+    )
+    by_id = {template.id: template for template in found}
+    pairs = [(by_id[template_id], zone_id) for template_id, zone_id in connection.execute(query)]
+    return with_refs(connection, pairs)
+
+
+def _is_in_zone() -> sa.ColumnElement[bool]:
+    """Return the condition that a template is in a zone: in all, in its own, or with a wanted copy there."""
+    return sa.or_(
+        _z.id == _t.zone_id, sa.and_(_z.removed.is_(None), sa.or_(_t.zone_id.is_(None), _has_copy()))
+    )
+
+
+def _has_copy(*where: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    wanted = (_r.removed.is_(None), _r.delete_requested.is_(None))
+    in_zone = (_r.template_id == _t.id, _r.store_id == _i.id, _i.zone_id == _z.id)
+    return sa.exists().where(*in_zone, *wanted, *where).correlate(schema.templates, schema.zones)
+
+
+def _conditions(which: TemplateFilter) -> list[sa.ColumnElement[bool]]:
+    is_iso = _t.format == ImageFormat.ISO
+    where: list[sa.ColumnElement[bool]] = [_t.removed.is_(None), is_iso if which.is_iso else ~is_iso]
+    where.extend(_visible(which))
+    if which.ready or which.visibility.requires_ready:
+        where.append(_has_copy(_r.state == DownloadState.DOWNLOADED))
+    if which.uuids is not None:
+        where.append(_t.uuid.in_(which.uuids))
+    exact: list[tuple[sa.ColumnElement[Any], Any]] = [
+        (_z.id, which.zone_id),
+        (_t.name, which.name),
+        (_t.arch, which.arch),
+        (_t.bootable, which.bootable),
+        (_t.public, which.public),
+    ]
+    where.extend(column == value for column, value in exact if value is not None)
+    texts = ((_t.hypervisor, which.hypervisor), (_t.type, which.type))
+    where.extend(equals(column, text) for column, text in texts if text is not None)
+    if which.os_types is not None:
+        named = _t.os_type.in_([name for name in which.os_types if name is not None])
+        where.append(sa.or_(named, _t.os_type.is_(None)) if None in which.os_types else named)
+    if which.keyword is not None:
+        where.append(sa.or_(contains(_t.name, which.keyword), contains(_t.display_text, which.keyword)))
+    return where
+
+
+def _visible(which: TemplateFilter) -> list[sa.ColumnElement[bool]]:
+    permissions = schema.template_permissions.c
+    with_viewer = sa.select(permissions.template_id).where(permissions.account_id == which.viewer_id)
+    shared = _t.id.in_(with_viewer)
+    own = sa.true() if which.owner_ids is None else _t.account_id.in_(which.owner_ids)
+    match which.visibility:
+        case Visibility.ALL:
+            return []
+        case Visibility.FEATURED:
+            return [_t.featured, _t.public]
+        case Visibility.COMMUNITY:
+            return [_t.public, ~_t.featured]
+        case Visibility.SELF | Visibility.SELF_EXECUTABLE:
+            return [own]
+        case Visibility.EXECUTABLE | Visibility.ANY_USABLE:
+            return [] if which.owner_ids is None else [sa.or_(own, _t.public, shared)]
+        case Visibility.SHARED | Visibility.SHARED_EXECUTABLE:
+            return [shared]

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was read is kept until one of its tables changes, and never longer."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from systemvm.management.state import accounts, events, schema
+from systemvm.management.state.changes import EVERYTHING, MAX_KEPT, Changes, any_of, columns, keep, topics_of
+from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.events import EventFilter
+
+
+@pytest.mark.parametrize(
+    ("statement", "topics"),
+    [
+        ("SELECT 1", set()),
+        ("BEGIN IMMEDIATE", set()),
+        ("INSERT INTO events (uuid) VALUES (?)", {"events", "events:inserted"}),
+        ("DELETE FROM events WHERE events.id = ?", {"events", "events:deleted"}),
+        ("UPDATE nics SET removed=? WHERE nics.id = ?", {"nics", "nics.removed"}),
+        ("UPDATE nics SET mac=?, address=? WHERE id = 1", {"nics", "nics.mac", "nics.address"}),
+        ("UPDATE nics SET device=(nics.device + ?), mac=?", {"nics", "nics.device", "nics.mac"}),
+        ("DROP TABLE nics", {EVERYTHING}),
+        ("REPLACE INTO nics VALUES (1)", {EVERYTHING}),
+    ],
+)
+def test_topics_of_statements(statement: str, topics: set[str]) -> None:
+    assert set(topics_of(statement)) == topics
+
+
+def test_what_sqlalchemy_writes_is_recognized(database: Database) -> None:
+    """A statement of unknown form would only cost speed; one with too few topics would show old rows."""
+    written: list[str] = []
+
+    def executed(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        written.append(statement)
+
+    sa.event.listen(database.engine, "after_cursor_execute", executed)
+    database.run_now(events.record, "A", "b")
+    event = database.run_now(events.newest, 1)[0]
+    database.run_now(events.rows.update, event.id, level="WARN", state="Started")
+    found = {topic for statement in written for topic in topics_of(statement)}
+    assert found == {"events", "events:inserted", "events.level", "events.state"}
+
+
+def test_a_result_is_kept_until_one_of_its_topics_changes() -> None:
+    kept, results = Changes(), iter(range(10))
+    topics = columns(schema.nics, "mac")
+
+    def read() -> int:
+        return kept.keep("key", topics, lambda: next(results))
+
+    assert [read(), read()] == [0, 0]
+    kept.committed({"nics", "nics.address"})
+    assert read() == 0
+    for expected, topic in enumerate(("nics.mac", "nics:inserted", "nics:deleted"), 1):
+        kept.committed({"nics", topic})
+        assert [read(), read()] == [expected, expected]
+    kept.forget()
+    assert read() == 4
+
+
+def test_a_commit_during_a_read_makes_its_result_outdated() -> None:
+    kept = Changes()
+
+    def read_while_others_write() -> str:
+        kept.committed(any_of(schema.nics))
+        return "old"
+
+    assert kept.keep("key", any_of(schema.nics), read_while_others_write) == "old"
+    assert kept.keep("key", any_of(schema.nics), lambda: "new") == "new"
+
+
+def test_the_number_of_kept_results_is_limited() -> None:
+    kept = Changes()
+    for number in range(MAX_KEPT + 1):
+        kept.keep(number, (), lambda: "first")
+    assert kept.keep(1, (), lambda: "second") == "first"
+    assert kept.keep(0, (), lambda: "second") == "second"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_writer_sees_its_own_changes_and_a_rollback_changes_nothing(
+    database: Database, fails: bool
+) -> None:
+    def count(connection: Connection) -> int:
+        return keep(
+            connection, "domains", any_of(schema.domains), lambda reader: len(accounts.all_domains(reader))
+        )
+
+    def write(connection: Connection) -> int:
+        accounts.create_domain(connection, "more", "/more/")
+        if fails:
+            raise ArithmeticError
+        return count(connection)
+
+    before = database._read_now(count)
+    if fails:
+        with pytest.raises(ArithmeticError):
+            database.run_now(write)
+    else:
+        assert database.run_now(write) == before + 1
+    assert database._read_now(count) == before + (not fails)
+
+
+def test_events_that_were_counted_are_not_counted_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+
+    def executed(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("SELECT count"):
+            counted.append(statement)
+
+    def count() -> int:
+        return database._read_now(events.page, EventFilter(type="A"), slice(0, 1))[1]
+
+    sa.event.listen(database.engine, "after_cursor_execute", executed)
+    database.run_now(events.record, "A", "b")
+    assert [count(), count(), len(counted)] == [1, 1, 1]
+    for kind in ("A", "B", "A"):
+        database.run_now(events.record, kind, "b")
+    assert count() == 3
+    assert "events.id > ?" in counted[-1]
+    database.run_now(
+        lambda connection: connection.execute(schema.events.delete().where(schema.events.c.id == 1))
+    )
+    assert count() == 2
