@@ -96,6 +96,7 @@ from systemvm.management.templates.uploads import TemplateUploads
 from systemvm.management.templates.zone_copies import ZoneCopies
 from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.virtual_machines.service import VirtualMachines
+from systemvm.management.volumes.service import Volumes
 from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
 from systemvm.rpc.core.method import Call, Caller, MethodTable
 from systemvm.rpc.core.perform import perform
@@ -162,6 +163,7 @@ class SmallCloud:
     copy_links: CopyLinks = field(init=False)
     replicas: ReplicaKeeper = field(init=False)
     machines: VirtualMachines = field(init=False)
+    volumes: Volumes = field(init=False)
     consoles: ConsoleEndpoints = field(init=False)
     supervision: ConsoleSupervision = field(init=False)
     revocation: ConsoleRevocation = field(init=False)
@@ -233,6 +235,9 @@ class SmallCloud:
             move_consoles=ConsoleRetargeting(self.database, self.agents).of_machine,
         )
         self.machines.subscribe()
+        self.volumes = Volumes(
+            self.database, self.primary, cast(Hypervisor, self.hypervisor), self.machines.lock
+        )
         self.templates = TemplateService(
             self.database, self.dispatch, self.machines, usage, self.settings, sources
         )
@@ -248,7 +253,13 @@ class SmallCloud:
             self.database, self.agents, self.dispatch, usage, self.settings, sources, signer
         )
         self.account_service = AccountService(
-            self.database, self.seal, PasswordService(HASHER), self.machines, self.templates, self.revocation
+            self.database,
+            self.seal,
+            PasswordService(HASHER),
+            self.machines,
+            self.volumes,
+            self.templates,
+            self.revocation,
         )
         self.consoles = ConsoleEndpoints(
             self.database, self.agents, lambda zone_id, address: self.sites.console(self.zone.name, address)
@@ -295,6 +306,7 @@ class SmallCloud:
             image_stores=self.image_stores,
             system_vms=cast(SystemVmControl, self.system_vms),
             virtual_machines=self.machines,
+            volumes=self.volumes,
             consoles=self.consoles,
             console_sessions=ConsoleSessionQueries(self.database, self.agents),
             end_console=self.revocation.of_session,

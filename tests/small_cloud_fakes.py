@@ -15,6 +15,7 @@ from systemvm.management.hypervisors.base import (
     ExitCallback,
     ExitReason,
 )
+from systemvm.management.hypervisors.data_disks import DataDisk
 from systemvm.management.public_certificates.sites import PublicSites
 from systemvm.management.screens.picture import Picture
 from systemvm.management.screens.recognition import RecognitionError
@@ -110,6 +111,7 @@ class FakeHypervisor:
 
     def __init__(self) -> None:
         self.specs: dict[str, DomainSpec] = {}
+        self.disks_of: dict[str, FakeDisks] = {}
         self.statuses: dict[str, DomainStatus] = {}
         self.stops: list[tuple[str, bool]] = []
         self.fails_with: Exception | None = None
@@ -122,6 +124,7 @@ class FakeHypervisor:
         if self.fails_with is not None:
             raise self.fails_with
         self.specs[spec.name] = spec
+        self.disks_of.pop(spec.name, None)
         status = DomainStatus(
             spec.name,
             spec.uuid,
@@ -142,6 +145,11 @@ class FakeHypervisor:
     def status(self, name: str) -> DomainStatus | None:
         return self.statuses.get(name)
 
+    def disks(self, name: str) -> FakeDisks:
+        disks = self.disks_of.setdefault(name, FakeDisks(self.specs[name], self.fails_with))
+        disks.fails_with = self.fails_with
+        return disks
+
     async def screenshot(self, name: str) -> bytes:
         return self.screen
 
@@ -159,6 +167,28 @@ class FakeHypervisor:
             callback(name, reason)
 
 
+class FakeDisks:
+    """The disks of a machine that only records its changes."""
+
+    def __init__(self, spec: DomainSpec, fails_with: Exception | None) -> None:
+        self.attached = {disk.uuid: disk for disk in spec.data_disks}
+        self.sizes: dict[str, int] = {}
+        self.fails_with = fails_with
+
+    async def attach(self, disk: DataDisk) -> None:
+        if self.fails_with is not None:
+            raise self.fails_with
+        self.attached[disk.uuid] = disk
+
+    async def detach(self, uuid: str) -> None:
+        if self.fails_with is not None:
+            raise self.fails_with
+        self.attached.pop(uuid, None)
+
+    async def resize(self, disk_name: str, size_bytes: int) -> None:
+        self.sizes[disk_name] = size_bytes
+
+
 class FakePrimary:
     """Primary storage that makes empty files in the place of images."""
 
@@ -166,6 +196,7 @@ class FakePrimary:
         self.directory = directory
         self.copied: list[Path] = []
         self.formats: list[str] = []
+        self.sizes: dict[str, int] = {}
         self.clones: dict[str, tuple[Path, str, int | None]] = {}
         self.fails_with: Exception | None = None
 
@@ -192,7 +223,16 @@ class FakePrimary:
         self.clones[volume_uuid] = (backing, backing_format, size_bytes)
         return self._touch(f"{volume_uuid}.qcow2")
 
+    async def volume_size_bytes(self, volume_uuid: str) -> int:
+        return self.sizes.get(volume_uuid, 0)
+
+    async def resize_volume(self, volume_uuid: str, size_bytes: int) -> None:
+        self.sizes[volume_uuid] = size_bytes
+
     async def create_empty(self, volume_uuid: str, size_bytes: int) -> Path:
+        if self.fails_with is not None:
+            raise self.fails_with
+        self.sizes[volume_uuid] = size_bytes
         return self._touch(f"{volume_uuid}.qcow2")
 
     async def delete_volume(self, volume_uuid: str) -> None:

@@ -26,6 +26,7 @@ from systemvm.cli import (
     system_vms,
     templates,
     trace,
+    volumes,
 )
 from systemvm.cli.daemon_client import DaemonClient, socket_path
 from systemvm.service.sigint import restore_sigint
@@ -78,6 +79,7 @@ main.add_command(stores.store)
 stores.store.add_command(staging_stores.staging)
 stores.store.add_command(store_keys.replace_keys)
 main.add_command(machines.vm)
+main.add_command(volumes.volume)
 main.add_command(consoles.console)
 for command in recordings.COMMANDS:
     consoles.console.add_command(command)

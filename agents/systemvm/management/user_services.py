@@ -62,6 +62,7 @@ from systemvm.management.templates.service import TemplateService
 from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.virtual_machines.reaper import ExpungeReaper
 from systemvm.management.virtual_machines.service import VirtualMachines
+from systemvm.management.volumes.service import Volumes
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.stream.transport import Reactor
@@ -80,6 +81,7 @@ class UserServices:
     directory: AgentDirectory
     images: ImageServices
     virtual_machines: VirtualMachines
+    volumes: Volumes
     reaper: ExpungeReaper
     agent_reconciler: AgentReconciler
     authorizer: ConsoleAuthorizer
@@ -109,6 +111,7 @@ class UserServices:
 
     async def start(self) -> None:
         """Resume the jobs and downloads of an earlier daemon."""
+        await self.volumes.finish_deletions()
         await self.jobs.resume_pending()
         self.images.start()
         self.agent_reconciler.start()
@@ -161,6 +164,7 @@ def make_user_services(
     virtual_machines = _make_virtual_machines(
         foundation, drivers, settings, revocation, screens, images.staging
     )
+    volumes = Volumes(database, drivers.primary, drivers.hypervisor, virtual_machines.lock)
     templates = TemplateService(
         database, images.dispatcher, virtual_machines, images.usage, settings, images.sources
     )
@@ -189,6 +193,7 @@ def make_user_services(
             image_stores=images.stores,
             system_vms=system_vms.lifecycle,
             virtual_machines=virtual_machines,
+            volumes=volumes,
             consoles=_make_console_endpoints(foundation, directory, settings),
             console_sessions=ConsoleSessionQueries(database, directory),
             end_console=revocation.of_session,
@@ -209,7 +214,7 @@ def make_user_services(
             public_certificates=certificates,
             acme=acme,
             accounts=AccountService(
-                database, foundation.seal, users.passwords, virtual_machines, templates, revocation
+                database, foundation.seal, users.passwords, virtual_machines, volumes, templates, revocation
             ),
             extraction=images.extraction,
             uploads=images.uploads,
@@ -224,6 +229,7 @@ def make_user_services(
         directory=directory,
         images=images,
         virtual_machines=virtual_machines,
+        volumes=volumes,
         reaper=_make_reaper(reactor, foundation, virtual_machines),
         agent_reconciler=_make_agent_reconciler(reactor, foundation, directory, images.dispatcher),
         authorizer=ConsoleAuthorizer(

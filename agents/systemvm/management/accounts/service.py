@@ -22,6 +22,7 @@ from systemvm.management.accounts.records import NewUser, RevokedUsers
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts, instances
 from systemvm.management.state import templates as template_rows
+from systemvm.management.state import volumes as volume_rows
 from systemvm.management.state.accounts import Account, User
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
@@ -49,6 +50,12 @@ class MachineRemover(Protocol):
 
     async def stop(self, vm_id: int, *, forced: bool = False) -> Instance: ...
     async def destroy(self, vm_id: int, *, expunge: bool = False) -> Instance: ...
+
+
+class VolumeDeleter(Protocol):
+    """Deletes an account's data volumes."""
+
+    async def delete(self, volume_id: int) -> None: ...
 
 
 class TemplateDeleter(Protocol):
@@ -87,6 +94,7 @@ class AccountService:
         seal: Seal,
         passwords: PasswordHashing,
         machines: MachineRemover,
+        volumes: VolumeDeleter,
         templates: TemplateDeleter,
         consoles: ConsoleRevoker,
     ) -> None:
@@ -94,6 +102,7 @@ class AccountService:
         self._seal = seal
         self._passwords = passwords
         self._machines = machines
+        self._volumes = volumes
         self._templates = templates
         self._consoles = consoles
 
@@ -172,7 +181,7 @@ class AccountService:
         return account
 
     async def delete_account(self, account_id: int) -> None:
-        """Disable an account, delete its machines and templates, then its users and the account."""
+        """Disable an account, delete its machines, volumes and templates, then its users and the account."""
         account = await self._database.read(accounts.account_by_id, account_id)
         if account.removed is not None:
             return
@@ -181,6 +190,8 @@ class AccountService:
         # repeated, because a machine can be created if the account is enabled meanwhile
         while machines := await self._database.read(instances.ids_of_account, account_id):
             await _side_by_side(self._expunge, machines)
+        for volume in await self._database.read(volume_rows.of_account, account_id):
+            await self._volumes.delete(volume.id)
         for template_id in await self._database.read(template_rows.ids_of_account, account_id):
             await self._delete_template(template_id)
         await self._database.run(records.remove_account, account_id)

@@ -44,6 +44,7 @@ from systemvm.management.api.commands.templates import TemplateCommands
 from systemvm.management.api.commands.uploads import UploadCommands
 from systemvm.management.api.commands.users import UserCommands
 from systemvm.management.api.commands.virtual_machines import VirtualMachineCommands
+from systemvm.management.api.commands.volume_changes import VolumeChangeCommands
 from systemvm.management.api.commands.volumes import VolumeCommands
 from systemvm.management.api.commands.zones import ZoneCommands
 from systemvm.management.api.discovery import discovery_command
@@ -69,6 +70,7 @@ from systemvm.management.templates.service import TemplateService
 from systemvm.management.templates.uploads import TemplateUploads
 from systemvm.management.templates.zone_copies import ZoneCopies
 from systemvm.management.virtual_machines.service import VirtualMachines
+from systemvm.management.volumes.service import Volumes
 
 
 @frozen
@@ -84,6 +86,7 @@ class ApiServices:
     inspection: StoreInspection
     system_vms: SystemVmControl
     virtual_machines: VirtualMachines
+    volumes: Volumes
     consoles: ConsoleEndpointCreator
     console_sessions: ConsoleSessionQueries
     end_console: Callable[[str], Awaitable[None]]  # by the session's id
@@ -124,6 +127,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *StoreMigrationCommands(database, services.migrations, jobs).commands(),
         *NetworkCommands(database, services.networks_of).commands(),
         *VolumeCommands(database).commands(),
+        *VolumeChangeCommands(database, services.volumes, jobs, host_id=services.host_id).commands(),
         *os_type_commands(),
         *TemplateCommands(database, services.templates, jobs).commands(),
         *TemplateUpdateCommands(database).commands(),

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from attrs import field, frozen
 
 from systemvm.host.architecture import Architecture
+from systemvm.management.hypervisors.data_disks import DataDisk, MachineDisks
 from systemvm.management.hypervisors.guest_agent import GuestAgent
 
 
@@ -80,6 +81,7 @@ class DomainSpec:
     nics: list[DomainNic]
     serial_log: Path
     disk: Disk | None = None
+    data_disks: Sequence[DataDisk] = ()
     cdrom: Path | None = None
     kernel: Path | None = None
     initrd: Path | None = None
@@ -150,6 +152,12 @@ class Hypervisor(Protocol):
 
     def guest_agent(self, name: str) -> GuestAgent:
         """Return the client of the machine's guest agent, which needs no network.
+
+        Raises: DomainNotFoundError when the machine does not run.
+        """
+
+    def disks(self, name: str) -> MachineDisks:
+        """Return the disks of a running machine.
 
         Raises: DomainNotFoundError when the machine does not run.
         """

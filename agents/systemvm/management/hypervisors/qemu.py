@@ -29,6 +29,7 @@ from systemvm.management.hypervisors.base import (
     ExitReason,
     Taps,
 )
+from systemvm.management.hypervisors.data_disks import QemuDisks
 from systemvm.management.hypervisors.errors import DomainNotFoundError, HypervisorError
 from systemvm.management.hypervisors.guest_agent import GuestAgent
 from systemvm.management.hypervisors.launchers import DirectLauncher, QemuLauncher
@@ -112,6 +113,9 @@ class QemuHypervisor:
 
     def guest_agent(self, name: str) -> GuestAgent:
         return self._running(name).guest_agent
+
+    def disks(self, name: str) -> QemuDisks:
+        return QemuDisks(name, self._running(name).session)
 
     async def condition(self, name: str) -> str:
         return await in_asyncio(self._running(name).query_state())

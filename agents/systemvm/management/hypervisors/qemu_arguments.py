@@ -6,11 +6,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 from attrs import frozen
 
 from systemvm.host.accelerator import Accelerator
 from systemvm.launcher.arguments import SANDBOX
 from systemvm.management.hypervisors.base import DomainSpec
+from systemvm.management.hypervisors.data_disks import CONTROLLER, DataDisk, blockdev_of, device_of
 from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.pki.screens import serial_client_name
 
@@ -61,6 +63,7 @@ def check(spec: DomainSpec) -> None:
             raise HypervisorError(f"{spec.name}: {nic.mac!r} is not a MAC address")
     disk = spec.disk.path if spec.disk is not None else None
     files = [path for path in (disk, spec.cdrom, spec.kernel, spec.initrd) if path is not None]
+    files += [data.path for data in spec.data_disks]
     for path in [spec.serial_log, *files]:
         if not path.is_absolute():
             raise HypervisorError(f"{spec.name}: {path} is not an absolute path")
@@ -141,7 +144,18 @@ def _disks(spec: DomainSpec) -> list[str]:
             f"if=none,id=cd0,media=cdrom,format=raw,readonly=on,file={_value(spec.cdrom)}",
         ]
         arguments += spec.arch.cdrom_devices
+    if not spec.is_system:
+        # without a disk, too: one can be attached while the machine runs
+        arguments += ["-device", f"virtio-scsi-pci,id={CONTROLLER}"]
+        for data in spec.data_disks:
+            arguments += _data_disk(data)
     return arguments
+
+
+def _data_disk(disk: DataDisk) -> list[str]:
+    # JSON: a file name can have any character
+    blockdev = msgspec.json.encode(blockdev_of(disk)).decode()
+    return ["-blockdev", blockdev, "-device", msgspec.json.encode(device_of(disk)).decode()]
 
 
 def _boot(spec: DomainSpec) -> list[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from qemu.qmp import EventListener, ExecInterruptedError, ExecuteError, QMPClient, QMPError
+from qemu.qmp import EventListener, ExecInterruptedError, ExecuteError, Message, QMPClient, QMPError
 from qemu.qmp.error import ProtocolError
 from qemu.qmp.protocol import Runstate, StateError
 
@@ -74,6 +74,42 @@ class QmpSession:
             raise HypervisorError(f"{self._name}: QEMU rejected {command}: {e}") from e
         except (ExecInterruptedError, StateError, ProtocolError, OSError, EOFError) as e:
             raise HypervisorError(f"{self._name}: QEMU ended during {command}") from e
+
+    async def execute_until(
+        self,
+        command: str,
+        arguments: Mapping[str, object],
+        event: str,
+        is_wanted: Callable[[Mapping[str, Any]], bool],
+        *,
+        timeout_s: float = COMMAND_TIMEOUT_S,
+    ) -> Mapping[str, Any]:
+        """Run a command, wait for its event and return the event's data.
+
+        Raises: HypervisorError when QEMU ends or the event does not come within `timeout_s`.
+        """
+
+        def is_ours(message: Message) -> bool:
+            return is_wanted(cast(Mapping[str, Any], message.get("data") or {}))
+
+        with self._client.listener((event,), is_ours) as listener:
+            await self.execute(command, arguments)
+            timeout_s = scaled_s(timeout_s)
+            waiting = asyncio.ensure_future(listener.get())
+            ended = asyncio.ensure_future(self._ended())
+            done, _ = await asyncio.wait(
+                (waiting, ended), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in (waiting, ended):
+                task.cancel()
+            if waiting in done:
+                return cast(Mapping[str, Any], waiting.result().get("data") or {})
+        why = "ended" if done else f"did not send {event} within {timeout_s:g} s"
+        raise HypervisorError(f"{self._name}: QEMU {why} after {command}")
+
+    async def _ended(self) -> None:
+        while self.connected:
+            await self._client.runstate_changed()
 
     async def lend(self, descriptor: int) -> str:
         """Return a name by which QEMU can open our file until `take_back` (QMP's add-fd)."""

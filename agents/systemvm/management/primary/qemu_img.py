@@ -112,6 +112,10 @@ class QemuImg:
     async def create_empty(self, path: Path, size_bytes: int) -> None:
         await self._run("create", "-q", "-f", "qcow2", path, str(size_bytes))
 
+    async def resize(self, path: Path, size_bytes: int) -> None:
+        """Change the virtual size of a qcow2 that no machine uses."""
+        await self._run("resize", "-q", "-f", "qcow2", path, str(size_bytes))
+
     async def _run(
         self,
         *words: str | Path,

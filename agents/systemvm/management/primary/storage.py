@@ -168,6 +168,14 @@ class PrimaryStorage:
             temporary.unlink(missing_ok=True)
         return path
 
+    async def volume_size_bytes(self, volume_uuid: str) -> int:
+        """Return the virtual size of a disk, which can be in use."""
+        return (await self._qemu_img.info(self.volume_path(volume_uuid), "qcow2")).virtual_size_bytes
+
+    async def resize_volume(self, volume_uuid: str, size_bytes: int) -> None:
+        """Enlarge a disk that no machine uses."""
+        await self._qemu_img.resize(self.volume_path(volume_uuid), size_bytes)
+
     async def delete_volume(self, volume_uuid: str) -> None:
         """Delete a disk; does nothing when there is none."""
         await deferToThread(self.volume_path(volume_uuid).unlink, True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Root disks on primary storage."""
+"""Volumes on primary storage: root disks of users' VMs, and data disks."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Volume:
     id: int
     uuid: str
     account_id: int
+    domain_id: int
     zone_id: int | None
     name: str
     type: str
@@ -31,9 +32,13 @@ class Volume:
     host_id: int | None
     path: str | None
     size_bytes: int | None
+    device_id: int | None  # of a data disk on its VM
     created: datetime
     removed: datetime | None
 
+
+#: CloudStack's types of volumes.
+ROOT, DATA = "ROOT", "DATADISK"
 
 rows = Rows(schema.volumes, Volume, "volume")
 _c = schema.volumes.c
@@ -42,7 +47,9 @@ by_id = rows.by_id
 by_uuid = rows.by_uuid
 
 
-def create(connection: sa.Connection, /, *, name: str, account_id: int, vm_id: int, **columns: Any) -> Volume:
+def create(
+    connection: sa.Connection, /, *, name: str, account_id: int, vm_id: int | None, **columns: Any
+) -> Volume:
     return rows.insert(connection, name=name, account_id=account_id, vm_id=vm_id, **columns)
 
 
@@ -51,7 +58,33 @@ def update(connection: sa.Connection, /, volume_id: int, **changes: Any) -> Volu
 
 
 def root_of(connection: sa.Connection, vm_id: int) -> Volume | None:
-    return rows.one(connection, _c.vm_id == vm_id, _c.type == "ROOT", _c.removed.is_(None))
+    return rows.one(connection, _c.vm_id == vm_id, _c.type == ROOT, _c.removed.is_(None))
+
+
+def data_of(connection: sa.Connection, vm_id: int) -> list[Volume]:
+    """Return the data volumes of a VM, in the order of their device numbers."""
+    where = (_c.vm_id == vm_id, _c.type == DATA, _c.removed.is_(None))
+    return rows.all(connection, *where, order_by=(_c.device_id,))
+
+
+def of_account(connection: sa.Connection, account_id: int) -> list[Volume]:
+    """Return an account's data volumes."""
+    return rows.all(connection, _c.account_id == account_id, _c.type == DATA, _c.removed.is_(None))
+
+
+def count(connection: sa.Connection) -> int:
+    """Return the number of the last volume that was created, for a generated name."""
+    return int(connection.scalar(sa.select(sa.func.max(_c.id))) or 0)
+
+
+def half_deleted(connection: sa.Connection) -> list[Volume]:
+    """Return the data volumes whose file is still to be deleted."""
+    return rows.all(connection, _c.state == VolumeState.DESTROYED, _c.type == DATA, _c.removed.is_(None))
+
+
+def release_data_of(connection: sa.Connection, vm_id: int) -> None:
+    """Detach the data volumes of a VM that is expunged."""
+    rows.update_where(connection, _c.vm_id == vm_id, _c.type == DATA, vm_id=None, device_id=None)
 
 
 def remove(connection: sa.Connection, volume_id: int) -> None:
@@ -64,19 +97,18 @@ class VolumeInUse:
 
     volume: Volume
     size_bytes: int | None  # its own, else that of its template
-    vm_uuid: str
-    vm_name: str
+    vm_uuid: str | None
+    vm_name: str | None
     vm_display_name: str | None
-    vm_state: InstanceState
-    vm_zone_id: int
+    vm_state: InstanceState | None
     template_uuid: str | None
     template_name: str | None
 
 
-def list_of_user_machines(
-    connection: sa.Connection, account_ids: Collection[int] | None
+def list_of_users(
+    connection: sa.Connection, account_ids: Collection[int] | None, *, volume_id: int | None = None
 ) -> list[VolumeInUse]:
-    """Return the volumes of users' VMs, the oldest first; `account_ids` None means all accounts."""
+    """Return the volumes of users, the oldest first; `account_ids` None means all accounts."""
     vms, templates, refs = schema.vm_instances.c, schema.templates.c, schema.template_store_refs.c
     of_template = (
         sa.select(sa.func.max(refs.virtual_size_bytes))
@@ -91,18 +123,19 @@ def list_of_user_machines(
             vms.name.label("vm_name"),
             vms.display_name.label("vm_display_name"),
             vms.state.label("vm_state"),
-            vms.zone_id.label("vm_zone_id"),
             templates.uuid.label("template_uuid"),
             templates.name.label("template_name"),
         )
         .select_from(
-            schema.volumes.join(schema.vm_instances, vms.id == _c.vm_id).outerjoin(
+            schema.volumes.outerjoin(schema.vm_instances, vms.id == _c.vm_id).outerjoin(
                 schema.templates, templates.id == _c.template_id
             )
         )
-        .where(_c.removed.is_(None), vms.type == InstanceType.USER)
+        .where(_c.removed.is_(None), sa.or_(_c.vm_id.is_(None), vms.type == InstanceType.USER))
         .order_by(_c.id)
     )
+    if volume_id is not None:
+        query = query.where(_c.id == volume_id)
     if account_ids is not None:
         query = query.where(_c.account_id.in_(account_ids))
     more = [field.name for field in attrs.fields(VolumeInUse) if field.name not in ("volume", "size_bytes")]

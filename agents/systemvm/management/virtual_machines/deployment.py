@@ -162,5 +162,6 @@ def mark_expunged(connection: Connection, vm: Instance) -> None:
     volume = volumes.root_of(connection, vm.id)
     if volume is not None:
         volumes.remove(connection, volume.id)
+    volumes.release_data_of(connection, vm.id)
     instances.remove(connection, vm.id, InstanceState.EXPUNGING)
     instances.update(connection, vm.id, sealed_vnc_password=None, wanted=False, updated=now())

@@ -11,6 +11,7 @@ from attrs import field, frozen
 
 from systemvm.host.architecture import Architecture
 from systemvm.management.hypervisors.base import Disk, DomainNic, DomainSpec, VncSpec
+from systemvm.management.hypervisors.data_disks import DataDisk
 from systemvm.management.hypervisors.vnc_password import new_vnc_password
 from systemvm.management.image_stores.staging import Staging
 from systemvm.management.primary.qemu_img import DiskFormat
@@ -82,6 +83,7 @@ class MachineRows:
 
     nics: list[Nic]
     volume: Volume
+    data: list[Volume]
     template: Template | None
     iso: Template | None
 
@@ -127,6 +129,7 @@ class UserVmBuilder:
             nics=[DomainNic(nic.traffic_type, nic.bridge, nic.mac) for nic in parts.nics],
             serial_log=self._logs / f"{vm.instance_name}.log",
             disk=Disk(disk),
+            data_disks=[self._data_disk(vm, volume) for volume in parts.data],
             cdrom=await self._on_primary(parts.iso) if parts.iso else None,
             # Port 0: the driver takes a free one at every start.
             vnc=VncSpec(self._vnc_address(zone.name), 0, password),
@@ -142,6 +145,15 @@ class UserVmBuilder:
         volume = await self._database.read(volumes.root_of, vm.id)
         if volume is not None:
             await self._primary.delete_volume(volume.uuid)
+
+    def _data_disk(self, vm: Instance, volume: Volume) -> DataDisk:
+        path = self._primary.volume_path(volume.uuid)
+        if volume.device_id is None or not path.exists():
+            raise MachineError(
+                f"volume {volume.name} of {vm.name} is missing on primary storage: {path}",
+                "restore the file, or detach the volume",
+            )
+        return DataDisk(volume.uuid, path, volume.device_id)
 
     async def _disk(self, parts: MachineRows) -> Path:
         """Return the existing disk or, at the first start, a clone of the template or an empty disk."""
@@ -197,6 +209,7 @@ def _parts(connection: Connection, vm: Instance) -> MachineRows:
     return MachineRows(
         nics=instances.nics_of(connection, vm.id),
         volume=volume,
+        data=volumes.data_of(connection, vm.id),
         template=_template(connection, vm.template_id) if needs_template else None,
         iso=_template(connection, vm.iso_id),
     )

@@ -64,6 +64,8 @@ class VirtualMachines:
         self._move_consoles = move_consoles
         self._expunge_delay = timedelta(seconds=expunge_delay_s)
         self._lock = PerVmLock(database, instances.by_id, _check_is_users)
+        #: Held by whatever changes a VM or its disks.
+        self.lock = self._lock
 
     def subscribe(self) -> None:
         """Record the ends of machines."""

@@ -19,6 +19,7 @@ EXPECTED = {
     *("uploadCustomCertificate", "listCustomCertificates", "deleteCustomCertificate"),
     "registerAcmeAccount",
     *("extractIso", "extractTemplate"),
+    *("createVolume", "attachVolume", "detachVolume", "resizeVolume", "deleteVolume"),
     *("listConsoleSessions", "endConsoleSession", "drainConsoleProxy"),
     *("listConsoleRecordings", "openConsoleRecording", "readConsoleRecording", "deleteConsoleRecording"),
     *("setConsoleRecordingRule", "listConsoleRecordingRules"),

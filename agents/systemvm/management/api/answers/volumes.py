@@ -14,7 +14,7 @@ from systemvm.management.api.answers.keys import optional_key, required_key
 class VolumeAnswer:
     id: str = required_key("the UUID")
     name: str = required_key("the name")
-    type: str = required_key("ROOT")
+    type: str = required_key("ROOT or DATADISK")
     state: str = required_key("Allocated, Creating, Ready or Destroyed")
     size: int | None = optional_key("virtual size in bytes, once it is known")
     account: str = required_key("the owning account")
@@ -27,7 +27,7 @@ class VolumeAnswer:
     storageid: str | None = optional_key("UUID of the storage pool it is in; administrators only")
     storage: str | None = optional_key("name of the storage pool it is in; administrators only")
     provisioningtype: str = required_key("thin")
-    deviceid: int = required_key("device number on its VM")
+    deviceid: int | None = optional_key("device number on its VM")
     virtualmachineid: str | None = optional_key("UUID of its VM")
     vmname: str | None = optional_key("name of its VM")
     vmdisplayname: str | None = optional_key("display name of its VM")

@@ -14,14 +14,14 @@ from systemvm.management.api.zone_parts import matching, pool_of
 from systemvm.management.state import volumes
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.status import VolumeState
-from systemvm.management.state.volumes import VolumeInUse
+from systemvm.management.state.volumes import Volume, VolumeInUse
 
 _ID = optional("id", ParameterType.UUID, "list only the one with this id")
 _NAME = optional("name", ParameterType.STRING, "list only the one with this name")
 
 
 class VolumeCommands:
-    """The root disks of VMs; this release has no other volumes."""
+    """The root disks of VMs, and data volumes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -61,9 +61,16 @@ class VolumeCommands:
         ]
 
 
+def answer_for(connection: Connection, volume: Volume) -> VolumeAnswer:
+    """Return a volume as the result of a job, for its owner."""
+    names = read_names(connection)
+    [found] = volumes.list_of_users(connection, None, volume_id=volume.id)
+    return _answer(found, names, False)
+
+
 def _answers(connection: Connection, owners: OwnerFilter, for_admin: bool) -> list[VolumeAnswer]:
     names = read_names(connection)
-    found = volumes.list_of_user_machines(connection, owners.account_ids)
+    found = volumes.list_of_users(connection, owners.account_ids)
     return [_answer(volume, names, for_admin) for volume in found]
 
 
@@ -71,7 +78,7 @@ def _answer(found: VolumeInUse, names: OwnerNames, for_admin: bool) -> VolumeAns
     volume = found.volume
     account = names.accounts[volume.account_id]
     domain = names.domains[account.domain_id]
-    zone, host = names.zone(found.vm_zone_id), names.host(volume.host_id)
+    zone, host = names.zone(volume.zone_id), names.host(volume.host_id)
     pool = pool_of(host) if host and for_admin else None
     return VolumeAnswer(
         id=volume.uuid,
@@ -89,11 +96,11 @@ def _answer(found: VolumeInUse, names: OwnerNames, for_admin: bool) -> VolumeAns
         storageid=pool.id if pool else None,
         storage=pool.name if pool else None,
         provisioningtype="thin",
-        deviceid=0,
+        deviceid=0 if volume.type == volumes.ROOT else volume.device_id,
         virtualmachineid=found.vm_uuid,
         vmname=found.vm_name,
         vmdisplayname=found.vm_display_name or found.vm_name,
-        vmstate=found.vm_state.value,
+        vmstate=found.vm_state.value if found.vm_state else None,
         templateid=found.template_uuid,
         templatename=found.template_name,
         isextractable=False,

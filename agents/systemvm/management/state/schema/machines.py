@@ -93,4 +93,5 @@ volumes = table(
     sa.Column("host_id", sa.ForeignKey("hosts.id")),
     sa.Column("path", sa.String(4096)),
     sa.Column("size_bytes", sa.BigInteger),
+    sa.Column("device_id", sa.Integer),  # of a data disk on its VM
 )

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service for volumes: create, attach, detach, resize and delete, one at a time for each volume.
+
+Every operation can be repeated after a restart of the daemon in its middle: a row changes before what it
+permits is done, and after what it records was done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+from twisted.internet.defer import DeferredLock
+from twisted.logger import Logger
+
+from systemvm.management.hypervisors.base import Hypervisor
+from systemvm.management.hypervisors.data_disks import ROOT_DISK, DataDisk, disk_name
+from systemvm.management.state import volumes
+from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.status import VolumeState
+from systemvm.management.state.volumes import Volume
+from systemvm.management.virtual_machines.errors import MachineStateError
+from systemvm.management.vm_locks import PerVmLock
+from systemvm.management.volumes import transitions
+from systemvm.management.volumes.errors import VolumeRequestError, VolumeStateError
+from systemvm.management.volumes.transitions import NewVolume
+
+GIB = 1 << 30
+
+
+class VolumeStorage(Protocol):
+    """The part of primary storage that serves volumes."""
+
+    def volume_path(self, volume_uuid: str) -> Path: ...
+    async def create_empty(self, volume_uuid: str, size_bytes: int) -> Path: ...
+    async def volume_size_bytes(self, volume_uuid: str) -> int: ...
+    async def resize_volume(self, volume_uuid: str, size_bytes: int) -> None: ...
+    async def delete_volume(self, volume_uuid: str) -> None: ...
+
+
+class Volumes:
+    """The operations on a volume, by its id."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        database: Database,
+        primary: VolumeStorage,
+        hypervisor: Hypervisor,
+        machines: PerVmLock[int],
+    ) -> None:
+        self._database = database
+        self._primary = primary
+        self._hypervisor = hypervisor
+        self._machines = machines
+        self._locks: dict[int, DeferredLock] = {}
+
+    async def create(self, new: NewVolume) -> Volume:
+        """Create the row of a volume; `make` creates its file."""
+        return await self._database.run(transitions.create, new)
+
+    async def make(self, volume_id: int) -> Volume:
+        """Create the file of a new volume; a volume whose file cannot be created is removed."""
+        async with self.lock(volume_id) as volume:
+            if volume.state is VolumeState.READY or volume.removed is not None:
+                return volume
+            try:
+                path = await self._primary.create_empty(volume.uuid, volume.size_bytes or 0)
+            except Exception:
+                await self._delete(volume)
+                raise
+            return await self._database.run(transitions.set_ready, volume.id, str(path))
+
+    async def attach(self, volume_id: int, vm_id: int, device_id: int | None = None) -> Volume:
+        """Give a volume to a VM, at once when it runs; does nothing when the VM has it.
+
+        Raises: VolumeError, HypervisorError when the machine did not take it: the volume is detached then.
+        """
+        async with self.lock(volume_id), self._machines.acquire(vm_id) as vm:
+            if vm.removed is not None or vm.state.is_gone:
+                raise VolumeStateError(
+                    f"virtualmachineid: {vm.name} is {vm.state.value}", "choose a VM that is not destroyed"
+                )
+            volume = await self._database.run(transitions.attach, volume_id, vm, device_id)
+            if self._runs(vm):
+                try:
+                    await self._hypervisor.disks(vm.instance_name).attach(self._disk(volume))
+                except Exception:
+                    await self._database.run(transitions.detach, volume.id)
+                    raise
+            return volume
+
+    async def detach(self, volume_id: int) -> Volume:
+        """Take a data volume from its VM, at once when that runs; does nothing when no VM has it.
+
+        Raises: VolumeStateError for a root disk, HypervisorError when the machine keeps it.
+        """
+        async with self.lock(volume_id) as volume:
+            if volume.type == volumes.ROOT:
+                raise VolumeStateError(
+                    f"id: {volume.name} is the root disk of a VM", "choose a volume of type DATADISK"
+                )
+            if volume.vm_id is None:
+                return volume
+            async with self._machines.acquire(volume.vm_id) as vm:
+                if self._runs(vm):
+                    await self._hypervisor.disks(vm.instance_name).detach(volume.uuid)
+                return await self._database.run(transitions.detach, volume.id)
+
+    async def resize(self, volume_id: int, size_bytes: int) -> Volume:
+        """Enlarge a volume; its VM sees the new size at once.
+
+        Raises: VolumeRequestError when it would become smaller.
+        """
+        async with self.lock(volume_id) as volume:
+            transitions.check_usable(volume)
+            now_bytes = await self._primary.volume_size_bytes(volume.uuid)
+            if size_bytes < now_bytes:
+                raise VolumeRequestError(
+                    f"size: {size_bytes // GIB} GiB is less than the {now_bytes / GIB:.4g} GiB of"
+                    f" {volume.name}",
+                    f"choose at least {-(-now_bytes // GIB)}: a volume cannot become smaller",
+                )
+            if volume.vm_id is None:
+                await self._primary.resize_volume(volume.uuid, size_bytes)
+            else:
+                async with self._machines.acquire(volume.vm_id) as vm:
+                    if self._runs(vm):
+                        name = ROOT_DISK if volume.type == volumes.ROOT else disk_name(volume.uuid)
+                        await self._hypervisor.disks(vm.instance_name).resize(name, size_bytes)
+                    else:
+                        await self._primary.resize_volume(volume.uuid, size_bytes)
+            return await self._database.run(transitions.set_size, volume.id, size_bytes)
+
+    async def delete(self, volume_id: int) -> None:
+        """Delete a data volume that no VM has; does nothing when it is deleted."""
+        async with self.lock(volume_id) as volume:
+            if volume.removed is None:
+                await self._delete(await self._database.run(transitions.claim_deletion, volume_id))
+        self._locks.pop(volume_id, None)
+
+    async def finish_deletions(self) -> None:
+        """Delete what an earlier daemon began to delete."""
+        for volume in await self._database.read(volumes.half_deleted):
+            try:
+                await self._delete(volume)
+            except Exception:
+                self.log.failure("cannot delete volume {uuid}", uuid=volume.uuid)
+
+    @asynccontextmanager
+    async def lock(self, volume_id: int) -> AsyncIterator[Volume]:
+        """Hold the lock of a volume and yield its row. A VM's lock is taken after it, never before."""
+        async with self._locks.setdefault(volume_id, DeferredLock()):
+            yield await self._database.read(volumes.by_id, volume_id)
+
+    async def _delete(self, volume: Volume) -> None:
+        await self._primary.delete_volume(volume.uuid)
+        await self._database.run(transitions.set_deleted, volume)
+
+    def _runs(self, vm: Instance) -> bool:
+        status = self._hypervisor.status(vm.instance_name)
+        return status is not None and status.state.alive
+
+    def _disk(self, volume: Volume) -> DataDisk:
+        if volume.device_id is None:
+            raise MachineStateError(
+                f"volume {volume.name} has no device number", "detach and attach it again"
+            )
+        return DataDisk(volume.uuid, self._primary.volume_path(volume.uuid), volume.device_id)

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state transitions of volumes in the database, each with its event. Functions over a connection."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from systemvm.management.hypervisors.data_disks import UNITS
+from systemvm.management.state import accounts, events, volumes
+from systemvm.management.state.database import Connection
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.status import InstanceState, VolumeState
+from systemvm.management.state.volumes import Volume
+from systemvm.management.volumes.errors import VolumeRequestError, VolumeStateError
+
+
+@frozen
+class NewVolume:
+    """The request of a user; ids are of existing rows."""
+
+    name: str
+    size_bytes: int
+    account_id: int
+    domain_id: int
+    user_id: int
+    zone_id: int
+    host_id: int
+
+
+def create(connection: Connection, new: NewVolume) -> Volume:
+    """Create the row of a data volume, which has no file yet.
+
+    Raises: VolumeStateError when its owner must not own more.
+    """
+    owner = accounts.account_by_id(connection, new.account_id)
+    if not owner.may_run_machines:
+        raise VolumeStateError(
+            f"owner of the volume is disabled: {owner.name}", "enable the account, or use another one"
+        )
+    volume = volumes.create(
+        connection,
+        name=new.name,
+        type=volumes.DATA,
+        account_id=new.account_id,
+        domain_id=new.domain_id,
+        vm_id=None,
+        zone_id=new.zone_id,
+        host_id=new.host_id,
+        size_bytes=new.size_bytes,
+    )
+    record(connection, volume, "VOLUME.CREATE", "is created", user_id=new.user_id)
+    return volume
+
+
+def set_ready(connection: Connection, volume_id: int, path: str) -> Volume:
+    return volumes.update(connection, volume_id, state=VolumeState.READY, path=path)
+
+
+def attach(connection: Connection, volume_id: int, vm: Instance, device_id: int | None) -> Volume:
+    """Give a volume to a VM, with a free device number; does nothing when the VM has it already.
+
+    Raises: VolumeStateError, VolumeRequestError for a device number that is taken or does not exist.
+    """
+    volume = volumes.by_id(connection, volume_id)
+    check_usable(volume)
+    if volume.vm_id == vm.id:
+        return volume
+    if volume.vm_id is not None:
+        raise VolumeStateError(
+            f"id: volume {volume.name} is attached to another VM", "detach it first with detachVolume"
+        )
+    if vm.state not in (InstanceState.RUNNING, InstanceState.STOPPED):
+        raise VolumeStateError(
+            f"virtualmachineid: {vm.name} is {vm.state.value}", "wait until it is Running or Stopped"
+        )
+    if volume.account_id != vm.account_id:
+        raise VolumeRequestError(
+            f"virtualmachineid: {vm.name} and volume {volume.name} have different owners",
+            "attach it to a VM of its own account",
+        )
+    if volume.zone_id != vm.zone_id or vm.host_id not in (None, volume.host_id):
+        raise VolumeRequestError(
+            f"virtualmachineid: {vm.name} cannot reach volume {volume.name}, which is on another host's"
+            " local storage",
+            "attach it to a VM of the same host",
+        )
+    taken = {each.device_id for each in volumes.data_of(connection, vm.id)}
+    free = [unit for unit in UNITS if unit not in taken]
+    if not free:
+        raise VolumeStateError(
+            f"virtualmachineid: {vm.name} has {len(taken)} data volumes, the maximum", "detach one first"
+        )
+    if device_id is not None and device_id not in free:
+        raise VolumeRequestError(
+            f"deviceid: {device_id} is not free on {vm.name}",
+            f"omit it, or choose one of {', '.join(map(str, free))}",
+        )
+    attached = volumes.update(connection, volume.id, vm_id=vm.id, device_id=device_id or free[0])
+    record(connection, attached, "VOLUME.ATTACH", f"is attached to {vm.name}")
+    return attached
+
+
+def detach(connection: Connection, volume_id: int) -> Volume:
+    volume = volumes.by_id(connection, volume_id)
+    detached = volumes.update(connection, volume_id, vm_id=None, device_id=None)
+    if volume.vm_id is not None:
+        record(connection, detached, "VOLUME.DETACH", "is detached")
+    return detached
+
+
+def set_size(connection: Connection, volume_id: int, size_bytes: int) -> Volume:
+    resized = volumes.update(connection, volume_id, size_bytes=size_bytes)
+    record(connection, resized, "VOLUME.RESIZE", f"has {size_bytes} bytes")
+    return resized
+
+
+def claim_deletion(connection: Connection, volume_id: int) -> Volume:
+    """Mark a volume as one that is being deleted: from now on nothing else uses it.
+
+    Raises: VolumeStateError when a VM has it.
+    """
+    volume = volumes.by_id(connection, volume_id)
+    if volume.type != volumes.DATA:
+        raise VolumeStateError(
+            f"id: {volume.name} is the root disk of a VM", "destroy and expunge the VM instead"
+        )
+    if volume.vm_id is not None:
+        raise VolumeStateError(
+            f"id: volume {volume.name} is attached to a VM", "detach it first with detachVolume"
+        )
+    return volumes.update(connection, volume_id, state=VolumeState.DESTROYED)
+
+
+def set_deleted(connection: Connection, volume: Volume) -> None:
+    volumes.remove(connection, volume.id)
+    record(connection, volume, "VOLUME.DELETE", "is deleted")
+
+
+def check_usable(volume: Volume) -> None:
+    """Check that a volume has a file and is not being deleted.
+
+    Raises: VolumeStateError when it is not.
+    """
+    if volume.removed is not None or volume.state is VolumeState.DESTROYED:
+        raise VolumeStateError(f"id: volume {volume.name} was deleted", "choose one that listVolumes returns")
+    if volume.state is not VolumeState.READY:
+        hint = "start its VM once" if volume.type == volumes.ROOT else "wait until it is Ready"
+        raise VolumeStateError(f"id: volume {volume.name} is {volume.state.value}", hint)
+
+
+def record(
+    connection: Connection, volume: Volume, event: str, text: str, *, user_id: int | None = None
+) -> None:
+    events.record(
+        connection,
+        event,
+        f"{volume.name} {text}",
+        account_id=volume.account_id,
+        domain_id=volume.domain_id,
+        user_id=user_id,
+        zone_id=volume.zone_id,
+        resource_type="Volume",
+        resource_uuid=volume.uuid,
+    )

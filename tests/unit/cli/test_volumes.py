@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm volume`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from click.testing import Result
+
+from fake_daemon import FakeDaemon
+
+
+def test_volumes_are_created_attached_resized_and_deleted(run: Callable[..., Result]) -> None:
+    volume = {
+        "id": "d-1",
+        "name": "data",
+        "type": "DATADISK",
+        "state": "Ready",
+        "size": 2 << 30,
+        "deviceid": 1,
+    }
+    fake = FakeDaemon(
+        listZones={"zone": [{"id": "z-1"}]},
+        listVolumes={"volume": [volume | {"vmdisplayname": "web"}]},
+        listVirtualMachines={"virtualmachine": [{"id": "m-1", "name": "web"}]},
+        createVolume={"jobid": "j-1"},
+        attachVolume={"jobid": "j-1"},
+        detachVolume={"jobid": "j-1"},
+        resizeVolume={"jobid": "j-1"},
+        deleteVolume={"success": True},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": {"volume": volume}},
+    )
+    assert "2.0 GiB" in (listed := run(fake, "volume", "list").output), listed
+    assert "data is Ready." in run(fake, "volume", "create", "data", "--size", "2").output
+    assert run(fake, "volume", "attach", "data", "web").output == "data is attached to web as device 1.\n"
+    assert run(fake, "volume", "detach", "data").output == "data is detached.\n"
+    assert run(fake, "volume", "resize", "data", "--size", "4").output == "data has 4 GiB.\n"
+    assert run(fake, "volume", "delete", "--yes", "data").output == "data is deleted.\n"
+    changes = [call for call in fake.calls if call[0].endswith("Volume")]
+    assert changes == [
+        ("createVolume", {"name": "data", "size": 2, "zoneid": "z-1"}),
+        ("attachVolume", {"id": "d-1", "virtualmachineid": "m-1"}),
+        ("detachVolume", {"id": "d-1"}),
+        ("resizeVolume", {"id": "d-1", "size": 4}),
+        ("deleteVolume", {"id": "d-1"}),
+    ]
