@@ -13,11 +13,11 @@ from systemvm.cpvm.filter.faults import FilterError
 from systemvm.cpvm.filter.pixel_format import PixelFormat
 from systemvm.cpvm.filter.server_messages import ServerScanner
 from systemvm.cpvm.filter.session_state import SessionState
-from systemvm.cpvm.rfb import RfbError
 from systemvm.cpvm.server_handshake import ServerHandshake
 from systemvm.cpvm.target_http import HeadReader, check_upgraded
 from systemvm.cpvm.target_websocket import WebSocketStream
 from systemvm.cpvm.websocket import FrameParser, WebSocketError
+from systemvm.service.rfb_handshake import RfbError
 
 
 def vnc_server(data: bytes) -> None:

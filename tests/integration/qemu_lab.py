@@ -15,10 +15,10 @@ from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from systemvm.cpvm.server_handshake import vnc_auth_response
 from systemvm.host.accelerator import Accelerator
 from systemvm.management.hypervisors.base import Disk, DomainSpec, ExitReason
 from systemvm.management.hypervisors.qemu import QemuHypervisor
+from systemvm.service.rfb_handshake import vnc_auth_response
 
 #: 16-bit code for q35: events of a guest that the driver must notice.
 POWER_OFF = bytes.fromhex("ba0406 b80020 ef f4 ebfd")  # out 0x604, 0x2000: S5

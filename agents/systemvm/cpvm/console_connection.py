@@ -24,7 +24,7 @@ from systemvm.cpvm.filter.session_filter import SessionFilter
 from systemvm.cpvm.recording.recorder import SessionRecorder
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.relay import Relay
-from systemvm.cpvm.rfb import BrowserHandshake, RfbError
+from systemvm.cpvm.rfb import BrowserHandshake
 from systemvm.cpvm.serial_port import SerialPort
 from systemvm.cpvm.serial_relay import SerialRelay
 from systemvm.cpvm.target_stream import TargetStream
@@ -44,6 +44,7 @@ from systemvm.cpvm.websocket import (
     control_frame,
     text_frame,
 )
+from systemvm.service.rfb_handshake import RfbError
 from systemvm.web.tls_transport import TlsTransport
 from systemvm.wire.console import UNRESTRICTED, ConsolePolicy, ConsoleSession
 

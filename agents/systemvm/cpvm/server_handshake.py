@@ -9,29 +9,24 @@ accepted. Every length from a server is bounded before its use.
 from __future__ import annotations
 
 import enum
-import warnings
 from collections.abc import Generator
 
-from cryptography.hazmat.primitives.ciphers import Cipher, modes
-from cryptography.utils import CryptographyDeprecationWarning
-
 from systemvm.cpvm.rfb import (
-    START_TLS,
-    VERSION_BYTES,
-    Handshake,
     PasswordRefusedError,
     PasswordUnusedError,
-    RfbError,
-    SecurityType,
     ServerInit,
     TlsUnusedError,
     display_name,
-    minor_version,
 )
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-    from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from systemvm.service.rfb_handshake import (
+    START_TLS,
+    VERSION_BYTES,
+    Handshake,
+    RfbError,
+    SecurityType,
+    minor_version,
+    vnc_auth_response,
+)
 
 MAX_REASON_BYTES = 4096
 MAX_NAME_BYTES = 4096
@@ -47,14 +42,6 @@ class VeNCryptSubtype(enum.IntEnum):
     X509_NONE = 260
     X509_VNC = 261
     X509_PLAIN = 262
-
-
-def vnc_auth_response(challenge: bytes, password: str) -> bytes:
-    """Encrypt the challenge with DES by the password's first 8 bytes, each with its bits reversed."""
-    key = bytes(int(f"{byte:08b}"[::-1], 2) for byte in password.encode("utf-8")[:8].ljust(8, b"\0"))
-    # Triple DES with three equal keys is the single DES that the protocol requires.
-    encryptor = Cipher(TripleDES(key * 3), modes.ECB()).encryptor()  # noqa: S305 - the protocol's own
-    return encryptor.update(challenge) + encryptor.finalize()
 
 
 class ServerHandshake(Handshake):

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 from attrs import field, frozen
 
-from systemvm.cpvm.rfb import PasswordRefusedError, RfbError
+from systemvm.cpvm.rfb import PasswordRefusedError
 from systemvm.cpvm.websocket import SUBPROTOCOL, accept_key
+from systemvm.service.rfb_handshake import RfbError
 
 MAX_HEAD_BYTES = 8192
 

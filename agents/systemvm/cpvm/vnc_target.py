@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from systemvm.cpvm import target_http
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
-from systemvm.cpvm.rfb import PasswordRefusedError, PasswordUnusedError, RfbError, ServerInit, TlsUnusedError
+from systemvm.cpvm.rfb import PasswordRefusedError, PasswordUnusedError, ServerInit, TlsUnusedError
 from systemvm.cpvm.server_handshake import ServerHandshake
 from systemvm.cpvm.target_http import HeadReader, HypervisorResponse
 from systemvm.cpvm.target_link import TargetLink
@@ -20,6 +20,7 @@ from systemvm.cpvm.target_stream import TargetStream
 from systemvm.cpvm.target_tls import handshake_refusal
 from systemvm.cpvm.target_websocket import WebSocketStream
 from systemvm.cpvm.websocket import WebSocketError
+from systemvm.service.rfb_handshake import RfbError
 from systemvm.service.scaled_timer import ScaledTimer
 from systemvm.wire.console import ConsoleTarget, TargetTransport
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from systemvm.cpvm import rfb
-from systemvm.cpvm.rfb import BrowserHandshake, RfbError, ServerInit
+from systemvm.cpvm.rfb import BrowserHandshake, ServerInit
+from systemvm.service.rfb_handshake import RfbError
 
 PIXEL_FORMAT = bytes(range(16))
 SCREEN = b"\x02\x80\x01\xe0" + PIXEL_FORMAT + b"\0\0\0\x04QEMU"

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from systemvm.cpvm import server_handshake
-from systemvm.cpvm.rfb import PasswordRefusedError, PasswordUnusedError, RfbError, ServerInit
+from systemvm.cpvm.rfb import PasswordRefusedError, PasswordUnusedError, ServerInit
 from systemvm.cpvm.server_handshake import ServerHandshake
+from systemvm.service.rfb_handshake import RfbError, vnc_auth_response
 
 PIXEL_FORMAT = bytes(range(16))
 SCREEN = b"\x02\x80\x01\xe0" + PIXEL_FORMAT + b"\0\0\0\x04QEMU"
 CHALLENGE = bytes(range(16))
-RESPONSE = server_handshake.vnc_auth_response(CHALLENGE, "s3cr3t8x")
+RESPONSE = vnc_auth_response(CHALLENGE, "s3cr3t8x")
 OK = bytes(4)
 
 # (what the server sends, password, what it must receive)
@@ -137,7 +137,7 @@ def test_a_reason_of_the_server_is_made_printable() -> None:
     ],
 )
 def test_vnc_auth_response_is_that_of_novnc(password: str, response: str) -> None:
-    assert server_handshake.vnc_auth_response(CHALLENGE, password).hex() == response
+    assert vnc_auth_response(CHALLENGE, password).hex() == response
 
 
 def test_the_result_of_security_is_not_waited_for() -> None:

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from systemvm.cpvm import target_http
-from systemvm.cpvm.rfb import PasswordRefusedError, RfbError
+from systemvm.cpvm.rfb import PasswordRefusedError
 from systemvm.cpvm.target_http import HeadReader, HypervisorResponse
+from systemvm.service.rfb_handshake import RfbError
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 1.3
 UPGRADED = (

@@ -10,8 +10,9 @@ from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from systemvm.cpvm.rfb import PasswordRefusedError, PasswordUnusedError, RfbError, ServerInit, TlsUnusedError
-from systemvm.cpvm.server_handshake import ServerHandshake, vnc_auth_response
+from systemvm.cpvm.rfb import PasswordRefusedError, PasswordUnusedError, ServerInit, TlsUnusedError
+from systemvm.cpvm.server_handshake import ServerHandshake
+from systemvm.service.rfb_handshake import RfbError, vnc_auth_response
 
 PIXEL_FORMAT = bytes(range(16))
 SCREEN = b"\x02\x80\x01\xe0" + PIXEL_FORMAT + b"\0\0\0\x04QEMU"
