@@ -21,6 +21,8 @@ packages=(
     # (libatomic1 for Playwright's own Node.js, gpg-agent for the keys that tests make)
     python3 python3-venv npm chromium firefox-esr libatomic1 libnss3-tools fonts-dejavu-core curl openssl procps netbase
     ca-certificates gpg gpg-agent
+    # a VNC viewer, and a display for it
+    tigervnc-viewer xvfb
     # videos of recorded consoles
     ffmpeg
     # known vulnerabilities of the images

@@ -16,6 +16,7 @@ from systemvm.cli import (
     consoles,
     diagnose,
     machines,
+    open_console,
     public_certificates,
     recordings,
     settings,
@@ -81,6 +82,7 @@ stores.store.add_command(store_keys.replace_keys)
 main.add_command(machines.vm)
 main.add_command(volumes.volume)
 main.add_command(consoles.console)
+consoles.console.add_command(open_console.open_console)
 for command in recordings.COMMANDS:
     consoles.console.add_command(command)
 main.add_command(settings.setting)

@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 import ssl
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from systemvm.cli import output
 from systemvm.cli.daemon_client import CommandFailedError, DaemonClient
+from systemvm.cli.machines import USER_VM
 from systemvm.cli.public_trust import trust_for
+from systemvm.cli.system_vms import SYSTEM_VM
 
 if TYPE_CHECKING:
     from systemvm.cli.console_client.session import ClientSession
-
-CACERT_HELP = "With --serial: root certificates to trust besides the public CA's and the system's."
 
 
 def create_endpoint(daemon: DaemonClient, machine: str, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -30,6 +34,16 @@ def usable(endpoint: dict[str, Any]) -> dict[str, Any]:
     if not endpoint["success"]:
         raise CommandFailedError(endpoint["details"], endpoint.get("hint", ""))
     return endpoint
+
+
+def show_link(daemon: DaemonClient, endpoint: dict[str, Any], open_browser: bool) -> None:
+    """Print a link, and open it in the desktop's browser if that is asked for."""
+    if daemon.as_json:
+        output.print_json(endpoint)
+    else:
+        click.echo(endpoint["url"])
+    if open_browser:
+        webbrowser.open(endpoint["url"])
 
 
 def begin_session(daemon: DaemonClient, endpoint: dict[str, Any], cacert: Path | None) -> ClientSession:
@@ -49,3 +63,9 @@ def begin_session(daemon: DaemonClient, endpoint: dict[str, Any], cacert: Path |
             f"certificate of {link.host}:{link.port} cannot be verified: {error.verify_message}",
             "give the root of the console proxies' certificate with --cacert",
         ) from None
+
+
+def machine_id(daemon: DaemonClient, name: str) -> str:
+    """Return the id of a system VM by its name, or of a user's VM by its name or id."""
+    system_vms = {row["name"]: row for row in SYSTEM_VM.rows(daemon)}
+    return str((system_vms.get(name) or USER_VM.find(daemon, name))["id"])

@@ -5,31 +5,18 @@ from __future__ import annotations
 
 import base64
 import sys
-import webbrowser
 from pathlib import Path
 from typing import Any
 
 import click
 
 from systemvm.cli import output
-from systemvm.cli.console_link import CACERT_HELP, begin_session, create_endpoint, usable
+from systemvm.cli.console_link import machine_id, show_link, usable
 from systemvm.cli.daemon_client import CommandFailedError, DaemonClient
-from systemvm.cli.machines import USER_VM
-from systemvm.cli.system_vms import SYSTEM_VM
-from systemvm.cli.terminal import escape_key
 
 #: Typed by one call, in about ten seconds; the daemon takes 2,000.
 _TEXT_CHARACTERS = 500
 _REGION_HELP = "Only this region, in pixels: X,Y,WIDTH,HEIGHT."
-
-
-#: Directions of the clipboard, and the parameters that forbid the others.
-_CLIPBOARD: dict[str, dict[str, Any]] = {
-    "both": {},
-    "to-guest": {"clipboardfromguest": "false"},
-    "from-guest": {"clipboardtoguest": "false"},
-    "none": {"clipboardfromguest": "false", "clipboardtoguest": "false"},
-}
 
 
 class ConsoleGroup(click.Group):
@@ -54,18 +41,6 @@ class RegionType(click.ParamType[dict[str, int]]):
         return {"x": x, "y": y, "width": width, "height": height}
 
 
-class EscapeKeyType(click.ParamType[int | None]):
-    """A control key, as the byte that it sends."""
-
-    name = "KEY"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        try:
-            return escape_key.parse(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
 @click.group(cls=ConsoleGroup, short_help="Open the console of a VM; see its screen and type, for scripts.")
 def console() -> None:
     """Open the console of a VM in a browser, or use its screen and keyboard in a script.
@@ -82,103 +57,6 @@ def console() -> None:
       systemvm console type one "root"
       systemvm console keys one ctrl+alt+delete
     """
-
-
-@console.command("open", short_help="Print a URL of a console, or open the serial port here.")
-@click.argument("name")
-@click.option("--open", "open_browser", is_flag=True, help="Open the URL in this desktop's browser.")
-@click.option("--view-only", is_flag=True, help="Show the screen, and take no input.")
-@click.option(
-    "--clipboard",
-    type=click.Choice(_CLIPBOARD),
-    default="both",
-    show_default=True,
-    help="Where text may go by the clipboard. The zone can permit less.",
-)
-@click.option("--takeover", is_flag=True, help="Close the VM's other consoles when the URL is opened.")
-@click.option(
-    "--kind",
-    type=click.Choice(["screen", "serial"]),
-    default="screen",
-    show_default=True,
-    help="The VM's screen, or its serial port as a text terminal.",
-)
-@click.option("--serial", is_flag=True, help="Connect the serial port to this terminal; print no URL.")
-@click.option(
-    "--escape",
-    type=EscapeKeyType(),
-    default=escape_key.DEFAULT,
-    show_default=True,
-    help="With --serial: the key that leaves, such as ^] or ^A, or none.",
-)
-@click.option(
-    "--history/--no-history",
-    default=None,
-    help="With --serial: show what the port showed before. Default: on a terminal only.",
-)
-@click.option(
-    "--quiet-exit",
-    type=click.FloatRange(0),
-    default=2.0,
-    show_default=True,
-    help="With --serial: seconds without output after which the console ends when the input has ended.",
-)
-@click.option("--cacert", type=click.Path(exists=True, dir_okay=False, path_type=Path), help=CACERT_HELP)
-@click.pass_obj
-def open_console(
-    daemon: DaemonClient,
-    name: str,
-    open_browser: bool,
-    view_only: bool,
-    clipboard: str,
-    takeover: bool,
-    kind: str,
-    serial: bool,
-    escape: int | None,
-    history: bool | None,
-    quiet_exit: float,
-    cacert: Path | None,
-) -> None:
-    """Print a URL that opens the console of the VM NAME, or connect its serial port to this terminal.
-
-    The URL works once and expires after one minute.
-
-    With --serial every key goes to the VM; Ctrl-] leaves. A lost connection comes back by itself. When
-    standard input is no terminal, it is sent to its end, and what the VM answers is printed.
-
-    \b
-    Examples:
-      systemvm console open one --open
-      systemvm console open one --kind serial
-      systemvm console one --serial
-      echo "uptime" | systemvm console one --serial --quiet-exit 5
-    """
-    limits = dict(_CLIPBOARD[clipboard])
-    if view_only:
-        limits["viewonly"] = "true"
-    if takeover:
-        limits["takeover"] = "true"
-    if serial or kind != "screen":
-        limits["kind"] = "serial" if serial else kind
-    endpoint = create_endpoint(daemon, machine_id(daemon, name), limits)
-    if not serial:
-        _show_link(daemon, endpoint, open_browser)
-        return
-    from systemvm.cli.terminal import serial_terminal  # asyncio and wsproto cost every command's start
-
-    options = serial_terminal.TerminalOptions(
-        escape, sys.stdout.isatty() if history is None else history, quiet_exit
-    )
-    raise SystemExit(serial_terminal.run(begin_session(daemon, endpoint, cacert), options))
-
-
-def _show_link(daemon: DaemonClient, endpoint: dict[str, Any], open_browser: bool) -> None:
-    if daemon.as_json:
-        output.print_json(endpoint)
-    else:
-        click.echo(endpoint["url"])
-    if open_browser:
-        webbrowser.open(endpoint["url"])
 
 
 @console.command(short_help="Watch the console that somebody has open.")
@@ -200,7 +78,7 @@ def watch(daemon: DaemonClient, name: str, open_browser: bool) -> None:
     which: dict[str, Any] = {"id": name}
     if name not in sessions:
         which = {"virtualmachineid": machine_id(daemon, name)}
-    _show_link(daemon, usable(daemon.call("watchConsoleSession", **which)["consoleendpoint"]), open_browser)
+    show_link(daemon, usable(daemon.call("watchConsoleSession", **which)["consoleendpoint"]), open_browser)
 
 
 @console.command("list", short_help="List the consoles that are open.")
@@ -382,9 +260,3 @@ def wait(
         output.print_json(result)
     else:
         click.echo(result["hash" if text is None else "text"])
-
-
-def machine_id(daemon: DaemonClient, name: str) -> str:
-    """Return the id of a system VM by its name, or of a user's VM by its name or id."""
-    system_vms = {row["name"]: row for row in SYSTEM_VM.rows(daemon)}
-    return str((system_vms.get(name) or USER_VM.find(daemon, name))["id"])

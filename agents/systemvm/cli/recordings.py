@@ -13,7 +13,7 @@ from typing import IO, Any
 import click
 
 from systemvm.cli import output
-from systemvm.cli.consoles import machine_id
+from systemvm.cli.console_link import machine_id
 from systemvm.cli.daemon_client import CommandFailedError, DaemonClient
 from systemvm.recording.format import RecordingError
 from systemvm.recording.reader import RecordingReader
