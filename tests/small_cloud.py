@@ -8,7 +8,7 @@ user who owns nothing yet.
 from __future__ import annotations
 
 import shutil
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,8 +28,8 @@ from small_cloud_fakes import (
     FakeSystemVms,
     FakeZoneFacts,
 )
-from small_cloud_rows import HASHER, add_system_vm, add_template, principal
-from systemvm.host.zone import AddressRange, ConsoleConfig, NetworkConfig, NetworksConfig
+from small_cloud_rows import HASHER, NETWORKS, add_system_vm, add_template, principal
+from systemvm.host.zone import ConsoleConfig
 from systemvm.management.accounts.service import AccountService
 from systemvm.management.api import envelope
 from systemvm.management.api.authentication import Authenticator
@@ -108,17 +108,6 @@ ORIGIN = "http://127.0.0.1:8080"
 CONSOLE_ORIGIN = "https://cpvm.example.test:8443"
 #: What the public CA can sign for: the addresses of NETWORKS.public.
 PUBLIC_NAMES = x509.NameConstraints([x509.IPAddress(IPv4Network("203.0.113.0/24"))], None)
-NETWORKS = NetworksConfig(
-    control=NetworkConfig("cloud0", IPv4Network("169.254.0.0/16"), IPv4Address("169.254.0.1")),
-    management=NetworkConfig("cloudbr1", IPv4Network("10.11.0.0/24"), IPv4Address("10.11.0.1")),
-    public=NetworkConfig(
-        "cloudbr0",
-        IPv4Network("203.0.113.0/24"),
-        IPv4Address("203.0.113.1"),
-        pool=AddressRange(IPv4Address("203.0.113.100"), IPv4Address("203.0.113.199")),
-    ),
-    guest=NetworkConfig("cloudbr3", IPv4Network("10.13.0.0/24"), IPv4Address("10.13.0.1")),
-)
 
 
 if TYPE_CHECKING:

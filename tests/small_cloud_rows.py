@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,32 @@ import argon2
 import sqlalchemy as sa
 
 from prepared_database import open_migrated
+from systemvm.host.zone import AddressRange, NetworkConfig, NetworksConfig, ZoneConfig
 from systemvm.management.api.authentication import principal_of
 from systemvm.management.api.principal import Principal
 from systemvm.management.pki.seal import Seal
-from systemvm.management.state import accounts, instances, templates, zones
+from systemvm.management.state import accounts, instances, offerings, templates, zones
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AccountType, AgentState, InstanceState, InstanceType
 from systemvm.management.state.templates import StoreRef, Template
+from systemvm.management.zone_model.file_import import import_host, import_zone
 from systemvm.wire.storage import DownloadState, ImageFormat, Store
 
 STORE = Store("10.12.0.2", "/export/secondary")
 ADMIN_PASSWORD, USER_PASSWORD = "correct horse", "battery staple"
 API_KEY, SECRET_KEY = "an-api-key", "a-secret-key"
+
+NETWORKS = NetworksConfig(
+    control=NetworkConfig("cloud0", IPv4Network("169.254.0.0/16"), IPv4Address("169.254.0.1")),
+    management=NetworkConfig("cloudbr1", IPv4Network("10.11.0.0/24"), IPv4Address("10.11.0.1")),
+    public=NetworkConfig(
+        "cloudbr0",
+        IPv4Network("203.0.113.0/24"),
+        IPv4Address("203.0.113.1"),
+        pool=AddressRange(IPv4Address("203.0.113.100"), IPv4Address("203.0.113.199")),
+    ),
+    guest=NetworkConfig("cloudbr3", IPv4Network("10.13.0.0/24"), IPv4Address("10.13.0.1")),
+)
 
 #: Weak on purpose: the tests are not about argon2.
 HASHER = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -49,6 +64,10 @@ def _fill(connection: sa.Connection, seal: Seal) -> None:
     host = zones.put_host(
         connection, "host1", zone_id=zone.id, arch="amd64", address="10.11.0.1", version="0.1.0"
     )
+    config = ZoneConfig("zone1", NETWORKS, [IPv4Address("203.0.113.10")])
+    zone = import_zone(connection, zone, config)
+    import_host(connection, host)
+    offerings.add_first(connection)
     zones.put_store(
         connection,
         "secondary",

@@ -21,6 +21,8 @@ from systemvm.wire.role import Role
 
 #: The port of systemvm-console.socket.
 CONSOLE_PORT = 8443
+#: The management NIC of the rules.
+MANAGEMENT_DEVICE = "eth1"
 
 _BLOCK = re.compile(r"(?:^|(?<=[{;}]))\s*(table|set)\s+(?:(ip|ip6|inet)\s+)?(\w+)\s*\{", re.MULTILINE)
 
@@ -53,16 +55,24 @@ def script(rules: Path, plan: NetworkPlan, arguments: Mapping[str, str]) -> str:
     Raises: BootError when the rules are missing, or `vncport=` is not a port.
     """
     try:
-        declared = declared_sets(rules.read_text())
+        text = rules.read_text()
     except FileNotFoundError as error:
         raise BootError(
             BootFailure.COMMAND_FAILED, f"firewall rules are missing: {rules}", "build the image again"
         ) from error
-    lines = [f'include "{rules}"', *add_elements(declared, sets(plan, arguments))]
+    declared = declared_sets(text)
+    lines = [_rules(rules, text, plan), *add_elements(declared, sets(plan, arguments))]
     lines += proxy_elements(declared, arguments)
     lines += bucket_elements(declared, arguments)
     lines += _console_port(plan, arguments)
     return "\n".join(lines) + "\n"
+
+
+def _rules(path: Path, text: str, plan: NetworkPlan) -> str:
+    """Return the rules; without a public network, eth2 is the management NIC, and there is no eth1."""
+    if plan.management is None or plan.management.device == MANAGEMENT_DEVICE:
+        return f'include "{path}"'
+    return text.replace(f'"{MANAGEMENT_DEVICE}"', f'"{plan.management.device}"')
 
 
 def add_elements(declared: Mapping[str, str], filled: Mapping[str, Sequence[Network]]) -> list[str]:

@@ -24,7 +24,7 @@ from systemvm.web.http_site import PublicChannel, PublicRequest, PublicSite
 from systemvm.web.plain_port import PlainPort
 
 PORT = 9180
-DEVICE = "eth1"
+DEVICE = "eth1"  # of the management network, when the boot arguments name no other
 PATH = b"/metrics"
 _BOUNDS = Bounds(pending=32, pending_of_source=8, of_owner=8)
 _TEXT = "text/plain; charset=utf-8"
@@ -34,11 +34,12 @@ _log = Logger()
 
 def listen(reactor: Any, boot: Mapping[str, str], sources: Iterable[MetricSource]) -> PlainPort | None:
     """Listen at the management address; None when the VM has none, or the port is taken."""
-    address = boot.get(f"{DEVICE}ip") or boot.get(f"{DEVICE}ip6")
+    device = boot.get("private.network.device") or DEVICE
+    address = boot.get(f"{device}ip") or boot.get(f"{device}ip6")
     if not address:
         return None
     try:
-        with _listening(address, DEVICE) as listening:
+        with _listening(address, device) as listening:
             port = PlainPort.adopt(reactor, listening.fileno(), MetricsSite(reactor, sources))
     except (OSError, ValueError) as error:
         _log.warn("metrics are not shown at {address}: {error}", address=address, error=str(error))

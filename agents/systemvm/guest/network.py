@@ -40,7 +40,8 @@ def make_plan(arguments: Mapping[str, str]) -> NetworkPlan:
         )
     management_device = _device(wanted, "private.network.device", "eth1")
     public_device = _device(wanted, "public.network.device", "eth2")
-    macs = [mac.lower() for mac in wanted.get("nic_macs", "").split("|") if mac]
+    # the place of a device that the VM does not have is empty
+    macs = [mac.lower() or None for mac in wanted.get("nic_macs", "").split("|")]
     addresses = {f"eth{number}": _addresses(wanted, number) for number in numbers}
     storage_device = "eth3" if addresses.get("eth3") else management_device
     mtus = {

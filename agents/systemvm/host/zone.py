@@ -103,13 +103,21 @@ class NetworkConfig(ConfigSection, frozen=True):
 
 
 class NetworksConfig(ConfigSection, frozen=True):
-    """A zone's networks by traffic type; without `storage`, stores are reached over `management`."""
+    """A zone's networks by traffic type.
+
+    Without `storage`, stores are reached over `management`; without `public`, consoles and sources are.
+    """
 
     control: NetworkConfig
     management: NetworkConfig
-    public: NetworkConfig
+    public: NetworkConfig | None = None
     storage: NetworkConfig | None = None
     guest: NetworkConfig | None = None
+
+    @property
+    def outside(self) -> NetworkConfig:
+        """The network with system VMs' default route, which browsers and sources are reached through."""
+        return self.public or self.management
 
     def by_type(self) -> dict[TrafficType, NetworkConfig]:
         """Return the configured networks in the order of a system VM's NICs."""

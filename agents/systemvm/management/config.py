@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
+import attrs
 from attrs import frozen
 from msgspec import Meta, field
 
+from systemvm.host.bridges import HostNetwork
 from systemvm.host.config_file import ConfigError, ConfigSection, load
+from systemvm.host.host_file import HostConfig, labelled_networks, load_host
 from systemvm.host.layout import Layout
-from systemvm.host.zone import ZoneConfig, load_zones
+from systemvm.host.zone import AddressRange, ZoneConfig, load_zones
 from systemvm.web.forwarded import networks
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.role import CONTROL_PORT
@@ -165,21 +169,33 @@ class ManagementConfig(ConfigSection, frozen=True):
 
 @frozen
 class Configuration:
-    """All files that were read at start."""
+    """All files that were read at start, and the zones as they are now."""
 
     layout: Layout
     management: ManagementConfig
-    zones: list[ZoneConfig]
+    zones: list[ZoneConfig]  # of the files
+    #: This host's networks by label.
+    labels: Mapping[str, HostNetwork] = attrs.field(
+        default=attrs.Factory(lambda self: labelled_networks(self.zones, HostConfig()), takes_self=True)
+    )
+    #: The zones by name as they are now; `zone_model/catalog.py` reads them from the rows.
+    current: dict[str, ZoneConfig] = attrs.field(init=False)
+    #: Every range of the zones' public and guest networks, by the zone's name.
+    address_ranges: dict[str, list[AddressRange]] = attrs.field(init=False, factory=dict)
+
+    @current.default
+    def _of_files(self) -> dict[str, ZoneConfig]:
+        return {zone.name: zone for zone in self.zones}
 
     def zone(self, name: str) -> ZoneConfig:
         """Return the configuration of a zone.
 
-        Raises: LookupError when no file describes it.
+        Raises: LookupError when there is none.
         """
-        for zone in self.zones:
-            if zone.name == name:
-                return zone
-        raise LookupError(f"no file in {self.layout.zones} describes zone {name}")
+        found = self.current.get(name)
+        if found is None:
+            raise LookupError(f"there is no zone {name}")
+        return found
 
 
 def read(layout: Layout) -> Configuration:
@@ -196,7 +212,7 @@ def read(layout: Layout) -> Configuration:
             f"{layout.zones}: networks.control.host_address must be {management.control.address}, "
             f"as control.address of {path}: agents connect to it"
         )
-    return Configuration(layout, management, zones)
+    return Configuration(layout, management, zones, labelled_networks(zones, load_host(layout.etc)))
 
 
 def check_socket_paths(layout: Layout) -> None:

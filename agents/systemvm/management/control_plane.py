@@ -87,7 +87,9 @@ def make_control_plane(reactor: Reactor, foundation: Foundation, drivers: HostDr
         ping_interval_s=control.ping_interval_s,
         clocks=clocks,
         on_refused=RefusalRecorder(database, directory, reactor.seconds, clocks.doubted),
-        source_of=BridgePortSource({zone.networks.control.bridge for zone in configuration.zones}),
+        source_of=BridgePortSource(
+            {network.bridge for network in configuration.labels.values() if network.is_control}
+        ),
     )
     rotation = CaRotation(reactor, directory, authority, drivers.has_process, channel.recheck)
     return ControlPlane(

@@ -22,9 +22,9 @@ from systemvm.management.pki.seal import Seal
 from systemvm.management.pki.ssh_key import SshKey
 from systemvm.management.public_certificates.shelf import CertificateShelf
 from systemvm.management.public_certificates.sites import PublicSites
-from systemvm.management.state import zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.zones import Host
+from systemvm.management.zone_model.catalog import ZoneCatalog
 
 
 @frozen
@@ -44,7 +44,11 @@ class Foundation:
     page_certificate: PageCertificate | None
     first_login: FirstLogin | None
     host: Host
-    zone_names: Mapping[int, str]
+    zones: ZoneCatalog
+
+    @property
+    def zone_names(self) -> Mapping[int, str]:
+        return self.zones.names
 
     async def close(self) -> None:
         await self.database.drain()  # parts that were stopped still have writes in the queue
@@ -63,11 +67,13 @@ def open_foundation(configuration: Configuration) -> Foundation:
     seal = Seal.open_key(layout.pki)
     authority = ControlAuthority.open(layout.pki)
     identity = DaemonIdentity(authority, management.host_name)
-    public = PublicAuthority.open(layout.pki, configuration.zones, management.page.endpoint)
-    page_certificate = PageCertificate(management.page, public) if management.page.ends_tls else None
     ssh_key = SshKey.open(layout.pki)
     first_login = make_first_accounts(database, seal, layout.first_login)
     host = database.run_now(write_inventory, configuration)
+    catalog = ZoneCatalog(configuration)
+    database.run_now(catalog.load)
+    public = PublicAuthority.open(layout.pki, configuration.current.values(), management.page.endpoint)
+    page_certificate = PageCertificate(management.page, public) if management.page.ends_tls else None
     sites = PublicSites(lambda name: configuration.zone(name).console, public, CertificateShelf(seal))
     database.run_now(sites.load)
     return Foundation(
@@ -84,7 +90,7 @@ def open_foundation(configuration: Configuration) -> Foundation:
         page_certificate=page_certificate,
         first_login=first_login,
         host=host,
-        zone_names={zone.id: zone.name for zone in database.run_now(zones.list_zones)},
+        zones=catalog,
     )
 
 

@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the configured zones, image stores and this host to the database."""
+"""Writes the zones and image stores of files, and this host, to the database."""
 
 from __future__ import annotations
 
 from importlib.metadata import version
+from platform import machine
 
 from twisted.logger import Logger
 
 from systemvm.host.architecture import Architecture
 from systemvm.host.config_file import ConfigError
-from systemvm.host.zone import NetworksConfig, SecondaryStorageConfig
+from systemvm.host.host_file import FILE_NAME
+from systemvm.host.zone import NetworkConfig, NetworksConfig, SecondaryStorageConfig, ZoneConfig
 from systemvm.management.config import Configuration
 from systemvm.management.own_networks import own_networks
 from systemvm.management.public_certificates.sites import PublicSites
-from systemvm.management.state import zones
+from systemvm.management.state import offerings, zones
 from systemvm.management.state.database import Connection
-from systemvm.management.state.zones import Host
+from systemvm.management.state.zones import Host, Zone
+from systemvm.management.zone_model.file_import import import_host, import_zone
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.source_access import SourceAccess
 
@@ -23,56 +26,75 @@ _log = Logger(namespace="systemvm.management.inventory")
 
 
 def write_inventory(connection: Connection, configuration: Configuration) -> Host:
-    """Bring the rows up to date with the files and return this host.
+    """Import what files describe and the rows lack, and return this host.
 
-    Raises: ConfigError when no file describes a zone, or an architecture is unknown.
+    Raises: ConfigError when there is no zone and no host.yaml, or an architecture is unknown.
     """
-    host: Host | None = None
+    offerings.add_first(connection)
+    first: Zone | None = None
     for config in configuration.zones:
-        try:
-            arch = Architecture.of(config.arch).value
-        except ValueError as error:
-            raise ConfigError(f"zone {config.name}: arch: {error}") from error
-        zone = zones.put_zone(
-            connection,
-            config.name,
-            arch=arch,
-            description=config.description,
-            dns=[str(server) for server in config.dns],
-            internal_dns=[str(server) for server in config.internal_dns or config.dns],
-        )
-        for store in config.image_stores:
-            zones.put_store(
-                connection,
-                store.name,
-                zone_id=zone.id,
-                url=store.url,
-                host_path=None if store.host_path is None else str(store.host_path),
-                nfs_version=store.nfs_version,
-                mount_options=store.mount_options,
-                read_only=store.read_only,
-            )
-        for released in zones.release_stores(connection, zone.id, [one.name for one in config.image_stores]):
-            _log.info(
-                "image store {store} is not in the file of zone {zone} any more; deleteImageStore removes it",
-                store=released.name,
-                zone=zone.name,
-            )
-        # A host is in one zone: the first by file name.
-        if host is None:
-            host = zones.put_host(
-                connection,
-                configuration.management.host_name,
-                zone_id=zone.id,
-                arch=arch,
-                address=str(config.networks.management.host_address or ""),
-                version=version("systemvm"),
-            )
-    if host is None:
+        zone = _write_zone(connection, config)
+        first = first or zone
+    files = [config.name for config in configuration.zones]
+    for released in zones.release_zones(connection, files):
+        _log.info("zone {zone} has no file any more; its settings are the defaults", zone=released.name)
+    if first is None and not configuration.labels and not zones.list_zones(connection):
         raise ConfigError(
-            f"{configuration.layout.zones}: no *.yaml describes a zone; begin with a copy of zone.yaml.sample"
+            f"{configuration.layout.zones}: no *.yaml describes a zone; begin with a copy of "
+            f"zone.yaml.sample, or write {configuration.layout.etc / FILE_NAME} and call createZone"
         )
-    return host
+    management = None if first is None else configuration.zone(first.name).networks.management
+    host = zones.put_host(
+        connection,
+        configuration.management.host_name,
+        # A host is in one zone: that of its cluster, or the first by file name.
+        zone_id=None if first is None else first.id,
+        arch=Architecture.of(configuration.zones[0].arch if configuration.zones else machine()).value,
+        address=_management_address(configuration, management),
+        version=version("systemvm"),
+    )
+    return import_host(connection, host)
+
+
+def _write_zone(connection: Connection, config: ZoneConfig) -> Zone:
+    try:
+        arch = Architecture.of(config.arch).value
+    except ValueError as error:
+        raise ConfigError(f"zone {config.name}: arch: {error}") from error
+    zone = zones.put_zone(
+        connection,
+        config.name,
+        arch=arch,
+        description=config.description,
+        dns=[str(server) for server in config.dns],
+        internal_dns=[str(server) for server in config.internal_dns or config.dns],
+    )
+    for store in config.image_stores:
+        zones.put_store(
+            connection,
+            store.name,
+            zone_id=zone.id,
+            url=store.url,
+            host_path=None if store.host_path is None else str(store.host_path),
+            nfs_version=store.nfs_version,
+            mount_options=store.mount_options,
+            read_only=store.read_only,
+        )
+    for released in zones.release_stores(connection, zone.id, [one.name for one in config.image_stores]):
+        _log.info(
+            "image store {store} is not in the file of zone {zone} any more; deleteImageStore removes it",
+            store=released.name,
+            zone=zone.name,
+        )
+    return import_zone(connection, zone, config)
+
+
+def _management_address(configuration: Configuration, network: NetworkConfig | None) -> str:
+    """Return this host's address for the management network: of the zone's file, else of host.yaml."""
+    if network is not None:
+        return str(network.host_address or "")
+    of_host = [each for each in configuration.labels.values() if each.is_management]
+    return next((str(address.ip) for each in of_host for address in each.addresses), "")
 
 
 class ZoneSettings:

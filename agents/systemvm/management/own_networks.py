@@ -21,10 +21,12 @@ def own_networks(configuration: Configuration) -> list[str]:
     once.
     """
     found: list[Network] = []
-    for zone in configuration.zones:
+    for zone in configuration.current.values():
         for network in (zone.networks.public, zone.networks.guest):
             if network is not None:
                 found += _of_network(network)
+        for further in configuration.address_ranges.get(zone.name, []):
+            found += summarize_address_range(further.first, further.last)
         found += _literal(zone.console.endpoint.host)
     found += _literal(configuration.management.page.endpoint.host)
     for host, _ in configuration.management.control.listeners:

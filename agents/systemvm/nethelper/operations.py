@@ -12,7 +12,7 @@ from typing import Any
 from systemvm.host import firewall
 from systemvm.host.bridges import HostNetwork
 from systemvm.host.config_file import ConfigError
-from systemvm.host.host_networks import host_networks
+from systemvm.host.host_file import labelled_networks, load_host
 from systemvm.host.layout import Layout
 from systemvm.host.zone import load_zones
 from systemvm.nethelper import links
@@ -66,8 +66,8 @@ class Operations:
         network = next((network for network in self._networks() if network.bridge == bridge), None)
         if network is None:
             raise RefusedError(
-                f"bridge {bridge[:40]} for tap {name} is not in a zone's file",
-                "check the bridges in the zones' files",
+                f"bridge {bridge[:40]} for tap {name} is neither in host.yaml nor in a zone's file",
+                "check the bridges in these files",
             )
         # ports of the control network are always isolated
         isolated = network.is_control or request["isolated"] is True
@@ -83,9 +83,10 @@ class Operations:
         return {"ports": ports}, []
 
     def _networks(self) -> list[HostNetwork]:
-        """Read the zone files at each request, so that a change needs no restart."""
+        """Read the files at each request, so that a change needs no restart."""
         try:
-            return host_networks(load_zones(self._layout.zones))
+            networks = labelled_networks(load_zones(self._layout.zones), load_host(self._layout.etc))
+            return list(networks.values())
         except ConfigError as error:
             raise RefusedError(str(error)) from error
 

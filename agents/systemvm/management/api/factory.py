@@ -121,7 +121,7 @@ def command_table(services: ApiServices) -> CommandTable:
     table.add(
         discovery_command(table),
         *ZoneCommands(database).commands(),
-        *InfrastructureCommands(database, services.networks_of, services.primary).commands(),
+        *InfrastructureCommands(database, services.primary).commands(),
         *ImageStoreCommands(database, services.image_stores).commands(),
         *StoreObjectCommands(database, services.inspection, jobs).commands(),
         *StoreMigrationCommands(database, services.migrations, jobs).commands(),

@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of a zone that a zone file implies and that have an id in CloudStack: pod, cluster, pool, networks.
+"""The guest network of a zone, which has an id in CloudStack but no row, and the choice among answers.
 
-A zone file describes one pod with one cluster of KVM hosts. Their ids are derived from the zone's UUID and
-the kind of the part, so that they are the same after every restart, as those of offerings are.
+Its id is derived from the zone's UUID, so that it is the same after every restart.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import frozen
 
-from systemvm.host.zone import NetworkConfig, NetworksConfig
+from systemvm.host.zone import NetworksConfig
 from systemvm.management.api.command import ApiCall, matches_keyword
-from systemvm.management.state.zones import Host, Zone
+from systemvm.management.state.zones import Zone
+from systemvm.management.zone_model.file_import import part_id
 
 #: Returns a zone's networks by the zone's name.
 NetworksOf = Callable[[str], NetworksConfig]
@@ -29,48 +28,26 @@ class ZonePart:
     name: str
 
 
-def pod_of(zone: Zone) -> ZonePart:
-    return ZonePart(_id_of(zone.uuid, "pod"), f"{zone.name}-pod")
-
-
-def cluster_of(zone: Zone) -> ZonePart:
-    return ZonePart(_id_of(zone.uuid, "cluster"), f"{zone.name}-cluster")
-
-
-def pool_of(host: Host) -> ZonePart:
-    """Return the pool of a host: the directory with the disks of its VMs."""
-    return ZonePart(_id_of(host.uuid, "pool"), f"{host.name}-primary")
-
-
-def physical_network_of(zone: Zone, network: NetworkConfig) -> ZonePart:
-    """Return the physical network of a network: its bridge."""
-    return ZonePart(_id_of(zone.uuid, f"physical network {network.bridge}"), network.bridge)
-
-
 def guest_network_of(zone: Zone) -> ZonePart:
-    return ZonePart(_id_of(zone.uuid, "guest network"), f"{zone.name}-guest")
+    return ZonePart(part_id(zone.uuid, "guest network"), f"{zone.name}-guest")
 
 
 def guest_network_offering_of(zone: Zone) -> ZonePart:
-    return ZonePart(_id_of(zone.uuid, "guest network offering"), "Bridged guest network without services")
+    return ZonePart(part_id(zone.uuid, "guest network offering"), "Bridged guest network without services")
 
 
-def public_range_of(zone: Zone) -> ZonePart:
-    return ZonePart(_id_of(zone.uuid, "public range"), f"{zone.name}-public")
+def matching(call: ApiCall, answers: Iterable[Any], *names: str, **keys: str) -> list[Any]:
+    """Return the answers whose keys `names` have the values that the call gives, whatever their case.
+
+    `keys` are parameters whose keys in the answer have other names.
+    """
+    by_parameter = {name: name for name in names} | keys
+    return [answer for answer in answers if _matches(call, answer, by_parameter)]
 
 
-def _id_of(owner: str, part: str) -> str:
-    return str(uuid.uuid5(uuid.UUID(owner), part))
-
-
-def matching(call: ApiCall, answers: Iterable[Any], *names: str) -> list[Any]:
-    """Return the answers whose keys `names` have the values that the call gives, whatever their case."""
-    return [answer for answer in answers if _matches(call, answer, names)]
-
-
-def _matches(call: ApiCall, answer: Any, names: tuple[str, ...]) -> bool:
-    for name in names:
-        wanted, found = call.arguments.get(name), getattr(answer, name)
+def _matches(call: ApiCall, answer: Any, keys: dict[str, str]) -> bool:
+    for name, key in keys.items():
+        wanted, found = call.arguments.get(name), getattr(answer, key)
         if isinstance(wanted, str) and isinstance(found, str):
             wanted, found = wanted.lower(), found.lower()
         if wanted is not None and wanted != found:

@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 from attrs import field, frozen
 
-from systemvm.host.zone import TrafficType
 from systemvm.management.configurations import console as settings
 from systemvm.management.consoles.token import (
     MAX_UNSPENT_OF_ACCOUNT,
@@ -250,9 +249,9 @@ def check_extra(extra: str | None, is_required: bool) -> None:
 
 
 def public_address_of(connection: Connection, proxy: Instance) -> str:
-    for nic in instances.nics_of(connection, proxy.id):
-        if nic.traffic_type == TrafficType.PUBLIC.value and nic.address:
-            return nic.address
+    nic = instances.outside_nic(instances.nics_of(connection, proxy.id))
+    if nic is not None and nic.address:
+        return nic.address
     raise ConsoleUnavailableError(
         f"{proxy.instance_name} has no public address", "Destroy it: another one is created."
     )

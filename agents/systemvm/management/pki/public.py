@@ -161,7 +161,7 @@ def constraints_of(zones: Iterable[ZoneConfig], page: PublicEndpoint) -> x509.Na
     networks: set[IPv4Network | IPv6Network] = set()
     hosts = [page.host]
     for zone in zones:
-        networks.add(zone.networks.public.cidr)
+        networks.add(zone.networks.outside.cidr)
         if zone.domain:
             domains.add(zone.domain.lower())
         hosts += [zone.console.endpoint.host, zone.secondary_storage.endpoint.host]

@@ -20,7 +20,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from systemvm.host.zone import TrafficType
 from systemvm.management.control.agent_calls import ConnectedAgents
 from systemvm.management.pki.seal import Seal
 from systemvm.management.public_certificates.acme_conversation import (
@@ -256,5 +255,5 @@ def _name_of(directory_url: str) -> str:
 
 
 def _public_address(connection: Connection, vm_id: int) -> str | None:
-    nics = instances.nics_of(connection, vm_id)
-    return next((nic.address for nic in nics if nic.traffic_type == TrafficType.PUBLIC.value), None)
+    nic = instances.outside_nic(instances.nics_of(connection, vm_id))
+    return None if nic is None else nic.address

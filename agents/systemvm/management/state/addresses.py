@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from datetime import datetime
 from ipaddress import IPv4Address, ip_address
 
 import sqlalchemy as sa
 from attrs import frozen
 
+from systemvm.host.zone import TrafficType
 from systemvm.management.state import schema
+from systemvm.management.state.address_ranges import NetworkRange
 from systemvm.management.state.status import InstanceType
 from systemvm.service.errors import FailureCode, SystemVmError
 
@@ -27,8 +30,37 @@ class PoolExhaustedError(SystemVmError):
 
 
 def in_use(connection: sa.Connection, zone_id: int, traffic_type: str) -> set[IPv4Address]:
-    query = sa.select(_a.address).where(_a.zone_id == zone_id, _a.traffic_type == traffic_type)
+    """Return the addresses that VMs have; link-local ones of all zones, whose VMs share a host's network."""
+    query = sa.select(_a.address).where(_a.traffic_type == traffic_type)
+    if traffic_type != TrafficType.CONTROL.value:
+        query = query.where(_a.zone_id == zone_id)
     return {IPv4Address(text) for text in connection.execute(query).scalars()}
+
+
+def allocate_from(
+    connection: sa.Connection, ranges: Sequence[NetworkRange], *, vm_id: int, randomly: bool = False
+) -> tuple[NetworkRange, IPv4Address]:
+    """Allocate an address for a VM from the first of several ranges that has one; return both.
+
+    Raises: PoolExhaustedError when none has.
+    """
+    exhausted = PoolExhaustedError("there is no range")
+    for each in ranges:
+        if each.first is None or each.last is None:
+            continue
+        try:
+            return each, allocate(
+                connection,
+                zone_id=each.zone_id,
+                traffic_type=each.traffic_type.value,
+                first=each.first,
+                last=each.last,
+                vm_id=vm_id,
+                randomly=randomly,
+            )
+        except PoolExhaustedError as error:
+            exhausted = error
+    raise exhausted
 
 
 def allocate(

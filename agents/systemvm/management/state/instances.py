@@ -92,6 +92,20 @@ class Nic:
     address: str | None
     netmask: str | None
     gateway: str | None
+    address6: str | None  # with its prefix length
+    gateway6: str | None
+
+
+#: Traffic types of the NIC that has a system VM's default route, the first that it has.
+OUTSIDE = ("public", "management")
+
+
+def outside_nic(nics: Sequence[Nic]) -> Nic | None:
+    """Return the NIC that browsers and sources are reached through: in a zone without a public network it is
+    the management one.
+    """
+    by_type = {nic.traffic_type: nic for nic in nics if nic.address}
+    return next((by_type[kind] for kind in OUTSIDE if kind in by_type), None)
 
 
 #: The columns of a VM without a VNC server and a serial port.
@@ -258,6 +272,8 @@ def add_nic(
     address: str | None = None,
     netmask: str | None = None,
     gateway: str | None = None,
+    address6: str | None = None,
+    gateway6: str | None = None,
 ) -> Nic:
     return nic_rows.insert(
         connection,
@@ -269,6 +285,8 @@ def add_nic(
         address=address,
         netmask=netmask,
         gateway=gateway,
+        address6=address6,
+        gateway6=gateway6,
     )
 
 

@@ -34,6 +34,10 @@ class Zone:
     arch: str | None
     dns: list[str]
     internal_dns: list[str]
+    dns6: list[str]
+    network_domain: str | None
+    origin: str  # FROM_FILE or FROM_API: where its settings are
+    imported: datetime | None  # when its file's networks became rows
     created: datetime
     removed: datetime | None
 
@@ -49,6 +53,7 @@ class Host:
     address: str | None
     state: str
     version: str | None
+    cluster_id: int | None
     created: datetime
     removed: datetime | None
 
@@ -155,7 +160,7 @@ def put_zone(
     dns: Sequence[str] = (),
     internal_dns: Sequence[str] = (),
 ) -> Zone:
-    """Create or update the row of a configured zone."""
+    """Create or update the row of a zone's file; once the file is imported, only the API changes the row."""
     values = {
         "arch": arch,
         "description": description,
@@ -166,7 +171,18 @@ def put_zone(
     found = zone_rows.one(connection, schema.zones.c.name == name)
     if found is None:
         return zone_rows.insert(connection, name=name, **values)
+    if found.imported is not None:
+        return zone_rows.update(connection, found.id, origin=FROM_FILE)
     return zone_rows.update(connection, found.id, **values)
+
+
+def release_zones(connection: sa.Connection, names: Collection[str]) -> list[Zone]:
+    """Hand the zones that no longer have a file over to the API; return them."""
+    c = schema.zones.c
+    gone = (c.origin == FROM_FILE, c.name.not_in(list(names)), c.removed.is_(None), c.imported.is_not(None))
+    released = zone_rows.all(connection, *gone)
+    zone_rows.update_where(connection, *gone, origin=FROM_API)
+    return released
 
 
 def list_hosts(connection: sa.Connection, zone_id: int | None = None) -> list[Host]:
@@ -176,11 +192,10 @@ def list_hosts(connection: sa.Connection, zone_id: int | None = None) -> list[Ho
 
 
 def put_host(
-    connection: sa.Connection, name: str, *, zone_id: int, arch: str, address: str, version: str
+    connection: sa.Connection, name: str, *, zone_id: int | None, arch: str, address: str, version: str
 ) -> Host:
-    """Create or update the row of the host that this daemon drives."""
+    """Create or update the row of the host that this daemon drives; a host in a cluster keeps its zone."""
     values = {
-        "zone_id": zone_id,
         "arch": arch,
         "address": address,
         "version": version,
@@ -193,7 +208,9 @@ def put_host(
         # An SQLite file belongs to one host only, so that host was renamed and keeps its machines.
         found = known[0]
     if found is None:
-        return host_rows.insert(connection, name=name, **values)
+        return host_rows.insert(connection, name=name, zone_id=zone_id, **values)
+    if found.cluster_id is None:
+        values["zone_id"] = zone_id
     return host_rows.update(connection, found.id, name=name, **values)
 
 

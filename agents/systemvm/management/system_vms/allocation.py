@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv4Address
 
 from systemvm.host.architecture import Architecture
+from systemvm.host.bridges import HostNetwork
 from systemvm.host.zone import TrafficType, ZoneConfig
 from systemvm.management.state import addresses, instances
 from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID
@@ -14,14 +16,8 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState
 from systemvm.management.state.zones import Zone
 from systemvm.management.system_vms.boot_arguments import TYPES
-from systemvm.service.errors import FailureCode, SystemVmError
+from systemvm.management.zone_model.system_vm_networks import networks_of_system_vm
 from systemvm.wire.role import Role
-
-
-class AllocationError(SystemVmError):
-    """The zone's configuration has no address for a NIC of a system VM."""
-
-    code = FailureCode.CONFIGURATION
 
 
 def mac_of(traffic: TrafficType, address: IPv4Address) -> str:
@@ -34,12 +30,21 @@ def mac_of(traffic: TrafficType, address: IPv4Address) -> str:
     return f"{prefix}:{address.packed.hex(':')}"
 
 
-def allocate(connection: Connection, zone: Zone, config: ZoneConfig, role: Role, host_id: int) -> Instance:
+def allocate(
+    connection: Connection,
+    zone: Zone,
+    config: ZoneConfig,
+    role: Role,
+    host_id: int,
+    labels: Mapping[str, HostNetwork],
+) -> Instance:
     """Create a Stopped system VM with everything that it keeps until it is destroyed.
 
-    Raises: AllocationError when a network has no pool, PoolExhaustedError when a pool has no free address.
+    Raises: IncompleteZoneError when the zone lacks a network, PoolExhaustedError when no range of one has a
+    free address.
     """
     size = config.system_vms.of(role)
+    networks = networks_of_system_vm(connection, zone.id, host_id, role, labels)
     vm = instances.create(
         connection,
         TYPES[role],
@@ -52,28 +57,24 @@ def allocate(connection: Connection, zone: Zone, config: ZoneConfig, role: Role,
         state=InstanceState.STOPPED,
         wanted=True,
     )
-    for device, (traffic, network) in enumerate(config.networks.of_system_vm(role)):
-        if network.pool is None:
-            raise AllocationError(f"network {traffic.value} of zone {config.name} has no address pool")
-        address = addresses.allocate(
-            connection,
-            zone_id=zone.id,
-            traffic_type=traffic.value,
-            first=network.pool.first,
-            last=network.pool.last,
-            vm_id=vm.id,
-            randomly=traffic is TrafficType.CONTROL,
+    for network in networks:
+        traffic = network.traffic_type
+        chosen, address = addresses.allocate_from(
+            connection, network.ranges, vm_id=vm.id, randomly=traffic is TrafficType.CONTROL
         )
-        routed = traffic is not TrafficType.CONTROL and network.router is not None
+        routed = traffic is not TrafficType.CONTROL
+        address6 = chosen.address6(address)
         instances.add_nic(
             connection,
             vm_id=vm.id,
-            device=device,
+            device=network.device,
             traffic_type=traffic.value,
             bridge=network.bridge,
             mac=mac_of(traffic, address),
             address=str(address),
-            netmask=str(network.netmask),
-            gateway=str(network.router) if routed else None,
+            netmask=str(chosen.cidr.netmask),
+            gateway=str(chosen.gateway) if routed and chosen.gateway else None,
+            address6=None if address6 is None else str(address6),
+            gateway6=None if chosen.gateway6 is None else str(chosen.gateway6),
         )
     return vm

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Interface
 
 from attrs import frozen
 
@@ -91,48 +91,69 @@ def _networking(nics: Sequence[Nic], zone: ZoneConfig) -> _Pairs:
     """Return addresses, those of the default NIC first as in CloudStack; readers must not rely on the
     order.
     """
-    public = TrafficType.PUBLIC.value
+    by_type = {nic.traffic_type: nic for nic in nics}
+    management = by_type[TrafficType.MANAGEMENT.value]
+    outside = by_type.get(TrafficType.PUBLIC.value, management)
     pairs: _Pairs = []
-    for nic in sorted(nics, key=lambda nic: (nic.traffic_type != public, nic.device)):
+    for nic in sorted(nics, key=lambda nic: (nic is not outside, nic.device)):
         pairs += [
             (f"eth{nic.device}ip", nic.address or "0.0.0.0"),  # noqa: S104 - CloudStack's "none"
             (f"eth{nic.device}mask", nic.netmask or "0.0.0.0"),  # noqa: S104
         ]
-    pairs += _ipv6(nics, zone)
-    by_type = {nic.traffic_type: nic for nic in nics}
-    gateway = by_type[public].gateway
-    if gateway:
-        pairs.append(("gateway", gateway))
-    pairs.append(("mgmtcidr", zone.networks.management.cidr))
-    if zone.networks.management.router:
-        pairs.append(("localgw", zone.networks.management.router))
+    pairs += _ipv6(nics, outside, zone)
+    if outside.gateway:
+        pairs.append(("gateway", outside.gateway))
+    pairs.append(("mgmtcidr", _network_of(management) or zone.networks.management.cidr))
+    if management.gateway:
+        pairs.append(("localgw", management.gateway))
     pairs += [
-        ("private.network.device", f"eth{by_type[TrafficType.MANAGEMENT.value].device}"),
-        ("public.network.device", f"eth{by_type[public].device}"),
+        ("private.network.device", f"eth{management.device}"),
+        # without a public network consoles and sources are reached over the management network
+        ("public.network.device", f"eth{outside.device}"),
     ]
     storage = by_type.get(TrafficType.STORAGE.value)
     if storage is not None:
         pairs += [("storageip", storage.address), ("storagenetmask", storage.netmask)]
         if storage.gateway:
             pairs.append(("storagegateway", storage.gateway))
-    pairs.append(("nic_macs", "|".join(nic.mac for nic in sorted(nics, key=lambda nic: nic.device))))
+    pairs.append(("nic_macs", _macs(nics)))
     return pairs
 
 
-def _ipv6(nics: Sequence[Nic], zone: ZoneConfig) -> _Pairs:
-    """Return the arguments of NICs on networks with IPv6; the gateway is the public network's."""
+def _network_of(nic: Nic) -> IPv4Network | None:
+    if nic.address is None or nic.netmask is None:
+        return None
+    return IPv4Network(f"{nic.address}/{nic.netmask}", strict=False)
+
+
+def _macs(nics: Sequence[Nic]) -> str:
+    """Return the MACs of eth0, eth1, …; the place of a device that the VM does not have is empty."""
+    by_device = {nic.device: nic.mac for nic in nics}
+    return "|".join(by_device.get(device, "") for device in range(max(by_device) + 1))
+
+
+def _ipv6(nics: Sequence[Nic], outside: Nic, zone: ZoneConfig) -> _Pairs:
+    """Return the arguments of NICs with IPv6; the gateway is the default NIC's.
+
+    A NIC of an earlier release has its address from its network instead of from its row.
+    """
     pairs: _Pairs = []
     networks = {kind.value: network for kind, network in zone.networks.by_type().items()}
+    gateway = outside.gateway6
     for nic in nics:
         network = networks.get(nic.traffic_type)
-        own = network.address6(IPv4Address(nic.address)) if network is not None and nic.address else None
+        own = IPv6Interface(nic.address6) if nic.address6 else None
+        if own is None and network is not None and nic.address and IPv4Address(nic.address) in network.cidr:
+            own = network.address6(IPv4Address(nic.address))
+            if nic is outside and network.gateway6 is not None:
+                gateway = str(network.gateway6)
         if own is not None:
             pairs += [
                 (f"eth{nic.device}ip6", own.ip),
                 (f"eth{nic.device}ip6prelen", own.network.prefixlen),
             ]
-    if zone.networks.public.gateway6 is not None:
-        pairs.append(("ip6gateway", zone.networks.public.gateway6))
+    if gateway:
+        pairs.append(("ip6gateway", gateway))
     return pairs
 
 

@@ -9,7 +9,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
-from systemvm.host.zone import TrafficType, ZoneConfig
+from systemvm.host.zone import ZoneConfig
 from systemvm.management.config import Configuration
 from systemvm.management.control.agent import Agent, AgentStatus, NotReadyError, Remark
 from systemvm.management.control.directory import AgentDirectory
@@ -184,7 +184,8 @@ class AgentPreparation:
         vm, config = await self._zone_of(agent)
         console = config.console
         nics = await self._database.read(instances.nics_of, vm.id)
-        public = next(nic.address for nic in nics if nic.traffic_type == TrafficType.PUBLIC.value) or ""
+        outside = instances.outside_nic(nics)
+        public = "" if outside is None else outside.address or ""
         endpoint = self._sites.console(config.name, public)
         identity = self._sites.console_identity(config.name, public)
         setup = ConsoleSetup(

@@ -19,6 +19,7 @@ from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
+from systemvm.management.state.pods import ENABLED
 from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.management.state.zones import Zone
 from systemvm.management.system_vms.allocation import allocate
@@ -147,6 +148,8 @@ class SystemVmReconciler:
         await self._scanning.acquire()
         try:
             for zone in await self._database.read(zones.list_zones):
+                if zone.allocation_state != ENABLED:
+                    continue
                 try:
                     config = self._configuration.zone(zone.name)
                 except LookupError:
@@ -192,7 +195,7 @@ class SystemVmReconciler:
         ]
         if found:
             return found[0]
-        vm = await self._database.run(allocate, zone, config, role, self._host_id)
+        vm = await self._database.run(allocate, zone, config, role, self._host_id, self._configuration.labels)
         self._log.info("created {name} for zone {zone}", name=vm.instance_name, zone=zone.name)
         return vm
 

@@ -8,7 +8,6 @@ from ipaddress import ip_address
 
 from attrs import frozen
 
-from systemvm.host.zone import TrafficType
 from systemvm.management.state import instances
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance
@@ -41,10 +40,8 @@ def servers_of(
 
 
 def public_address_of(connection: Connection, vm: Instance) -> str | None:
-    for nic in instances.nics_of(connection, vm.id):
-        if nic.traffic_type == TrafficType.PUBLIC.value and nic.address:
-            return nic.address
-    return None
+    nic = instances.outside_nic(instances.nics_of(connection, vm.id))
+    return None if nic is None else nic.address
 
 
 def endpoint_of(connection: Connection, vm: Instance, advertised: PublicEndpoint) -> PublicEndpoint | None:

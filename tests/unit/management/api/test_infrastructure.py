@@ -8,7 +8,8 @@ from typing import Any
 import pytest_twisted
 import sqlalchemy as sa
 
-from small_cloud import NETWORKS, SmallCloud
+from small_cloud import SmallCloud
+from small_cloud_rows import NETWORKS
 from systemvm.management.state import addresses, schema
 from systemvm.management.state.status import InstanceType
 
@@ -55,6 +56,7 @@ async def test_one_physical_network_per_bridge(cloud: SmallCloud) -> None:
     public = await only(cloud, "listVlanIpRanges", "vlaniprange")
     assert public["physicalnetworkid"] == found[2]["id"]
     assert (public["startip"], public["endip"]) == ("203.0.113.100", "203.0.113.199")
+    assert NETWORKS.public is not None
     assert public["gateway"] == str(NETWORKS.public.router)
 
 
@@ -87,7 +89,8 @@ async def test_image_stores_and_hypervisors_are_listed(cloud: SmallCloud) -> Non
 @pytest_twisted.ensureDeferred
 async def test_public_addresses_are_those_of_system_vms(cloud: SmallCloud) -> None:
     vm = cloud.add_system_vm(InstanceType.CONSOLE_PROXY)
-    first = NETWORKS.public.pool.first if NETWORKS.public.pool else None
+    public = NETWORKS.public
+    first = public.pool.first if public and public.pool else None
     assert first is not None
 
     def take(connection: sa.Connection) -> None:

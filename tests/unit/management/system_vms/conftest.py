@@ -28,6 +28,7 @@ from systemvm.management.system_vms.machine import SystemVmBuilder
 from systemvm.management.system_vms.patching import AgentPatching
 from systemvm.management.system_vms.reconciler import SystemVmReconciler
 from systemvm.management.system_vms.secure_shell import SshAccess
+from systemvm.management.zone_model.catalog import ZoneCatalog
 
 
 @define
@@ -56,13 +57,17 @@ class Host:
 def build(configuration: Configuration, database: Database, hypervisor, primary, images) -> Host:  # type: ignore[no-untyped-def]
     clock = Clock()
     host = database.run_now(write_inventory, configuration)
+    database.run_now(ZoneCatalog(configuration).load)
     authority = ControlAuthority.open(configuration.layout.pki)
     directory = AgentDirectory(lambda name: hypervisor.status(name) is not None)
     admission = FakeAdmission()
 
     def facts(vm: Instance) -> BootFacts:
         return BootFacts(
-            configuration.zones[0], vm.zone_id, configuration.management.control, "ssh-ed25519 AAAA systemvm"
+            configuration.zone("zone1"),
+            vm.zone_id,
+            configuration.management.control,
+            "ssh-ed25519 AAAA systemvm",
         )
 
     patching = AgentPatching(

@@ -108,6 +108,7 @@ async def test_guest_parses_its_network(host: Any) -> None:
 
 
 def test_each_nic_on_an_ipv6_network_has_an_ipv6_address(zone: ZoneConfig, tmp_path: Path) -> None:
+    assert zone.networks.public is not None
     public = msgspec.structs.replace(
         zone.networks.public, cidr6=IPv6Network("2001:db8:2::/64"), gateway6=IPv6Address("fe80::1")
     )
@@ -168,7 +169,10 @@ def test_consoles_have_the_advertised_port_where_browsers_reach_the_cpvm_itself(
 
 def nic(traffic: str, device: int, address: str) -> Nic:
     about = {"traffic_type": traffic, "device": device, "address": address, "netmask": "255.255.255.0"}
-    return cast(Nic, SimpleNamespace(**about, gateway=None, mac=f"02:00:00:00:00:0{device}"))
+    return cast(
+        Nic,
+        SimpleNamespace(**about, gateway=None, address6=None, gateway6=None, mac=f"02:00:00:00:00:0{device}"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,6 +182,7 @@ def nic(traffic: str, device: int, address: str) -> Nic:
 def test_invalid_ipv6_network_is_rejected(
     zone: ZoneConfig, cidr6: str, gateway6: str | None, message: str
 ) -> None:
+    assert zone.networks.public is not None
     gateway = IPv6Address(gateway6) if gateway6 else None
     with pytest.raises(ValueError, match=message):
         msgspec.structs.replace(zone.networks.public, cidr6=IPv6Network(cidr6), gateway6=gateway)

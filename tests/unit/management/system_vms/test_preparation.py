@@ -97,7 +97,7 @@ async def test_a_running_ssvm_gets_the_sites_and_the_proxy_of_a_changed_file(
 ) -> None:
     await host.reconciler.scan()
     agent, peer = await connected(host, "s-1-VM")
-    [zone] = host.configuration.zones
+    zone = host.configuration.zone("zone1")
     force_setattr(zone, "allowed_internal_sites", ["10.11.0.50"])
     force_setattr(zone, "secstorage_proxy", "http://me:secret@10.11.0.9")
     peer.answers["storage.sources"] = RpcError(METHOD_NOT_FOUND, "an older agent")

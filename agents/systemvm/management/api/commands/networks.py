@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import IPv4Address
 
 from systemvm.host.zone import TrafficType
 from systemvm.management.api.answers.networks import (
@@ -19,11 +20,12 @@ from systemvm.management.api.zone_parts import (
     guest_network_of,
     guest_network_offering_of,
     matching,
-    physical_network_of,
-    public_range_of,
 )
-from systemvm.management.state import addresses, zones
-from systemvm.management.state.database import Database
+from systemvm.management.state import address_ranges, addresses, physical_networks, zones
+from systemvm.management.state.address_ranges import NetworkRange
+from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.physical_networks import PhysicalNetwork
+from systemvm.management.state.zones import Zone
 
 _ID = optional("id", ParameterType.UUID, "list only the one with this id")
 _ZONE = optional("zoneid", ParameterType.UUID, "list only those of this zone")
@@ -89,6 +91,9 @@ class NetworkCommands:
             if guest is None:
                 continue
             network, offering = guest_network_of(zone), guest_network_offering_of(zone)
+            physical = await self._database.read(
+                physical_networks.network_of_traffic, zone.id, TrafficType.GUEST
+            )
             answers.append(
                 NetworkAnswer(
                     id=network.id,
@@ -107,7 +112,7 @@ class NetworkCommands:
                     networkofferingid=offering.id,
                     networkofferingname=offering.name,
                     networkofferingdisplaytext=offering.name,
-                    physicalnetworkid=physical_network_of(zone, guest).id,
+                    physicalnetworkid=physical.uuid if physical else None,
                     issystem=False,
                     isdefault=True,
                     canusefordeploy=True,
@@ -127,14 +132,15 @@ class NetworkCommands:
             zone = rows.get(found.zone_id)
             if zone is None:
                 continue
+            physical, of_range = await self._database.read(_place_of, zone, found.address)
             answers.append(
                 PublicIpAddressAnswer(
                     id=found.uuid,
                     ipaddress=found.address,
                     zoneid=zone.uuid,
                     zonename=zone.name,
-                    physicalnetworkid=physical_network_of(zone, self._networks_of(zone.name).public).id,
-                    vlanid=public_range_of(zone).id,
+                    physicalnetworkid=physical.uuid if physical else None,
+                    vlanid=of_range.uuid if of_range else None,
                     virtualmachineid=found.vm_uuid,
                     virtualmachinename=found.vm_name,
                     allocated=found.created,
@@ -147,6 +153,17 @@ class NetworkCommands:
             )
         names = ("id", "zoneid", "ipaddress", "virtualmachineid", "physicalnetworkid", "vlanid", "state")
         return matching(call, answers, *names, "issourcenat", "isstaticnat", "forvirtualnetwork")
+
+
+def _place_of(
+    connection: Connection, zone: Zone, address: str
+) -> tuple[PhysicalNetwork | None, NetworkRange | None]:
+    """Return the physical network and the range of a public address."""
+    ranges = address_ranges.list_ranges(connection, zone.id, TrafficType.PUBLIC)
+    return (
+        physical_networks.network_of_traffic(connection, zone.id, TrafficType.PUBLIC),
+        next((each for each in ranges if IPv4Address(address) in each), None),
+    )
 
 
 async def _no_rules(call: ApiCall) -> Sequence[ForwardingRuleAnswer]:

@@ -256,6 +256,7 @@ def _answer(vm: Instance, nics: list[Nic], names: OwnerNames) -> SystemVmAnswer:
     by_type = {nic.traffic_type: nic for nic in nics}
     control, private = by_type.get("control"), by_type.get("management")
     public, storage = by_type.get("public"), by_type.get("storage")
+    outside = public or private
     dns = [*(zone.dns if zone else []), None, None]
     offering = offering_of(vm)
     reason, hint = explanation_of(vm)
@@ -275,7 +276,7 @@ def _answer(vm: Instance, nics: list[Nic], names: OwnerNames) -> SystemVmAnswer:
         hostcontrolstate="Enabled" if host else None,
         dns1=dns[0],
         dns2=dns[1],
-        gateway=public.gateway if public else None,
+        gateway=outside.gateway if outside else None,
         linklocalip=control.address if control else None,
         linklocalmacaddress=control.mac if control else None,
         linklocalnetmask=control.netmask if control else None,

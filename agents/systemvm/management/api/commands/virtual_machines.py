@@ -178,7 +178,8 @@ class VirtualMachineCommands:
         bridge = self._guest_bridge(request.zone.name)
         if bridge is None:
             raise parameter_error(
-                f"zone {request.zone.name} has no guest network", "add networks.guest to the zone's file"
+                f"zone {request.zone.name} has no guest network",
+                "call addTrafficType for guest traffic, and createVlanIpRange",
             )
         start = call.arguments.flag("startvm", True)
         vm = await self._machines.deploy(

@@ -10,10 +10,11 @@ from systemvm.management.api.command import ApiCall, Command, ResponseShape, mat
 from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.api.ownership import OWNERS, OwnerFilter, owners_of
 from systemvm.management.api.parameters import ParameterType, optional
-from systemvm.management.api.zone_parts import matching, pool_of
-from systemvm.management.state import volumes
+from systemvm.management.api.zone_parts import matching
+from systemvm.management.state import storage_pools, volumes
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.status import VolumeState
+from systemvm.management.state.storage_pools import StoragePool
 from systemvm.management.state.volumes import Volume, VolumeInUse
 
 _ID = optional("id", ParameterType.UUID, "list only the one with this id")
@@ -65,21 +66,22 @@ def answer_for(connection: Connection, volume: Volume) -> VolumeAnswer:
     """Return a volume as the result of a job, for its owner."""
     names = read_names(connection)
     [found] = volumes.list_of_users(connection, None, volume_id=volume.id)
-    return _answer(found, names, False)
+    return _answer(found, names, None)
 
 
 def _answers(connection: Connection, owners: OwnerFilter, for_admin: bool) -> list[VolumeAnswer]:
     names = read_names(connection)
     found = volumes.list_of_users(connection, owners.account_ids)
-    return [_answer(volume, names, for_admin) for volume in found]
+    pools = storage_pools.list_pools(connection) if for_admin else []
+    of_host = {pool.host_id: pool for pool in pools if pool.is_local}
+    return [_answer(volume, names, of_host.get(volume.volume.host_id)) for volume in found]
 
 
-def _answer(found: VolumeInUse, names: OwnerNames, for_admin: bool) -> VolumeAnswer:
+def _answer(found: VolumeInUse, names: OwnerNames, pool: StoragePool | None) -> VolumeAnswer:
     volume = found.volume
     account = names.accounts[volume.account_id]
     domain = names.domains[account.domain_id]
-    zone, host = names.zone(volume.zone_id), names.host(volume.host_id)
-    pool = pool_of(host) if host and for_admin else None
+    zone = names.zone(volume.zone_id)
     return VolumeAnswer(
         id=volume.uuid,
         name=volume.name,
@@ -93,7 +95,7 @@ def _answer(found: VolumeInUse, names: OwnerNames, for_admin: bool) -> VolumeAns
         zonename=zone.name if zone else None,
         hypervisor="KVM",
         storagetype="local",
-        storageid=pool.id if pool else None,
+        storageid=pool.uuid if pool else None,
         storage=pool.name if pool else None,
         provisioningtype="thin",
         deviceid=0 if volume.type == volumes.ROOT else volume.device_id,

@@ -67,6 +67,8 @@ nics = table(
     sa.Column("address", sa.String(64)),
     sa.Column("netmask", sa.String(64)),
     sa.Column("gateway", sa.String(64)),
+    sa.Column("address6", sa.String(64)),  # with its prefix length
+    sa.Column("gateway6", sa.String(64)),
 )
 
 # One row per address in use; a released address has no row, so that the pair stays unique.

@@ -20,6 +20,11 @@ zones = table(
     sa.Column("allocation_state", sa.String(20), nullable=False, default="Enabled"),
     sa.Column("dns", sa.JSON, nullable=False, default=list),
     sa.Column("internal_dns", sa.JSON, nullable=False, default=list),
+    sa.Column("dns6", sa.JSON, nullable=False, default=list, server_default="[]"),
+    sa.Column("network_domain", sa.String(255)),  # names of the public CA are below it
+    # Where its settings are: "file" for a zone's file, "api" for a zone of createZone.
+    sa.Column("origin", sa.String(10), nullable=False, default="file", server_default="file"),
+    sa.Column("imported", UtcDateTime),  # when its file's networks became rows
 )
 
 hosts = table(
@@ -31,6 +36,7 @@ hosts = table(
     sa.Column("state", sa.String(20), nullable=False, default="Up"),
     sa.Column("version", sa.String(40)),
     sa.Column("last_seen", UtcDateTime),
+    sa.Column("cluster_id", sa.Integer),  # no foreign key: SQLite adds none
 )
 
 image_stores = table(

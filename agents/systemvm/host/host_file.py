@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`host.yaml`: the networks that this host has, by label. Zones made by the API use only these.
+
+The file belongs to root: the network helper makes what it names, and nothing that a request asks for.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from msgspec import field
+
+from systemvm.host.bridges import HostNetwork, Interface
+from systemvm.host.config_file import ConfigError, ConfigSection, load
+from systemvm.host.host_networks import host_networks
+from systemvm.host.zone import TrafficType, ZoneConfig
+
+FILE_NAME = "host.yaml"
+
+
+class LabelConfig(ConfigSection, frozen=True):
+    """A network of this host: a bridge, and what it is connected to."""
+
+    #: What it carries: the firewall treats control and management bridges in their own ways.
+    traffic_types: list[TrafficType]
+    bridge: str = ""  # default: the label
+    addresses: list[str] = field(default_factory=list)  # of this host, such as 10.11.0.1/24
+    uplink: str | None = None  # an interface that becomes a port of the bridge
+
+    def __post_init__(self) -> None:
+        if not self.traffic_types:
+            raise ValueError("traffic_types must name at least one traffic type")
+        for address in self.addresses:
+            if "/" not in address:
+                raise ValueError(f"addresses: {address!r} has no prefix length: write it as 10.11.0.1/24")
+        _ = self.interfaces  # raises when one is not an address
+
+    @property
+    def interfaces(self) -> tuple[Interface, ...]:
+        return tuple(ipaddress.ip_interface(address) for address in self.addresses)
+
+
+class HostConfig(ConfigSection, frozen=True):
+    """What this host has."""
+
+    labels: dict[str, LabelConfig] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        bridges = [config.bridge or label for label, config in self.labels.items()]
+        for bridge in bridges:
+            if bridges.count(bridge) > 1:
+                raise ValueError(f"labels: two labels have the bridge {bridge}; use one label for both")
+
+    def networks(self) -> dict[str, HostNetwork]:
+        """Return the network of each label.
+
+        Raises: ValueError when a bridge's name cannot be one.
+        """
+        return {
+            label: HostNetwork(
+                config.bridge or label,
+                tuple(kind.value for kind in config.traffic_types),
+                config.interfaces,
+                config.uplink,
+            )
+            for label, config in self.labels.items()
+        }
+
+
+def load_host(etc: Path) -> HostConfig:
+    """Return what `host.yaml` says; nothing when there is no such file.
+
+    Raises: ConfigError when it is wrong.
+    """
+    path = etc / FILE_NAME
+    if not path.exists():
+        return HostConfig()
+    config = load(path, HostConfig)
+    try:
+        config.networks()
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return config
+
+
+def labelled_networks(zones: Iterable[ZoneConfig], host: HostConfig) -> Mapping[str, HostNetwork]:
+    """Return every network of this host by label; the bridges of zones' files are labels, too.
+
+    A bridge that both name has the traffic types and addresses of both, and the uplink of `host.yaml`.
+    """
+    found = {network.bridge: network for network in host_networks(zones)}
+    for label, network in host.networks().items():
+        other = found.pop(network.bridge, None)
+        if other is not None:
+            network = HostNetwork(
+                network.bridge,
+                tuple(dict.fromkeys((*other.traffic_types, *network.traffic_types))),
+                tuple(dict.fromkeys((*other.addresses, *network.addresses))),
+                network.uplink or other.uplink,
+            )
+        found[label] = network
+    return found

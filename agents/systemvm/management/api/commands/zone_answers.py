@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The objects of a zone's parts, from their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from attrs import frozen
+
+from systemvm.host.zone import TrafficType
+from systemvm.management.api.answers.infrastructure import (
+    ClusterAnswer,
+    PhysicalNetworkAnswer,
+    PodAnswer,
+    StoragePoolAnswer,
+    VlanIpRangeAnswer,
+)
+from systemvm.management.state import address_ranges, physical_networks, storage_pools, zones
+from systemvm.management.state import pods as pod_rows
+from systemvm.management.state.address_ranges import NetworkRange
+from systemvm.management.state.database import Connection
+from systemvm.management.state.physical_networks import PhysicalNetwork
+from systemvm.management.state.pods import Cluster, Pod
+from systemvm.management.state.storage_pools import StoragePool
+from systemvm.management.state.zones import Zone
+
+#: Traffic types whose ranges listVlanIpRanges lists.
+OF_VLANS = (TrafficType.PUBLIC, TrafficType.GUEST)
+
+
+@frozen
+class DiskUsage:
+    """Size of a file system in bytes."""
+
+    total_bytes: int
+    used_bytes: int
+
+
+def _zones(connection: Connection) -> dict[int, Zone]:
+    return {zone.id: zone for zone in zones.list_zones(connection)}
+
+
+def pods(connection: Connection) -> list[PodAnswer]:
+    of_zone = _zones(connection)
+    return [pod_answer(connection, pod, of_zone[pod.zone_id]) for pod in pod_rows.list_pods(connection)]
+
+
+def pod_answer(connection: Connection, pod: Pod, zone: Zone) -> PodAnswer:
+    ranges = address_ranges.list_ranges(connection, zone.id, TrafficType.MANAGEMENT, pod.id)
+    return PodAnswer(
+        id=pod.uuid,
+        name=pod.name,
+        zoneid=zone.uuid,
+        zonename=zone.name,
+        gateway=str(pod.gateway) if pod.gateway else None,
+        netmask=str(pod.cidr.netmask),
+        startip=[str(each.first) for each in ranges if each.size],
+        endip=[str(each.last) for each in ranges if each.size],
+        allocationstate=pod.allocation_state,
+    )
+
+
+def clusters(connection: Connection) -> list[ClusterAnswer]:
+    of_zone = _zones(connection)
+    of_pod = {pod.id: pod for pod in pod_rows.list_pods(connection)}
+    return [
+        cluster_answer(cluster, of_pod[cluster.pod_id], of_zone[cluster.zone_id])
+        for cluster in pod_rows.list_clusters(connection)
+    ]
+
+
+def cluster_answer(cluster: Cluster, pod: Pod, zone: Zone) -> ClusterAnswer:
+    return ClusterAnswer(
+        id=cluster.uuid,
+        name=cluster.name,
+        zoneid=zone.uuid,
+        zonename=zone.name,
+        podid=pod.uuid,
+        podname=pod.name,
+        hypervisortype=cluster.hypervisor,
+        clustertype="CloudManaged",
+        allocationstate=cluster.allocation_state,
+        managedstate="Managed",
+        arch=cluster.arch,
+    )
+
+
+def networks(connection: Connection) -> list[PhysicalNetworkAnswer]:
+    of_zone = _zones(connection)
+    return [
+        network_answer(network, of_zone[network.zone_id])
+        for network in physical_networks.list_networks(connection)
+    ]
+
+
+def network_answer(network: PhysicalNetwork, zone: Zone) -> PhysicalNetworkAnswer:
+    return PhysicalNetworkAnswer(
+        id=network.uuid,
+        name=network.name,
+        zoneid=zone.uuid,
+        zonename=zone.name,
+        broadcastdomainrange="ZONE",
+        state=network.state,
+    )
+
+
+def ranges(connection: Connection) -> list[VlanIpRangeAnswer]:
+    """Return the ranges of public networks, and those of guest networks that have addresses."""
+    of_zone = _zones(connection)
+    return [
+        range_answer(connection, each, of_zone[each.zone_id])
+        for each in address_ranges.list_ranges(connection)
+        if each.traffic_type in OF_VLANS and each.size
+    ]
+
+
+def range_answer(connection: Connection, each: NetworkRange, zone: Zone) -> VlanIpRangeAnswer:
+    network = physical_networks.network_of_traffic(connection, zone.id, each.traffic_type)
+    return VlanIpRangeAnswer(
+        id=each.uuid,
+        zoneid=zone.uuid,
+        physicalnetworkid=network.uuid if network else None,
+        vlan=f"vlan://{each.vlan_text}",
+        gateway=str(each.gateway) if each.gateway else None,
+        netmask=str(each.cidr.netmask),
+        cidr=str(each.cidr),
+        startip=str(each.first),
+        endip=str(each.last),
+        ip6cidr=str(each.cidr6) if each.cidr6 else None,
+        ip6gateway=str(each.gateway6) if each.gateway6 else None,
+        forvirtualnetwork=each.traffic_type is TrafficType.PUBLIC,
+        forsystemvms=each.for_system_vms,
+    )
+
+
+def pools(
+    connection: Connection, primary: Path, usage: DiskUsage | None, allocated: Mapping[int, int]
+) -> list[StoragePoolAnswer]:
+    """Return the pools; `usage` is that of `primary`, this host's own directory."""
+    return [
+        pool_answer(connection, pool, primary, usage, allocated)
+        for pool in storage_pools.list_pools(connection)
+    ]
+
+
+def pool_answer(
+    connection: Connection,
+    pool: StoragePool,
+    primary: Path,
+    usage: DiskUsage | None,
+    allocated: Mapping[int, int],
+) -> StoragePoolAnswer:
+    zone = zones.zone_by_id(connection, pool.zone_id)
+    pod = None if pool.pod_id is None else pod_rows.pod_by_id(connection, pool.pod_id)
+    cluster = None if pool.cluster_id is None else pod_rows.cluster_by_id(connection, pool.cluster_id)
+    host = None if pool.host_id is None else zones.host_by_id(connection, pool.host_id)
+    of_host = usage if pool.is_local else None
+    down = pool.state == storage_pools.UP and pool.is_local and usage is None
+    return StoragePoolAnswer(
+        id=pool.uuid,
+        name=pool.name,
+        zoneid=zone.uuid,
+        zonename=zone.name,
+        podid=pod.uuid if pod else None,
+        podname=pod.name if pod else None,
+        clusterid=cluster.uuid if cluster else None,
+        clustername=cluster.name if cluster else None,
+        hypervisor=cluster.hypervisor if cluster else "KVM",
+        type=pool.type,
+        scope=pool.scope,
+        state="Down" if down else pool.state,
+        ipaddress=host.address if host else pool.server,
+        path=pool.path or str(primary),
+        tags=pool.tags or None,
+        disksizetotal=of_host.total_bytes if of_host else None,
+        disksizeused=of_host.used_bytes if of_host else None,
+        disksizeallocated=allocated.get(pool.host_id or 0, 0),
+        created=pool.created,
+    )

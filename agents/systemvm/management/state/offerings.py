@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Service offerings, which are sizes of VMs, and disk offerings, which are sizes of volumes."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.state import schema
+from systemvm.management.state.rows import Rows
+
+CPU_MHZ = 500
+_NAMESPACE = uuid.UUID("6f4f3a5e-5d0e-4c52-9a8e-0f1f4f7f2a10")
+#: Name, vCPUs and MiB of the offerings that every installation begins with.
+FIRST = (("tiny", 1, 128), ("small", 1, 512), ("medium", 1, 1024), ("large", 2, 2048))
+
+
+@frozen
+class ServiceOffering:
+    id: int
+    uuid: str
+    name: str
+    display_text: str
+    vcpus: int
+    cpu_mhz: int
+    memory_mib: int
+    storage_type: str
+    provisioning_type: str
+    created: datetime
+    removed: datetime | None
+
+
+@frozen
+class DiskOffering:
+    id: int
+    uuid: str
+    name: str
+    display_text: str
+    size_gib: int | None  # None: each volume's own
+    storage_type: str
+    provisioning_type: str
+    created: datetime
+    removed: datetime | None
+
+
+service_rows = Rows(schema.service_offerings, ServiceOffering, "service offering")
+disk_rows = Rows(schema.disk_offerings, DiskOffering, "disk offering")
+service_by_uuid = service_rows.by_uuid
+disk_by_uuid = disk_rows.by_uuid
+
+
+def derived_uuid(name: str) -> str:
+    """Return the id of an offering of every installation, which is derived from its name."""
+    return str(uuid.uuid5(_NAMESPACE, name))
+
+
+def add_first(connection: sa.Connection) -> None:
+    """Create the first offerings, once: one that was deleted stays so."""
+    known = {offering.uuid for offering in service_rows.all(connection)}
+    for name, vcpus, memory_mib in FIRST:
+        if derived_uuid(name) not in known:
+            service_rows.insert(
+                connection,
+                uuid=derived_uuid(name),
+                name=name,
+                display_text=f"{name}: {vcpus} vCPU, {memory_mib} MiB",
+                vcpus=vcpus,
+                cpu_mhz=CPU_MHZ,
+                memory_mib=memory_mib,
+            )
+
+
+def list_service_offerings(connection: sa.Connection) -> list[ServiceOffering]:
+    return service_rows.all(connection, schema.service_offerings.c.removed.is_(None))
+
+
+def list_disk_offerings(connection: sa.Connection) -> list[DiskOffering]:
+    return disk_rows.all(connection, schema.disk_offerings.c.removed.is_(None))

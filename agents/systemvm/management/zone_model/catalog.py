@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Zones as services see them: the settings of their files, and the networks of their rows."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from typing import TypeVar
+
+import msgspec
+from twisted.logger import Logger
+
+from systemvm.host.bridges import HostNetwork
+from systemvm.host.zone import (
+    AddressRange,
+    ConsoleConfig,
+    NetworkConfig,
+    NetworksConfig,
+    TrafficType,
+    ZoneConfig,
+)
+from systemvm.management.config import Configuration
+from systemvm.management.state import address_ranges, physical_networks, zones
+from systemvm.management.state.address_ranges import NetworkRange
+from systemvm.management.state.database import Connection
+from systemvm.management.state.physical_networks import CarriedTraffic
+from systemvm.management.state.zones import Zone
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+#: How browsers reach the CPVMs of a zone without a file: each at its own address.
+OWN_ADDRESS = "https://*:8443"
+#: Stands for the management network of a zone that has no pod yet; no VM is started there.
+_NO_NETWORK = NetworkConfig("none", IPv4Network("0.0.0.0/32"))
+
+
+class ZoneCatalog:
+    """Keeps `Configuration.current` up to date; `load` is called at start and after each change."""
+
+    _log = Logger()
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._files = {zone.name: zone for zone in configuration.zones}
+        #: Names of zones by number.
+        self.names: dict[int, str] = {}
+
+    def load(self, connection: Connection) -> None:
+        """Read the rows. What services hold is changed in place."""
+        current: dict[str, ZoneConfig] = {}
+        names: dict[int, str] = {}
+        ranges: dict[str, list[AddressRange]] = {}
+        for zone in zones.list_zones(connection):
+            names[zone.id] = zone.name
+            of_type = _ranges_by_type(connection, zone.id)
+            ranges[zone.name] = [
+                AddressRange(each.first, each.last)
+                for kind in (TrafficType.PUBLIC, TrafficType.GUEST)
+                for each in of_type.get(kind, [])
+                if each.first is not None and each.last is not None
+            ]
+            try:
+                current[zone.name] = self._compose(zone, self._networks(connection, zone, of_type))
+            except ValueError as error:
+                self._log.error("zone {zone} cannot be used: {error}", zone=zone.name, error=str(error))
+        _replace(self.names, names)
+        _replace(self._configuration.current, current)
+        _replace(self._configuration.address_ranges, ranges)
+
+    def _compose(self, zone: Zone, networks: NetworksConfig) -> ZoneConfig:
+        file = self._files.get(zone.name) or ZoneConfig(
+            zone.name, networks, dns=[], console=ConsoleConfig(origin=OWN_ADDRESS)
+        )
+        return msgspec.structs.replace(
+            file,
+            networks=networks,
+            dns=[IPv4Address(server) for server in zone.dns],
+            internal_dns=[IPv4Address(server) for server in zone.internal_dns],
+            dns6=[IPv6Address(server) for server in zone.dns6],
+            domain=zone.network_domain,
+            arch=zone.arch or file.arch,
+            description=zone.description,
+        )
+
+    def _networks(
+        self, connection: Connection, zone: Zone, ranges: dict[TrafficType, list[NetworkRange]]
+    ) -> NetworksConfig:
+        carried = physical_networks.traffic_of_zone(connection, zone.id)
+        found = {
+            kind: self._network(self._label(connection, kind, carried), of_type[0])
+            for kind, of_type in ranges.items()
+        }
+        return NetworksConfig(
+            control=found.get(TrafficType.CONTROL, _NO_NETWORK),
+            management=found.get(TrafficType.MANAGEMENT, _NO_NETWORK),
+            public=found.get(TrafficType.PUBLIC),
+            storage=found.get(TrafficType.STORAGE),
+            guest=found.get(TrafficType.GUEST),
+        )
+
+    def _label(
+        self, connection: Connection, kind: TrafficType, carried: dict[TrafficType, CarriedTraffic]
+    ) -> str:
+        traffic = carried.get(kind)
+        if traffic is not None:
+            network = physical_networks.network_by_id(connection, traffic.physical_network_id)
+            return traffic.kvm_label or network.name
+        if kind is TrafficType.CONTROL:
+            return control_label(self._configuration)
+        return "none"
+
+    def _network(self, label: str, first: NetworkRange) -> NetworkConfig:
+        facts = self._configuration.labels.get(label)
+        return NetworkConfig(
+            bridge=label if facts is None else facts.bridge,
+            cidr=first.cidr,
+            host_address=None if facts is None else _address_in(facts, first.cidr),
+            gateway=first.gateway,
+            pool=None if first.first is None or first.last is None else AddressRange(first.first, first.last),
+            uplink=None if facts is None else facts.uplink,
+            cidr6=first.cidr6,
+            gateway6=first.gateway6,
+        )
+
+
+def control_label(configuration: Configuration) -> str:
+    """Return the label of this host's control network; CloudStack's bridge when no file names one."""
+    found = (label for label, network in configuration.labels.items() if network.is_control)
+    return next(found, "cloud0")
+
+
+def _ranges_by_type(connection: Connection, zone_id: int) -> dict[TrafficType, list[NetworkRange]]:
+    found: dict[TrafficType, list[NetworkRange]] = {}
+    for each in address_ranges.list_ranges(connection, zone_id):
+        found.setdefault(each.traffic_type, []).append(each)
+    return found
+
+
+def _address_in(network: HostNetwork, cidr: IPv4Network) -> IPv4Address | None:
+    addresses = (each.ip for each in network.addresses)
+    return next((one for one in addresses if isinstance(one, IPv4Address) and one in cidr), None)
+
+
+def _replace(held: dict[_K, _V], new: dict[_K, _V]) -> None:
+    """Give a dict the items of another without a moment in which it lacks one that is in both."""
+    held.update(new)
+    for gone in held.keys() - new.keys():
+        del held[gone]
