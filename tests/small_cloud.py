@@ -70,6 +70,7 @@ from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.pki.screens import ScreenAuthority
 from systemvm.management.pki.seal import Seal
 from systemvm.management.public_certificates.acme_renewal import AcmeRenewal
+from systemvm.management.public_certificates.overview import PublicNames
 from systemvm.management.public_certificates.service import PublicCertificates
 from systemvm.management.public_certificates.shelf import CertificateShelf
 from systemvm.management.public_certificates.sites import PublicSites
@@ -134,6 +135,7 @@ class SmallCloud:
     clock: Clock = field(factory=Clock)
     agents: FakeAgents = field(factory=FakeAgents)
     settings: FakeZoneFacts = field(factory=FakeZoneFacts)
+    console: ConsoleConfig = field(factory=lambda: ConsoleConfig(origin=CONSOLE_ORIGIN))
     hypervisor: FakeHypervisor = field(factory=FakeHypervisor)
     recognizer: FakeRecognizer = field(factory=FakeRecognizer)
 
@@ -161,6 +163,7 @@ class SmallCloud:
     diagnostics: FakeDiagnostics = field(init=False)
     sites: PublicSites = field(init=False)
     public_certificates: PublicCertificates = field(init=False)
+    acme: AcmeRenewal = field(init=False)
     agent_methods: MethodTable = field(init=False)
     authorizer: ConsoleAuthorizer = field(init=False)
     ssvm_peer: FakePeer = field(init=False)
@@ -180,9 +183,7 @@ class SmallCloud:
         signer = UploadSigner(self.seal)
         self.orders = UploadOrders(signer, self.settings, (ORIGIN,))
         issuer = PublicAuthority(CertificateAuthority.create("public CA", PUBLIC_NAMES))
-        self.sites = PublicSites(
-            lambda zone_name: ConsoleConfig(origin=CONSOLE_ORIGIN), issuer, CertificateShelf(self.seal)
-        )
+        self.sites = PublicSites(lambda zone_name: self.console, issuer, CertificateShelf(self.seal))
         self.settings.sites = self.sites
         self.copy_links = CopyLinks(
             self.clock,
@@ -255,6 +256,14 @@ class SmallCloud:
         )
         self.public_certificates = PublicCertificates(self.database, self.seal, self.sites, roots=list)
         self.public_certificates.senders.append(self.extraction.send_certificates)
+        self.acme = AcmeRenewal(
+            self.clock,
+            self.database,
+            self.agents,
+            self.seal,
+            self.public_certificates,
+            self.settings.secondary_storage,
+        )
         limits = SessionLimitsSender(self.database, self.agents)
 
         async def configured() -> None:
@@ -322,7 +331,14 @@ class SmallCloud:
                 self.settings.secondary_storage(name).max_account_secondary_storage_gib
             ),
             public_certificates=self.public_certificates,
-            acme=AcmeRenewal(self.clock, self.database, self.agents, self.seal, self.public_certificates),
+            acme=self.acme,
+            public_names=PublicNames(
+                self.sites,
+                lambda zone_name: self.console,
+                self.settings.secondary_storage,
+                lambda: [*self.agents.up(Role.CPVM), *self.agents.up(Role.SSVM)],
+            ),
+            renew_page=lambda: None,
             certificates=CertificateService(
                 self.clock, self.control, self.authority, self.certificates, rotation
             ),

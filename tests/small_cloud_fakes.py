@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ class FakePeer:
         if method not in self.answers:
             raise RpcError(METHOD_NOT_FOUND, f"no method {method}")
         answer = self.answers[method](params)
+        if inspect.isawaitable(answer):
+            answer = await answer
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -304,10 +307,10 @@ class FakeZoneFacts:
     def file_decides_read_only(self, zone_name: str, store_name: str) -> bool:
         return False
 
-    def secondary_storage(self, zone_name: str) -> SecondaryStorageConfig:
+    def secondary_storage(self, zone_name: str, address: str | None = None) -> SecondaryStorageConfig:
         if self.sites is None:
             return self.storage
-        return self.sites.secondary_storage(zone_name, self.storage)
+        return self.sites.secondary_storage(zone_name, self.storage, address)
 
     def own_networks(self) -> list[str]:
         return ["203.0.113.1/32"]

@@ -11,7 +11,7 @@ import pytest
 from contract.test_rpc_frames import contains, lines
 from systemvm.rpc.core import frame
 from systemvm.rpc.core.message import Request, Response, read
-from systemvm.wire import agent, console, extract, recording, source_networks, storage, upload
+from systemvm.wire import acme, agent, console, extract, recording, source_networks, storage, upload
 from systemvm.wire.acknowledgement import Acknowledgement
 
 #: Method: type of its parameters and of its result.
@@ -32,7 +32,8 @@ TYPES: dict[str, tuple[Any, Any]] = {
     extract.EXTRACT_PRESIGN: (extract.PresignRequest, extract.PresignedLink),
     extract.EXTRACT_LINKS: (extract.ExtractLinks, Acknowledgement),
     console.CONSOLE_LIST: (None, console.ConsoleSessions),
-    console.CONSOLE_CHALLENGE: (console.ConsoleChallenges, Acknowledgement),
+    acme.CONSOLE_CHALLENGE: (acme.AcmeChallenges, Acknowledgement),
+    acme.EXTRACT_CHALLENGE: (acme.AcmeChallenges, Acknowledgement),
     console.CONSOLE_CONFIGURE: (console.SessionLimits, Acknowledgement),
     console.CONSOLE_SCROLLBACK: (console.ConsoleTargetRequest, console.ConsoleScrollback),
     console.CONSOLE_RETARGET: (console.ConsoleRetarget, Acknowledgement),

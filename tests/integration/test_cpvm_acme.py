@@ -32,7 +32,7 @@ from systemvm.management.public_certificates.remarks import EVENT
 from systemvm.management.state import events, secrets
 from systemvm.management.state.events import EventFilter
 from systemvm.wire.acknowledgement import Acknowledgement
-from systemvm.wire.console import CONSOLE_CHALLENGE, ConsoleChallenges
+from systemvm.wire.acme import CONSOLE_CHALLENGE, AcmeChallenges
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -52,6 +52,7 @@ def renewal(cloud: SmallCloud, server: Pebble) -> AcmeRenewal:
         cloud.agents,
         cloud.seal,
         cloud.public_certificates,
+        cloud.settings.secondary_storage,
         lambda url, account, contact, external: AcmeConversation(
             url, account, contact, server.ca_file, external
         ),
@@ -72,7 +73,7 @@ async def configure(cloud: SmallCloud, server: Pebble) -> str:
 def connect(cloud: SmallCloud, console: ConsoleProcess, seen: list[Any]) -> None:
     """Let the console be the CPVM of the cloud; `seen` gets what a browser is shown during challenges."""
 
-    def answer(challenges: ConsoleChallenges) -> Acknowledgement:
+    def answer(challenges: AcmeChallenges) -> Acknowledgement:
         console.order("challenge", **asdict(challenges))
         if challenges.challenges:
             seen.append(Connection(console).tls.getpeercert())
@@ -137,11 +138,11 @@ async def test_a_certificate_is_ordered_used_and_renewed(
 async def test_a_challenge_that_is_not_answered_is_reported_and_tried_later(
     cloud: SmallCloud, server: Pebble, console: ConsoleProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[ConsoleChallenges] = []
+    calls: list[AcmeChallenges] = []
     peer = cloud.agents.peer(cloud.cpvm.instance_name)
     assert peer is not None
 
-    def ignore(challenges: ConsoleChallenges) -> Acknowledgement:
+    def ignore(challenges: AcmeChallenges) -> Acknowledgement:
         calls.append(challenges)
         return Acknowledgement()
 
@@ -165,7 +166,14 @@ async def test_a_challenge_that_is_not_answered_is_reported_and_tried_later(
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_is_not_one_is_reported(cloud: SmallCloud, server: Pebble) -> None:
     await configure(cloud, server)
-    acme = AcmeRenewal(cloud.clock, cloud.database, cloud.agents, cloud.seal, cloud.public_certificates)
+    acme = AcmeRenewal(
+        cloud.clock,
+        cloud.database,
+        cloud.agents,
+        cloud.seal,
+        cloud.public_certificates,
+        cloud.settings.secondary_storage,
+    )
     await acme.run()  # its CA is not among those that this host trusts
     [text] = failures(cloud)
     assert "cannot be reached" in text and "trust its CA" in text

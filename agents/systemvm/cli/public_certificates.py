@@ -91,6 +91,67 @@ def list_certificates(daemon: DaemonClient) -> None:
     )
 
 
+@public.command("names")
+@click.pass_obj
+def list_names(daemon: DaemonClient) -> None:
+    """List the names of consoles, images and the page, and the certificates that browsers see there.
+
+    Lines below a name say what is wrong with its certificate, or why an ACME server did not issue one, and
+    what to do.
+
+    \b
+    Example:
+      systemvm certificate public names
+    """
+    rows = daemon.records("listPublicNames", "publicname")
+    if daemon.as_json:
+        output.print_json(rows)
+        return
+    output.print_table(
+        ("NAME", "SERVICE", "ZONE", "SOURCE", "STATE", "UNTIL", "ACME", "USED BY"),
+        [
+            (
+                row["name"],
+                row["service"],
+                row.get("zonename", ""),
+                row.get("source", ""),
+                row["state"],
+                row.get("expires", ""),
+                row.get("acmestate", ""),
+                " ".join(row["systemvms"]),
+            )
+            for row in rows
+        ],
+        "There is none: a proxy in front has every certificate.",
+    )
+    for row in rows:
+        for reason, hint in (("reason", "hint"), ("acmereason", "acmehint")):
+            if row.get(reason):
+                text = "; ".join(filter(None, (row[reason], row.get(hint))))
+                click.echo(f"{row.get('wantedname') or row['name']}: {text}")
+
+
+@public.command("renew")
+@click.argument("name")
+@click.option("--service", help="console, secondarystorage or page, when several have this name.")
+@click.pass_obj
+def renew(daemon: DaemonClient, name: str, service: str | None) -> None:
+    """Renew the certificate of NAME now: order one from its ACME server, sign one, or read the files again.
+
+    \b
+    Example:
+      systemvm certificate public renew console.example.org
+    """
+    rows = daemon.records("listPublicNames", "publicname", service=service)
+    found = [row for row in rows if name in (row["id"], row["name"], row.get("wantedname"))]
+    if not found:
+        names = ", ".join(sorted({row.get("wantedname") or row["name"] for row in rows}))
+        raise click.ClickException(f"there is no name {name}; there are: {names}")
+    for row in found:
+        daemon.run_job("renewPublicCertificate", id=row["id"])
+        click.echo(f"the certificate of {row.get('wantedname') or row['name']} is renewed.")
+
+
 @public.command("remove")
 @click.argument("domain")
 @click.pass_obj

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from twisted.logger import Logger
 
-from systemvm.web.certificate import CertificateError, server_context
+from systemvm.web.certificate import CertificateError, expiry_unix_s, server_context
 from systemvm.web.forwarded import Network, holds_proxy, networks
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.console import ConsoleSetup
@@ -25,6 +25,7 @@ class PublicSide:
         self.trusted_proxies: list[Network] = []
         self._context: ssl.SSLContext | None = None
         self._digest = b""
+        self.expires_unix_s: float | None = None
 
     def use(self, setup: ConsoleSetup) -> bool:
         """Use this certificate and address from the next handshake on; return False when nothing changed.
@@ -45,6 +46,7 @@ class PublicSide:
         )
         self.endpoint, self._context, self._digest = endpoint, context, digest
         self.trusted_proxies = proxies
+        self.expires_unix_s = expiry_unix_s(setup.certificate_pem)
         self.log.info("serving consoles at {url}", url=endpoint.url)
         return True
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from systemvm.cpvm.assets import Assets
-from systemvm.cpvm.challenges import LIFETIME_S, Challenges
 from systemvm.cpvm.console_server import ConsoleServer
 from systemvm.cpvm.http_site import ConsoleSite
 from systemvm.cpvm.management_client import ManagementClient
@@ -24,12 +22,14 @@ from systemvm.rpc.core.method import Call
 from systemvm.service.connection_limits import ConnectionLimits
 from systemvm.service.metrics import Metric
 from systemvm.web.certificate import CertificateError
+from systemvm.web.challenges import FindContext, PendingChallenges
+from systemvm.web.expiry_metric import expiry_metrics
 from systemvm.web.public_port import BOUNDS
 from systemvm.web.tls_port import TlsPort
 from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.acme import CONSOLE_CHALLENGE, AcmeChallenges
 from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.console import (
-    CONSOLE_CHALLENGE,
     CONSOLE_CLOSED,
     CONSOLE_CONFIGURE,
     CONSOLE_DRAIN,
@@ -38,7 +38,6 @@ from systemvm.wire.console import (
     CONSOLE_LOAD,
     CONSOLE_RETARGET,
     CONSOLE_SETUP,
-    ConsoleChallenges,
     ConsoleClosed,
     ConsoleDrain,
     ConsoleEnd,
@@ -82,7 +81,7 @@ class ConsoleRole:
             state_path=context.paths.console_state,
         )
         self._port: TlsPort | None = None
-        self._challenge_end: IDelayedCall | None = None
+        self._challenges = PendingChallenges(self._reactor, self._use_challenges)
         self._idle_report_s: float | None = None  # when the daemon was last sent an empty list
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = self._reactor
@@ -100,7 +99,7 @@ class ConsoleRole:
             (
                 CONSOLE_CHALLENGE,
                 self._challenge,
-                ConsoleChallenges,
+                AcmeChallenges,
                 Acknowledgement,
                 "Answer the handshakes by which an ACME server checks names, or no more",
             ),
@@ -149,24 +148,20 @@ class ConsoleRole:
             self._listen()
         return Acknowledgement()
 
-    async def _challenge(self, call: Call, wanted: ConsoleChallenges) -> Acknowledgement:
+    async def _challenge(self, call: Call, wanted: AcmeChallenges) -> Acknowledgement:
         if self._port is None:
             raise RpcError.refused(
                 CallRefusal.CANNOT_LISTEN, "console has no certificate yet", "repeat it later"
             )
         try:
-            find = Challenges(wanted.challenges).find
+            self._challenges.replace(wanted.challenges)
         except (CertificateError, ValueError) as wrong:
             raise RpcError(INVALID_PARAMS, f"{wrong}") from None
-        self._port.challenge = find if wanted.challenges else None
-        if self._challenge_end is not None and self._challenge_end.active():
-            self._challenge_end.cancel()
-        self._challenge_end = self._reactor.callLater(LIFETIME_S, self._end_challenges)
         return Acknowledgement()
 
-    def _end_challenges(self) -> None:
+    def _use_challenges(self, find: FindContext | None) -> None:
         if self._port is not None:
-            self._port.challenge = None
+            self._port.challenge = find
 
     async def _list(self, call: Call, params: None) -> ConsoleSessions:
         live = self._server.live_sessions()
@@ -193,7 +188,7 @@ class ConsoleRole:
     def _metrics(self) -> list[Metric]:
         server = self._server
         live = server.live_sessions()
-        return server.metrics.metrics(
+        return expiry_metrics(server.public.expires_unix_s) + server.metrics.metrics(
             sessions=len(live),
             connected=sum(session.is_connected for session in live),
             places=server.grants.limits.max_sessions,
@@ -249,8 +244,7 @@ class ConsoleRole:
         self.log.failure("{what} failed", failure=failure, what=what)
 
     async def _stop(self) -> None:
-        if self._challenge_end is not None and self._challenge_end.active():
-            self._challenge_end.cancel()
+        self._challenges.stop()
         if self._ticking.running:
             self._ticking.stop()
         if self._port is not None:

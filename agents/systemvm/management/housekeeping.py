@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from systemvm.management.control.agent import Agent
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.page.listener import PageCertificate
+from systemvm.management.public_certificates.files import CertificateFile
 from systemvm.management.public_certificates.remarks import report_ends
 from systemvm.management.public_certificates.sites import PublicSites
 from systemvm.management.state import console_sessions, jobs, sessions
@@ -53,7 +54,9 @@ class Housekeeping:
         diagnostics: Diagnostics | None = None,
         renew_screens: Callable[[], Awaitable[None]] | None = None,
         sites: PublicSites | None = None,
+        files: Sequence[CertificateFile] = (),
     ) -> None:
+        """`files` are the certificates that operators keep in files."""
         self._database = database
         self._directory = directory
         self._preparations = preparations
@@ -62,6 +65,7 @@ class Housekeeping:
         self._diagnostics = diagnostics
         self._renew_screens = renew_screens
         self._sites = sites
+        self._files = files
         self._measuring = SingleFlight[str]()  # by the SSVM's name
         self._loops = [
             Periodic(clock, self.forget, EXPIRE_INTERVAL_S, what="delete expired rows and files"),
@@ -112,7 +116,7 @@ class Housekeeping:
     async def report_certificates(self) -> None:
         """Record which certificates of the public side end soon."""
         if self._sites is not None:
-            await self._database.run(report_ends, self._sites)
+            await self._database.run(report_ends, self._sites, self._files)
 
     async def renew_certificates(self) -> None:
         """Renew certificates of the page, of CPVMs and of VNC servers; open consoles continue."""

@@ -123,9 +123,10 @@ class ZoneSettings:
         stores = self._configuration.zone(zone_name).image_stores
         return any(store.name == store_name and store.read_only is not None for store in stores)
 
-    def secondary_storage(self, zone_name: str) -> SecondaryStorageConfig:
+    def secondary_storage(self, zone_name: str, address: str | None = None) -> SecondaryStorageConfig:
+        """Return the settings of a zone, or those of its SSVM with this public address."""
         of_file = self._configuration.zone(zone_name).secondary_storage
-        return self._sites.secondary_storage(zone_name, of_file)
+        return self._sites.secondary_storage(zone_name, of_file, address)
 
     def vnc_address(self, zone_name: str) -> str:
         """Return the address of VNC servers: this host's on the management network, open only to CPVMs."""

@@ -17,6 +17,7 @@ from systemvm.management.image_stores.buckets import StoreKeys
 from systemvm.management.inventory import ZoneSettings
 from systemvm.management.own_networks import own_networks
 from systemvm.management.primary.system_images import SystemImages
+from systemvm.management.public_certificates.files import certificate_files
 from systemvm.management.state.instances import Instance
 from systemvm.management.system_vms.boot_arguments import BootFacts
 from systemvm.management.system_vms.diagnosis import Diagnosis
@@ -122,6 +123,7 @@ def make_system_vm_services(
             diagnostics=diagnostics,
             renew_screens=drivers.hypervisor.renew_screens,
             sites=foundation.sites,
+            files=certificate_files(configuration.zones, management.page),
         ),
         operations=SystemVmOperations(database, directory, ssh, diagnosis, preparation, layout.logs, reactor),
     )

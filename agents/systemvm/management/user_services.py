@@ -47,6 +47,7 @@ from systemvm.management.page.diagnostics_download import DiagnosticsResource
 from systemvm.management.page.resource import PageResource
 from systemvm.management.page.storage_origins import StorageOrigins
 from systemvm.management.public_certificates.acme_renewal import AcmeRenewal
+from systemvm.management.public_certificates.overview import PublicNames
 from systemvm.management.public_certificates.service import PublicCertificates
 from systemvm.management.recordings.files import RecordingFiles
 from systemvm.management.recordings.intake import RecordingIntake
@@ -176,7 +177,11 @@ def make_user_services(
     certificates = PublicCertificates(database, foundation.seal, foundation.sites)
     certificates.senders += [system_vms.preparation.send_certificates, images.extraction.send_certificates]
     limits = SessionLimitsSender(database, directory)
-    acme = AcmeRenewal(reactor, database, directory, foundation.seal, certificates)
+    acme = AcmeRenewal(
+        reactor, database, directory, foundation.seal, certificates, settings.secondary_storage
+    )
+
+    page = foundation.page_certificate
 
     async def configured() -> None:
         await limits.send_all()
@@ -213,6 +218,14 @@ def make_user_services(
             certificates=control.certificate_service,
             public_certificates=certificates,
             acme=acme,
+            public_names=PublicNames(
+                foundation.sites,
+                lambda name: configuration.zone(name).console,
+                settings.secondary_storage,
+                lambda: [*directory.up(Role.CPVM), *directory.up(Role.SSVM)],
+                page,
+            ),
+            renew_page=page.renew if page is not None else _no_page,
             accounts=AccountService(
                 database, foundation.seal, users.passwords, virtual_machines, volumes, templates, revocation
             ),
@@ -290,6 +303,10 @@ def _make_virtual_machines(
     )
 
 
+def _no_page() -> None:
+    """Stand for the renewal of a page whose certificate a proxy has."""
+
+
 def _make_console_endpoints(
     foundation: Foundation, directory: AgentDirectory, settings: ZoneSettings
 ) -> ConsoleEndpoints:
@@ -342,7 +359,8 @@ def _make_site(
     """The page, the HTTP API and downloads of diagnostics, below the advertised path."""
     page = foundation.configuration.management.page
     origins = StorageOrigins(
-        foundation.database, lambda zone_name: settings.secondary_storage(zone_name).endpoint
+        foundation.database,
+        lambda zone_name, address: settings.secondary_storage(zone_name, address).endpoint,
     )
     root = PageResource(
         secure=page.endpoint.scheme == "https",

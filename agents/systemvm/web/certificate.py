@@ -50,6 +50,15 @@ def server_context(certificate_pem: str, private_key_pem: str, *, host: str, now
     return context
 
 
+def expiry_unix_s(certificate_pem: str) -> float:
+    """Return when the first certificate of a chain ends.
+
+    Raises: ValueError when there is none.
+    """
+    chain = x509.load_pem_x509_certificates(certificate_pem.encode("utf-8"))
+    return min(each.not_valid_after_utc for each in chain).timestamp()
+
+
 def challenge_context(certificate_pem: str, private_key_pem: str) -> ssl.SSLContext:
     """Return a context that answers ACME's challenge tls-alpn-01 and nothing else.
 

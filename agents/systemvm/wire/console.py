@@ -19,7 +19,6 @@ CONSOLE_LIST = "console.list"  # daemon → agent: the sessions that it has (pro
 CONSOLE_END = "console.end"  # daemon → agent: sessions that have ended (protocol 2)
 CONSOLE_RETARGET = "console.retarget"  # daemon → agent: where a VM's screen is now (protocol 3)
 CONSOLE_DRAIN = "console.drain"  # daemon → agent: take no new session, and end by a time (protocol 3)
-CONSOLE_CHALLENGE = "console.challenge"  # daemon → agent: what ACME's handshakes get (protocol 3)
 CONSOLE_CONFIGURE = "console.configure"  # daemon → agent: limits and times of sessions (protocol 3)
 
 CONSOLE_POWER = (
@@ -88,22 +87,6 @@ class ConsoleSetup:
     private_key_pem: str = field(repr=False)
     trusted_proxies: list[str] = field(factory=list)  # networks whose X-Forwarded-For counts
     bind_address: bool = False  # a browser's cookie only works from the address that spent its token
-
-
-@frozen
-class AcmeChallenge:
-    """The certificate by which an ACME server finds that a name is ours (tls-alpn-01, RFC 8737)."""
-
-    host: str
-    certificate_pem: str = field(repr=False)
-    private_key_pem: str = field(repr=False)
-
-
-@frozen
-class ConsoleChallenges:
-    """All challenges that are to be answered; an empty list ends them."""
-
-    challenges: list[AcmeChallenge]
 
 
 @frozen

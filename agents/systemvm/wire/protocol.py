@@ -14,7 +14,7 @@
 | 3 | stores that are buckets: `Store.s3`, `extract.presign` |
 | 3 | TLS and other transports of `ConsoleTarget` |
 | 3 | what a console may do: `ConsoleSession.policy` |
-| 3 | `console.challenge` |
+| 3 | `console.challenge`, `extract.challenge` |
 | 3 | recordings: `ConsoleTarget.recording`, `console.record`, `recording.append` and their siblings |
 | 3 | `console.power` |
 | 3 | sessions that watch another one: `ConsoleSession.watches` |

@@ -40,13 +40,14 @@ def install_stock(home: Path) -> None:
 class ConsoleProcess:
     """Start a console, set it up with a certificate of a new CA, and issue tokens for screens."""
 
-    def __init__(self, folder: Path, *, set_up: bool = True) -> None:
+    def __init__(self, folder: Path, *, set_up: bool = True, listening: socket.socket | None = None) -> None:
+        """`listening` can be of another network namespace; it is closed here."""
         self.ca = trustme.CA()
         self.log_path = folder / "console.log"
         self.root = root = folder / "root"
         if not root.exists():  # a second one goes on with what the first has left
             install_stock(root / "opt/systemvm")
-        listening = socket.create_server(("127.0.0.1", 0))
+        listening = listening or socket.create_server(("127.0.0.1", 0))
         self.port: int = listening.getsockname()[1]
         self.process = subprocess.Popen(
             [

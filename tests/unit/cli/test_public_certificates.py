@@ -46,6 +46,38 @@ def test_a_certificate_is_uploaded_listed_and_removed(run: Callable[..., Result]
     assert done.output == "the certificates of console.example.test are removed.\n"
 
 
+def test_names_are_listed_with_what_is_wrong_and_renewed(run: Callable[..., Result]) -> None:
+    name = {
+        "id": "zone1/console/console.example.test",
+        "name": "203.0.113.9",
+        "wantedname": "console.example.test",
+        "service": "console",
+        "zonename": "zone1",
+        "state": "valid",
+        "source": "own",
+        "expires": "2027-01-01T00:00:00+0000",
+        "systemvms": ["v-2-VM"],
+        "reason": "serves 203.0.113.9",
+        "acmestate": "failed",
+        "acmereason": "too many requests",
+        "acmehint": "wait",
+    }
+    fake = FakeDaemon(
+        listPublicNames={"publicname": [name]},
+        renewPublicCertificate={"jobid": "j-1"},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": {"success": {"success": True}}},
+    )
+    shown = run(fake, "certificate", "public", "names").output
+    assert "v-2-VM" in shown and "2027-01-01" in shown
+    assert "console.example.test: serves 203.0.113.9\n" in shown
+    assert "console.example.test: too many requests; wait\n" in shown
+    done = run(fake, "certificate", "public", "renew", "console.example.test")
+    assert done.output == "the certificate of console.example.test is renewed.\n"
+    assert ("renewPublicCertificate", {"id": name["id"]}) in fake.calls
+    missing = run(fake, "certificate", "public", "renew", "other.example.test")
+    assert missing.exit_code == 1 and "there are: console.example.test" in missing.output
+
+
 def test_an_external_account_is_registered_and_its_key_read_from_a_file(
     run: Callable[..., Result], tmp_path: Path
 ) -> None:

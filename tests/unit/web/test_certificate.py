@@ -9,7 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import trustme
 
+from systemvm.cpvm.public_side import PublicSide
 from systemvm.web.certificate import CertificateError, server_context
+from systemvm.web.expiry_metric import expiry_metrics
+from systemvm.wire.console import ConsoleSetup
 
 NOW = datetime.now(UTC)
 AUTHORITY = trustme.CA()
@@ -108,3 +111,17 @@ def test_key_exchange_is_the_hybrid_where_openssl_has_it() -> None:
     expected = 0x11EC if ssl.OPENSSL_VERSION_INFO >= (3, 5) else 0x1D
     context = server_context(*pems("127.0.0.1"), host="127.0.0.1", now=NOW)
     assert server_hello_group(context) == expected
+
+
+def test_the_end_of_a_chain_is_a_metric() -> None:
+    ends = (NOW + timedelta(days=7)).replace(microsecond=0)
+    certificate, key = pems("a.example", starts=NOW - timedelta(days=1), ends=ends)
+    public = PublicSide()
+    assert expiry_metrics(public.expires_unix_s) == []
+    public.use(ConsoleSetup("https://a.example", certificate, key))
+    [metric] = expiry_metrics(public.expires_unix_s)
+    assert metric.name == "systemvm_public_certificate_expiry_timestamp_seconds"
+    assert metric.values == {"": ends.timestamp()}
+    with pytest.raises(CertificateError):
+        public.use(ConsoleSetup("https://b.example", *pems("a.example")))
+    assert public.expires_unix_s == ends.timestamp(), "the one before stays in use"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Protocol
 
 from attrs import field, frozen
 from twisted.internet.interfaces import IReactorTime
@@ -28,6 +29,7 @@ from systemvm.management.api.commands.jobs import JobCommands
 from systemvm.management.api.commands.networks import NetworkCommands
 from systemvm.management.api.commands.os_types import os_type_commands
 from systemvm.management.api.commands.public_certificates import AcmeRegistrar, PublicCertificateCommands
+from systemvm.management.api.commands.public_names import AcmeOrders, PublicNameCommands
 from systemvm.management.api.commands.recording_rules import RecordingRuleCommands
 from systemvm.management.api.commands.recordings import RecordingCommands
 from systemvm.management.api.commands.resource_limits import ResourceLimitCommands, ZoneLimit
@@ -60,6 +62,7 @@ from systemvm.management.image_stores.inspection import StoreInspection
 from systemvm.management.image_stores.migration import StoreMigration
 from systemvm.management.image_stores.service import ImageStores
 from systemvm.management.jobs.runner import JobRunner
+from systemvm.management.public_certificates.overview import PublicNames
 from systemvm.management.public_certificates.service import PublicCertificates
 from systemvm.management.recordings.service import Recordings
 from systemvm.management.screens.service import Screens
@@ -71,6 +74,10 @@ from systemvm.management.templates.uploads import TemplateUploads
 from systemvm.management.templates.zone_copies import ZoneCopies
 from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.management.volumes.service import Volumes
+
+
+class AcmeService(AcmeRegistrar, AcmeOrders, Protocol):
+    """Registers accounts of ACME servers and orders from them (`acme_renewal.py`)."""
 
 
 @frozen
@@ -105,7 +112,9 @@ class ApiServices:
     host_id: int
     certificates: CertificateControl
     public_certificates: PublicCertificates
-    acme: AcmeRegistrar
+    acme: AcmeService
+    public_names: PublicNames
+    renew_page: Callable[[], None]
     accounts: AccountService
     extraction: Extraction
     uploads: TemplateUploads
@@ -162,6 +171,14 @@ def command_table(services: ApiServices) -> CommandTable:
         *JobCommands(database).commands(),
         *CertificateCommands(database, services.certificates, jobs).commands(),
         *PublicCertificateCommands(database, services.public_certificates, services.acme, jobs).commands(),
+        *PublicNameCommands(
+            database,
+            services.public_names,
+            services.public_certificates,
+            services.acme,
+            jobs,
+            services.renew_page,
+        ).commands(),
     )
     return table
 

@@ -92,11 +92,27 @@ ACME_DIRECTORY = Setting(
     description="directory of an ACME server, such as https://acme-v02.api.letsencrypt.org/directory, which "
     "is asked for certificates for consoleproxy.url.domain; you agree to its terms by setting it",
 )
+ACME_STORAGE_DIRECTORY = Setting(
+    name="secstorage.acme.directory.url",
+    default="",
+    check=directory_url,
+    group="Secondary Storage",
+    description="directory of an ACME server that is asked for certificates for secstorage.ssl.cert.domain; "
+    "you agree to its terms by setting it",
+)
 ACME_CONTACT = Setting(
     name="consoleproxy.acme.contact",
     default="",
     check=mail_address,
-    description="e-mail address that the ACME server gets with the account",
+    description="e-mail address that ACME servers get with the account, of console proxies and of secondary "
+    "storage VMs",
 )
 
-PUBLIC_NAME_SETTINGS = (CONSOLE_DOMAIN, STORAGE_DOMAIN, EXPIRY_ALERT_DAYS, ACME_DIRECTORY, ACME_CONTACT)
+PUBLIC_NAME_SETTINGS = (
+    CONSOLE_DOMAIN,
+    STORAGE_DOMAIN,
+    EXPIRY_ALERT_DAYS,
+    ACME_DIRECTORY,
+    ACME_STORAGE_DIRECTORY,
+    ACME_CONTACT,
+)

@@ -15,9 +15,10 @@ from zope.interface import implementer
 from systemvm.host.config_file import ConfigError
 from systemvm.management.config import PageConfig
 from systemvm.management.page.bounded_listener import BoundedListener
-from systemvm.management.pki.public import NotPermittedError, PublicAuthority
+from systemvm.management.pki.public import NotPermittedError, PublicAuthority, PublicIdentity
 from systemvm.rpc.stream.transport import Reactor
 from systemvm.web.forwarded import holds_proxy, networks
+from systemvm.web.public_endpoint import PublicEndpoint
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -33,10 +34,20 @@ class PageCertificate:
         """
         self._page = page
         self._public = public
+        self.failure = ""  # why the last renewal failed
         try:
             self._context = self._load()
         except (OSError, ValueError, NotPermittedError) as error:
             raise ConfigError(f"page: cannot use the certificate for {page.origin}: {error}") from error
+
+    @property
+    def endpoint(self) -> PublicEndpoint:
+        return self._page.endpoint
+
+    @property
+    def identity(self) -> PublicIdentity:
+        """The one in use."""
+        return self._identity
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         return SSL.Connection(self._context, None)
@@ -45,7 +56,9 @@ class PageCertificate:
         """Load the certificate again; when that fails, log an error and keep the last one."""
         try:
             self._context = self._load()
+            self.failure = ""
         except (OSError, ValueError, NotPermittedError) as error:
+            self.failure = str(error)
             self._log.error(
                 "cannot renew the page's certificate, the last one stays in use: {error}", error=str(error)
             )
@@ -69,6 +82,7 @@ class PageCertificate:
             context.check_privatekey()
         except (crypto.Error, SSL.Error, TypeError) as error:
             raise ValueError(f"invalid private key, or not the certificate's: {error}") from None
+        self._identity = identity
         return context
 
 

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
@@ -34,12 +35,30 @@ NO_DOMAIN = "invalid"
 NO_NETWORK = ipaddress.ip_network("0.0.0.0/32")
 
 
+class IdentitySource(enum.Enum):
+    """Where the certificate of an origin comes from."""
+
+    OWN = "own"  # the public CA of this installation
+    FILE = "file"  # certificate_file and key_file of an operator
+    UPLOAD = "upload"
+    ACME = "acme"
+
+
 @frozen
 class PublicIdentity:
     """A key and its chain, leaf first, for one origin."""
 
     certificate_pem: str
     private_key_pem: str = field(repr=False)
+    source: IdentitySource = IdentitySource.OWN
+
+    @classmethod
+    def read(cls, certificate_file: Path, key_file: Path) -> PublicIdentity:
+        """Return that of an operator's files.
+
+        Raises: OSError when one cannot be read.
+        """
+        return cls(certificate_file.read_text(), key_file.read_text(), IdentitySource.FILE)
 
     def certificates(self) -> list[x509.Certificate]:
         """Return the chain, leaf first.
@@ -47,6 +66,11 @@ class PublicIdentity:
         Raises: ValueError when there is no certificate in it.
         """
         return x509.load_pem_x509_certificates(self.certificate_pem.encode())
+
+    @property
+    def not_after(self) -> datetime:
+        """When the first certificate of the chain ends; ValueError as `certificates` raises."""
+        return min(each.not_valid_after_utc for each in self.certificates())
 
 
 class NotPermittedError(SystemVmError):
@@ -101,7 +125,7 @@ class PublicAuthority:
         read.
         """
         if certificate_file is not None and key_file is not None:
-            return PublicIdentity(certificate_file.read_text(), key_file.read_text())
+            return PublicIdentity.read(certificate_file, key_file)
         if advertised is not None and advertised.is_wildcard and advertised.host != WILDCARD:
             return self.issue(advertised.host)
         return self.issue(endpoint.host, also)

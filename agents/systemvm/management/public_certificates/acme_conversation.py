@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 
 from systemvm.management.pki.keystore import key_to_pem, new_key
 from systemvm.service.errors import FailureCode, SystemVmError
-from systemvm.wire.console import AcmeChallenge
+from systemvm.wire.acme import AcmeChallenge
 
 _T = TypeVar("_T")
 

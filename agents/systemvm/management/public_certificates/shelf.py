@@ -8,7 +8,7 @@ from datetime import datetime
 from attrs import frozen
 from cryptography import x509
 
-from systemvm.management.pki.public import PublicIdentity
+from systemvm.management.pki.public import IdentitySource, PublicIdentity
 from systemvm.management.pki.seal import Seal
 from systemvm.management.public_certificates.chain import covers, names_of
 from systemvm.management.state import public_certificates
@@ -53,7 +53,8 @@ class CertificateShelf:
 
         Raises: KeystoreError when the key was sealed with another key than the daemon's.
         """
-        return PublicIdentity(shelved.row.pem, self._seal.open(shelved.row.sealed_key or b""))
+        key = self._seal.open(shelved.row.sealed_key or b"")
+        return PublicIdentity(shelved.row.pem, key, IdentitySource(shelved.row.source))
 
 
 def _shelved(row: PublicCertificateRow) -> ShelvedCertificate:

@@ -19,12 +19,14 @@ from systemvm.host.zone import ConsoleConfig, SecondaryStorageConfig
 from systemvm.management.configurations.public_names import (
     ACME_CONTACT,
     ACME_DIRECTORY,
+    ACME_STORAGE_DIRECTORY,
     CONSOLE_DOMAIN,
     DEFAULT_ALERT_DAYS,
     EXPIRY_ALERT_DAYS,
     STORAGE_DOMAIN,
 )
 from systemvm.management.pki.public import PublicAuthority, PublicIdentity
+from systemvm.management.public_certificates.presented import PresentedCertificates
 from systemvm.management.public_certificates.shelf import CertificateShelf, ShelvedCertificate
 from systemvm.management.state import columns, configurations, zones
 from systemvm.management.state.database import Connection
@@ -40,6 +42,7 @@ class ZoneNames:
     alert_days: int = DEFAULT_ALERT_DAYS
     acme_directory: str = ""
     acme_contact: str = ""
+    acme_storage_directory: str = ""
 
 
 _NONE = ZoneNames()
@@ -57,6 +60,7 @@ class PublicSites:
     ) -> None:
         """`console_of` returns what the file of a zone says of its consoles."""
         self.shelf = shelf
+        self._presented = PresentedCertificates()
         self._console_of = console_of
         self._public = public
         self.now = now
@@ -69,6 +73,11 @@ class PublicSites:
             zone.name: _names_of(configurations.values(connection, zone.id))
             for zone in zones.list_zones(connection)
         }
+
+    @property
+    def presented(self) -> PresentedCertificates:
+        """Which certificates system VMs have taken."""
+        return self._presented
 
     def names(self, zone_name: str) -> ZoneNames:
         return self._names.get(zone_name, _NONE)
@@ -111,10 +120,21 @@ class PublicSites:
         named = evolve(of_file, host=wanted)
         return named if self.is_served(named.at(ip_address(public_address)).host) else of_file
 
-    def secondary_storage(self, zone_name: str, of_file: SecondaryStorageConfig) -> SecondaryStorageConfig:
-        """Return the settings of a zone with the origin that its SSVMs have now."""
+    def secondary_storage(
+        self, zone_name: str, of_file: SecondaryStorageConfig, address: str | None = None
+    ) -> SecondaryStorageConfig:
+        """Return the settings of a zone with the origin that its SSVMs have now.
+
+        With `address` it is that of the SSVM with this public address: of the names of a domain each can
+        have a certificate of its own.
+        """
         wanted = self.names(zone_name).storage
-        if not wanted or (of_file.endpoint.scheme == "https" and not self.is_served(wanted)):
+        if not wanted:
+            return of_file
+        host = (
+            wanted if address is None else evolve(of_file.endpoint, host=wanted).at(ip_address(address)).host
+        )
+        if of_file.endpoint.scheme == "https" and not self.is_served(host):
             return of_file
         origin = evolve(of_file.endpoint, host=wanted).url
         return msgspec.structs.replace(of_file, origin=origin, certificate_file=None, key_file=None)
@@ -155,4 +175,5 @@ def _names_of(changed: Mapping[str, str]) -> ZoneNames:
         DEFAULT_ALERT_DAYS if days is None else int(days),
         changed.get(ACME_DIRECTORY.name, ""),
         changed.get(ACME_CONTACT.name, ""),
+        changed.get(ACME_STORAGE_DIRECTORY.name, ""),
     )

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
 
@@ -235,13 +235,15 @@ class SystemVmOperations:
 
     async def _check(self, call: Call, target: SystemVmName) -> CheckReport:
         vm = await self._find(target.name)
-        return await self._directory.call(
+        report = await self._directory.call(
             vm.instance_name,
             CHECK,
             result=CheckReport,
             deadline_s=CHECK_DEADLINE_S,
             request_id=call.request_id,
         )
+        certificate = self._preparations.check_certificate(vm.instance_name)
+        return report if certificate is None else evolve(report, steps=[*report.steps, certificate])
 
     async def _serial(self, call: Call, part: SerialFrom) -> SerialPart:
         vm = await self._find(part.name)

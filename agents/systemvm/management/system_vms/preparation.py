@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import ip_address
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults
@@ -17,16 +18,17 @@ from systemvm.management.delay_messages import delay_of, explain
 from systemvm.management.image_stores.buckets import StoreKeys
 from systemvm.management.image_stores.capacity import record_usage
 from systemvm.management.pki.public import NotPermittedError
-from systemvm.management.public_certificates.remarks import CERTIFICATE, remark_on
+from systemvm.management.public_certificates.remarks import CERTIFICATE, check_step, remark_on
 from systemvm.management.public_certificates.sites import PublicSites
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState
 from systemvm.management.state.zones import ImageStore
-from systemvm.management.templates.public_servers import endpoint_of
+from systemvm.management.templates.public_servers import public_address_of
 from systemvm.rpc.core.errors import INVALID_PARAMS, RpcError
 from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.agent import CheckStep
 from systemvm.wire.console import CONSOLE_SETUP, ConsoleSetup
 from systemvm.wire.role import Role
 from systemvm.wire.slowness import Delay
@@ -143,10 +145,15 @@ class AgentPreparation:
     async def _look_at_certificate(self, agent: Agent) -> None:
         vm, zone = await self._zone_of(agent)
         names = self._sites.names(zone.name)
-        advertised = self._sites.secondary_storage(zone.name, zone.secondary_storage).endpoint
-        endpoint = await self._database.read(endpoint_of, vm, advertised)
-        if endpoint is not None:
-            agent.remark(CERTIFICATE, remark_on(self._sites, names, names.storage, endpoint))
+        address = await self._database.read(public_address_of, vm)
+        if address is not None:
+            settings = self._sites.secondary_storage(zone.name, zone.secondary_storage, address)
+            endpoint = settings.endpoint.at(ip_address(address))
+            agent.remark(CERTIFICATE, remark_on(self._sites, names, names.storage, endpoint, agent.name))
+
+    def check_certificate(self, name: str) -> CheckStep | None:
+        """Return what `systemvm check` says of the public certificate of a system VM."""
+        return check_step(self._sites, name)
 
     async def _stores_of(self, agent: Agent) -> list[ImageStore]:
         vm = await self._database.read(instances.by_instance_name, agent.name)
@@ -195,9 +202,16 @@ class AgentPreparation:
             console.trusted_proxies,
             console.bind_address,
         )
-        await self._directory.call(agent.name, CONSOLE_SETUP, setup)
+        presented = self._sites.presented
+        try:
+            await self._directory.call(agent.name, CONSOLE_SETUP, setup)
+        except RpcError as error:
+            if error.code == INVALID_PARAMS:
+                presented.refused(agent.name, endpoint.host, error.message)
+            raise
+        presented.took(agent.name, endpoint.host, identity)
         names = self._sites.names(config.name)
-        agent.remark(CERTIFICATE, remark_on(self._sites, names, names.console, endpoint))
+        agent.remark(CERTIFICATE, remark_on(self._sites, names, names.console, endpoint, agent.name))
 
     async def send_certificates(self) -> list[str]:
         """Send every CPVM that is Up its certificate; return which refused it, and why."""

@@ -87,11 +87,14 @@ class CopyLinks:
         Raises: SourceUnavailableError when no SSVM of its zone is Up.
         """
         zone = await self._database.read(zones.zone_by_id, source.store.zone_id)
-        settings = self._settings.secondary_storage(zone.name)
         names = await self._database.read(_up_in, zone.id, self._agents.up(Role.SSVM))
         if not names:
             raise SourceUnavailableError(zone.name)
-        servers = await self._database.read(servers_of, zone.id, names, settings.endpoint)
+
+        def advertised_at(address: str) -> PublicEndpoint:
+            return self._settings.secondary_storage(zone.name, address).endpoint
+
+        servers = await self._database.read(servers_of, zone.id, names, advertised_at)
         wire = self._link_of(task.ref, task.template.name, source)
         self._sent[zone.id, wire.path] = wire
         for server in servers:
@@ -100,6 +103,7 @@ class CopyLinks:
             error = await self._send(server.name, [wire])
             if error is None:
                 root_pem = self._root_of(server.endpoint.host)
+                settings = self._settings.secondary_storage(zone.name, server.address)
                 endpoint = server.endpoint if root_pem is not None else _endpoint(server, settings)
                 address = SsvmAddress(server.address, endpoint.port)
                 ca_pem = None if endpoint.scheme == "http" else self._ca_pem + (root_pem or "")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Protocol
 
 from attrs import frozen
@@ -20,15 +21,15 @@ from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.control.agent_calls import ConnectedAgents
 from systemvm.management.image_stores.staging import Staging
 from systemvm.management.pki.public import NotPermittedError, PublicIdentity
+from systemvm.management.public_certificates.presented import PresentedCertificates
 from systemvm.management.state import events, extract_links, instances, store_buckets, templates, zones
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.extract_links import ExtractLinkRow
 from systemvm.management.state.templates import Template
-from systemvm.management.state.zones import ImageStore
+from systemvm.management.state.zones import ImageStore, Zone
 from systemvm.management.templates.public_servers import (
     PublicServer,
-    endpoint_of,
     public_address_of,
     servers_of,
 )
@@ -69,11 +70,14 @@ class ExtractionError(SystemVmError):
 class ExtractionSettings(Protocol):
     """The settings of a zone, read at the time of each link."""
 
-    def secondary_storage(self, zone_name: str) -> SecondaryStorageConfig: ...
+    def secondary_storage(self, zone_name: str, address: str | None = None) -> SecondaryStorageConfig: ...
 
 
 class IdentityIssuer(Protocol):
-    """Issues public certificates (`management/pki/public.py`)."""
+    """Issues public certificates, and notes who took them (`management/public_certificates/sites.py`)."""
+
+    @property
+    def presented(self) -> PresentedCertificates: ...
 
     def identity(
         self,
@@ -146,7 +150,7 @@ class Extraction:
             return await self._presign(bucket, template_id, zone_id, settings, request_id)
         if bucket is not None:
             await self._staging.ensure(template_id, zone_id, for_host=False)
-        found = await self._servers(zone_id, settings)
+        found = await self._servers(zone)
         servers = [server for server in found if self._agents.can(server.name, Capability.LINKS)]
         if found and not servers:
             raise _no_links(found)
@@ -196,10 +200,8 @@ class Extraction:
         """Send the certificate and all links of its zone to an SSVM; never raises for a refusal."""
         vm = await self._database.read(instances.by_instance_name, name)
         zone = await self._database.read(zones.zone_by_id, vm.zone_id)
-        settings = self._settings.secondary_storage(zone.name)
-        endpoint = await self._database.read(endpoint_of, vm, settings.endpoint)
         address = await self._database.read(public_address_of, vm)
-        if endpoint is None or await self._set_up(name, endpoint, address, settings) is not None:
+        if address is None or await self._set_up(name, address, zone.name) is not None:
             return
         links = [
             *await self._database.read(_wire_links, vm.zone_id),
@@ -222,21 +224,22 @@ class Extraction:
         for name in self._agents.up(Role.SSVM):
             vm = await self._database.read(instances.by_instance_name, name)
             zone = await self._database.read(zones.zone_by_id, vm.zone_id)
-            settings = self._settings.secondary_storage(zone.name)
-            endpoint = await self._database.read(endpoint_of, vm, settings.endpoint)
             address = await self._database.read(public_address_of, vm)
-            error = None if endpoint is None else await self._set_up(name, endpoint, address, settings)
+            error = None if address is None else await self._set_up(name, address, zone.name)
             if error is not None and error.code == INVALID_PARAMS:
                 refused.append(f"{name}: {error.message}")
         return refused
 
-    async def _servers(self, zone_id: int, settings: SecondaryStorageConfig) -> list[PublicServer]:
-        up = self._agents.up(Role.SSVM)
-        return await self._database.read(servers_of, zone_id, up, settings.endpoint)
+    async def _servers(self, zone: Zone) -> list[PublicServer]:
+        def advertised_at(address: str) -> PublicEndpoint:
+            return self._settings.secondary_storage(zone.name, address).endpoint
 
-    async def _set_up(
-        self, name: str, endpoint: PublicEndpoint, address: str | None, settings: SecondaryStorageConfig
-    ) -> RpcError | None:
+        up = self._agents.up(Role.SSVM)
+        return await self._database.read(servers_of, zone.id, up, advertised_at)
+
+    async def _set_up(self, name: str, address: str, zone_name: str) -> RpcError | None:
+        settings = self._settings.secondary_storage(zone_name, address)
+        endpoint = settings.endpoint.at(ip_address(address))
         try:
             identity = _identity(self._issuer, endpoint, address, settings)
         except (NotPermittedError, OSError) as error:
@@ -244,7 +247,12 @@ class Extraction:
             return RpcError(NOT_CONNECTED, str(error))
         proxies = settings.trusted_proxies
         setup = ExtractSetup(endpoint.url, identity.certificate_pem, identity.private_key_pem, proxies)
-        return await self._call(name, EXTRACT_SETUP, setup)
+        refused = await self._call(name, EXTRACT_SETUP, setup)
+        if refused is None:
+            self._issuer.presented.took(name, endpoint.host, identity)
+        elif refused.code == INVALID_PARAMS:
+            self._issuer.presented.refused(name, endpoint.host, refused.message)
+        return refused
 
     async def _send(self, name: str, links: ExtractLinks) -> RpcError | None:
         return await self._call(name, EXTRACT_LINKS, links)
@@ -263,12 +271,12 @@ class Extraction:
 
 
 def _identity(
-    issuer: IdentityIssuer, endpoint: PublicEndpoint, address: str | None, settings: SecondaryStorageConfig
+    issuer: IdentityIssuer, endpoint: PublicEndpoint, address: str, settings: SecondaryStorageConfig
 ) -> PublicIdentity:
     if endpoint.scheme == "http":
         return PublicIdentity("", "")
     if settings.certificate_file is not None and settings.key_file is not None:
-        return PublicIdentity(settings.certificate_file.read_text(), settings.key_file.read_text())
+        return PublicIdentity.read(settings.certificate_file, settings.key_file)
     return issuer.identity(endpoint, settings.endpoint, also=address)  # by which SSVMs of other zones copy
 
 

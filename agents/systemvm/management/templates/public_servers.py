@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
 from attrs import frozen
@@ -24,8 +24,12 @@ class PublicServer:
     address: str
 
 
+#: Returns the advertised endpoint that an SSVM has by its public address: a name needs a certificate for it.
+AdvertisedAt = Callable[[str], PublicEndpoint]
+
+
 def servers_of(
-    connection: Connection, zone_id: int, up: Iterable[str], advertised: PublicEndpoint
+    connection: Connection, zone_id: int, up: Iterable[str], advertised_at: AdvertisedAt
 ) -> list[PublicServer]:
     """Return those of the zone whose names are in `up` and that have a public address."""
     names = {VmName(name) for name in up}
@@ -34,7 +38,7 @@ def servers_of(
         if VmName(vm.instance_name) in names:
             address = public_address_of(connection, vm)
             if address is not None:
-                endpoint = advertised.at(ip_address(address))
+                endpoint = advertised_at(address).at(ip_address(address))
                 servers.append(PublicServer(vm.instance_name, endpoint, address))
     return servers
 
@@ -42,9 +46,3 @@ def servers_of(
 def public_address_of(connection: Connection, vm: Instance) -> str | None:
     nic = instances.outside_nic(instances.nics_of(connection, vm.id))
     return None if nic is None else nic.address
-
-
-def endpoint_of(connection: Connection, vm: Instance, advertised: PublicEndpoint) -> PublicEndpoint | None:
-    """Return how clients reach an SSVM; None without a public address."""
-    address = public_address_of(connection, vm)
-    return None if address is None else advertised.at(ip_address(address))

@@ -15,7 +15,9 @@ from systemvm.service.errors import FailureCode, SystemVmError
 class StoreSettings(Protocol):
     """What holds for all stores of a zone, read at the time of each choice."""
 
-    def secondary_storage(self, zone_name: str) -> SecondaryStorageConfig: ...
+    def secondary_storage(self, zone_name: str, address: str | None = None) -> SecondaryStorageConfig:
+        """Return the settings of a zone, or those of its SSVM with this public address."""
+        ...
 
 
 class NoStoreError(SystemVmError):

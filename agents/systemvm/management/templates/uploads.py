@@ -21,7 +21,7 @@ from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.state.zones import Zone
 from systemvm.management.templates import downloads, service
 from systemvm.management.templates.dispatch import DownloadDispatcher
-from systemvm.management.templates.public_servers import PublicServer, servers_of
+from systemvm.management.templates.public_servers import AdvertisedAt, PublicServer, servers_of
 from systemvm.management.templates.registration import Registration
 from systemvm.management.templates.service import Owner, TemplateStateError
 from systemvm.management.templates.sources import TemplateSources
@@ -143,8 +143,11 @@ class TemplateUploads:
 
     async def _servers(self, zone: Zone) -> list[PublicServer]:
         """Return the SSVMs of a zone, the one with the fewest uploads first."""
-        endpoint = self._settings.secondary_storage(zone.name).endpoint
-        found = await self._database.read(_by_load, zone.id, self._agents.up(Role.SSVM), endpoint)
+
+        def advertised_at(address: str) -> PublicEndpoint:
+            return self._settings.secondary_storage(zone.name, address).endpoint
+
+        found = await self._database.read(_by_load, zone.id, self._agents.up(Role.SSVM), advertised_at)
         servers = [server for server in found if self._agents.can(server.name, Capability.UPLOADS)]
         if found and not servers:
             names = ", ".join(server.name for server in found)
@@ -241,9 +244,9 @@ class TemplateUploads:
 
 
 def _by_load(
-    connection: Connection, zone_id: int, up: list[str], endpoint: PublicEndpoint
+    connection: Connection, zone_id: int, up: list[str], advertised_at: AdvertisedAt
 ) -> list[PublicServer]:
-    found = servers_of(connection, zone_id, up, endpoint)
+    found = servers_of(connection, zone_id, up, advertised_at)
     return sorted(found, key=lambda server: (uploads.count_of_ssvm(connection, server.name), server.name))
 
 

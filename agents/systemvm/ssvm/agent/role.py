@@ -17,6 +17,7 @@ from systemvm.guest.context import AgentContext
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.core.peer import Peer
+from systemvm.service.metrics import Metric
 from systemvm.service.single_flight import SingleFlight
 from systemvm.service.slowness import timeout_scale
 from systemvm.ssvm import store_messages
@@ -70,6 +71,7 @@ def install(context: AgentContext, paths: Paths | None = None) -> StorageRole:
     context.find_capabilities = role.capabilities
     context.on_connected.append(role.daemon_connected)
     context.on_stop.append(role.stop)
+    context.metrics.append(role.metrics)
     return role
 
 
@@ -98,6 +100,9 @@ class StorageRole:
         """Return what the image has the sockets for: units of an older one lack some after a patch."""
         sockets = {Capability.LINKS: self._paths.serve_socket, Capability.UPLOADS: self._paths.upload_socket}
         return [capability for capability, path in sockets.items() if path.is_socket()]
+
+    def metrics(self) -> list[Metric]:
+        return self._serving.metrics()
 
     def add_methods(self, methods: MethodTable) -> None:
         self._serving.add_methods(methods)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
-from systemvm.rpc.core.method import Call, Caller, MethodTable
+from systemvm.rpc.core.method import Call, Caller, MethodTable, Offer
 from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.unix_stream import connect_unix_stream
+from systemvm.service.metrics import Metric
 from systemvm.service.single_flight import SingleFlight
 from systemvm.ssvm.serve_messages import DROP, DropTemplate
 from systemvm.ssvm.upload_messages import (
@@ -31,7 +33,11 @@ from systemvm.ssvm.upload_messages import (
     ServedUploads,
     UploadEnd,
 )
+from systemvm.web.certificate import expiry_unix_s
+from systemvm.web.expiry_metric import expiry_metrics
 from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.acme import EXTRACT_CHALLENGE, AcmeChallenges
+from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.extract import (
     EXTRACT_LINKS,
     EXTRACT_SETUP,
@@ -62,6 +68,7 @@ class Serving:
         self._path = path
         self._unix_s = unix_s
         self._setup: ExtractSetup | None = None
+        self._expires_unix_s: float | None = None
         self._links: dict[str, ExtractLink] = {}
         self._uploads: dict[str, ServedUpload] = {}  # by job id
         self._peer: Peer | None = None
@@ -71,19 +78,23 @@ class Serving:
 
     def add_methods(self, methods: MethodTable) -> None:
         """Add the daemon's methods."""
-        for name, handler, params, summary in (
-            (EXTRACT_SETUP, self.set_up, ExtractSetup, "Set the public certificate and address of links"),
-            (EXTRACT_LINKS, self.put_links, ExtractLinks, "Serve temporary links to images"),
-        ):
-            methods.add(
-                name,
-                handler,
-                params=params,
-                result=Acknowledgement,
-                roles=frozenset({Role.MANAGEMENT.value}),
-                summary=summary,
-                deadline_s=CALL_DEADLINE_S,
+        offers = [
+            Offer(name, handler, params, Acknowledgement, summary, deadline_s=CALL_DEADLINE_S)
+            for name, handler, params, summary in (
+                (EXTRACT_SETUP, self.set_up, ExtractSetup, "Set the public certificate and address of links"),
+                (EXTRACT_LINKS, self.put_links, ExtractLinks, "Serve temporary links to images"),
+                (
+                    EXTRACT_CHALLENGE,
+                    self.challenge,
+                    AcmeChallenges,
+                    "Answer the handshakes by which an ACME server checks names, or no more",
+                ),
             )
+        ]
+        methods.add_all(frozenset({Role.MANAGEMENT.value}), offers)
+
+    def metrics(self) -> list[Metric]:
+        return expiry_metrics(self._expires_unix_s)
 
     async def set_up(self, call: Call, setup: ExtractSetup) -> Acknowledgement:
         """Use this certificate and address.
@@ -91,6 +102,9 @@ class Serving:
         Raises: RpcError when serve runs and rejects them.
         """
         self._setup = setup
+        self._expires_unix_s = None
+        with suppress(ValueError):  # serve rejects it, with the reason; behind a proxy there is none
+            self._expires_unix_s = expiry_unix_s(setup.certificate_pem)
         if self._is_connected:
             await self._call(EXTRACT_SETUP, setup)
         elif self._is_needed:
@@ -110,6 +124,21 @@ class Serving:
             await self._call(EXTRACT_LINKS, order)
         elif self._links and self._setup is not None:
             await self._connected()
+        return Acknowledgement()
+
+    async def challenge(self, call: Call, wanted: AcmeChallenges) -> Acknowledgement:
+        """Have serve answer these challenges, which starts it; it forgets them by itself.
+
+        Raises: RpcError when there is no certificate yet, or serve cannot be started or rejects them.
+        """
+        if self._setup is None or not self._setup.certificate_pem:
+            raise RpcError.refused(
+                CallRefusal.CANNOT_LISTEN, "links have no certificate yet", "repeat it later"
+            )
+        if wanted.challenges:
+            await self._connected()
+        if self._is_connected:
+            await self._call(EXTRACT_CHALLENGE, wanted)
         return Acknowledgement()
 
     async def drop(self, account_id: int, template_id: int) -> None:

@@ -28,12 +28,14 @@ from systemvm.ssvm.serve_messages import DROP, DropTemplate
 from systemvm.ssvm.store_messages import OpenedImage, OpenRequest
 from systemvm.ssvm.upload_messages import DROP_UPLOAD, SERVE_UPLOADS, DroppedUpload, ServedUploads
 from systemvm.web.certificate import CertificateError, server_context
+from systemvm.web.challenges import FindContext, PendingChallenges
 from systemvm.web.forwarded import Network, holds_proxy, networks
 from systemvm.web.plain_port import PlainPort
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.web.public_port import BOUNDS
 from systemvm.web.tls_port import TlsPort
 from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.acme import EXTRACT_CHALLENGE, AcmeChallenges
 from systemvm.wire.extract import (
     EXTRACT_LINKS,
     EXTRACT_SETUP,
@@ -67,6 +69,7 @@ class ServeService:
         self._upload_table = UploadTable(time.time)
         self._uploads = UploadHandler(reactor, self._upload_table, paths.upload_socket)
         self._site = ServeSite(reactor, self._answer, lambda: self._proxies, self._begin)
+        self._challenges = PendingChallenges(reactor, self._use_challenges)
         self._sweeping = LoopingCall(self._links.sweep)
         self._sweeping.clock = reactor
         self.methods = self._table()
@@ -77,6 +80,7 @@ class ServeService:
         for name, handler, params in (
             (EXTRACT_SETUP, self.set_up, ExtractSetup),
             (EXTRACT_LINKS, self.put_links, ExtractLinks),
+            (EXTRACT_CHALLENGE, self.challenge, AcmeChallenges),
             (DROP, self.drop, DropTemplate),
             (SERVE_UPLOADS, self.put_uploads, ServedUploads),
             (DROP_UPLOAD, self.drop_upload, DroppedUpload),
@@ -98,6 +102,7 @@ class ServeService:
         """End every transfer; a worker that waits for its store is left behind."""
         if self._sweeping.running:
             self._sweeping.stop()
+        self._challenges.stop()
         if self._port is not None:
             await maybeDeferred(self._port.stopListening)
         self._downloads.stop()
@@ -136,6 +141,20 @@ class ServeService:
             self._links.clear()
         self._links.put(links.links)
         return Acknowledgement()
+
+    async def challenge(self, call: Call, wanted: AcmeChallenges) -> Acknowledgement:
+        """Answer these challenges of an ACME server, and no others."""
+        if not isinstance(self._port, TlsPort):
+            raise RpcError(INVALID_PARAMS, "challenges need TLS: a proxy in front has the certificate")
+        try:
+            self._challenges.replace(wanted.challenges)
+        except (CertificateError, ValueError) as wrong:
+            raise RpcError(INVALID_PARAMS, f"{wrong}") from None
+        return Acknowledgement()
+
+    def _use_challenges(self, find: FindContext | None) -> None:
+        if isinstance(self._port, TlsPort):
+            self._port.challenge = find
 
     async def drop(self, call: Call, order: DropTemplate) -> Acknowledgement:
         self._downloads.drop_template(order.account_id, order.template_id)

@@ -17,6 +17,7 @@ from systemvm.management.state.status import AgentState, InstanceState, Instance
 #: The commands that CloudStack's clients, the page and the CLI use.
 EXPECTED = {
     *("uploadCustomCertificate", "listCustomCertificates", "deleteCustomCertificate"),
+    *("listPublicNames", "renewPublicCertificate"),
     "registerAcmeAccount",
     *("extractIso", "extractTemplate"),
     *("createVolume", "attachVolume", "detachVolume", "resizeVolume", "deleteVolume"),
@@ -65,6 +66,7 @@ EXPECTED = {
 
 ADMINISTRATORS = {
     *("uploadCustomCertificate", "listCustomCertificates", "deleteCustomCertificate"),
+    *("listPublicNames", "renewPublicCertificate"),
     "registerAcmeAccount",
     *("createAccount", "updateAccount", "disableAccount", "enableAccount", "deleteAccount"),
     *("createUser", "disableUser", "enableUser", "deleteUser", "getUser"),

@@ -29,7 +29,7 @@ def connects_to(answer: HttpAnswer) -> list[str]:
 
 def origins_of(cloud: SmallCloud, advertised: str) -> ListOrigins:
     endpoint = PublicEndpoint.parse(advertised)
-    return StorageOrigins(cloud.database, {cloud.zone.name: endpoint}.get).list
+    return StorageOrigins(cloud.database, lambda zone_name, address: endpoint).list
 
 
 @pytest.mark.parametrize(

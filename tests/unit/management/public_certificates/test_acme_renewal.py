@@ -16,20 +16,23 @@ import pytest_twisted
 from attrs import define, field
 
 from public_pki import DOMAIN, INTERMEDIATE, NOW, ROOT, WILDCARD, server
-from small_cloud import SmallCloud
+from small_cloud import CONSOLE_ORIGIN, SmallCloud
+from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.public_certificates.acme_conversation import (
     AcmeAccount,
     AcmeError,
     AcmeOrder,
     ExternalAccount,
 )
-from systemvm.management.public_certificates.acme_renewal import AcmeRenewal
+from systemvm.management.public_certificates.acme_renewal import AcmeRenewal, AcmeState
+from systemvm.management.public_certificates.public_service import PublicService
 from systemvm.management.public_certificates.remarks import EVENT
 from systemvm.management.state import events
 from systemvm.management.state.events import EventFilter
 from systemvm.management.state.status import InstanceType
 from systemvm.wire.acknowledgement import Acknowledgement
-from systemvm.wire.console import CONSOLE_CHALLENGE, AcmeChallenge
+from systemvm.wire.acme import CONSOLE_CHALLENGE, EXTRACT_CHALLENGE, AcmeChallenge
+from systemvm.wire.extract import EXTRACT_LINKS, EXTRACT_SETUP
 from systemvm.wire.role import Role
 
 DIRECTORY = "https://acme.example.test/dir"
@@ -40,6 +43,8 @@ class FakeAcmeServer:
     """Issues what is ordered, or fails."""
 
     fails_with: AcmeError | None = None
+    fails_for: set[str] = field(factory=set)
+    on_order: Callable[[], None] = lambda: None
     ordered: list[str] = field(factory=list)
     contacts: set[str] = field(factory=set)
     accounts: set[str] = field(factory=set)
@@ -64,8 +69,11 @@ class FakeConversation:
 
     def order(self, host: str) -> AcmeOrder:
         self.server.ordered.append(host)
+        self.server.on_order()
         if self.server.fails_with is not None:
             raise self.server.fails_with
+        if host in self.server.fails_for:
+            raise AcmeError(f"cannot order a certificate for {host}: its address is unknown", "correct DNS")
         self.issued = server(host)
         return AcmeOrder(None, self.issued.key_pem, [AcmeChallenge(host, "proof", "its key")], [])
 
@@ -93,6 +101,7 @@ def acme(cloud: SmallCloud, acme_server: FakeAcmeServer) -> AcmeRenewal:
         cloud.agents,
         cloud.seal,
         cloud.public_certificates,
+        cloud.settings.secondary_storage,
         acme_server.converse,
         at_once,
         lambda least, most: most,
@@ -163,6 +172,83 @@ async def test_all_console_proxies_answer_for_one_name(
     for peer in (first, other):
         sent = [each.challenges for each in peer.params_of(CONSOLE_CHALLENGE)]
         assert sent == [[AcmeChallenge(DOMAIN, "proof", "its key")], []]
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_ssvm_of_a_wildcard_gets_its_own_and_keeps_its_address_until_then(
+    cloud: SmallCloud, acme: AcmeRenewal, acme_server: FakeAcmeServer
+) -> None:
+    second = cloud.add_system_vm(InstanceType.SECONDARY_STORAGE)
+    other = cloud.agents.connect(second.instance_name, Role.SSVM)
+    for peer in (cloud.ssvm_peer, other):
+        peer.answers[EXTRACT_CHALLENGE] = peer.answers[EXTRACT_SETUP] = lambda _: Acknowledgement()
+        peer.answers[EXTRACT_LINKS] = lambda _: Acknowledgement()
+    addresses = [f"203.0.113.{100 + vm.id}" for vm in (cloud.ssvm, second)]
+    hosts = [f"{address.replace('.', '-')}.{DOMAIN}" for address in addresses]
+    for name, value in (
+        ("secstorage.ssl.cert.domain", WILDCARD),
+        ("secstorage.acme.directory.url", DIRECTORY),
+    ):
+        await cloud.call("updateConfiguration", name=name, value=value, zoneid=cloud.zone.uuid)
+
+    acme_server.fails_for = {hosts[1]}
+    await acme.run()
+    assert acme_server.ordered == hosts
+    assert [each.challenges for each in cloud.ssvm_peer.params_of(EXTRACT_CHALLENGE)] == [
+        [AcmeChallenge(hosts[0], "proof", "its key")],
+        [],
+    ]
+    setups = [peer.params_of(EXTRACT_SETUP)[-1].origin for peer in (cloud.ssvm_peer, other)]
+    assert setups == [f"https://{hosts[0]}", f"https://{addresses[1]}"], "a name only with its certificate"
+
+    acme_server.fails_for = set()
+    await acme.renew(hosts[1])
+    assert other.params_of(EXTRACT_SETUP)[-1].origin == f"https://{hosts[1]}"
+    assert cloud.sites.console(cloud.zone.name, "203.0.113.9").url == CONSOLE_ORIGIN, (
+        "consoles have no server"
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_names_behind_a_proxy_that_ends_tls_are_not_ordered(
+    cloud: SmallCloud, acme: AcmeRenewal, acme_server: FakeAcmeServer
+) -> None:
+    cloud.settings.storage = SecondaryStorageConfig(origin="http://*")
+    for name, value in (
+        ("secstorage.ssl.cert.domain", DOMAIN),
+        ("secstorage.acme.directory.url", DIRECTORY),
+    ):
+        await cloud.call("updateConfiguration", name=name, value=value)
+    await acme.run()
+    assert acme_server.ordered == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_state_of_a_name_says_what_comes_next(
+    cloud: SmallCloud, acme: AcmeRenewal, acme_server: FakeAcmeServer
+) -> None:
+    def state() -> tuple[AcmeState, str]:
+        status = acme.status(PublicService.CONSOLE, cloud.zone.name, DOMAIN)
+        assert status is not None and status.directory_url == DIRECTORY
+        return status.state, status.reason
+
+    assert acme.status(PublicService.CONSOLE, cloud.zone.name, DOMAIN) is None
+    await configure(cloud, DOMAIN)
+    assert acme.status(PublicService.STORAGE, cloud.zone.name, DOMAIN) is None
+    assert state() == (AcmeState.WAITING, "")
+    acme_server.fails_with = AcmeError("cannot order: too many requests", "wait")
+    await acme.run()
+    assert state() == (AcmeState.FAILED, "cannot order: too many requests")
+    with pytest.raises(AcmeError, match="too many requests"):
+        await acme.renew(DOMAIN)
+    acme_server.fails_with = None
+    acme_server.on_order = lambda: during.append(state()[0])
+    during: list[AcmeState] = []
+    await acme.renew(DOMAIN)
+    assert during == [AcmeState.ORDERING]
+    assert state() == (AcmeState.ISSUED, "")
+    with pytest.raises(AcmeError, match="no system VM that is Up can answer"):
+        await acme.renew(f"other.{DOMAIN}")
 
 
 @pytest_twisted.ensureDeferred

@@ -2,6 +2,7 @@
 // The page: polls the API every second while something changes, else every three seconds, and redraws what changed.
 
 import { ApiError, call, followJob, forget, job, loggedIn, login, logout, user } from "./api.js";
+import { certificateActions, refreshCertificates, wireCertificates } from "./certificates.js";
 import { showLink, wireLink } from "./extract.js";
 import { refreshStores, storeActions, wireStores } from "./stores.js";
 import { $, ask, draw, form, options, toast, wireCancelButtons } from "./ui.js";
@@ -52,6 +53,7 @@ async function refresh() {
       "There is no template or ISO yet. Register a URL, or upload a file, to begin.", busy);
     draw($("#vms"), state.machines, vmRow, "There is no virtual machine yet. Deploy one from a template that is Ready.", busy);
     const storesMove = admin && await refreshStores(busy);
+    if (admin) await refreshCertificates(busy);
     $("#open-deploy").disabled = !state.templates.some((t) => t.isready);
     const moving = state.templates.some((t) => download(t).moving);
     const changing = (systems.systemvm ?? []).some((v) => v.agentstate !== "Up");
@@ -91,6 +93,7 @@ const templateOf = (id) => state.templates.find((template) => template.id === id
 const isIso = (id) => templateOf(id)?.format === "ISO";
 
 const actions = {
+  ...certificateActions,
   ...storeActions,
   ...uploadActions,
   "system-start": (id) => act(id, "Starting…", () => job("startSystemVm", { id })),
@@ -164,6 +167,7 @@ document.addEventListener("close", refresh, { capture: true });
 
 const zone = () => state.zone;
 wireStores(zone, act);
+wireCertificates(act);
 wireUploads(zone, refresh);
 wireLink();
 wireCancelButtons();

@@ -8,9 +8,9 @@ import ssl
 import pytest
 
 from public_pki import DOMAIN, server
-from systemvm.cpvm.challenges import Challenges
 from systemvm.web.certificate import CertificateError
-from systemvm.wire.console import AcmeChallenge
+from systemvm.web.challenges import Challenges
+from systemvm.wire.acme import AcmeChallenge
 
 PROOF = server(DOMAIN)
 PENDING = [AcmeChallenge(DOMAIN, PROOF.pem, PROOF.key_pem)]

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// What administrators do with the names of consoles and images, and with the certificates that prove them.
+
+import { call, job } from "./api.js";
+import { nameCard } from "./certificate_views.js";
+import { $, ask, draw, form } from "./ui.js";
+
+// Certificates change rarely: they are read now and then, at once after an action, and each time while one is ordered.
+const LOOK_MS = 15000;
+
+let names = [];
+let lookedMs = -Infinity;
+let act = async () => {};
+
+const nameOf = (id) => names.find((name) => name.id === id);
+
+export async function refreshCertificates(busy) {
+  const ordering = names.some((name) => name.acmestate === "ordering");
+  if (!ordering && !busy.size && performance.now() - lookedMs < LOOK_MS) return;
+  lookedMs = performance.now();
+  ({ publicname: names = [] } = await call("listPublicNames"));
+  redraw(busy);
+}
+
+function redraw(busy) {
+  draw($("#certificates"), names, nameCard, "A proxy in front has every certificate.", busy);
+}
+
+async function change(id, doing, work) {
+  await act(id, doing, async () => {
+    try {
+      await work();
+    } finally {
+      lookedMs = -Infinity;
+    }
+  });
+}
+
+// Sets a setting of a zone, or resets one that is emptied.
+async function set(name, value, zoneid) {
+  if (value) {
+    await call("updateConfiguration", { name, value, zoneid });
+    return;
+  }
+  const { configuration } = await call("resetConfiguration", { name, zoneid });
+  if (configuration?.value) {
+    throw new Error(`${name} has a value for all zones, which stays: reset it by "systemvm setting reset ${name}"`);
+  }
+}
+
+// The domain of a name or of `*.DOMAIN`.
+const domainOf = (name) => (name ?? "").split("*.").at(-1);
+
+export const certificateActions = {
+  "certificate-upload"(id) {
+    const name = nameOf(id);
+    const { elements } = $("#certificate-upload form");
+    elements.domainsuffix.value = domainOf(name?.configured);
+    $("#certificate-upload").showModal();
+  },
+  "certificate-settings"(id) {
+    const name = nameOf(id);
+    const { elements } = $("#certificate-settings form");
+    $("#certificate-settings h2").textContent = `Name and ACME server of ${name.service === "console" ? "consoles" : "images"} in ${name.zonename}`;
+    elements.id.value = id;
+    elements.configured.value = name.configured ?? "";
+    elements.acmedirectory.value = name.acmedirectory ?? "";
+    $("#certificate-settings").showModal();
+  },
+  "certificate-renew": (id) => change(id, "Renewing…", () => job("renewPublicCertificate", { id })),
+  async "certificate-own"(id) {
+    const name = nameOf(id);
+    const text = `Its uploaded and ordered certificates are deleted with their keys, and no ACME server is asked any more. The CA of this
+      installation signs where it can; else ${name.service === "console" ? "consoles" : "images"} are reached by the address of the zone's file.`;
+    if (!(await ask(`Go back to the own CA for ${name.configured ?? name.name}?`, text, "Go back"))) return;
+    await change(id, "Going back…", async () => {
+      await set(name.acmesetting, "", name.zoneid);
+      const { customcertificate = [] } = await call("listCustomCertificates");
+      const hosts = new Set([domainOf(name.wantedname || name.name), domainOf(name.configured)]);
+      const own = customcertificate.filter((one) => hosts.has(one.domainsuffix)).map((one) => one.domainsuffix);
+      for (const domainsuffix of new Set(own)) await call("deleteCustomCertificate", { domainsuffix });
+    });
+  },
+};
+
+// Text of a chosen file goes into the field beside it, where it can be read before it is sent.
+function fillFromFiles(dialog) {
+  for (const input of dialog.querySelectorAll("input[type=file]")) {
+    input.addEventListener("change", async () => {
+      const [file] = input.files;
+      if (file) dialog.querySelector(`textarea[name=${input.dataset.fills}]`).value = await file.text();
+      input.value = "";
+    });
+  }
+}
+
+// `work(id, doing, function)` runs an action of a name and shows that it runs.
+export function wireCertificates(work) {
+  act = work;
+  fillFromFiles($("#certificate-upload"));
+  // a key does not stay in the page
+  $("#certificate-upload").addEventListener("close", () => $("#certificate-upload form").reset());
+  $("#open-certificate").addEventListener("click", () => certificateActions["certificate-upload"](null));
+  form($("#certificate-upload"), async (data) => {
+    const { certificate, privatekey, domainsuffix } = Object.fromEntries(data);
+    await job("uploadCustomCertificate", { certificate, privatekey, domainsuffix });
+    lookedMs = -Infinity;
+  });
+  form($("#certificate-settings"), async (data) => {
+    const { id, configured, acmedirectory } = Object.fromEntries(data);
+    const name = nameOf(id);
+    // the name first: an order begins as soon as both are there
+    if (configured !== (name.configured ?? "")) await set(name.setting, configured, name.zoneid);
+    if (acmedirectory !== (name.acmedirectory ?? "")) await set(name.acmesetting, acmedirectory, name.zoneid);
+    lookedMs = -Infinity;
+  });
+}
