@@ -17,6 +17,7 @@ from integration.cpvm_lab.fixtures import console
 from integration.cpvm_lab.flood import flood
 from integration.cpvm_lab.vnc_server import FakeVncServer, exactly, greet_and_wait, shake_hands
 from integration.cpvm_lab.wire import TIMEOUT_S, Connection, open_console
+from systemvm.cpvm.console_connection import MAX_EARLY_BYTES
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -105,12 +106,15 @@ def test_garbage_instead_of_a_greeting(console: ConsoleProcess, data: bytes) -> 
     screen.close()
 
 
-def test_data_before_the_greeting_closes_the_websocket(console: ConsoleProcess) -> None:
+def test_the_handshake_goes_on_while_the_screen_is_connected(console: ConsoleProcess) -> None:
     hold = threading.Event()
     screen = FakeVncServer(lambda peer: (hold.wait(20), None)[1])
     connection = open_console(console, console.issue(screen.port)[0])
+    assert connection.frame() == (2, b"RFB 003.008\n")
     connection.send_frame(2, b"RFB 003.008\n")
-    assert connection.closing() == (1002, "data before the server's RFB version")
+    assert connection.frame() == (2, b"\x01\x01" + bytes(4))
+    connection.send_frame(2, b"\x01\x01" + bytes(MAX_EARLY_BYTES + 1))
+    assert connection.closing() == (1009, "too much data before the server's ServerInit")
     hold.set()
     screen.close()
 
@@ -129,6 +133,8 @@ def test_a_screen_that_never_answers_times_out(console: ConsoleProcess) -> None:
     hold = threading.Event()
     screen = FakeVncServer(lambda peer: (hold.wait(TIMEOUT_S), None)[1])
     connection = open_console(console, console.issue(screen.port)[0])
+    connection.frame()
+    connection.send_frame(2, b"RFB 003.008\n")  # the browser is alive
     assert connection.closing() == (4504, "The virtual machine's screen does not answer")
     hold.set()
     screen.close()

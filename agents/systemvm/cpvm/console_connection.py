@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One console: a browser's WebSocket and a VM's VNC server, from the upgrade to the last frame.
 
-The VNC server is connected before the RFB handshake with the browser begins, so that every failure until then
-is reported by a close code and a sentence instead of a broken handshake.
+The RFB handshake with the browser begins as soon as its session is known, and goes on while the VNC server is
+connected; it ends with the VNC server's ServerInit. Every failure until then is reported by a close code and
+a sentence. A serial port has no handshake.
 """
 
 from __future__ import annotations
@@ -46,13 +47,17 @@ from systemvm.cpvm.websocket import (
 )
 from systemvm.service.rfb_handshake import RfbError
 from systemvm.web.tls_transport import TlsTransport
-from systemvm.wire.console import UNRESTRICTED, ConsolePolicy, ConsoleSession
+from systemvm.wire.console import UNRESTRICTED, ConsoleKind, ConsolePolicy, ConsoleSession
 
 PING_AFTER_S = 30.0
 SILENT_AFTER_S = 90.0
 CLOSE_DEADLINE_S = 5.0
+#: What a browser can send after its handshake, while its screen is still connected.
+MAX_EARLY_BYTES = 4096
 #: A browser answers the first bytes of the RFB handshake at once, or its connection is dead.
 HANDSHAKE_DEADLINE_S = 30.0
+
+_GREETING = binary_frame(BrowserHandshake.GREETING)
 
 
 @frozen
@@ -67,7 +72,7 @@ class OpenedTarget:
 
 
 class _State(enum.Enum):
-    OPENING = "opening"
+    OPENING = "opening"  # its session is not known yet, or it is one of a serial port
     HANDSHAKE = "handshake"
     FLOWING = "flowing"
     CLOSING = "closing"
@@ -108,6 +113,8 @@ class ConsoleConnection:
         self._parser = FrameParser()
         self._opening: Deferred[OpenedTarget] | None = None
         self._handshake: BrowserHandshake | None = None
+        self._server_init: bytes | None = None  # while it is known and not sent yet
+        self._is_started = False
         self._relay: Relay | SerialRelay | None = None
         self._filter: SessionFilter | None = None
         self._recorder: SessionRecorder | None = None
@@ -127,6 +134,8 @@ class ConsoleConnection:
         open_target, self._open_target = self._open_target, None
         if open_target is None:
             return
+        self._is_started = True
+        self._greet()
         self._opening = Deferred.fromCoroutine(self._open(open_target))
         self._opening.addCallbacks(self._target_opened, self._target_failed)
 
@@ -134,6 +143,17 @@ class ConsoleConnection:
         """Bind the connection to its session; the listener's limits no longer close it to make room."""
         self.session = session
         self._browser.assign_owner(session.session_id)
+        if self._is_started:
+            self._greet()
+
+    def _greet(self) -> None:
+        """Begin the handshake of a screen's session."""
+        session = self.session
+        if self._state is _State.OPENING and session is not None and session.kind is ConsoleKind.SCREEN:
+            self._handshake = BrowserHandshake()
+            self._state = _State.HANDSHAKE
+            self._received_at_s = self._reactor.seconds()
+            self._browser.send(_GREETING)
 
     async def _open(
         self, open_target: Callable[[ConsoleConnection], Awaitable[OpenedTarget]]
@@ -168,11 +188,9 @@ class ConsoleConnection:
                 self._target_closed()
                 return
         self._relay = Relay(self._reactor, screen, self._browser, self._target_closed)
-        server_init = vnc.server_init.encode(target.display_name)
-        self._handshake = BrowserHandshake(server_init + early)
-        self._state = _State.HANDSHAKE
-        self._received_at_s = self._reactor.seconds()
-        self._browser.send(binary_frame(BrowserHandshake.GREETING))
+        self._server_init = vnc.server_init.encode(target.display_name) + early
+        if self._handshake is not None:
+            self._continue_handshake(self._handshake)
 
     def _filtered(self, policy: ConsolePolicy, vnc: VncConnection) -> tuple[TargetStream, bytes]:
         """Return the VNC server behind the filter of the policy, and what passes of its first bytes."""
@@ -238,16 +256,26 @@ class ConsoleConnection:
                 self.input_at_s = self._received_at_s
             self._forward(self._relay, payload)
             return
-        if self._relay is None or self._handshake is None:
+        if self._handshake is None:
             raise WebSocketError(CloseCode.PROTOCOL_ERROR, "data before the server's RFB version")
         output = self._handshake.receive(payload)
+        if self._relay is None and self._handshake.buffered_bytes > MAX_EARLY_BYTES:
+            raise WebSocketError(CloseCode.MESSAGE_TOO_BIG, "too much data before the server's ServerInit")
+        self._continue_handshake(self._handshake, output)
+
+    def _continue_handshake(self, handshake: BrowserHandshake, output: bytes = b"") -> None:
+        """Send the output, and ServerInit as soon as it is possible; begin to relay when all is done."""
+        if self._server_init is not None and handshake.may_get_server_init:
+            output += self._server_init
+            self._server_init = None
         if output:
             self._browser.send(binary_frame(output))
-        if self._handshake.done:
-            self._state, self.was_shown = _State.FLOWING, True
-            rest, self._handshake = self._handshake.rest(), None
-            self._relay.start()
-            self._forward(self._relay, rest)
+        relay = self._relay
+        if relay is not None and self._server_init is None and handshake.done:
+            self._state, self.was_shown, self._handshake = _State.FLOWING, True, None
+            relay.start()
+            if early := handshake.rest():
+                self._forward(relay, early)
 
     def _forward(self, relay: Relay | SerialRelay, data: bytes) -> None:
         relay.write(data if self._filter is None else self._filter.from_browser(data))

@@ -15,6 +15,7 @@ from attrs import field, frozen
 from systemvm.service.rfb_handshake import VERSION_BYTES, Handshake, RfbError, SecurityType, minor_version
 
 MAX_DISPLAY_NAME_CHARACTERS = 128
+_SECURITY_OK = bytes(4)
 
 
 class PasswordRefusedError(RfbError):
@@ -47,20 +48,25 @@ class ServerInit:
 
 def display_name(text: str) -> str:
     """Return `text` as a title: one line of bounded length without control or format characters."""
+    if text.isprintable():  # as almost every name is
+        return " ".join(text.split())[:MAX_DISPLAY_NAME_CHARACTERS] or "console"
     spaced = "".join(" " if unicodedata.category(char) in ("Zl", "Zp", "Cc") else char for char in text)
     visible = "".join(char for char in spaced if not unicodedata.category(char).startswith("C"))
     return " ".join(visible.split())[:MAX_DISPLAY_NAME_CHARACTERS] or "console"
 
 
 class BrowserHandshake(Handshake):
-    """The handshake with the browser, which is offered only security type None: its token admitted it."""
+    """The handshake with the browser, which is offered only security type None: its token admitted it.
+
+    Only the browser's version can change an answer. So the result of choosing None is sent with the list of
+    types, and ServerInit can follow as soon as `may_get_server_init`: what is not waited for saves a round
+    trip. The handshake ends with ClientInit.
+    """
 
     #: Sent first, before anything is received.
     GREETING = b"RFB 003.008\n"
 
-    def __init__(self, server_init: bytes) -> None:
-        self._server_init = server_init
-        super().__init__()
+    may_get_server_init = False
 
     def _steps(self) -> Generator[int, bytes, None]:
         minor = minor_version((yield VERSION_BYTES))
@@ -68,9 +74,9 @@ class BrowserHandshake(Handshake):
             self._output += int(SecurityType.NONE).to_bytes(4, "big")
         else:
             self._output += bytes((1, SecurityType.NONE))
-            if (yield 1)[0] != SecurityType.NONE:
-                raise RfbError("browser chose a security type that was not offered")
         if minor == 8:
-            self._output += bytes(4)
+            self._output += _SECURITY_OK
+        self.may_get_server_init = True
+        if minor != 3 and (yield 1)[0] != SecurityType.NONE:
+            raise RfbError("browser chose a security type that was not offered")
         yield 1  # ClientInit: `shared` was already sent to the VNC server
-        self._output += self._server_init

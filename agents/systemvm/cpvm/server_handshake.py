@@ -34,6 +34,8 @@ MAX_CREDENTIAL_BYTES = 255
 
 _PIXEL_FORMAT_BYTES = 16
 _VENCRYPT_VERSION = b"\x00\x02"
+#: ClientInit: a new client does not disconnect the others.
+_SHARED = b"\x01"
 
 
 class VeNCryptSubtype(enum.IntEnum):
@@ -66,43 +68,52 @@ class ServerHandshake(Handshake):
     def _steps(self) -> Generator[int, bytes, None]:
         minor = minor_version((yield VERSION_BYTES))
         self._output += b"RFB 003.%03d\n" % minor
-        security = yield from self._choose_security(minor)
+        security = self._wanted()
+        # What the target has set leaves no choice. So the type is sent before the server's list is read, and
+        # ClientInit before the type's result: a server that does not accept them does not read on, and each
+        # of them would be a round trip.
+        if minor != 3:
+            self._output.append(security)
+        if minor != 3 and security is SecurityType.NONE:
+            self._output += _SHARED
+        yield from self._check_offer(minor)
         if security is SecurityType.VENCRYPT:
             yield from self._vencrypt()
         elif security is SecurityType.VNC_AUTH:
             yield from self._vnc_auth()
-        # Shared: a new client does not disconnect the others. It is sent before the result of the security
-        # type is read, which saves a round trip; a server that refuses does not read it.
-        self._output += b"\x01"
+        if minor == 3 or security is not SecurityType.NONE:
+            self._output += _SHARED
         if security is not SecurityType.NONE or minor == 8:
             yield from self._security_result(minor)
         yield from self._read_server_init()
 
-    def _choose_security(self, minor: int) -> Generator[int, bytes, SecurityType]:
+    def _wanted(self) -> SecurityType:
+        if self._tls:
+            return SecurityType.VENCRYPT
+        return SecurityType.NONE if self._password is None else SecurityType.VNC_AUTH
+
+    def _check_offer(self, minor: int) -> Generator[int, bytes, None]:
+        """Read the security types of the server; the wanted one must be among them."""
         if minor == 3:
             number = int.from_bytes((yield 4), "big")
             if number == 0:
                 yield from self._refused()
             if self._tls:
                 raise TlsUnusedError("VNC server does not offer TLS: it speaks RFB 3.3")
-            return self._acceptable([number])
+            self._check_types([number])
+            return
         count = (yield 1)[0]
         if count == 0:
             yield from self._refused()
-        security = self._acceptable(list((yield count)))
-        self._output.append(security)
-        return security
+        self._check_types(list((yield count)))
 
-    def _acceptable(self, offered: list[int]) -> SecurityType:
+    def _check_types(self, offered: list[int]) -> None:
+        if self._wanted() in offered:
+            return
         if self._tls:
-            if SecurityType.VENCRYPT not in offered:
-                raise TlsUnusedError(f"VNC server does not offer TLS: its security types are {offered[:16]}")
-            return SecurityType.VENCRYPT
-        wanted = SecurityType.NONE if self._password is None else SecurityType.VNC_AUTH
-        if wanted not in offered:
-            self._check_passwords_use(SecurityType.NONE in offered, SecurityType.VNC_AUTH in offered)
-            raise RfbError(f"VNC server offers no supported security type: {offered[:16]}")
-        return wanted
+            raise TlsUnusedError(f"VNC server does not offer TLS: its security types are {offered[:16]}")
+        self._check_passwords_use(SecurityType.NONE in offered, SecurityType.VNC_AUTH in offered)
+        raise RfbError(f"VNC server offers no supported security type: {offered[:16]}")
 
     def _check_passwords_use(self, offers_none: bool, offers_password: bool) -> None:
         if self._password is not None and offers_none:

@@ -34,10 +34,15 @@ class TargetLink:
         self._waiter = SocketWaiter(reactor, self._socket.fileno())
         self.stream: TargetStream = PlainStream(self._socket)
 
-    async def connect(self) -> None:
-        """Raises: ConsoleRefusedError when it cannot be connected."""
+    async def connect(self, *, server_speaks_first: bool = False) -> None:
+        """Connect; a server that speaks first is not waited for here: its first bytes show that it is there.
+
+        Raises: ConsoleRefusedError when it cannot be connected.
+        """
         code = self._socket.connect_ex(self._address)
         if code == errno.EINPROGRESS:
+            if server_speaks_first:
+                return
             await self._waiter.writable()
             code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:

@@ -8,7 +8,6 @@ import ssl
 from typing import Any
 
 from attrs import field, frozen
-from twisted.internet.defer import Deferred
 
 from systemvm.cpvm import target_http
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
@@ -44,14 +43,11 @@ class VncDialer:
         self._target = target
         self._deadline_s = deadline_s
 
-    def dial(self) -> Deferred[VncConnection]:
-        """Connect; cancelling the Deferred closes the socket.
+    async def dial(self) -> VncConnection:
+        """Connect; when the wait is cancelled, the socket is closed.
 
-        Fails with ConsoleRefusedError.
+        Raises: ConsoleRefusedError when there is no screen.
         """
-        return Deferred.fromCoroutine(self._dial())
-
-    async def _dial(self) -> VncConnection:
         link = TargetLink(self._reactor, self._target)
         silent = ConsoleRefusedError(
             BrowserRefusal.SCREEN_SILENT, f"no RFB handshake within {self._deadline_s:g} s"
@@ -74,7 +70,8 @@ class VncDialer:
             target.transport_tls is not None or target.transport is TargetTransport.WEBSOCKET
         ):
             raise RfbError("VeNCrypt within TLS or a WebSocket is not supported")
-        await link.connect()
+        speaks_first = target.transport is TargetTransport.TCP and target.transport_tls is None
+        await link.connect(server_speaks_first=speaks_first)
         if target.transport_tls is not None:
             await link.start_tls(target.transport_tls)
         early = b""

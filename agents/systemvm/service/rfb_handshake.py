@@ -86,6 +86,11 @@ class Handshake:
             except StopIteration:
                 self._script = None
 
+    @property
+    def buffered_bytes(self) -> int:
+        """How many bytes of the peer are not processed yet."""
+        return len(self._buffer)
+
     def rest(self) -> bytes:
         """Return what the peer sent after its handshake."""
         rest = bytes(self._buffer)

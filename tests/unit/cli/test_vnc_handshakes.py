@@ -65,16 +65,21 @@ def test_a_type_that_was_not_offered_is_an_error() -> None:
         handshake.receive(b"\x01")
 
 
-@given(st.lists(st.integers(1, 40)))
-def test_the_console_proxys_own_handshake_is_understood_in_any_pieces(sizes: list[int]) -> None:
-    proxy, screen = BrowserHandshake(SERVER_INIT + b"early"), ScreenHandshake()
-    to_screen = BrowserHandshake.GREETING
+@given(st.lists(st.integers(1, 40)), st.booleans())
+def test_the_console_proxys_own_handshake_is_understood_in_any_pieces(
+    sizes: list[int], is_connected: bool
+) -> None:
+    """The proxy sends ServerInit when the VM's screen is connected: with the first answer, or at the end."""
+    proxy, screen = BrowserHandshake(), ScreenHandshake()
+    to_screen, left = BrowserHandshake.GREETING, SERVER_INIT + b"early"
     while to_screen:
         answer = b""
         for size in [*sizes, len(to_screen)]:
             piece, to_screen = to_screen[:size], to_screen[size:]
             answer += screen.receive(piece)
         to_screen = proxy.receive(answer) if answer else b""
+        if proxy.done or (proxy.may_get_server_init and is_connected):
+            to_screen, left = to_screen + left, b""
     assert (screen.done, screen.server_init, screen.rest()) == (True, SERVER_INIT, b"early")
 
 

@@ -12,13 +12,19 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from systemvm.cpvm.console_connection import CLOSE_DEADLINE_S, ConsoleConnection, OpenedTarget
+from systemvm.cpvm.console_connection import (
+    CLOSE_DEADLINE_S,
+    MAX_EARLY_BYTES,
+    ConsoleConnection,
+    OpenedTarget,
+)
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.rfb import ServerInit
 from systemvm.cpvm.target_stream import PlainStream
 from systemvm.cpvm.vnc_target import VncConnection
 from systemvm.cpvm.websocket import close_frame
 from systemvm.web.tls_transport import TlsTransport
+from systemvm.wire.console import ConsoleKind, ConsoleSession
 
 GREETING = b"\x82\x0cRFB 003.008\n"
 
@@ -64,7 +70,7 @@ class FakeBrowser:
 
 
 class Harness:
-    def __init__(self) -> None:
+    def __init__(self, *, starts: bool = True) -> None:
         self.reactor = FakeReactor()
         self.browser = FakeBrowser()
         self.opening: Deferred[OpenedTarget] = Deferred()
@@ -79,9 +85,14 @@ class Harness:
             lambda _, reason: self.ended.append(reason),
             "203.0.113.7",
         )
-        self.connection.start()
+        if starts:
+            self.connection.start()
+
+    def admit(self, kind: ConsoleKind = ConsoleKind.SCREEN) -> None:
+        self.connection.admit(ConsoleSession("s-1", "vm-1", "web", 600.0, kind=kind))
 
     def connect_target(self, early: bytes = b"") -> None:
+        self.admit()
         dialed = VncConnection(PlainStream(self.screen), ServerInit(1, 1, bytes(16), "x"), early)
         self.opening.callback(OpenedTarget("web", dialed))
 
@@ -109,11 +120,69 @@ def masked(first: int, payload: bytes = b"") -> bytes:
     return bytes([first, 0x80 | len(payload)]) + bytes(4) + payload
 
 
-def test_the_rfb_handshake_begins_when_the_target_is_connected(harness: Harness) -> None:
+def test_the_rfb_handshake_begins_when_the_session_is_known(harness: Harness) -> None:
     assert harness.browser.sent == []
+    harness.admit()
+    assert harness.browser.sent == [GREETING]
+    harness.connection.received(masked(0x82, b"RFB 003.008\n"))
+    assert harness.browser.sent[1:] == [b"\x82\x06\x01\x01" + bytes(4)]
+    harness.connection.received(masked(0x82, b"\x01"))
+    harness.connection.received(masked(0x82, b"\x01"))
+    assert len(harness.browser.sent) == 2
+    harness.connect_target()
+    assert [frame[-3:] for frame in harness.browser.sent[2:]] == [b"web"]
+    assert harness.reactor.readers
+
+
+def test_a_browser_whose_screen_is_connected_waits_for_one_answer(harness: Harness) -> None:
+    harness.connect_target()
+    harness.connection.received(masked(0x82, b"RFB 003.008\n"))
+    [_, answer] = harness.browser.sent
+    assert answer[2:8] == b"\x01\x01" + bytes(4) and answer.endswith(b"web")
+    assert not harness.reactor.readers and not harness.connection.was_shown
+    harness.connection.received(masked(0x82, b"\x01"))
+    assert not harness.reactor.readers
+    harness.connection.received(masked(0x82, b"\x01"))
+    assert harness.reactor.readers and harness.connection.was_shown
+    assert len(harness.browser.sent) == 2
+
+
+def test_a_session_that_is_known_from_the_start_is_greeted_with_it() -> None:
+    harness = Harness(starts=False)
+    harness.admit()
+    assert harness.browser.sent == []  # the response to the upgrade is not sent yet
+    harness.connection.start()
+    assert harness.browser.sent == [GREETING]
+
+
+def test_a_serial_port_has_no_handshake(harness: Harness) -> None:
+    harness.admit(ConsoleKind.SERIAL)
+    assert harness.browser.sent == []
+    harness.connection.received(masked(0x82, b"ls"))
+    assert harness.browser.sent == [close_frame(1002, "data before the server's RFB version")]
+
+
+def test_a_screen_that_is_refused_within_the_handshake_closes_it(harness: Harness) -> None:
+    harness.admit()
+    harness.connection.received(masked(0x82, b"RFB 003.008\n"))
+    harness.opening.errback(ConsoleRefusedError(BrowserRefusal.MACHINE_STOPPED))
+    assert harness.browser.sent[-1] == close_frame(4409, "The virtual machine is not running")
+
+
+def test_little_is_kept_until_the_screen_is_connected(harness: Harness) -> None:
+    harness.admit()
+    harness.connection.received(masked(0x82, b"RFB 003.008\n\x01\x01"))
+    for _ in range(MAX_EARLY_BYTES // 100):
+        harness.connection.received(masked(0x82, bytes(100)))
+    assert not harness.browser.sent[-1].startswith(b"\x88")
+    harness.connection.received(masked(0x82, bytes(100)))
+    assert harness.browser.sent[-1] == close_frame(1009, "too much data before the server's ServerInit")
+
+
+def test_no_picture_passes_before_the_browsers_handshake(harness: Harness) -> None:
     harness.connect_target()
     assert harness.browser.sent == [GREETING]
-    assert not harness.reactor.readers  # no pictures before the browser's handshake
+    assert not harness.reactor.readers
     harness.connection.received(masked(0x82, b"RFB 003.008\n\x01\x01\x05rest"))
     assert harness.reactor.readers
     assert harness.far_screen.recv(10) == b"\x05rest"

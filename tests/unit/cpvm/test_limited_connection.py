@@ -30,6 +30,7 @@ def harness() -> Iterator[Harness]:
 
 
 def connect(harness: Harness, early: bytes, policy: ConsolePolicy) -> None:
+    harness.admit()
     screen = VncConnection(PlainStream(harness.screen), ServerInit(1, 1, PIXEL_FORMAT, "x"), early)
     harness.opening.callback(OpenedTarget("web", screen, policy))
 

@@ -140,6 +140,18 @@ def test_vnc_auth_response_is_that_of_novnc(password: str, response: str) -> Non
     assert vnc_auth_response(CHALLENGE, password).hex() == response
 
 
+@pytest.mark.parametrize(
+    ("password", "tls", "sent"),
+    [(None, False, b"\x01\x01"), ("12345678", False, b"\x02"), (None, True, b"\x13")],
+)
+def test_the_list_of_security_types_is_not_waited_for(password: str | None, tls: bool, sent: bytes) -> None:
+    """What the target has set leaves no choice; a server that does not offer it is refused all the same."""
+    handshake = ServerHandshake(password, tls=tls)
+    assert handshake.receive(b"RFB 003.008\n") == b"RFB 003.008\n" + sent
+    with pytest.raises(RfbError):
+        handshake.receive(b"\x01\x05")
+
+
 def test_the_result_of_security_is_not_waited_for() -> None:
     """A round trip with the hypervisor less: ClientInit is on its way before the server's verdict."""
     handshake = ServerHandshake("s3cr3t8x")

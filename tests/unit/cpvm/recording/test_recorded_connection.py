@@ -28,6 +28,7 @@ def harness() -> Iterator[Harness]:
 
 
 def connect(harness: Harness, session: Session, early: bytes = b"") -> None:
+    harness.admit()
     screen = VncConnection(PlainStream(harness.screen), SCREEN, early)
     harness.opening.callback(OpenedTarget("web", screen, recorder=session.recorder))
     harness.connection.received(HANDSHAKE)
