@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from systemvm.cpvm.assets import Assets
@@ -18,6 +17,7 @@ from systemvm.cpvm.drain import Drain
 from systemvm.cpvm.grants import Grant, Grants
 from systemvm.cpvm.management_client import ConsoleAuthority
 from systemvm.cpvm.metrics import ConsoleMetrics, timed
+from systemvm.cpvm.open_connections import OpenConnections
 from systemvm.cpvm.public_side import PublicSide
 from systemvm.cpvm.recording.console_recordings import ConsoleRecordings
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
@@ -93,7 +93,7 @@ class ConsoleServer:
         self._limits = limits or ConsoleLimits()
         self._recordings = recordings
         self._on_closed = on_closed
-        self._connections: dict[ConsoleConnection, Deferred[None]] = {}
+        self._connections = OpenConnections()
         self._of_session: dict[str, ConsoleConnection] = {}  # the connection that each session has now
         self._supervision = Supervision(self.grants, self._of_session)
         self._stopping = False
@@ -201,7 +201,7 @@ class ConsoleServer:
             self._reactor, browser, open_target, self._ended, client_address, self._answered
         )
         full = session is None and self._is_full(client_address)
-        self._connections[connection] = Deferred()
+        self._connections.add(connection)
         if session is not None:
             self._join(connection, session)
         browser.take_over(connection, head)
@@ -223,7 +223,7 @@ class ConsoleServer:
 
     def _is_full(self, client_address: str) -> bool:
         # Connections without a session do not count: the listener bounds them and closes the oldest.
-        of_address = sum(each.client_address == client_address for each in self._connections)
+        of_address = self._connections.of_address(client_address)
         return self._stopping or of_address >= self._limits.connections_of_address
 
     async def _open_target(
@@ -241,7 +241,7 @@ class ConsoleServer:
         if session.kind is ConsoleKind.SERIAL:
             port = await self._serial_ports.join(target, partial(self._authority.scrollback, request))
         else:
-            dialing = VncDialer(self._reactor, target).dial()
+            dialing = VncDialer(self._reactor, target).dial()  # the browser's handshake goes on meanwhile
             vnc = await timed(dialing, self.metrics.screens, self._reactor.seconds)
         self.log.info(
             "{client} opened the console of {machine}, session {session}",
@@ -286,9 +286,7 @@ class ConsoleServer:
             del self._of_session[session_id]
             self.grants.disconnected(session_id, connection.refusal, reason)
             self._supervision.update(connection.session.watches)
-        gone = self._connections.pop(connection, None)
-        if gone is not None:
-            gone.callback(None)
+        self._connections.remove(connection)
 
     def end_session(
         self, session_id: str, reason: str, refusal: BrowserRefusal = BrowserRefusal.SESSION_ENDED
@@ -389,7 +387,7 @@ class ConsoleServer:
 
     def tick(self) -> None:
         """Check idle connections and expired sessions; to be called every few seconds."""
-        for connection in list(self._connections):
+        for connection in self._connections:
             connection.tick()
         now_s = self._reactor.seconds()
         for session_id, connection in list(self._of_session.items()):
@@ -428,11 +426,6 @@ class ConsoleServer:
         """Close every connection and wait at most STOP_DEADLINE_S until the browsers have closed theirs."""
         self._stopping = True
         self._drain.stop()
-        waiting = list(self._connections.values())
-        for connection in list(self._connections):
+        for connection in self._connections:
             connection.close(CloseCode.GOING_AWAY, "The console proxy restarts")
-        if waiting:
-            gone = DeferredList(waiting, consumeErrors=True)
-            gone.addTimeout(STOP_DEADLINE_S, self._reactor)
-            gone.addErrback(lambda _: None)
-            await gone
+        await self._connections.all_gone(self._reactor, STOP_DEADLINE_S)

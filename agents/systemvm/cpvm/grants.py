@@ -84,7 +84,8 @@ class Grants:
 
     @property
     def is_full(self) -> bool:
-        self.sweep()
+        if len(self._grants) >= self.limits.max_sessions:
+            self.sweep()
         return len(self._grants) >= self.limits.max_sessions
 
     def admit(self, session: ConsoleSession, address: str) -> str:

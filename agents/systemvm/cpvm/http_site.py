@@ -45,12 +45,15 @@ class ConsoleChannel(PublicChannel):
         self.setTimeout(None)
         self._savedTimeOut = None
         self.browser.unregisterProducer()
-        self.browser.protocol = _DetachedProtocol()
+        self.browser.protocol = _DETACHED
         return self.browser
 
 
 class _DetachedProtocol(Protocol):
     """Takes the place of a channel that has handed over its connection."""
+
+
+_DETACHED = _DetachedProtocol()  # has no state: one for all connections
 
 
 @provider(INonQueuedRequestFactory)

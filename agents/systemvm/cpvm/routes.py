@@ -145,9 +145,8 @@ class Routes:
 
     def _forget_ended(self, request: ConsoleRequest) -> None:
         """Remove the browser's cookies of sessions that ended: many would exceed the limit of headers."""
-        living = set(self._server.grants.session_ids())
         for session_id in request.session_cookies():
-            if session_id not in living:
+            if self._server.grants.get(session_id) is None:
                 name = f"{COOKIE}{session_id}".encode("latin-1")
                 request.cookies.append(name + b"=; Max-Age=0; Path=/; Secure; HttpOnly; SameSite=Strict")
 
@@ -200,8 +199,7 @@ class Routes:
                 lines = [*answer, f"Set-Cookie: {self._cookie(session_id, secret)}"]
             return "\r\n".join([*lines, "", ""]).encode("ascii")
 
-        request.code = 101
-        request.channel.factory.log(request)
+        # no line for the request: the console server logs what becomes of it
         client, request_id = request.client_address, request.request_id
         secret = request.session_secret(session_id or "")
         browser = request.channel.hand_over()

@@ -158,6 +158,17 @@ def test_the_number_of_sessions_is_limited(harness: Harness) -> None:
     harness.grants.admit(session("now"), HOME)
 
 
+def test_a_place_is_found_without_looking_at_all_sessions(harness: Harness) -> None:
+    harness.grants.admit(session("lost"), HOME)
+    harness.clock.advance(3601)
+    for session_id in "abcd":
+        assert not harness.grants.is_full
+        harness.grants.admit(session(session_id), HOME)
+        assert harness.ended == []
+    harness.grants.admit(session("e"), HOME)  # there is no other place left
+    assert harness.ended == [("lost", BrowserRefusal.SESSION_OVER)]
+
+
 def test_only_its_own_browser_receives_the_reason_of_a_sessions_end(harness: Harness) -> None:
     secret = harness.grants.admit(session("a", 60), HOME)
     harness.grants.end("a", "logged out", BrowserRefusal.LOGGED_OUT)
