@@ -7,7 +7,7 @@ import enum
 
 from attrs import field, frozen
 
-from systemvm.wire.storage import Store
+from systemvm.wire.store import Store
 
 CONSOLE_RECORD = "console.record"  # agent → daemon: the next piece of a recording; idempotent by offset
 CONSOLE_RECORDED = "console.recorded"  # agent → daemon: nothing more comes of a recording; idempotent

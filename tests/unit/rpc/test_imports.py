@@ -17,8 +17,25 @@ HEAVY = (
 )
 
 
+#: Listens on a socket without a name in the file system.
+_LISTENING = """
+import socket, sys
+from twisted.internet import reactor
+from systemvm.rpc.core.method import MethodTable
+from systemvm.rpc.http.unix import listen_unix, root_only
+with socket.socket(socket.AF_UNIX) as listening:
+    listening.bind("")
+    listening.listen()
+    listen_unix(reactor, listening.fileno(), MethodTable("test", "1"), authorize=root_only)
+print(*sys.modules)
+"""
+
+
 def _loaded(module: str) -> set[str]:
-    code = f"import {module}, sys; print(*sys.modules)"
+    return _loaded_by(f"import {module}, sys; print(*sys.modules)")
+
+
+def _loaded_by(code: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
@@ -30,6 +47,10 @@ def _loaded(module: str) -> set[str]:
 )
 def test_the_channel_does_not_import_a_web_server(module: str) -> None:
     assert _loaded(f"systemvm.rpc.{module}").isdisjoint(HEAVY)
+
+
+def test_listening_for_the_command_line_does_not_import_a_web_server() -> None:
+    assert not {name for name in _loaded_by(_LISTENING) if name.startswith(("twisted.web", "twisted.spread"))}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """JSON-RPC over HTTP/1.1 on a UNIX socket, for people: the command line, and plain `curl --unix-socket`.
 
-Each half is imported on first use: the command line only calls, without twisted.web.
+Each half is imported on first use: the command line only calls, without twisted.web, and an agent is rarely
+called here.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.stream.peer_credentials import Authorize, root_and_group, root_only
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IListeningPort
+    from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 
     from systemvm.rpc.http.unix_client import unix_call, unix_events
 
@@ -53,6 +54,12 @@ def listen_unix(
 
     Raises: OSError when another process listens there.
     """
-    from systemvm.rpc.http.unix_server import serve
+    from systemvm.rpc.http.first_use import FirstUseFactory
+    from systemvm.rpc.stream.unix_path import listen_at
 
-    return serve(reactor, path, methods, authorize, events, mode)
+    def factory() -> IProtocolFactory:
+        from systemvm.rpc.http.unix_server import site
+
+        return site(reactor, methods, authorize, events)
+
+    return listen_at(reactor, path, FirstUseFactory(factory), mode)

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
@@ -25,7 +24,6 @@ from systemvm.rpc.http.event_stream import EventsResource
 from systemvm.rpc.http.unix_resource import AuthorizedResource, write_json
 from systemvm.rpc.stream.peer_credentials import Authorize
 from systemvm.rpc.stream.transport import Reactor
-from systemvm.rpc.stream.unix_path import listen_at
 
 MAX_BODY_BYTES = frame.MAX_LINE_BYTES
 MAX_BATCH = 64
@@ -34,22 +32,17 @@ IDLE_S = 60.0
 _log = Logger()
 
 
-def serve(
-    reactor: Reactor,
-    where: str | Path | int,
-    methods: MethodTable,
-    authorize: Authorize,
-    events: EventSource | None,
-    mode: int,
-) -> IListeningPort:
-    """See `unix.listen_unix`."""
+def site(
+    reactor: Reactor, methods: MethodTable, authorize: Authorize, events: EventSource | None
+) -> IProtocolFactory:
+    """Return what serves the connections of `unix.listen_unix`."""
     root = _Root()
     root.putChild(b"rpc", _RpcResource(reactor, methods, authorize))
     if events is not None:
         root.putChild(b"events", EventsResource(reactor, events, authorize))
-    site = _Site(root, requestFactory=_BoundedRequest, timeout=IDLE_S, reactor=reactor)
-    site.noisy = False
-    return listen_at(reactor, where, site, mode)
+    made = _Site(root, requestFactory=_BoundedRequest, timeout=IDLE_S, reactor=reactor)
+    made.noisy = False
+    return made
 
 
 class _Root(Resource):
