@@ -14,6 +14,7 @@ from __future__ import annotations
 import enum
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from attrs import define, field, frozen
@@ -21,6 +22,7 @@ from attrs import define, field, frozen
 _IPV6_SOURCE_BITS = 64  # the smallest usual assignment to a customer (RFC 6177): its addresses are one source
 
 
+@lru_cache(maxsize=1024)
 def source_of_address(address: str) -> str:
     """Return the source of an address: IPv4 itself, IPv6 its /64, any other text itself."""
     try:

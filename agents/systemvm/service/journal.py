@@ -7,6 +7,7 @@ import re
 import socket
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TextIO
 
@@ -18,6 +19,7 @@ from systemvm.service.redaction import redact_urls
 
 _MESSAGE_MAX_CHARACTERS = 16_384  # a datagram has a limit; the end of a long traceback matters most
 _FIELD = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+_PLAIN = (str, int, float)
 _RESERVED = frozenset({"MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER", "LOGGER"})
 _PRIORITIES = {
     LogLevel.debug: 7,
@@ -43,11 +45,17 @@ def fields(event: LogEvent, identifier: str) -> dict[str, str]:
         "LOGGER": str(event.get("log_namespace", "")),
     }
     for key, value in event.items():
-        name = key.upper()
-        plain = isinstance(value, str | int | float)
-        if plain and not key.startswith("log_") and _FIELD.fullmatch(name) and name not in _RESERVED:
+        if isinstance(value, _PLAIN) and (name := _field_name(key)):
             found[name] = redact_urls(str(value))
     return found
+
+
+@lru_cache(maxsize=1024)
+def _field_name(key: str) -> str:
+    """Return the field's name of a key of an event; empty when it becomes none."""
+    name = key.upper()
+    is_field = not key.startswith("log_") and _FIELD.fullmatch(name) and name not in _RESERVED
+    return name if is_field else ""
 
 
 @implementer(ILogObserver)

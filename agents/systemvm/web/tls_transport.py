@@ -118,13 +118,16 @@ class TlsTransport(tcp.Server):
             self.log.debug("connection lost before its handshake")
         super().__init__(wrapped or sock, protocol, client, port, sessionno, reactor)  # type: ignore[arg-type]
         self._slot = port.limits.admit(source_of_address(str(client[0])), self._evict)
-        self._deadline: IDelayedCall = reactor.callLater(port.handshake_deadline_s, self._handshake_timed_out)
+        self._deadline: IDelayedCall | None = reactor.callLater(
+            port.handshake_deadline_s, self._handshake_timed_out
+        )
         if wrapped is None:
             self.abortConnection()
 
     # -- handshake
 
     def _handshake_timed_out(self) -> None:
+        self._deadline = None
         self.log.debug("TLS handshake of {peer} timed out", peer=self.client[0])
         self.abortConnection()
 
@@ -150,9 +153,11 @@ class TlsTransport(tcp.Server):
             return outcome
         self._ready = True
         port = cast(Listener, self.server)
-        begun_s = self._deadline.getTime() - port.handshake_deadline_s
-        port.on_handshake(self.reactor.seconds() - begun_s)
-        self._deadline.cancel()
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None:
+            begun_s = deadline.getTime() - port.handshake_deadline_s
+            port.on_handshake(self.reactor.seconds() - begun_s)
+            deadline.cancel()
         self._slot.complete_handshake()
         self.stopWriting()
         if self.dataBuffer or self._tempDataBuffer:
@@ -362,8 +367,9 @@ class TlsTransport(tcp.Server):
     def connectionLost(self, reason: Failure) -> None:
         if not hasattr(self, "socket"):
             return
-        if self._deadline.active():
+        if self._deadline is not None:
             self._deadline.cancel()
+            self._deadline = None
         if self._read_pending_call is not None:
             self._read_pending_call.cancel()
             self._read_pending_call = None
