@@ -168,7 +168,9 @@ def screenshot(daemon: DaemonClient, name: str, file: Path | None, region: dict[
 @console.command("type")
 @click.argument("name")
 @click.argument("text")
-@click.option("--keyboard", help="The keyboard layout of the guest, such as de or fr-be. Default: us.")
+@click.option(
+    "--keyboard", help="The keyboard layout of the guest, such as de or fr-be. Default: the VM's, else us."
+)
 @click.option("--enter/--no-enter", default=True, show_default=True, help="Press Enter afterwards.")
 @click.pass_obj
 def type_text(daemon: DaemonClient, name: str, text: str, keyboard: str | None, enter: bool) -> None:

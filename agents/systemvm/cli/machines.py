@@ -53,9 +53,19 @@ def list_machines(daemon: DaemonClient) -> None:
 @click.option("--template", "template_name", help="Name or id of a template that is Ready.")
 @click.option("--iso", "iso_name", help="Name or id of an ISO that is Ready; the VM gets an empty disk.")
 @click.option("--offering", help="Name or id of a service offering. Default: the first one.")
+@click.option(
+    "--keyboard",
+    help="The keyboard layout that the guest will have, such as de or fr-be: its console and "
+    '"systemvm console type" use it.',
+)
 @click.pass_obj
 def deploy(
-    daemon: DaemonClient, name: str, template_name: str | None, iso_name: str | None, offering: str | None
+    daemon: DaemonClient,
+    name: str,
+    template_name: str | None,
+    iso_name: str | None,
+    offering: str | None,
+    keyboard: str | None,
 ) -> None:
     """Create the VM NAME from a template or an ISO, and start it.
 
@@ -64,7 +74,7 @@ def deploy(
     \b
     Examples:
       systemvm vm deploy one --template tiny
-      systemvm vm deploy two --iso netboot --offering medium
+      systemvm vm deploy two --iso netboot --offering medium --keyboard de
     """
     if (template_name is None) == (iso_name is None):
         raise click.UsageError("give either --template or --iso")
@@ -85,6 +95,7 @@ def deploy(
         serviceofferingid=chosen[0]["id"],
         zoneid=source.get("zoneid") or daemon.zone_id(),
         hypervisor="KVM",
+        keyboard=keyboard,
     )
     machine = result["virtualmachine"]
     if daemon.as_json:

@@ -41,3 +41,16 @@ def test_machines_of_all_users_are_listed_and_found(run: Callable[..., Result]) 
         ("destroyVirtualMachine", {"id": "m-1", "expunge": "true"}),
         ("rebootVirtualMachine", {"id": "m-1", "forced": "false"}),
     ]
+
+
+def test_a_machine_is_deployed_with_the_keyboard_of_its_guest(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(
+        listTemplates={"template": [{"id": "t-1", "name": "tiny", "zoneid": "z-1"}]},
+        listServiceOfferings={"serviceoffering": [{"id": "o-1", "name": "small"}]},
+        deployVirtualMachine={"jobid": "j-1"},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": {"virtualmachine": {"state": "Running"}}},
+    )
+    for options in ([], ["--keyboard", "sc"]):
+        assert "web is Running" in run(fake, "vm", "deploy", "web", "--template", "tiny", *options).output
+    deployed = [call[1].get("keyboard") for call in fake.calls if call[0] == "deployVirtualMachine"]
+    assert deployed == [None, "sc"]

@@ -6,7 +6,7 @@ import { Layout } from "./keyboard.js";
 export const LAYOUTS = {
   us: "English (US)", uk: "English (UK)", de: "German", "de-ch": "German (Switzerland)", es: "Spanish", fi: "Finnish",
   fr: "French", "fr-be": "French (Belgium)", "fr-ch": "French (Switzerland)", is: "Icelandic", it: "Italian", jp: "Japanese",
-  "nl-be": "Dutch (Belgium)", no: "Norwegian", pt: "Portuguese",
+  "nl-be": "Dutch (Belgium)", no: "Norwegian", pt: "Portuguese", sc: "Chinese (simplified)",
 };
 
 const tables = new Map();

@@ -17,11 +17,12 @@ from attrs import frozen
 from systemvm.management.screens import keysyms
 from systemvm.service.errors import FailureCode, SystemVmError
 
-#: The layouts that CloudStack's deployVirtualMachine names, and QEMU's tables for them.
+#: The layouts that CloudStack's deployVirtualMachine and its page name, and QEMU's tables for them. `sc` is
+#: simplified Chinese: its keyboards have a US keyboard's keys, and the guest makes characters of them.
 LAYOUTS = {
     "us": "en-us", "uk": "en-gb", "de": "de", "de-ch": "de-ch", "es": "es", "fi": "fi", "fr": "fr",
     "fr-be": "fr-be", "fr-ch": "fr-ch", "is": "is", "it": "it", "jp": "ja", "nl-be": "fr-be", "no": "no",
-    "pt": "pt",
+    "pt": "pt", "sc": "en-us",
 }  # fmt: skip
 DEFAULT_LAYOUT = "us"
 #: Debian's qemu-system-data.

@@ -26,6 +26,13 @@ def test_the_page_offers_the_layouts_of_the_api() -> None:
     assert {path.stem for path in FOLDER.iterdir()} == set(LAYOUTS)
 
 
+def test_the_clouds_page_offers_the_same_layouts() -> None:
+    script = (files("systemvm.management.page") / "static/keyboards.js").read_text()
+    [own] = re.findall(r"KEYBOARDS = (\{.*?\});", script, re.DOTALL)
+    [of_console] = re.findall(r"LAYOUTS = (\{.*?\});", SCRIPT, re.DOTALL)
+    assert own == of_console
+
+
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 def test_a_table_is_that_of_the_hypervisor(layout: str) -> None:
     text = (FOLDER / f"{layout}.json").read_text(encoding="utf-8")

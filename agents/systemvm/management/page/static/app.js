@@ -4,6 +4,7 @@
 import { ApiError, call, followJob, forget, job, loggedIn, login, logout, user } from "./api.js";
 import { certificateActions, refreshCertificates, wireCertificates } from "./certificates.js";
 import { showLink, wireLink } from "./extract.js";
+import { KEYBOARDS } from "./keyboards.js";
 import { refreshStores, storeActions, wireStores } from "./stores.js";
 import { $, ask, draw, form, options, toast, wireCancelButtons } from "./ui.js";
 import { endUploads, isUploading, reconcileUploads, restoreUploads, uploadActions, uploadAgain, wireUploads } from "./uploads.js";
@@ -128,21 +129,24 @@ const actions = {
   },
   trace: (id, name) => showSteps(name, { resourceid: id }),
   "machine-trace": (id, name) => showSteps(name, { virtualmachineid: id }),
-  async console(id) {
-    // opened within the click, else a pop-up blocker stops it; without an opener it cannot reach this page
-    const tab = window.open("about:blank", "_blank");
-    if (tab) tab.opener = null;
-    try {
-      const { consoleendpoint } = await call("createConsoleEndpoint", { virtualmachineid: id });
-      if (!consoleendpoint.success) throw new Error(consoleendpoint.details);
-      if (tab) tab.location.replace(consoleendpoint.url);
-      else location.assign(consoleendpoint.url);
-    } catch (error) {
-      tab?.close();
-      toast(error.message, true);
-    }
-  },
+  console: (id) => openConsole(id),
+  "serial-console": (id) => openConsole(id, "serial"),
 };
+
+async function openConsole(id, kind) {
+  // opened within the click, else a pop-up blocker stops it; without an opener it cannot reach this page
+  const tab = window.open("about:blank", "_blank");
+  if (tab) tab.opener = null;
+  try {
+    const { consoleendpoint } = await call("createConsoleEndpoint", { virtualmachineid: id, ...(kind ? { kind } : {}) });
+    if (!consoleendpoint.success) throw new Error(consoleendpoint.details);
+    if (tab) tab.location.replace(consoleendpoint.url);
+    else location.assign(consoleendpoint.url);
+  } catch (error) {
+    tab?.close();
+    toast(error.message, true);
+  }
+}
 
 async function showSteps(name, of) {
   try {
@@ -188,9 +192,10 @@ form($("#password"), async (data) => {
 });
 
 form($("#deploy"), async (data) => {
-  const { name, template, offering } = Object.fromEntries(data);
+  const { name, template, offering, keyboard } = Object.fromEntries(data);
   const { jobid } = await call("deployVirtualMachine", {
     name, displayname: name, templateid: template, serviceofferingid: offering, zoneid: state.zone.id, hypervisor: "KVM",
+    ...(keyboard ? { keyboard } : {}),
   });
   toast(`${name} is being deployed.`);
   follow(jobid);
@@ -216,6 +221,8 @@ $("#open-deploy").addEventListener("click", async () => {
   const from = $("#deploy [name=template]");
   from.replaceChildren(...options(ready.map((t) => ({ id: t.id, label: `${t.name} (${t.format})` }))));
   $("#deploy [name=offering]").replaceChildren(...options((serviceoffering ?? []).map((o) => ({ id: o.id, label: o.displaytext ?? o.name }))));
+  const layouts = Object.entries(KEYBOARDS).map(([id, label]) => ({ id, label }));
+  $("#deploy [name=keyboard]").replaceChildren(...options([{ id: "", label: "Not known" }, ...layouts]));
   $("#deploy").showModal();
 });
 $("#logout").addEventListener("click", async () => {

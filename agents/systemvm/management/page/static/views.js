@@ -65,6 +65,7 @@ export function systemVmCard(vm, busy) {
     vm.reason ? element("p", { className: "hint" }, vm.hint ? `${vm.reason} ${vm.hint}` : vm.reason) : null,
     element("div", { className: "actions" },
       running ? action("console", "View Console", vm) : null,
+      running ? action("serial-console", "Serial Port", vm) : null,
       running ? action("system-reboot", "Reboot", vm, { disabled: Boolean(busy) }) : null,
       running ? action("system-stop", "Stop", vm, { disabled: Boolean(busy) })
         : action("system-start", "Start", vm, { disabled: Boolean(busy) })));
@@ -117,6 +118,7 @@ export function vmRow(vm, busy) {
       : element("small", {}, vm.serviceofferingname ?? "")),
     element("div", { className: "actions" },
       running ? action("console", "View Console", vm, { className: "primary" }) : null,
+      running ? action("serial-console", "Serial Port", vm) : null,
       action("machine-trace", "Steps", vm),
       running ? action("vm-reboot", "Reboot", vm, off) : null,
       destroyed ? action("vm-recover", "Recover", vm, { disabled: Boolean(busy) || vm.state !== "Destroyed" })

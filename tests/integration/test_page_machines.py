@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deploying machines and opening their consoles on the page of a real daemon, in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from integration.cpvm_lab.chromium import Chromium
+from integration.daemon_lab import Host, host
+from integration.page_visitor import Visitor
+
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
+
+__all__ = ["host"]  # the fixture
+
+TEMPLATE = {"id": "t-1", "name": "tiny", "format": "QCOW2", "isready": True, "status": "Download Complete"}
+MACHINE = {"id": "m-1", "name": "web", "displayname": "web", "instancename": "i-2-3-VM", "state": "Running"}
+PROXY = {"id": "v-1", "name": "v-2-VM", "systemvmtype": "consoleproxy", "state": "Running"}
+OFFERING = {"id": "o-1", "name": "small"}
+SHOWN = {"kind", "virtualmachineid", "keyboard"}
+
+
+@pytest.fixture
+def chromium() -> Iterator[Chromium]:
+    chromium = Chromium()
+    yield chromium
+    chromium.close()
+
+
+def test_a_machine_is_deployed_with_its_keyboard_and_shows_screen_and_serial_port(
+    host: Host, chromium: Chromium
+) -> None:
+    host.start()
+    console = f"{host.page}/icon.svg"
+
+    def answer(call: dict[str, str]) -> dict[str, Any] | None:
+        match call["command"]:
+            case "listTemplates":
+                return {"template": [TEMPLATE]}
+            case "listVirtualMachines":
+                return {"virtualmachine": [MACHINE]}
+            case "listSystemVms":
+                return {"systemvm": [PROXY]}
+            case "listServiceOfferings":
+                return {"serviceoffering": [OFFERING]}
+            case "deployVirtualMachine":
+                return {"jobid": "j-1", "id": "m-1"}
+            case "queryAsyncJobResult":
+                return {"jobstatus": 1, "jobresult": {"virtualmachine": MACHINE}}
+            case "createConsoleEndpoint":
+                refused = call.get("kind") == "serial" and call["virtualmachineid"] == "v-1"
+                link = {"success": True, "url": console}
+                return {"consoleendpoint": {"success": False, "details": "no port"} if refused else link}
+            case "createConsoleThumbnail":
+                return {"consolethumbnail": {"hash": "0"}}
+        return None
+
+    visitor = Visitor(host, answer)
+
+    def asked(command: str) -> list[dict[str, str]]:
+        named = [call for call in visitor.calls if call["command"] == command]
+        return [{key: call[key] for key in call.keys() & SHOWN} for call in named]
+
+    def steps(page: Page) -> None:
+        visitor.open(page)
+        for keyboard in ("sc", ""):
+            page.click("#open-deploy")
+            page.fill("#deploy [name=name]", "web")
+            page.get_by_label("Keyboard of the guest").select_option(keyboard)
+            page.click("#deploy button.primary")
+            expect(page.locator("#deploy")).not_to_be_visible()
+        assert asked("deployVirtualMachine") == [{"keyboard": "sc"}, {}]
+
+        machine = page.locator("#vms .row", has_text="web")
+        for button in ("View Console", "Serial Port"):
+            with page.context.expect_page() as opened:
+                machine.get_by_role("button", name=button).click()
+            expect(opened.value).to_have_url(console)
+            opened.value.close()
+        page.locator(".card", has_text="v-2-VM").get_by_role("button", name="Serial Port").click()
+        expect(page.locator("#toasts")).to_contain_text("no port")
+        assert asked("createConsoleEndpoint") == [
+            {"virtualmachineid": "m-1"},
+            {"virtualmachineid": "m-1", "kind": "serial"},
+            {"virtualmachineid": "v-1", "kind": "serial"},
+        ]
+
+    chromium.run(steps)
