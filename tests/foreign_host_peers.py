@@ -20,17 +20,21 @@ from systemvm.management.foreign_hosts.access import ApiReply
 
 USERNAME, PASSWORD = "operator", "s3cret of the host"
 HOST_ADDRESS = "10.11.0.31"
+XEN_VM = "4f1a6f0c-33f5-4c8e-9d5b-7a1d7c0f9b10"
 
 
 class XapiPeer:
-    """A pool with the VM `i-2-7-VM`; `sessions` are those that live, `calls` the methods that were called."""
+    """A pool with the VM `web-1`; `sessions` are those that live, `calls` the methods that were called."""
 
     def __init__(self) -> None:
         self.sessions: list[str] = []
         self.calls: list[str] = []
-        self.vms = {"i-2-7-VM": ["OpaqueRef:vm-7"]}
+        self.hosts = {"OpaqueRef:host-1": HOST_ADDRESS}
+        self.certificates: dict[str, str] = {}  # PEM, by host
+        self.vms: dict[str, dict[str, Any]] = {"OpaqueRef:vm-7": xapi_vm(XEN_VM, "web-1")}
         self.consoles = {"OpaqueRef:con-text": "vt100", "OpaqueRef:con-7": "rfb"}
         self.location = f"https://{HOST_ADDRESS}/console?ref=OpaqueRef:con-7"
+        self.master = ""  # of the pool, when this is a slave of it
 
     def __call__(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -43,37 +47,75 @@ class XapiPeer:
     def _call(self, method: str, parameters: list[str]) -> dict[str, Any]:
         self.calls.append(method)
         if method == "session.login_with_password":
+            if self.master:
+                return _error("HOST_IS_SLAVE", self.master)
             if parameters[:2] != [USERNAME, PASSWORD]:
-                return _error("SESSION_AUTHENTICATION_FAILED")
+                return _error("SESSION_AUTHENTICATION_FAILED", parameters[0], "Authentication failure")
             self.sessions.append(f"OpaqueRef:session-{len(self.calls)}")
             return {"result": self.sessions[-1]}
         session, *rest = parameters
         if session not in self.sessions:
-            return _error("SESSION_INVALID")
+            return _error("SESSION_INVALID", session)
         match method:
-            case "VM.get_by_name_label":
-                return {"result": self.vms.get(rest[0], [])}
+            case "host.get_all_records":
+                return {"result": {ref: xapi_host(address) for ref, address in self.hosts.items()}}
+            case "VM.get_all_records_where":
+                assert rest == ['field "is_a_template" = "false" and field "is_control_domain" = "false"']
+                return {"result": self.vms}
+            case "VM.get_by_uuid":
+                found = [ref for ref, record in self.vms.items() if record["uuid"] == rest[0]]
+                return {"result": found[0]} if found else _error("UUID_INVALID", "VM", rest[0])
             case "VM.get_consoles":
                 return {"result": list(self.consoles)}
+            case "VM.get_resident_on":
+                return {"result": next(iter(self.hosts))}
+            case "host.get_server_certificate":
+                pem = self.certificates.get(rest[0])
+                return {"result": pem} if pem else _error("INTERNAL_ERROR", "no certificate")
             case "console.get_protocol":
                 return {"result": self.consoles[rest[0]]}
             case "console.get_location":
                 return {"result": self.location}
-        return _error("MESSAGE_METHOD_UNKNOWN")
+        return _error("MESSAGE_METHOD_UNKNOWN", method)
 
 
-def _error(code: str) -> dict[str, Any]:
-    return {"error": {"code": 1, "message": code, "data": []}}
+def xapi_host(address: str) -> dict[str, Any]:
+    """Return a host's record, with some of its fields."""
+    return {
+        "address": address,
+        "hostname": "xen-1",
+        "name_label": "xen-1",
+        "enabled": True,
+        "software_version": {"product_brand": "XCP-ng", "product_version": "8.3.0"},
+    }
+
+
+def xapi_vm(uuid: str, name: str, power: str = "Running") -> dict[str, Any]:
+    """Return a VM's record, with some of its fields; XAPI sends numbers as text."""
+    return {
+        "uuid": uuid,
+        "name_label": name,
+        "power_state": power,
+        "is_a_snapshot": False,
+        "VCPUs_max": "2",
+        "memory_static_max": str(2 << 30),
+    }
+
+
+def _error(code: str, *data: str) -> dict[str, Any]:
+    return {"error": {"code": 1, "message": code, "data": list(data)}}
 
 
 class VcenterPeer:
-    """A vCenter with the VM `i-2-7-VM`, whose tickets name its ESXi host."""
+    """A vCenter with the VM `vm-42`, whose tickets name its ESXi host."""
 
     def __init__(self) -> None:
         self.sessions: list[str] = []
         self.tickets = 0
         self.esxi = "esxi-3.example.test"
+        self.vms = [{"vm": "vm-42", "name": "db-1", "power_state": "POWERED_ON", "cpu_count": 1}]
         self.is_on = True
+        self.may_read = True
 
     def __call__(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -87,9 +129,12 @@ class VcenterPeer:
             return ApiReply(201, self.sessions[-1])
         if about.get("vmware-api-session-id") not in self.sessions:
             return ApiReply(401, {"error_type": "UNAUTHENTICATED"})
-        if method == "GET" and path.startswith("/api/vcenter/vm?names="):
-            found = [{"vm": "vm-42", "name": "i-2-7-VM"}] if path.endswith("=i-2-7-VM") else []
-            return ApiReply(200, found)
+        if not self.may_read:
+            return ApiReply(403, {"error_type": "UNAUTHORIZED"})
+        if (method, path) == ("GET", "/api/vcenter/vm"):
+            return ApiReply(200, self.vms)
+        if (method, path) == ("GET", "/api/vcenter/host"):
+            return ApiReply(200, [{"host": "host-3", "name": self.esxi, "connection_state": "CONNECTED"}])
         if (method, path, body) == ("POST", "/api/vcenter/vm/vm-42/console/tickets", {"type": "WEBMKS"}):
             if not self.is_on:
                 return ApiReply(400, {"error_type": "NOT_ALLOWED_IN_CURRENT_STATE"})

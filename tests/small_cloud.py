@@ -28,6 +28,7 @@ from small_cloud_fakes import (
     FakeSystemVms,
     FakeZoneFacts,
 )
+from small_cloud_hosts import foreign_hosts
 from small_cloud_rows import HASHER, NETWORKS, add_system_vm, add_template, principal
 from systemvm.host.zone import ConsoleConfig
 from systemvm.management.accounts.service import AccountService
@@ -43,6 +44,7 @@ from systemvm.management.api.principal import Principal
 from systemvm.management.consoles.authorizer import ConsoleAuthorizer
 from systemvm.management.consoles.draining import ConsoleDraining
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
+from systemvm.management.consoles.host_addresses import HostAddressSender
 from systemvm.management.consoles.limits import SessionLimitsSender
 from systemvm.management.consoles.live_sessions import ConsoleSessionQueries
 from systemvm.management.consoles.power import ConsolePowerSwitch
@@ -54,6 +56,8 @@ from systemvm.management.control.ca_rotation import CaRotation
 from systemvm.management.control.certificate_service import CertificateService
 from systemvm.management.control.certificates import AgentCertificates
 from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.foreign_hosts.access import ApiExchange
+from systemvm.management.foreign_hosts.service import ForeignHosts
 from systemvm.management.hypervisors.base import (
     Hypervisor,
 )
@@ -166,6 +170,9 @@ class SmallCloud:
     acme: AcmeRenewal = field(init=False)
     agent_methods: MethodTable = field(init=False)
     authorizer: ConsoleAuthorizer = field(init=False)
+    host_peers: dict[str, ApiExchange] = field(factory=dict)  # the APIs of other hosts, by name or address
+    host_names: dict[str, str] = field(factory=dict)  # addresses, by name
+    hosts: ForeignHosts = field(init=False)
     ssvm_peer: FakePeer = field(init=False)
     table: CommandTable = field(init=False)
 
@@ -279,7 +286,13 @@ class SmallCloud:
         serial_ports = MachineSerialPorts(
             ScreenAuthority(CertificateAuthority.create("screen CA")), directory
         )
-        self.authorizer = ConsoleAuthorizer(self.database, self.seal, self.revocation, serial_ports)
+        addresses = HostAddressSender(self.database, self.agents)
+        self.hosts = foreign_hosts(
+            self.clock, self.database, self.seal, self.host_peers, self.host_names, self.revocation, addresses
+        )
+        self.authorizer = ConsoleAuthorizer(
+            self.database, self.seal, self.revocation, serial_ports, self.hosts
+        )
         self.authorizer.add_methods(self.agent_methods)
         files = RecordingFiles(self.database, self.agents)
         RecordingIntake(self.database, files).add_methods(self.agent_methods)
@@ -302,6 +315,7 @@ class SmallCloud:
             zone_copies=ZoneCopies(self.clock, self.database, self.settings, self.dispatch.wake),
             migrations=StoreMigration(self.clock, self.database, self.settings, self.dispatch.wake),
             image_stores=self.image_stores,
+            hosts=self.hosts,
             system_vms=cast(SystemVmControl, self.system_vms),
             virtual_machines=self.machines,
             volumes=self.volumes,

@@ -9,16 +9,13 @@ import ssl
 import pytest
 import trustme
 
-from foreign_host_peers import PASSWORD, USERNAME, VcenterPeer, XapiPeer, served
+from foreign_host_peers import PASSWORD, USERNAME, XEN_VM, VcenterPeer, XapiPeer, served
 from systemvm.management.foreign_hosts import access
-from systemvm.management.foreign_hosts.access import (
-    ForeignHostError,
-    ForeignHypervisor,
-    HostAccess,
-    exchange_with,
-)
-from systemvm.management.foreign_hosts.vcenter import VcenterConsoles
-from systemvm.management.foreign_hosts.xapi import XapiConsoles
+from systemvm.management.foreign_hosts.access import HostAccess, exchange_with, read_fingerprint
+from systemvm.management.foreign_hosts.errors import ApiFault, ForeignHostError
+from systemvm.management.foreign_hosts.hypervisors import ForeignHypervisor
+from systemvm.management.foreign_hosts.vcenter import VcenterHost
+from systemvm.management.foreign_hosts.xapi import XapiHost
 from systemvm.wire.console import TargetTls
 
 pytestmark = pytest.mark.timeout(60)
@@ -48,14 +45,22 @@ def test_both_apis_are_reached_by_https() -> None:
     xapi, vcenter = XapiPeer(), VcenterPeer()
     with served(xapi, server_context()) as port:
         of_xen = host(ForeignHypervisor.XENSERVER, port, TargetTls(ca_pem=CA_PEM))
-        assert XapiConsoles(of_xen, exchange_with(of_xen)).target("i-2-7-VM").session_id == xapi.sessions[0]
+        assert XapiHost(of_xen, exchange_with(of_xen)).target(XEN_VM).session_id == xapi.sessions[0]
     with served(vcenter, server_context()) as port:
         of_vmware = host(ForeignHypervisor.VMWARE, port, TargetTls(fingerprint=fingerprint()))
-        consoles = VcenterConsoles(of_vmware, exchange_with(of_vmware))
-        assert consoles.target("i-2-7-VM").path == "/ticket/cst-VCT-1"
-        assert consoles.target("i-2-7-VM").path == "/ticket/cst-VCT-2"
-    with pytest.raises(ForeignHostError):
-        consoles.target("i-2-7-VM")
+        consoles = VcenterHost(of_vmware, exchange_with(of_vmware))
+        assert consoles.target("vm-42").path == "/ticket/cst-VCT-1"
+        assert consoles.target("vm-42").path == "/ticket/cst-VCT-2"
+    with pytest.raises(ForeignHostError) as gone:
+        consoles.target("vm-42")
+    assert gone.value.fault is ApiFault.UNREACHABLE
+
+
+def test_a_fingerprint_is_shown_before_anything_is_sent() -> None:
+    peer = XapiPeer()
+    with served(peer, server_context()) as port:
+        assert read_fingerprint("127.0.0.1", port) == fingerprint()
+    assert peer.calls == []
 
 
 @pytest.mark.parametrize(
@@ -73,8 +78,8 @@ def test_an_unverified_host_gets_no_password(tls: TargetTls) -> None:
     with served(peer, server_context()) as port:
         wrong = host(ForeignHypervisor.XENSERVER, port, tls)
         with pytest.raises(ForeignHostError) as refused:
-            XapiConsoles(wrong, exchange_with(wrong)).target("i-2-7-VM")
-    assert "certificate" in refused.value.message
+            XapiHost(wrong, exchange_with(wrong)).target(XEN_VM)
+    assert refused.value.fault is ApiFault.UNTRUSTED
     assert peer.calls == []
 
 
@@ -84,4 +89,4 @@ def test_an_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with served(peer, server_context()) as port:
         of_xen = host(ForeignHypervisor.XENSERVER, port, TargetTls(ca_pem=CA_PEM))
         with pytest.raises(ForeignHostError, match="too long"):
-            XapiConsoles(of_xen, exchange_with(of_xen)).target("i-2-7-VM")
+            XapiHost(of_xen, exchange_with(of_xen)).target(XEN_VM)

@@ -114,12 +114,13 @@ class HypervisorConfig(ConfigSection, frozen=True):
 
 
 class SupervisionConfig(ConfigSection, frozen=True):
-    """The intervals of the reconciler of system VMs."""
+    """The intervals of the reconciler of system VMs, and of listings of registered hosts."""
 
     scan_interval_s: float = 30.0
     agent_deadline_s: float = 120.0  # from start to agent Up; multiplied by how slow guests are here
     retry_first_s: float = 5.0  # after a failed start, doubled each time
     retry_max_s: float = 300.0
+    host_refresh_s: Annotated[float, Meta(ge=1)] = 60.0  # between two listings of a registered host's VMs
 
 
 class ExpungeConfig(ConfigSection, frozen=True):
@@ -129,27 +130,6 @@ class ExpungeConfig(ConfigSection, frozen=True):
     interval: Annotated[float, Meta(ge=1)] = 86_400.0  # seconds between two passes over machines that are due
     allow_user_expunge_recover_vm: bool = False  # false: only administrators recover and expunge
     allow_user_view_destroyed_vm: bool = False  # false: users do not see what they have destroyed
-
-
-class ForeignHostConfig(ConfigSection, frozen=True):
-    """A host that this daemon does not drive, for consoles of its VMs: a XenServer, XCP-ng or vCenter."""
-
-    name: str  # as in listHosts
-    hypervisor: Literal["XenServer", "VMware"]
-    url: str  # of its API, or that of the pool's master: https://HOST[:PORT]
-    username: str
-    password_file: Path  # one line
-    ca_file: Path | None = None  # verifies the certificates of the API and of consoles
-    fingerprint: str = ""  # of the API's certificate, SHA-256 or SHA-1, instead of a CA
-
-    def __post_init__(self) -> None:
-        url = urlsplit(self.url)
-        if url.scheme != "https" or not url.hostname or url.path.strip("/"):
-            raise ValueError(f"hosts.url must be https://HOST[:PORT]: {self.url!r}")
-        if self.ca_file is None and not self.fingerprint:
-            raise ValueError(
-                f"hosts: {self.name} must have ca_file or fingerprint: its certificate is verified"
-            )
 
 
 class ManagementConfig(ConfigSection, frozen=True):
@@ -164,7 +144,6 @@ class ManagementConfig(ConfigSection, frozen=True):
     image_source: Path = Path("/usr/lib/systemvm/images")  # where built images are imported from
     job_expiry_minutes: int = 1440
     expunge: ExpungeConfig = field(default_factory=ExpungeConfig)
-    hosts: list[ForeignHostConfig] = field(default_factory=list)  # beside this one
 
 
 @frozen

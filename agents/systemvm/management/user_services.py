@@ -22,6 +22,7 @@ from systemvm.management.api.site import ManagementSite
 from systemvm.management.consoles.authorizer import ConsoleAuthorizer
 from systemvm.management.consoles.draining import ConsoleDraining
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
+from systemvm.management.consoles.host_addresses import HostAddressSender
 from systemvm.management.consoles.limits import SessionLimitsSender
 from systemvm.management.consoles.live_sessions import ConsoleSessionQueries
 from systemvm.management.consoles.power import ConsolePowerSwitch
@@ -34,8 +35,7 @@ from systemvm.management.control.agent import Agent
 from systemvm.management.control.agent_reconciler import AgentReconciler
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.control_plane import ControlPlane
-from systemvm.management.foreign_hosts.accesses import read_accesses
-from systemvm.management.foreign_hosts.consoles import ForeignConsoles
+from systemvm.management.foreign_host_services import ForeignHostServices, make_foreign_hosts
 from systemvm.management.foundation import Foundation
 from systemvm.management.host_drivers import HostDrivers
 from systemvm.management.hypervisors.base import DomainStatus
@@ -92,6 +92,7 @@ class UserServices:
     commands: CommandTable
     acme: AcmeRenewal
     operators: Authenticator
+    foreign_hosts: ForeignHostServices
 
     def add_methods(self, agent_methods: MethodTable, operator_methods: MethodTable) -> None:
         self.images.dispatcher.add_methods(agent_methods)
@@ -119,8 +120,10 @@ class UserServices:
         self.reaper.start()
         self.acme.start()
         self.recordings.start()
+        self.foreign_hosts.start()
 
     def stop(self) -> None:
+        self.foreign_hosts.stop()
         self.recordings.stop()
         self.acme.stop()
         self.reaper.stop()
@@ -183,6 +186,9 @@ def make_user_services(
 
     page = foundation.page_certificate
 
+    addresses = HostAddressSender(database, directory)
+    foreign_hosts = make_foreign_hosts(reactor, foundation, addresses, revocation.of_machine)
+
     async def configured() -> None:
         await limits.send_all()
         certificates.start_change(acme.changed)
@@ -196,6 +202,7 @@ def make_user_services(
             zone_copies=images.zone_copies,
             migrations=images.migrations,
             image_stores=images.stores,
+            hosts=foreign_hosts.hosts,
             system_vms=system_vms.lifecycle,
             virtual_machines=virtual_machines,
             volumes=volumes,
@@ -244,13 +251,13 @@ def make_user_services(
         virtual_machines=virtual_machines,
         volumes=volumes,
         reaper=_make_reaper(reactor, foundation, virtual_machines),
-        agent_reconciler=_make_agent_reconciler(reactor, foundation, directory, images.dispatcher),
+        agent_reconciler=_make_agent_reconciler(reactor, foundation, directory, images.dispatcher, addresses),
         authorizer=ConsoleAuthorizer(
             database,
             foundation.seal,
             revocation,
             MachineSerialPorts(foundation.screens, configuration.layout.logs),
-            ForeignConsoles(read_accesses(configuration.management.hosts)),
+            foreign_hosts.hosts,
         ),
         intake=RecordingIntake(database, files),
         recordings=recordings,
@@ -258,6 +265,7 @@ def make_user_services(
         commands=commands,
         acme=acme,
         operators=users,
+        foreign_hosts=foreign_hosts,
     )
 
 
@@ -333,6 +341,7 @@ def _make_agent_reconciler(
     foundation: Foundation,
     directory: AgentDirectory,
     dispatcher: DownloadDispatcher,
+    addresses: HostAddressSender,
 ) -> AgentReconciler:
     database = foundation.database
     templates = TemplateReconciler(database, directory, dispatcher.wake)
@@ -344,6 +353,7 @@ def _make_agent_reconciler(
     reconciler.add(Role.CPVM, ConsoleRetargeting(database, directory).reconcile)
     limits = SessionLimitsSender(database, directory)
     reconciler.add(Role.CPVM, lambda agent: limits.send(agent.name))
+    reconciler.add(Role.CPVM, lambda agent: addresses.send(agent.name))
     return reconciler
 
 

@@ -21,6 +21,7 @@ CONSOLE_RETARGET = "console.retarget"  # daemon → agent: where a VM's screen i
 CONSOLE_DRAIN = "console.drain"  # daemon → agent: take no new session, and end by a time (protocol 3)
 CONSOLE_CONFIGURE = "console.configure"  # daemon → agent: limits and times of sessions (protocol 3)
 
+CONSOLE_HOSTS = "console.hosts"  # daemon → agent: hosts whose consoles it may reach (protocol 3)
 CONSOLE_POWER = (
     "console.power"  # agent → daemon: power state of a session's VM, and changes of it (protocol 3)
 )
@@ -229,6 +230,13 @@ class ConsoleRetarget:
     host: str
     port: int
     serial_port: int = 0  # the TCP port that its serial port is at; 0: none
+
+
+@frozen
+class ConsoleHosts:
+    """All addresses of hosts that no daemon drives; consoles of their VMs are at port 443 (protocol 3)."""
+
+    addresses: list[str]
 
 
 class PowerAction(enum.Enum):

@@ -23,6 +23,7 @@ from systemvm.management.api.commands.consoles import ConsoleCommands, ConsoleEn
 from systemvm.management.api.commands.diagnostics import DiagnosticsCommands, DiagnosticsRunner
 from systemvm.management.api.commands.events import EventCommands
 from systemvm.management.api.commands.extracts import ExtractCommands
+from systemvm.management.api.commands.hosts import HostCommands
 from systemvm.management.api.commands.image_stores import ImageStoreCommands
 from systemvm.management.api.commands.infrastructure import InfrastructureCommands
 from systemvm.management.api.commands.jobs import JobCommands
@@ -58,6 +59,7 @@ from systemvm.management.api.zone_parts import NetworksOf
 from systemvm.management.config import ExpungeConfig
 from systemvm.management.consoles.draining import ConsoleDraining
 from systemvm.management.consoles.live_sessions import ConsoleSessionQueries
+from systemvm.management.foreign_hosts.service import ForeignHosts
 from systemvm.management.image_stores.inspection import StoreInspection
 from systemvm.management.image_stores.migration import StoreMigration
 from systemvm.management.image_stores.service import ImageStores
@@ -91,6 +93,7 @@ class ApiServices:
     image_stores: ImageStores
     migrations: StoreMigration
     inspection: StoreInspection
+    hosts: ForeignHosts
     system_vms: SystemVmControl
     virtual_machines: VirtualMachines
     volumes: Volumes
@@ -130,6 +133,7 @@ def command_table(services: ApiServices) -> CommandTable:
     table.add(
         discovery_command(table),
         *ZoneCommands(database).commands(),
+        *HostCommands(database, services.hosts, jobs).commands(),
         *InfrastructureCommands(database, services.primary).commands(),
         *ImageStoreCommands(database, services.image_stores).commands(),
         *StoreObjectCommands(database, services.inspection, jobs).commands(),

@@ -8,6 +8,7 @@ of another one.
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Protocol
 
 from attrs import evolve
 from twisted.logger import Logger
@@ -17,12 +18,10 @@ from systemvm.management.consoles.authorization import MAX_REPORTED_SESSIONS, Co
 from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.consoles.serial_ports import MachineSerialPorts
 from systemvm.management.consoles.token import token_hash
-from systemvm.management.foreign_hosts.access import ForeignHostError
-from systemvm.management.foreign_hosts.consoles import ForeignConsoles
+from systemvm.management.foreign_hosts.errors import ForeignHostError
 from systemvm.management.pki.screens import screen_name
 from systemvm.management.pki.seal import Seal
 from systemvm.management.recordings.orders import order_for
-from systemvm.management.state import zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import RecordingMode
@@ -45,6 +44,15 @@ from systemvm.wire.console import (
 from systemvm.wire.role import Role
 
 
+class ForeignScreens(Protocol):
+    """Finds the screens of VMs on hosts that no daemon drives.
+
+    Raises: ForeignHostError.
+    """
+
+    async def target(self, vm: Instance) -> ConsoleTarget: ...
+
+
 class ConsoleAuthorizer:
     """Authorizes CPVMs to open consoles, and records their sessions."""
 
@@ -56,14 +64,14 @@ class ConsoleAuthorizer:
         seal: Seal,
         revocation: ConsoleRevocation,
         serial_ports: MachineSerialPorts,
-        foreign: ForeignConsoles | None = None,
+        foreign: ForeignScreens,
     ) -> None:
         """`foreign` finds the screens of VMs on hosts that no daemon drives."""
         self._database = database
         self._seal = seal
         self._revocation = revocation
         self._serial_ports = serial_ports
-        self._foreign = foreign or ForeignConsoles({})
+        self._foreign = foreign
 
     def add_methods(self, table: MethodTable) -> None:
         """Add the methods that CPVMs call."""
@@ -176,16 +184,15 @@ class ConsoleAuthorizer:
         )
 
     async def _foreign_screen(self, vm: Instance) -> ConsoleTarget:
-        host = await self._database.read(zones.host_by_id, vm.host_id or 0)
         try:
-            return await self._foreign.target(host.name, vm.instance_name)
+            return await self._foreign.target(vm)
         except ForeignHostError as error:
             self.log.info(
-                "{vm}: host {host} shows no console: {why}",
+                "{vm}: its host shows no console: {why}",
                 vm=vm.instance_name,
-                host=host.name,
                 why=error.message,
                 hint=error.hint,
+                fault=error.fault.value,
             )
             raise ConsoleDeniedError(ConsoleRefusal.SCREEN_UNREACHABLE) from None
 

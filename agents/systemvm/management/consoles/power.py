@@ -135,6 +135,7 @@ def _machine_of(connection: Connection, proxy_name: str, session_id: str) -> _Ma
     may = (
         accounts.is_enabled(connection, user)
         and vm.type is InstanceType.USER
+        and vm.is_driven
         and (account.is_admin or account.id == vm.account_id)
         and not session.policy.view_only
     )

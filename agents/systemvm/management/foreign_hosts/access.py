@@ -3,38 +3,32 @@
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import hmac
 import http.client
 import re
+import socket
 import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Timer
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 from attrs import field, frozen
 
-from systemvm.service.errors import FailureCode, SystemVmError
+from systemvm.management.foreign_hosts.errors import ApiFault, ForeignHostError
+from systemvm.management.foreign_hosts.hypervisors import ForeignHypervisor
 from systemvm.service.slowness import scaled_s
 from systemvm.wire.console import TargetTls
 
+#: For each part of an exchange, and for the whole: a host that sends a byte now and then holds no thread.
 DEADLINE_S = 10.0
-MAX_ANSWER_BYTES = 1 << 20
+TOTAL_S = 60.0
+#: A record of XAPI's has 6 kB: about 5,000 VMs.
+MAX_ANSWER_BYTES = 32 << 20
 _HASHES = {64: "sha256", 40: "sha1"}
-
-
-class ForeignHostError(SystemVmError):
-    """The host's API cannot be reached, refuses, or answers something else."""
-
-    code = FailureCode.UNAVAILABLE
-
-
-class ForeignHypervisor(enum.Enum):
-    """CloudStack's names of hypervisors whose consoles are reached through their own API."""
-
-    XENSERVER = "XenServer"
-    VMWARE = "VMware"
 
 
 @frozen
@@ -79,34 +73,156 @@ def exchange_with(access: HostAccess) -> ApiExchange:
     def exchange(
         method: str, path: str, body: object | None = None, headers: dict[str, str] | None = None
     ) -> ApiReply:
-        connection = http.client.HTTPSConnection(
-            access.host, access.port, timeout=scaled_s(DEADLINE_S), context=_context(access.tls)
-        )
+        connection = _connected(access.host, access.port, _context(access.tls))
+        timer = Timer(scaled_s(TOTAL_S), _cut, (connection.sock,))
+        timer.start()
         try:
-            connection.connect()
             _check_fingerprint(access.tls, connection.sock)
             encoded = None if body is None else msgspec.json.encode(body)
             about = {"Content-Type": "application/json", "Accept": "application/json", **(headers or {})}
             connection.request(method, path, encoded, about)
-            response = connection.getresponse()
-            text = response.read(MAX_ANSWER_BYTES + 1)
-            if len(text) > MAX_ANSWER_BYTES:
-                raise ForeignHostError(f"answer of {access.host} is too long", "check its url")
-            return ApiReply(response.status, msgspec.json.decode(text) if text else None)
-        except ssl.SSLCertVerificationError as untrusted:
-            raise ForeignHostError(
-                f"certificate of {access.host} cannot be verified: {untrusted.verify_message}",
-                "set its ca_file or fingerprint",
-            ) from None
-        except (OSError, http.client.HTTPException, msgspec.DecodeError, ValueError) as error:
-            why = getattr(error, "strerror", None) or type(error).__name__
-            raise ForeignHostError(
-                f"API of {access.host} does not answer: {why}", "check its url, and that it runs"
-            ) from None
+            return _read(access.host, connection.getresponse())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise _described(access.host, access.port, error) from None
         finally:
+            timer.cancel()
             connection.close()
 
     return exchange
+
+
+def read_fingerprint(host: str, port: int) -> str:
+    """Return the SHA-256 fingerprint of a host's certificate, which nothing has verified; it blocks.
+
+    Nothing is sent to the host but a TLS handshake.
+
+    Raises: ForeignHostError when it cannot be reached.
+    """
+    connection = _connected(host, port, _context(TargetTls()))
+    try:
+        der = connection.sock.getpeercert(binary_form=True) or b""
+    finally:
+        connection.close()
+    return colons(hashlib.sha256(der).hexdigest())
+
+
+def colons(digest: str) -> str:
+    """Return a fingerprint as hosts show it: AA:BB:CC.
+
+    >>> colons("aabbcc")
+    'AA:BB:CC'
+    """
+    return ":".join(digest[at : at + 2] for at in range(0, len(digest), 2)).upper()
+
+
+def plain_fingerprint(text: str) -> str:
+    """Return the digits of a fingerprint in lower case.
+
+    Raises: ValueError when it is neither SHA-256 nor SHA-1.
+    """
+    digits = re.sub(r"[:\s]", "", text).lower()
+    if len(digits) not in _HASHES or not re.fullmatch(r"[0-9a-f]+", digits):
+        raise ValueError("the fingerprint of a certificate, SHA-256 or SHA-1 in hexadecimal digits")
+    return digits
+
+
+def _connected(host: str, port: int, context: ssl.SSLContext) -> http.client.HTTPSConnection:
+    connection = http.client.HTTPSConnection(host, port, timeout=scaled_s(DEADLINE_S), context=context)
+    try:
+        connection.connect()
+    except (OSError, ValueError) as error:
+        connection.close()
+        raise _described(host, port, error) from None
+    return connection
+
+
+def _read(host: str, response: http.client.HTTPResponse) -> ApiReply:
+    if 300 <= response.status < 400:
+        raise ForeignHostError(
+            f"API of {host} leads to another place, with status {response.status}",
+            "give the address of the API itself as url",
+            ApiFault.NOT_AN_API,
+        )
+    text = response.read(MAX_ANSWER_BYTES + 1)
+    if len(text) > MAX_ANSWER_BYTES:
+        raise ForeignHostError(
+            f"answer of {host} is too long: the maximum is {MAX_ANSWER_BYTES >> 20} MiB",
+            "check its url",
+            ApiFault.TOO_LONG,
+        )
+    try:
+        return ApiReply(response.status, msgspec.json.decode(text) if text else None)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise ForeignHostError(
+            f"{host} did not answer with JSON, but with status {response.status}",
+            "check its url: it must be that of a XenServer, XCP-ng or vCenter",
+            ApiFault.NOT_AN_API,
+        ) from None
+
+
+def _cut(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+_Description = tuple[str, str, ApiFault]
+
+
+def _described(host: str, port: int, error: Exception) -> ForeignHostError:
+    """Return what an error means to an operator; it quotes nothing that the host has sent."""
+    for kind, describe in _DESCRIPTIONS:
+        if isinstance(error, kind):
+            return ForeignHostError(*describe(f"{host}:{port}", error))
+    why = getattr(error, "strerror", None) or "the connection was lost"
+    return ForeignHostError(
+        f"{host}:{port} cannot be reached: {why}", "check its url, and that it runs", ApiFault.UNREACHABLE
+    )
+
+
+def _untrusted(where: str, error: Exception) -> _Description:
+    why = getattr(error, "verify_message", "")
+    return (
+        f"certificate of {where} cannot be verified: {why}",
+        "correct cacertificate, or give the fingerprint of its certificate",
+        ApiFault.UNTRUSTED,
+    )
+
+
+def _without_tls(where: str, error: Exception) -> _Description:
+    return f"TLS with {where} failed", "it must offer TLS 1.2 or 1.3 at this port", ApiFault.NO_TLS
+
+
+def _unresolved(where: str, error: Exception) -> _Description:
+    return (
+        f"name of {where} cannot be resolved",
+        "add it to the name servers, or use its address",
+        ApiFault.UNRESOLVED,
+    )
+
+
+def _late(where: str, error: Exception) -> _Description:
+    return (
+        f"{where} does not answer within {scaled_s(DEADLINE_S):g} s",
+        "check that it runs, and that no firewall is between",
+        ApiFault.UNREACHABLE,
+    )
+
+
+def _no_http(where: str, error: Exception) -> _Description:
+    return f"{where} did not answer with HTTP", "check its url", ApiFault.NOT_AN_API
+
+
+#: The first that fits, from special to general.
+_DESCRIPTIONS: tuple[tuple[type[Exception], Callable[[str, Exception], _Description]], ...] = (
+    (ssl.SSLCertVerificationError, _untrusted),
+    (ssl.SSLError, _without_tls),
+    (socket.gaierror, _unresolved),
+    (UnicodeError, _unresolved),  # a host name that IDNA does not allow
+    (TimeoutError, _late),
+    (http.client.RemoteDisconnected, _no_http),
+    (http.client.HTTPException, _no_http),
+    (ValueError, _no_http),
+)
 
 
 def _context(tls: TargetTls) -> ssl.SSLContext:
@@ -130,4 +246,5 @@ def _check_fingerprint(tls: TargetTls, connection: ssl.SSLSocket) -> None:
         raise ForeignHostError(
             "certificate of the host does not have the fingerprint that is set",
             "compare it on the host itself, then correct fingerprint",
+            ApiFault.UNTRUSTED,
         )

@@ -243,6 +243,11 @@ class MachineScreens:
         await self._hypervisor.press(vm.instance_name, chords)
 
     def _require_running(self, vm: Instance) -> None:
+        if not vm.is_driven:
+            raise ScreenError(
+                f"{vm.shown_name} runs on a {vm.hypervisor} host, whose screens only consoles show",
+                "open its console",
+            )
         status: DomainStatus | None = self._hypervisor.status(vm.instance_name)
         if vm.state is not InstanceState.RUNNING:
             raise ScreenError(f"{vm.shown_name} has no screen: it is {vm.state.value}", "start it")

@@ -16,6 +16,9 @@ from systemvm.management.state.rows import NotFoundError, Rows
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
 from systemvm.wire.vm_name import VmName
 
+#: The hypervisor of hosts that daemons of this cloud drive.
+DRIVEN = "KVM"
+
 
 @frozen
 class Instance:
@@ -60,6 +63,7 @@ class Instance:
     started: datetime | None
     disconnected: datetime | None
     expunge_at: datetime | None
+    host_reference: str | None  # by which a host that no daemon drives names it
     created: datetime
     updated: datetime
     removed: datetime | None
@@ -67,7 +71,7 @@ class Instance:
     @property
     def is_driven(self) -> bool:
         """Whether a daemon of this cloud runs it; others are reached through their hosts' own API."""
-        return self.hypervisor == "KVM"
+        return self.hypervisor == DRIVEN
 
     @property
     def has_screen(self) -> bool:
@@ -204,6 +208,11 @@ def list_user(connection: sa.Connection) -> list[Instance]:
     return rows.all(connection, _v.removed.is_(None), _v.type == InstanceType.USER)
 
 
+def of_host(connection: sa.Connection, host_id: int) -> list[Instance]:
+    """Return the VMs of a host that are not removed."""
+    return rows.all(connection, _v.removed.is_(None), _v.host_id == host_id)
+
+
 def names_of_ssvms_by_zone(connection: sa.Connection) -> dict[int, list[str]]:
     """Return the instance names of SSVMs by the number of their zone, oldest first."""
     query = (
@@ -218,15 +227,25 @@ def names_of_ssvms_by_zone(connection: sa.Connection) -> dict[int, list[str]]:
 
 
 def is_host_name_taken(connection: sa.Connection, account_id: int, name: str) -> bool:
-    """Return whether a VM of the account that is not removed has this host name, whatever its case."""
+    """Return whether a VM of the account that is not removed has this host name, whatever its case.
+
+    Hosts that no daemon drives name their VMs as they like.
+    """
     same = sa.func.lower(_v.name) == name.lower()
-    return rows.one(connection, _v.removed.is_(None), _v.account_id == account_id, same) is not None
+    where = (_v.removed.is_(None), _v.account_id == account_id, _v.hypervisor == DRIVEN, same)
+    return rows.one(connection, *where) is not None
 
 
 def ids_of_account(connection: sa.Connection, account_id: int, *, running: bool = False) -> list[int]:
-    """Return the numbers of an account's VMs that are not removed; with `running` those that run or start."""
+    """Return the numbers of an account's VMs that are not removed; with `running` those that run or start.
+
+    VMs of hosts that no daemon drives are none of them: the cloud neither stops nor deletes these.
+    """
     query = sa.select(_v.id).where(
-        _v.account_id == account_id, _v.type == InstanceType.USER, _v.removed.is_(None)
+        _v.account_id == account_id,
+        _v.type == InstanceType.USER,
+        _v.removed.is_(None),
+        _v.hypervisor == DRIVEN,
     )
     if running:
         query = query.where(_v.state.in_([InstanceState.RUNNING, InstanceState.STARTING]))

@@ -46,6 +46,8 @@ class Zone:
 class Host:
     id: int
     uuid: str
+    account_id: int  # that registered it, and owns its VMs
+    domain_id: int
     zone_id: int | None
     name: str
     hypervisor: str
@@ -54,8 +56,14 @@ class Host:
     state: str
     version: str | None
     cluster_id: int | None
+    last_seen: datetime | None
     created: datetime
     removed: datetime | None
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether a daemon of this cloud runs there."""
+        return self.hypervisor == "KVM"
 
 
 @frozen
@@ -202,7 +210,7 @@ def put_host(
         "state": "Up",
         "last_seen": now(),
     }
-    known = list_hosts(connection)
+    known = [host for host in list_hosts(connection) if host.is_driven]
     found = next((host for host in known if host.name == name), None)
     if found is None and len(known) == 1 and connection.dialect.name == "sqlite":
         # An SQLite file belongs to one host only, so that host was renamed and keeps its machines.

@@ -254,6 +254,11 @@ class VirtualMachines:
 def _check_is_users(vm: Instance) -> None:
     if vm.type is not InstanceType.USER:
         raise MachineError(f"{vm.instance_name} is a system VM", "use the commands for system VMs")
+    if not vm.is_driven:
+        raise MachineStateError(
+            f"{vm.name} runs on a {vm.hypervisor} host, which this cloud does not control",
+            "use the tools of that host: here it only has a console",
+        )
 
 
 def _check_exists(vm: Instance) -> None:

@@ -42,6 +42,7 @@ EXPECTED = {
     *("expungeVirtualMachine", "recoverVirtualMachine", "rebootVirtualMachine"),
     *("listCAProviders", "listCaCertificate", "provisionCertificate", "revokeCertificate"),
     *("listPods", "listClusters", "listStoragePools", "listPhysicalNetworks", "listVlanIpRanges"),
+    *("addHost", "updateHost", "reconnectHost", "deleteHost"),
     *("addImageStore", "updateImageStore", "deleteImageStore"),
     *("createSecondaryStagingStore", "listSecondaryStagingStores", "deleteSecondaryStagingStore"),
     *("updateResourceLimit", "listResourceLimits"),
@@ -65,6 +66,7 @@ EXPECTED = {
 
 
 ADMINISTRATORS = {
+    *("addHost", "updateHost", "reconnectHost", "deleteHost"),
     *("uploadCustomCertificate", "listCustomCertificates", "deleteCustomCertificate"),
     *("listPublicNames", "renewPublicCertificate"),
     "registerAcmeAccount",

@@ -14,7 +14,6 @@ from systemvm.host.zone import TrafficType, ZoneConfig
 from systemvm.management import config
 from systemvm.management.config import ManagementConfig
 from systemvm.management.config_show import show
-from systemvm.management.foreign_hosts.accesses import read_accesses
 from systemvm.management.samples import leave_samples
 from systemvm.wire.role import Role
 
@@ -226,43 +225,4 @@ def test_invalid_extra_listener_is_rejected(tmp_path: Path, texts: list[str], me
     path = tmp_path / "managementd.yaml"
     path.write_text(f"control: {{extra_listeners: {texts}}}")
     with pytest.raises(ConfigError, match=message):
-        load(path, ManagementConfig)
-
-
-HOST = """
-hosts:
-  - name: xen-1
-    hypervisor: XenServer
-    url: {url}
-    username: operator
-    password_file: password
-{verified}
-"""
-
-
-def test_a_host_with_an_api_of_its_own_is_read_with_its_password(tmp_path: Path) -> None:
-    path = tmp_path / "managementd.yaml"
-    path.write_text(HOST.format(url="https://10.11.0.31", verified="    fingerprint: 'ab:cd'"))
-    (tmp_path / "password").write_text("s3cret\n")
-    hosts = load(path, ManagementConfig).hosts
-    found = read_accesses(hosts)["xen-1"]
-    assert (found.host, found.port, found.password) == ("10.11.0.31", 443, "s3cret")
-    assert found.tls.fingerprint == "ab:cd"
-    (tmp_path / "password").unlink()
-    with pytest.raises(ConfigError, match="xen-1"):
-        read_accesses(hosts)
-
-
-@pytest.mark.parametrize(
-    ("url", "verified"),
-    [
-        ("http://10.11.0.31", "    fingerprint: 'ab:cd'"),
-        ("https://10.11.0.31/sdk", "    fingerprint: 'ab:cd'"),
-        ("https://10.11.0.31", ""),
-    ],
-)
-def test_a_host_without_verified_https_is_refused(tmp_path: Path, url: str, verified: str) -> None:
-    path = tmp_path / "managementd.yaml"
-    path.write_text(HOST.format(url=url, verified=verified))
-    with pytest.raises(ConfigError, match="hosts"):
         load(path, ManagementConfig)

@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import maybeDeferred
 
-from console_tokens import add_vm, authorize, new_token, refusal, target
+from console_tokens import authorize, refusal, target
 from foreign_host_peers import HOST_ADDRESS, PASSWORD, USERNAME, VcenterPeer, XapiPeer
 from small_cloud import SmallCloud
-from systemvm.management.foreign_hosts import consoles
-from systemvm.management.foreign_hosts.access import ApiExchange, ForeignHypervisor, HostAccess
-from systemvm.management.foreign_hosts.consoles import ForeignConsoles
-from systemvm.management.state import instances, zones
-from systemvm.management.state.instances import NO_SCREEN, Instance
+from small_cloud_hosts import FINGERPRINT
+from systemvm.management.state import instances
+from systemvm.management.state.instances import Instance
+from systemvm.wire import console
 from systemvm.wire.console import ConsoleRefusal, TargetTls, TargetTransport
 from systemvm.wire.protocol import POLICIES_SINCE
 
@@ -22,82 +20,117 @@ ESXI_ADDRESS = "10.11.0.43"
 
 
 @pytest.fixture
-def peers() -> dict[str, XapiPeer | VcenterPeer]:
-    return {"xen-1": XapiPeer(), "vcenter-1": VcenterPeer()}
+def xapi(cloud: SmallCloud) -> XapiPeer:
+    peer = XapiPeer()
+    cloud.host_peers["xen-1"] = peer
+    return peer
 
 
-@pytest.fixture(autouse=True)
-def foreign(
-    cloud: SmallCloud, peers: dict[str, XapiPeer | VcenterPeer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Give the daemon access to both hosts."""
-    kinds = {"xen-1": ForeignHypervisor.XENSERVER, "vcenter-1": ForeignHypervisor.VMWARE}
-
-    def exchange(access: HostAccess) -> ApiExchange:
-        return peers[access.host]
-
-    monkeypatch.setattr(consoles, "deferToThread", maybeDeferred)
-    cloud.authorizer._foreign = ForeignConsoles(
-        {
-            name: HostAccess(kind, f"https://{name}", USERNAME, PASSWORD, TargetTls(ca_pem="CA"))
-            for name, kind in kinds.items()
-        },
-        exchange,
-        {"esxi-3.example.test": ESXI_ADDRESS}.__getitem__,
-    )
+@pytest.fixture
+def vcenter(cloud: SmallCloud) -> VcenterPeer:
+    peer = VcenterPeer()
+    cloud.host_peers["vcenter-1"] = peer
+    cloud.host_names[peer.esxi] = ESXI_ADDRESS
+    return peer
 
 
-def vm_on(cloud: SmallCloud, host_name: str, hypervisor: str) -> Instance:
-    vm = add_vm(cloud, "foreign", 5907)
-    host = cloud.database.run_now(
-        zones.host_rows.insert, name=host_name, hypervisor=hypervisor, zone_id=cloud.zone.id
-    )
-    changes = {"hypervisor": hypervisor, "host_id": host.id, "instance_name": "i-2-7-VM", **NO_SCREEN}
-    cloud.database.run_now(instances.update, vm.id, **changes)
-    return cloud.database.run_now(instances.by_id, vm.id)
+async def add_xen(cloud: SmallCloud) -> Instance:
+    await cloud.call(
+        "addHost", hypervisor="XenServer", url="http://xen-1", username=USERNAME, password=PASSWORD,
+        fingerprint=FINGERPRINT,
+    )  # fmt: skip
+    return machine(cloud, "web-1")
+
+
+async def add_vmware(cloud: SmallCloud, ca_pem: str) -> Instance:
+    await cloud.call(
+        "addHost", hypervisor="VMware", url="https://vcenter-1", username=USERNAME, password=PASSWORD,
+        cacertificate=ca_pem,
+    )  # fmt: skip
+    return machine(cloud, "db-1")
+
+
+def machine(cloud: SmallCloud, name: str) -> Instance:
+    [found] = [vm for vm in cloud.database.run_now(instances.list_user) if vm.name == name]
+    return found
+
+
+async def new_token(cloud: SmallCloud, vm: Instance) -> str:
+    answer = await cloud.call("createConsoleEndpoint", virtualmachineid=vm.uuid)
+    return str(answer["consoleendpoint"]["websocket"]["token"])
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_vm_on_xenserver_is_connected_through_xapi(cloud: SmallCloud) -> None:
-    session = await authorize(cloud, await new_token(cloud, vm_on(cloud, "xen-1", "XenServer")))
+async def test_a_vm_on_xenserver_is_connected_through_xapi(cloud: SmallCloud, xapi: XapiPeer) -> None:
+    session = await authorize(cloud, await new_token(cloud, await add_xen(cloud)))
     found = await target(cloud, session.session_id)
-    assert (found.host, found.transport) == (HOST_ADDRESS, TargetTransport.HTTP_CONNECT)
+    assert (found.host, found.port, found.transport) == (HOST_ADDRESS, 443, TargetTransport.HTTP_CONNECT)
     assert found.session_id.startswith("OpaqueRef:")
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_vm_on_vmware_is_connected_with_a_ticket_by_an_address(cloud: SmallCloud) -> None:
-    token = await new_token(cloud, vm_on(cloud, "vcenter-1", "VMware"))
+async def test_a_vm_on_vmware_is_connected_with_a_ticket_by_an_address(
+    cloud: SmallCloud, vcenter: VcenterPeer
+) -> None:
+    ca_pem = cloud.authority.ca_pem.decode()
+    token = await new_token(cloud, await add_vmware(cloud, ca_pem))
     session = await authorize(cloud, token, with_target=True)
     assert session.target is not None
     assert (session.target.host, session.target.path) == (ESXI_ADDRESS, "/ticket/cst-VCT-1")
-    assert session.target.transport_tls == TargetTls("CA", "esxi-3.example.test")
+    assert session.target.transport_tls == TargetTls(ca_pem, vcenter.esxi)
     again = await target(cloud, session.session_id)
     assert again.path == "/ticket/cst-VCT-2", "each connection has a ticket of its own"
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_host_that_shows_no_console_is_a_refusal_of_its_own(
-    cloud: SmallCloud, peers: dict[str, XapiPeer | VcenterPeer]
+    cloud: SmallCloud, xapi: XapiPeer
 ) -> None:
-    session = await authorize(cloud, await new_token(cloud, vm_on(cloud, "xen-1", "XenServer")))
-    peer = peers["xen-1"]
-    assert isinstance(peer, XapiPeer)
-    peer.vms.clear()
+    session = await authorize(cloud, await new_token(cloud, await add_xen(cloud)))
+    kept = dict(xapi.vms)
+    xapi.vms.clear()
     assert await refusal(target(cloud, session.session_id)) is ConsoleRefusal.SCREEN_UNREACHABLE
-    peer.vms["i-2-7-VM"] = ["OpaqueRef:vm-7"]
+    xapi.vms.update(kept)
     assert (await target(cloud, session.session_id)).host == HOST_ADDRESS, "the session goes on"
+    cloud.host_peers.clear()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_host_without_access_is_a_refusal(cloud: SmallCloud) -> None:
-    session = await authorize(cloud, await new_token(cloud, vm_on(cloud, "xen-2", "XenServer")))
-    assert await refusal(target(cloud, session.session_id)) is ConsoleRefusal.SCREEN_UNREACHABLE
+async def test_a_console_at_an_address_of_no_host_is_refused(cloud: SmallCloud, xapi: XapiPeer) -> None:
+    session = await authorize(cloud, await new_token(cloud, await add_xen(cloud)))
+    for elsewhere in ("127.0.0.1", "10.11.0.99", f"{HOST_ADDRESS}:8443"):
+        xapi.location = f"https://{elsewhere}/console?ref=OpaqueRef:con-7"
+        assert await refusal(target(cloud, session.session_id)) is ConsoleRefusal.SCREEN_UNREACHABLE
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_cpvm_that_cannot_reach_such_hosts_gets_no_link(cloud: SmallCloud) -> None:
-    vm = vm_on(cloud, "xen-1", "XenServer")
+async def test_a_host_that_has_joined_its_pool_is_found_by_the_console(
+    cloud: SmallCloud, xapi: XapiPeer
+) -> None:
+    peer = cloud.agents.peer(cloud.cpvm.instance_name)
+    assert peer is not None
+    session = await authorize(cloud, await new_token(cloud, await add_xen(cloud)))
+    assert peer.params_of(console.CONSOLE_HOSTS)[-1].addresses == [HOST_ADDRESS]
+    xapi.hosts["OpaqueRef:host-2"] = "10.11.0.32"
+    xapi.location = "https://10.11.0.32/console?ref=OpaqueRef:con-7"
+    assert (await target(cloud, session.session_id)).host == "10.11.0.32"
+    assert peer.params_of(console.CONSOLE_HOSTS)[-1].addresses == [HOST_ADDRESS, "10.11.0.32"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_consoles_end_with_the_registration_of_their_host(cloud: SmallCloud, xapi: XapiPeer) -> None:
+    vm = await add_xen(cloud)
+    session = await authorize(cloud, await new_token(cloud, vm))
+    token = await new_token(cloud, vm)
+    [host] = (await cloud.call("listHosts", hypervisor="XenServer"))["host"]
+    await cloud.call("deleteHost", id=host["id"])
+    assert await refusal(target(cloud, session.session_id)) is ConsoleRefusal.MACHINE_GONE
+    assert await refusal(authorize(cloud, token)) is ConsoleRefusal.MACHINE_GONE
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_cpvm_that_cannot_reach_such_hosts_gets_no_link(cloud: SmallCloud, xapi: XapiPeer) -> None:
+    vm = await add_xen(cloud)
     cloud.agents.protocols |= dict.fromkeys(cloud.agents.peers, POLICIES_SINCE - 1)
-    answer = await cloud.call("createConsoleEndpoint", cloud.user, virtualmachineid=vm.uuid)
+    answer = await cloud.call("createConsoleEndpoint", virtualmachineid=vm.uuid)
     assert not answer["consoleendpoint"]["success"]

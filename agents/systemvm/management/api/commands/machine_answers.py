@@ -30,7 +30,8 @@ def _answer(
     vm: Instance, nics: list[Nic], names: OwnerNames, sources: dict[int, Template]
 ) -> VirtualMachineAnswer:
     account, domain = names.accounts[vm.account_id], names.domains[vm.domain_id]
-    zone, host = names.zone(vm.zone_id), names.host(vm.host_id)
+    zone = names.zone(vm.zone_id)
+    host = names.host(vm.host_id) if vm.state.has_process or not vm.is_driven else None
     template, iso = sources.get(vm.template_id or 0), sources.get(vm.iso_id or 0)
     origin = template or iso  # CloudStack returns the ISO as the template, too
     offering = offering_of(vm)
@@ -48,9 +49,10 @@ def _answer(
         created=vm.created,
         zoneid=zone.uuid if zone else None,
         zonename=zone.name if zone else None,
-        hostid=host.uuid if host and vm.state.has_process else None,
-        hostname=host.name if host and vm.state.has_process else None,
+        hostid=host.uuid if host else None,
+        hostname=host.name if host else None,
         hypervisor=vm.hypervisor,
+        powerstate=None if vm.is_driven else _power_of(vm),
         templateid=origin.uuid if origin else None,
         templatename=template.name if template else None,
         templatedisplaytext=template.display_text if template else None,
@@ -71,6 +73,11 @@ def _answer(
         arch=vm.arch,
         nic=[_nic(nic) for nic in nics],
     )
+
+
+def _power_of(vm: Instance) -> str:
+    """Return CloudStack's name of a power state."""
+    return "PowerOn" if vm.state is InstanceState.RUNNING else "PowerOff"
 
 
 def _nic(nic: Nic) -> NicAnswer:

@@ -15,12 +15,11 @@ from systemvm.management.api.answers.zones import (
     ZoneAnswer,
 )
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, matches_keyword, paged
-from systemvm.management.api.owner_names import read_names
+from systemvm.management.api.commands.host_answers import hosts_and_agents
 from systemvm.management.api.parameters import ParameterType, only, optional
 from systemvm.management.api.principal import ADMIN_ONLY
-from systemvm.management.state import instances, zones
-from systemvm.management.state.database import Connection, Database
-from systemvm.management.state.host_state import explanation_of, host_state
+from systemvm.management.state import zones
+from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceType
 
@@ -177,7 +176,7 @@ class ZoneCommands:
         arguments = call.arguments
         return [
             host
-            for host in await self._database.read(_hosts_and_agents)
+            for host in await self._database.read(hosts_and_agents)
             if arguments.get("id", host.id) == host.id
             and arguments.get("name", host.name) == host.name
             and arguments.get("type", host.type).lower() == host.type.lower()
@@ -249,48 +248,3 @@ def _offering_answer(offering: Offering) -> ServiceOfferingAnswer:
         storagetype="local",
         provisioningtype="thin",
     )
-
-
-def _hosts_and_agents(connection: Connection) -> list[HostAnswer]:
-    """Return the agent of a system VM as a host with the VM's name, as CloudStack does."""
-    names = read_names(connection)
-    hosts = []
-    for host in zones.list_hosts(connection):
-        zone = names.zone(host.zone_id)
-        hosts.append(
-            HostAnswer(
-                id=host.uuid,
-                name=host.name,
-                state=host.state,
-                type="Routing",
-                ipaddress=host.address,
-                hypervisor=host.hypervisor,
-                version=host.version,
-                zoneid=zone.uuid if zone else None,
-                zonename=zone.name if zone else None,
-                resourcestate="Enabled",
-                arch=host.arch,
-                created=host.created,
-            )
-        )
-    for vm in instances.list_system(connection):
-        zone = names.zone(vm.zone_id)
-        reason, hint = explanation_of(vm)
-        hosts.append(
-            HostAnswer(
-                id=vm.uuid,
-                name=vm.instance_name,
-                state=host_state(vm).value,
-                reason=reason,
-                hint=hint,
-                type="ConsoleProxy" if vm.type is InstanceType.CONSOLE_PROXY else "SecondaryStorageVM",
-                version=vm.agent_version,
-                zoneid=zone.uuid if zone else None,
-                zonename=zone.name if zone else None,
-                resourcestate="Enabled",
-                arch=vm.arch,
-                created=vm.created,
-                disconnected=vm.disconnected,
-            )
-        )
-    return hosts

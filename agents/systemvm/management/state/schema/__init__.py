@@ -37,7 +37,14 @@ from systemvm.management.state.schema.operation import (
     public_certificates,
     secrets,
 )
-from systemvm.management.state.schema.places import configurations, hosts, image_stores, store_buckets, zones
+from systemvm.management.state.schema.places import (
+    configurations,
+    foreign_hosts,
+    hosts,
+    image_stores,
+    store_buckets,
+    zones,
+)
 from systemvm.management.state.schema.zone_model import (
     address_ranges,
     clusters,
@@ -66,6 +73,7 @@ __all__ = [
     "domains",
     "events",
     "extract_links",
+    "foreign_hosts",
     "hosts",
     "image_stores",
     "ip_addresses",

@@ -52,6 +52,7 @@ vm_instances = table(
     sa.Column("started", UtcDateTime),
     sa.Column("disconnected", UtcDateTime),
     sa.Column("expunge_at", UtcDateTime, index=True),  # of a destroyed VM: when its disk can be deleted
+    sa.Column("host_reference", sa.String(255)),  # by which a host that no daemon drives names it
     sa.Column("updated", UtcDateTime, nullable=False, default=now, onupdate=now),
     sa.Index(None, "account_id"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from systemvm.management.state.columns import UtcDateTime, numbered, user_visible
+from systemvm.management.state.columns import UtcDateTime, now, numbered, user_visible
 from systemvm.management.state.schema.base import table
 
 zones = table(
@@ -37,6 +37,23 @@ hosts = table(
     sa.Column("version", sa.String(40)),
     sa.Column("last_seen", UtcDateTime),
     sa.Column("cluster_id", sa.Integer),  # no foreign key: SQLite adds none
+)
+
+# Apart from the hosts, so that no list of these reads a password.
+foreign_hosts = table(
+    "foreign_hosts",
+    *numbered(),
+    sa.Column("host_id", sa.ForeignKey("hosts.id"), nullable=False, unique=True),
+    sa.Column("url", sa.String(2048), nullable=False),  # of its API: https://HOST[:PORT]
+    sa.Column("username", sa.String(255), nullable=False),
+    sa.Column("sealed_password", sa.LargeBinary, nullable=False),
+    sa.Column("ca_pem", sa.Text),  # verifies it; NULL: the fingerprint does
+    sa.Column("fingerprint", sa.String(64), nullable=False, default=""),
+    sa.Column("addresses", sa.JSON, nullable=False, default=list),  # of consoles
+    sa.Column("reason", sa.Text),  # why it is not Up
+    sa.Column("hint", sa.Text),
+    sa.Column("failures", sa.Integer, nullable=False, default=0),
+    sa.Column("due", UtcDateTime, nullable=False, default=now, index=True),
 )
 
 image_stores = table(
