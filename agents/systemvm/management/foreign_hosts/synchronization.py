@@ -29,14 +29,14 @@ _STATES = {
 
 
 @frozen
-class Changes:
+class ListingChanges:
     """What a listing has changed."""
 
     removed: list[int] = field(factory=list)  # numbers of VMs whose consoles end
     addresses: bool = False  # whether console proxies may reach other ones than before
 
 
-def apply(connection: Connection, host_id: int, inventory: HostInventory) -> Changes:
+def apply(connection: Connection, host_id: int, inventory: HostInventory) -> ListingChanges:
     """Apply one listing, which makes the host Up; a VM that it lacks is removed."""
     access = foreign_hosts.of_host(connection, host_id)
     foreign_hosts.update(
@@ -57,7 +57,7 @@ def apply(connection: Connection, host_id: int, inventory: HostInventory) -> Cha
             _update(connection, vm, machine)
     for vm in known.values():
         _remove(connection, vm, f"was deleted on {host.name}")
-    return Changes([vm.id for vm in known.values()], access.addresses != inventory.addresses)
+    return ListingChanges([vm.id for vm in known.values()], access.addresses != inventory.addresses)
 
 
 def remove_all(connection: Connection, host: Host) -> list[int]:
