@@ -85,6 +85,41 @@ class ConsoleConnection:
     `on_answer` is called once, when the browser has sent anything: it has received the response.
     """
 
+    #: With more than 30 attributes an instance's dict would take 1.5 kB for each of a thousand sessions.
+    __slots__ = (
+        "_browser",
+        "_close_deadline",
+        "_discards_input",
+        "_filter",
+        "_handshake",
+        "_is_serial",
+        "_is_started",
+        "_on_answer",
+        "_on_end",
+        "_open_target",
+        "_opening",
+        "_parser",
+        "_pending_pong",
+        "_pinged_at_s",
+        "_reactor",
+        "_reason",
+        "_received_at_s",
+        "_recorder",
+        "_relay",
+        "_screen_fault",
+        "_server_init",
+        "_state",
+        "_taken",
+        "client_address",
+        "input_at_s",
+        "is_told",
+        "received_bytes",
+        "refusal",
+        "screen",
+        "session",
+        "was_shown",
+    )
+
     log = Logger()
 
     def __init__(

@@ -194,6 +194,11 @@ def test_early_bytes_of_the_target_follow_its_server_init(harness: Harness) -> N
     assert harness.browser.sent[-1].endswith(b"webearly")
 
 
+def test_a_connection_has_no_dict_of_its_own(harness: Harness) -> None:
+    """One of more than 30 attributes takes 1.5 kB."""
+    assert not hasattr(harness.connection, "__dict__")
+
+
 def test_an_idle_connection_is_kept_alive(harness: Harness) -> None:
     harness.complete_handshakes()
     harness.tick(30)
