@@ -343,3 +343,39 @@ def test_mouse_and_scale(console: ConsoleProcess, screen: QemuVncServer, chromiu
         expect_state(page, "connected")
 
     chromium.run(steps, dark=True)
+
+
+def test_a_page_of_an_earlier_address_says_how_to_come_back(
+    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
+) -> None:
+    """Its session goes on; once it is interrupted, the browser has no secret for the new address."""
+    token, _ = console.issue(screen.port, PASSWORD)
+
+    def move() -> None:
+        console.set_up("localhost", origin=f"https://localhost:{console.port}")
+
+    def steps(page: Page) -> None:
+        visit(page, console, token)
+        expect_state(page, "connected")
+        again = page.locator("#again")
+        move()
+        expect(again).to_be_disabled()  # it would end this console
+        before = wait_for_picture(page)
+        page.keyboard.press("Escape")
+        wait_for_picture(page, before)
+        console.set_up()
+        expect(again).to_be_enabled()
+        console.order("blip")
+        expect(page.locator("body")).not_to_have_attribute("data-state", "connected")
+        expect_state(page, "connected")
+        move()
+        expect(again).to_be_disabled()
+        console.order("blip")
+        expect_state(page, "closed")
+        expect(page.locator("#notice-hint")).to_contain_text("The console proxy has another address now")
+        expect(page.locator("#notice-again")).to_be_hidden()
+
+    try:
+        chromium.run(steps)
+    finally:
+        console.set_up()

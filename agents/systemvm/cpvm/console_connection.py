@@ -138,6 +138,8 @@ class ConsoleConnection:
         self.was_shown = False  # whether the browser got the screen
         self.refusal: BrowserRefusal | None = None  # that closed it
         self.is_told = False  # whether its page says that the session is watched
+        self.page_url = ""  # the console proxy's address when its page connected
+        self.is_told_moved = False  # whether its page knows that the address is another one now
         self.screen: tuple[str, int] | None = None  # where its VM's screen was when it asked
         self._reactor = reactor
         self._browser = browser
@@ -174,9 +176,9 @@ class ConsoleConnection:
         self._opening = Deferred.fromCoroutine(self._open(open_target))
         self._opening.addCallbacks(self._target_opened, self._target_failed)
 
-    def admit(self, session: ConsoleSession) -> None:
+    def admit(self, session: ConsoleSession, page_url: str = "") -> None:
         """Bind the connection to its session; the listener's limits no longer close it to make room."""
-        self.session = session
+        self.session, self.page_url = session, page_url
         self._browser.assign_owner(session.session_id)
         if self._is_started:
             self._greet()

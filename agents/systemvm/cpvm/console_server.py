@@ -18,13 +18,13 @@ from systemvm.cpvm.grants import Grant, Grants
 from systemvm.cpvm.management_client import ConsoleAuthority
 from systemvm.cpvm.metrics import ConsoleMetrics, timed
 from systemvm.cpvm.open_connections import OpenConnections
+from systemvm.cpvm.page_notices import PageNotices
 from systemvm.cpvm.public_side import PublicSide
 from systemvm.cpvm.recording.console_recordings import ConsoleRecordings
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.rfb import display_name
 from systemvm.cpvm.serial_ports import SerialPorts
 from systemvm.cpvm.state_keeper import StateKeeper
-from systemvm.cpvm.supervision import Supervision
 from systemvm.cpvm.timeouts import next_timeout, notice
 from systemvm.cpvm.vnc_target import VncDialer
 from systemvm.cpvm.websocket import CloseCode
@@ -95,7 +95,7 @@ class ConsoleServer:
         self._on_closed = on_closed
         self._connections = OpenConnections()
         self._of_session: dict[str, ConsoleConnection] = {}  # the connection that each session has now
-        self._supervision = Supervision(self.grants, self._of_session)
+        self._notices = PageNotices(self.grants, self._of_session, self.public)
         self._stopping = False
         self._drain = Drain(reactor, self._end_all)
         self._keeper = None if state_path is None else StateKeeper(state_path, self.grants, self._drain)
@@ -119,6 +119,7 @@ class ConsoleServer:
             return False
         self.grants.binds_address = setup.bind_address
         self.grants.wait_for_browsers()
+        self._notices.update_all()
         return True
 
     # -- sessions
@@ -215,11 +216,11 @@ class ConsoleServer:
         before = self._of_session.get(session.session_id)
         self._of_session[session.session_id] = connection
         self.grants.connected(session.session_id)
-        connection.admit(session)
+        connection.admit(session, self.public.url)
         if before is not None:
             before.refuse(BrowserRefusal.CONTINUED_ELSEWHERE)
             self._count(before)
-        self._supervision.update(session.watches)
+        self._notices.update(session.watches)
 
     def _is_full(self, client_address: str) -> bool:
         # Connections without a session do not count: the listener bounds them and closes the oldest.
@@ -285,7 +286,7 @@ class ConsoleServer:
             self._count(connection)
             del self._of_session[session_id]
             self.grants.disconnected(session_id, connection.refusal, reason)
-            self._supervision.update(connection.session.watches)
+            self._notices.update(connection.session.watches)
         self._connections.remove(connection)
 
     def end_session(
@@ -345,7 +346,7 @@ class ConsoleServer:
         )
         for watcher in self.grants.watchers_of(grant.session.session_id):
             self.end_session(watcher, "the session that it watches has ended", BrowserRefusal.WATCHED_ENDED)
-        self._supervision.update(grant.session.watches)
+        self._notices.update(grant.session.watches)
 
     def retarget(self, moved: ConsoleRetarget) -> None:
         """Have the browsers of a VM connect again whose console is connected to another place."""
@@ -401,7 +402,7 @@ class ConsoleServer:
                 self.end_session(session_id, timeout.refusal.title, timeout.refusal)
             elif grant.secret is not None and connection.is_flowing:
                 self._warn(connection, grant, now_s)
-                self._supervision.update(session_id)
+                self._notices.update(session_id)
         self.grants.sweep()
 
     def _warn(self, connection: ConsoleConnection, grant: Grant, now_s: float) -> None:

@@ -22,6 +22,7 @@ class PublicSide:
 
     def __init__(self) -> None:
         self.endpoint: PublicEndpoint | None = None
+        self.url = ""  # of the endpoint: one string, which all connections share
         self.trusted_proxies: list[Network] = []
         self._context: ssl.SSLContext | None = None
         self._digest = b""
@@ -45,6 +46,7 @@ class PublicSide:
             setup.certificate_pem, setup.private_key_pem, host=endpoint.host, now=datetime.now(UTC)
         )
         self.endpoint, self._context, self._digest = endpoint, context, digest
+        self.url = endpoint.url
         self.trusted_proxies = proxies
         self.expires_unix_s = expiry_unix_s(setup.certificate_pem)
         self.log.info("serving consoles at {url}", url=endpoint.url)

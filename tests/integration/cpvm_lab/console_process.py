@@ -95,13 +95,10 @@ class ConsoleProcess:
 
     def set_up(self, *names: str, **details: Any) -> None:
         certificate = self.ca.issue_cert(*(names or ("127.0.0.1",)))
-        self.order(
-            "setup",
-            origin=self.origin,
-            certificate_pem=b"".join(blob.bytes() for blob in certificate.cert_chain_pems).decode(),
-            private_key_pem=certificate.private_key_pem.bytes().decode(),
-            **details,
-        )
+        chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems).decode()
+        key = certificate.private_key_pem.bytes().decode()
+        setup = {"origin": self.origin, "certificate_pem": chain, "private_key_pem": key}
+        self.order("setup", **(setup | details))
 
     def issue(
         self,

@@ -54,6 +54,8 @@ import("./toolbar.js").then((loaded) => { toolbar = loaded; }, () => {});
 let retries = 0;
 let retryTimer = 0;
 let warning = null;
+// whether the console proxy has another address now: this page cannot come back to its session from the old one
+let hasMoved = false;
 
 function show(state, label, title = "", hint = "", canRetry = false) {
   document.body.dataset.state = state;
@@ -61,7 +63,7 @@ function show(state, label, title = "", hint = "", canRetry = false) {
   element("notice-title").textContent = title;
   element("notice-hint").textContent = hint;
   element("notice-again").hidden = !canRetry;
-  element("again").disabled = !(canRetry || state === "connected");
+  element("again").disabled = hasMoved || !(canRetry || state === "connected");
   for (const id of ["keys", "key-menu-button", "clipboard-button", "picture"]) element(id).disabled = state !== "connected";
 }
 
@@ -212,6 +214,10 @@ function ended(end) {
   toolbar.detach();
   hideWarning();
   element("watched").hidden = true;
+  if (hasMoved && Object.hasOwn(TRANSIENT, code)) {
+    show("closed", "Closed", title, `The console proxy has another address now. ${OPEN_AGAIN}`);
+    return;
+  }
   if (Object.hasOwn(TRANSIENT, code) && !(unreachable && retries >= UNREACHABLE_RETRIES)) {
     retry(title, TRANSIENT[code]);
     return;
@@ -239,6 +245,11 @@ function notice(message) {
   }
   if (message.notice === "watched" || message.notice === "unwatched") {
     element("watched").hidden = message.notice !== "watched";
+    return;
+  }
+  if (message.notice === "moved" || message.notice === "unmoved") {
+    hasMoved = message.notice === "moved";
+    element("again").disabled = hasMoved;
     return;
   }
   clearInterval(warning);
