@@ -6,6 +6,7 @@ test_cpvm_target_tls.py has VeNCrypt's own faults; XAPI and ESXi are protocol pe
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable
 from datetime import timedelta
@@ -99,6 +100,9 @@ class Kind:
     session_id: str | None = None
     seen: list[str] = field(factory=list)
 
+    def serve(self, connection: socket.socket) -> None:
+        self.greet(connection)
+
     def target(self, port: int) -> ConsoleTarget:
         tls = TargetTls(ROOT.pem)
         if self.transport is TargetTransport.TCP:
@@ -120,7 +124,7 @@ def kind_of(name: str, context: ssl.SSLContext) -> Kind:
 
 
 async def refused(kind: Kind) -> BrowserRefusal:
-    server = FakeVncServer(lambda connection: kind.greet(connection) and None)
+    server = FakeVncServer(kind.serve)
     try:
         return await refusal(kind.target(server.port))
     finally:
@@ -135,7 +139,7 @@ def context_of(issued: Issued, folder: Path) -> ssl.SSLContext:
 @pytest_twisted.ensureDeferred
 async def test_a_good_certificate_is_taken(tmp_path: Path, name: str) -> None:
     kind = kind_of(name, context_of(leaf(), tmp_path))
-    server = FakeVncServer(lambda connection: kind.greet(connection) and None)
+    server = FakeVncServer(kind.serve)
     connection = await dial(kind.target(server.port))
     assert connection.server_init.width_px == 640
     connection.stream.close()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from accessibility import violations
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host, host
 from integration.page_visitor import Visitor
@@ -89,7 +90,8 @@ def test_a_certificate_is_uploaded_used_by_a_name_and_given_up_by_keyboard(
     chromium.run(steps)
 
 
-def test_what_is_wrong_is_shown_and_a_name_is_renewed(host: Host, chromium: Chromium) -> None:
+@pytest.mark.parametrize("dark", [False, True])
+def test_what_is_wrong_is_shown_and_a_name_is_renewed(host: Host, chromium: Chromium, dark: bool) -> None:
     host.start()
     shown: dict[str, Any] = {
         "id": f"zone1/console/{DOMAIN}", "service": "console", "zoneid": "z-1", "zonename": "zone1",
@@ -131,13 +133,12 @@ def test_what_is_wrong_is_shown_and_a_name_is_renewed(host: Host, chromium: Chro
         page.keyboard.press("Enter")
         expect(card).to_contain_text("ordered and renewed by itself")
         expect(card.locator(".hint")).to_have_count(0)
-        named = page.evaluate(
-            """() => ["#certificate-upload", "#certificate-settings", "#certificates"]
-              .map((part) => document.querySelector(part))
-              .flatMap((part) => [...part.querySelectorAll("input:not([type=hidden]), textarea, button")])
-              .filter((one) => !one.labels?.length && !one.textContent.trim() && !one.ariaLabel)
-              .map((one) => one.outerHTML)"""
-        )
-        assert named == [], "every control has a name for screen readers"
+        assert violations(page) == []
+        page.get_by_role("button", name="Upload certificate…").click()
+        assert violations(page) == []
+        page.keyboard.press("Escape")
+        card.get_by_role("button", name="Name and ACME server of").click()
+        expect(page.get_by_label("Directory of an ACME server")).to_have_value(DIRECTORY)
+        assert violations(page) == []
 
-    chromium.run(steps)
+    chromium.run(steps, dark=dark)
