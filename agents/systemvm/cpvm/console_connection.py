@@ -113,6 +113,8 @@ class ConsoleConnection:
         "client_address",
         "input_at_s",
         "is_told",
+        "is_told_moved",
+        "page_url",
         "received_bytes",
         "refusal",
         "screen",
