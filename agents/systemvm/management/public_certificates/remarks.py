@@ -39,6 +39,11 @@ def remark_on(
             f"serves {endpoint.host}, because no valid certificate is for {wanted}",
             'send one by "systemvm certificate public upload"',
         )
+    fault = sites.file_fault(endpoint.host)
+    if fault:
+        return Remark(
+            f"certificate_file of {endpoint.host} is not used: {fault}", advice_for(IdentitySource.FILE)
+        )
     presented = sites.presented.of(vm_name)
     if presented is not None and presented.refusal:
         return Remark(

@@ -26,6 +26,7 @@ from systemvm.management.configurations.public_names import (
     STORAGE_DOMAIN,
 )
 from systemvm.management.pki.public import PublicAuthority, PublicIdentity
+from systemvm.management.public_certificates.file_identities import FileIdentities
 from systemvm.management.public_certificates.presented import PresentedCertificates
 from systemvm.management.public_certificates.shelf import CertificateShelf, ShelvedCertificate
 from systemvm.management.state import columns, configurations, zones
@@ -61,6 +62,7 @@ class PublicSites:
         """`console_of` returns what the file of a zone says of its consoles."""
         self.shelf = shelf
         self._presented = PresentedCertificates()
+        self._files = FileIdentities(lambda: self.now())
         self._console_of = console_of
         self._public = public
         self.now = now
@@ -103,7 +105,7 @@ class PublicSites:
     def console_identity(self, zone_name: str, public_address: str) -> PublicIdentity:
         """Return the identity of the CPVM with this public address.
 
-        Raises: NotPermittedError when no certificate is for it, OSError when a file cannot be read.
+        Raises: NotPermittedError when no certificate is for it.
         """
         console = self._console_of(zone_name)
         advertised = self._console_advertised(zone_name, public_address)
@@ -149,13 +151,22 @@ class PublicSites:
     ) -> PublicIdentity:
         """Return the identity of an endpoint: operator's files, a stored certificate, else the public CA's.
 
-        Raises: NotPermittedError when none is for it, OSError when a file cannot be read.
+        Files that no system VM could use are passed over: browsers that warn are better than no console.
+
+        Raises: NotPermittedError when none is for it.
         """
-        if certificate_file is None:
-            found = self.certificate_of(endpoint.host)
-            if found is not None:
-                return self.shelf.identity(found)
-        return self._public.identity(endpoint, advertised, certificate_file, key_file, also)
+        if certificate_file is not None and key_file is not None:
+            of_files = self._files.usable(endpoint.host, certificate_file, key_file)
+            if of_files is not None:
+                return of_files
+        found = self.certificate_of(endpoint.host)
+        if found is not None:
+            return self.shelf.identity(found)
+        return self._public.identity(endpoint, advertised, also=also)
+
+    def file_fault(self, host: str) -> str:
+        """Return why the operator's files for a host are not used, or an empty text."""
+        return self._files.fault(host)
 
     def is_served(self, host: str) -> bool:
         """Return whether a certificate is valid for a host, or can be issued by the public CA."""

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Protocol
 
 from attrs import frozen
@@ -83,6 +84,8 @@ class IdentityIssuer(Protocol):
         self,
         endpoint: PublicEndpoint,
         advertised: PublicEndpoint | None = None,
+        certificate_file: Path | None = None,
+        key_file: Path | None = None,
         /,
         *,
         also: str | None = None,
@@ -275,9 +278,13 @@ def _identity(
 ) -> PublicIdentity:
     if endpoint.scheme == "http":
         return PublicIdentity("", "")
-    if settings.certificate_file is not None and settings.key_file is not None:
-        return PublicIdentity.read(settings.certificate_file, settings.key_file)
-    return issuer.identity(endpoint, settings.endpoint, also=address)  # by which SSVMs of other zones copy
+    return issuer.identity(
+        endpoint,
+        settings.endpoint,
+        settings.certificate_file,
+        settings.key_file,
+        also=address,  # by which SSVMs of other zones copy
+    )
 
 
 def _no_ssvm() -> ExtractionError:
