@@ -231,6 +231,11 @@ bench-upload: setup ## uploads by tus and by the signed form, compared with a do
 bench-waiting: setup ## CPU of the daemon and an idle SSVM while 10,000 templates wait
 	@$(PYTHON) tests/benchmark/waiting.py
 
+.PHONY: bench-api
+bench-api: setup ## signed API requests beside 100,000 templates, 10,000 VMs and 1,000,000 events (needs wrk, installs it)
+	@packer/host-setup.sh wrk
+	@$(PYTHON) tests/benchmark/api.py
+
 .PHONY: bench-clone
 bench-clone: setup ## a machine's disk as a linked clone of 2 GiB, compared with a copy by qemu-img
 	@$(PYTHON) tests/benchmark/clone.py

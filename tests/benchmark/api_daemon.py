@@ -3,7 +3,9 @@
 
 System VMs and hypervisor are fakes: no call of the benchmark reaches them.
 
-usage: api_daemon.py DIRECTORY TEMPLATES MACHINES EVENTS     prints one line of JSON when it listens
+usage: api_daemon.py DIRECTORY TEMPLATES MACHINES EVENTS [--changing]
+
+It prints one line of JSON when it listens. With --changing a download reports its progress every 50 ms.
 """
 
 from __future__ import annotations
@@ -21,9 +23,14 @@ sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
 import sqlalchemy as sa  # noqa: E402
 
+from systemvm.management.state import events, schema  # noqa: E402
+from systemvm.management.state.database import Database  # noqa: E402
+
 ACCOUNTS = 100
 _FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 _BATCH = 10_000
+REPORT_INTERVAL_S = 0.05
+_PERCENT = itertools.count()
 
 
 def insert(connection: sa.Connection, table: sa.Table, rows: Iterator[dict[str, Any]]) -> None:
@@ -32,10 +39,10 @@ def insert(connection: sa.Connection, table: sa.Table, rows: Iterator[dict[str, 
 
 
 def fill(
-    connection: sa.Connection, zone_id: int, store_id: int, templates: int, machines: int, events: int
+    connection: sa.Connection, zone_id: int, store_id: int, templates: int, machines: int, events_count: int
 ) -> list[str]:
     """Fill the tables, and return the UUIDs of some templates."""
-    from systemvm.management.state import accounts, schema
+    from systemvm.management.state import accounts
     from systemvm.management.state.columns import new_uuid
     from systemvm.management.state.status import AccountType, InstanceState, InstanceType, VolumeState
     from systemvm.wire.storage import DownloadState, ImageFormat
@@ -117,19 +124,33 @@ def fill(
                 "description": f"template {n} is registered", "created": _FIRST + timedelta(seconds=n),
                 "resource_uuid": uuids[n % len(uuids)], "resource_type": "Template",
             }
-            for n in range(events)
+            for n in range(events_count)
         ),
     )  # fmt: skip
     return uuids[:: max(1, len(uuids) // 1000)]
 
 
+async def report_progress(database: Database) -> None:
+    """Change a download as its report does, with VMs and events for the lists of those."""
+
+    def change(connection: sa.Connection) -> None:
+        refs, vms = schema.template_store_refs, schema.vm_instances
+        connection.execute(refs.update().where(refs.c.id == 1).values(percent=next(_PERCENT) % 100))
+        connection.execute(vms.update().where(vms.c.id == 1).values(console_sessions=next(_PERCENT) % 100))
+        events.record(connection, "TEMPLATE.CREATE", "progress")
+
+    await database.run(change)
+
+
 def main() -> int:
-    directory, (templates, machines, events) = Path(sys.argv[1]), map(int, sys.argv[2:])
+    directory, (templates, machines, event_count) = Path(sys.argv[1]), map(int, sys.argv[2:5])
 
     from twisted.internet import asyncioreactor
 
     asyncioreactor.install()  # the daemon's
     from twisted.internet import reactor as installed
+    from twisted.internet import task
+    from twisted.internet.defer import Deferred
     from twisted.web.resource import Resource
 
     from small_cloud import make
@@ -139,11 +160,15 @@ def main() -> int:
     (directory / "pristine").mkdir()
     (directory / "cloud").mkdir()
     cloud = make(directory / "cloud", fill_small_cloud(directory / "pristine"))
-    uuids = cloud.database.run_now(fill, cloud.zone.id, cloud.store.id, templates, machines, events)
+    uuids = cloud.database.run_now(fill, cloud.zone.id, cloud.store.id, templates, machines, event_count)
     cloud.database.run_now(lambda connection: connection.exec_driver_sql("ANALYZE"))
     root = Resource()
     root.putChild(b"client", cloud.client())
     reactor: Any = installed
+    if "--changing" in sys.argv[5:]:
+        progress = task.LoopingCall(lambda: Deferred.fromCoroutine(report_progress(cloud.database)))
+        progress.clock = reactor
+        reactor.callLater(0, progress.start, REPORT_INTERVAL_S)  # when asyncio's loop runs
     port = reactor.listenTCP(0, ManagementSite(root), interface="127.0.0.1")
     print(json.dumps({"port": port.getHost().port, "templates": uuids}), flush=True)
     reactor.run()

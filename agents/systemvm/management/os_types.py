@@ -7,11 +7,17 @@ the same everywhere. The type of a machine has no effect on how it runs.
 
 from __future__ import annotations
 
+import functools
 import uuid
 
 from attrs import frozen
 
 _NAMESPACE = uuid.UUID("2b0f4b53-6a4c-4e0b-8d0a-6a2d0d3f9b54")
+
+
+@functools.cache
+def _uuid_of(name: str) -> str:
+    return str(uuid.uuid5(_NAMESPACE, name))
 
 
 @frozen
@@ -20,7 +26,7 @@ class OsCategory:
 
     @property
     def id(self) -> str:
-        return str(uuid.uuid5(_NAMESPACE, f"category {self.name}"))
+        return _uuid_of(f"category {self.name}")
 
 
 @frozen
@@ -32,7 +38,7 @@ class OsType:
 
     @property
     def id(self) -> str:
-        return str(uuid.uuid5(_NAMESPACE, f"type {self.name}"))
+        return _uuid_of(f"type {self.name}")
 
 
 def _both(*names: str) -> tuple[str, ...]:

@@ -74,6 +74,9 @@ class Command:
     related: tuple[str, ...] = ()
     deadline_s: float = 60.0
     wrapper: str = ""  # of the response, if it is not the command's name in lower case
+    #: Whether its answer depends on nothing but the database, the caller and the arguments: such an answer
+    #: is kept until a table that it was read from changes. Times must not be compared with the clock in it.
+    kept: bool = False
 
     @property
     def all_parameters(self) -> tuple[Parameter, ...]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,11 +20,22 @@ CONTENT_TYPES = {"json": "application/json; charset=utf-8", "xml": "text/xml; ch
 _XML_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
+#: Values that are written as they are. Most values of an answer are, so this is asked first.
+_SCALARS = frozenset({str, int, bool, float, type(None)})
+
+
 def plain(value: Any) -> Any:
     """Return an answer as JSON values: keys without a value are left out, times have CloudStack's format."""
-    if attrs.has(type(value)):
-        pairs = ((a.metadata.get("key", a.name), getattr(value, a.name)) for a in attrs.fields(type(value)))
-        return {key: plain(item) for key, item in pairs if item is not None}
+    if type(value) in _SCALARS:
+        return value
+    answer_class: Any = type(value)
+    keys = _keys_of(answer_class)
+    if keys is not None:
+        return {
+            key: item if type(item) in _SCALARS else plain(item)
+            for key, name in keys
+            if (item := getattr(value, name)) is not None
+        }
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items() if item is not None}
     if isinstance(value, (list, tuple)):
@@ -32,6 +44,14 @@ def plain(value: Any) -> Any:
         moment = value if value.tzinfo else value.replace(tzinfo=UTC)
         return moment.strftime("%Y-%m-%dT%H:%M:%S%z")
     return value
+
+
+@functools.cache
+def _keys_of(answer: Any) -> list[tuple[str, str]] | None:
+    """Return the keys of an answer's class with the names of their attributes; None for other classes."""
+    if not attrs.has(answer):
+        return None
+    return [(field.metadata.get("key", field.name), field.name) for field in attrs.fields(answer)]
 
 
 def result_body(command: Command, result: Any) -> dict[str, Any]:

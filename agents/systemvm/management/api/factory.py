@@ -52,6 +52,7 @@ from systemvm.management.api.commands.volumes import VolumeCommands
 from systemvm.management.api.commands.zones import ZoneCommands
 from systemvm.management.api.discovery import discovery_command
 from systemvm.management.api.http import ApiResource, ClientResource, PublicAddress
+from systemvm.management.api.kept_answers import KeptAnswers
 from systemvm.management.api.login import LOGIN, LOGOUT, LoginService
 from systemvm.management.api.login import Consoles as LoginConsoles
 from systemvm.management.api.sessions import Sessions
@@ -198,4 +199,6 @@ def client_resource(
     """Create `/client`, a child of the page's root; `front` is the page's address as browsers see it."""
     sessions = Sessions(database)
     login = LoginService(directory, sessions, clock, consoles)
-    return ClientResource(ApiResource(table, directory, sessions, login, front=front))
+    return ClientResource(
+        ApiResource(table, directory, sessions, login, KeptAnswers(database.changes), front=front)
+    )

@@ -21,7 +21,9 @@ from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.command import Command, CommandTable
 from systemvm.management.api.errors import ApiError, ErrorCode, unauthorized
 from systemvm.management.api.failures import as_api_error
+from systemvm.management.api.kept_answers import KeptAnswers
 from systemvm.management.api.login import LOGIN, LOGOUT, LoginService
+from systemvm.management.api.parameters import is_added_by_clients
 from systemvm.management.api.principal import Principal
 from systemvm.management.api.request_parameters import read_parameters
 from systemvm.management.api.sessions import Sessions
@@ -72,6 +74,7 @@ class ApiResource(Resource):
         directory: Authenticator,
         sessions: Sessions,
         login: LoginService,
+        kept: KeptAnswers,
         *,
         front: PublicAddress | None = None,
         clock: Callable[[], datetime] = now,
@@ -81,6 +84,7 @@ class ApiResource(Resource):
         self._directory = directory
         self._sessions = sessions
         self._login = login
+        self._kept = kept
         self._front = front or PublicAddress()
         self._clock = clock
 
@@ -100,42 +104,49 @@ class ApiResource(Resource):
                     ErrorCode.METHOD_NOT_ALLOWED, "method is not allowed: the API takes GET and POST only"
                 )
             exchange.read()
-            document = await self._answer(exchange)
-            status = 200
+            body = await self._answer(exchange)
         except Exception as error:
             problem = as_api_error(error, exchange.request_id)
-            document, status = envelope.error_answer(self._known(exchange), problem), int(problem.code)
-            request.setResponseCode(status, problem.code.reason.encode())
+            body = envelope.write(envelope.error_answer(self._known(exchange), problem), exchange.form)
+            request.setResponseCode(int(problem.code), problem.code.reason.encode())
             if problem.retry_after_s is not None:
                 request.setHeader(b"Retry-After", str(int(problem.retry_after_s) + 1).encode())
         if not gone.called:
-            self._send(exchange, document)
+            self._send(exchange, body)
 
     def _known(self, exchange: ApiRequest) -> Command | None:
         return self._table.find(exchange.command) if exchange.command in self._table else None
 
-    def _send(self, exchange: ApiRequest, document: dict[str, Any]) -> None:
+    def _send(self, exchange: ApiRequest, body: bytes) -> None:
         request = exchange.request
         for name, value in _HEADERS.items():
             request.setHeader(name, value)
         request.setHeader(b"Content-Type", envelope.CONTENT_TYPES[exchange.form].encode())
         request.setHeader(b"X-Request-Id", exchange.request_id.encode())
-        body = envelope.write(document, exchange.form)
         request.setHeader(b"Content-Length", str(len(body)).encode())
         request.write(body)
         request.finish()
 
-    async def _answer(self, exchange: ApiRequest) -> dict[str, Any]:
+    async def _answer(self, exchange: ApiRequest) -> bytes:
         if exchange.command == LOGIN.name:
-            return await self._log_in(exchange)
+            return envelope.write(await self._log_in(exchange), exchange.form)
         if exchange.command == LOGOUT.name:
-            return await self._log_out(exchange)
+            return envelope.write(await self._log_out(exchange), exchange.form)
         principal = await self._authenticate(exchange)
         command = self._table.find(exchange.command)
-        result = await command.run(
-            principal, exchange.parameters, exchange.client_address, exchange.request_id
+
+        async def make() -> bytes:
+            result = await command.run(
+                principal, exchange.parameters, exchange.client_address, exchange.request_id
+            )
+            return envelope.write(envelope.answer(command, result), exchange.form)
+
+        if not command.kept:
+            return await make()
+        given = frozenset(
+            item for item in exchange.parameters.items() if not is_added_by_clients(item[0].lower())
         )
-        return envelope.answer(command, result)
+        return await self._kept.get((principal, command.name, exchange.form, given), make)
 
     async def _authenticate(self, exchange: ApiRequest) -> Principal:
         """Authenticate by API key and signature, or by session cookie and session key.

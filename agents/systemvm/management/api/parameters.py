@@ -321,7 +321,7 @@ def _sent(raw: Mapping[str, Any], by_name: Mapping[str, Parameter], command_name
         elif (entry := _MAP_NAME.fullmatch(name)) and _is_map(by_name.get(entry["name"].lower())):
             entries = maps.setdefault(entry["name"].lower(), {})
             entries.setdefault(int(entry["index"]), {})[entry["key"]] = value
-        elif lower not in ADDED_BY_CLIENTS and not lower.startswith(PREFIXES_ADDED_BY_CLIENTS):
+        elif not is_added_by_clients(lower):
             raise _unknown(name, by_name, command_name)
     for name in sent.keys() & maps.keys():
         raise ApiError(
@@ -330,6 +330,11 @@ def _sent(raw: Mapping[str, Any], by_name: Mapping[str, Parameter], command_name
             f"send either {name} or {name}[0].key",
         )
     return sent | {name: [entries[index] for index in sorted(entries)] for name, entries in maps.items()}
+
+
+def is_added_by_clients(lower_name: str) -> bool:
+    """Return whether a parameter belongs to the call's format or signature, and not to its command."""
+    return lower_name in ADDED_BY_CLIENTS or lower_name.startswith(PREFIXES_ADDED_BY_CLIENTS)
 
 
 def _is_map(parameter: Parameter | None) -> bool:

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from systemvm.management.state.changes import Changes, collect_topics
+from systemvm.management.state import schema
+from systemvm.management.state.changes import Changes, keep, note_statements, reads_of_task
 from systemvm.management.state.migrate import upgrade
 from systemvm.service.errors import FailureCode, SystemVmError
 
@@ -47,14 +48,16 @@ class Database:
 
     _log = Logger()
 
-    def __init__(self, engine: sa.Engine, readers: int = 3) -> None:
+    def __init__(self, engine: sa.Engine, path: Path, readers: int = 3) -> None:
         self.engine = engine
-        self.changes = Changes()
-        collect_topics(engine)
+        self._closed = False
+        # A connection that never writes: its `data_version` changes with each commit of any other.
+        self._observer = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self.changes = Changes(self._data_version)
+        note_statements(engine, frozenset(schema.metadata.tables))
         self._writer = ThreadPoolExecutor(1, "database-write")
         self._readers = ThreadPoolExecutor(readers, "database-read")
         self._under_way: set[asyncio.Future[Any]] = set()
-        self._closed = False
 
     @classmethod
     def open(cls, path: Path) -> Database:
@@ -67,7 +70,7 @@ class Database:
         cls._log.info("database {path} has the current schema", path=str(path))
         pooled = sa.create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
         _prepare_sqlite(pooled)
-        return cls(pooled)
+        return cls(pooled, path)
 
     def run_now(
         self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -83,9 +86,12 @@ class Database:
     def _read_now(
         self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        options = {"kept_for_readers": self.changes}
+        return self._read(None, lambda connection: function(connection, *args, **kwargs))
+
+    def _read(self, read_topics: set[str] | None, work: Callable[[sa.Connection], T]) -> T:
+        options = {"kept_for_readers": self.changes, "read_topics": read_topics}
         with self.engine.connect() as connection, connection.execution_options(**options).begin():
-            return function(connection, *args, **kwargs)
+            return work(connection)
 
     async def run(
         self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -97,7 +103,36 @@ class Database:
         self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run `function(connection, …)` on a reader's thread."""
-        return await self._in(self._readers, lambda: self._read_now(function, *args, **kwargs))
+        noted = reads_of_task.get()
+        return await self._in(
+            self._readers,
+            lambda: self._read(noted, lambda connection: function(connection, *args, **kwargs)),
+        )
+
+    async def read_kept(
+        self,
+        function: Callable[Concatenate[sa.Connection, P], T],
+        topics: tuple[str, ...],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Do as `read`, unless what it returned for these arguments is kept: no topic has changed since.
+
+        The arguments must be hashable.
+        """
+        key = (function, args, tuple(kwargs.items()))
+        kept = self.changes.find(key, topics)
+        if kept is not None:
+            result: T = kept.result
+            noted = reads_of_task.get()
+            if noted is not None:
+                noted.update(topics)
+            return result
+
+        def compute(connection: sa.Connection) -> T:
+            return keep(connection, key, topics, lambda reader: function(reader, *args, **kwargs))
+
+        return await self.read(compute)
 
     async def drain(self) -> None:
         """Wait until no transaction runs and none follows.
@@ -116,6 +151,13 @@ class Database:
         self._writer.shutdown(wait=True)
         self._readers.shutdown(wait=True)
         self.engine.dispose()
+        self._observer.close()
+
+    def _data_version(self) -> int:
+        if self._closed:
+            return 0
+        [version] = self._observer.execute("PRAGMA data_version").fetchone()
+        return int(version)
 
     async def _in(self, executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         """Run `work` on a thread, from a coroutine that Twisted or asyncio drives."""

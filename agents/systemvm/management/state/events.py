@@ -37,6 +37,7 @@ class Event:
 
 rows = Rows(schema.events, Event, "event")
 _c = schema.events.c
+_ROWS = sa.select(*rows.columns)
 
 
 def record(
@@ -94,16 +95,15 @@ def page(connection: sa.Connection, which: EventFilter, window: slice) -> tuple[
     """
     listing = Listing(
         key=("events", which),
-        source=schema.events,
+        rows=_ROWS,
         where=_conditions(connection, which),
         order_by=(_c.created.desc(), _c.id.desc()),
         # events are never changed, but a console's session makes others those of a VM
         topics=(f"{schema.events.name}:deleted", *columns(schema.console_sessions)),
         growing_id=_c.id,
     )
-    return [rows.value(row) for row in listing.page(connection, rows.columns, window)], listing.count(
-        connection
-    )
+    found = [rows.value(row) for row in listing.page(connection, window)]
+    return found, listing.count(connection)
 
 
 def _conditions(connection: sa.Connection, which: EventFilter) -> list[sa.ColumnElement[bool]]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,10 +12,11 @@ from attrs import frozen
 from systemvm.management.state import instances, schema
 from systemvm.management.state.changes import columns
 from systemvm.management.state.instances import Instance
-from systemvm.management.state.listing import Listing, contains, equals
+from systemvm.management.state.listing import KEPT_LISTINGS, Listing, contains, equals
 from systemvm.management.state.status import InstanceState, InstanceType
 
 _v = schema.vm_instances.c
+_ROWS = sa.select(*instances.rows.columns)
 _TOPICS = (
     *columns(
         schema.vm_instances,
@@ -53,15 +55,20 @@ class InstanceFilter:
 
 def page(connection: sa.Connection, which: InstanceFilter, window: slice) -> tuple[list[Instance], int]:
     """Return the VMs in a window of the list, the oldest first, and how many there are in all."""
-    listing = Listing(
+    listing = _listing(which)
+    found = [instances.rows.value(row) for row in listing.page(connection, window)]
+    return found, listing.count(connection)
+
+
+@functools.lru_cache(KEPT_LISTINGS)
+def _listing(which: InstanceFilter) -> Listing:
+    return Listing(
         key=("machines", which),
-        source=schema.vm_instances,
+        rows=_ROWS,
         where=_conditions(which),
         order_by=(_v.id,),
         topics=_TOPICS,
     )
-    found = listing.page(connection, instances.rows.columns, window)
-    return [instances.rows.value(row) for row in found], listing.count(connection)
 
 
 def _conditions(which: InstanceFilter) -> list[sa.ColumnElement[bool]]:

@@ -7,9 +7,12 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from attrs import frozen
+from attrs import Factory, field, frozen
 
 from systemvm.management.state.changes import keep
+
+#: Listings that a repository keeps, because their queries take longer to make than a page to read.
+KEPT_LISTINGS = 200
 
 
 @frozen
@@ -17,20 +20,23 @@ class Listing:
     """What a list contains, in which order, and what its length depends on."""
 
     key: Hashable  # equal for equal lists
-    source: sa.FromClause
+    rows: sa.Select[Any]  # without conditions and order; made once, because that takes a millisecond
     where: Sequence[sa.ColumnElement[bool]]
     order_by: Sequence[sa.ColumnElement[Any]]
     topics: tuple[str, ...]  # of `state.changes`: only a change in these can change the length
     #: The number of rows of a table that only grows: what was counted once is not counted again.
     growing_id: sa.Column[int] | None = None
 
-    def page(
-        self, connection: sa.Connection, columns: Sequence[sa.ColumnElement[Any]], window: slice
-    ) -> list[sa.RowMapping]:
-        query = sa.select(*columns).select_from(self.source).where(*self.where).order_by(*self.order_by)
+    _ordered: sa.Select[Any] = field(
+        init=False,
+        default=Factory(lambda self: self.rows.where(*self.where).order_by(*self.order_by), takes_self=True),
+    )
+
+    def page(self, connection: sa.Connection, window: slice) -> Sequence[sa.RowMapping]:
+        query = self._ordered
         if window.stop is not None:
             query = query.limit(window.stop - (window.start or 0)).offset(window.start or 0)
-        return list(connection.execute(query).mappings())
+        return connection.execute(query).mappings().all()
 
     def count(self, connection: sa.Connection) -> int:
         """Return how many rows there are. They are counted again only when that can have changed."""
@@ -47,7 +53,7 @@ class Listing:
         return count if last_id == until else count + self._count(connection, number > until)
 
     def _count(self, connection: sa.Connection, *where: sa.ColumnElement[bool]) -> int:
-        query = sa.select(sa.func.count()).select_from(self.source).where(*self.where, *where)
+        query = self.rows.where(*self.where, *where).with_only_columns(sa.func.count())
         return connection.scalar(query) or 0
 
 

@@ -50,7 +50,7 @@ class Rows(Generic[R]):
         """Return the rows that match all conditions, the oldest first without `order_by`."""
         query = sa.select(*self.columns).where(*where)
         query = query.order_by(*(order_by or [self.table.c.id])).limit(limit)
-        return [self.value(row) for row in connection.execute(query).mappings()]
+        return [self.value(row) for row in connection.execute(query).mappings().all()]
 
     def one(self, connection: sa.Connection, *where: sa.ColumnElement[bool]) -> R | None:
         found = self.all(connection, *where, limit=1)

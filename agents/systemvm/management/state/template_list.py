@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from attrs import frozen
 
 from systemvm.management.state import schema, templates
 from systemvm.management.state.changes import any_of, columns
-from systemvm.management.state.listing import Listing, contains, equals
+from systemvm.management.state.listing import KEPT_LISTINGS, Listing, contains, equals
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.wire.storage import DownloadState, ImageFormat
 
@@ -89,18 +90,21 @@ def page(connection: sa.Connection, which: TemplateFilter, window: slice) -> tup
 
     They are in the order of their numbers, a template's own zone before the others.
     """
-    listing = Listing(
-        key=("templates", which),
-        source=sa.join(schema.templates, schema.zones, _is_in_zone()),
-        where=_conditions(which),
-        order_by=(_t.id, _z.id != _t.zone_id, _z.id),
-        topics=_TOPICS,
-    )
-    found = listing.page(
-        connection, [*templates.rows.labelled("template"), _z.id.label("in_zone_id")], window
-    )
+    listing = _listing(which)
+    found = listing.page(connection, window)
     pairs = [(templates.rows.from_labelled(row, "template"), row["in_zone_id"]) for row in found]
     return with_refs(connection, pairs), listing.count(connection)
+
+
+@functools.lru_cache(KEPT_LISTINGS)
+def _listing(which: TemplateFilter) -> Listing:
+    return Listing(
+        key=("templates", which),
+        rows=_ROWS,
+        where=_conditions(which),
+        order_by=_ORDER,
+        topics=_TOPICS,
+    )
 
 
 def with_refs(connection: sa.Connection, pairs: Sequence[tuple[Template, int | None]]) -> list[TemplateCopy]:
@@ -115,10 +119,9 @@ def with_refs(connection: sa.Connection, pairs: Sequence[tuple[Template, int | N
 def in_every_zone(connection: sa.Connection, found: Sequence[Template]) -> list[TemplateCopy]:
     """Return the copies of these templates in all zones that they are in."""
     query = (
-        sa.select(_t.id, _z.id)
-        .select_from(sa.join(schema.templates, schema.zones, _is_in_zone()))
+        _ROWS.with_only_columns(_t.id, _z.id)
         .where(_t.id.in_([template.id for template in found]))
-        .order_by(_t.id, _z.id != _t.zone_id, _z.id)
+        .order_by(*_ORDER)
     )
     by_id = {template.id: template for template in found}
     pairs = [(by_id[template_id], zone_id) for template_id, zone_id in connection.execute(query)]
@@ -182,3 +185,9 @@ def _visible(which: TemplateFilter) -> list[sa.ColumnElement[bool]]:
             return [] if which.owner_ids is None else [sa.or_(own, _t.public, shared)]
         case Visibility.SHARED | Visibility.SHARED_EXECUTABLE:
             return [shared]
+
+
+_ORDER = (_t.id, _z.id != _t.zone_id, _z.id)
+_ROWS = sa.select(*templates.rows.labelled("template"), _z.id.label("in_zone_id")).select_from(
+    sa.join(schema.templates, schema.zones, _is_in_zone())
+)

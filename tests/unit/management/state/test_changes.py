@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+from pathlib import Path
+
 import pytest
 import sqlalchemy as sa
 
@@ -58,7 +62,7 @@ def test_a_result_is_kept_until_one_of_its_topics_changes() -> None:
     for expected, topic in enumerate(("nics.mac", "nics:inserted", "nics:deleted"), 1):
         kept.committed({"nics", topic})
         assert [read(), read()] == [expected, expected]
-    kept.forget()
+    kept.committed({EVERYTHING})
     assert read() == 4
 
 
@@ -71,6 +75,21 @@ def test_a_commit_during_a_read_makes_its_result_outdated() -> None:
 
     assert kept.keep("key", any_of(schema.nics), read_while_others_write) == "old"
     assert kept.keep("key", any_of(schema.nics), lambda: "new") == "new"
+
+
+def test_a_write_of_another_process_changes_everything(database: Database, tmp_path: Path) -> None:
+    def names(connection: Connection) -> list[str]:
+        return keep(
+            connection,
+            "names",
+            any_of(schema.domains),
+            lambda reader: [domain.name for domain in accounts.all_domains(reader)],
+        )
+
+    assert database._read_now(names) == ["ROOT"]
+    with contextlib.closing(sqlite3.connect(tmp_path / "systemvm.sqlite")) as shell, shell:
+        shell.execute("UPDATE domains SET name = 'renamed'")
+    assert database._read_now(names) == ["renamed"]
 
 
 def test_the_number_of_kept_results_is_limited() -> None:

@@ -66,6 +66,7 @@ class EventCommands:
                     only("archived", ParameterType.BOOLEAN, "list archived ones", False),
                     *OWNERS,
                 ),
+                kept=True,
             ),
         )
 

@@ -94,6 +94,7 @@ class TemplateCommands:
                 ResponseShape.LIST,
                 list_parameters(kind),
                 related=related,
+                kept=True,
             ),
             Command(
                 f"delete{noun}",

@@ -135,6 +135,7 @@ class VirtualMachineCommands:
                 "virtualmachine",
                 ResponseShape.LIST,
                 machine_list.PARAMETERS,
+                kept=True,
             ),
         )
 

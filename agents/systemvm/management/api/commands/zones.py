@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from importlib.metadata import version
 
@@ -72,6 +73,11 @@ _OFFERING_PARAMETERS = (
 _OFFERINGS_NAMESPACE = uuid.UUID("6f4f3a5e-5d0e-4c52-9a8e-0f1f4f7f2a10")
 
 
+@functools.cache
+def _offering_uuid(name: str) -> str:
+    return str(uuid.uuid5(_OFFERINGS_NAMESPACE, name))
+
+
 @frozen
 class Offering:
     """A service offering. Its id is derived from its name, so that it is the same in every installation."""
@@ -83,7 +89,7 @@ class Offering:
 
     @property
     def uuid(self) -> str:
-        return str(uuid.uuid5(_OFFERINGS_NAMESPACE, self.name))
+        return _offering_uuid(self.name)
 
     @property
     def display_text(self) -> str:

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make bench-api`: signed requests of the API beside 100,000 templates, 10,000 VMs and 1,000,000 events.
+
+Site, signatures and database are the daemon's (`api_daemon.py`), the client is wrk. Each list is asked for in
+two ways. "again": its first pages, over and over, while nothing changes, as pages and dashboards do.
+"changing": the same while a template's download reports its progress every 50 ms, so that no answer that
+contains templates can be sent twice. The growth compares the sizes of the database in this run.
+
+usage: api.py [--seconds N] [--templates N] [--machines N] [--events N]      exit code 1 when a bar is not met
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
+
+from attrs import frozen  # noqa: E402
+
+RESULT = TOP / "build/bench/api.json"
+SMALL = 1_000
+PAGES = 40
+#: The bars of a page of 20 at 32 clients, a page of 500 and a look-up by id, in milliseconds.
+PAGE_P99_MS, LONG_PAGE_P50_MS, BY_ID_P50_MS = 50.0, 50.0, 5.0
+GROWTH_BAR = 1.3
+
+_LATENCY = re.compile(r"^\s*(50|99)%\s+([\d.]+)(us|ms|s|m)\s*$", re.M)
+_RATE = re.compile(r"^Requests/sec:\s+([\d.]+)\s*$", re.M)
+_MS = {"us": 0.001, "ms": 1.0, "s": 1_000.0, "m": 60_000.0}
+_FAILED = re.compile(r"Non-2xx|Socket errors")
+
+
+@frozen
+class Measured:
+    """What wrk measured of one kind of request."""
+
+    per_s: float
+    p50_ms: float
+    p99_ms: float
+
+
+def parse(report: str) -> Measured:
+    """Parse wrk's report.
+
+    Raises: ValueError when it has no latencies, or requests failed.
+    """
+    latency = {part: float(value) * _MS[unit] for part, value, unit in _LATENCY.findall(report)}
+    rate = _RATE.search(report)
+    if rate is None or set(latency) != {"50", "99"} or _FAILED.search(report):
+        raise ValueError(f"wrk measured nothing that can be used:\n{report}")
+    return Measured(float(rate[1]), latency["50"], latency["99"])
+
+
+def target(command: str, **parameters: str) -> str:
+    """Return path and query of a signed request."""
+    from small_cloud_rows import API_KEY, SECRET_KEY
+    from systemvm.management.api.signature import sign
+
+    given = {"command": command, "apiKey": API_KEY, "response": "json", **parameters}
+    given["signature"] = sign(given, SECRET_KEY)
+    return f"/client/api?{urlencode(given, quote_via=quote)}"
+
+
+def pages(command: str, parameters: dict[str, str], size: int = 20, count: int = PAGES) -> list[str]:
+    return [
+        target(command, listall="true", page=str(number), pagesize=str(size), **parameters)
+        for number in range(1, count + 1)
+    ]
+
+
+@contextmanager
+def daemon(*sizes: int, changing: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """Run an API with so many templates, machines and events; yield its origin and UUIDs of templates."""
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="api", dir=RESULT.parent) as directory:
+        argv = [sys.executable, str(Path(__file__).with_name("api_daemon.py")), directory, *map(str, sizes)]
+        if changing:
+            argv.append("--changing")
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                ready = json.loads(process.stdout.readline())
+                yield f"http://127.0.0.1:{ready['port']}", ready["templates"]
+            finally:
+                process.kill()
+
+
+def load(origin: str, targets: list[str], clients: int, seconds: int) -> Measured:
+    """Send the requests in turn, each client as fast as it is answered."""
+    quoted = ",".join(json.dumps(each) for each in targets)
+    script = (
+        f"local targets, n = {{{quoted}}}, 0\n"
+        "request = function() n = n + 1; return wrk.format('GET', targets[n % #targets + 1]) end\n"
+    )
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write(script)
+        file.flush()
+        argv = [
+            "wrk",
+            "-t1",
+            f"-c{clients}",
+            f"-d{seconds}s",
+            "--latency",
+            "--timeout",
+            "60s",
+            "-s",
+            file.name,
+        ]
+        done = subprocess.run([*argv, origin], capture_output=True, text=True, check=True)
+    return parse(done.stdout)
+
+
+def measure(sizes: tuple[int, int, int], seconds: int) -> list[dict[str, Any]]:
+    """Measure all kinds of requests, and return a row for each."""
+    table: list[dict[str, Any]] = []
+    of_small: dict[str, float] = {}
+
+    def add(
+        metric: str,
+        clients: int,
+        found: Measured,
+        bar: tuple[str, float] | None = None,
+        growth: float | None = None,
+    ) -> None:
+        holds = bar is None or getattr(found, bar[0]) <= bar[1]
+        table.append(
+            {
+                "metric": metric, "clients": clients, "per_s": round(found.per_s),
+                "p50_ms": round(found.p50_ms, 2), "p99_ms": round(found.p99_ms, 2),
+                "bar": f"{bar[0]} <= {bar[1]:g}" if bar else "", "growth": growth and round(growth, 2),
+                "holds": holds and (growth is None or growth <= GROWTH_BAR),
+            }
+        )  # fmt: skip
+
+    lists = {
+        "templates": ("listTemplates", {"templatefilter": "all"}),
+        "VMs": ("listVirtualMachines", {}),
+        "events": ("listEvents", {}),
+    }
+    for changing in (False, True):
+        way = "changing" if changing else "again"
+        for size in (tuple(min(SMALL, each) for each in sizes), sizes):
+            is_small = size != sizes
+            with daemon(*size, changing=changing) as (origin, uuids):
+                for noun, (command, parameters) in lists.items():
+                    targets = pages(command, parameters)
+                    load(origin, targets, 1, 1)  # what is read for the first time is not the subject
+                    one = load(origin, targets, 1, seconds)
+                    key = f"20 {noun}, {way}"
+                    if is_small:
+                        of_small[key] = one.p50_ms
+                        continue
+                    add(key, 1, one, growth=one.p50_ms / of_small[key] if changing else None)
+                    if noun == "templates" or not changing:
+                        for clients in (32, 256):
+                            found = load(origin, targets, clients, seconds)
+                            add(key, clients, found, ("p99_ms", PAGE_P99_MS) if clients == 32 else None)
+                if is_small:
+                    continue
+                long = pages("listTemplates", {"templatefilter": "all"}, 500, 10)
+                add(f"500 templates, {way}", 1, load(origin, long, 1, seconds), ("p50_ms", LONG_PAGE_P50_MS))
+                by_id = [target("listTemplates", templatefilter="all", id=uuid) for uuid in uuids]
+                add(f"by id, {way}", 1, load(origin, by_id, 1, seconds), ("p50_ms", BY_ID_P50_MS))
+    return table
+
+
+def show(table: list[dict[str, Any]]) -> None:
+    print(f"{'request':24} {'clients':>7} {'per s':>7} {'p50 ms':>8} {'p99 ms':>8} {'growth':>7}  bar")
+    for row in table:
+        growth = "" if row["growth"] is None else f"{row['growth']:.2f}"
+        print(
+            f"{row['metric']:24} {row['clients']:7} {row['per_s']:7} {row['p50_ms']:8.2f}"
+            f" {row['p99_ms']:8.2f} {growth:>7}  {row['bar']}{'' if row['holds'] else '  NOT MET'}"
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measure signed requests of the API beside many objects.")
+    parser.add_argument(
+        "--seconds", type=int, default=8, help="for each kind of request (default: %(default)d)"
+    )
+    parser.add_argument("--templates", type=int, default=100_000, help="(default: %(default)d)")
+    parser.add_argument("--machines", type=int, default=10_000, help="(default: %(default)d)")
+    parser.add_argument("--events", type=int, default=1_000_000, help="(default: %(default)d)")
+    options = parser.parse_args()
+    table = measure((options.templates, options.machines, options.events), options.seconds)
+    RESULT.write_text(json.dumps(table, indent=1))
+    show(table)
+    return 0 if all(row["holds"] for row in table) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers of lists are sent again while nothing has changed, and never after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import pytest_twisted
+import sqlalchemy as sa
+
+from api_client import Browser
+from small_cloud import SmallCloud
+from systemvm.management.api.kept_answers import MAX_ANSWER_BYTES, MAX_BYTES, KeptAnswers
+from systemvm.management.state import (
+    accounts,
+    events,
+    instances,
+    schema,
+)
+from systemvm.management.state.changes import Changes, reads_of_task
+from systemvm.management.state.database import Connection
+from systemvm.management.state.status import InstanceState, InstanceType
+
+LISTS: dict[str, dict[str, str]] = {
+    "listTemplates": {"templatefilter": "all"},
+    "listVirtualMachines": {"listall": "true"},
+    "listEvents": {"listall": "true"},
+}
+
+
+def rename(table: sa.Table, **changes: Any) -> Callable[[Connection], object]:
+    return lambda connection: connection.execute(table.update().values(**changes))
+
+
+CHANGES: dict[str, tuple[str, Callable[[Connection], object]]] = {
+    "a template's name": ("listTemplates", rename(schema.templates, name="renamed")),
+    "a download's progress": ("listTemplates", rename(schema.template_store_refs, percent=17)),
+    "a store's name": ("listTemplates", rename(schema.image_stores, name="renamed")),
+    "a template's zone": ("listTemplates", rename(schema.zones, name="renamed")),
+    "a template's owner": ("listTemplates", rename(schema.accounts, name="renamed")),
+    "a template's domain": ("listTemplates", rename(schema.domains, name="renamed")),
+    "a VM's name": ("listVirtualMachines", rename(schema.vm_instances, name="renamed")),
+    "a VM's state": ("listVirtualMachines", rename(schema.vm_instances, state=InstanceState.STOPPING)),
+    "a VM's NIC": ("listVirtualMachines", rename(schema.nics, address="10.13.0.99")),
+    "a VM's template": ("listVirtualMachines", rename(schema.templates, name="renamed")),
+    "a VM's zone": ("listVirtualMachines", rename(schema.zones, name="renamed")),
+    "a VM's host": ("listVirtualMachines", rename(schema.hosts, name="renamed")),
+    "a VM's owner": ("listVirtualMachines", rename(schema.accounts, name="renamed")),
+    "a new event": ("listEvents", lambda connection: events.record(connection, "NEW", "new")),
+    "an event's user": ("listEvents", rename(schema.users, first_name="x", username="renamed")),
+}
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("change", CHANGES)
+async def test_an_answer_is_kept_until_what_it_shows_changes(
+    cloud: SmallCloud, browser: Browser, change: str
+) -> None:
+    add_objects(cloud)
+    await browser.login()
+    selects: list[str] = []
+
+    def executed(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("SELECT") and "sessions" not in statement:
+            selects.append(statement)
+
+    sa.event.listen(cloud.database.engine, "after_cursor_execute", executed)
+    command, write = CHANGES[change]
+    first = (await browser.call(command, **LISTS[command])).body
+    selects.clear()
+    assert (await browser.call(command, **LISTS[command])).body == first
+    rows = schema.templates.name if command == "listTemplates" else schema.vm_instances.name
+    assert not [statement for statement in selects if f"FROM {rows}" in statement]
+    cloud.database.run_now(write)
+    assert (await browser.call(command, **LISTS[command])).body != first
+
+
+def add_objects(cloud: SmallCloud) -> None:
+    template, _ = cloud.add_template()
+
+    def add(connection: Connection) -> None:
+        vm = instances.create(
+            connection, InstanceType.USER, account_id=cloud.admin.account.id, name="machine",
+            zone_id=cloud.zone.id, host_id=cloud.host.id, template_id=template.id,
+            state=InstanceState.RUNNING,
+        )  # fmt: skip
+        instances.add_nic(
+            connection,
+            vm_id=vm.id,
+            device=0,
+            traffic_type="guest",
+            bridge="cloudbr3",
+            mac="02:00:00:00:00:01",
+        )
+        events.record(connection, "A", "b", user_id=cloud.admin.user.id)
+
+    cloud.database.run_now(add)
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_caller_and_each_form_has_its_own_answer(cloud: SmallCloud, browser: Browser) -> None:
+    cloud.add_template(name="only of the administrator")
+    await browser.login()
+    of_admin = await browser.call("listTemplates", templatefilter="self")
+    as_xml = await browser.call("listTemplates", templatefilter="self", response="xml")
+    assert (of_admin.body[:1], as_xml.body[:1]) == (b"{", b"<")
+    user = Browser(cloud)
+    user.site = browser.site
+    await user.login("ulla", "battery staple")
+    assert (await user.call("listTemplates", templatefilter="self")).json == {"listtemplatesresponse": {}}
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_account_that_loses_its_rights_gets_no_kept_answer(
+    cloud: SmallCloud, browser: Browser
+) -> None:
+    cloud.add_template()
+    await browser.login()
+    assert (await browser.call("listTemplates", templatefilter="all")).status == 200
+    cloud.database.run_now(accounts.update_account, cloud.admin.account.id, state="disabled")
+    assert (await browser.call("listTemplates", templatefilter="all")).status == 401
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_change_during_a_read_is_not_lost() -> None:
+    changes = Changes()
+    kept = KeptAnswers(changes)
+    bodies = iter((b"old", b"new"))
+
+    async def make() -> bytes:
+        tables = reads_of_task.get()
+        assert tables is not None
+        tables.add("templates")
+        changes.committed({"templates"})
+        return next(bodies)
+
+    assert await kept.get("key", make) == b"old"
+    assert await kept.get("key", make) == b"new"
+
+
+@pytest_twisted.ensureDeferred
+async def test_kept_answers_are_bounded_and_long_ones_are_not_kept() -> None:
+    kept = KeptAnswers(Changes())
+    made: list[int] = []
+
+    async def ask(key: int, size: int = MAX_ANSWER_BYTES) -> None:
+        async def make() -> bytes:
+            made.append(key)
+            return bytes(size)
+
+        await kept.get(key, make)
+
+    for _ in range(2):
+        await ask(0, MAX_ANSWER_BYTES + 1)
+    assert made == [0, 0]
+    most = MAX_BYTES // MAX_ANSWER_BYTES
+    for key in range(1, most + 2):
+        await ask(key)
+    made.clear()
+    await ask(2)
+    assert made == []
+    await ask(1)
+    assert made == [1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_failure_is_not_kept() -> None:
+    kept = KeptAnswers(Changes())
+
+    async def fail() -> bytes:
+        raise ArithmeticError
+
+    async def succeed() -> bytes:
+        return b"right"
+
+    with pytest.raises(ArithmeticError):
+        await kept.get("key", fail)
+    assert await kept.get("key", succeed) == b"right"
+    assert reads_of_task.get() is None
