@@ -8,7 +8,7 @@ user who owns nothing yet.
 from __future__ import annotations
 
 import shutil
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,7 +30,8 @@ from small_cloud_fakes import (
 )
 from small_cloud_hosts import foreign_hosts
 from small_cloud_rows import HASHER, NETWORKS, add_system_vm, add_template, principal
-from systemvm.host.zone import ConsoleConfig
+from systemvm.host.layout import Layout
+from systemvm.host.zone import ConsoleConfig, ZoneConfig
 from systemvm.management.accounts.service import AccountService
 from systemvm.management.api import envelope
 from systemvm.management.api.authentication import Authenticator
@@ -41,6 +42,7 @@ from systemvm.management.api.http import ClientResource, PublicAddress
 from systemvm.management.api.job_start import describe_job_error
 from systemvm.management.api.passwords import PasswordService
 from systemvm.management.api.principal import Principal
+from systemvm.management.config import Configuration, ManagementConfig
 from systemvm.management.consoles.authorizer import ConsoleAuthorizer
 from systemvm.management.consoles.draining import ConsoleDraining
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
@@ -102,6 +104,8 @@ from systemvm.management.templates.zone_copies import ZoneCopies
 from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.management.volumes.service import Volumes
+from systemvm.management.zone_model.catalog import ZoneCatalog
+from systemvm.management.zone_model.changes import ModelChanges
 from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
 from systemvm.rpc.core.method import Call, Caller, MethodTable
 from systemvm.rpc.core.perform import perform
@@ -175,10 +179,13 @@ class SmallCloud:
     hosts: ForeignHosts = field(init=False)
     ssvm_peer: FakePeer = field(init=False)
     table: CommandTable = field(init=False)
+    configuration: Configuration = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         secondary = Path(self.store.host_path or "")
         directory = secondary.parent
+        file = ZoneConfig(self.zone.name, NETWORKS, [IPv4Address("203.0.113.10")])
+        self.configuration = Configuration(Layout(directory), ManagementConfig(), [file])
         self.primary = FakePrimary(directory)
         self.system_vms = FakeSystemVms(self.database)
         self.ssvm_peer = self.agents.connect(self.ssvm.instance_name, Role.SSVM)
@@ -307,6 +314,8 @@ class SmallCloud:
         screens = MachineScreens(
             self.clock, self.database, cast(Hypervisor, self.hypervisor), self.recognizer
         )
+        catalog = ZoneCatalog(self.configuration)
+        self.database.run_now(catalog.load)
         services = ApiServices(
             database=self.database,
             jobs=self.jobs,
@@ -332,7 +341,8 @@ class SmallCloud:
             diagnostics=self.diagnostics,
             diagnostics_url=f"{ORIGIN}/diagnostics",
             guest_bridge=lambda zone: "cloudbr3",
-            networks_of=lambda zone: NETWORKS,
+            networks_of=lambda zone: self.configuration.zone(zone).networks,
+            model=ModelChanges(self.database, catalog, self.configuration.labels, lambda: None),
             primary=self.primary.directory,
             host_id=self.host.id,
             accounts=self.account_service,

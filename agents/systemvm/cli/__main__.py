@@ -16,6 +16,7 @@ from systemvm.cli import (
     consoles,
     diagnose,
     machines,
+    model_verbs,
     open_console,
     public_certificates,
     recordings,
@@ -77,6 +78,8 @@ def main(context: click.Context, root: Path | None, as_json: bool) -> None:
 main.add_command(templates.template)
 main.add_command(templates.iso)
 main.add_command(stores.store)
+for group in model_verbs.groups():
+    main.add_command(group)
 stores.store.add_command(staging_stores.staging)
 stores.store.add_command(store_keys.replace_keys)
 main.add_command(machines.vm)

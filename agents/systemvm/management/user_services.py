@@ -64,6 +64,7 @@ from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.virtual_machines.reaper import ExpungeReaper
 from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.management.volumes.service import Volumes
+from systemvm.management.zone_model.changes import ModelChanges
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.stream.transport import Reactor
@@ -220,6 +221,7 @@ def make_user_services(
             diagnostics_url=f"{configuration.management.page.endpoint.url}/diagnostics",
             guest_bridge=settings.guest_bridge,
             networks_of=settings.networks,
+            model=ModelChanges(database, foundation.zones, configuration.labels, system_vms.reconciler.wake),
             primary=configuration.layout.primary,
             host_id=foundation.host.id,
             certificates=control.certificate_service,

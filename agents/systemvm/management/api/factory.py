@@ -14,6 +14,7 @@ from systemvm.management.accounts.service import AccountService
 from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.command import CommandTable
 from systemvm.management.api.commands.accounts import AccountCommands
+from systemvm.management.api.commands.address_ranges import RANGES
 from systemvm.management.api.commands.certificates import CertificateCommands, CertificateControl
 from systemvm.management.api.commands.configurations import ConfigurationCommands
 from systemvm.management.api.commands.console_drain import ConsoleDrainCommands
@@ -27,8 +28,11 @@ from systemvm.management.api.commands.hosts import HostCommands
 from systemvm.management.api.commands.image_stores import ImageStoreCommands
 from systemvm.management.api.commands.infrastructure import InfrastructureCommands
 from systemvm.management.api.commands.jobs import JobCommands
+from systemvm.management.api.commands.model_commands import commands_of
 from systemvm.management.api.commands.networks import NetworkCommands
 from systemvm.management.api.commands.os_types import os_type_commands
+from systemvm.management.api.commands.physical_networks import NETWORKS
+from systemvm.management.api.commands.places import PLACES
 from systemvm.management.api.commands.public_certificates import AcmeRegistrar, PublicCertificateCommands
 from systemvm.management.api.commands.public_names import AcmeOrders, PublicNameCommands
 from systemvm.management.api.commands.recording_rules import RecordingRuleCommands
@@ -77,6 +81,7 @@ from systemvm.management.templates.uploads import TemplateUploads
 from systemvm.management.templates.zone_copies import ZoneCopies
 from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.management.volumes.service import Volumes
+from systemvm.management.zone_model.changes import ModelChanges
 
 
 class AcmeService(AcmeRegistrar, AcmeOrders, Protocol):
@@ -112,6 +117,7 @@ class ApiServices:
     diagnostics_url: str  # the base of the URLs of diagnostics zips
     guest_bridge: Callable[[str], str | None]  # by zone name
     networks_of: NetworksOf
+    model: ModelChanges
     primary: Path  # the directory of primary storage
     host_id: int
     certificates: CertificateControl
@@ -134,8 +140,9 @@ def command_table(services: ApiServices) -> CommandTable:
     table.add(
         discovery_command(table),
         *ZoneCommands(database).commands(),
-        *HostCommands(database, services.hosts, jobs).commands(),
+        *HostCommands(database, services.hosts, jobs, services.model).commands(),
         *InfrastructureCommands(database, services.primary).commands(),
+        *commands_of((*PLACES, *NETWORKS, *RANGES), services.model, jobs),
         *ImageStoreCommands(database, services.image_stores).commands(),
         *StoreObjectCommands(database, services.inspection, jobs).commands(),
         *StoreMigrationCommands(database, services.migrations, jobs).commands(),

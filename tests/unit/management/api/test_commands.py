@@ -16,6 +16,14 @@ from systemvm.management.state.status import AgentState, InstanceState, Instance
 
 #: The commands that CloudStack's clients, the page and the CLI use.
 EXPECTED = {
+    *("createZone", "updateZone", "deleteZone", "createPod", "updatePod", "deletePod"),
+    *("addCluster", "updateCluster", "deleteCluster"),
+    *("createPhysicalNetwork", "updatePhysicalNetwork", "deletePhysicalNetwork"),
+    *("addTrafficType", "updateTrafficType", "deleteTrafficType", "listTrafficTypes"),
+    *("createVlanIpRange", "updateVlanIpRange", "deleteVlanIpRange"),
+    *("createManagementNetworkIpRange", "deleteManagementNetworkIpRange"),
+    *("createStorageNetworkIpRange", "updateStorageNetworkIpRange", "deleteStorageNetworkIpRange"),
+    "listStorageNetworkIpRange",
     *("uploadCustomCertificate", "listCustomCertificates", "deleteCustomCertificate"),
     *("listPublicNames", "renewPublicCertificate"),
     "registerAcmeAccount",
@@ -67,6 +75,14 @@ EXPECTED = {
 
 ADMINISTRATORS = {
     *("addHost", "updateHost", "reconnectHost", "deleteHost"),
+    *("createZone", "updateZone", "deleteZone", "createPod", "updatePod", "deletePod"),
+    *("addCluster", "updateCluster", "deleteCluster"),
+    *("createPhysicalNetwork", "updatePhysicalNetwork", "deletePhysicalNetwork"),
+    *("addTrafficType", "updateTrafficType", "deleteTrafficType", "listTrafficTypes"),
+    *("createVlanIpRange", "updateVlanIpRange", "deleteVlanIpRange"),
+    *("createManagementNetworkIpRange", "deleteManagementNetworkIpRange"),
+    *("createStorageNetworkIpRange", "updateStorageNetworkIpRange", "deleteStorageNetworkIpRange"),
+    "listStorageNetworkIpRange",
     *("uploadCustomCertificate", "listCustomCertificates", "deleteCustomCertificate"),
     *("listPublicNames", "renewPublicCertificate"),
     "registerAcmeAccount",

@@ -72,6 +72,28 @@ class PhysicalNetworkAnswer:
 
 
 @frozen(kw_only=True)
+class TrafficTypeAnswer:
+    id: str = required_key("the UUID")
+    traffictype: str = required_key("Management, Public, Guest, Storage or Control")
+    physicalnetworkid: str = required_key("UUID of the physical network that carries it")
+    kvmnetworklabel: str = required_key("label on KVM hosts")
+    xennetworklabel: str | None = optional_key("label on XenServer hosts")
+    vmwarenetworklabel: str | None = optional_key("label on VMware hosts")
+
+
+@frozen(kw_only=True)
+class StorageIpRangeAnswer:
+    id: str = required_key("the UUID")
+    zoneid: str = required_key("the zone's UUID")
+    podid: str | None = optional_key("the pod's UUID")
+    vlan: str = required_key("the VLAN, or untagged")
+    gateway: str | None = optional_key("gateway of the storage network")
+    netmask: str = required_key("netmask of the storage network")
+    startip: str = required_key("first address")
+    endip: str = required_key("last address")
+
+
+@frozen(kw_only=True)
 class VlanIpRangeAnswer:
     id: str = required_key("the UUID")
     zoneid: str = required_key("the zone's UUID")

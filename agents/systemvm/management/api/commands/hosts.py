@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""addHost, updateHost, reconnectHost, deleteHost: hosts that no daemon drives, for consoles of their VMs."""
+"""addHost, updateHost, reconnectHost, deleteHost.
+
+Hosts that no daemon drives are registered for consoles of their VMs. A host with a daemon of its own joins a
+cluster, and leaves it."""
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.zones import HostAnswer
@@ -22,23 +26,37 @@ from systemvm.management.foreign_hosts.service import ForeignHosts
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state import pods, zones
 from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.pods import Cluster
 from systemvm.management.state.zones import Host, Zone
+from systemvm.management.zone_model import places
+from systemvm.management.zone_model.changes import ChangeOrigin, ModelChanges
 
 STRING, UUID, PEM = ParameterType.STRING, ParameterType.UUID, ParameterType.PEM
 #: A slow host answers in parts, each within a deadline of its own.
 ADD_DEADLINE_S = 180.0
 
 _ID = required("id", UUID, "UUID of the host; see listHosts")
+KVM = "KVM"
 _KINDS = tuple(each.value for each in ForeignHypervisor)
 _VERIFIED_BY = (
     optional("cacertificate", PEM, "CA in PEM that its certificate is verified with; required of a vCenter"),
     optional("fingerprint", STRING, "SHA-256 or SHA-1 of its certificate, instead of a CA"),
 )
 _ADD = (
-    required("hypervisor", STRING, "XenServer, also for XCP-ng, or VMware", choices=_KINDS),
-    required("url", STRING, "https://HOST of XAPI, of the pool's master or of vCenter; HTTPS is always used"),
-    required("username", STRING, "account that reads VMs and opens their consoles"),
-    required("password", STRING, "its password, which is stored encrypted"),
+    required(
+        "hypervisor",
+        STRING,
+        "KVM: a host on which a management daemon runs; XenServer, also for XCP-ng, or VMware: one that is "
+        "registered",
+        choices=(KVM, *_KINDS),
+    ),
+    required(
+        "url",
+        STRING,
+        "https://HOST of XAPI, of the pool's master or of vCenter, always HTTPS; of KVM the host's name",
+    ),
+    optional("username", STRING, "account that reads VMs and opens their consoles; required except of KVM"),
+    optional("password", STRING, "its password, which is stored encrypted; required except of KVM"),
     optional("name", STRING, "the name; the host of the URL by default"),
     optional("zoneid", UUID, "UUID of the zone; the only zone by default"),
     optional("podid", UUID, "UUID of a pod of the zone"),
@@ -60,8 +78,9 @@ _UPDATE = (
 class HostCommands:
     """Handlers of these commands."""
 
-    def __init__(self, database: Database, hosts: ForeignHosts, jobs: JobRunner) -> None:
+    def __init__(self, database: Database, hosts: ForeignHosts, jobs: JobRunner, model: ModelChanges) -> None:
         self._database = database
+        self._model = model
         self._hosts = hosts
         self._jobs = jobs
         jobs.register("reconnectHost", self._run_reconnect, resumes=True)
@@ -69,7 +88,8 @@ class HostCommands:
     def commands(self) -> tuple[Command, ...]:
         return (
             _command(
-                "addHost", self._add, "Registers a host that no daemon drives, for consoles of its VMs.",
+                "addHost", self._add,
+                "Registers a host for consoles of its VMs, or puts one of KVM into a cluster.",
                 HostAnswer, "host", ResponseShape.LIST, _ADD, paged=False,
             ),
             _command(
@@ -82,7 +102,7 @@ class HostCommands:
             ),
             _command(
                 "deleteHost", self._delete,
-                "Forgets a registered host and its VMs, whose consoles end; the host is not changed.",
+                "Forgets a registered host and its VMs; takes one of KVM out of its cluster.",
                 SuccessAnswer, "", ResponseShape.BARE,
                 (_ID, optional("forced", ParameterType.BOOLEAN, "accepted, but without effect")),
             ),
@@ -91,6 +111,13 @@ class HostCommands:
     async def _add(self, call: ApiCall) -> list[HostAnswer]:
         arguments = call.arguments
         zone = await self._database.read(named_or_only_zone, arguments.text("zoneid"))
+        if arguments["hypervisor"] == KVM:
+            return [await self._join(call, zone)]
+        for name in ("username", "password"):
+            if name not in arguments:
+                raise parameter_error(
+                    f"unable to execute API command addhost due to missing parameter {name}"
+                )
         cluster_id = await self._database.read(_cluster_of, arguments, zone)
         access = HostAccess(
             ForeignHypervisor(arguments["hypervisor"]),
@@ -105,6 +132,22 @@ class HostCommands:
             HostDefinition(name, zone.id, owner.id, owner.domain_id, access, cluster_id)
         )
         return [await self._database.read(answer_of_host, host)]
+
+    async def _join(self, call: ApiCall, zone: Zone) -> HostAnswer:
+        """Put a host with a daemon of its own into a cluster."""
+        arguments, user = call.arguments, call.principal
+        origin = ChangeOrigin(user.account.id, user.user.id, call.request_id)
+        url = str(arguments["url"])
+
+        def join(connection: Connection) -> HostAnswer:
+            cluster = _cluster_to_join(connection, arguments, zone)
+            return answer_of_host(
+                connection, places.add_host(connection, cluster, urlsplit(url).hostname or url)
+            )
+
+        return await self._model.make(
+            origin, "HOST.CREATE", join, lambda answer: f"host {answer.name} is in a cluster"
+        )
 
     async def _update(self, call: ApiCall) -> HostAnswer:
         arguments = call.arguments
@@ -134,8 +177,16 @@ class HostCommands:
 
     async def _delete(self, call: ApiCall) -> SuccessAnswer:
         host = await self._database.read(zones.host_by_uuid, call.arguments["id"])
-        _check_is_registered(host)
-        await self._hosts.remove(host.id)
+        if host.is_driven:
+            user = call.principal
+            await self._model.make(
+                ChangeOrigin(user.account.id, user.user.id, call.request_id),
+                "HOST.DELETE",
+                lambda connection: places.remove_host(connection, host),
+                lambda _: f"host {host.name} is in no cluster",
+            )
+        else:
+            await self._hosts.remove(host.id)
         return SuccessAnswer(success=True)
 
 
@@ -175,6 +226,27 @@ def _cluster_of(connection: Connection, arguments: Arguments, zone: Zone) -> int
             f"omit it, or choose a cluster of {arguments['hypervisor']}",
         )
     return cluster.id
+
+
+def _cluster_to_join(connection: Connection, arguments: Arguments, zone: Zone) -> Cluster:
+    """Return the cluster of `clusterid`, else the only one of the pod or zone.
+
+    Raises: ApiError 431 when there is none, or more than one.
+    """
+    number = _cluster_of(connection, arguments, zone)
+    if number is not None:
+        return pods.cluster_by_id(connection, number)
+    pod = pods.pod_by_uuid(connection, arguments["podid"]) if "podid" in arguments else None
+    clusters = [
+        cluster
+        for cluster in pods.list_clusters(connection, zone.id, None if pod is None else pod.id)
+        if cluster.hypervisor == KVM
+    ]
+    if len(clusters) != 1:
+        names = ", ".join(cluster.name for cluster in clusters)
+        hint = f"choose one of {names}" if clusters else "add one with addCluster"
+        raise parameter_error(f"clusterid is missing: there are {len(clusters)} clusters of KVM", hint)
+    return clusters[0]
 
 
 def _check_is_registered(host: Host) -> None:

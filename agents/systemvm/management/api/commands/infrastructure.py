@@ -14,13 +14,15 @@ from systemvm.management.api.answers.infrastructure import (
     HypervisorAnswer,
     PhysicalNetworkAnswer,
     PodAnswer,
+    StorageIpRangeAnswer,
     StoragePoolAnswer,
+    TrafficTypeAnswer,
     VlanIpRangeAnswer,
 )
 from systemvm.management.api.command import ApiCall, Command, Handler, ResponseShape, paged
 from systemvm.management.api.commands import zone_answers
 from systemvm.management.api.commands.zone_answers import DiskUsage
-from systemvm.management.api.parameters import Parameter, ParameterType, optional
+from systemvm.management.api.parameters import Parameter, ParameterType, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.api.zone_parts import matching
 from systemvm.management.state import volumes, zones
@@ -76,6 +78,16 @@ class InfrastructureCommands:
                 optional("vlan", text, "list only those of this VLAN"),
             ),
             Command(
+                "listTrafficTypes", paged(self._traffic_types), "Lists traffic types of a physical network.",
+                TrafficTypeAnswer, "traffictype", ResponseShape.LIST,
+                (required("physicalnetworkid", ParameterType.UUID, "UUID of the physical network"),),
+                ADMIN_ONLY,
+            ),
+            _listing(
+                "listStorageNetworkIpRange", self._storage_ranges, "Lists ranges of storage addresses.",
+                StorageIpRangeAnswer, "storagenetworkiprange", _ID, _ZONE, _POD,
+            ),
+            Command(
                 "listHypervisors", self._hypervisors, "Lists the hypervisors of a zone or of all zones.",
                 HypervisorAnswer, "hypervisor", ResponseShape.LIST, (_ZONE,), paged=False,
             ),
@@ -99,6 +111,14 @@ class InfrastructureCommands:
     async def _physical_networks(self, call: ApiCall) -> list[PhysicalNetworkAnswer]:
         answers = await self._database.read(zone_answers.networks)
         return matching(call, answers, "id", "name", "zoneid")
+
+    async def _traffic_types(self, call: ApiCall) -> list[TrafficTypeAnswer]:
+        network = call.arguments["physicalnetworkid"]
+        return await self._database.read(zone_answers.traffic_of, network)
+
+    async def _storage_ranges(self, call: ApiCall) -> list[StorageIpRangeAnswer]:
+        answers = await self._database.read(zone_answers.storage_ranges)
+        return matching(call, answers, "id", "zoneid", "podid")
 
     async def _ranges(self, call: ApiCall) -> list[VlanIpRangeAnswer]:
         answers = await self._database.read(zone_answers.ranges)

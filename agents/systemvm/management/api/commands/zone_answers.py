@@ -13,14 +13,16 @@ from systemvm.management.api.answers.infrastructure import (
     ClusterAnswer,
     PhysicalNetworkAnswer,
     PodAnswer,
+    StorageIpRangeAnswer,
     StoragePoolAnswer,
+    TrafficTypeAnswer,
     VlanIpRangeAnswer,
 )
 from systemvm.management.state import address_ranges, physical_networks, storage_pools, zones
 from systemvm.management.state import pods as pod_rows
 from systemvm.management.state.address_ranges import NetworkRange
 from systemvm.management.state.database import Connection
-from systemvm.management.state.physical_networks import PhysicalNetwork
+from systemvm.management.state.physical_networks import CarriedTraffic, PhysicalNetwork
 from systemvm.management.state.pods import Cluster, Pod
 from systemvm.management.state.storage_pools import StoragePool
 from systemvm.management.state.zones import Zone
@@ -102,6 +104,47 @@ def network_answer(network: PhysicalNetwork, zone: Zone) -> PhysicalNetworkAnswe
         zonename=zone.name,
         broadcastdomainrange="ZONE",
         state=network.state,
+    )
+
+
+def traffic_of(connection: Connection, network_uuid: str) -> list[TrafficTypeAnswer]:
+    network = physical_networks.network_by_uuid(connection, network_uuid)
+    return [
+        traffic_answer(each, network) for each in physical_networks.traffic_of_network(connection, network.id)
+    ]
+
+
+def traffic_answer(traffic: CarriedTraffic, network: PhysicalNetwork) -> TrafficTypeAnswer:
+    return TrafficTypeAnswer(
+        id=traffic.uuid,
+        traffictype=traffic.traffic_type.value.title(),
+        physicalnetworkid=network.uuid,
+        kvmnetworklabel=traffic.kvm_label or network.name,
+        xennetworklabel=traffic.xen_label,
+        vmwarenetworklabel=traffic.vmware_label,
+    )
+
+
+def storage_ranges(connection: Connection) -> list[StorageIpRangeAnswer]:
+    of_zone = _zones(connection)
+    of_pod: dict[int | None, Pod] = {pod.id: pod for pod in pod_rows.list_pods(connection)}
+    return [
+        storage_range_answer(each, of_pod.get(each.pod_id), of_zone[each.zone_id])
+        for each in address_ranges.list_ranges(connection, traffic_type=TrafficType.STORAGE)
+        if each.size
+    ]
+
+
+def storage_range_answer(each: NetworkRange, pod: Pod | None, zone: Zone) -> StorageIpRangeAnswer:
+    return StorageIpRangeAnswer(
+        id=each.uuid,
+        zoneid=zone.uuid,
+        podid=pod.uuid if pod else None,
+        vlan=each.vlan_text,
+        gateway=str(each.gateway) if each.gateway else None,
+        netmask=str(each.cidr.netmask),
+        startip=str(each.first),
+        endip=str(each.last),
     )
 
 

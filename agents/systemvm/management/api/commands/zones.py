@@ -169,7 +169,7 @@ class ZoneCommands:
         arguments = call.arguments
         rows = await self._database.read(zones.list_zones)
         return [
-            _zone_answer(zone)
+            zone_answer(zone)
             for zone in rows
             if arguments.get("id", zone.uuid) == zone.uuid
             and zone.uuid in arguments.get("ids", [zone.uuid])
@@ -221,8 +221,8 @@ class ZoneCommands:
         )
 
 
-def _zone_answer(zone: zones.Zone) -> ZoneAnswer:
-    dns, internal = [*zone.dns, None, None], [*zone.internal_dns, None, None]
+def zone_answer(zone: zones.Zone) -> ZoneAnswer:
+    dns, internal, dns6 = ([*each, None, None] for each in (zone.dns, zone.internal_dns, zone.dns6))
     return ZoneAnswer(
         id=zone.uuid,
         name=zone.name,
@@ -233,6 +233,9 @@ def _zone_answer(zone: zones.Zone) -> ZoneAnswer:
         dns2=dns[1],
         internaldns1=internal[0],
         internaldns2=internal[1],
+        ip6dns1=dns6[0],
+        ip6dns2=dns6[1],
+        domain=zone.network_domain,
         securitygroupsenabled=False,
         localstorageenabled=True,
         type="Core",

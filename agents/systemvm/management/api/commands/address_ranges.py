@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""createVlanIpRange, createManagementNetworkIpRange, createStorageNetworkIpRange, and their deletion."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+from systemvm.host.zone import TrafficType
+from systemvm.management.api.answers.infrastructure import PodAnswer, StorageIpRangeAnswer, VlanIpRangeAnswer
+from systemvm.management.api.commands import zone_answers
+from systemvm.management.api.commands.model_commands import Done, ModelCommand
+from systemvm.management.api.commands.model_parameters import (
+    BOOLEAN,
+    POD,
+    STRING,
+    UUID,
+    identity,
+    pod_of,
+    subnet_of,
+    subnet_parameters,
+)
+from systemvm.management.api.parameters import Arguments, optional, required
+from systemvm.management.state import address_ranges, physical_networks, pods, zones
+from systemvm.management.state.address_ranges import NetworkRange
+from systemvm.management.state.database import Connection
+from systemvm.management.state.zones import Zone
+from systemvm.management.zone_model import ranges
+from systemvm.management.zone_model.ranges import Labels
+from systemvm.management.zone_model.refusals import invalid
+from systemvm.management.zone_model.subnets import check_vlan, read_address, read_ipv6
+
+_VLAN = optional("vlan", STRING, "untagged: a VLAN of a host has a label of its own in host.yaml")
+_RANGE = identity("range", "listVlanIpRanges")
+
+
+def _zone_of(connection: Connection, arguments: Arguments) -> Zone:
+    """Return the zone of zoneid or physicalnetworkid."""
+    if "zoneid" in arguments:
+        return zones.zone_by_uuid(connection, arguments["zoneid"])
+    if "physicalnetworkid" in arguments:
+        network = physical_networks.network_by_uuid(connection, arguments["physicalnetworkid"])
+        return zones.zone_by_id(connection, network.zone_id)
+    raise invalid("zoneid", "is missing", "send zoneid or physicalnetworkid")
+
+
+def _create(connection: Connection, arguments: Arguments, labels: Labels) -> VlanIpRangeAnswer:
+    check_vlan(arguments.text("vlan"))
+    is_public = arguments.flag("forvirtualnetwork", True)
+    zone = _zone_of(connection, arguments)
+    added = ranges.add_range(
+        connection,
+        zone,
+        TrafficType.PUBLIC if is_public else TrafficType.GUEST,
+        subnet_of(arguments),
+        labels,
+        ipv6=read_ipv6(arguments.text("ip6cidr"), arguments.text("ip6gateway")),
+        for_system_vms=arguments.flag("forsystemvms", True),
+    )
+    return zone_answers.range_answer(connection, added, zone)
+
+
+def _update(connection: Connection, arguments: Arguments, labels: Labels) -> VlanIpRangeAnswer:
+    found = _of_vlan(connection, arguments)
+    first, last = (
+        read_address(name, arguments[name]) if name in arguments else present
+        for name, present in (("startip", found.first), ("endip", found.last))
+    )
+    if first is None or last is None:
+        raise invalid("startip", "is missing: the range has no addresses yet", "send startip and endip")
+    updated = ranges.update_range(connection, found, labels, first, last)
+    return zone_answers.range_answer(connection, updated, zones.zone_by_id(connection, found.zone_id))
+
+
+def _of_vlan(connection: Connection, arguments: Arguments) -> NetworkRange:
+    found = address_ranges.by_uuid(connection, arguments["id"])
+    if found.traffic_type not in zone_answers.OF_VLANS:
+        raise invalid("id", f"is that of a range of {found.traffic_type.value} addresses")
+    return found
+
+
+def _delete(connection: Connection, arguments: Arguments, labels: Labels) -> str:
+    found = _of_vlan(connection, arguments)
+    ranges.delete_range(connection, found)
+    return f"{found.first}–{found.last}"
+
+
+def _create_management(connection: Connection, arguments: Arguments, labels: Labels) -> PodAnswer:
+    check_vlan(arguments.text("vlan"))
+    pod = pod_of(connection, arguments)
+    zone = zones.zone_by_id(connection, pod.zone_id)
+    ranges.add_range(connection, zone, TrafficType.MANAGEMENT, subnet_of(arguments), labels, pod=pod)
+    return zone_answers.pod_answer(connection, pod, zone)
+
+
+def _delete_management(connection: Connection, arguments: Arguments, labels: Labels) -> str:
+    pod = pod_of(connection, arguments)
+    check_vlan(arguments.text("vlan"))
+    first, last = (read_address(name, arguments[name]) for name in ("startip", "endip"))
+    found = _with_span(
+        address_ranges.list_ranges(connection, pod.zone_id, TrafficType.MANAGEMENT, pod.id), first, last
+    )
+    ranges.delete_range(connection, found)
+    return f"{first}–{last}"
+
+
+def _with_span(found: list[NetworkRange], first: IPv4Address, last: IPv4Address) -> NetworkRange:
+    for each in found:
+        if (each.first, each.last) == (first, last):
+            return each
+    known = ", ".join(f"{each.first}–{each.last}" for each in found) or "none"
+    raise invalid("startip", f"the pod has no range {first}–{last}", f"its ranges: {known}")
+
+
+def _create_storage(connection: Connection, arguments: Arguments, labels: Labels) -> StorageIpRangeAnswer:
+    check_vlan(arguments.text("vlan"))
+    pod = pod_of(connection, arguments)
+    zone = zones.zone_by_id(connection, pod.zone_id)
+    added = ranges.add_range(connection, zone, TrafficType.STORAGE, subnet_of(arguments), labels, pod=pod)
+    return zone_answers.storage_range_answer(added, pod, zone)
+
+
+def _update_storage(connection: Connection, arguments: Arguments, labels: Labels) -> StorageIpRangeAnswer:
+    found = _of_storage(connection, arguments)
+    first = read_address("startip", arguments["startip"]) if "startip" in arguments else found.first
+    last = read_address("endip", arguments["endip"]) if "endip" in arguments else found.last
+    if first is None or last is None:
+        raise invalid("startip", "is missing: the range has no addresses yet", "send startip and endip")
+    updated = ranges.update_range(connection, found, labels, first, last)
+    pod = None if updated.pod_id is None else pods.pod_by_id(connection, updated.pod_id)
+    return zone_answers.storage_range_answer(updated, pod, zones.zone_by_id(connection, found.zone_id))
+
+
+def _of_storage(connection: Connection, arguments: Arguments) -> NetworkRange:
+    found = address_ranges.by_uuid(connection, arguments["id"])
+    if found.traffic_type is not TrafficType.STORAGE:
+        raise invalid("id", f"is that of a range of {found.traffic_type.value} addresses")
+    return found
+
+
+def _delete_storage(connection: Connection, arguments: Arguments, labels: Labels) -> str:
+    found = _of_storage(connection, arguments)
+    ranges.delete_range(connection, found)
+    return f"{found.first}–{found.last}"
+
+
+_SPAN = (
+    optional("startip", STRING, "the new first address"),
+    optional("endip", STRING, "the new last address"),
+)
+VLAN_RANGES = (
+    ModelCommand(
+        "createVlanIpRange", "Adds a range of public addresses, or of a guest network.", "IP range",
+        "VLAN.IP.RANGE.CREATE", Done.CREATED, _create,
+        (
+            optional("zoneid", UUID, "UUID of the zone; that of the physical network by default"),
+            optional("physicalnetworkid", UUID, "UUID of the physical network, whose zone it is for"),
+            *subnet_parameters(is_span_required=False),
+            _VLAN,
+            optional("forvirtualnetwork", BOOLEAN, "true, the default: public addresses; false: guests'"),
+            optional("forsystemvms", BOOLEAN, "false: system VMs have none of these"),
+            optional("ip6cidr", STRING, "IPv6 network in addition; its last 32 bits are the IPv4 address"),
+            optional("ip6gateway", STRING, "its router"),
+        ),
+        VlanIpRangeAnswer, "vlan", related=("listVlanIpRanges", "deleteVlanIpRange"),
+    ),
+    ModelCommand(
+        "updateVlanIpRange", "Changes begin and end of a range.", "IP range", "VLAN.IP.RANGE.UPDATE",
+        Done.UPDATED, _update, (_RANGE, *_SPAN), VlanIpRangeAnswer, "vlan", related=("listVlanIpRanges",),
+    ),
+    ModelCommand(
+        "deleteVlanIpRange", "Deletes a range of which no address is in use.", "IP range",
+        "VLAN.IP.RANGE.DELETE", Done.DELETED, _delete, (_RANGE,), related=("listVlanIpRanges",),
+    ),
+)  # fmt: skip
+
+POD_RANGES = (
+    ModelCommand(
+        "createManagementNetworkIpRange", "Adds a range of management addresses to a pod.", "IP range",
+        "MANAGEMENT.IP.RANGE.CREATE", Done.CREATED, _create_management,
+        (POD, *subnet_parameters(is_span_required=True), _VLAN), PodAnswer, "pod", is_async=True,
+        related=("listPods",),
+    ),
+    ModelCommand(
+        "deleteManagementNetworkIpRange", "Deletes a range of management addresses of which none is in use.",
+        "IP range", "MANAGEMENT.IP.RANGE.DELETE", Done.DELETED, _delete_management,
+        (
+            POD,
+            required("startip", STRING, "first address of the range"),
+            required("endip", STRING, "last address of the range"),
+            _VLAN,
+        ),
+        is_async=True, related=("listPods",),
+    ),
+    ModelCommand(
+        "createStorageNetworkIpRange", "Adds a range of storage addresses to a pod.", "IP range",
+        "STORAGE.IP.RANGE.CREATE", Done.CREATED, _create_storage,
+        (POD, *subnet_parameters(is_span_required=True), _VLAN),
+        StorageIpRangeAnswer, "storagenetworkiprange", is_async=True, related=("listStorageNetworkIpRange",),
+    ),
+    ModelCommand(
+        "updateStorageNetworkIpRange", "Changes begin and end of a range of storage addresses.", "IP range",
+        "STORAGE.IP.RANGE.UPDATE", Done.UPDATED, _update_storage,
+        (identity("range", "listStorageNetworkIpRange"), *_SPAN),
+        StorageIpRangeAnswer, "storagenetworkiprange", is_async=True,
+    ),
+    ModelCommand(
+        "deleteStorageNetworkIpRange", "Deletes a range of storage addresses of which none is in use.",
+        "IP range", "STORAGE.IP.RANGE.DELETE", Done.DELETED, _delete_storage,
+        (identity("range", "listStorageNetworkIpRange"),), is_async=True,
+    ),
+)  # fmt: skip
+
+RANGES = (*VLAN_RANGES, *POD_RANGES)

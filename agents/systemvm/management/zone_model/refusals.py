@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a change of a zone's model is refused: the parameter, the reason, and what would be accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from systemvm.service.errors import FailureCode, SystemVmError
+
+MAX_NAME_LENGTH = 255
+#: How many of many names a message has.
+_NAMED = 5
+
+
+class ModelError(SystemVmError):
+    """A change of the model that cannot be made."""
+
+    code = FailureCode.INVALID
+
+
+def invalid(parameter: str, why: str, hint: str = "") -> ModelError:
+    """Return the refusal of a value."""
+    return ModelError(f"{parameter}: {why}", hint)
+
+
+def in_use(what: str, why: str, hint: str = "") -> ModelError:
+    """Return the refusal to change or delete an object that others depend on."""
+    return ModelError(f"{what} is in use: {why}", hint, code=FailureCode.IN_USE)
+
+
+def wrong_state(what: str, why: str, hint: str = "") -> ModelError:
+    return ModelError(f"{what}: {why}", hint, code=FailureCode.WRONG_STATE)
+
+
+def named(noun: str, names: Iterable[str]) -> str:
+    """Return `2 pods: one, two`, of many only the first.
+
+    >>> named("pod", ["one", "two"])
+    '2 pods: one, two'
+    """
+    found = list(names)
+    first = ", ".join(found[:_NAMED])
+    more = ", …" if len(found) > _NAMED else ""
+    return f"{len(found)} {noun}{'' if len(found) == 1 else 's'}: {first}{more}"
+
+
+def check_name(parameter: str, name: str, others: Iterable[str]) -> str:
+    """Return a name without blanks around it.
+
+    Raises: ModelError when it is empty, too long, or one of the others has it.
+    """
+    wanted = name.strip()
+    if not wanted:
+        raise invalid(parameter, "must not be blank")
+    if len(wanted) > MAX_NAME_LENGTH:
+        raise invalid(parameter, f"is too long: {len(wanted)} characters, the maximum is {MAX_NAME_LENGTH}")
+    if any(wanted.lower() == other.lower() for other in others):
+        raise invalid(parameter, f"{wanted} is the name of another one", "choose another name")
+    return wanted

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changes physical networks and their traffic types. Each function is one transaction."""
+
+from __future__ import annotations
+
+from systemvm.host.zone import TrafficType
+from systemvm.management.state import address_ranges, physical_networks, zones
+from systemvm.management.state.columns import now
+from systemvm.management.state.database import Connection
+from systemvm.management.state.physical_networks import CarriedTraffic, PhysicalNetwork
+from systemvm.management.state.zones import Zone
+from systemvm.management.zone_model.ranges import Labels, check_free
+from systemvm.management.zone_model.refusals import check_name, in_use, invalid, named
+from systemvm.management.zone_model.subnets import Subnet
+
+#: The traffic types that addTrafficType adds; control traffic is on no physical network.
+ADDABLE = (TrafficType.MANAGEMENT, TrafficType.PUBLIC, TrafficType.GUEST, TrafficType.STORAGE)
+
+
+def create_network(connection: Connection, zone: Zone, *, name: str) -> PhysicalNetwork:
+    """Create a physical network. Raises: ModelError when its name is not free."""
+    others = [each.name for each in physical_networks.list_networks(connection, zone.id)]
+    return physical_networks.network_rows.insert(
+        connection, zone_id=zone.id, name=check_name("name", name, others)
+    )
+
+
+def update_network(connection: Connection, network: PhysicalNetwork, *, state: str) -> PhysicalNetwork:
+    return physical_networks.network_rows.update(connection, network.id, state=state)
+
+
+def delete_network(connection: Connection, network: PhysicalNetwork) -> None:
+    """Delete a physical network. Raises: ModelError when it carries traffic."""
+    carried = physical_networks.traffic_of_network(connection, network.id)
+    if carried:
+        raise in_use(
+            f"physical network {network.name}",
+            named("traffic type", [each.traffic_type.value for each in carried]),
+            "delete each with deleteTrafficType first",
+        )
+    physical_networks.network_rows.update(connection, network.id, removed=now())
+
+
+def add_traffic(
+    connection: Connection,
+    network: PhysicalNetwork,
+    kind: TrafficType,
+    labels: Labels,
+    *,
+    kvm_label: str | None = None,
+    xen_label: str | None = None,
+    vmware_label: str | None = None,
+) -> CarriedTraffic:
+    """Have a physical network carry a traffic type.
+
+    Raises: ModelError when another one of the zone carries it, or this host has no such label.
+    """
+    known = physical_networks.network_of_traffic(connection, network.zone_id, kind)
+    if known is not None:
+        raise invalid(
+            "traffictype",
+            f"physical network {known.name} of this zone carries {kind.value} traffic already",
+            "delete it there with deleteTrafficType, or choose another traffic type",
+        )
+    check_label(kvm_label or network.name, labels)
+    added = physical_networks.traffic_rows.insert(
+        connection,
+        physical_network_id=network.id,
+        traffic_type=kind.value,
+        kvm_label=kvm_label,
+        xen_label=xen_label,
+        vmware_label=vmware_label,
+    )
+    _check_ranges(connection, network.zone_id, kind, labels)
+    return added
+
+
+def update_traffic(
+    connection: Connection,
+    traffic: CarriedTraffic,
+    labels: Labels,
+    *,
+    kvm_label: str | None = None,
+    xen_label: str | None = None,
+    vmware_label: str | None = None,
+) -> CarriedTraffic:
+    """Change the labels that are not None; VMs have the new network at their next creation.
+
+    Raises: ModelError when this host has no such label.
+    """
+    if kvm_label is not None:
+        check_label(kvm_label, labels)
+    given = {"kvm_label": kvm_label, "xen_label": xen_label, "vmware_label": vmware_label}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if not changes:
+        return traffic
+    updated = physical_networks.traffic_rows.update(connection, traffic.id, **changes)
+    network = physical_networks.network_by_id(connection, traffic.physical_network_id)
+    _check_ranges(connection, network.zone_id, traffic.traffic_type, labels)
+    return updated
+
+
+def delete_traffic(connection: Connection, traffic: CarriedTraffic) -> None:
+    """Delete a traffic type. Raises: ModelError when the zone has ranges of it."""
+    network = physical_networks.network_by_id(connection, traffic.physical_network_id)
+    ranges = address_ranges.list_ranges(connection, network.zone_id, traffic.traffic_type)
+    if ranges:
+        spans = [f"{each.first}–{each.last}" if each.size else str(each.cidr) for each in ranges]
+        raise in_use(
+            f"{traffic.traffic_type.value} traffic",
+            named("IP range", spans),
+            "delete each range first",
+        )
+    physical_networks.traffic_rows.update(connection, traffic.id, removed=now())
+
+
+def _check_ranges(connection: Connection, zone_id: int, kind: TrafficType, labels: Labels) -> None:
+    """Check that the ranges of a traffic type are free on the network that now carries it.
+
+    Raises: ModelError when an address is not free there.
+    """
+    zone = zones.zone_by_id(connection, zone_id)
+    for each in address_ranges.list_ranges(connection, zone_id, kind):
+        subnet = Subnet(each.cidr, each.gateway or each.cidr[1], each.first, each.last)
+        check_free(connection, zone, kind, subnet, labels, but=each)
+
+
+def check_label(label: str, labels: Labels) -> None:
+    """Check that this host has a network with a label.
+
+    Raises: ModelError that lists those which it has.
+    """
+    if label not in labels:
+        raise invalid(
+            "kvmnetworklabel",
+            f"this host has no network with the label {label[:64]}",
+            f"choose one of {', '.join(labels)}, or add the label to host.yaml",
+        )

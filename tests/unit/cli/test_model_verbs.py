@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verbs for a zone's model: parameters as NAME=VALUE, and names in the place of ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from click.testing import Result
+
+from fake_daemon import FakeDaemon
+from systemvm.cli.zone_model import GROUPS, Verb
+
+ZONE = {"zone": [{"id": "z-2", "name": "zone2", "allocationstate": "Disabled", "dns1": "192.0.2.53"}]}
+POD = {"pod": [{"id": "p-1", "name": "pod1", "zonename": "zone2"}]}
+NETWORK = {"physicalnetwork": [{"id": "n-1", "name": "physical1", "zonename": "zone2"}]}
+
+
+def test_a_pod_is_created_in_a_named_zone(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(listZones=ZONE, createPod={"pod": POD["pod"][0]})
+    span = ("gateway=10.11.0.1", "netmask=255.255.255.0")
+    result = run(fake, "pod", "create", "pod1", "zone=zone2", *span)
+    assert result.output.strip() == "p-1"
+    expected = {"name": "pod1", "zoneid": "z-2", "gateway": "10.11.0.1", "netmask": "255.255.255.0"}
+    assert fake.calls[-1] == ("createPod", expected)
+
+
+def test_a_job_is_waited_for_and_its_object_is_shown(run: Callable[..., Result]) -> None:
+    ended = {"jobstatus": 1, "jobresult": {"traffictype": {"id": "t-1", "traffictype": "Public"}}}
+    fake = FakeDaemon(listPhysicalNetworks=NETWORK, addTrafficType={"jobid": "j"}, queryAsyncJobResult=ended)
+    result = run(fake, "traffic", "add", "physical1", "traffictype=Public", "kvmnetworklabel=cloudbr0")
+    assert result.output.strip() == "t-1"
+    expected = {"physicalnetworkid": "n-1", "traffictype": "Public", "kvmnetworklabel": "cloudbr0"}
+    assert ("addTrafficType", expected) in fake.calls
+
+
+def test_an_object_is_named_for_its_deletion(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(listZones=ZONE, deleteZone={"success": True})
+    assert run(fake, "zone", "delete", "zone2").output.strip() == "Done."
+    assert fake.calls[-1] == ("deleteZone", {"id": "z-2"})
+
+
+def test_rows_are_a_table(run: Callable[..., Result]) -> None:
+    result = run(FakeDaemon(listZones=ZONE), "zone", "list")
+    assert "ALLOCATIONSTATE" in result.output
+    assert "Disabled" in result.output
+    kinds = {"traffictype": [{"id": "t-1", "traffictype": "Public", "kvmnetworklabel": "cloudbr0"}]}
+    fake = FakeDaemon(listPhysicalNetworks=NETWORK, listTrafficTypes=kinds)
+    assert "cloudbr0" in run(fake, "traffic", "list", "physical1").output
+
+
+def test_what_is_no_parameter_and_what_is_unknown_is_refused(run: Callable[..., Result]) -> None:
+    result = run(FakeDaemon(), "zone", "create", "zone2", "dns1")
+    assert result.exit_code == 2
+    assert "NAME=VALUE" in result.output
+    unknown = run(FakeDaemon(listZones=ZONE), "pod", "create", "pod1", "zone=zone9")
+    assert "choose one of these: zone2" in unknown.output
+
+
+@pytest.mark.parametrize(
+    ("group", "verb"),
+    [(group.name, verb) for group in GROUPS for verb in group.verbs],
+    ids=lambda each: each.name if isinstance(each, Verb) else each,
+)
+def test_every_verb_explains_itself(run: Callable[..., Result], group: str, verb: Verb) -> None:
+    result = run(FakeDaemon(), group, verb.name, "--help")
+    assert result.exit_code == 0
+    assert verb.command in result.output
+    assert f"systemvm {group} {verb.name} {verb.example}" in result.output
