@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
 from PIL import Image
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
@@ -47,6 +50,21 @@ async def test_a_screen_needs_its_password(hypervisor: QemuHypervisor, tmp_path:
     await hypervisor.set_vnc_password("i-2-3-VM", "newpass!")
     assert not await deferToThread(rfb_accepts, port, "goodpass")
     assert await deferToThread(rfb_accepts, port, "newpass!")
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_channel_of_spices_agent_waits_for_the_guest(
+    hypervisor: QemuHypervisor, tmp_path: Path
+) -> None:
+    await hypervisor.start(machine(tmp_path, vnc=VncSpec("127.0.0.1", 0, "goodpass")))
+
+    async def channels_of_qemu() -> Any:
+        session = await hypervisor._running("i-2-3-VM").session()
+        return await session.execute("query-chardev")
+
+    channels = await Deferred.fromFuture(asyncio.ensure_future(channels_of_qemu()))
+    [agent] = [channel for channel in channels if channel["label"] == "vdagent"]
+    assert agent["frontend-open"] is False, "nothing in the guest has opened it"
 
 
 @pytest_twisted.ensureDeferred

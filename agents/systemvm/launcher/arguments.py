@@ -35,7 +35,7 @@ _VALUED = frozenset(
 #: The forms of values that could otherwise affect more than the process.
 _VALUE_FORMS = {
     "-netdev": re.compile(r"tap,id=\w+,fd=\d+"),
-    "-chardev": re.compile(r"(socket,id=\w+,fd=\d+|file,id=\w+),.*"),
+    "-chardev": re.compile(r"(socket,id=\w+,fd=\d+|file,id=\w+|qemu-vdagent,id=\w+),.*"),
     "-sandbox": re.compile(re.escape(SANDBOX)),
     "-mon": re.compile(r"chardev=\w+,mode=control"),
     "-serial": re.compile(r"chardev:\w+"),

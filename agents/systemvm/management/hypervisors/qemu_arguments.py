@@ -190,11 +190,23 @@ def _system(spec: DomainSpec, inherited: InheritedDescriptors) -> list[str]:
     if spec.is_system:
         # after a reboot from inside the credentials of the last start would be missing
         arguments += ["-action", "reboot=shutdown"]
+    return arguments + _guest_channels(spec, inherited)
+
+
+def _guest_channels(spec: DomainSpec, inherited: InheritedDescriptors) -> list[str]:
+    """Return the channels of programs in the guest: QEMU's agent, and for a user's screen SPICE's.
+
+    By the second one spice-vdagent joins the guest's clipboard with that of the VNC server.
+    """
+    channels: list[str] = []
     if inherited.agent_fd is not None:
-        arguments += ["-chardev", f"socket,id=agent,fd={inherited.agent_fd},server=on,wait=off"]
-        arguments += ["-device", "virtio-serial-pci"]
-        arguments += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
-    return arguments
+        channels += ["-chardev", f"socket,id=agent,fd={inherited.agent_fd},server=on,wait=off"]
+        channels += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
+    if spec.vnc is not None and not spec.is_system:
+        # the pointer is the tablet's, which needs no agent
+        channels += ["-chardev", "qemu-vdagent,id=vdagent,name=vdagent,clipboard=on,mouse=off"]
+        channels += ["-device", "virtserialport,chardev=vdagent,name=com.redhat.spice.0"]
+    return ["-device", "virtio-serial-pci", *channels] if channels else []
 
 
 def _value(path: Path) -> str:
