@@ -65,6 +65,7 @@ def test_a_certificate_is_swapped_while_consoles_are_open(
         assert shown(console) == leaf.certificate != first
         for connection in connections:
             assert is_alive(connection, b"still here %d" % number)
+    assert {tuple(connection.notices) for connection in connections} == {("moved",)}, "once each"
     trusting = ssl.create_default_context(cadata=ROOT.pem)
     trusting.check_hostname = False  # the lab's client asks for an address
     host = f"{HOST}:{console.port}"

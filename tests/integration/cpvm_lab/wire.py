@@ -63,6 +63,7 @@ class Connection:
         raw.connect(("127.0.0.1", console.port))
         self.tls = (context or console.client_context()).wrap_socket(raw, server_hostname="127.0.0.1")
         self.buffer = b""
+        self.notices: list[str] = []  # that the page was told of
         self.early: list[tuple[int, bytes]] = []  # rests of frames that held more than the requested message
 
     def send(self, data: bytes) -> None:
@@ -156,10 +157,13 @@ class Connection:
         return first & 0x0F, self.take(length)
 
     def data(self, count: int) -> bytes:
-        """Return `count` bytes of binary frames; the last frame must end there."""
+        """Return `count` bytes of binary frames; the last frame must end there. Notices go to `notices`."""
         got = b""
         while len(got) < count:
             opcode, payload = self.frame()
+            if opcode == 1 and payload.startswith(b'{"notice":'):
+                self.notices.append(json.loads(payload)["notice"])
+                continue
             assert opcode == 2, (opcode, payload)
             got += payload
         assert len(got) == count, "the test must read whole frames"
