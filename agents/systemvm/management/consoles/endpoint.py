@@ -38,6 +38,10 @@ WEBSOCKET_PATH = "websockify"
 MAX_EXTRA_LENGTH = 256
 
 
+_NONE_UP = 'No console proxy VM of the zone is Up; see "systemvm system-vm list" for the reason.'
+_DRAINED = 'The console proxy VMs of the zone are drained; undo it: "systemvm system-vm drain NAME --cancel".'
+
+
 class ConsoleUnavailableError(SystemVmError):
     """A console that cannot be opened; CloudStack answers this as success=false."""
 
@@ -281,18 +285,18 @@ def _least_loaded(
     Only open sessions count against the limit: a token costs nothing, and links that are never opened must
     not fill a CPVM. A closed session that a browser can resume for hours is no load.
     """
-    proxies = [
+    running = [
         vm
         for vm in instances.list_system(connection, zone_id)
         if vm.type is InstanceType.CONSOLE_PROXY
         and vm.state is InstanceState.RUNNING
         and VmName(vm.instance_name) in up
-        and vm.drain_until is None
     ]
+    proxies = [vm for vm in running if vm.drain_until is None]
     if not proxies:
         raise ConsoleUnavailableError(
             "Console access will be ready in a few minutes. Please try it again later.",
-            'No console proxy VM of the zone is Up; see "systemvm system-vm list" for the reason.',
+            _DRAINED if running else _NONE_UP,
         )
     pending = console_sessions.pending_by_proxy(connection, now() - LOAD_REPORTED_WITHIN)
     none = console_sessions.PendingSessions()

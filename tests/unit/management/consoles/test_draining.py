@@ -20,7 +20,8 @@ from systemvm.wire.console import CONSOLE_DRAIN, ConsoleDrain
 
 async def details(cloud: SmallCloud, vm: Instance) -> str:
     answer = await cloud.call("createConsoleEndpoint", virtualmachineid=vm.uuid)
-    return str(answer["consoleendpoint"].get("details", ""))
+    endpoint = answer["consoleendpoint"]
+    return " ".join(str(endpoint.get(key, "")) for key in ("details", "hint")).strip()
 
 
 @pytest_twisted.ensureDeferred
@@ -29,7 +30,9 @@ async def test_a_drained_proxy_gets_no_link_until_it_is_undone(cloud: SmallCloud
     assert peer is not None
     peer.answers[CONSOLE_DRAIN] = lambda _: Acknowledgement()
     assert (await cloud.call("drainConsoleProxy", id=cloud.cpvm.uuid, timeout="600"))["success"]
-    assert "ready in a few minutes" in await details(cloud, vm)
+    refused = await details(cloud, vm)
+    assert "ready in a few minutes" in refused
+    assert "drain NAME --cancel" in refused, "the hint names the cause"
     [told] = peer.params_of(CONSOLE_DRAIN)
     assert 590 < told.deadline_s <= 600
     await cloud.call("drainConsoleProxy", id=cloud.cpvm.uuid, cancel="true")
