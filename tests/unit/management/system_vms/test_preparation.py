@@ -16,15 +16,22 @@ from systemvm.management.housekeeping import Housekeeping
 from systemvm.management.image_stores.buckets import StoreKeys
 from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.pki.seal import Seal
+from systemvm.management.public_certificates.files import CertificateFile
+from systemvm.management.public_certificates.remarks import EVENT
 from systemvm.management.public_certificates.shelf import CertificateShelf
 from systemvm.management.public_certificates.sites import PublicSites
-from systemvm.management.state import configurations, jobs, zones
+from systemvm.management.state import configurations, events, jobs, zones
+from systemvm.management.state.events import EventFilter
 from systemvm.management.state.status import AgentState, JobStatus
+from systemvm.management.system_vms.operations import SystemVmOperations
 from systemvm.management.system_vms.preparation import AgentPreparation
 from systemvm.management.templates.copies import TemplateCopies
-from systemvm.rpc.core.call import Caller
+from systemvm.rpc.core.call import Call, Caller
 from systemvm.rpc.core.errors import DEADLINE, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
-from systemvm.wire.agent import Health, Hello
+from systemvm.rpc.core.method import MethodTable
+from systemvm.rpc.stream.peer_credentials import OPERATOR
+from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.agent import CHECK, CheckReport, CheckStep, Health, Hello
 from systemvm.wire.console import ConsoleSetup
 from systemvm.wire.role import Role
 from systemvm.wire.slowness import MachineLoad
@@ -144,6 +151,13 @@ async def test_a_name_without_a_certificate_is_shown_beside_up(
     cpvm.answers["console.setup"] = RpcError(INVALID_PARAMS, "certificate is not valid at 2020-01-01")
     [refused] = await preparations.send_certificates()
     assert refused == "v-2-VM: certificate is not valid at 2020-01-01"
+    step = preparations.check_certificate("v-2-VM")
+    assert step is not None and step.status == "warning"
+    assert "certificate is not valid at 2020-01-01" in step.text
+    cpvm.answers["console.setup"] = Acknowledgement()
+    assert await preparations.send_certificates() == []
+    step = preparations.check_certificate("v-2-VM")
+    assert step is not None and step.status == "good"
     await host.database.run(configurations.reset, "secstorage.ssl.cert.domain", None)
     await host.database.read(preparations._sites.load)
     await preparations.measure_stores(agent)
@@ -208,6 +222,27 @@ async def test_cpvm_gets_a_certificate_for_the_advertised_origin(
 
 
 @pytest_twisted.ensureDeferred
+async def test_check_ends_with_the_certificate_that_browsers_see(
+    host: Any, preparations: AgentPreparation
+) -> None:
+    await host.reconciler.scan()
+    agent, peer = await connected(host, "v-2-VM")
+    peer.answers[CHECK] = CheckReport([CheckStep("agent", "good", "Agent is Up")])
+    operations = SystemVmOperations(
+        host.database, host.directory, None, None, preparations, host.configuration.layout.logs, host.clock,  # type: ignore[arg-type]
+    )  # fmt: skip
+    table = MethodTable("operators", "1")
+    operations.add_methods(table)
+    call = Call(Caller("uid:0", OPERATOR), "r1", None)
+    before = await table.dispatch(call, "system_vm.check", {"name": "v-2-VM"})
+    assert [step.name for step in before.steps] == ["agent"]
+    await preparations.set_up_console(agent)
+    after = await table.dispatch(call, "system_vm.check", {"name": "v-2-VM"})
+    assert [(step.name, step.status) for step in after.steps] == [("agent", "good"), ("certificate", "good")]
+    assert "certificate of 127.0.0.1 is valid until" in after.steps[-1].text
+
+
+@pytest_twisted.ensureDeferred
 async def test_housekeeping_measures_renews_and_expires(host: Any, preparations: AgentPreparation) -> None:
     await host.reconciler.scan()
     _, ssvm = await connected(host, "s-1-VM")
@@ -224,6 +259,23 @@ async def test_housekeeping_measures_renews_and_expires(host: Any, preparations:
     assert [method for method, _ in cpvm.calls] == ["console.setup"]
     [store] = await host.database.read(zones.list_stores)
     assert store.used_bytes == 500
+
+    page = CertificateFile(
+        "page.certificate_file", host.configuration.layout.root / "no.pem", "cloud.example"
+    )
+    reporting = Housekeeping(
+        host.clock,
+        host.database,
+        host.directory,
+        preparations,
+        copies,
+        job_expiry=timedelta(0),
+        sites=preparations._sites,
+        files=[page],
+    )
+    await reporting.report_certificates()
+    [event] = await host.database.read(events.newest, 5, EventFilter(type=EVENT))
+    assert "page.certificate_file cannot be read" in event.description
 
     old = await host.database.run(jobs.create, command="a", arguments={}, account_id=1)
     waits = await host.database.run(jobs.create, command="b", arguments={}, account_id=1)
