@@ -208,10 +208,10 @@ class AcmeRenewal:
         sites = self._certificates.sites
         for wanted in await self._database.read(self._wanted):
             failures = self._failures.get(wanted.host)
-            if not self._is_due(wanted.host) or (failures is not None and sites.now() < failures.again):
+            if failures is not None and sites.now() < failures.again:
                 continue
             try:
-                await self._order(wanted)
+                await self._order(wanted, only_due=True)
             except AcmeError as error:
                 self._log.info(
                     "{host} has no new certificate: {error}", host=wanted.host, error=error.message
@@ -273,14 +273,18 @@ class AcmeRenewal:
         left = found.row.not_after - sites.now()
         return left < (found.row.not_after - found.not_before) * RENEW_LEFT
 
-    async def _order(self, wanted: Wanted) -> None:
+    async def _order(self, wanted: Wanted, *, only_due: bool = False) -> None:
         """Order a certificate, and use it.
+
+        Only when it is due, if so wanted: another order of the name can have ended meanwhile.
 
         Raises: AcmeError with the reason, which is recorded.
         """
         await self._ordering.acquire()
-        self._ordered_host = wanted.host
         try:
+            if only_due and not self._is_due(wanted.host):
+                return
+            self._ordered_host = wanted.host
             await self._order_now(wanted)
         except (AcmeError, NotTakenError, PublicCertificateError) as error:
             await self._failed(wanted.host, error.message, error.hint)

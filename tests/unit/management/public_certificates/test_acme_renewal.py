@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 import pytest_twisted
 from attrs import define, field
+from twisted.internet.defer import Deferred
 
 from public_pki import DOMAIN, INTERMEDIATE, NOW, ROOT, WILDCARD, server
+from settling import settled
 from small_cloud import CONSOLE_ORIGIN, SmallCloud
 from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.public_certificates.acme_conversation import (
@@ -249,6 +251,30 @@ async def test_the_state_of_a_name_says_what_comes_next(
     assert state() == (AcmeState.ISSUED, "")
     with pytest.raises(AcmeError, match="no system VM that is Up can answer"):
         await acme.renew(f"other.{DOMAIN}")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_ordered_meanwhile_is_not_ordered_again(
+    cloud: SmallCloud, acme: AcmeRenewal, acme_server: FakeAcmeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate: Deferred[None] = Deferred()
+
+    async def held(function: Callable[..., Any], *arguments: Any) -> Any:
+        if function.__name__ == "finish":
+            await gate
+        return function(*arguments)
+
+    monkeypatch.setattr(acme, "_in_thread", held)
+    await configure(cloud, DOMAIN)
+    by_hand = Deferred.fromCoroutine(acme.renew(DOMAIN))
+    await settled(cloud.database)
+    by_time = Deferred.fromCoroutine(acme.run())
+    await settled(cloud.database)
+    assert acme_server.ordered == [DOMAIN] and not by_hand.called and not by_time.called
+    gate.callback(None)
+    await by_hand
+    await by_time
+    assert acme_server.ordered == [DOMAIN]
 
 
 @pytest_twisted.ensureDeferred

@@ -15,14 +15,11 @@ let act = async () => {};
 const nameOf = (id) => names.find((name) => name.id === id);
 
 export async function refreshCertificates(busy) {
-  const ordering = names.some((name) => name.acmestate === "ordering");
-  if (!ordering && !busy.size && performance.now() - lookedMs < LOOK_MS) return;
-  lookedMs = performance.now();
-  ({ publicname: names = [] } = await call("listPublicNames"));
-  redraw(busy);
-}
-
-function redraw(busy) {
+  const changing = names.some((name) => name.acmestate === "ordering" || busy.has(name.id));
+  if (changing || performance.now() - lookedMs >= LOOK_MS) {
+    lookedMs = changing ? -Infinity : performance.now(); // once more when the change has ended
+    ({ publicname: names = [] } = await call("listPublicNames"));
+  }
   draw($("#certificates"), names, nameCard, "A proxy in front has every certificate.", busy);
 }
 
