@@ -103,6 +103,16 @@ def test_signals_leave_the_terminal_as_it_was(lab: Lab) -> None:
         assert terminal.is_as_before
 
 
+def test_a_terminal_that_is_closed_ends_the_console(lab: Lab) -> None:
+    with lab.terminal() as terminal:
+        terminal.expect("leaves")
+        terminal.press("e")
+        terminal.expect("e")
+        terminal.hang_up()
+        assert terminal.process.wait() == 128 + signal.SIGHUP
+    assert lab.console.order("sessions"), "the session waits for its reconnection, as after a closed window"
+
+
 def test_an_ended_session_is_explained(lab: Lab) -> None:
     with lab.terminal() as terminal:
         terminal.expect("leaves")

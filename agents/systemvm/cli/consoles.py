@@ -51,6 +51,7 @@ def console() -> None:
     Examples:
       systemvm console one
       systemvm console one --serial
+      systemvm console one --vnc --open
       systemvm console list
       systemvm console watch one
       systemvm console screenshot one one.png

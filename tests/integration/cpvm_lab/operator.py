@@ -85,6 +85,7 @@ class OperatorTerminal:
         self._slave = os.dup(slave)
         self.before = termios.tcgetattr(slave)
         self.text = ""
+        self._is_closed = False
 
         def take_terminal() -> None:
             os.setsid()
@@ -134,9 +135,15 @@ class OperatorTerminal:
             self.text += os.read(self._master, 65536).decode(errors="replace")
         return code
 
+    def hang_up(self) -> None:
+        """Close the terminal's window."""
+        os.close(self._slave)
+        os.close(self._master)
+        self._is_closed = True
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(timeout=20)
-        os.close(self._master)
-        os.close(self._slave)
+        if not self._is_closed:
+            self.hang_up()

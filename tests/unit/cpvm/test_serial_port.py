@@ -195,6 +195,25 @@ def test_who_types_waits_while_the_machine_accepts_nothing() -> None:
     assert lab.stream.written == b"abcdef"
 
 
+def test_a_pasted_text_is_sent_in_records_of_one_byte_and_leaves_others_their_turn() -> None:
+    """QEMU leaves what its UART has no room for in the record, until another record comes."""
+    lab = Lab()
+    sizes: list[int] = []
+    accept = lab.stream.write
+
+    def write(data: bytes) -> int:
+        sizes.append(len(data))
+        return accept(data)
+
+    lab.stream.write = write  # type: ignore[method-assign]
+    browser, relay, _ = lab.join()
+    relay.write(b"p" * 2000)
+    assert (len(sizes), browser.is_paused) == (512, True)
+    while browser.is_paused:
+        lab.port.doWrite()
+    assert (set(sizes), lab.stream.written) == ({1}, b"p" * 2000)
+
+
 def test_the_last_console_closes_the_port_and_the_machine_all_consoles() -> None:
     lab = Lab()
     _, first, _ = lab.join()

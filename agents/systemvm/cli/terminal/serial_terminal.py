@@ -101,8 +101,9 @@ class _SerialTerminal:
 
     def _say(self, text: str) -> None:
         """Write a line about the console, not of it; a raw terminal needs the carriage return."""
-        sys.stderr.write(f"[{text}]\r\n" if self._raw.is_terminal else f"[{text}]\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # the terminal is gone
+            sys.stderr.write(f"[{text}]\r\n" if self._raw.is_terminal else f"[{text}]\n")
+            sys.stderr.flush()
 
     # -- signals
 
