@@ -10,7 +10,7 @@ import sys
 from benchmark.console import AGENT, COMPARISONS, NGINX, WEBSOCKIFY, Comparison, Run, limit_row, row
 from benchmark.console_peers import Proxy
 
-THROUGHPUT, CPU, ROUND_TRIP, NEW = COMPARISONS
+THROUGHPUT, CPU, ROUND_TRIP, NEW, TOGETHER = COMPARISONS
 
 
 def run(**counted: float) -> Run:
@@ -26,6 +26,7 @@ def test_bars_are_those_that_were_promised() -> None:
     assert CPU.bars == {NGINX: 1.15, WEBSOCKIFY: 0.5}
     assert ROUND_TRIP.bars == {NGINX: 2.0, WEBSOCKIFY: 1.0}
     assert NEW.bars == {NGINX: 0.5, WEBSOCKIFY: 8.0}
+    assert TOGETHER.bars == {}
     assert CPU.filtered_bars == {AGENT: 1.1}
 
 
