@@ -18,7 +18,7 @@ from public_pki import issue
 pytestmark = pytest.mark.image
 
 CONF = "/etc/systemvm/openssl.cnf"
-UNIT = TOP / "systemd/guest/systemvm-agent.service"
+UNITS = [TOP / f"systemd/guest/systemvm-{name}.service" for name in ("agent", "serve")]
 X25519MLKEM768, X25519, P_256, P_384 = 0x11EC, 0x1D, 0x17, 0x18
 SUPPORTED_GROUPS, SUPPORTED_VERSIONS, KEY_SHARE = 10, 43, 51
 TLS_1_2, TLS_1_3 = 0x0303, 0x0304
@@ -81,7 +81,8 @@ def numbers(data: bytes) -> list[int]:
 
 
 def test_openssl_offers_the_profile_of_its_configuration(image: BuiltImage) -> None:
-    assert f"Environment=OPENSSL_CONF={CONF}" in UNIT.read_text()
+    for unit in UNITS:
+        assert f"Environment=OPENSSL_CONF={CONF}" in unit.read_text(), unit.name
     found = ask(image)
     assert (found["least"], found["level"]) == ("TLSv1_2", 2)
     extensions = extensions_of(base64.b64decode(found["hello"]))

@@ -26,6 +26,8 @@ from systemvm.wire.storage import Store
 
 LAB = Path(__file__).resolve().parent
 AGENTS = LAB.parents[2] / "agents"
+#: Of serve's unit.
+OPENSSL_CONF = LAB.parents[2] / "appliances/base/overlay/etc/systemvm/openssl.cnf"
 NAME = "images.example.test"
 SERVER, VM = "203.0.113.10", "203.0.113.100"
 PROXY = ("203.0.113.11", 3128)
@@ -316,7 +318,8 @@ class Builder:
         serve = [*python, "systemvm.ssvm.serve.main", "--store-socket", str(paths.store_socket)]
         serve += ["--upload-socket", str(paths.upload_socket)]
         again = 'while :; do rm -f "$0"; "$@"; [ $? = 0 ] && exit; done'
-        activator = ["systemd-socket-activate", "-E", "PYTHONPATH", *public, *serve]
+        settings = ["-E", "PYTHONPATH", "-E", f"OPENSSL_CONF={OPENSSL_CONF}"]
+        activator = ["systemd-socket-activate", *settings, *public, *serve]
         self._start("serve", self._vm, "sh", "-c", again, str(paths.serve_socket), *activator)
         self._wait_for_path(paths.serve_socket)
 
