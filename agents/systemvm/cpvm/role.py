@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 
 from systemvm.cpvm.assets import Assets
 from systemvm.cpvm.console_server import ConsoleServer
+from systemvm.cpvm.host_addresses import HostAddresses
 from systemvm.cpvm.http_site import ConsoleSite
 from systemvm.cpvm.management_client import ManagementClient
 from systemvm.cpvm.recording.console_recordings import ConsoleRecordings
@@ -34,6 +35,7 @@ from systemvm.wire.console import (
     CONSOLE_CONFIGURE,
     CONSOLE_DRAIN,
     CONSOLE_END,
+    CONSOLE_HOSTS,
     CONSOLE_LIST,
     CONSOLE_LOAD,
     CONSOLE_RETARGET,
@@ -41,6 +43,7 @@ from systemvm.wire.console import (
     ConsoleClosed,
     ConsoleDrain,
     ConsoleEnd,
+    ConsoleHosts,
     ConsoleLoad,
     ConsoleRetarget,
     ConsoleSessions,
@@ -123,6 +126,13 @@ class ConsoleRole:
                 SessionLimits,
                 Acknowledgement,
                 "Set the limits and times of sessions, those that are open included",
+            ),
+            (
+                CONSOLE_HOSTS,
+                HostAddresses(self._reactor, context.paths).set,
+                ConsoleHosts,
+                Acknowledgement,
+                "Set the hosts whose consoles can be reached beside those of the cloud's own",
             ),
         ):  # fmt: skip
             context.methods.add(

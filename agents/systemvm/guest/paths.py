@@ -112,6 +112,11 @@ class GuestPaths(NamedTuple):
         return self.run / "check.sock"
 
     @property
+    def console_hosts_socket(self) -> Path:
+        """The socket of the root helper that opens the CPVM's firewall (systemvm-console-hosts.socket)."""
+        return self.run / "console-hosts.sock"
+
+    @property
     def system_identity(self) -> Path:
         """Where systemd writes the identity from SMBIOS or fw_cfg; only root can read it."""
         return self.root / "run/credentials/@system" / boot_arguments.IDENTITY_CREDENTIAL

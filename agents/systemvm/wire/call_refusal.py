@@ -17,6 +17,7 @@ class CallRefusal(enum.Enum):
     NOT_RENEWED = "not-renewed"
     NO_CONNECTION = "no-connection"
     CHECK_UNAVAILABLE = "CHECK_UNAVAILABLE"
+    FIREWALL_UNCHANGED = "firewall_unchanged"
     CANNOT_LISTEN = "cannot_listen"
     NOT_ENDED = "not_ended"  # a download that is reported as finished is not
     NOT_FOUND = "not-found"

@@ -49,6 +49,8 @@ NAT64 = IPv6Network("64:ff9b::/96")
 OWN_ADDRESS = "an address of this cloud's own"
 
 CONTROL_NETWORK = "the control network"
+MANAGEMENT_NETWORK = "the management network"
+MANAGEMENT_GATEWAY = "the management network's gateway"
 STORAGE_NETWORK = "the storage network"
 THIS_VM = "this VM itself"
 MANAGEMENT_SERVER = "a management server"
@@ -126,6 +128,14 @@ def why_not_a_bucket(boot: Mapping[str, str], address: IPv4Address | IPv6Address
     return None
 
 
+def why_not_a_host(boot: Mapping[str, str], address: IPv4Address | IPv6Address) -> str | None:
+    """Return why a hypervisor host cannot have this address; None when it can: on the management network."""
+    for network, why in (*RESERVED, *zone_networks(boot).items()):
+        if why != MANAGEMENT_NETWORK and address.version == network.version and address in network:
+            return why
+    return None
+
+
 def _without(network: Network, closed: Iterable[Network]) -> list[Network]:
     left = [network]
     for taken in closed:
@@ -145,7 +155,7 @@ def _named(boot: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     public = boot.get("public.network.device", "eth2")
     management = boot.get("private.network.device", "eth1")
     for cidr in boot.get("mgmtcidr", "").split(","):
-        yield cidr.strip(), "the management network"
+        yield cidr.strip(), MANAGEMENT_NETWORK
     yield f"{boot.get('storageip', '')}/{boot.get('storagenetmask', '')}", STORAGE_NETWORK
     for number in _NICS:
         device = f"eth{number}"
@@ -156,7 +166,7 @@ def _named(boot: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             elif number == 0:
                 yield f"{address}/{length}", CONTROL_NETWORK
             elif device == management:
-                yield f"{address}/{length}", "the management network"
+                yield f"{address}/{length}", MANAGEMENT_NETWORK
             else:
                 yield f"{address}/{length}", STORAGE_NETWORK
     for cidr in boot.get("fetch_denied", "").split(","):
@@ -164,7 +174,7 @@ def _named(boot: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for key, what in (
         ("host", MANAGEMENT_SERVER),
         ("secondaryStorageServerAddress", STORAGE_SERVER),
-        ("localgw", "the management network's gateway"),
+        ("localgw", MANAGEMENT_GATEWAY),
         ("storagegateway", "the storage network's gateway"),
     ):
         for text in boot.get(key, "").split(","):
