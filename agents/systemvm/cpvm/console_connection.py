@@ -29,7 +29,7 @@ from systemvm.cpvm.rfb import BrowserHandshake
 from systemvm.cpvm.serial_port import SerialPort
 from systemvm.cpvm.serial_relay import SerialRelay
 from systemvm.cpvm.target_stream import TargetStream
-from systemvm.cpvm.timeouts import is_input
+from systemvm.cpvm.timeouts import is_input, is_typed
 from systemvm.cpvm.vnc_target import VncConnection
 from systemvm.cpvm.websocket import (
     CloseCode,
@@ -291,7 +291,7 @@ class ConsoleConnection:
     def _handle_data(self, payload: bytes) -> None:
         if self._state is _State.FLOWING and self._relay is not None:
             self.received_bytes += len(payload)
-            if self._is_serial or is_input(payload):
+            if is_typed(payload) if self._is_serial else is_input(payload):
                 self.input_at_s = self._received_at_s
             self._forward(self._relay, payload)
             return

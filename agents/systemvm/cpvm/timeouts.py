@@ -7,6 +7,7 @@ Only input of the user is use: a clock or a cursor that the machine draws by its
 from __future__ import annotations
 
 import math
+import re
 
 from attrs import frozen
 
@@ -16,6 +17,12 @@ from systemvm.wire.console import SessionLimits
 
 _UPDATE_REQUEST = 3  # RFB's FramebufferUpdateRequest
 _UPDATE_REQUEST_BYTES = 10
+#: What a terminal answers to queries of programs: cursor and status, kind, modes, size, settings, colours.
+_TERMINAL_ANSWERS = re.compile(
+    rb"(?:\x1b\[[?>=]?[\d;]*(?:[Rcnt]|\$y)"
+    rb"|\x1bP[^\x1b]*\x1b\\"
+    rb"|\x1b\]\d+;[^\x07\x1b]*(?:\x07|\x1b\\))+"
+)
 
 
 @frozen
@@ -61,3 +68,12 @@ def is_input(payload: bytes) -> bool:
     """
     requests, rest = divmod(len(payload), _UPDATE_REQUEST_BYTES)
     return bool(rest) or payload[::_UPDATE_REQUEST_BYTES].count(_UPDATE_REQUEST) != requests
+
+
+def is_typed(payload: bytes) -> bool:
+    """Return whether bytes for a serial port are anything but a terminal's answers to a program.
+
+    A machine that asks for the cursor again and again keeps no console open. Shift-F3 alone looks like an
+    answer.
+    """
+    return _TERMINAL_ANSWERS.fullmatch(payload) is None

@@ -8,7 +8,7 @@ from attrs import evolve
 
 from systemvm.cpvm.grants import Grant
 from systemvm.cpvm.refusal import BrowserRefusal
-from systemvm.cpvm.timeouts import is_input, next_timeout, notice
+from systemvm.cpvm.timeouts import is_input, is_typed, next_timeout, notice
 from systemvm.wire.console import ConsoleSession, SessionLimits
 
 LIMITS = SessionLimits(idle_timeout_s=300, warning_s=60)
@@ -73,3 +73,47 @@ def test_the_user_is_warned_of_the_end_of_the_whole_session() -> None:
 )
 def test_requests_for_the_screen_are_no_input(payload: bytes, counts: bool) -> None:
     assert is_input(payload) is counts
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\x1b[24;80R",
+        b"\x1b[0n",
+        b"\x1b[?1;2c",
+        b"\x1b[>0;276;0c",
+        b"\x1b[?25;1$y",
+        b"\x1b[8;24;80t",
+        b"\x1bP1$r0m\x1b\\",
+        b"\x1b]10;rgb:ffff/ffff/ffff\x1b\\",
+        b"\x1b]11;rgb:0000/0000/0000\x07",
+        b"\x1b[24;80R\x1b[?1;2c",
+    ],
+)
+def test_what_a_terminal_answers_is_not_typed(answer: bytes) -> None:
+    assert not is_typed(answer)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        b"a",
+        b"\r",
+        b"\x1b",
+        b"\x1b[A",
+        b"\x1b[1;5C",
+        b"\x1b[15~",
+        b"\x1bOP",
+        b"\x1b[<0;4;5M",
+        b"\x1b[24;80Rq",
+        b"c",
+    ],
+)
+def test_keys_and_the_pointer_are_typed(keys: bytes) -> None:
+    assert is_typed(keys)
+
+
+def test_the_longest_message_is_judged_at_once() -> None:
+    """Nothing that a browser sends has to be tried in many ways."""
+    assert is_typed(b"\x1b[1;1R" * 100_000 + b"x")
+    assert is_typed(b"\x1b[" + b"1" * 1_000_000)

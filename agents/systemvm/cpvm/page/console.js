@@ -134,11 +134,12 @@ async function open() {
 }
 
 async function connect() {
+  const isSerial = session.kind === "serial";
   // in the state "waiting" the notice stays, so that it does not flicker with every attempt
   if (document.body.dataset.state !== "waiting") {
-    show("connecting", "Connecting", `Connecting to ${session.name}`, "The virtual machine's screen is being opened.");
+    const opened = isSerial ? "serial port" : "screen";
+    show("connecting", "Connecting", `Connecting to ${session.name}`, `The virtual machine's ${opened} is being opened.`);
   }
-  const isSerial = session.kind === "serial";
   let Screen;
   try {
     const view = isSerial ? import("./terminal.js") : import("./screen.js");
