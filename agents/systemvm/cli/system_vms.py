@@ -247,7 +247,7 @@ def _print_recent_events(daemon: DaemonClient, name: str) -> None:
 @click.argument("name", shell_complete=complete_system_vm)
 @click.pass_obj
 def check(daemon: DaemonClient, name: str) -> None:
-    """Run the checks of the system VM NAME: DNS, image store, management port, agent.
+    """Run the checks of the system VM NAME: DNS, image store, management port, agent, certificate.
 
     \b
     Example:

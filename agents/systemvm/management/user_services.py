@@ -107,6 +107,7 @@ class UserServices:
         self.virtual_machines.subscribe()
         self.agent_reconciler.subscribe()
         self.directory.on_up(self._agent_up)
+        self.directory.on_up(self.acme.agent_up)  # after its setup: without one it answers no challenge
 
     async def adopt(self, machines: Mapping[str, DomainStatus]) -> None:
         """Bring the rows of users' machines up to date with those that run, before any job resumes."""

@@ -22,6 +22,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from systemvm.host.zone import SecondaryStorageConfig
+from systemvm.management.control.agent import Agent
 from systemvm.management.control.agent_calls import ConnectedAgents
 from systemvm.management.pki.seal import Seal
 from systemvm.management.public_certificates.acme_conversation import (
@@ -171,6 +172,10 @@ class AcmeRenewal:
     def changed(self) -> None:
         """Look at once: a setting changed, and what failed before can succeed now."""
         self._failures.clear()
+        self._periodic.run_soon()
+
+    async def agent_up(self, agent: Agent) -> None:
+        """Look at once: of a domain's names that of a new system VM has no certificate yet."""
         self._periodic.run_soon()
 
     def status(self, service: PublicService, zone_name: str, host: str) -> AcmeStatus | None:

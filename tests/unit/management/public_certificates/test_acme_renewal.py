@@ -20,6 +20,7 @@ from public_pki import DOMAIN, INTERMEDIATE, NOW, ROOT, WILDCARD, server
 from settling import settled
 from small_cloud import CONSOLE_ORIGIN, SmallCloud
 from systemvm.host.zone import SecondaryStorageConfig
+from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.public_certificates.acme_conversation import (
     AcmeAccount,
     AcmeError,
@@ -31,7 +32,7 @@ from systemvm.management.public_certificates.public_service import PublicService
 from systemvm.management.public_certificates.remarks import EVENT
 from systemvm.management.state import events
 from systemvm.management.state.events import EventFilter
-from systemvm.management.state.status import InstanceType
+from systemvm.management.state.status import AgentState, InstanceType
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.acme import CONSOLE_CHALLENGE, EXTRACT_CHALLENGE, AcmeChallenge
 from systemvm.wire.extract import EXTRACT_LINKS, EXTRACT_SETUP
@@ -251,6 +252,23 @@ async def test_the_state_of_a_name_says_what_comes_next(
     assert state() == (AcmeState.ISSUED, "")
     with pytest.raises(AcmeError, match="no system VM that is Up can answer"):
         await acme.renew(f"other.{DOMAIN}")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_system_vm_that_comes_up_gets_its_certificate_at_once(
+    cloud: SmallCloud, acme: AcmeRenewal, acme_server: FakeAcmeServer
+) -> None:
+    await configure(cloud, WILDCARD)
+    acme.start()
+    await settled(cloud.database)
+    assert acme_server.ordered == [host_of(cloud)]
+    second = cloud.add_system_vm(InstanceType.CONSOLE_PROXY)
+    peer = cloud.agents.connect(second.instance_name, Role.CPVM)
+    peer.answers[CONSOLE_CHALLENGE] = lambda _: Acknowledgement()
+    await acme.agent_up(Agent(second.instance_name, Role.CPVM, AgentStatus(AgentState.UP)))
+    await settled(cloud.database)
+    assert acme_server.ordered[1:] == [f"203-0-113-{100 + second.id}.{DOMAIN}"]
+    acme.stop()
 
 
 @pytest_twisted.ensureDeferred
