@@ -265,16 +265,18 @@ class AcmeRenewal:
         return service is not PublicService.STORAGE or self._storage_of(zone_name).endpoint.scheme == "https"
 
     def _is_overridden(self, host: str) -> bool:
-        found = self._certificates.sites.certificate_of(host)
-        return found is not None and found.row.source != Source.ACME.value
+        sites = self._certificates.sites
+        found = sites.certificate_of(host)
+        is_own = found is not None and found.row.source != Source.ACME.value
+        return is_own or sites.uses_files(host)
 
     def _is_due(self, host: str) -> bool:
         sites = self._certificates.sites
+        if self._is_overridden(host):
+            return False  # the operator's own comes first
         found = sites.certificate_of(host)
         if found is None:
             return True
-        if self._is_overridden(host):
-            return False  # the operator's own comes first
         left = found.row.not_after - sites.now()
         return left < (found.row.not_after - found.not_before) * RENEW_LEFT
 

@@ -51,6 +51,11 @@ class FileIdentities:
         """Return why the files of a host were not used last, or an empty text."""
         return self._faults.get(host, "")
 
+    def is_used(self, host: str) -> bool:
+        """Return whether an operator's files prove a host now."""
+        good = [identity for (_, name), identity in list(self._good.items()) if name == host]
+        return any(not self._fault_of(identity, host) for identity in good)
+
     def _fault_of(self, identity: PublicIdentity, host: str) -> str:
         try:
             leaf, *_ = identity.certificates()

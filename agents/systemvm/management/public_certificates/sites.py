@@ -164,6 +164,10 @@ class PublicSites:
             return self.shelf.identity(found)
         return self._public.identity(endpoint, advertised, also=also)
 
+    def uses_files(self, host: str) -> bool:
+        """Return whether a host is proved by an operator's files, which come first."""
+        return self._files.is_used(host)
+
     def file_fault(self, host: str) -> str:
         """Return why the operator's files for a host are not used, or an empty text."""
         return self._files.fault(host)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +20,9 @@ from twisted.internet.defer import Deferred
 from public_pki import DOMAIN, INTERMEDIATE, NOW, ROOT, WILDCARD, server
 from settling import settled
 from small_cloud import CONSOLE_ORIGIN, SmallCloud
-from systemvm.host.zone import SecondaryStorageConfig
+from systemvm.host.zone import ConsoleConfig, SecondaryStorageConfig
 from systemvm.management.control.agent import Agent, AgentStatus
+from systemvm.management.pki.public import IdentitySource
 from systemvm.management.public_certificates.acme_conversation import (
     AcmeAccount,
     AcmeError,
@@ -318,6 +320,23 @@ async def test_an_uploaded_certificate_comes_first(
     await configure(cloud, WILDCARD)
     await acme.run()
     assert acme_server.ordered == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_certificate_in_files_comes_first(
+    cloud: SmallCloud, acme: AcmeRenewal, acme_server: FakeAcmeServer, tmp_path: Path
+) -> None:
+    leaf = server(DOMAIN)
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    chain.write_text(leaf.pem + INTERMEDIATE.pem)
+    key.write_text(leaf.key_pem)
+    cloud.console = ConsoleConfig(origin=f"https://{DOMAIN}", certificate_file=chain, key_file=key)
+    await configure(cloud, DOMAIN)
+    assert cloud.sites.console_identity(cloud.zone.name, "203.0.113.9").source is IdentitySource.FILE
+    await acme.run()
+    assert acme_server.ordered == []
+    status = acme.status(PublicService.CONSOLE, cloud.zone.name, DOMAIN)
+    assert status is not None and status.state is AcmeState.OVERRIDDEN
 
 
 @pytest_twisted.ensureDeferred
