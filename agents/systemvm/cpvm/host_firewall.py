@@ -21,6 +21,7 @@ from systemvm.guest.boot_argument_error import BootError
 from systemvm.guest.boot_argument_source import read_stored
 from systemvm.guest.paths import GuestPaths
 from systemvm.guest.root_option import split_root
+from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.service.slowness import scaled_s
 from systemvm.wire.denied_networks import why_not_a_host
 
@@ -30,8 +31,10 @@ MAX_ORDER_BYTES = 256 * 1024
 NFT_TIMEOUT_S = 30.0
 
 
-class OrderError(ValueError):
+class OrderError(SystemVmError):
     """An order that cannot be carried out; nothing has changed."""
+
+    code = FailureCode.INVALID
 
 
 def script(rules: str, boot: Mapping[str, str], order: object) -> str:

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -19,7 +20,7 @@ from OpenSSL import crypto
 from systemvm.host.zone import ZoneConfig
 from systemvm.management.pki.control import ControlAuthority, DaemonIdentity, SigningRefusedError
 from systemvm.management.pki.keystore import KeystoreError
-from systemvm.management.pki.public import NotPermittedError, PublicAuthority
+from systemvm.management.pki.public import IdentitySource, NotPermittedError, PublicAuthority
 from systemvm.management.pki.seal import Seal
 from systemvm.management.pki.ssh_key import SshKey
 from systemvm.rpc.tls.peer_certificate import IdentityRefused, check_agent, check_daemon
@@ -242,4 +243,4 @@ def test_wildcard_gets_one_certificate_and_own_files_are_used(tmp_path: Path, zo
     (tmp_path / "own.crt").write_text(own.certificate_pem)
     (tmp_path / "own.key").write_text(own.private_key_pem)
     found = public.identity(endpoint, advertised, tmp_path / "own.crt", tmp_path / "own.key")
-    assert found == own
+    assert found == evolve(own, source=IdentitySource.FILE)
