@@ -59,6 +59,8 @@ class Run:
     cpu_s: float
     resident_kb: float
     counted: dict[str, float]
+    relay_ms: float  # of the first process alone, to the nanosecond
+    tree_ms: float  # of all processes that ran from beginning to end
 
     @property
     def mb_per_s(self) -> float:
@@ -67,6 +69,14 @@ class Run:
     @property
     def cpu_ms_per_mb(self) -> float:
         return 1000 * self.cpu_s / (self.counted["bytes"] / 1e6)
+
+    @property
+    def relay_ms_per_mb(self) -> float:
+        return self.relay_ms / (self.counted["bytes"] / 1e6)
+
+    @property
+    def tree_ms_per_mb(self) -> float:
+        return self.tree_ms / (self.counted["bytes"] / 1e6)
 
     @property
     def p50_us(self) -> float:
@@ -126,12 +136,33 @@ class Browsers:
     def run(self, proxy: Proxy, mode: str, sessions: int, seconds: float = 0) -> Run:
         """Open sessions and measure for a time."""
         with self._client(proxy, mode, sessions, seconds or self._seconds) as client:
-            before_s = proxy.cpu_s()
+            before_s, relay_ms, tree_ms = proxy.cpu_s(), proxy.own_cpu_ms(), proxy.tree_cpu_ms()
             word, _, counted = _line(client).partition(" ")
+            relay_ms, tree_ms = proxy.own_cpu_ms() - relay_ms, proxy.tree_cpu_ms() - tree_ms
             cpu_s, resident_kb = proxy.cpu_s() - before_s, proxy.resident_kb()
             if word != "end":
                 raise SystemExit(f"error: {mode} with {sessions} sessions of {proxy.name} breaks off")
-        return Run(cpu_s, resident_kb, json.loads(counted))
+        return Run(cpu_s, resident_kb, json.loads(counted), relay_ms, tree_ms)
+
+    def start_recorder(self, recorded: Proxy) -> None:
+        """Open a session that is recorded, and wait until the process that records it has settled."""
+        self._runs += 1
+        client = subprocess.Popen(
+            [self._program, "updates", str(recorded.port), recorded.path.format(run=self._runs), "1", "60"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with client:
+            if _line(client) != "begin":
+                raise SystemExit("error: a recorded session does not begin")
+            while len(recorded.pids()) == 1:
+                time.sleep(0.1)
+            client.terminate()
+        before, now = -1, recorded.descriptors()
+        while before != now:
+            time.sleep(self._seconds)
+            before, now = now, recorded.descriptors()
 
     def memory_kb(self, proxy: Proxy, mode: str, sessions: int) -> list[float]:
         """Open sessions; return the proxy's memory after a while, and after three times as long."""
@@ -257,22 +288,28 @@ def many_sessions(browsers: Browsers, proxies: list[Proxy], rounds: int) -> list
     return rows
 
 
-def recorded_sessions(browsers: Browsers, agent: Proxy, recorded: Proxy, rounds: int) -> list[dict[str, Any]]:
-    """Measure what sessions with ordinary screens cost the agent that records and delivers them."""
-    runs: dict[str, list[Run]] = {agent.name: [], recorded.name: []}
+def recorded_sessions(
+    browsers: Browsers, agent: Proxy, filtered: Proxy, recorded: Proxy, rounds: int
+) -> list[dict[str, Any]]:
+    """Measure what sessions with ordinary screens cost the process that relays, and all of its processes.
+
+    The recorder's process, which makes the recordings and delivers them, runs from the beginning.
+    """
+    browsers.start_recorder(recorded)
+    runs: dict[str, list[Run]] = {proxy.name: [] for proxy in (agent, filtered, recorded)}
     for _ in range(rounds):
-        for proxy in (agent, recorded):
-            runs[proxy.name].append(browsers.run(proxy, "updates", RECORDED, 10))
-
-    def cores(proxy: Proxy) -> float:
-        return statistics.median(run.cpu_s / run.counted["seconds"] for run in runs[proxy.name])
-
-    return [
-        limit_row(
-            f"{RECORDED} recorded sessions, CPU", "cores", cores(recorded), 0.06,
-            agent.name, cores(agent),
-        )
-    ]  # fmt: skip
+        for proxy in (agent, filtered, recorded):
+            runs[proxy.name].append(browsers.run(proxy, "updates", RECORDED, 6))
+    ours = runs[recorded.name]
+    relay = Comparison(
+        f"{RECORDED} recorded sessions, relay's CPU", "ms/MB", "updates", RECORDED,
+        lambda run: run.relay_ms_per_mb, {agent.name: 1.25, filtered.name: 1.1}, is_least=False,
+    )  # fmt: skip
+    whole = evolve(
+        relay, metric=f"{RECORDED} recorded sessions, all CPU", figure=lambda run: run.tree_ms_per_mb, bars={}
+    )
+    peers = (agent.name, filtered.name)
+    return [row(each, ours, name, runs[name]) for each in (relay, whole) for name in peers]
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
@@ -297,7 +334,8 @@ def measure(rounds: int, seconds: float, only: str, before: Path | None) -> list
                 rows += stalled_sessions(browsers, bench.start_agent(), bench.start_nginx())
             if only in "recorded":
                 fresh = bench.start_agent()
-                rows += recorded_sessions(browsers, fresh, bench.recorded(fresh), rounds)
+                filtered, recorded = bench.filtered(fresh), bench.recorded(fresh)
+                rows += recorded_sessions(browsers, fresh, filtered, recorded, rounds)
             proxies = [bench.start_agent(), bench.start_nginx(), bench.start_websockify()]
             if before is not None:
                 proxies.append(bench.start_agent(BEFORE, before))

@@ -44,6 +44,7 @@ from systemvm.wire.console import ConsoleRefusal  # noqa: E402
 from systemvm.wire.recording import (  # noqa: E402
     CONSOLE_RECORD,
     CONSOLE_RECORDED,
+    CONSOLE_RECORDER,
     RecordedEnd,
     RecordedPiece,
     RecordingOrder,
@@ -80,6 +81,7 @@ class DaemonDouble:
             (console.CONSOLE_TARGET, self._find_target, console.ConsoleTargetRequest, console.ConsoleTarget),
             (console.CONSOLE_CLOSED, self._acknowledge, console.ConsoleClosed, Acknowledgement),
             (console.CONSOLE_LOAD, self._acknowledge, console.ConsoleLoad, Acknowledgement),
+            (CONSOLE_RECORDER, self._acknowledge, None, Acknowledgement),
             (CONSOLE_RECORD, self._acknowledge, RecordedPiece, Acknowledgement),
             (CONSOLE_RECORDED, self._acknowledge, RecordedEnd, Acknowledgement),
         ):

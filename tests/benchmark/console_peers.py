@@ -63,6 +63,19 @@ class Proxy:
             ticks += sum(map(int, fields[11:15]))
         return ticks / os.sysconf("SC_CLK_TCK")
 
+    def own_cpu_ms(self) -> float:
+        """Return the CPU milliseconds of the process itself, to the nanosecond: not those of its children."""
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
+        return sum(int(read(task).split()[0]) for task in tasks) / 1e6
+
+    def tree_cpu_ms(self) -> float:
+        """Return the CPU milliseconds of the process and its children that run, to the nanosecond."""
+        found = 0
+        for pid in self.pids():
+            for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+                found += int((read(task).split() or ["0"])[0])
+        return found / 1e6
+
     def descriptors(self) -> int:
         """Return how many descriptors are open in all processes."""
         return sum(len(names(Path(f"/proc/{pid}/fd"))) for pid in self.pids())

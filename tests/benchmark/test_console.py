@@ -14,7 +14,9 @@ THROUGHPUT, CPU, ROUND_TRIP, NEW, TOGETHER = COMPARISONS
 
 
 def run(**counted: float) -> Run:
-    return Run(1.0, 50_000.0, {"seconds": 1.0, "bytes": 0.0, "p50_us": 0.0, "opened": 0.0} | counted)
+    return Run(
+        1.0, 50_000.0, {"seconds": 1.0, "bytes": 0.0, "p50_us": 0.0, "opened": 0.0} | counted, 900.0, 1000.0
+    )
 
 
 def verdict(comparison: Comparison, name: str, ours: Run, theirs: Run) -> bool:

@@ -43,6 +43,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
     console.CONSOLE_AUTHORIZE: (console.ConsoleAuthorize, console.ConsoleSession),
     console.CONSOLE_POWER: (console.ConsolePower, console.MachinePower),
     console.CONSOLE_TARGET: (console.ConsoleTargetRequest, console.ConsoleTarget),
+    recording.CONSOLE_RECORDER: (None, Acknowledgement),
     recording.CONSOLE_RECORD: (recording.RecordedPiece, Acknowledgement),
     recording.CONSOLE_RECORDED: (recording.RecordedEnd, Acknowledgement),
     recording.RECORDING_APPEND: (recording.StoredPiece, recording.StoredSize),

@@ -16,14 +16,19 @@ from twisted.internet import reactor
 
 from integration.control_lab import FakeAgent, World, hello, world
 from rpc_wait import until
+from systemvm.management.control import channel as channel_module
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.supervision import AgentSupervisor
 from systemvm.management.pki import control as pki_control
 from systemvm.management.pki.control import ControlAuthority, DaemonIdentity
 from systemvm.management.state import events, instances
-from systemvm.management.state.status import AgentState
+from systemvm.management.state.status import AgentState, InstanceType
 from systemvm.rpc.core.errors import FORBIDDEN, REFUSED, RpcError
+from systemvm.rpc.core.method import MethodTable
+from systemvm.rpc.core.peer import Peer
+from systemvm.rpc.stream.dialer import Dialer
 from systemvm.rpc.tls.identity import Identity
+from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.agent import (
     HEALTH,
     PING,
@@ -34,6 +39,7 @@ from systemvm.wire.agent import (
     SignedCertificate,
     SigningRequest,
 )
+from systemvm.wire.recording import CONSOLE_RECORDER
 from systemvm.wire.role import Role
 
 __all__ = ["world"]  # the fixture
@@ -61,6 +67,47 @@ async def test_an_agent_sends_hello_and_is_up(world: World) -> None:
     peer = await agent.connected()
     pong = await peer.call(PING, Ping(1.5), result=Pong)
     assert pong.sent_unix_s == 1.5
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_recorder_has_a_connection_beside_its_agents(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel_module, "HELLO_DEADLINE_S", 0.5)
+    world.database.run_now(
+        lambda connection: instances.create(
+            connection, InstanceType.CONSOLE_PROXY, account_id=1, zone_id=1, name="v-2-VM"
+        )
+    )
+    world.directory.expect("v-2-VM", Role.CPVM)
+    identity = world.authority.bootstrap("v-2-VM", Role.CPVM)
+    agent = FakeAgent(world.port, identity, hello(name="v-2-VM", role="cpvm")).start()
+    world.agents.append(agent)
+    peer = await agent.connected()
+    ended: list[str] = []
+
+    async def introduce(to: Peer) -> None:
+        await to.call(CONSOLE_RECORDER, None, result=Acknowledgement)
+
+    async def say_nothing(to: Peer) -> None:
+        to.when_closed().addCallback(ended.append)
+
+    def dialer(greet: Any) -> Dialer:
+        methods = MethodTable("recorder", "0")
+        made = Dialer(reactor, lambda: identity, methods, [("127.0.0.1", world.port)], greet)
+        made.start()
+        return made
+
+    recorder = dialer(introduce)
+    await until(lambda: recorder.peer is not None)
+    silent = dialer(say_nothing)
+    await until(lambda: bool(ended))  # later than the recorder's connection, it is closed for its silence
+    assert recorder.peer is not None and not recorder.peer.closed and not peer.closed
+    assert world.directory.peer("v-2-VM") is not None
+    await recorder.stop()
+    await peer.call(PING, Ping(1.5), result=Pong)
+    assert world.directory.up(Role.CPVM) == ["v-2-VM"]
+    await silent.stop()
 
 
 @pytest_twisted.ensureDeferred

@@ -16,8 +16,11 @@ from rfb_decoder import PIXEL_FORMAT, RfbDecoder
 from systemvm.cpvm.filter.encodings import Encoding
 from systemvm.cpvm.filter.server_messages import FullUpdate
 from systemvm.cpvm.filter.session_filter import SessionFilter
+from systemvm.cpvm.recording.messages import RecordingBegin
+from systemvm.cpvm.recording.recorded_stream import ScreenMessages
 from systemvm.cpvm.server_handshake import ServerHandshake
-from systemvm.wire.console import ConsolePolicy
+from systemvm.wire.console import ConsoleKind, ConsolePolicy
+from systemvm.wire.recording import RecordingOrder
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -55,7 +58,12 @@ class Viewer:
             self._socket.sendall(handshake.receive(self._socket.recv(4096)))
         screen = handshake.server_init
         self._pieces = random.Random(port + sum(encodings))
-        self.filter = SessionFilter(NO_TEXT, screen, on_full_update)
+        self.filter = SessionFilter(NO_TEXT, screen, is_recorded=on_full_update is not None)
+        # a recorder follows the same bytes in a process of its own
+        size = (screen.width_px, screen.height_px)
+        begin = RecordingBegin(RecordingOrder("", "", 0), ConsoleKind.SCREEN, *size, PIXEL_FORMAT)
+        self.followed = ScreenMessages(begin)
+        self._on_full_update = on_full_update
         self.decoder = RfbDecoder(screen.width_px, screen.height_px)
         wanted = [*encodings, *PSEUDO]
         announced = b"".join(number.to_bytes(4, "big", signed=True) for number in wanted)
@@ -78,7 +86,11 @@ class Viewer:
             passed = b"".join(bytes(piece) for piece in self.filter.from_server(data))
             assert passed == data  # nothing of QEMU's is forbidden or withheld here
             self.decoder.feed(passed)
-            assert self.filter.is_at_boundary == self.decoder.is_between
+            assert self.followed.feed(passed) == passed
+            assert self.followed.is_between == self.decoder.is_between
+            for update in self.followed.full_updates():
+                if self._on_full_update is not None:
+                    self._on_full_update(update)
 
     def receive_screen(self) -> None:
         """Receive until an update with pixels was complete; QEMU sends sizes, lights and names in others."""

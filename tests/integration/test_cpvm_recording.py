@@ -123,7 +123,7 @@ def test_what_was_recorded_until_a_kill_is_stored_after_the_restart(
         console.order("away", away=True)  # nothing is stored any more
         page.keyboard.press("F12")
         wait_for_picture(page, shown)
-        eventually(lambda: len(list(spool.iterdir())) > 1)
+        eventually(lambda: spool.is_dir() and len(list(spool.iterdir())) > 1)
         shown = last_picture(page, screen)
         console.kill()
         return shown

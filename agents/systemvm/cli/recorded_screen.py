@@ -66,6 +66,11 @@ class RecordedScreen:
     def is_between(self) -> bool:
         return not self._rest and not self._rectangles
 
+    def skip(self) -> None:
+        """Forget the rest of a message: what follows it is missing, and the next data begins another one."""
+        self._rest.clear()
+        self._rectangles = 0
+
     def feed(self, data: bytes) -> None:
         """Draw what `data` completes.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from systemvm.cli.recorded_screen import RecordedScreen
-from systemvm.recording.format import FrameKind, RecordingError
+from systemvm.recording.format import FrameKind, RecordingError, is_gap
 from systemvm.recording.reader import RecordingReader
 
 #: By the file's ending. Players of every browser know both; x264 needs even sizes.
@@ -43,7 +43,9 @@ def pictures(
 
     for frame in recording.play():
         yield from until(frame.time_ms)
-        if frame.kind is FrameKind.SERVER:
+        if is_gap(frame):
+            screen.skip()
+        elif frame.kind is FrameKind.SERVER:
             before = screen.updates
             screen.feed(frame.content)
             if screen.updates != before:

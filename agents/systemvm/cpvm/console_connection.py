@@ -20,15 +20,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from systemvm.cpvm.filter.faults import FilterError
-from systemvm.cpvm.filter.filtered_stream import FilteredStream
-from systemvm.cpvm.filter.session_filter import SessionFilter
-from systemvm.cpvm.recording.recorder import SessionRecorder
+from systemvm.cpvm.filtered_screen import filtered_screen
+from systemvm.cpvm.recording.tap import RecordingTap
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.relay import Relay
 from systemvm.cpvm.rfb import BrowserHandshake
 from systemvm.cpvm.serial_port import SerialPort
 from systemvm.cpvm.serial_relay import SerialRelay
-from systemvm.cpvm.target_stream import TargetStream
 from systemvm.cpvm.timeouts import is_input, is_typed
 from systemvm.cpvm.vnc_target import VncConnection
 from systemvm.cpvm.websocket import (
@@ -67,7 +65,7 @@ class OpenedTarget:
     display_name: str
     vnc: VncConnection | None = None
     policy: ConsolePolicy = UNRESTRICTED
-    recorder: SessionRecorder | None = None
+    tap: RecordingTap | None = None
     serial: SerialPort | None = None
 
 
@@ -90,7 +88,7 @@ class ConsoleConnection:
         "_browser",
         "_close_deadline",
         "_discards_input",
-        "_filter",
+        "_from_browser",
         "_handshake",
         "_is_serial",
         "_is_started",
@@ -104,12 +102,12 @@ class ConsoleConnection:
         "_reactor",
         "_reason",
         "_received_at_s",
-        "_recorder",
         "_relay",
         "_screen_fault",
         "_server_init",
         "_state",
         "_taken",
+        "_tap",
         "client_address",
         "input_at_s",
         "is_told",
@@ -155,8 +153,8 @@ class ConsoleConnection:
         self._server_init: bytes | None = None  # while it is known and not sent yet
         self._is_started = False
         self._relay: Relay | SerialRelay | None = None
-        self._filter: SessionFilter | None = None
-        self._recorder: SessionRecorder | None = None
+        self._from_browser: Callable[[bytes], bytes] | None = None  # the filter
+        self._tap: RecordingTap | None = None
         self._is_serial = False
         self._screen_fault: FilterError | None = None
         self._taken = (0, 0)
@@ -202,14 +200,16 @@ class ConsoleConnection:
     def _target_opened(self, target: OpenedTarget) -> None:
         self._opening = None
         if target.serial is not None:
-            self._serial_opened(target.serial, target.policy)
+            self._serial_opened(target.serial, target)
         elif target.vnc is not None:
             self._screen_opened(target, target.vnc)
 
-    def _serial_opened(self, port: SerialPort, policy: ConsolePolicy) -> None:
+    def _serial_opened(self, port: SerialPort, target: OpenedTarget) -> None:
         """Connect the browser to the bytes of the port: there is no handshake."""
         self._is_serial = True
-        self._relay = SerialRelay(port, self._browser, policy, self._target_closed)
+        self._tap = tap = target.tap
+        record = None if tap is None else tap.copy
+        self._relay = SerialRelay(port, self._browser, target.policy, self._target_closed, record)
         self._state = _State.FLOWING
         # a page that only looks sends nothing; the answer proves that it has received its next secret
         self._browser.send(control_frame(Opcode.PING))
@@ -217,28 +217,33 @@ class ConsoleConnection:
 
     def _screen_opened(self, target: OpenedTarget, vnc: VncConnection) -> None:
         screen, early = vnc.stream, vnc.early
-        self._recorder = target.recorder
-        if target.recorder is not None or not target.policy.is_unrestricted:
+        self._tap = target.tap
+        if target.tap is not None or not target.policy.is_unrestricted:
             try:
-                screen, early = self._filtered(target.policy, vnc)
+                filtered = filtered_screen(vnc, target.policy, target.tap, self._keep_fault, self._must_wait)
             except FilterError as fault:
                 vnc.stream.close()
                 self._screen_fault = fault
                 self._target_closed()
                 return
-        self._relay = Relay(self._reactor, screen, self._browser, self._target_closed)
+            screen, early, self._from_browser = filtered.stream, filtered.early, filtered.from_browser
+        self._relay = relay = Relay(self._reactor, screen, self._browser, self._target_closed)
+        if self._tap is not None:
+            self._tap.on_full_update = relay.write
         self._server_init = vnc.server_init.encode(target.display_name) + early
         if self._handshake is not None:
             self._continue_handshake(self._handshake)
 
-    def _filtered(self, policy: ConsolePolicy, vnc: VncConnection) -> tuple[TargetStream, bytes]:
-        """Return the VNC server behind the filter of the policy, and what passes of its first bytes."""
-        recorder = self._recorder
-        self._filter = SessionFilter(policy, vnc.server_init) if recorder is None else recorder.filter
-        if not self._filter.reads_server:
-            return vnc.stream, vnc.early
-        passed = self._filter.from_server if recorder is None else recorder.from_server
-        return FilteredStream(vnc.stream, passed, self._keep_fault), b"".join(passed(vnc.early))
+    def _must_wait(self) -> bool:
+        """Return whether the recorder is behind; then the VNC server is not read until it is not."""
+        tap = self._tap
+        if tap is None or not tap.is_behind:
+            return False
+        relay = self._relay
+        if isinstance(relay, Relay):
+            relay.hold()
+            tap.wait(relay.go_on)
+        return True
 
     def _keep_fault(self, fault: FilterError) -> None:
         self._screen_fault = fault
@@ -317,7 +322,7 @@ class ConsoleConnection:
                 self._forward(relay, early)
 
     def _forward(self, relay: Relay | SerialRelay, data: bytes) -> None:
-        relay.write(data if self._filter is None else self._filter.from_browser(data))
+        relay.write(data if self._from_browser is None else self._from_browser(data))
 
     def _send_pong(self) -> None:
         """Answer only the latest ping (RFC 6455 5.5.3): a browser that does not read fills no queue."""
@@ -364,8 +369,6 @@ class ConsoleConnection:
         ):
             self._pinged_at_s = now_s
             self._browser.send(control_frame(Opcode.PING))
-        if self._recorder is not None and self._relay is not None and self._recorder.wants_full_update:
-            self._relay.write(self._recorder.filter.full_update_request())
 
     # -- the end
 
@@ -411,9 +414,9 @@ class ConsoleConnection:
             reaching.cancel()
         if self._relay is not None:
             self._relay.close()
-        recorder, self._recorder = self._recorder, None
-        if recorder is not None:
-            recorder.end()
+        tap, self._tap = self._tap, None
+        if tap is not None:
+            tap.end()
 
     def lost(self, reason: Failure) -> None:
         self._state = _State.ENDED

@@ -238,7 +238,7 @@ class ConsoleServer:
                 self.grants.end(session.session_id, refused.refusal.title, refused.refusal)
             raise
         connection.screen = (target.host, target.port)
-        vnc, port, recorder = None, None, None
+        vnc, port, tap = None, None, None
         if session.kind is ConsoleKind.SERIAL:
             port = await self._serial_ports.join(target, partial(self._authority.scrollback, request))
         else:
@@ -251,12 +251,16 @@ class ConsoleServer:
             session=session.session_id,
             kind=session.kind.value,
         )
-        if target.recording is not None and self._recordings is not None and vnc is not None:
+        if target.recording is not None and self._recordings is not None:
             order = target.recording
-            recorder = self._recordings.recorder(
-                order, session.policy, vnc.server_init, lambda end: self._recorded(connection, order, end)
+            tap = self._recordings.tap(
+                order,
+                session.policy,
+                None if vnc is None else vnc.server_init,
+                lambda end: self._recorded(connection, order, end),
+                lambda is_open: self._tell_page(connection, "unrecorded" if is_open else "recorded"),
             )
-        return OpenedTarget(session.display_name, vnc, session.policy, recorder, port)
+        return OpenedTarget(session.display_name, vnc, session.policy, tap, port)
 
     def _recorded(self, connection: ConsoleConnection, order: RecordingOrder, end: RecordingEnd) -> None:
         """Go on without a recording that has ended before its connection, unless that is not permitted."""
@@ -265,9 +269,13 @@ class ConsoleServer:
         if order.is_required:
             connection.refuse(BrowserRefusal.NOT_RECORDED)
             return
+        self._tell_page(connection, "unrecorded")
+
+    def _tell_page(self, connection: ConsoleConnection, what: str) -> None:
+        """Send a notice to a console's own page; other clients do not expect messages."""
         grant = None if connection.session is None else self.grants.get(connection.session.session_id)
         if grant is not None and grant.secret is not None:
-            connection.notify({"notice": "unrecorded"})
+            connection.notify({"notice": what})
 
     def _answered(self, connection: ConsoleConnection) -> None:
         if connection.session is not None and self._is_current(connection):

@@ -49,6 +49,7 @@ class Relay:
         self._on_target_closed = on_target_closed
         self._unsent = b""  # for the target
         self._flowing = False
+        self._is_held = False
         self.sent_bytes = 0  # to the browser
         self._browser_paused = False
         self._read_pending_call: IDelayedCall | None = None
@@ -58,7 +59,18 @@ class Relay:
         self._flowing = True
         self._resume_reading()
 
+    def hold(self) -> None:
+        """Read nothing from the target until `go_on`."""
+        self._is_held = True
+        self._reactor.removeReader(self)
+
+    def go_on(self) -> None:
+        self._is_held = False
+        self._resume_reading()
+
     def _resume_reading(self) -> None:
+        if self._is_held:
+            return
         if self._target is not None and self._flowing and not self._browser.is_blocked:
             self._reactor.addReader(self)
             self._schedule_pending_read(self._target)
@@ -67,7 +79,7 @@ class Relay:
 
     def _schedule_pending_read(self, target: TargetStream) -> None:
         """Read again soon what TLS has received already: the reactor does not see it."""
-        if target.has_pending() and self._read_pending_call is None:
+        if self._read_pending_call is None and not self._is_held and target.has_pending():
             self._read_pending_call = self._reactor.callLater(0, self._read_pending)
 
     def _read_pending(self) -> None:

@@ -15,6 +15,7 @@ from systemvm.cpvm.host_addresses import HostAddresses
 from systemvm.cpvm.http_site import ConsoleSite
 from systemvm.cpvm.management_client import ManagementClient
 from systemvm.cpvm.recording.console_recordings import ConsoleRecordings
+from systemvm.cpvm.recording.recorder_link import spawn_with
 from systemvm.cpvm.refusal import BrowserRefusal
 from systemvm.cpvm.routes import Routes
 from systemvm.guest.context import AgentContext
@@ -72,7 +73,7 @@ class ConsoleRole:
         self._context = context
         self._reactor = context.reactor
         self._recordings = ConsoleRecordings(
-            self._reactor, context.paths.agent_state / "recordings", context.call_daemon
+            self._reactor, context.paths.recordings, spawn_with(self._reactor, context.paths)
         )
         self._reports = DeferredSemaphore(REPORTS_AT_ONCE)
         self._server = ConsoleServer(
@@ -260,7 +261,7 @@ class ConsoleRole:
         if self._port is not None:
             await maybeDeferred(self._port.stopListening)
         await self._server.stop()
-        self._recordings.stop()
+        await self._recordings.stop()
 
 
 def install(context: AgentContext) -> None:

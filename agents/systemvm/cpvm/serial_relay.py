@@ -22,7 +22,10 @@ KEY_BYTES = 32
 
 
 class SerialRelay:
-    """Relays between a port and a browser; `on_port_closed` is called when the machine closes the port."""
+    """Relays between a port and a browser; `on_port_closed` is called when the machine closes the port.
+
+    `record` gets what the browser gets.
+    """
 
     def __init__(
         self,
@@ -30,12 +33,14 @@ class SerialRelay:
         browser: TlsTransport,
         policy: ConsolePolicy,
         on_port_closed: Callable[[], None],
+        record: Callable[[bytes], None] | None = None,
     ) -> None:
         self.may_type = not policy.view_only
         self._may_paste = policy.clipboard_to_guest
         self._port: SerialPort | None = port
         self._browser = browser
         self._on_port_closed = on_port_closed
+        self._record = record
         self._position = port.output.start
         self._browser_paused = False
         self.sent_bytes = 0  # to the browser
@@ -67,6 +72,8 @@ class SerialRelay:
             note = f"\r\n\x1b[0;7m {skipped} bytes were skipped \x1b[0m\r\n".encode() if skipped else b""
             self.sent_bytes += len(data)
             self._browser.send(binary_frame(note + data))
+            if self._record is not None:
+                self._record(note + data)
 
     browser_drained = output_ready
 

@@ -142,6 +142,11 @@ class GuestPaths(NamedTuple):
         return self.agent_state / "consoles"
 
     @property
+    def recordings(self) -> Path:
+        """What was recorded of consoles and is not delivered yet."""
+        return self.agent_state / "recordings"
+
+    @property
     def identity_credential(self) -> Path | None:
         """This boot's identity in a patched older image, whose agent unit loads it as a credential."""
         return self.credential(boot_arguments.IDENTITY_CREDENTIAL)

@@ -47,6 +47,13 @@ class FrameKind(enum.IntEnum):
     END = 4  # the session ended; without it the recording was interrupted
 
 
+class RecordingKind(enum.Enum):
+    """What a recording shows."""
+
+    SCREEN = "screen"
+    SERIAL = "serial"  # what a serial port wrote: text for a terminal
+
+
 @frozen
 class RecordingHeader:
     """What a player needs before the first frame; never a password."""
@@ -57,6 +64,7 @@ class RecordingHeader:
     started_unix_ms: int
     title: str = ""
     details: dict[str, str] = field(factory=dict)
+    kind: RecordingKind = RecordingKind.SCREEN
 
 
 @frozen
@@ -108,6 +116,16 @@ class RecordedFrame:
     kind: FrameKind
     time_ms: int
     content: bytes
+
+
+def is_gap(frame: RecordedFrame) -> bool:
+    """Return whether what the server sent before this frame is missing, so that another message follows."""
+    if frame.kind is not FrameKind.EVENT:
+        return False
+    try:
+        return bool(json.loads(frame.content).get("event") == "gap")
+    except (ValueError, AttributeError):
+        return False  # an event of a newer writer
 
 
 class Codec:
@@ -172,6 +190,7 @@ def encode_header(header: RecordingHeader, key: bytes | None) -> tuple[bytes, Co
         "started_unix_ms": header.started_unix_ms,
         "title": header.title,
         "details": header.details,
+        "kind": header.kind.value,
         "cipher": None if key is None else "AES-256-GCM",
         "salt": salt.hex(),
     }
@@ -213,6 +232,7 @@ def read_header(read: Callable[[int, int], bytes], key: bytes | None) -> tuple[R
             int(members["started_unix_ms"]),
             str(members["title"]),
             {str(name): str(value) for name, value in members["details"].items()},
+            RecordingKind(members.get("kind", RecordingKind.SCREEN.value)),
         )
         salt, is_encrypted = bytes.fromhex(members["salt"]), members["cipher"] is not None
     except (ValueError, KeyError, TypeError, AttributeError):

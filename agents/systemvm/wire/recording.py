@@ -10,6 +10,7 @@ from attrs import field, frozen
 from systemvm.wire.store import Store
 
 CONSOLE_RECORD = "console.record"  # agent → daemon: the next piece of a recording; idempotent by offset
+CONSOLE_RECORDER = "console.recorder"  # agent → daemon: this second connection delivers recordings
 CONSOLE_RECORDED = "console.recorded"  # agent → daemon: nothing more comes of a recording; idempotent
 RECORDING_APPEND = "recording.append"  # daemon → agent: the piece for its store; idempotent by offset
 RECORDING_READ = "recording.read"  # daemon → agent
@@ -24,9 +25,10 @@ class RecordingEnd(enum.Enum):
 
     COMPLETE = "complete"  # with its session, or with the connection of its browser
     TOO_LONG = "too_long"  # it has as many bytes as a recording may have
-    SPOOL_FULL = "spool_full"  # it was not stored as fast as it was recorded
+    SPOOL_FULL = "spool_full"  # it was not stored as fast as it was recorded, and must have no gap
     SPOOL_FAILED = "spool_failed"
     REFUSED = "refused"  # daemon or store takes no more of it
+    UNREADABLE = "unreadable"  # the VNC server sent what cannot be followed
     INTERRUPTED = "interrupted"  # the agent was killed; what it had recorded is stored
     PROXY_LOST = "proxy_lost"  # the CPVM has gone, with the last seconds of it
 
@@ -61,6 +63,7 @@ class RecordedPiece:
 class RecordedEnd:
     recording_id: str
     code: str  # a RecordingEnd's value
+    gaps: int = 0  # while the CPVM had no room for what was shown
 
 
 @frozen

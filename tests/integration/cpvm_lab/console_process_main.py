@@ -25,11 +25,17 @@ from twisted.internet.defer import Deferred  # noqa: E402
 from twisted.logger import globalLogBeginner, textFileLogObserver  # noqa: E402
 
 from systemvm.cpvm import role  # noqa: E402
+from systemvm.guest.boot_argument_source import store  # noqa: E402
 from systemvm.guest.context import AgentContext  # noqa: E402
 from systemvm.guest.paths import GuestPaths  # noqa: E402
+from systemvm.management.pki.authority import CertificateAuthority  # noqa: E402
+from systemvm.management.pki.control import ControlAuthority  # noqa: E402
 from systemvm.rpc.core.errors import REFUSED, RpcError  # noqa: E402
 from systemvm.rpc.core.method import Call, Caller, MethodTable  # noqa: E402
+from systemvm.rpc.stream.listener import listen  # noqa: E402
 from systemvm.web import http_site, tls_port  # noqa: E402
+from systemvm.wire import boot_arguments  # noqa: E402
+from systemvm.wire.acknowledgement import Acknowledgement  # noqa: E402
 from systemvm.wire.console import (  # noqa: E402
     ConsoleClosed,
     ConsoleLoad,
@@ -39,8 +45,17 @@ from systemvm.wire.console import (  # noqa: E402
     ConsoleTarget,
     MachinePower,
 )
-from systemvm.wire.recording import RecordedEnd, RecordedPiece  # noqa: E402
+from systemvm.wire.recording import (  # noqa: E402
+    CONSOLE_RECORD,
+    CONSOLE_RECORDED,
+    CONSOLE_RECORDER,
+    RecordedEnd,
+    RecordedPiece,
+    RecordingRefusal,
+)
 from systemvm.wire.role import Role  # noqa: E402
+
+NAME = "v-2-VM"
 
 
 class FakeDaemon:
@@ -112,6 +127,43 @@ class FakeDaemon:
         self.calls.append({"method": "console.recorded", "recording": ended.recording_id, "code": ended.code})
 
 
+def serve_recorder(daemon: FakeDaemon, paths: GuestPaths) -> None:
+    """Listen for the agent's recorder, which has a connection of its own, and give both their identities."""
+    authority = ControlAuthority(CertificateAuthority.create("lab"))
+    identity = authority.daemon_identity("lab")
+    methods = MethodTable("fake daemon", "1")
+
+    async def answer(call: Call, params: Any) -> Acknowledgement:
+        if isinstance(params, RecordedPiece):
+            if daemon.away:
+                raise RpcError.refused(RecordingRefusal.STORE_AWAY, "away")
+            daemon.console_record(params)
+        elif isinstance(params, RecordedEnd):
+            daemon.console_recorded(params)
+        return Acknowledgement()
+
+    cpvms = frozenset({Role.CPVM.value})
+    for name, kind in (
+        (CONSOLE_RECORDER, None),
+        (CONSOLE_RECORD, RecordedPiece),
+        (CONSOLE_RECORDED, RecordedEnd),
+    ):
+        methods.add(name, answer, params=cast(Any, kind), result=Acknowledgement, roles=cpvms)
+
+    def listening(port: Any) -> None:
+        for directory in (paths.agent_state, paths.run, paths.image_json.parent):
+            directory.mkdir(parents=True, exist_ok=True)
+        paths.image_json.write_text('{"version": "7", "sha256": "ab", "role": "cpvm", "built": "now"}')
+        text = f"type=consoleproxy name={NAME} host=127.0.0.1 port={port.getHost().port} eth0ip=127.0.0.1"
+        store(text, boot_arguments.parse(text), paths)
+        paths.own_identity.write_bytes(authority.bootstrap(NAME, Role.CPVM).to_pem_bundle())
+
+    listen(
+        cast(Any, reactor), lambda: identity, methods, interface="127.0.0.1", port=0,
+        known=lambda caller: None, on_connected=lambda peer: None, on_lost=lambda peer, why: None,
+    ).addCallback(listening)  # fmt: skip
+
+
 def _end(closed: ConsoleClosed) -> dict[str, Any]:
     return {"code": closed.code, "sent": closed.sent_bytes, "received": closed.received_bytes}
 
@@ -127,12 +179,13 @@ def main() -> None:
     globalLogBeginner.beginLoggingTo([textFileLogObserver(log_file)], redirectStandardIO=False)
     recordings = root / "recordings"
     recordings.mkdir(exist_ok=True)
-    (root / "run/systemvm-agent").mkdir(parents=True, exist_ok=True)
+    paths = GuestPaths(root)
     daemon = FakeDaemon(recordings)
+    serve_recorder(daemon, paths)
     context = AgentContext(
         reactor=reactor,
-        paths=GuestPaths(root),
-        name="v-2-VM",
+        paths=paths,
+        name=NAME,
         role=Role.CPVM,
         boot={},
         methods=MethodTable("console lab", "1"),

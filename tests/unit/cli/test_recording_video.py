@@ -41,6 +41,16 @@ def test_a_recording_of_a_moment_has_a_picture() -> None:
     assert len(list(video.pictures(recording((0, filled(10)), end_ms=0)))) == 1
 
 
+def test_a_gap_is_passed_over() -> None:
+    writer = RecordingWriter(RecordingHeader(4, 3, PIXEL_FORMAT, 0))
+    data = writer.begin + writer.server(0, filled(10)) + writer.server(100, filled(20)[:-3])
+    data += writer.event(400, {"event": "watched"}) + writer.event(500, {"event": "gap", "from_ms": "200"})
+    data += writer.server(500, filled(30)) + writer.end(600)
+    reader = RecordingReader(lambda offset, count: data[offset : offset + count], len(data))
+    greys = [picture.getpixel((0, 0)) for picture in video.pictures(reader)]
+    assert [grey[0] for grey in greys if isinstance(grey, tuple)] == [10] * 5 + [30]
+
+
 def test_a_screen_that_grows_fits_on_the_picture() -> None:
     grown = update(rectangle(-223, b"", 9, 7), rectangle(2, u32(0) + b"\x50" * 4, 9, 7))
     writer = RecordingWriter(RecordingHeader(4, 3, PIXEL_FORMAT, 0))

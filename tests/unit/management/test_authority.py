@@ -21,7 +21,7 @@ from systemvm.wire.role import Role
 
 CPVM, SSVM = InstanceType.CONSOLE_PROXY, InstanceType.SECONDARY_STORAGE
 #: Methods whose parameters name no object.
-NAMELESS = {"ping", "identity.sign"}
+NAMELESS = {"ping", "identity.sign", "console.recorder"}
 
 
 @pytest.fixture

@@ -14,17 +14,22 @@ _WITHHELD_BYTES = 64
 
 
 class FilteredStream:
-    """Reads through `passed`; `on_fault` is called when the server cannot be followed."""
+    """Reads through `passed`; `on_fault` is called when the server cannot be followed.
+
+    Nothing is read while `must_wait` returns True.
+    """
 
     def __init__(
         self,
         target: TargetStream,
         passed: Callable[[Piece], list[Piece]],
         on_fault: Callable[[FilterError], None],
+        must_wait: Callable[[], bool] = lambda: False,
     ) -> None:
         self._target = target
         self._passed = passed
         self._on_fault = on_fault
+        self._must_wait = must_wait
         self.fileno, self.has_pending = target.fileno, target.has_pending
         self.write, self.close = target.write, target.close
 
@@ -38,6 +43,8 @@ class FilteredStream:
         Raises: BlockingIOError when nothing passes now, another OSError when the connection is broken or the
         server cannot be followed.
         """
+        if self._must_wait():
+            raise BlockingIOError
         count = self._target.read_into(buffer[: len(buffer) - _WITHHELD_BYTES])
         if not count:
             return 0

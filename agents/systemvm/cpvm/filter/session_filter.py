@@ -3,26 +3,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from systemvm.cpvm.filter.client_messages import ClientRules, ClientScanner
 from systemvm.cpvm.filter.encodings import Announced
 from systemvm.cpvm.filter.pixel_format import PixelFormat
 from systemvm.cpvm.filter.scanner import Piece
-from systemvm.cpvm.filter.server_messages import FullUpdate, ServerScanner
+from systemvm.cpvm.filter.server_messages import ServerScanner
 from systemvm.cpvm.filter.session_state import SessionState
 from systemvm.cpvm.rfb import ServerInit
 from systemvm.wire.console import ConsolePolicy
 
 
 class SessionFilter:
-    """Passes what the policy permits; the server's bytes are followed only where the policy needs it."""
+    """Passes what the policy permits; the server's bytes are followed only where the policy needs it.
+
+    A recorded session announces only encodings that its recorder can follow.
+    """
 
     def __init__(
         self,
         policy: ConsolePolicy,
         screen: ServerInit,
-        on_full_update: Callable[[FullUpdate], None] | None = None,
+        *,
+        is_recorded: bool = False,
     ) -> None:
         may_control = not policy.view_only
         to_guest = may_control and policy.clipboard_to_guest
@@ -31,15 +33,11 @@ class SessionFilter:
         self._state.encoded_format = screen.pixel_format
         self._server: ServerScanner | None = None
         announced = Announced.UNREAD
-        if on_full_update is not None or not from_guest:
+        if is_recorded or not from_guest:
             self._state.pixel_format = PixelFormat.parse(screen.pixel_format)
-            announced = Announced.FOLLOWED if on_full_update is None else Announced.SEEKABLE
-            self._server = ServerScanner(
-                self._state,
-                may_send_text=from_guest,
-                may_receive_text=to_guest,
-                on_full_update=on_full_update,
-            )
+            announced = Announced.SEEKABLE if is_recorded else Announced.FOLLOWED
+        if not from_guest:
+            self._server = ServerScanner(self._state, may_send_text=from_guest, may_receive_text=to_guest)
         rules = ClientRules(may_control, to_guest, from_guest, announced)
         self._client = ClientScanner(rules, self._state)
 
@@ -49,27 +47,14 @@ class SessionFilter:
         return self._server is not None
 
     @property
-    def width_px(self) -> int:
-        return self._state.width_px
-
-    @property
-    def height_px(self) -> int:
-        return self._state.height_px
-
-    @property
     def pixel_format(self) -> bytes:
-        """Return the format of the server's pixels, as it travels; the server's messages must be read."""
+        """Return the format of the server's pixels, as it travels."""
         return self._state.encoded_format
 
     @property
     def is_format_fixed(self) -> bool:
         """Return whether the browser can change the format of pixels no more."""
         return self._state.is_format_fixed
-
-    @property
-    def is_at_boundary(self) -> bool:
-        """Return whether the server's last message is complete; its messages must be read."""
-        return self._server is not None and self._server.is_at_boundary
 
     def from_browser(self, data: Piece) -> bytes:
         """Return what to send to the VNC server.
@@ -85,9 +70,8 @@ class SessionFilter:
         """
         return [data] if self._server is None else self._server.feed(data)
 
-    def full_update_request(self) -> bytes:
+    def full_update_request(self, width_px: int, height_px: int) -> bytes:
         """Return a request for the whole screen; nothing within a browser's message, or before its own."""
         if not self._client.is_at_boundary or not self._state.is_requested:
             return b""
-        size = self._state.width_px.to_bytes(2, "big") + self._state.height_px.to_bytes(2, "big")
-        return b"\x03\0" + bytes(4) + size
+        return b"\x03\0" + bytes(4) + width_px.to_bytes(2, "big") + height_px.to_bytes(2, "big")

@@ -240,8 +240,8 @@ function retry(title, hint) {
 
 // What the console proxy says about this session: who watches it, and before a timeout ends it.
 function notice(message) {
-  if (message.notice === "unrecorded") {
-    showPolicy({ ...session, recorded: false });
+  if (message.notice === "unrecorded" || message.notice === "recorded") {
+    showPolicy({ ...session, recorded: message.notice === "recorded" });
     return;
   }
   if (message.notice === "watched" || message.notice === "unwatched") {

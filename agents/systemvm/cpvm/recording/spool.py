@@ -2,8 +2,8 @@
 """What was recorded and is not stored yet, as small files that survive a kill of the agent.
 
 The directory is on a tmpfs (`/run`), so that a write is a copy of memory and never waits for a disk; the
-appliance's other file systems are read-only. A recording has a file that says that it exists, `ID`, with the
-reason of its end once it has ended, and pieces, `ID.OFFSET`, of which only the last one grows.
+appliance's other file systems are read-only. A recording has a file that says that it exists, `ID`, with its
+number of gaps and the reason of its end, and pieces, `ID.OFFSET`, of which only the last one grows.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class _Recording:
     next_offset: int = 0
     open_file: BinaryIO | None = None  # of the last piece
     end: RecordingEnd | None = None
+    gaps: int = 0
     bytes_kept: int = 0
 
     def seal(self) -> None:
@@ -72,8 +73,8 @@ class RecordingSpool:
             for path in sorted(self._directory.iterdir()):
                 recording_id, _, offset = path.name.partition(".")
                 if not offset:
-                    found[recording_id] = _end_in(path)
-                    self._recordings[recording_id] = _Recording(end=found[recording_id])
+                    found[recording_id], gaps = _state_in(path)
+                    self._recordings[recording_id] = _Recording(end=found[recording_id], gaps=gaps)
                 elif (recording := self._recordings.get(recording_id)) is not None:
                     size = path.stat().st_size
                     recording.pieces.append((int(offset), size))
@@ -101,9 +102,7 @@ class RecordingSpool:
         recording = self._recordings.get(recording_id)
         if recording is None:
             raise SpoolFullError("recording was given up")
-        size = len(data)
-        is_full = recording.bytes_kept + size > MAX_RECORDING_BYTES
-        if not is_last and (is_full or self.bytes_kept + size > self._max_bytes):
+        if not is_last and not self.has_room(recording_id, len(data)):
             raise SpoolFullError(
                 f"recording is not stored fast enough: {recording.bytes_kept} bytes of it wait, "
                 f"and {self.bytes_kept} of all; the maximum is {MAX_RECORDING_BYTES} and {self._max_bytes}"
@@ -112,6 +111,27 @@ class RecordingSpool:
         while view:
             view = view[self._append_piece(recording_id, recording, view) :]
         self.on_change(recording_id)
+
+    def has_room(self, recording_id: str, size_bytes: int) -> bool:
+        """Return whether so much more of a recording can be kept."""
+        is_full = self.bytes_of(recording_id) + size_bytes > MAX_RECORDING_BYTES
+        return not is_full and self.bytes_kept + size_bytes <= self._max_bytes
+
+    def is_roomy(self, recording_id: str) -> bool:
+        """Return whether half of the room is free: what goes on then goes on for a while."""
+        return self.has_room(recording_id, MAX_RECORDING_BYTES // 2)
+
+    def note_gap(self, recording_id: str) -> None:
+        """Count a gap of a recording."""
+        recording = self._recordings.get(recording_id)
+        if recording is not None:
+            recording.gaps += 1
+            with suppress(OSError):  # after a restart it is not counted; the recording itself shows it
+                self._path(recording_id).write_text(f"{RecordingEnd.INTERRUPTED.value} {recording.gaps}")
+
+    def gaps_of(self, recording_id: str) -> int:
+        recording = self._recordings.get(recording_id)
+        return 0 if recording is None else recording.gaps
 
     def _append_piece(self, recording_id: str, recording: _Recording, view: memoryview) -> int:
         """Append to the last piece, or begin another one; return how many bytes it took."""
@@ -136,7 +156,7 @@ class RecordingSpool:
             recording.end = end
             recording.seal()
             with suppress(OSError):  # after a restart it then counts as interrupted
-                self._path(recording_id).write_text(end.value)
+                self._path(recording_id).write_text(f"{end.value} {recording.gaps}")
             self.on_change(recording_id)
 
     def end_of(self, recording_id: str) -> RecordingEnd | None:
@@ -183,8 +203,9 @@ class RecordingSpool:
         return self._directory / f"{recording_id}{suffix}"
 
 
-def _end_in(path: Path) -> RecordingEnd:
+def _state_in(path: Path) -> tuple[RecordingEnd, int]:
+    end, _, gaps = os.fsdecode(path.read_bytes()).partition(" ")
     try:
-        return RecordingEnd(os.fsdecode(path.read_bytes()))
+        return RecordingEnd(end), int(gaps or "0")
     except ValueError:
-        return RecordingEnd.INTERRUPTED
+        return RecordingEnd.INTERRUPTED, 0

@@ -148,7 +148,8 @@ class RecordingUploads:
             retry_s, is_retry = FIRST_RETRY_S, False
             self._spool.remove(piece)
         end = self._spool.end_of(recording_id) or RecordingEnd.REFUSED
-        await self._send(CONSOLE_RECORDED, RecordedEnd(recording_id, end.value))
+        gaps = self._spool.gaps_of(recording_id)
+        await self._send(CONSOLE_RECORDED, RecordedEnd(recording_id, end.value, gaps))
         self._spool.forget(recording_id)
         self._uploads.pop(recording_id, None)
 

@@ -28,6 +28,7 @@ from systemvm.rpc.tls.refusal import Refusal
 from systemvm.service.backoff import Backoff
 from systemvm.service.connection_limits import ConnectionLimits, source_of_address
 from systemvm.service.scaled_timer import ScaledTimer
+from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.agent import (
     HELLO,
     PING,
@@ -42,6 +43,7 @@ from systemvm.wire.agent import (
 )
 from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.protocol import CURRENT, OLDEST, Compatibility, negotiate
+from systemvm.wire.recording import CONSOLE_RECORDER
 from systemvm.wire.role import Role
 from systemvm.wire.vm_name import VmName
 
@@ -83,6 +85,7 @@ class ControlChannel:
         self._clocks = clocks
         self._on_refused = on_refused
         self._peers: set[Peer] = set()
+        self._recorders: set[Connection] = set()  # connections of agents' recorders
         self._ports: list[IListeningPort] = []
         self._limits = ConnectionLimits(BOUNDS)  # shared by all listeners
         self._source_of = source_of
@@ -108,6 +111,14 @@ class ControlChannel:
             result=SignedCertificate,
             roles=ANY_AGENT,
             summary="Sign an agent's own key for its own name",
+        )
+        methods.add(
+            CONSOLE_RECORDER,
+            self._attach,
+            params=None,
+            result=Acknowledgement,
+            roles=CPVM_ONLY,
+            summary="Deliver recordings on this connection, beside the agent's own",
         )
 
     async def listen(self, identity: Callable[[], Identity], interface: str, port: int) -> int:
@@ -160,11 +171,12 @@ class ControlChannel:
         peer.when_closed().addBoth(lambda _: greeting.cancel())
 
     def _silent(self, peer: Peer, waited_s: float) -> None:
-        if self._directory.peer(peer.caller.name) is not peer:
+        if self._directory.peer(peer.caller.name) is not peer and peer not in self._recorders:
             peer.close(f"no hello within {waited_s:.0f} s")
 
     def _lost(self, peer: Peer, why: str) -> None:
         self._peers.discard(peer)
+        self._recorders.discard(peer)
         self._directory.lost(peer, why)
 
     async def _hello(self, call: Call, hello: Hello) -> Welcome:
@@ -224,6 +236,13 @@ class ControlChannel:
         if self._clocks is not None:
             self._clocks.heard(agent, ping.sent_unix_s)
         return Pong(sent_unix_s=ping.sent_unix_s, clock_unix_s=self._clock())
+
+    async def _attach(self, call: Call, params: None) -> Acknowledgement:
+        self._agent_of(call)
+        if call.peer is None:
+            raise RpcError(NOT_CONNECTED, "recordings need a connection")
+        self._recorders.add(call.peer)
+        return Acknowledgement()
 
     async def _sign(self, call: Call, request: SigningRequest) -> SignedCertificate:
         agent = self._agent_of(call)

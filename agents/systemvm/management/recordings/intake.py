@@ -28,6 +28,7 @@ ENDINGS = {
     RecordingEnd.COMPLETE: "is complete",
     RecordingEnd.TOO_LONG: "ended at its largest size",
     RecordingEnd.SPOOL_FULL: "ended early: it was not stored as fast as the screen changed",
+    RecordingEnd.UNREADABLE: "ended early: the VNC server sent what cannot be followed",
     RecordingEnd.SPOOL_FAILED: "ended early: the console proxy could not keep it",
     RecordingEnd.REFUSED: "ended early: its store took no more of it",
     RecordingEnd.INTERRUPTED: "was interrupted: the console proxy's agent was restarted",
@@ -68,17 +69,19 @@ class RecordingIntake:
         return Acknowledgement()
 
     async def _ended(self, call: Call, ended: RecordedEnd) -> Acknowledgement:
-        await self._database.run(note_end, ended.recording_id, _parsed(ended.code))
+        await self._database.run(note_end, ended.recording_id, _parsed(ended.code), ended.gaps)
         return Acknowledgement()
 
 
-def note_end(connection: Connection, uuid: str, end: RecordingEnd) -> None:
+def note_end(connection: Connection, uuid: str, end: RecordingEnd, gaps: int = 0) -> None:
     """End a recording, with an event of its session."""
     row = recordings.end(connection, uuid, end)
     if row is not None:
         session = console_sessions.rows.by_id(connection, row.session_id)
         text = f"recording {row.uuid} {ENDINGS[end]}: {row.size_bytes} bytes"
-        level = "INFO" if end is RecordingEnd.COMPLETE else "WARN"
+        if gaps:
+            text += f", with {gaps} gaps in which it was not stored as fast as the screen changed"
+        level = "INFO" if end is RecordingEnd.COMPLETE and not gaps else "WARN"
         console_sessions.record(connection, session, "RECORDED", text, level=level)
 
 

@@ -40,12 +40,12 @@ def test_a_pixel_format_matters_only_where_the_server_is_read() -> None:
 
 
 def test_a_full_update_is_requested_between_messages_of_the_browser() -> None:
-    recorded = SessionFilter(ConsolePolicy(), SCREEN, on_full_update=lambda update: None)
-    assert recorded.full_update_request() == b""
+    recorded = SessionFilter(ConsolePolicy(), SCREEN, is_recorded=True)
+    assert recorded.full_update_request(WIDTH, HEIGHT) == b""
     recorded.from_browser(CLIENT["pixel format"] + CLIENT["encodings"] + CLIENT["request"])
-    assert recorded.full_update_request() == b"\x03\0" + bytes(4) + u16(WIDTH) + u16(HEIGHT)
+    assert recorded.full_update_request(WIDTH, HEIGHT) == b"\x03\0" + bytes(4) + u16(WIDTH) + u16(HEIGHT)
     recorded.from_browser(CLIENT["cut text"][:-1])
-    assert recorded.full_update_request() == b""
+    assert recorded.full_update_request(WIDTH, HEIGHT) == b""
 
 
 @pytest.fixture

@@ -100,6 +100,21 @@ async def end(cloud: SmallCloud, recording_id: str, code: str) -> None:
     await cloud.from_agent(cloud.cpvm, CONSOLE_RECORDED, {"recording_id": recording_id, "code": code})
 
 
+@pytest_twisted.ensureDeferred
+async def test_gaps_are_in_the_event_of_its_end(cloud: SmallCloud, vm: Instance, stored: StoredFiles) -> None:
+    await setting(cloud, "enabled", "true")
+    order = await ordered(cloud, vm)
+    assert order is not None
+    await deliver(cloud, order.recording_id, 0, b"a recording")
+    ended = {"recording_id": order.recording_id, "code": "complete", "gaps": 3}
+    await cloud.from_agent(cloud.cpvm, CONSOLE_RECORDED, ended)
+    events = (await cloud.call("listEvents", keyword=order.recording_id))["event"]
+    [event] = [each for each in events if "3 gaps" in each["description"]]
+    assert event["level"] == "WARN"
+    [row] = await listed(cloud)
+    assert row["state"] == "Complete"
+
+
 async def listed(cloud: SmallCloud, *who: Any, **which: Any) -> list[dict[str, Any]]:
     found = await cloud.call("listConsoleRecordings", *who, **which)
     return list(found.get("consolerecording", []))

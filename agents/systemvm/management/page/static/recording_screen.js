@@ -53,6 +53,12 @@ export class RecordingScreen {
     }
   }
 
+  // What follows the bytes so far is missing: the next ones begin another message.
+  skip() {
+    this.rest = new Uint8Array();
+    this.rectangles = 0;
+  }
+
   async feed(bytes) {
     if (this.rest.length) {
       const both = new Uint8Array(this.rest.length + bytes.length);

@@ -10,6 +10,12 @@ const REFRESH_MS = 2000;
 const element = (id) => document.getElementById(id);
 const clock = (ms) => new Date(ms).toISOString().slice(11, 19);
 
+// When the gap before an event began, in ms; null when it is another event.
+function gapFrom(content) {
+  const { event, from_ms: from } = JSON.parse(new TextDecoder().decode(content));
+  return event === "gap" ? Number(from) : null;
+}
+
 let playing = null; // the player of the recording that is open
 
 class Player {
@@ -31,6 +37,7 @@ class Player {
     const screen = new RecordingScreen(element("picture"), width, height, fromHex(this.file.about.pixel_format));
     let [next, skipped] = [place, skip];
     this.time = time;
+    element("gap").hidden = true;
     let [from, since] = [time, performance.now()];
     for (;;) {
       const frame = await this.file.frame(next);
@@ -48,7 +55,11 @@ class Player {
           if (run !== this.run) return;
           if (this.changed) [this.changed, from, since] = [false, this.time, performance.now()];
         }
-        if (frame.kind === Kind.SERVER) {
+        if (frame.kind === Kind.EVENT && gapFrom(frame.content) !== null) {
+          screen.skip();
+          element("gap").hidden = false;
+          element("gap").textContent = `Nothing was recorded from ${clock(gapFrom(frame.content))} to ${clock(frame.time)}: the console proxy had no room.`;
+        } else if (frame.kind === Kind.SERVER) {
           await screen.feed(frame.content.subarray(skipped));
           skipped = 0;
           if (run !== this.run) return;
