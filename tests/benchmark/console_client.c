@@ -91,7 +91,7 @@ static void dial(struct session *session) {
   int one = 1, small = 8192;
   *session = (struct session){.number = session->number};
   session->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-  // a proxy limits the connections of one address
+  // a proxy limits the connections of one address; behind QEMU's network, the address that the request names
   own.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + session->number / OF_ADDRESS);
   peer.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   peer.sin_port = htons(port);
@@ -123,8 +123,8 @@ static void request_upgrade(struct session *session) {
   at += sprintf(at,
                 " HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-                "Sec-WebSocket-Protocol: binary\r\n\r\n",
-                port);
+                "Sec-WebSocket-Protocol: binary\r\nX-Forwarded-For: 198.51.100.%d\r\n\r\n",
+                port, 1 + session->number / OF_ADDRESS);
   send_bytes(session, request, at - request);
 }
 
