@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ import pytest
 from integration.cpvm_lab.console_process import ConsoleProcess
 from integration.cpvm_lab.operator import ENVIRONMENT, DaemonSocket
 from integration.cpvm_lab.typewriter import Typewriter
+from integration.cpvm_lab.vnc_server import FakeVncServer, shake_hands
 from rfb_decoder import PIXEL_FORMAT, RfbDecoder
 from systemvm.cpvm.rfb import PasswordRefusedError
 from systemvm.cpvm.server_handshake import ServerHandshake
@@ -36,11 +39,12 @@ class Lab:
     def __init__(self, folder: Path, console: ConsoleProcess, typewriter: Typewriter) -> None:
         self.console = console
         self.typewriter = typewriter
+        self.screen: tuple[int, str | None] = (typewriter.screen.port, "secret88")
         self.sessions: list[str] = []
         self.daemon = DaemonSocket(folder / "root", console, self._issue)
 
     def _issue(self, asked: dict[str, Any]) -> str:
-        token, session = self.console.issue(self.typewriter.screen.port, "secret88")
+        token, session = self.console.issue(*self.screen)
         self.sessions.append(session)
         return token
 
@@ -213,6 +217,34 @@ def test_after_a_blip_the_next_viewer_has_the_screen_of_the_same_session(lab: La
         assert again.is_closed()
         served.says("console of web-1 has ended: this console was closed")
         assert served.process.wait(timeout=60) == 1
+
+
+def test_a_viewer_that_reads_nothing_costs_bounded_memory(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    stalled = threading.Event()
+
+    def flood(screen: socket.socket) -> None:
+        shake_hands(screen)
+        while select.select([], [screen], [], 2)[1]:
+            screen.send(bytes(256 * 1024))
+        stalled.set()
+        screen.recv(1)
+
+    server = FakeVncServer(flood)
+    monkeypatch.setattr(lab, "screen", (server.port, None))
+    try:
+        with bridge(lab) as served:
+            before = resident_kib(served.process.pid)
+            viewer = Viewer(served.address, served.password)
+            stalled.wait()
+            assert resident_kib(served.process.pid) - before < 16 * 1024
+            viewer.close()
+    finally:
+        server.close()
+
+
+def resident_kib(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
 
 
 @pytest.mark.skipif(not shutil.which("Xvfb") or not shutil.which("vncviewer"), reason="needs Xvfb, TigerVNC")
