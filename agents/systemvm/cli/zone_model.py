@@ -55,6 +55,10 @@ STORAGE_RANGES = ModelList(
     "listStorageNetworkIpRange", "storagenetworkiprange", "storage IP range", ("startip", "endip", "id")
 )
 
+OFFERINGS = ModelList(
+    "listServiceOfferings", "serviceoffering", "service offering", ("name", "cpunumber", "memory", "id")
+)
+
 #: Parameters that name an object, and the parameter of its id.
 REFERENCES = {
     "zone": (ZONES, "zoneid"),
@@ -121,6 +125,14 @@ GROUPS = (
              "id=ID endip=203.0.113.209"),
         Verb("delete", "deleteVlanIpRange", "", "Delete a range that is not in use.", "id=ID"),
     ), RANGES),
+    Group("offering", "Manage service offerings, which are sizes of VMs.", (
+        Verb("create", "createServiceOffering", "name", "Create the offering NAME.",
+             "huge cpunumber=4 memory=8192"),
+        Verb("update", "updateServiceOffering", "id", "Change name or description of the offering NAME.",
+             "huge name=vast"),
+        Verb("delete", "deleteServiceOffering", "id", "Delete the offering NAME; VMs keep their size.",
+             "huge"),
+    ), OFFERINGS),
     Group("storage-range", "Manage ranges of storage addresses.", (
         Verb("add", "createStorageNetworkIpRange", "podid", "Add a range to the pod NAME.",
              f"pod1 {_STORAGE}", True),

@@ -30,6 +30,7 @@ from systemvm.management.api.commands.infrastructure import InfrastructureComman
 from systemvm.management.api.commands.jobs import JobCommands
 from systemvm.management.api.commands.model_commands import commands_of
 from systemvm.management.api.commands.networks import NetworkCommands
+from systemvm.management.api.commands.offerings import OFFERINGS, OfferingCommands
 from systemvm.management.api.commands.os_types import os_type_commands
 from systemvm.management.api.commands.physical_networks import NETWORKS
 from systemvm.management.api.commands.places import PLACES
@@ -142,7 +143,8 @@ def command_table(services: ApiServices) -> CommandTable:
         *ZoneCommands(database).commands(),
         *HostCommands(database, services.hosts, jobs, services.model).commands(),
         *InfrastructureCommands(database, services.primary).commands(),
-        *commands_of((*PLACES, *NETWORKS, *RANGES), services.model, jobs),
+        *OfferingCommands(database).commands(),
+        *commands_of((*PLACES, *NETWORKS, *RANGES, *OFFERINGS), services.model, jobs),
         *ImageStoreCommands(database, services.image_stores).commands(),
         *StoreObjectCommands(database, services.inspection, jobs).commands(),
         *StoreMigrationCommands(database, services.migrations, jobs).commands(),

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accounts, domains, zones, hosts and stores by number, for answers that contain their names."""
+"""Accounts, domains, zones, hosts, stores and offerings, for answers that contain their names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from attrs import frozen
 
-from systemvm.management.state import accounts, zones
+from systemvm.management.state import accounts, offerings, zones
 from systemvm.management.state.accounts import Account, Domain
 from systemvm.management.state.changes import keep
 from systemvm.management.state.database import Connection
+from systemvm.management.state.offerings import ServiceOffering
 from systemvm.management.state.zones import Host, ImageStore, Zone
 
-_TABLES = ("accounts", "domains", "zones", "hosts", "image_stores")
+_TABLES = ("accounts", "domains", "zones", "hosts", "image_stores", "service_offerings")
 
 
 @frozen
@@ -25,6 +26,7 @@ class OwnerNames:
     zones: Mapping[int, Zone]
     hosts: Mapping[int, Host]
     stores: Mapping[int, ImageStore]
+    offerings: Sequence[ServiceOffering]
 
     def zone(self, number: int | None) -> Zone | None:
         return None if number is None else self.zones.get(number)
@@ -45,4 +47,5 @@ def _read(connection: Connection) -> OwnerNames:
         zones={row.id: row for row in zones.all_zones(connection)},
         hosts={row.id: row for row in zones.all_hosts(connection)},
         stores={row.id: row for row in zones.all_stores(connection)},
+        offerings=offerings.list_service_offerings(connection),
     )

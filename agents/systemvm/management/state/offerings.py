@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import schema
+from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import Rows
+from systemvm.management.state.status import InstanceType
 
 CPU_MHZ = 500
 _NAMESPACE = uuid.UUID("6f4f3a5e-5d0e-4c52-9a8e-0f1f4f7f2a10")
@@ -31,6 +34,14 @@ class ServiceOffering:
     provisioning_type: str
     created: datetime
     removed: datetime | None
+
+
+@frozen
+class VmSize:
+    """Id and name of the offering that a VM has by its size."""
+
+    uuid: str
+    name: str
 
 
 @frozen
@@ -75,6 +86,24 @@ def add_first(connection: sa.Connection) -> None:
 
 def list_service_offerings(connection: sa.Connection) -> list[ServiceOffering]:
     return service_rows.all(connection, schema.service_offerings.c.removed.is_(None))
+
+
+_SYSTEM = {
+    InstanceType.CONSOLE_PROXY: "System Offering For Console Proxy",
+    InstanceType.SECONDARY_STORAGE: "System Offering For Secondary Storage VM",
+}
+#: The offering of VMs with another size; its id depends on its name only.
+CUSTOM = VmSize(derived_uuid("custom"), "custom")
+
+
+def of_vm(vm: Instance, known: Sequence[ServiceOffering]) -> VmSize:
+    """Return the offering with a VM's size; a system VM's is of its type."""
+    if vm.type.is_system:
+        return VmSize(derived_uuid(_SYSTEM[vm.type]), _SYSTEM[vm.type])
+    for offering in known:
+        if (offering.vcpus, offering.memory_mib) == (vm.vcpus, vm.memory_mib):
+            return VmSize(offering.uuid, offering.name)
+    return CUSTOM
 
 
 def list_disk_offerings(connection: sa.Connection) -> list[DiskOffering]:

@@ -62,6 +62,7 @@ class ModelChanges:
             return result
 
         result = await self._database.run(run)
-        await self._database.read(self._catalog.load)
+        # on the writer's thread: of two changes, the newer one is read last
+        await self._database.run(self._catalog.load)
         self._changed()
         return result

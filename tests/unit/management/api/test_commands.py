@@ -16,6 +16,7 @@ from systemvm.management.state.status import AgentState, InstanceState, Instance
 
 #: The commands that CloudStack's clients, the page and the CLI use.
 EXPECTED = {
+    *("createServiceOffering", "updateServiceOffering", "deleteServiceOffering"),
     *("createZone", "updateZone", "deleteZone", "createPod", "updatePod", "deletePod"),
     *("addCluster", "updateCluster", "deleteCluster"),
     *("createPhysicalNetwork", "updatePhysicalNetwork", "deletePhysicalNetwork"),
@@ -74,6 +75,7 @@ EXPECTED = {
 
 
 ADMINISTRATORS = {
+    *("createServiceOffering", "updateServiceOffering", "deleteServiceOffering"),
     *("addHost", "updateHost", "reconnectHost", "deleteHost"),
     *("createZone", "updateZone", "deleteZone", "createPod", "updatePod", "deletePod"),
     *("addCluster", "updateCluster", "deleteCluster"),

@@ -283,3 +283,40 @@ async def test_a_zone_that_comes_and_goes_leaves_the_first_one_alone(cloud: Smal
 async def test_users_change_no_zone(cloud: SmallCloud) -> None:
     with pytest.raises(ApiError, match="not available for user"):
         await cloud.call("deleteZone", cloud.user, id=cloud.zone.uuid)
+
+
+@pytest_twisted.ensureDeferred
+async def test_vms_are_deployed_with_an_offering_that_was_created(cloud: SmallCloud) -> None:
+    created = await cloud.call("createServiceOffering", name="huge", cpunumber=4, memory=8192)
+    huge = created["serviceoffering"]
+    template, _ = cloud.add_template(name="tiny")
+    await cloud.job(
+        "deployVirtualMachine", name="one", zoneid=cloud.zone.uuid, templateid=template.uuid,
+        serviceofferingid=huge["id"],
+    )  # fmt: skip
+    [vm] = (await cloud.call("listVirtualMachines", serviceofferingid=huge["id"]))["virtualmachine"]
+    assert (vm["cpunumber"], vm["memory"], vm["serviceofferingname"]) == (4, 8192, "huge")
+    renamed = await cloud.call("updateServiceOffering", id=huge["id"], name="vast")
+    assert renamed["serviceoffering"]["name"] == "vast"
+    await cloud.call("deleteServiceOffering", id=huge["id"])
+    [after] = (await cloud.call("listVirtualMachines"))["virtualmachine"]
+    assert (after["memory"], after["serviceofferingname"]) == (8192, "custom")
+    assert (await cloud.call("listServiceOfferings", name="vast")).get("serviceoffering", []) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "parameter"),
+    [
+        ({"name": "small", "cpunumber": 3, "memory": 100}, "name"),
+        ({"name": "x", "cpunumber": 0, "memory": 100}, "cpunumber"),
+        ({"name": "x", "cpunumber": 65, "memory": 100}, "cpunumber"),
+        ({"name": "x", "cpunumber": 1, "memory": 31}, "memory"),
+        ({"name": "x", "cpunumber": 1, "memory": 512}, "memory"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_wrong_offering_is_refused_by_its_parameter(
+    cloud: SmallCloud, given: dict[str, Any], parameter: str
+) -> None:
+    error = await refused(cloud, "createServiceOffering", **given)
+    assert error.message.startswith(f"{parameter}: ")

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from systemvm.management.api.answers.machines import NicAnswer, VirtualMachineAnswer
-from systemvm.management.api.commands.zones import CPU_MHZ, offering_of
 from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.state import instances, templates
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance, Nic
+from systemvm.management.state.offerings import CPU_MHZ, of_vm
 from systemvm.management.state.status import InstanceState
 from systemvm.management.state.templates import Template
 
@@ -34,7 +34,7 @@ def _answer(
     host = names.host(vm.host_id) if vm.state.has_process or not vm.is_driven else None
     template, iso = sources.get(vm.template_id or 0), sources.get(vm.iso_id or 0)
     origin = template or iso  # CloudStack returns the ISO as the template, too
-    offering = offering_of(vm)
+    offering = of_vm(vm, names.offerings)
     return VirtualMachineAnswer(
         id=vm.uuid,
         name=vm.name,

@@ -7,16 +7,16 @@ from attrs import frozen
 
 from systemvm.management.api.command import ApiCall
 from systemvm.management.api.commands.template_registration import named_or_only_zone
-from systemvm.management.api.commands.zones import OFFERINGS, Offering
 from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.ownership import OWNER, owner_of
 from systemvm.management.api.parameters import Arguments, ParameterType, only, optional, required
 from systemvm.management.api.principal import Principal
 from systemvm.management.api.zone_parts import guest_network_of
 from systemvm.management.screens.keymap import LAYOUTS
-from systemvm.management.state import template_permissions, templates
+from systemvm.management.state import offerings, template_permissions, templates
 from systemvm.management.state.accounts import Account
 from systemvm.management.state.database import Connection
+from systemvm.management.state.offerings import ServiceOffering
 from systemvm.management.state.templates import Template
 from systemvm.management.state.zones import Zone
 from systemvm.management.virtual_machines.deployment import GIB, MAX_DISK_BYTES
@@ -61,7 +61,7 @@ class DeployRequest:
 
     zone: Zone
     template: Template
-    offering: Offering
+    offering: ServiceOffering
     owner: Account
     name: str | None
     display_name: str | None
@@ -86,7 +86,7 @@ def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
     return DeployRequest(
         zone=zone,
         template=template,
-        offering=_offering(arguments["serviceofferingid"]),
+        offering=_offering(connection, arguments["serviceofferingid"]),
         owner=owner_of(connection, call),
         name=arguments.text("name"),
         display_name=_display_name(arguments.text("displayname")),
@@ -113,8 +113,8 @@ def _check_networks(arguments: Arguments, zone: Zone) -> None:
             )
 
 
-def _offering(uuid: str) -> Offering:
-    for offering in OFFERINGS:
+def _offering(connection: Connection, uuid: str) -> ServiceOffering:
+    for offering in offerings.list_service_offerings(connection):
         if offering.uuid == uuid:
             return offering
     raise parameter_error(f"there is no service offering with the id {uuid}", "call listServiceOfferings")

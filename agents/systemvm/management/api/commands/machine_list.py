@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from systemvm.management.api.command import ApiCall, ResultPage
 from systemvm.management.api.commands.machine_answers import answers_of
-from systemvm.management.api.commands.zones import CUSTOM, OFFERINGS, Offering
 from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.paging import page_window
@@ -14,6 +15,7 @@ from systemvm.management.api.zone_parts import guest_network_of
 from systemvm.management.state import instance_list
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instance_list import InstanceFilter, Size
+from systemvm.management.state.offerings import CUSTOM, ServiceOffering
 
 _DETAILS = (
     *("all", "min", "group", "nics", "stats", "secgrp", "tmpl", "servoff", "diskoff", "backoff", "iso"),
@@ -65,7 +67,7 @@ def _filter_of(connection: Connection, call: ApiCall, sees_destroyed: bool) -> I
     state = arguments.text("state")
     is_present = state is not None and state.lower() == "present"  # all that are not destroyed
     host_ids = [host.id for host in names.hosts.values() if host.uuid == arguments.get("hostid")]
-    sizes, other_sizes = _sizes_of(arguments.text("serviceofferingid"))
+    sizes, other_sizes = _sizes_of(arguments.text("serviceofferingid"), names.offerings)
     return InstanceFilter(
         owner_ids=owners_of(connection, call).account_ids,
         includes_gone=sees_destroyed and not is_present,
@@ -96,14 +98,16 @@ def _zone_ids(arguments: Arguments, names: OwnerNames) -> frozenset[int] | None:
     return frozenset(zone.id for zone in zones)
 
 
-def _sizes_of(offering_uuid: str | None) -> tuple[frozenset[Size] | None, frozenset[Size] | None]:
+def _sizes_of(
+    offering_uuid: str | None, known: Sequence[ServiceOffering]
+) -> tuple[frozenset[Size] | None, frozenset[Size] | None]:
     """Return the sizes that VMs of an offering have, and those that they do not have; None means any."""
     if offering_uuid is None:
         return None, None
     if offering_uuid == CUSTOM.uuid:
-        return None, frozenset(map(_size, OFFERINGS))
-    return frozenset(_size(each) for each in OFFERINGS if each.uuid == offering_uuid), None
+        return None, frozenset(map(_size, known))
+    return frozenset(_size(each) for each in known if each.uuid == offering_uuid), None
 
 
-def _size(offering: Offering) -> Size:
+def _size(offering: ServiceOffering) -> Size:
     return Size(offering.vcpus, offering.memory_mib)

@@ -17,7 +17,6 @@ from systemvm.management.api.command import (
     matches_keyword,
     paged,
 )
-from systemvm.management.api.commands.zones import offering_of
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.job_start import start_job
@@ -30,6 +29,7 @@ from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.host_state import explanation_of, host_state
 from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.state.jobs import Job
+from systemvm.management.state.offerings import of_vm
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceType
 from systemvm.management.system_vms.patching import PatchResult
@@ -258,7 +258,7 @@ def _answer(vm: Instance, nics: list[Nic], names: OwnerNames) -> SystemVmAnswer:
     public, storage = by_type.get("public"), by_type.get("storage")
     outside = public or private
     dns = [*(zone.dns if zone else []), None, None]
-    offering = offering_of(vm)
+    offering = of_vm(vm, names.offerings)
     reason, hint = explanation_of(vm)
     return SystemVmAnswer(
         id=vm.uuid,

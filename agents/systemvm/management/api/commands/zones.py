@@ -1,18 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""listZones, listHosts, listServiceOfferings, listCapabilities."""
+"""listZones, listHosts, listCapabilities."""
 
 from __future__ import annotations
 
-import functools
-import uuid
 from importlib.metadata import version
-
-from attrs import frozen
 
 from systemvm.management.api.answers.zones import (
     CapabilityAnswer,
     HostAnswer,
-    ServiceOfferingAnswer,
     ZoneAnswer,
 )
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, matches_keyword, paged
@@ -21,12 +16,9 @@ from systemvm.management.api.parameters import ParameterType, only, optional
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.state import zones
 from systemvm.management.state.database import Database
-from systemvm.management.state.instances import Instance
-from systemvm.management.state.status import InstanceType
 
 #: The CloudStack release whose API is implemented.
 CLOUDSTACK_VERSION = "4.22.0.0"
-CPU_MHZ = 500
 
 _DETAILS = ("all", "capacity", "events", "stats", "min")
 
@@ -59,68 +51,10 @@ _HOST_PARAMETERS = (
         choices=_DETAILS,
     ),
 )
-_OFFERING_PARAMETERS = (
-    optional("id", ParameterType.UUID, "list only the one with this id"),
-    optional("name", ParameterType.STRING, "list only the one with this name"),
-    optional("issystem", ParameterType.BOOLEAN, "list those of system VMs: there are none to choose from"),
-    optional("zoneid", ParameterType.UUID, "accepted, but without effect: every zone has all of them"),
-    optional(
-        "isrecursive", ParameterType.BOOLEAN, "accepted, but without effect: every domain has all of them"
-    ),
-    optional("listall", ParameterType.BOOLEAN, "accepted, but without effect: every account has all of them"),
-)
-
-_OFFERINGS_NAMESPACE = uuid.UUID("6f4f3a5e-5d0e-4c52-9a8e-0f1f4f7f2a10")
-
-
-@functools.cache
-def _offering_uuid(name: str) -> str:
-    return str(uuid.uuid5(_OFFERINGS_NAMESPACE, name))
-
-
-@frozen
-class Offering:
-    """A service offering. Its id is derived from its name, so that it is the same in every installation."""
-
-    name: str
-    vcpus: int
-    memory_mib: int
-    is_system: bool = False
-
-    @property
-    def uuid(self) -> str:
-        return _offering_uuid(self.name)
-
-    @property
-    def display_text(self) -> str:
-        return f"{self.name}: {self.vcpus} vCPU, {self.memory_mib} MiB"
-
-
-OFFERINGS = (
-    Offering("tiny", 1, 128),
-    Offering("small", 1, 512),
-    Offering("medium", 1, 1024),
-    Offering("large", 2, 2048),
-)
-#: The offering of machines with another size; its id depends on its name only.
-CUSTOM = Offering("custom", 0, 0)
-
-
-def offering_of(vm: Instance) -> Offering:
-    """Return the offering with a VM's size, or a new one that describes the size."""
-    for offering in OFFERINGS:
-        if not vm.type.is_system and (offering.vcpus, offering.memory_mib) == (vm.vcpus, vm.memory_mib):
-            return offering
-    noun = {
-        InstanceType.USER: CUSTOM.name,
-        InstanceType.CONSOLE_PROXY: "System Offering For Console Proxy",
-        InstanceType.SECONDARY_STORAGE: "System Offering For Secondary Storage VM",
-    }[vm.type]
-    return Offering(noun, vm.vcpus, vm.memory_mib, vm.type.is_system)
 
 
 class ZoneCommands:
-    """Zones, hosts, offerings and capabilities."""
+    """Zones, hosts and capabilities."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -145,16 +79,6 @@ class ZoneCommands:
                 ResponseShape.LIST,
                 _HOST_PARAMETERS,
                 roles=ADMIN_ONLY,
-            ),
-            Command(
-                "listServiceOfferings",
-                paged(self._offerings),
-                "Lists service offerings.",
-                ServiceOfferingAnswer,
-                "serviceoffering",
-                ResponseShape.LIST,
-                _OFFERING_PARAMETERS,
-                related=("deployVirtualMachine",),
             ),
             Command(
                 "listCapabilities",
@@ -194,17 +118,6 @@ class ZoneCommands:
             and matches_keyword(arguments, host.name)
         ]
 
-    async def _offerings(self, call: ApiCall) -> list[ServiceOfferingAnswer]:
-        arguments = call.arguments
-        return [
-            _offering_answer(offering)
-            for offering in OFFERINGS
-            if arguments.get("id", offering.uuid) == offering.uuid
-            and arguments.get("name", offering.name) == offering.name
-            and arguments.get("issystem", False) == offering.is_system
-            and matches_keyword(arguments, offering.name)
-        ]
-
     async def _capabilities(self, call: ApiCall) -> CapabilityAnswer:
         return CapabilityAnswer(
             cloudstackversion=CLOUDSTACK_VERSION,
@@ -239,21 +152,4 @@ def zone_answer(zone: zones.Zone) -> ZoneAnswer:
         securitygroupsenabled=False,
         localstorageenabled=True,
         type="Core",
-    )
-
-
-def _offering_answer(offering: Offering) -> ServiceOfferingAnswer:
-    return ServiceOfferingAnswer(
-        id=offering.uuid,
-        name=offering.name,
-        displaytext=offering.display_text,
-        cpunumber=offering.vcpus,
-        cpuspeed=CPU_MHZ,
-        memory=offering.memory_mib,
-        issystem=offering.is_system,
-        defaultuse=False,
-        iscustomized=False,
-        offerha=False,
-        storagetype="local",
-        provisioningtype="thin",
     )
