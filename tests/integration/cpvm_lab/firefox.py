@@ -21,7 +21,9 @@ class Firefox(Chromium):
     def _launch(self) -> tuple[Playwright, Browser]:
         self._folder = tempfile.TemporaryDirectory(prefix="firefox-")
         script = Path(self._folder.name) / "firefox"
-        script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(RELAY))} "$@"\n')
+        # -P: a module of this folder must not take the place of one of Python's
+        program = f"{shlex.quote(sys.executable)} -P {shlex.quote(str(RELAY))}"
+        script.write_text(f'#!/bin/sh\nexec {program} "$@"\n')
         script.chmod(0o755)
         playwright = sync_playwright().start()
         # HOME: as root it refuses the home directory of another user
