@@ -88,11 +88,12 @@ def load_host(etc: Path) -> HostConfig:
 def labelled_networks(zones: Iterable[ZoneConfig], host: HostConfig) -> Mapping[str, HostNetwork]:
     """Return every network of this host by label; the bridges of zones' files are labels, too.
 
-    A bridge that both name has the traffic types and addresses of both, and the uplink of `host.yaml`.
+    A bridge that both name has both labels, the traffic types and addresses of both, and the uplink of
+    `host.yaml`.
     """
     found = {network.bridge: network for network in host_networks(zones)}
     for label, network in host.networks().items():
-        other = found.pop(network.bridge, None)
+        other = found.get(network.bridge)
         if other is not None:
             network = HostNetwork(
                 network.bridge,
@@ -100,5 +101,6 @@ def labelled_networks(zones: Iterable[ZoneConfig], host: HostConfig) -> Mapping[
                 tuple(dict.fromkeys((*other.addresses, *network.addresses))),
                 network.uplink or other.uplink,
             )
+            found[network.bridge] = network
         found[label] = network
     return found

@@ -86,7 +86,7 @@ class Operations:
         """Read the files at each request, so that a change needs no restart."""
         try:
             networks = labelled_networks(load_zones(self._layout.zones), load_host(self._layout.etc))
-            return list(networks.values())
+            return list({network.bridge: network for network in networks.values()}.values())
         except ConfigError as error:
             raise RefusedError(str(error)) from error
 

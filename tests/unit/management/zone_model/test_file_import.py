@@ -9,14 +9,17 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import pytest_twisted
 
 from prepared_database import open_first_start
-from systemvm.host.config_file import load, to_yaml
+from systemvm.host.config_file import ConfigError, load, to_yaml
+from systemvm.host.host_file import FILE_NAME
 from systemvm.host.layout import Layout
 from systemvm.host.zone import AddressRange, NetworkConfig, NetworksConfig, ZoneConfig
 from systemvm.management import config as configuration_files
 from systemvm.management import samples
 from systemvm.management.config import Configuration, ManagementConfig
+from systemvm.management.foundation import open_foundation
 from systemvm.management.inventory import write_inventory
 from systemvm.management.state import address_ranges, physical_networks, pods, storage_pools, zones
 from systemvm.management.state.database import Database
@@ -155,3 +158,48 @@ def test_a_zone_keeps_its_networks_when_its_file_is_gone(layout: Layout, databas
     configuration = start(layout, database, SAMPLE)
     assert configuration.zone("zone2").networks.management.cidr == SAMPLE.networks.management.cidr
     assert [zone.origin for zone in database.run_now(zones.list_zones)] == ["file", "api"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_daemon_starts_without_a_zone_when_its_host_is_described(layout: Layout) -> None:
+    with pytest.raises(ConfigError, match=r"no \*.yaml describes a zone"):
+        open_foundation(configuration_files.read(layout))
+    (layout.etc / FILE_NAME).write_text(samples.read_sample("host.yaml"))
+    foundation = open_foundation(configuration_files.read(layout))
+    try:
+        assert (foundation.host.zone_id, foundation.host.cluster_id) == (None, None)
+        assert foundation.host.address == "10.11.0.1"
+        assert dict(foundation.zone_names) == {}
+        assert foundation.configuration.labels["cloudbr0"].bridge == "cloudbr0"
+    finally:
+        await foundation.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("labels: {a: {traffic_types: []}}", "at least one traffic type"),
+        ("labels: {a: {traffic_types: [public], addresses: [10.0.0.1]}}", "no prefix length"),
+        ("labels: {a: {traffic_types: [public], bridge: x/y}}", "not a bridge name"),
+        (
+            "labels: {a: {traffic_types: [public], bridge: b}, b: {traffic_types: [guest]}}",
+            "two labels have the bridge b",
+        ),
+        ("label: {}", "unknown key"),
+    ],
+)
+def test_a_wrong_host_file_is_an_error(layout: Layout, text: str, message: str) -> None:
+    (layout.etc / FILE_NAME).write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        configuration_files.read(layout)
+
+
+def test_a_bridge_of_both_files_has_the_addresses_of_both(layout: Layout) -> None:
+    (layout.zones / "zone1.yaml").write_text(to_yaml(SAMPLE))
+    text = "labels: {outside: {traffic_types: [guest], bridge: cloudbr0, addresses: [198.51.100.1/24]}}"
+    (layout.etc / FILE_NAME).write_text(text)
+    labels = configuration_files.read(layout).labels
+    assert set(labels) == {"cloud0", "cloudbr1", "cloudbr0", "outside", "cloudbr2", "cloudbr3"}
+    assert labels["outside"] == labels["cloudbr0"]
+    assert labels["outside"].traffic_types == ("public", "guest")
+    assert [str(each) for each in labels["outside"].addresses] == ["203.0.113.1/24", "198.51.100.1/24"]
