@@ -303,7 +303,7 @@ def recorded_sessions(
     ours = runs[recorded.name]
     relay = Comparison(
         f"{RECORDED} recorded sessions, relay's CPU", "ms/MB", "updates", RECORDED,
-        lambda run: run.relay_ms_per_mb, {agent.name: 1.25, filtered.name: 1.1}, is_least=False,
+        lambda run: run.relay_ms_per_mb, {agent.name: 1.3, filtered.name: 1.1}, is_least=False,
     )  # fmt: skip
     whole = evolve(
         relay, metric=f"{RECORDED} recorded sessions, all CPU", figure=lambda run: run.tree_ms_per_mb, bars={}
