@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pytest
 import yaml
 from attrs import define, field
 
+from systemvm.host.host_file import FILE_NAME
 from systemvm.host.layout import Layout
 from systemvm.lab import children, namespaces
 from systemvm.lab.children import ChildProcess
@@ -163,6 +165,13 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
+    with host_with(tmp_path) as host:
+        yield host
+
+
+@contextmanager
+def host_with(tmp_path: Path, *, zone_file: bool = True) -> Iterator[Host]:
+    """Make a host with the sample's zone in a file, or with the same labels in `host.yaml` and no zone."""
     layout = Layout(tmp_path / "root")
     layout.prepare()
     images = layout.root / "images"
@@ -172,7 +181,10 @@ def host(tmp_path: Path) -> Iterator[Host]:
     zone = yaml.safe_load(read_sample("zone.yaml"))
     zone["image_stores"][0]["host_path"] = str(layout.root / "store")
     zone["system_vms"] = {role: {"memory_mib": 32} for role in ("ssvm", "cpvm")}
-    (layout.zones / "zone1.yaml").write_text(yaml.safe_dump(zone))
+    if zone_file:
+        (layout.zones / "zone1.yaml").write_text(yaml.safe_dump(zone))
+    else:
+        (layout.etc / FILE_NAME).write_text(read_sample("host.yaml"))
     listener = socket.create_server(("127.0.0.1", 0))
     origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
     management = {

@@ -141,7 +141,7 @@ class DaemonClient:
         zones = self.records("listZones", "zone")
         if not zones:
             raise CommandFailedError(
-                "there is no zone", "describe one in etc/systemvm/zones, then restart the daemon"
+                "there is no zone", 'run "systemvm zone create"; docs/zone-by-api.sh shows all steps'
             )
         return str(zones[0]["id"])
 
