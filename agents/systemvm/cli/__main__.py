@@ -15,6 +15,7 @@ from systemvm.cli import (
     completion,
     consoles,
     diagnose,
+    hosts,
     machines,
     model_verbs,
     open_console,
@@ -78,6 +79,7 @@ def main(context: click.Context, root: Path | None, as_json: bool) -> None:
 main.add_command(templates.template)
 main.add_command(templates.iso)
 main.add_command(stores.store)
+main.add_command(hosts.host)
 for group in model_verbs.groups():
     main.add_command(group)
 stores.store.add_command(staging_stores.staging)

@@ -41,7 +41,6 @@ class Group:
 ZONES = ModelList("listZones", "zone", "zone", ("name", "allocationstate", "dns1", "id"))
 PODS = ModelList("listPods", "pod", "pod", ("name", "zonename", "gateway", "netmask", "id"))
 CLUSTERS = ModelList("listClusters", "cluster", "cluster", ("name", "podname", "hypervisortype", "id"))
-HOSTS = ModelList("listHosts", "host", "host", ("name", "type", "state", "ipaddress", "id"))
 NETWORKS = ModelList(
     "listPhysicalNetworks", "physicalnetwork", "physical network", ("name", "zonename", "id")
 )
@@ -97,11 +96,6 @@ GROUPS = (
         Verb("update", "updateCluster", "id", "Change the cluster NAME.", "cluster1 clustername=cluster2"),
         Verb("delete", "deleteCluster", "id", "Delete the cluster NAME, which has no host.", "cluster1"),
     ), CLUSTERS),
-    Group("host", "Manage hosts.", (
-        Verb("add", "addHost", "url", "Put the host NAME into a cluster.",
-             "host1 zone=zone2 pod=pod1 hypervisor=KVM"),
-        Verb("delete", "deleteHost", "id", "Take the host NAME out of its cluster.", "host1"),
-    ), HOSTS),
     Group("network", "Manage physical networks.", (
         Verb("create", "createPhysicalNetwork", "name", "Create the physical network NAME.",
              "physical1 zone=zone2", True),

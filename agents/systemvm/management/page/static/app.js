@@ -4,6 +4,7 @@
 import { ApiError, call, followJob, forget, job, loggedIn, login, logout, user } from "./api.js";
 import { certificateActions, refreshCertificates, wireCertificates } from "./certificates.js";
 import { showLink, wireLink } from "./extract.js";
+import { hostActions, refreshHosts, wireHosts } from "./hosts.js";
 import { KEYBOARDS } from "./keyboards.js";
 import { refreshStores, storeActions, wireStores } from "./stores.js";
 import { $, ask, draw, form, options, toast, wireCancelButtons } from "./ui.js";
@@ -54,6 +55,7 @@ async function refresh() {
       "There is no template or ISO yet. Register a URL, or upload a file, to begin.", busy);
     draw($("#vms"), state.machines, vmRow, "There is no virtual machine yet. Deploy one from a template that is Ready.", busy);
     const storesMove = admin && await refreshStores(busy);
+    if (admin) await refreshHosts(busy);
     if (admin) await refreshCertificates(busy);
     $("#open-deploy").disabled = !state.templates.some((t) => t.isready);
     const moving = state.templates.some((t) => download(t).moving);
@@ -96,6 +98,7 @@ const isIso = (id) => templateOf(id)?.format === "ISO";
 const actions = {
   ...certificateActions,
   ...storeActions,
+  ...hostActions,
   ...uploadActions,
   "system-start": (id) => act(id, "Starting…", () => job("startSystemVm", { id })),
   "system-stop": (id) => act(id, "Stopping…", () => job("stopSystemVm", { id })),
@@ -171,6 +174,7 @@ document.addEventListener("close", refresh, { capture: true });
 
 const zone = () => state.zone;
 wireStores(zone, act);
+wireHosts(zone, act);
 wireCertificates(act);
 wireUploads(zone, refresh);
 wireLink();

@@ -106,7 +106,22 @@ export function steps(events) {
     element("span", {}, event.description)));
 }
 
+// A VM on a host that the cloud does not control: it only has a console.
+function foreignVmRow(vm, busy) {
+  const size = vm.memory ? `${vm.cpunumber} vCPU, ${vm.memory} MiB` : "";
+  return element("article", { className: "row" },
+    element("div", { className: "machine" },
+      element("div", {}, element("div", { className: "top" }, element("strong", {}, vm.displayname ?? vm.name), badge(vm.state, busy)),
+        element("small", {}, [vm.hypervisor, vm.hostname].filter(Boolean).join(" · ")))),
+    element("div", {}, vm.reason ? element("p", { className: "hint" }, vm.hint ? `${vm.reason} ${vm.hint}` : vm.reason)
+      : element("small", {}, size)),
+    element("div", { className: "actions" },
+      vm.state === "Running" ? action("console", "View Console", vm, { className: "primary" }) : null,
+      action("machine-trace", "Steps", vm)));
+}
+
 export function vmRow(vm, busy) {
+  if (vm.hypervisor !== "KVM") return foreignVmRow(vm, busy);
   const running = vm.state === "Running";
   const destroyed = vm.state === "Destroyed" || vm.state === "Expunging";
   const off = { disabled: Boolean(busy) };
