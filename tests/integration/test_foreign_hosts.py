@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Event, Thread
 
 import pytest
 import trustme
@@ -90,3 +94,96 @@ def test_an_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         of_xen = host(ForeignHypervisor.XENSERVER, port, TargetTls(ca_pem=CA_PEM))
         with pytest.raises(ForeignHostError, match="too long"):
             XapiHost(of_xen, exchange_with(of_xen)).target(XEN_VM)
+
+
+@contextmanager
+def answering(data: bytes, context: ssl.SSLContext | None) -> Iterator[int]:
+    """Answer each connection with these bytes, by TLS if there is a context; then close it."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def run() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with suppress(OSError), connection:
+                peer = connection if context is None else context.wrap_socket(connection, server_side=True)
+                with peer:
+                    peer.recv(65536)
+                    peer.sendall(data)
+
+    thread = Thread(target=run)
+    thread.start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join()
+
+
+def body(text: bytes, head: bytes = b"HTTP/1.1 200 OK") -> bytes:
+    return head + b"\r\nContent-Length: %d\r\n\r\n" % len(text) + text
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (b"", ApiFault.NOT_AN_API),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", ApiFault.NOT_AN_API),
+        (b"HTTP/1.1 secret OK\r\n\r\n", ApiFault.NOT_AN_API),
+        (b"HTTP/1.1 200 OK\r\n" + b"X-secret: a\r\n" * 200 + b"\r\n", ApiFault.NOT_AN_API),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", ApiFault.NOT_AN_API),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsecret", ApiFault.NOT_AN_API),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nsecret\r\n", ApiFault.NOT_AN_API),
+        (body(b"", b"HTTP/1.1 302 Found\r\nLocation: https://secret/"), ApiFault.NOT_AN_API),
+        (body(b"<html>secret</html>", b"HTTP/1.1 200 OK\r\nContent-Type: text/html"), ApiFault.NOT_AN_API),
+        (body(b"[" * 200_000), ApiFault.NOT_AN_API),
+        (body(b"\xff\xfe\x00"), ApiFault.NOT_AN_API),
+        (body(b'{"result": 3}'), ApiFault.NOT_AN_API),
+    ],
+)
+def test_what_is_no_answer_by_https_is_a_typed_error(data: bytes, fault: ApiFault) -> None:
+    with answering(data, server_context()) as port:
+        of_xen = host(ForeignHypervisor.XENSERVER, port, TargetTls(ca_pem=CA_PEM))
+        with pytest.raises(ForeignHostError) as found:
+            XapiHost(of_xen, exchange_with(of_xen)).inventory()
+    assert found.value.fault is fault
+    for text in ("secret", PASSWORD):
+        assert text not in f"{found.value!r} {found.value} {found.value.hint}"
+    assert found.value.__cause__ is None
+
+
+def test_a_port_without_tls_and_one_with_an_old_one_are_named() -> None:
+    old = server_context()
+    old.maximum_version = ssl.TLSVersion.TLSv1_1
+    for context in (None, old):
+        with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n", context) as port:
+            of_xen = host(ForeignHypervisor.XENSERVER, port, TargetTls(ca_pem=CA_PEM))
+            with pytest.raises(ForeignHostError) as found:
+                XapiHost(of_xen, exchange_with(of_xen)).inventory()
+        assert found.value.fault is ApiFault.NO_TLS
+
+
+def test_a_host_that_sends_a_byte_now_and_then_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "TOTAL_S", 0.5)
+    monkeypatch.setattr(access, "scaled_s", lambda seconds: seconds)
+    ended = Event()
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        connection, _ = listening.accept()
+        with suppress(OSError), server_context().wrap_socket(connection, server_side=True) as peer:
+            while not ended.wait(0.02):
+                peer.sendall(b"H")
+                peer.sendall(b"TTP/1.1 100 Continue\r\n\r\n")
+
+    thread = Thread(target=drip)
+    thread.start()
+    of_xen = host(ForeignHypervisor.XENSERVER, listening.getsockname()[1], TargetTls(ca_pem=CA_PEM))
+    with pytest.raises(ForeignHostError):
+        XapiHost(of_xen, exchange_with(of_xen)).inventory()
+    ended.set()
+    thread.join()
+    listening.close()

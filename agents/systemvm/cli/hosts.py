@@ -33,7 +33,7 @@ def _read(file: TextIO | None) -> str | None:
     return None if file is None else file.read().strip("\n")
 
 
-@host.command("list")
+@host.command("list", short_help="List hosts.")
 @click.pass_obj
 def list_hosts(daemon: DaemonClient) -> None:
     """List hosts, without the agents of system VMs.
@@ -67,7 +67,7 @@ def list_hosts(daemon: DaemonClient) -> None:
             click.echo(f"{row['name']}: {row['reason']}; {row.get('hint', '')}".rstrip("; "))
 
 
-@host.command("add")
+@host.command("add", short_help="Register the host at URL.")
 @click.argument("url")
 @click.option("--hypervisor", type=click.Choice(list(KINDS)), default="xenserver", show_default=True)
 @click.option("--name", help="Its name.  [default: the host of URL]")
@@ -94,7 +94,9 @@ def add_host(
 ) -> None:
     """Register the host at URL: the API of a XenServer, of an XCP-ng pool's master, or of a vCenter.
 
-    A host of KVM, whose own daemon runs, joins a cluster by its name instead of a URL. Without --ca and --fingerprint nothing is sent to it: the command fails and prints the fingerprint of its
+    A host of KVM, whose own daemon runs, joins a cluster by its name instead of a URL.
+
+    Without --ca and --fingerprint nothing is sent to it: the command fails and prints the fingerprint of its
     certificate, which you compare on the host itself and give with the second try.
 
     \b
@@ -122,7 +124,7 @@ def add_host(
     click.echo(f"{row['name']} is {row['state']}: {row['virtualmachines']} VMs, consoles at {where}.")
 
 
-@host.command("set")
+@host.command("set", short_help="Change the registered host NAME.")
 @click.argument("name")
 @click.option("--name", "new_name", help="Its new name.")
 @click.option("--url", help="Another address; needs --username and --password-file when it is another host.")
@@ -155,7 +157,7 @@ def set_host(
     output.print_json(row) if daemon.as_json else click.echo(f"{row['name']} is {row['state']}.")
 
 
-@host.command("refresh")
+@host.command("refresh", short_help="List the VMs of the host NAME now.")
 @click.argument("name")
 @click.pass_obj
 def refresh_host(daemon: DaemonClient, name: str) -> None:
@@ -170,7 +172,7 @@ def refresh_host(daemon: DaemonClient, name: str) -> None:
     output.print_json(row) if daemon.as_json else click.echo(text)
 
 
-@host.command("remove")
+@host.command("remove", short_help="Forget the host NAME.")
 @click.argument("name")
 @click.pass_obj
 def remove_host(daemon: DaemonClient, name: str) -> None:

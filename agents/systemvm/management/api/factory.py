@@ -25,6 +25,7 @@ from systemvm.management.api.commands.diagnostics import DiagnosticsCommands, Di
 from systemvm.management.api.commands.events import EventCommands
 from systemvm.management.api.commands.extracts import ExtractCommands
 from systemvm.management.api.commands.hosts import HostCommands
+from systemvm.management.api.commands.hypervisors import hypervisor_commands
 from systemvm.management.api.commands.image_stores import ImageStoreCommands
 from systemvm.management.api.commands.infrastructure import InfrastructureCommands
 from systemvm.management.api.commands.jobs import JobCommands
@@ -145,6 +146,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *InfrastructureCommands(database, services.primary).commands(),
         *OfferingCommands(database).commands(),
         *commands_of((*PLACES, *NETWORKS, *RANGES, *OFFERINGS), services.model, jobs),
+        *hypervisor_commands(),
         *ImageStoreCommands(database, services.image_stores).commands(),
         *StoreObjectCommands(database, services.inspection, jobs).commands(),
         *StoreMigrationCommands(database, services.migrations, jobs).commands(),

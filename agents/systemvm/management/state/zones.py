@@ -199,6 +199,13 @@ def list_hosts(connection: sa.Connection, zone_id: int | None = None) -> list[Ho
     return host_rows.all(connection, *where)
 
 
+def count_hosts(connection: sa.Connection, cluster_id: int) -> int:
+    """Return how many hosts are in a cluster."""
+    c = schema.hosts.c
+    query = sa.select(sa.func.count()).where(c.cluster_id == cluster_id, c.removed.is_(None))
+    return int(connection.scalar(query) or 0)
+
+
 def put_host(
     connection: sa.Connection, name: str, *, zone_id: int | None, arch: str, address: str, version: str
 ) -> Host:

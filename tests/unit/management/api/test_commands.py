@@ -51,7 +51,7 @@ EXPECTED = {
     *("expungeVirtualMachine", "recoverVirtualMachine", "rebootVirtualMachine"),
     *("listCAProviders", "listCaCertificate", "provisionCertificate", "revokeCertificate"),
     *("listPods", "listClusters", "listStoragePools", "listPhysicalNetworks", "listVlanIpRanges"),
-    *("addHost", "updateHost", "reconnectHost", "deleteHost"),
+    *("addHost", "updateHost", "reconnectHost", "deleteHost", "listHypervisorCapabilities"),
     *("addImageStore", "updateImageStore", "deleteImageStore"),
     *("createSecondaryStagingStore", "listSecondaryStagingStores", "deleteSecondaryStagingStore"),
     *("updateResourceLimit", "listResourceLimits"),
@@ -76,7 +76,7 @@ EXPECTED = {
 
 ADMINISTRATORS = {
     *("createServiceOffering", "updateServiceOffering", "deleteServiceOffering"),
-    *("addHost", "updateHost", "reconnectHost", "deleteHost"),
+    *("addHost", "updateHost", "reconnectHost", "deleteHost", "listHypervisorCapabilities"),
     *("createZone", "updateZone", "deleteZone", "createPod", "updatePod", "deletePod"),
     *("addCluster", "updateCluster", "deleteCluster"),
     *("createPhysicalNetwork", "updatePhysicalNetwork", "deletePhysicalNetwork"),

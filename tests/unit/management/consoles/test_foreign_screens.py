@@ -8,6 +8,7 @@ import pytest_twisted
 
 from console_tokens import authorize, refusal, target
 from foreign_host_peers import HOST_ADDRESS, PASSWORD, USERNAME, VcenterPeer, XapiPeer
+from settling import settled
 from small_cloud import SmallCloud
 from small_cloud_hosts import FINGERPRINT
 from systemvm.management.state import instances
@@ -110,10 +111,12 @@ async def test_a_host_that_has_joined_its_pool_is_found_by_the_console(
     peer = cloud.agents.peer(cloud.cpvm.instance_name)
     assert peer is not None
     session = await authorize(cloud, await new_token(cloud, await add_xen(cloud)))
+    await settled(cloud.database)
     assert peer.params_of(console.CONSOLE_HOSTS)[-1].addresses == [HOST_ADDRESS]
     xapi.hosts["OpaqueRef:host-2"] = "10.11.0.32"
     xapi.location = "https://10.11.0.32/console?ref=OpaqueRef:con-7"
     assert (await target(cloud, session.session_id)).host == "10.11.0.32"
+    await settled(cloud.database)
     assert peer.params_of(console.CONSOLE_HOSTS)[-1].addresses == [HOST_ADDRESS, "10.11.0.32"]
 
 

@@ -10,6 +10,7 @@ import pytest_twisted
 import trustme
 
 from foreign_host_peers import HOST_ADDRESS, PASSWORD, XapiPeer
+from settling import settled
 from small_cloud import SmallCloud
 from small_cloud_hosts import FINGERPRINT
 from systemvm.management.foreign_hosts.definition import read_tls, read_url
@@ -49,6 +50,7 @@ async def test_a_host_is_registered_with_its_vms(
     [vm] = (await cloud.call("listVirtualMachines", hypervisor="XenServer"))["virtualmachine"]
     assert (vm["name"], vm["displayname"], vm["state"]) == ("web-1", "web-1", "Running")
     assert (vm["powerstate"], vm["hostname"], vm["cpunumber"]) == ("PowerOn", "xen-a", 2)
+    await settled(cloud.database)
     assert proxy.params_of(console.CONSOLE_HOSTS)[-1].addresses == [HOST_ADDRESS]
 
 
@@ -114,6 +116,7 @@ async def test_the_password_is_sealed_and_deleted_with_the_host(
     assert await cloud.call("listVirtualMachines") == {}
     proxy = cloud.agents.peer(cloud.cpvm.instance_name)
     assert proxy is not None
+    await settled(cloud.database)
     assert proxy.params_of(console.CONSOLE_HOSTS)[-1].addresses == []
 
 

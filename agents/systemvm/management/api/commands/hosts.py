@@ -30,6 +30,7 @@ from systemvm.management.state.pods import Cluster
 from systemvm.management.state.zones import Host, Zone
 from systemvm.management.zone_model import places
 from systemvm.management.zone_model.changes import ChangeOrigin, ModelChanges
+from systemvm.management.zone_model.hypervisor_profiles import profile_of
 
 STRING, UUID, PEM = ParameterType.STRING, ParameterType.UUID, ParameterType.PEM
 #: A slow host answers in parts, each within a deadline of its own.
@@ -210,7 +211,8 @@ def _command(
 def _cluster_of(connection: Connection, arguments: Arguments, zone: Zone) -> int | None:
     """Return the number of the cluster that the host joins, if it names one.
 
-    Raises: ApiError 431 for a pod or cluster of another zone, or a cluster of another hypervisor.
+    Raises: ApiError 431 for a pod or cluster of another zone, for a cluster of another hypervisor, or a full
+        one.
     """
     pod_id, cluster_id = arguments.text("podid"), arguments.text("clusterid")
     if pod_id is not None and pods.pod_by_uuid(connection, pod_id).zone_id != zone.id:
@@ -224,6 +226,12 @@ def _cluster_of(connection: Connection, arguments: Arguments, zone: Zone) -> int
         raise parameter_error(
             f"clusterid: cluster {cluster.name} has hosts of {cluster.hypervisor}",
             f"omit it, or choose a cluster of {arguments['hypervisor']}",
+        )
+    most = profile_of(cluster.hypervisor).max_hosts
+    if most is not None and zones.count_hosts(connection, cluster.id) >= most:
+        raise parameter_error(
+            f"clusterid: cluster {cluster.name} has {most} hosts, the maximum of {cluster.hypervisor}",
+            "choose another cluster",
         )
     return cluster.id
 
