@@ -25,10 +25,24 @@ TEXTS = st.text(max_size=40).map(lambda text: MARK + text)
 NUMBERS = st.integers(-(2**70), 2**70)
 LEAVES = st.none() | st.booleans() | NUMBERS | st.floats(allow_nan=False) | TEXTS
 KEYS = st.sampled_from(
-    (
-        "result error message data uuid name_label power_state VCPUs_max address vm name ticket"
-        " software_version product_brand memory_static_max cpu_count"
-    ).split()
+    [
+        "result",
+        "error",
+        "message",
+        "data",
+        "uuid",
+        "name_label",
+        "power_state",
+        "VCPUs_max",
+        "address",
+        "vm",
+        "name",
+        "ticket",
+        "software_version",
+        "product_brand",
+        "memory_static_max",
+        "cpu_count",
+    ]
 )
 JSON = st.recursive(
     LEAVES,
