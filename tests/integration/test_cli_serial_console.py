@@ -15,7 +15,7 @@ import trustme
 from attrs import asdict
 
 from integration.cpvm_lab.console_process import ConsoleProcess
-from integration.cpvm_lab.operator import ENVIRONMENT, DaemonSocket, OperatorTerminal
+from integration.cpvm_lab.operator_terminal import ENVIRONMENT, DaemonSocket, OperatorTerminal
 from integration.cpvm_lab.serial_machine import SerialMachine
 
 pytestmark = pytest.mark.timeout(180)

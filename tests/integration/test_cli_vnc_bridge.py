@@ -21,7 +21,7 @@ import numpy
 import pytest
 
 from integration.cpvm_lab.console_process import ConsoleProcess
-from integration.cpvm_lab.operator import ENVIRONMENT, DaemonSocket
+from integration.cpvm_lab.operator_terminal import ENVIRONMENT, DaemonSocket
 from integration.cpvm_lab.typewriter import Typewriter
 from integration.cpvm_lab.vnc_server import FakeVncServer, shake_hands
 from rfb_decoder import PIXEL_FORMAT, RfbDecoder
