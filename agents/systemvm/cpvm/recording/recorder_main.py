@@ -10,14 +10,15 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run until standard input ends, or SIGTERM."""
+    """Run until standard input ends: with the agent, or before its end."""
     parser = argparse.ArgumentParser(prog="systemvm-recorder")
     parser.add_argument("--root", required=True)
     parser.add_argument("--log", type=int, required=True, help="the descriptor of the shared log")
@@ -69,7 +70,10 @@ def main(arguments: list[str] | None = None) -> int:
     reactor.addSystemEventTrigger("before", "shutdown", connection.stop)
     connection.start()
     StandardIO(pipes)
-    reactor.run()
+    # a stop of the unit signals all of its processes; this one ends after the agent, whose sessions end first
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    cast(Any, reactor).run(installSignalHandlers=False)
     os.close(lock)
     return 0
 
