@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,6 +82,10 @@ def ends(console: ConsoleProcess) -> list[tuple[str, str]]:
     return [(call["recording"], call["code"]) for call in console.calls_of("console.recorded")]
 
 
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def test_a_recording_shows_what_the_browser_showed(
     console: ConsoleProcess, screen: QemuVncServer, browser: Chromium
 ) -> None:
@@ -96,6 +102,11 @@ def test_a_recording_shows_what_the_browser_showed(
         # what was stored so far can be played while the session runs
         eventually((console.root / "recordings/rec-1").is_file)
         assert not opened(console, "rec-1", KEY).is_ended
+        # a stop of the agent's unit signals all of its processes; the recorder ends after the agent
+        for pid in (
+            Path(f"/proc/{console.process.pid}/task/{console.process.pid}/children").read_text().split()
+        ):
+            os.kill(int(pid), signal.SIGTERM)
         return last_picture(page, screen)
 
     last = browser.run(steps)
