@@ -45,7 +45,7 @@ _FIELDS = [_MAGIC, _FLAGS, (-_MAGIC - _FLAGS) & 0xFFFFFFFF, _AT, _AT, 0, 0, _AT 
 IDLE_KERNEL = b"".join(number.to_bytes(4, "little") for number in _FIELDS) + bytes.fromhex("f4 ebfd")
 
 
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
+def until(condition: Callable[[], Any], what: str, timeout_s: float = 240.0) -> Any:
     deadline = time.monotonic() + timeout_s
     while True:
         try:
