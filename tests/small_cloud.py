@@ -85,6 +85,8 @@ from systemvm.management.recordings.intake import RecordingIntake
 from systemvm.management.recordings.service import Recordings
 from systemvm.management.screens.service import MachineScreens
 from systemvm.management.screens.thumbnails import Thumbnails
+from systemvm.management.snapshots.files import SnapshotFiles
+from systemvm.management.snapshots.service import VolumeSnapshots
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
@@ -163,6 +165,7 @@ class SmallCloud:
     replicas: ReplicaKeeper = field(init=False)
     machines: VirtualMachines = field(init=False)
     volumes: Volumes = field(init=False)
+    snapshots: VolumeSnapshots = field(init=False)
     consoles: ConsoleEndpoints = field(init=False)
     supervision: ConsoleSupervision = field(init=False)
     revocation: ConsoleRevocation = field(init=False)
@@ -242,6 +245,15 @@ class SmallCloud:
         self.volumes = Volumes(
             self.database, self.primary, cast(Hypervisor, self.hypervisor), self.machines.lock
         )
+        self.snapshots = VolumeSnapshots(
+            self.database,
+            self.primary,
+            cast(Hypervisor, self.hypervisor),
+            self.machines.lock,
+            self.volumes,
+            SnapshotFiles(self.clock, self.database, self.agents, maybeDeferred),
+            self.settings,
+        )
         self.templates = TemplateService(
             self.database, self.dispatch, self.machines, usage, self.settings, sources
         )
@@ -262,6 +274,7 @@ class SmallCloud:
             PasswordService(HASHER),
             self.machines,
             self.volumes,
+            self.snapshots,
             self.templates,
             self.revocation,
         )
@@ -328,6 +341,7 @@ class SmallCloud:
             system_vms=cast(SystemVmControl, self.system_vms),
             virtual_machines=self.machines,
             volumes=self.volumes,
+            snapshots=self.snapshots,
             consoles=self.consoles,
             console_sessions=ConsoleSessionQueries(self.database, self.agents),
             end_console=self.revocation.of_session,

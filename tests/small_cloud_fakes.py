@@ -17,6 +17,7 @@ from systemvm.management.hypervisors.base import (
     ExitReason,
 )
 from systemvm.management.hypervisors.data_disks import DataDisk
+from systemvm.management.hypervisors.disk_backup import DiskBackup
 from systemvm.management.public_certificates.sites import PublicSites
 from systemvm.management.screens.picture import Picture
 from systemvm.management.screens.recognition import RecognitionError
@@ -176,6 +177,9 @@ class FakeDisks:
     def __init__(self, spec: DomainSpec, fails_with: Exception | None) -> None:
         self.attached = {disk.uuid: disk for disk in spec.data_disks}
         self.sizes: dict[str, int] = {}
+        self.backups: list[DiskBackup] = []
+        self.recording: dict[str, str] = {}  # since when changes are recorded, by disk
+        self.kept: dict[str, str | None] = {}
         self.fails_with = fails_with
 
     async def attach(self, disk: DataDisk) -> None:
@@ -191,6 +195,18 @@ class FakeDisks:
     async def resize(self, disk_name: str, size_bytes: int) -> None:
         self.sizes[disk_name] = size_bytes
 
+    async def back_up(self, backup: DiskBackup) -> bool:
+        if self.fails_with is not None:
+            raise self.fails_with
+        self.backups.append(backup)
+        backup.target.write_bytes(backup.name.encode() * 30_000)
+        is_whole = backup.since is None or self.recording.get(backup.disk) != backup.since
+        self.recording[backup.disk] = backup.name
+        return is_whole
+
+    async def forget_changes(self, disk_name: str, keep: str | None) -> None:
+        self.kept[disk_name] = keep
+
 
 class FakePrimary:
     """Primary storage that makes empty files in the place of images."""
@@ -199,6 +215,8 @@ class FakePrimary:
         self.directory = directory
         self.copied: list[Path] = []
         self.formats: list[str] = []
+        self.bitmaps: dict[str, str] = {}
+        self.restored: dict[str, list[Path]] = {}
         self.sizes: dict[str, int] = {}
         self.clones: dict[str, tuple[Path, str, int | None]] = {}
         self.fails_with: Exception | None = None
@@ -237,6 +255,32 @@ class FakePrimary:
             raise self.fails_with
         self.sizes[volume_uuid] = size_bytes
         return self._touch(f"{volume_uuid}.qcow2")
+
+    def snapshot_path(self, name: str) -> Path:
+        return self.directory / f"{name}.snapshot"
+
+    async def create_snapshot(self, name: str, size_bytes: int) -> Path:
+        return self._touch(f"{name}.snapshot")
+
+    async def complete_snapshot(self, name: str, base: str | None) -> int:
+        return self.snapshot_path(name).stat().st_size
+
+    async def copy_volume(self, volume_uuid: str, name: str, size_bytes: int) -> Path:
+        if self.fails_with is not None:
+            raise self.fails_with
+        self.snapshot_path(name).write_bytes(b"whole")
+        return self.snapshot_path(name)
+
+    async def restart_bitmap(self, volume_uuid: str, bitmap: str) -> None:
+        self.bitmaps[volume_uuid] = bitmap
+
+    async def restore_volume(self, volume_uuid: str, chain: list[Path], size_bytes: int) -> Path:
+        self.restored[volume_uuid] = list(chain)
+        self.sizes[volume_uuid] = size_bytes
+        return self._touch(f"{volume_uuid}.qcow2")
+
+    async def delete_snapshot(self, name: str) -> None:
+        self.snapshot_path(name).unlink(missing_ok=True)
 
     async def delete_volume(self, volume_uuid: str) -> None:
         self.volume_path(volume_uuid).unlink(missing_ok=True)

@@ -11,7 +11,17 @@ import pytest
 from contract.test_rpc_frames import contains, lines
 from systemvm.rpc.core import frame
 from systemvm.rpc.core.message import Request, Response, read
-from systemvm.wire import acme, agent, console, extract, recording, source_networks, storage, upload
+from systemvm.wire import (
+    acme,
+    agent,
+    console,
+    extract,
+    recording,
+    snapshot,
+    source_networks,
+    storage,
+    upload,
+)
 from systemvm.wire.acknowledgement import Acknowledgement
 
 #: Method: type of its parameters and of its result.
@@ -49,6 +59,9 @@ TYPES: dict[str, tuple[Any, Any]] = {
     recording.RECORDING_APPEND: (recording.StoredPiece, recording.StoredSize),
     recording.RECORDING_READ: (recording.RecordingRange, recording.RecordingContent),
     recording.RECORDING_DELETE: (recording.RecordingPlace, Acknowledgement),
+    snapshot.SNAPSHOT_WRITE: (snapshot.SnapshotPiece, Acknowledgement),
+    snapshot.SNAPSHOT_PUBLISH: (snapshot.SnapshotEnd, Acknowledgement),
+    snapshot.SNAPSHOT_DELETE: (snapshot.SnapshotPlace, Acknowledgement),
 }
 
 
@@ -67,6 +80,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
         "rpc_screens_v3.frames",
         "rpc_quota_v3.frames",
         "rpc_recordings_v3.frames",
+        "rpc_snapshots_v3.frames",
         "rpc_challenges_v3.frames",
         "rpc_serial_v3.frames",
     ],

@@ -55,6 +55,8 @@ from systemvm.management.recordings.service import Recordings
 from systemvm.management.screens.recognition import Tesseract
 from systemvm.management.screens.service import MachineScreens
 from systemvm.management.screens.thumbnails import Thumbnails
+from systemvm.management.snapshots.files import SnapshotFiles
+from systemvm.management.snapshots.service import VolumeSnapshots
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.system_vm_services import SystemVmServices
 from systemvm.management.templates.dispatch import DownloadDispatcher
@@ -84,6 +86,7 @@ class UserServices:
     images: ImageServices
     virtual_machines: VirtualMachines
     volumes: Volumes
+    snapshots: VolumeSnapshots
     reaper: ExpungeReaper
     agent_reconciler: AgentReconciler
     authorizer: ConsoleAuthorizer
@@ -151,6 +154,7 @@ class UserServices:
     async def _agent_up(self, agent: Agent) -> None:
         if agent.role is Role.SSVM:
             await self.images.agent_up(agent.name)
+            await self.snapshots.finish_deletions()
 
 
 def make_user_services(
@@ -171,6 +175,15 @@ def make_user_services(
         foundation, drivers, settings, revocation, screens, images.staging
     )
     volumes = Volumes(database, drivers.primary, drivers.hypervisor, virtual_machines.lock)
+    snapshots = VolumeSnapshots(
+        database,
+        drivers.primary,
+        drivers.hypervisor,
+        virtual_machines.lock,
+        volumes,
+        SnapshotFiles(reactor, database, directory),
+        settings,
+    )
     templates = TemplateService(
         database, images.dispatcher, virtual_machines, images.usage, settings, images.sources
     )
@@ -208,6 +221,7 @@ def make_user_services(
             system_vms=system_vms.lifecycle,
             virtual_machines=virtual_machines,
             volumes=volumes,
+            snapshots=snapshots,
             consoles=_make_console_endpoints(foundation, directory, settings),
             console_sessions=ConsoleSessionQueries(database, directory),
             end_console=revocation.of_session,
@@ -237,7 +251,14 @@ def make_user_services(
             ),
             renew_page=page.renew if page is not None else _no_page,
             accounts=AccountService(
-                database, foundation.seal, users.passwords, virtual_machines, volumes, templates, revocation
+                database,
+                foundation.seal,
+                users.passwords,
+                virtual_machines,
+                volumes,
+                snapshots,
+                templates,
+                revocation,
             ),
             extraction=images.extraction,
             uploads=images.uploads,
@@ -253,6 +274,7 @@ def make_user_services(
         images=images,
         virtual_machines=virtual_machines,
         volumes=volumes,
+        snapshots=snapshots,
         reaper=_make_reaper(reactor, foundation, virtual_machines),
         agent_reconciler=_make_agent_reconciler(reactor, foundation, directory, images.dispatcher, addresses),
         authorizer=ConsoleAuthorizer(

@@ -18,6 +18,7 @@
 | 3 | recordings: `ConsoleTarget.recording`, `console.record`, `recording.append` and their siblings |
 | 3 | `console.power` |
 | 3 | sessions that watch another one: `ConsoleSession.watches` |
+| 3 | files of volume snapshots: `snapshot.write` and its siblings |
 | 3 | serial ports: `ConsoleTarget.kind`, `console.scrollback` |
 
 A newer agent says hello again in the version of an older daemon's welcome, so that the older daemon finds a
@@ -42,6 +43,10 @@ POLICIES_SINCE = 3
 
 #: Since when CPVMs record, and SSVMs store recordings.
 RECORDINGS_SINCE = 3
+
+
+#: Since when SSVMs store volume snapshots.
+SNAPSHOTS_SINCE = 3
 
 
 class Compatibility(enum.Enum):

@@ -58,6 +58,12 @@ class VolumeDeleter(Protocol):
     async def delete(self, volume_id: int) -> None: ...
 
 
+class SnapshotDeleter(Protocol):
+    """Deletes an account's snapshots of volumes."""
+
+    async def delete_of_account(self, account_id: int) -> None: ...
+
+
 class TemplateDeleter(Protocol):
     """Deletes an account's templates."""
 
@@ -95,6 +101,7 @@ class AccountService:
         passwords: PasswordHashing,
         machines: MachineRemover,
         volumes: VolumeDeleter,
+        snapshots: SnapshotDeleter,
         templates: TemplateDeleter,
         consoles: ConsoleRevoker,
     ) -> None:
@@ -103,6 +110,7 @@ class AccountService:
         self._passwords = passwords
         self._machines = machines
         self._volumes = volumes
+        self._snapshots = snapshots
         self._templates = templates
         self._consoles = consoles
 
@@ -190,6 +198,7 @@ class AccountService:
         # repeated, because a machine can be created if the account is enabled meanwhile
         while machines := await self._database.read(instances.ids_of_account, account_id):
             await _side_by_side(self._expunge, machines)
+        await self._snapshots.delete_of_account(account_id)
         for volume in await self._database.read(volume_rows.of_account, account_id):
             await self._volumes.delete(volume.id)
         for template_id in await self._database.read(template_rows.ids_of_account, account_id):

@@ -41,6 +41,7 @@ from systemvm.management.api.commands.recording_rules import RecordingRuleComman
 from systemvm.management.api.commands.recordings import RecordingCommands
 from systemvm.management.api.commands.resource_limits import ResourceLimitCommands, ZoneLimit
 from systemvm.management.api.commands.screens import ScreenCommands
+from systemvm.management.api.commands.snapshots import SnapshotCommands
 from systemvm.management.api.commands.source_certificates import SourceCertificateCommands
 from systemvm.management.api.commands.store_migrations import StoreMigrationCommands
 from systemvm.management.api.commands.store_objects import StoreObjectCommands
@@ -76,6 +77,7 @@ from systemvm.management.public_certificates.service import PublicCertificates
 from systemvm.management.recordings.service import Recordings
 from systemvm.management.screens.service import Screens
 from systemvm.management.screens.thumbnails import Thumbnails
+from systemvm.management.snapshots.service import VolumeSnapshots
 from systemvm.management.state.database import Database
 from systemvm.management.templates.extraction import Extraction
 from systemvm.management.templates.service import TemplateService
@@ -105,6 +107,7 @@ class ApiServices:
     system_vms: SystemVmControl
     virtual_machines: VirtualMachines
     volumes: Volumes
+    snapshots: VolumeSnapshots
     consoles: ConsoleEndpointCreator
     console_sessions: ConsoleSessionQueries
     end_console: Callable[[str], Awaitable[None]]  # by the session's id
@@ -152,7 +155,10 @@ def command_table(services: ApiServices) -> CommandTable:
         *StoreMigrationCommands(database, services.migrations, jobs).commands(),
         *NetworkCommands(database, services.networks_of).commands(),
         *VolumeCommands(database).commands(),
-        *VolumeChangeCommands(database, services.volumes, jobs, host_id=services.host_id).commands(),
+        *VolumeChangeCommands(
+            database, services.volumes, services.snapshots, jobs, host_id=services.host_id
+        ).commands(),
+        *SnapshotCommands(database, services.snapshots, jobs).commands(),
         *os_type_commands(),
         *TemplateCommands(database, services.templates, jobs).commands(),
         *TemplateUpdateCommands(database).commands(),

@@ -14,6 +14,8 @@ from typing import Protocol
 from attrs import frozen
 
 from systemvm.management.asyncio_bridge import in_asyncio
+from systemvm.management.hypervisors import disk_backup
+from systemvm.management.hypervisors.disk_backup import DiskBackup
 from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.hypervisors.qmp import QmpSession
 
@@ -48,6 +50,15 @@ class MachineDisks(Protocol):
 
     async def resize(self, disk_name: str, size_bytes: int) -> None:
         """Change the size of a disk; the guest sees it at once."""
+
+    async def back_up(self, backup: DiskBackup) -> bool:
+        """Write what the disk contains now into a file, while the guest continues; return whether all of it.
+
+        It ends what an earlier call for the same backup began.
+        """
+
+    async def forget_changes(self, disk_name: str, keep: str | None) -> None:
+        """Stop recording what changes on a disk, except since the backup named `keep`."""
 
 
 def disk_name(uuid: str) -> str:
@@ -99,6 +110,18 @@ class QemuDisks:
     async def resize(self, disk_name: str, size_bytes: int) -> None:
         await in_asyncio(self._resize(disk_name, size_bytes))
 
+    async def back_up(self, backup: DiskBackup) -> bool:
+        return await in_asyncio(self._back_up(backup))
+
+    async def forget_changes(self, disk_name: str, keep: str | None) -> None:
+        await in_asyncio(self._forget_changes(disk_name, keep))
+
+    async def _back_up(self, backup: DiskBackup) -> bool:
+        return await disk_backup.back_up(await self._session(), backup)
+
+    async def _forget_changes(self, disk: str, keep: str | None) -> None:
+        await disk_backup.remove_bitmaps(await self._session(), disk, keep)
+
     async def _attach(self, disk: DataDisk) -> None:
         session = await self._session()
         devices = await _devices(session)
@@ -122,7 +145,7 @@ class QemuDisks:
         if _device_id(uuid) in await _devices(session):
             device = _device_id(uuid)
             await session.execute_until(
-                "device_del", {"id": device}, "DEVICE_DELETED", lambda data: data.get("device") == device
+                "device_del", {"id": device}, ("DEVICE_DELETED",), lambda data: data.get("device") == device
             )
         if disk_name(uuid) in await _nodes(session):
             await session.execute("blockdev-del", {"node-name": disk_name(uuid)})

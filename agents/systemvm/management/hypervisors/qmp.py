@@ -79,12 +79,12 @@ class QmpSession:
         self,
         command: str,
         arguments: Mapping[str, object],
-        event: str,
+        events: tuple[str, ...],
         is_wanted: Callable[[Mapping[str, Any]], bool],
         *,
-        timeout_s: float = COMMAND_TIMEOUT_S,
+        timeout_s: float | None = COMMAND_TIMEOUT_S,
     ) -> Mapping[str, Any]:
-        """Run a command, wait for its event and return the event's data.
+        """Run a command, wait for its event and return the event's data; a `timeout_s` of None is none.
 
         Raises: HypervisorError when QEMU ends or the event does not come within `timeout_s`.
         """
@@ -92,9 +92,9 @@ class QmpSession:
         def is_ours(message: Message) -> bool:
             return is_wanted(cast(Mapping[str, Any], message.get("data") or {}))
 
-        with self._client.listener((event,), is_ours) as listener:
+        with self._client.listener(events, is_ours) as listener:
             await self.execute(command, arguments)
-            timeout_s = scaled_s(timeout_s)
+            timeout_s = None if timeout_s is None else scaled_s(timeout_s)
             waiting = asyncio.ensure_future(listener.get())
             ended = asyncio.ensure_future(self._ended())
             done, _ = await asyncio.wait(
@@ -104,7 +104,7 @@ class QmpSession:
                 task.cancel()
             if waiting in done:
                 return cast(Mapping[str, Any], waiting.result().get("data") or {})
-        why = "ended" if done else f"did not send {event} within {timeout_s:g} s"
+        why = "ended" if done else f"did not send {events[0]} within {timeout_s:g} s"
         raise HypervisorError(f"{self._name}: QEMU {why} after {command}")
 
     async def _ended(self) -> None:

@@ -19,7 +19,7 @@ from systemvm.management.image_stores.capacity import record_usage
 from systemvm.management.image_stores.definition_error import StoreDefinitionError
 from systemvm.management.image_stores.every_ssvm import EverySsvm
 from systemvm.management.image_stores.server_name import Address, Resolve, choose, is_host_name, resolve
-from systemvm.management.state import events, store_buckets, store_contents, zones
+from systemvm.management.state import events, snapshots, store_buckets, store_contents, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.zones import FROM_FILE, ImageStore, Zone
 from systemvm.management.templates.store_choice import StoreSettings
@@ -289,6 +289,12 @@ def _delete(connection: Connection, store_id: int) -> ImageStore:
         )
     if pending := store_contents.unfinished(connection, store_id):
         raise StoreInUseError(f"image store {store.name} still gets {_names(pending)}", retire)
+    if count := snapshots.on_store(connection, store_id):
+        raise StoreInUseError(
+            f"Cannot delete image store with active templates/snapshots backup! It has {count} snapshots of"
+            " volumes",
+            "delete them first with deleteSnapshot",
+        )
     store_contents.forget_copies(connection, store_id)
     _forget(connection, store_id)
     _record(connection, store, "IMAGE.STORE.DELETE", "is deleted")

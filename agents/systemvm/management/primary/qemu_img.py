@@ -93,13 +93,7 @@ class QemuImg:
                 f"{source.path.name} depends on another file: {dependency}",
                 "convert it to an image without such a file, and register that",
             )
-        size_bytes = info.virtual_size_bytes
-        seconds = _CONVERT_S_PER_GIB * (size_bytes / _GIB + 1)
-        limits = evolve(
-            _LIMITS,
-            file_bytes=size_bytes + size_bytes // _OVERHEAD_RATIO + _OVERHEAD_BYTES,
-            cpu_s=round(seconds),
-        )
+        limits, seconds = _convert_limits(info.virtual_size_bytes)
         words = ("convert", "-q", "-U", "--image-opts", "-O", "qcow2", options, target)
         await self._run(*words, timeout_s=seconds, limits=limits, within=within)
 
@@ -111,6 +105,39 @@ class QemuImg:
 
     async def create_empty(self, path: Path, size_bytes: int) -> None:
         await self._run("create", "-q", "-f", "qcow2", path, str(size_bytes))
+
+    async def name_backing_file(self, path: Path, name: str) -> None:
+        """Write the name of a backing file into a qcow2; that file need not exist here."""
+        await self._run("rebase", "-u", "-f", "qcow2", "-b", name, "-F", "qcow2", path)
+
+    async def flatten(self, chain: Sequence[Path], target: Path, size_bytes: int) -> None:
+        """Write a chain of qcow2 files, the base first, as one qcow2 into an existing file.
+
+        QEMU can open these files and no other, whatever backing files they name.
+        """
+        limits, seconds = _convert_limits(size_bytes)
+        source = "json:" + msgspec.json.encode(_chain_options(chain)).decode()
+        words = ("convert", "-q", "-U", "-O", "qcow2", source, target)
+        within = confine.command(chain, [target])
+        await self._run(*words, timeout_s=seconds, limits=limits, within=within)
+
+    async def copy_disk(self, source: Path, target: Path, size_bytes: int) -> None:
+        """Write one of our own disks with what it is based on as one qcow2 into an existing file."""
+        limits, seconds = _convert_limits(size_bytes)
+        words = ("convert", "-q", "-U", "-f", "qcow2", "-O", "qcow2", source, target)
+        await self._run(*words, timeout_s=seconds, limits=limits)
+
+    async def bitmaps(self, path: Path) -> list[str]:
+        """Return the names of the dirty bitmaps of a qcow2."""
+        output = await self._run("info", "--output=json", "-U", "-f", "qcow2", path)
+        specific = msgspec.json.decode(output).get("format-specific", {}).get("data", {})
+        return [str(bitmap["name"]) for bitmap in specific.get("bitmaps", [])]
+
+    async def add_bitmap(self, path: Path, name: str) -> None:
+        await self._run("bitmap", "--add", "--enable", "-f", "qcow2", path, name)
+
+    async def remove_bitmap(self, path: Path, name: str) -> None:
+        await self._run("bitmap", "--remove", "-f", "qcow2", path, name)
 
     async def resize(self, path: Path, size_bytes: int) -> None:
         """Change the virtual size of a qcow2 that no machine uses."""
@@ -129,6 +156,27 @@ class QemuImg:
             )
         except child_process.CommandError as e:
             raise PrimaryStorageError(str(e)) from e
+
+
+def _convert_limits(size_bytes: int) -> tuple[ProcessLimits, float]:
+    """Return the limits of a conversion of a disk of this virtual size, and its deadline in seconds."""
+    seconds = _CONVERT_S_PER_GIB * (size_bytes / _GIB + 1)
+    file_bytes = size_bytes + size_bytes // _OVERHEAD_RATIO + _OVERHEAD_BYTES
+    return evolve(_LIMITS, file_bytes=file_bytes, cpu_s=round(seconds)), seconds
+
+
+def _chain_options(chain: Sequence[Path]) -> dict[str, object]:
+    """Return the block options of the last file of a chain, on those before it."""
+    options: dict[str, object] | None = None
+    for path in chain:
+        options = {
+            "driver": "qcow2",
+            "file": {"driver": "file", "filename": str(path)},
+            "backing": options,
+        }
+    if options is None:
+        raise ValueError("chain is empty")
+    return options
 
 
 def _read_info(output: bytes) -> DiskInfo:

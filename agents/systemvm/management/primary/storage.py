@@ -13,6 +13,7 @@ from twisted.internet.defer import DeferredLock
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
+from systemvm.management.hypervisors.disk_backup import is_ours
 from systemvm.management.primary import archive, atomic_copy
 from systemvm.management.primary.qemu_img import (
     DiskFormat,
@@ -33,18 +34,19 @@ DISK_MODE = 0o660
 
 
 class PrimaryStorage:
-    """The directories `templates/` (read-only files) and `volumes/` (one qcow2 for each machine)."""
+    """The directories `templates/` (read-only files), `volumes/` (a qcow2 each) and `snapshots/`."""
 
     _log = Logger()
 
     def __init__(self, directory: Path, qemu_img: QemuImg | None = None) -> None:
         self._templates = directory / "templates"
         self._volumes = directory / "volumes"
+        self._snapshots = directory / "snapshots"  # until they are on secondary storage
         self._qemu_img = qemu_img or QemuImg()
         self._locks: dict[str, DeferredLock] = {}
 
     def open(self) -> None:
-        for directory in (self._templates, self._volumes):
+        for directory in (self._templates, self._volumes, self._snapshots):
             directory.mkdir(parents=True, exist_ok=True)
             atomic_copy.remove_leftovers(directory)
 
@@ -179,3 +181,54 @@ class PrimaryStorage:
     async def delete_volume(self, volume_uuid: str) -> None:
         """Delete a disk; does nothing when there is none."""
         await deferToThread(self.volume_path(volume_uuid).unlink, True)
+
+    async def restore_volume(self, volume_uuid: str, chain: list[Path], size_bytes: int) -> Path:
+        """Create a disk, or replace it, by what a chain of snapshots has, the whole one first."""
+
+        async def flatten(path: Path) -> None:
+            await deferToThread(path.touch, 0o600)
+            await self._qemu_img.flatten(chain, path, size_bytes)
+            if (await self._qemu_img.info(path, "qcow2")).virtual_size_bytes < size_bytes:
+                await self._qemu_img.resize(path, size_bytes)
+
+        return await self._create(volume_uuid, flatten)
+
+    # ---- snapshots ------------------------------------------------------------------------------------
+
+    def snapshot_path(self, name: str) -> Path:
+        return self._snapshots / f"{uuid.UUID(name)}.qcow2"
+
+    async def create_snapshot(self, name: str, size_bytes: int) -> Path:
+        """Create the empty file that a machine writes a snapshot into; replaces an existing one."""
+        path = self.snapshot_path(name)
+        await self.delete_snapshot(name)
+        await self._qemu_img.create_empty(path, size_bytes)
+        await deferToThread(path.chmod, DISK_MODE)
+        return path
+
+    async def copy_volume(self, volume_uuid: str, name: str, size_bytes: int) -> Path:
+        """Write what a disk that no machine uses contains into the file of a snapshot."""
+        path = self.snapshot_path(name)
+        await self.delete_snapshot(name)
+        await deferToThread(path.touch, 0o600)
+        await self._qemu_img.copy_disk(self.volume_path(volume_uuid), path, size_bytes)
+        return path
+
+    async def complete_snapshot(self, name: str, base: str | None) -> int:
+        """Name the snapshot that this one is an increment on; return how many bytes the file has."""
+        path = self.snapshot_path(name)
+        if base is not None:
+            await self._qemu_img.name_backing_file(path, str(uuid.UUID(base)))
+        return (await deferToThread(path.stat)).st_size
+
+    async def restart_bitmap(self, volume_uuid: str, bitmap: str) -> None:
+        """Record what changes on a disk from now on, and forget what changed before."""
+        path = self.volume_path(volume_uuid)
+        for name in await self._qemu_img.bitmaps(path):
+            if is_ours(name):
+                await self._qemu_img.remove_bitmap(path, name)
+        await self._qemu_img.add_bitmap(path, bitmap)
+
+    async def delete_snapshot(self, name: str) -> None:
+        """Delete the file of a snapshot; does nothing when there is none."""
+        await deferToThread(self.snapshot_path(name).unlink, True)

@@ -77,6 +77,26 @@ class VolumeState(enum.Enum):
     DESTROYED = "Destroyed"
 
 
+class SnapshotState(enum.Enum):
+    """State of a snapshot of a volume."""
+
+    ALLOCATED = "Allocated"
+    CREATING = "Creating"  # it is being written to primary storage
+    BACKING_UP = "BackingUp"  # it is being copied to secondary storage
+    BACKED_UP = "BackedUp"
+    ERROR = "Error"
+    HIDDEN = "Hidden"  # deleted, but another one is an increment on it
+    DESTROYING = "Destroying"  # deleted, and its file is to be deleted
+
+    @property
+    def is_hidden(self) -> bool:
+        return self in (SnapshotState.HIDDEN, SnapshotState.DESTROYING)
+
+    @property
+    def has_ended(self) -> bool:
+        return self not in (SnapshotState.ALLOCATED, SnapshotState.CREATING, SnapshotState.BACKING_UP)
+
+
 class RecordingMode(enum.Enum):
     """Whether consoles are recorded."""
 

@@ -7,12 +7,12 @@ permits is done, and after what it records was done.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import CancelledError, DeferredLock
 from twisted.logger import Logger
 
 from systemvm.management.hypervisors.base import Hypervisor
@@ -63,13 +63,15 @@ class Volumes:
         """Create the row of a volume; `make` creates its file."""
         return await self._database.run(transitions.create, new)
 
-    async def make(self, volume_id: int) -> Volume:
-        """Create the file of a new volume; a volume whose file cannot be created is removed."""
+    async def make(self, volume_id: int, write: Callable[[Volume], Awaitable[Path]] | None = None) -> Volume:
+        """Create the file of a new volume, empty or by `write`; when that fails the volume is removed."""
         async with self.lock(volume_id) as volume:
             if volume.state is VolumeState.READY or volume.removed is not None:
                 return volume
             try:
-                path = await self._primary.create_empty(volume.uuid, volume.size_bytes or 0)
+                path = await (write or self._write_empty)(volume)
+            except CancelledError:  # the daemon ends, and the next one continues
+                raise
             except Exception:
                 await self._delete(volume)
                 raise
@@ -156,6 +158,9 @@ class Volumes:
         """Hold the lock of a volume and yield its row. A VM's lock is taken after it, never before."""
         async with self._locks.setdefault(volume_id, DeferredLock()):
             yield await self._database.read(volumes.by_id, volume_id)
+
+    async def _write_empty(self, volume: Volume) -> Path:
+        return await self._primary.create_empty(volume.uuid, volume.size_bytes or 0)
 
     async def _delete(self, volume: Volume) -> None:
         await self._primary.delete_volume(volume.uuid)

@@ -27,6 +27,7 @@ from systemvm.ssvm.agent.downloads import DownloadManager
 from systemvm.ssvm.agent.open_sources import OpenedSources
 from systemvm.ssvm.agent.recordings import RecordingMethods
 from systemvm.ssvm.agent.serving import Serving
+from systemvm.ssvm.agent.snapshots import SnapshotMethods
 from systemvm.ssvm.agent.store_client import StoreClient
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.s3 import object_keys, requests, signing
@@ -107,6 +108,7 @@ class StorageRole:
     def add_methods(self, methods: MethodTable) -> None:
         self._serving.add_methods(methods)
         RecordingMethods(self._stores).add_methods(methods)
+        SnapshotMethods(self._stores).add_methods(methods)
         daemon = frozenset({Role.MANAGEMENT.value})
         table = (*self._store_methods(), *self._template_methods())
         for name, handler, params, result, deadline_s, summary in table:

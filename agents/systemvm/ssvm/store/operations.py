@@ -16,13 +16,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from systemvm.ssvm import recording_messages
+from systemvm.ssvm import recording_messages, snapshot_messages
 from systemvm.ssvm import store_messages as messages
 from systemvm.ssvm.failure import TransferError, of_store
 from systemvm.ssvm.helper_call import Operation, Reply
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.properties.template import TemplateProperties
-from systemvm.ssvm.store import published_templates, recordings
+from systemvm.ssvm.store import published_templates, recordings, snapshots
 from systemvm.ssvm.store.allowed_users import AGENT_USER, FETCH_USER, SERVE_USER, allow
 from systemvm.ssvm.store.browse import browse
 from systemvm.ssvm.store.copy_image import copy_image
@@ -99,6 +99,7 @@ class StoreHelper:
                 messages.ListRequest, self.list_templates, agent, of_store, cancellable=True
             ),
             **self._recording_operations(agent),
+            **self._snapshot_operations(agent),
         }
 
     def _recording_operations(self, agent: Callable[[int], bool]) -> dict[str, Operation]:
@@ -118,6 +119,38 @@ class StoreHelper:
                 recording_messages.RecordingKey, self.remove_recording, agent, of_recordings, True, changes
             ),
         }
+
+    def _snapshot_operations(self, agent: Callable[[int], bool]) -> dict[str, Operation]:
+        def of_snapshots(params: Any) -> str:
+            return f"snapshots {params.mount_id}"  # many pieces must leave the slots of templates free
+
+        changes = snapshot_messages.snapshot_changes
+        return {
+            snapshot_messages.SNAPSHOT_WRITE: Operation(
+                snapshot_messages.SnapshotWrite, self.write_snapshot, agent, of_snapshots, True
+            ),
+            snapshot_messages.SNAPSHOT_PUBLISH: Operation(
+                snapshot_messages.SnapshotPublish, self.publish_snapshot, agent, of_snapshots, True, changes
+            ),
+            snapshot_messages.SNAPSHOT_REMOVE: Operation(
+                snapshot_messages.SnapshotKey, self.remove_snapshot, agent, of_snapshots, True, changes
+            ),
+        }
+
+    def write_snapshot(self, uid: int, piece: snapshot_messages.SnapshotWrite) -> Reply:
+        with self._mounted(piece.mount_id) as mount:
+            snapshots.write_piece(mount, piece)
+        return Reply(Acknowledgement())
+
+    def publish_snapshot(self, uid: int, end: snapshot_messages.SnapshotPublish) -> Reply:
+        with self._mounted(end.mount_id) as mount:
+            snapshots.publish(mount, end)
+        return Reply(Acknowledgement())
+
+    def remove_snapshot(self, uid: int, key: snapshot_messages.SnapshotKey) -> Reply:
+        with self._mounted(key.mount_id) as mount:
+            snapshots.remove_snapshot(mount, key)
+        return Reply(Acknowledgement())
 
     def write_recording(self, uid: int, piece: recording_messages.RecordingWrite) -> Reply:
         with self._mounted(piece.mount_id) as mount:

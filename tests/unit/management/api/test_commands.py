@@ -30,6 +30,7 @@ EXPECTED = {
     "registerAcmeAccount",
     *("extractIso", "extractTemplate"),
     *("createVolume", "attachVolume", "detachVolume", "resizeVolume", "deleteVolume"),
+    *("createSnapshot", "listSnapshots", "deleteSnapshot", "revertSnapshot"),
     *("listConsoleSessions", "endConsoleSession", "drainConsoleProxy"),
     *("listConsoleRecordings", "openConsoleRecording", "readConsoleRecording", "deleteConsoleRecording"),
     *("setConsoleRecordingRule", "listConsoleRecordingRules"),

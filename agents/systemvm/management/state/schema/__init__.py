@@ -45,6 +45,7 @@ from systemvm.management.state.schema.places import (
     store_buckets,
     zones,
 )
+from systemvm.management.state.schema.snapshots import snapshots
 from systemvm.management.state.schema.zone_model import (
     address_ranges,
     clusters,
@@ -86,6 +87,7 @@ __all__ = [
     "secrets",
     "service_offerings",
     "sessions",
+    "snapshots",
     "source_certificates",
     "storage_pools",
     "store_buckets",

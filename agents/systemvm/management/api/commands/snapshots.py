@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""createSnapshot, listSnapshots, deleteSnapshot, revertSnapshot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from systemvm.management.api.answers.access import SuccessAnswer
+from systemvm.management.api.answers.snapshots import SnapshotAnswer
+from systemvm.management.api.command import (
+    ApiCall,
+    Command,
+    ResponseShape,
+    StartedJob,
+    matches_keyword,
+    paged,
+)
+from systemvm.management.api.commands.own_storage import name_of, own_snapshot, own_volume
+from systemvm.management.api.envelope import plain
+from systemvm.management.api.job_start import start_job
+from systemvm.management.api.owner_names import OwnerNames, read_names
+from systemvm.management.api.ownership import OWNERS, OwnerFilter, owners_of
+from systemvm.management.api.parameters import ParameterType, only, optional, required
+from systemvm.management.api.zone_parts import matching
+from systemvm.management.jobs.runner import JobRunner, RunningJob
+from systemvm.management.snapshots.service import VolumeSnapshots
+from systemvm.management.snapshots.transitions import NewSnapshot
+from systemvm.management.state import snapshots, volumes, zones
+from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.snapshots import Snapshot
+from systemvm.management.state.status import SnapshotState, VolumeState
+
+
+class SnapshotCommands:
+    """Handlers of these commands."""
+
+    def __init__(self, database: Database, service: VolumeSnapshots, jobs: JobRunner) -> None:
+        self._database = database
+        self._snapshots = service
+        self._jobs = jobs
+        jobs.register("createSnapshot", self._run_create, resumes=True)
+        jobs.register("deleteSnapshot", self._run_delete, resumes=True)
+        jobs.register("revertSnapshot", self._run_revert, resumes=True)
+
+    def commands(self) -> tuple[Command, ...]:
+        text, identity, flag = ParameterType.STRING, ParameterType.UUID, ParameterType.BOOLEAN
+        its = required("id", identity, "the snapshot")
+        related = ("listSnapshots",)
+        return (
+            Command(
+                "createSnapshot", self._create,
+                "Takes a snapshot of a volume, whose VM can run: what a power cut would leave on its disk.",
+                SnapshotAnswer, "snapshot", ResponseShape.ASYNC,
+                (
+                    required("volumeid", identity, "the volume"),
+                    optional("name", text, "its name; by default that of the volume with the time"),
+                    only("quiescevm", flag, "freeze file systems of the guest before", False),
+                    only("asyncbackup", flag, "copy it to secondary storage later", False),
+                    only("locationtype", text, "where it is kept", "SECONDARY"),
+                ),
+                related=related,
+            ),
+            Command(
+                "listSnapshots", paged(self._list), "Lists snapshots of volumes.",
+                SnapshotAnswer, "snapshot", ResponseShape.LIST,
+                (
+                    optional("id", identity, "list only the one with this id"),
+                    optional("ids", ParameterType.LIST, "list only those with these ids"),
+                    optional("name", text, "list only the one with this name"),
+                    optional("volumeid", identity, "list only those of this volume"),
+                    optional("zoneid", identity, "list only those of this zone"),
+                    optional("state", text, "list only those in this state"),
+                    optional("snapshottype", text, "list only those of this type"),
+                    optional("intervaltype", text, "list only those of this type"),
+                    *OWNERS,
+                ),
+            ),
+            Command(
+                "deleteSnapshot", self._delete,
+                "Deletes a snapshot. Others that are increments on it stay complete.",
+                SuccessAnswer, "", ResponseShape.ASYNC, (its,), related=related,
+            ),
+            Command(
+                "revertSnapshot", self._revert,
+                "Makes a snapshot the content of its volume again, whose VM must be stopped.",
+                SnapshotAnswer, "snapshot", ResponseShape.ASYNC, (its,), related=related,
+            ),
+        )  # fmt: skip
+
+    async def _create(self, call: ApiCall) -> StartedJob:
+        volume = await self._database.read(own_volume, call.arguments["volumeid"], call.principal)
+        new = NewSnapshot(volume.id, name_of(call), call.principal.user.id)
+        snapshot = await self._snapshots.create(new)
+        return await self._start(call, "createSnapshot", snapshot, creates=True)
+
+    async def _delete(self, call: ApiCall) -> StartedJob:
+        snapshot = await self._database.read(own_snapshot, call.arguments["id"], call.principal)
+        return await self._start(call, "deleteSnapshot", snapshot)
+
+    async def _revert(self, call: ApiCall) -> StartedJob:
+        snapshot = await self._database.read(own_snapshot, call.arguments["id"], call.principal)
+        return await self._start(call, "revertSnapshot", snapshot)
+
+    async def _start(
+        self, call: ApiCall, command: str, snapshot: Snapshot, *, creates: bool = False
+    ) -> StartedJob:
+        arguments = {"id": snapshot.id}
+        return await start_job(
+            self._jobs, call, command, arguments, about="Snapshot", uuid=snapshot.uuid, creates=creates
+        )
+
+    async def _list(self, call: ApiCall) -> list[SnapshotAnswer]:
+        arguments = call.arguments
+        owners = await self._database.read(owners_of, call)
+        found = await self._database.read(_answers, owners, call.principal.is_admin)
+        names = ("id", "name", "volumeid", "zoneid", "state", "snapshottype", "intervaltype")
+        return [
+            answer
+            for answer in matching(call, found, *names)
+            if answer.id in arguments.get("ids", [answer.id]) and matches_keyword(arguments, answer.name)
+        ]
+
+    async def _run_create(self, running: RunningJob) -> dict[str, Any]:
+        return await self._result(await self._snapshots.take(running.job.arguments["id"], running.progress))
+
+    async def _run_delete(self, running: RunningJob) -> dict[str, Any]:
+        await self._snapshots.delete(running.job.arguments["id"])
+        return dict(plain(SuccessAnswer(success=True)))
+
+    async def _run_revert(self, running: RunningJob) -> dict[str, Any]:
+        return await self._result(await self._snapshots.revert(running.job.arguments["id"]))
+
+    async def _result(self, snapshot: Snapshot) -> dict[str, Any]:
+        return {"snapshot": plain(await self._database.read(answer_for, snapshot))}
+
+
+def answer_for(connection: Connection, snapshot: Snapshot) -> SnapshotAnswer:
+    return _answer(connection, snapshots.by_id(connection, snapshot.id), read_names(connection), False)
+
+
+def _answers(connection: Connection, owners: OwnerFilter, for_admin: bool) -> list[SnapshotAnswer]:
+    names = read_names(connection)
+    found = snapshots.list_visible(connection, owners.account_ids)
+    return [_answer(connection, snapshot, names, for_admin) for snapshot in found]
+
+
+def _answer(connection: Connection, snapshot: Snapshot, names: OwnerNames, for_admin: bool) -> SnapshotAnswer:
+    account, zone = names.accounts[snapshot.account_id], names.zone(snapshot.zone_id)
+    domain = names.domains[snapshot.domain_id]
+    volume = volumes.by_id(connection, snapshot.volume_id)
+    store = zones.store_by_id(connection, snapshot.store_id) if for_admin else None
+    parent = snapshots.by_id(connection, snapshot.parent_id) if snapshot.parent_id is not None else None
+    is_stored = snapshot.state is SnapshotState.BACKED_UP
+    return SnapshotAnswer(
+        id=snapshot.uuid,
+        name=snapshot.name,
+        state=snapshot.state.value,
+        reason=snapshot.error_text,
+        hint=snapshot.error_hint or None,
+        account=account.name,
+        domainid=domain.uuid,
+        domain=domain.name,
+        zoneid=zone.uuid if zone else None,
+        zonename=zone.name if zone else None,
+        volumeid=volume.uuid,
+        volumename=volume.name,
+        volumetype=volume.type,
+        volumestate=volume.state.value,
+        snapshottype=snapshot.interval_type,
+        intervaltype=snapshot.interval_type,
+        locationtype="SECONDARY",
+        revertable=is_stored and volume.removed is None and volume.state is VolumeState.READY,
+        virtualsize=snapshot.size_bytes,
+        physicalsize=snapshot.physical_size_bytes,
+        parentid=parent.uuid if parent else None,
+        datastoreid=store.uuid if store else None,
+        datastorename=store.name if store else None,
+        created=snapshot.created,
+    )

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of snapshots on secondary storage: SSVMs write and delete them, and this host reads them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+
+from systemvm.management.control.agent_calls import AgentPeer, ConnectedAgents
+from systemvm.management.snapshots.errors import SnapshotError
+from systemvm.management.state import instances, snapshots, zones
+from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.snapshots import Snapshot
+from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
+from systemvm.service.slowness import scaled_s
+from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.protocol import SNAPSHOTS_SINCE
+from systemvm.wire.role import Role
+from systemvm.wire.snapshot import (
+    MAX_PIECE_BYTES,
+    SNAPSHOT_DELETE,
+    SNAPSHOT_PUBLISH,
+    SNAPSHOT_WRITE,
+    SnapshotEnd,
+    SnapshotPiece,
+    SnapshotPlace,
+)
+
+CALL_DEADLINE_S = 120.0
+#: How many pieces are on their way at a time.
+PIECES_IN_FLIGHT = 4
+#: How long an upload waits for an SSVM, which also connects again after a restart of the daemon.
+SSVM_WAIT_S = 300.0
+SSVM_POLL_S = 2.0
+
+Report = Callable[[int], None]
+
+
+@frozen
+class _Target:
+    """Where a snapshot is, and the SSVMs of its zone."""
+
+    place: SnapshotPlace
+    ssvms: list[str]
+
+
+class SnapshotFiles:
+    """Calls to any SSVM that is Up in the zone of a snapshot.
+
+    Raises: SnapshotError when no SSVM can do it.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        database: Database,
+        agents: ConnectedAgents,
+        in_thread: Callable[..., Deferred[Any]] = deferToThread,
+    ) -> None:
+        self._clock = clock
+        self._database = database
+        self._agents = agents
+        self._in_thread = in_thread
+
+    async def upload(self, snapshot: Snapshot, path: Path, report: Report) -> None:
+        """Copy a file to the store, where it is visible when all of it is there; `report` gets percents."""
+        await self.delete(snapshot)  # what an earlier attempt has left
+        size_bytes = (await self._in_thread(path.stat)).st_size
+        offsets = iter(range(0, size_bytes, MAX_PIECE_BYTES))
+        file = await self._in_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+
+        async def send_pieces() -> None:
+            for offset in offsets:
+                data = await self._in_thread(os.pread, file, MAX_PIECE_BYTES, offset)
+                await self._call(snapshot, SNAPSHOT_WRITE, partial(SnapshotPiece, offset=offset, data=data))
+                report(100 * offset // size_bytes)
+
+        sending = [Deferred.fromCoroutine(send_pieces()) for _ in range(PIECES_IN_FLIGHT)]
+        try:
+            await gatherResults(sending, consumeErrors=True)
+        except Exception as error:
+            for each in sending:
+                each.cancel()
+            failure = getattr(error, "subFailure", None)
+            raise (failure.value if failure is not None else error) from None
+        finally:
+            os.close(file)
+        await self._call(snapshot, SNAPSHOT_PUBLISH, lambda place: SnapshotEnd(place, size_bytes))
+
+    async def delete(self, snapshot: Snapshot) -> None:
+        """Delete the file of a snapshot, if it is there."""
+        await self._call(snapshot, SNAPSHOT_DELETE, lambda place: place)
+
+    async def chain(self, snapshot: Snapshot) -> list[Path]:
+        """Return the files of a snapshot as this host reads them, the whole one first.
+
+        Raises: SnapshotError when one is missing.
+        """
+        paths = await self._database.read(_paths, snapshot)
+        for path in paths:
+            if not await self._in_thread(path.is_file):
+                raise SnapshotError(
+                    f"snapshot {snapshot.name} cannot be read: {path} does not exist",
+                    "check that the image store is mounted there, and restore the file",
+                )
+        return paths
+
+    async def _call(self, snapshot: Snapshot, method: str, params: Callable[[SnapshotPlace], Any]) -> None:
+        """Have one of the zone's SSVMs do it; one that is lost meanwhile is replaced by another."""
+        deadline = self._clock.seconds() + scaled_s(SSVM_WAIT_S)
+        while True:
+            target = await self._database.read(_target, snapshot)
+            peer = self._peer(target.ssvms)
+            if peer is not None:
+                try:
+                    await peer.call(
+                        method, params(target.place), result=Acknowledgement, deadline_s=CALL_DEADLINE_S
+                    )
+                    return
+                except RpcError as error:
+                    if error.code != NOT_CONNECTED:
+                        raise SnapshotError(
+                            f"secondary storage did not take snapshot {snapshot.name}: {error.message}",
+                            error.hint or "take another one later",
+                        ) from None
+            if self._clock.seconds() >= deadline:
+                raise SnapshotError(
+                    f"no secondary storage VM of the zone can reach snapshot {snapshot.name}",
+                    'see "systemvm system-vm list" for the reason',
+                )
+            await deferLater(self._clock, SSVM_POLL_S, lambda: None)
+
+    def _peer(self, names: list[str]) -> AgentPeer | None:
+        up = self._agents.up(Role.SSVM, SNAPSHOTS_SINCE)
+        for name in names:
+            peer = self._agents.peer(name) if name in up else None
+            if peer is not None:
+                return peer
+        return None
+
+
+def _target(connection: Connection, snapshot: Snapshot) -> _Target:
+    snapshot = snapshots.by_id(connection, snapshot.id)
+    store = zones.store_by_id(connection, snapshot.store_id).wire
+    place = SnapshotPlace(store, snapshot.account_id, snapshot.volume_id, snapshot.uuid)
+    return _Target(place, instances.names_of_ssvms_by_zone(connection).get(snapshot.zone_id, []))
+
+
+def _paths(connection: Connection, snapshot: Snapshot) -> list[Path]:
+    paths = []
+    for each in snapshots.chain_of(connection, snapshot):
+        store = zones.store_by_id(connection, each.store_id)
+        if store.host_path is None:
+            raise SnapshotError(
+                f"image store {store.name} cannot be read on this host",
+                "set host_path of the store to the mount point of the export",
+            )
+        root = Path(store.host_path)
+        path = root / "snapshots" / str(each.account_id) / str(each.volume_id) / each.uuid
+        # other programs can write to a store
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise SnapshotError(f"path of snapshot {each.name} leaves its store", "take another snapshot")
+        paths.append(path)
+    return paths

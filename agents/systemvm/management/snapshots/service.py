@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service for snapshots: take, delete, revert to one, and restore one to a new volume.
+
+A snapshot is written to primary storage first, which needs its volume, and copied to secondary storage then,
+which does not. Both steps can be repeated after a restart of the daemon; the row's state says which is due.
+A snapshot holds the lock of its volume, so that those of one volume are taken one after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+
+from systemvm.management.hypervisors.base import Hypervisor
+from systemvm.management.hypervisors.data_disks import ROOT_DISK, disk_name
+from systemvm.management.hypervisors.disk_backup import DiskBackup, bitmap_name
+from systemvm.management.hypervisors.errors import HypervisorError
+from systemvm.management.snapshots import transitions
+from systemvm.management.snapshots.errors import SnapshotError, SnapshotRequestError, SnapshotStateError
+from systemvm.management.snapshots.files import SnapshotFiles
+from systemvm.management.snapshots.transitions import NewSnapshot
+from systemvm.management.state import snapshots, volumes
+from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.snapshots import Snapshot
+from systemvm.management.state.status import SnapshotState
+from systemvm.management.state.volumes import Volume
+from systemvm.management.templates.store_choice import StoreSettings
+from systemvm.management.vm_locks import PerVmLock
+from systemvm.management.volumes.service import GIB, Volumes
+from systemvm.management.volumes.transitions import check_usable
+
+#: How many snapshots a chain has at most (CloudStack's snapshot.delta.max).
+MAX_CHAIN = 16
+
+Report = Callable[[int, str], None]
+
+
+class SnapshotStorage(Protocol):
+    """The part of primary storage that serves snapshots; `name` is a snapshot's UUID."""
+
+    async def volume_size_bytes(self, volume_uuid: str) -> int: ...
+    def snapshot_path(self, name: str) -> Path: ...
+    async def create_snapshot(self, name: str, size_bytes: int) -> Path: ...
+    async def complete_snapshot(self, name: str, base: str | None) -> int: ...
+    async def copy_volume(self, volume_uuid: str, name: str, size_bytes: int) -> Path: ...
+    async def restart_bitmap(self, volume_uuid: str, bitmap: str) -> None: ...
+    async def restore_volume(self, volume_uuid: str, chain: list[Path], size_bytes: int) -> Path: ...
+    async def delete_snapshot(self, name: str) -> None: ...
+
+
+class VolumeSnapshots:
+    """The operations on a snapshot, by its id."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        database: Database,
+        primary: SnapshotStorage,
+        hypervisor: Hypervisor,
+        machines: PerVmLock[int],
+        volumes: Volumes,
+        files: SnapshotFiles,
+        settings: StoreSettings,
+    ) -> None:
+        self._database = database
+        self._primary = primary
+        self._hypervisor = hypervisor
+        self._machines = machines
+        self._volumes = volumes
+        self._files = files
+        self._settings = settings
+
+    async def create(self, new: NewSnapshot) -> Snapshot:
+        """Create the row of a snapshot; `take` takes it."""
+        return await self._database.run(transitions.create, new, self._settings)
+
+    async def take(self, snapshot_id: int, report: Report = lambda percent, text: None) -> Snapshot:
+        """Take a snapshot and copy it to secondary storage; one that fails is in the state Error."""
+        snapshot = await self._database.read(snapshots.by_id, snapshot_id)
+        async with self._volumes.lock(snapshot.volume_id) as volume:
+            snapshot = await self._database.read(snapshots.by_id, snapshot_id)
+            if snapshot.state.has_ended:
+                return snapshot
+            try:
+                if snapshot.state is not SnapshotState.BACKING_UP:
+                    report(5, "Writing it to primary storage")
+                    snapshot = await self._write(snapshot, volume)
+                path = self._primary.snapshot_path(snapshot.uuid)
+                await self._files.upload(
+                    snapshot,
+                    path,
+                    lambda percent: report(50 + percent // 2, "Copying it to secondary storage"),
+                )
+                snapshot = await self._database.run(transitions.set_backed_up, snapshot)
+            except CancelledError:  # the daemon ends, and the next one continues
+                raise
+            except Exception as error:
+                message = str(getattr(error, "message", "") or error or type(error).__name__)
+                hint = str(getattr(error, "hint", ""))
+                await self._database.run(transitions.set_failed, snapshot, message, hint)
+                await self._primary.delete_snapshot(snapshot.uuid)
+                raise
+            await self._primary.delete_snapshot(snapshot.uuid)
+            await self._forget_earlier(volume, snapshot)
+            return snapshot
+
+    async def delete(self, snapshot_id: int) -> None:
+        """Delete a snapshot; the file of one that others are increments on is deleted with the last of them.
+
+        Raises: SnapshotError when no SSVM can delete the file now: it is deleted later.
+        """
+        snapshot = await self._database.read(snapshots.by_id, snapshot_id)
+        async with self._volumes.lock(snapshot.volume_id):
+            await self._database.run(transitions.hide, snapshot_id)
+            await self._delete_files(snapshot.volume_id)
+
+    async def delete_of_account(self, account_id: int) -> None:
+        """Delete an account's snapshots; their files are deleted now, or when an SSVM can."""
+        for snapshot in await self._database.read(snapshots.of_account, account_id):
+            try:
+                await self.delete(snapshot.id)
+            except SnapshotStateError:
+                raise
+            except SnapshotError as error:
+                self._log.warn(
+                    "file of {uuid} is deleted later: {why}", uuid=snapshot.uuid, why=error.message
+                )
+
+    async def finish_deletions(self) -> None:
+        """Delete the files that could not be deleted before."""
+        for volume_id in {each.volume_id for each in await self._database.read(snapshots.to_delete)}:
+            try:
+                async with self._volumes.lock(volume_id):
+                    await self._delete_files(volume_id)
+            except Exception:
+                self._log.failure("cannot delete snapshots of volume {id}", id=volume_id)
+
+    async def revert(self, snapshot_id: int) -> Snapshot:
+        """Make a snapshot the content of its volume again, whose VM must be stopped.
+
+        Raises: SnapshotStateError when the VM runs or the volume was deleted.
+        """
+        snapshot = await self._database.read(snapshots.by_id, snapshot_id)
+        async with self._volumes.lock(snapshot.volume_id) as volume:
+            transitions.check_stored(snapshot)
+            check_usable(volume)
+            if volume.vm_id is None:
+                return await self._revert(snapshot, volume)
+            async with self._machines.acquire(volume.vm_id) as vm:
+                if vm.state.is_gone or self._runs(vm):
+                    raise SnapshotStateError(
+                        f"id: {vm.name}, the VM of volume {volume.name}, is {vm.state.value}",
+                        "stop it first with stopVirtualMachine",
+                    )
+                return await self._revert(snapshot, volume)
+
+    async def restore(self, snapshot_id: int, volume_id: int) -> Volume:
+        """Make the file of a new volume from a snapshot."""
+
+        async def write(volume: Volume) -> Path:
+            snapshot = await self._database.read(snapshots.by_id, snapshot_id)
+            async with self._volumes.lock(snapshot.volume_id):
+                transitions.check_stored(await self._database.read(snapshots.by_id, snapshot_id))
+                chain = await self._files.chain(snapshot)
+                size_bytes = volume.size_bytes or snapshot.size_bytes or 0
+                return await self._primary.restore_volume(volume.uuid, chain, size_bytes)
+
+        return await self._volumes.make(volume_id, write)
+
+    async def size_for(self, snapshot: Snapshot, wanted_bytes: int | None) -> int:
+        """Return the size of a volume that is made from a snapshot.
+
+        Raises: SnapshotRequestError when it would be smaller than the snapshot.
+        """
+        transitions.check_stored(snapshot)
+        least = snapshot.size_bytes or 0
+        if wanted_bytes is not None and wanted_bytes < least:
+            raise SnapshotRequestError(
+                f"size: {wanted_bytes // GIB} GiB is less than the {least / GIB:.4g} GiB of {snapshot.name}",
+                f"omit it, or choose at least {-(-least // GIB)}",
+            )
+        return wanted_bytes or least
+
+    # --- steps, under the volume's lock
+
+    async def _write(self, snapshot: Snapshot, volume: Volume) -> Snapshot:
+        """Write what the volume contains now to primary storage; a stopped VM cannot start meanwhile."""
+        check_usable(volume)
+        snapshot = await self._database.run(snapshots.update, snapshot.id, state=SnapshotState.CREATING)
+        size_bytes = await self._primary.volume_size_bytes(volume.uuid)
+        if volume.vm_id is None:
+            return await self._copy(snapshot, volume, size_bytes)
+        async with self._machines.acquire(volume.vm_id) as vm:
+            if not self._runs(vm):
+                return await self._copy(snapshot, volume, size_bytes)
+        base = await self._database.read(transitions.base_for, snapshot, size_bytes, MAX_CHAIN)
+        path = await self._primary.create_snapshot(snapshot.uuid, size_bytes)
+        backup = DiskBackup(snapshot.uuid, _disk_of(volume), path, base.uuid if base else None)
+        if await self._hypervisor.disks(vm.instance_name).back_up(backup):
+            base = None
+        moved = await self._primary.complete_snapshot(snapshot.uuid, base.uuid if base else None)
+        return await self._database.run(transitions.set_backing_up, snapshot, base, size_bytes, moved)
+
+    async def _copy(self, snapshot: Snapshot, volume: Volume, size_bytes: int) -> Snapshot:
+        """Copy a disk that no machine uses."""
+        await self._primary.copy_volume(volume.uuid, snapshot.uuid, size_bytes)
+        # the next one is an increment on this one
+        await self._primary.restart_bitmap(volume.uuid, bitmap_name(snapshot.uuid))
+        moved = await self._primary.complete_snapshot(snapshot.uuid, None)
+        return await self._database.run(transitions.set_backing_up, snapshot, None, size_bytes, moved)
+
+    async def _forget_earlier(self, volume: Volume, snapshot: Snapshot) -> None:
+        if volume.vm_id is None:
+            return
+        async with self._machines.acquire(volume.vm_id) as vm:
+            if self._runs(vm):
+                try:
+                    disks = self._hypervisor.disks(vm.instance_name)
+                    await disks.forget_changes(_disk_of(volume), snapshot.uuid)
+                except HypervisorError as error:  # the next snapshot does it
+                    self._log.warn("{name}: {why}", name=vm.instance_name, why=error.message)
+
+    async def _revert(self, snapshot: Snapshot, volume: Volume) -> Snapshot:
+        chain = await self._files.chain(snapshot)
+        await self._primary.restore_volume(volume.uuid, chain, snapshot.size_bytes or 0)
+        await self._database.run(transitions.set_reverted, snapshot, volume)
+        return snapshot
+
+    async def _delete_files(self, volume_id: int) -> None:
+        """Delete every file that nothing needs, an increment before what it is an increment on."""
+        while due := await self._database.read(snapshots.to_delete, volume_id):
+            for snapshot in due:
+                await self._primary.delete_snapshot(snapshot.uuid)
+                await self._files.delete(snapshot)
+                await self._database.run(snapshots.remove, snapshot.id, state=SnapshotState.DESTROYING)
+
+    def _runs(self, vm: Instance) -> bool:
+        status = self._hypervisor.status(vm.instance_name)
+        return status is not None and status.state.alive
+
+
+def _disk_of(volume: Volume) -> str:
+    return ROOT_DISK if volume.type == volumes.ROOT else disk_name(volume.uuid)

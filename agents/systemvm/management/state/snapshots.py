@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Snapshots of volumes, and the chains that increments make."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.state import schema
+from systemvm.management.state.columns import now
+from systemvm.management.state.rows import Rows
+from systemvm.management.state.status import SnapshotState
+
+
+@frozen
+class Snapshot:
+    id: int
+    uuid: str
+    account_id: int
+    domain_id: int
+    zone_id: int
+    name: str
+    volume_id: int
+    parent_id: int | None
+    store_id: int
+    host_id: int
+    interval_type: str
+    state: SnapshotState
+    error_text: str | None
+    error_hint: str | None
+    size_bytes: int | None
+    physical_size_bytes: int | None
+    created: datetime
+    removed: datetime | None
+
+
+rows = Rows(schema.snapshots, Snapshot, "snapshot")
+_c = schema.snapshots.c
+#: Snapshots whose file is on their store; a hidden one is kept for those that are increments on it.
+_STORED = _c.state.in_([SnapshotState.BACKED_UP, SnapshotState.HIDDEN])
+
+by_id = rows.by_id
+insert = rows.insert
+update = rows.update
+
+
+def by_uuid(connection: sa.Connection, uuid: str) -> Snapshot:
+    """Return a snapshot that users see."""
+    snapshot = rows.by_uuid(connection, uuid)
+    if snapshot.state.is_hidden:
+        return rows.by_uuid(connection, "")  # raises: to its user it is deleted
+    return snapshot
+
+
+def list_visible(connection: sa.Connection, account_ids: Collection[int] | None) -> list[Snapshot]:
+    """Return the snapshots that users see, the oldest first; `account_ids` None means all accounts."""
+    hidden = [state for state in SnapshotState if state.is_hidden]
+    where = [_c.removed.is_(None), _c.state.not_in(hidden)]
+    if account_ids is not None:
+        where.append(_c.account_id.in_(account_ids))
+    return rows.all(connection, *where)
+
+
+def of_account(connection: sa.Connection, account_id: int) -> list[Snapshot]:
+    return rows.all(connection, _c.account_id == account_id, _c.removed.is_(None))
+
+
+def on_store(connection: sa.Connection, store_id: int) -> int:
+    """Return how many snapshots are on a store."""
+    query = sa.select(sa.func.count()).where(_c.store_id == store_id, _c.removed.is_(None), _STORED)
+    return connection.scalar(query) or 0
+
+
+def last_of(connection: sa.Connection, volume_id: int) -> Snapshot | None:
+    """Return the volume's newest snapshot whose file is on its store."""
+    where = (_c.volume_id == volume_id, _c.removed.is_(None), _STORED)
+    found = rows.all(connection, *where, order_by=(_c.id.desc(),), limit=1)
+    return found[0] if found else None
+
+
+def chain_of(connection: sa.Connection, snapshot: Snapshot) -> list[Snapshot]:
+    """Return a snapshot with all that it is an increment on, the whole one first."""
+    chain = [snapshot]
+    while (parent_id := chain[-1].parent_id) is not None:
+        chain.append(rows.by_id(connection, parent_id))
+    return chain[::-1]
+
+
+def has_children(connection: sa.Connection, snapshot_id: int) -> bool:
+    """Return whether another snapshot is an increment on this one."""
+    return rows.one(connection, _c.parent_id == snapshot_id, _c.removed.is_(None)) is not None
+
+
+def to_delete(connection: sa.Connection, volume_id: int | None = None) -> list[Snapshot]:
+    """Return the snapshots whose file nothing needs any more."""
+    child = schema.snapshots.alias().c
+    is_needed = sa.exists().where(child.parent_id == _c.id, child.removed.is_(None))
+    ready = sa.or_(
+        _c.state == SnapshotState.DESTROYING, sa.and_(_c.state == SnapshotState.HIDDEN, ~is_needed)
+    )
+    where = [ready, _c.removed.is_(None)]
+    if volume_id is not None:
+        where.append(_c.volume_id == volume_id)
+    return rows.all(connection, *where, order_by=(_c.id.desc(),))
+
+
+def remove(connection: sa.Connection, /, snapshot_id: int, **changes: Any) -> None:
+    rows.update(connection, snapshot_id, removed=now(), **changes)

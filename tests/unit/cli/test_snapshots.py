@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm snapshot`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from click.testing import Result
+
+from fake_daemon import FakeDaemon
+
+
+def test_snapshots_are_taken_listed_restored_and_deleted(run: Callable[..., Result]) -> None:
+    snapshot = {
+        "id": "s-1", "name": "before", "state": "BackedUp", "volumename": "ROOT-3", "zoneid": "z-1",
+        "physicalsize": 3 << 20, "parentid": "s-0",
+    }  # fmt: skip
+    failed = {"id": "s-2", "name": "late", "state": "Error", "volumename": "ROOT-3"}
+    failed |= {"reason": "It ended.", "hint": "Retry."}
+    fake = FakeDaemon(
+        listVolumes={"volume": [{"id": "d-1", "name": "ROOT-3"}]},
+        listSnapshots={"snapshot": [snapshot, failed]},
+        createSnapshot={"jobid": "j-1"},
+        revertSnapshot={"jobid": "j-1"},
+        deleteSnapshot={"jobid": "j-1"},
+        createVolume={"jobid": "j-1"},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": {"snapshot": snapshot}},
+    )
+    listed = run(fake, "snapshot", "list", "--volume", "ROOT-3").output
+    assert "increment" in listed and "3.0 MiB" in listed
+    assert "late: It ended.\n  hint: Retry." in listed
+    created = run(fake, "snapshot", "create", "ROOT-3", "--name", "before").output
+    assert created.endswith("before is BackedUp: an increment, 3.0 MiB moved.\n")
+    assert (
+        "ROOT-3 has the content of before again." in run(fake, "snapshot", "revert", "--yes", "before").output
+    )
+    assert "old is Ready." in run(fake, "snapshot", "restore", "before", "old", "--size", "5").output
+    assert "before is deleted." in run(fake, "snapshot", "delete", "--yes", "before").output
+    changes = [call for call in fake.calls if not call[0].startswith(("list", "query"))]
+    assert changes == [
+        ("createSnapshot", {"volumeid": "d-1", "name": "before"}),
+        ("revertSnapshot", {"id": "s-1"}),
+        ("createVolume", {"name": "old", "snapshotid": "s-1", "size": 5, "zoneid": "z-1"}),
+        ("deleteSnapshot", {"id": "s-1"}),
+    ]
+    assert ("listSnapshots", {"volumeid": "d-1", "listall": "true"}) in fake.calls

@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Snapshots of volumes as the API takes, lists, restores, reverts and deletes them."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import pytest_twisted
+
+from present import present
+from settling import settled
+from small_cloud import SmallCloud
+from snapshot_store import SnapshotStore
+from systemvm.management.api.errors import ApiError, ErrorCode
+from systemvm.management.api.failures import as_api_error
+from systemvm.management.hypervisors.errors import HypervisorError
+from systemvm.management.image_stores.service import StoreInUseError
+from systemvm.management.snapshots.files import SSVM_POLL_S, SSVM_WAIT_S
+from systemvm.management.snapshots.service import MAX_CHAIN
+from systemvm.management.snapshots.transitions import NewSnapshot
+from systemvm.management.state import jobs, snapshots, store_contents, volumes, zones
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.jobs import Job
+from systemvm.management.state.snapshots import Snapshot
+from systemvm.management.state.status import JobStatus, SnapshotState
+from systemvm.management.state.volumes import Volume
+from systemvm.management.templates.store_choice import NoStoreError
+from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
+from systemvm.service.errors import SystemVmError
+from systemvm.wire.snapshot import MAX_PIECE_BYTES, SNAPSHOT_DELETE, SNAPSHOT_WRITE
+from user_vms import deploy_running
+
+GIB = 1 << 30
+
+
+async def running(cloud: SmallCloud) -> tuple[Instance, Volume]:
+    """Return a VM that runs, and its root disk of 2 GiB."""
+    vm = await deploy_running(cloud)
+    volume = present(cloud.database.run_now(volumes.root_of, vm.id))
+    cloud.primary.sizes[volume.uuid] = 2 * GIB
+    return vm, volume
+
+
+async def take(cloud: SmallCloud, volume: Volume, **more: Any) -> Snapshot:
+    job = await cloud.job("createSnapshot", volumeid=volume.uuid, **more)
+    assert job.result_code == 0, job.result
+    return cloud.database.run_now(snapshots.by_uuid, job.result["snapshot"]["id"])
+
+
+async def refusal(cloud: SmallCloud, command: str, **parameters: Any) -> tuple[int, str, str]:
+    """Return code, text and hint of a call that is refused, at once or by its job."""
+    try:
+        job = await cloud.job(command, **parameters)
+    except SystemVmError as error:
+        refused = as_api_error(error, "request-1")
+        return refused.code, refused.message, refused.hint
+    assert job.result_code, job.result
+    return job.result_code, job.result["errortext"], job.result["hint"]
+
+
+async def ended(cloud: SmallCloud, job_uuid: str) -> Job:
+    """Let time pass until a job has ended."""
+    while True:
+        await settled(cloud.database)
+        job = cloud.database.run_now(jobs.by_uuid, job_uuid)
+        if job.status is not JobStatus.PENDING:
+            return job
+        cloud.clock.advance(SSVM_POLL_S)
+
+
+def row(cloud: SmallCloud, snapshot: Snapshot) -> Snapshot:
+    return cloud.database.run_now(snapshots.by_id, snapshot.id)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_first_is_whole_and_the_next_an_increment(cloud: SmallCloud) -> None:
+    store = SnapshotStore.of(cloud)
+    vm, volume = await running(cloud)
+    first = await take(cloud, volume, name="before the update")
+    second = await take(cloud, volume)
+    assert (first.state, first.parent_id, first.size_bytes) == (SnapshotState.BACKED_UP, None, 2 * GIB)
+    assert (second.state, second.parent_id) == (SnapshotState.BACKED_UP, first.id)
+    assert second.physical_size_bytes == 36 * 30_000 > MAX_PIECE_BYTES, "it goes in pieces"
+    files = store.files()
+    assert files.keys() == {first.uuid, second.uuid}
+    for snapshot in (first, second):
+        path = files[snapshot.uuid]
+        assert path.read_bytes() == snapshot.uuid.encode() * 30_000
+        assert path.stat().st_mode & 0o777 == 0o444
+        assert path.parent == store.root / "snapshots" / str(snapshot.account_id) / str(volume.id)
+    assert list(cloud.primary.directory.glob("*.snapshot")) == [], "primary storage keeps none"
+    disks = cloud.hypervisor.disks(vm.instance_name)
+    assert [backup.since for backup in disks.backups] == [None, first.uuid]
+    assert disks.kept == {"disk0": second.uuid}
+    listed = (await cloud.call("listSnapshots", volumeid=volume.uuid))["snapshot"]
+    assert [(each["name"], each.get("parentid")) for each in listed] == [
+        ("before the update", None),
+        (second.name, first.uuid),
+    ]
+    assert listed[1]["physicalsize"] == second.physical_size_bytes
+    assert second.name.startswith(f"{volume.name}_20")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_cannot_be_an_increment_is_whole(cloud: SmallCloud) -> None:
+    SnapshotStore.of(cloud)
+    vm, volume = await running(cloud)
+    await take(cloud, volume)
+    cloud.hypervisor.disks(vm.instance_name).recording.clear()  # the machine was killed
+    assert (await take(cloud, volume)).parent_id is None
+    cloud.primary.sizes[volume.uuid] = 3 * GIB
+    assert (await take(cloud, volume)).parent_id is None
+    chain = [await take(cloud, volume) for _ in range(MAX_CHAIN)]
+    assert [each.parent_id is None for each in chain] == [False] * (MAX_CHAIN - 1) + [True]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stopped_vms_disk_is_copied_whole_and_the_next_is_an_increment(cloud: SmallCloud) -> None:
+    store = SnapshotStore.of(cloud)
+    vm, volume = await running(cloud)
+    await cloud.machines.stop(vm.id, forced=True)
+    first = await take(cloud, volume)
+    assert store.files()[first.uuid].read_bytes() == b"whole"
+    assert cloud.primary.bitmaps[volume.uuid] == f"snapshot-{first.uuid}"
+    await cloud.machines.start(vm.id)
+    cloud.hypervisor.disks(vm.instance_name).recording["disk0"] = first.uuid
+    assert (await take(cloud, volume)).parent_id == first.id
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_volume_is_made_from_a_snapshot(cloud: SmallCloud) -> None:
+    store = SnapshotStore.of(cloud)
+    _, volume = await running(cloud)
+    first, second = await take(cloud, volume), await take(cloud, volume)
+    job = await cloud.job("createVolume", snapshotid=second.uuid, name="restored")
+    assert job.result_code == 0, job.result
+    answer = job.result["volume"]
+    assert (answer["size"], answer["state"]) == (2 * GIB, "Ready")
+    files = store.files()
+    assert cloud.primary.restored[answer["id"]] == [files[first.uuid], files[second.uuid]]
+    larger = await cloud.job("createVolume", snapshotid=first.uuid, size=5)
+    assert larger.result["volume"]["size"] == 5 * GIB
+    code, text, hint = await refusal(cloud, "createVolume", snapshotid=first.uuid, size=1)
+    assert (code, hint) == (ErrorCode.PARAMETER, "omit it, or choose at least 2")
+    assert text.startswith("size: 1 GiB is less than the 2 GiB of")
+    files[first.uuid].unlink()
+    code, text, _ = await refusal(cloud, "createVolume", snapshotid=second.uuid)
+    assert code == ErrorCode.RESOURCE_UNAVAILABLE
+    assert "does not exist" in text
+    assert len((await cloud.call("listVolumes"))["volume"]) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_volume_is_reverted_while_its_vm_is_stopped(cloud: SmallCloud) -> None:
+    SnapshotStore.of(cloud)
+    vm, volume = await running(cloud)
+    first = await take(cloud, volume)
+    code, text, hint = await refusal(cloud, "revertSnapshot", id=first.uuid)
+    assert (code, hint) == (ErrorCode.PARAMETER, "stop it first with stopVirtualMachine")
+    assert text.endswith("is Running")
+    await cloud.machines.stop(vm.id, forced=True)
+    cloud.primary.sizes[volume.uuid] = 4 * GIB
+    job = await cloud.job("revertSnapshot", id=first.uuid)
+    assert job.result_code == 0, job.result
+    assert len(cloud.primary.restored[volume.uuid]) == 1
+    assert cloud.primary.sizes[volume.uuid] == 2 * GIB
+
+
+@pytest_twisted.ensureDeferred
+async def test_chains_of_five_are_deleted_in_any_order(cloud: SmallCloud) -> None:
+    store = SnapshotStore.of(cloud)
+    vm, volume = await running(cloud)
+    order = random.Random(12)
+    for _ in range(20):
+        cloud.hypervisor.disks(vm.instance_name).recording.clear()
+        chain = [await take(cloud, volume) for _ in range(5)]
+        left = list(chain)
+        for gone in order.sample(chain, 5):
+            job = await cloud.job("deleteSnapshot", id=gone.uuid)
+            assert job.result_code == 0, job.result
+            left.remove(gone)
+            needed = {each.uuid for kept in left for each in chain[: chain.index(kept) + 1]}
+            assert store.files().keys() == needed, "a file is kept as long as another needs it, and no longer"
+            listed = await cloud.call("listSnapshots", volumeid=volume.uuid)
+            assert [each["id"] for each in listed.get("snapshot", [])] == [each.uuid for each in left]
+    assert list(store.root.glob("snapshots/*/*")) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_snapshot_whose_vm_dies_in_the_middle_fails_clearly(cloud: SmallCloud) -> None:
+    store = SnapshotStore.of(cloud)
+    _vm, volume = await running(cloud)
+    first = await take(cloud, volume)
+    cloud.hypervisor.fails_with = HypervisorError("QEMU ended after transaction", "start the VM")
+    code, _, _ = await refusal(cloud, "createSnapshot", volumeid=volume.uuid)
+    assert code == ErrorCode.RESOURCE_UNAVAILABLE
+    cloud.hypervisor.fails_with = None
+    [_, failed] = (await cloud.call("listSnapshots"))["snapshot"]
+    assert (failed["state"], failed["reason"], failed["hint"]) == (
+        "Error", "QEMU ended after transaction", "start the VM",
+    )  # fmt: skip
+    assert list(cloud.primary.directory.glob("*.snapshot")) == []
+    assert (await take(cloud, volume)).parent_id == first.id
+    code, _text, hint = await refusal(cloud, "createVolume", snapshotid=failed["id"])
+    assert (code, hint) == (ErrorCode.PARAMETER, "take another one")
+    assert (await cloud.job("deleteSnapshot", id=failed["id"])).result_code == 0
+    assert len(store.files()) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upload_continues_when_an_ssvm_comes_back(cloud: SmallCloud) -> None:
+    store = SnapshotStore.of(cloud)
+    _, volume = await running(cloud)
+    write = cloud.ssvm_peer.answers[SNAPSHOT_WRITE]
+    cloud.ssvm_peer.answers[SNAPSHOT_WRITE] = lambda _: RpcError(NOT_CONNECTED, "gone")
+    started = await cloud.call("createSnapshot", volumeid=volume.uuid)
+    await settled(cloud.database)
+    assert cloud.ssvm_peer.params_of(SNAPSHOT_WRITE), "it was tried"
+    cloud.ssvm_peer.answers[SNAPSHOT_WRITE] = write
+    job = await ended(cloud, started["jobid"])
+    assert job.result_code == 0, job.result
+    [snapshot] = (await cloud.call("listSnapshots"))["snapshot"]
+    assert store.files()[snapshot["id"]].stat().st_size == snapshot["physicalsize"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_an_ssvm_a_snapshot_fails_after_a_bounded_wait(cloud: SmallCloud) -> None:
+    _, volume = await running(cloud)
+    cloud.agents.disconnect(cloud.ssvm.instance_name)
+    started = await cloud.call("createSnapshot", volumeid=volume.uuid)
+    before = cloud.clock.seconds()
+    job = await ended(cloud, started["jobid"])
+    assert job.result_code == ErrorCode.RESOURCE_UNAVAILABLE
+    assert "no secondary storage VM" in present(job.result)["errortext"]
+    assert cloud.clock.seconds() - before >= SSVM_WAIT_S
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_deletion_that_no_ssvm_can_do_is_done_later(cloud: SmallCloud) -> None:
+    store = SnapshotStore.of(cloud)
+    _, volume = await running(cloud)
+    snapshot = await take(cloud, volume)
+    delete = cloud.ssvm_peer.answers[SNAPSHOT_DELETE]
+    cloud.ssvm_peer.answers[SNAPSHOT_DELETE] = lambda _: RpcError.refused("store_hangs", "store hangs")
+    code, _, _ = await refusal(cloud, "deleteSnapshot", id=snapshot.uuid)
+    assert code == ErrorCode.RESOURCE_UNAVAILABLE
+    assert await cloud.call("listSnapshots") == {}
+    cloud.ssvm_peer.answers[SNAPSHOT_DELETE] = delete
+    await cloud.snapshots.finish_deletions()
+    assert store.files() == {}
+    assert row(cloud, snapshot).removed is not None
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_killed_daemon_began_is_completed(cloud: SmallCloud) -> None:
+    store = SnapshotStore.of(cloud)
+    _, volume = await running(cloud)
+    await take(cloud, volume)
+    for state in (SnapshotState.ALLOCATED, SnapshotState.CREATING, SnapshotState.BACKING_UP):
+        left = await cloud.snapshots.create(NewSnapshot(volume.id, None, None))
+        cloud.database.run_now(snapshots.update, left.id, state=state)
+        if state is SnapshotState.BACKING_UP:
+            cloud.primary.snapshot_path(left.uuid).write_bytes(b"complete on primary storage")
+        taken = await cloud.snapshots.take(left.id)
+        assert taken.state is SnapshotState.BACKED_UP
+        assert store.files()[left.uuid].exists()
+    assert store.files()[left.uuid].read_bytes() == b"complete on primary storage"
+    again = await cloud.snapshots.take(left.id)
+    assert again == taken
+
+
+@pytest_twisted.ensureDeferred
+async def test_refusals_name_what_is_wrong_and_what_to_do(cloud: SmallCloud) -> None:
+    SnapshotStore.of(cloud)
+    _, volume = await running(cloud)
+    snapshot = await take(cloud, volume)
+    for command in ("deleteSnapshot", "revertSnapshot"):
+        with pytest.raises(ApiError) as error:
+            await cloud.call(command, cloud.user, id=snapshot.uuid)
+        assert error.value.code is ErrorCode.UNAUTHORIZED
+    assert await cloud.call("listSnapshots", cloud.user) == {}
+    with pytest.raises(ApiError, match="quiescevm=true is not supported"):
+        await cloud.call("createSnapshot", volumeid=volume.uuid, quiescevm="true")
+    cloud.database.run_now(zones.store_rows.update, cloud.store.id, origin="api")
+    cloud.database.run_now(store_contents.forget_copies, cloud.store.id)
+    with pytest.raises(StoreInUseError, match="1 snapshots of volumes"):
+        await cloud.image_stores.delete(cloud.store.id)
+    pending = await cloud.snapshots.create(NewSnapshot(volume.id, None, None))
+    code, _text, hint = await refusal(cloud, "deleteSnapshot", id=pending.uuid)
+    assert (code, hint) == (ErrorCode.PARAMETER, "wait until it is BackedUp")
+    cloud.database.run_now(zones.store_rows.update, cloud.store.id, host_path=None)
+    with pytest.raises(NoStoreError) as no_store:
+        await cloud.call("createSnapshot", volumeid=volume.uuid)
+    assert no_store.value.hint.startswith("add an NFS store with host_path")
+
+
+@pytest_twisted.ensureDeferred
+async def test_snapshots_outlive_their_volume_and_go_with_their_account(cloud: SmallCloud) -> None:
+    store = SnapshotStore.of(cloud)
+    vm = await deploy_running(cloud, cloud.user)
+    volume = present(cloud.database.run_now(volumes.root_of, vm.id))
+    snapshot = await take(cloud, volume)
+    await cloud.machines.destroy(vm.id, expunge=True)
+    [listed] = (await cloud.call("listSnapshots", cloud.user))["snapshot"]
+    assert (listed["volumestate"], listed["revertable"]) == ("Destroyed", False)
+    code, text, _ = await refusal(cloud, "revertSnapshot", id=snapshot.uuid)
+    assert (code, text) == (ErrorCode.PARAMETER, f"id: volume {volume.name} was deleted")
+    job = await cloud.job("createVolume", cloud.user, snapshotid=snapshot.uuid)
+    assert job.result_code == 0, job.result
+    await cloud.account_service.delete_account(cloud.user.account.id)
+    assert store.files() == {}
+    assert row(cloud, snapshot).removed is not None
