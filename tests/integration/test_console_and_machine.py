@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 import yaml
 from attrs import frozen
-from cs import CloudStack
+from cs import CloudStack, CloudStackException
 from playwright.sync_api import Page, expect
 
+from foreign_host_peers import HOST_ADDRESS, PASSWORD, USERNAME
 from integration.api_lab import deployment
 from integration.cpvm_lab.agent import CpvmAgent, bootstrap
 from integration.cpvm_lab.chromium import Chromium, wait_for_picture
+from integration.cpvm_lab.xapi_server import XenHost
 from integration.daemon_lab import Host, host, until
 from systemvm.management.first_start import FirstLogin
 
@@ -93,7 +95,42 @@ def cloud(host: Host, tmp_path: Path) -> Iterator[RunningCloud]:
         yield RunningCloud(host, login, agent, vm["id"], chromium)
 
 
-def test_a_console_follows_its_machine_and_ends_with_the_access_to_it(cloud: RunningCloud) -> None:
+def console_of_a_xenserver(cloud: RunningCloud, page: Page, xen: XenHost) -> None:
+    """A host is registered, its VM is in the page with a console, and both end with the registration."""
+    definition = {"hypervisor": "XenServer", "url": f"https://{HOST_ADDRESS}", "username": USERNAME}
+    definition |= {"password": PASSWORD, "name": "xen-1"}
+    with pytest.raises(CloudStackException) as unverified:
+        cloud.api.addHost(**definition)
+    assert "fingerprint" in str(unverified.value)
+    [host] = cloud.api.addHost(**definition, cacertificate=xen.ca_pem)["host"]
+    assert (host["state"], host["consoleaddresses"]) == ("Up", [HOST_ADDRESS])
+    row = page.locator("#vms .row", has_text="web-1")
+    expect(row.locator(".state")).to_have_text("Running", timeout=60_000)
+    expect(row.get_by_role("button", name="Stop")).to_have_count(0)
+    with page.context.expect_page() as opened:
+        row.get_by_role("button", name="View Console").click()
+    console = opened.value
+    expect_state(console, "connected")
+    wait_for_picture(console)
+    console.keyboard.press("a")
+    until(lambda: ord("a") in xen.pressed(), "key at the screen of the XenServer")
+    console.screenshot(path=str(cloud.host.layout.root / "xenserver-console.png"))
+    cloud.api.deleteHost(id=host["id"])
+    expect(console.locator("#notice-title")).to_have_text(
+        "This virtual machine no longer exists", timeout=60_000
+    )
+    expect(row).to_have_count(0, timeout=60_000)
+
+
+@pytest.fixture
+def xen(host: Host, tmp_path: Path) -> Iterator[XenHost]:
+    with closing(XenHost(tmp_path / "xen", host.namespace)) as running:
+        yield running
+
+
+def test_a_console_follows_its_machine_and_ends_with_the_access_to_it(
+    cloud: RunningCloud, xen: XenHost
+) -> None:
     api = cloud.api
 
     def steps(page: Page) -> None:
@@ -161,5 +198,7 @@ def test_a_console_follows_its_machine_and_ends_with_the_access_to_it(cloud: Run
         expect(row.locator(".state")).to_have_text("Destroyed", timeout=60_000)
         row.get_by_role("button", name="Recover").click()
         expect(row.locator(".state")).to_have_text("Stopped", timeout=60_000)
+
+        console_of_a_xenserver(cloud, page, xen)
 
     cloud.chromium.run(steps)
