@@ -42,6 +42,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
     extract.EXTRACT_PRESIGN: (extract.PresignRequest, extract.PresignedLink),
     extract.EXTRACT_LINKS: (extract.ExtractLinks, Acknowledgement),
     console.CONSOLE_LIST: (None, console.ConsoleSessions),
+    console.CONSOLE_HOSTS: (console.ConsoleHosts, Acknowledgement),
     acme.CONSOLE_CHALLENGE: (acme.AcmeChallenges, Acknowledgement),
     acme.EXTRACT_CHALLENGE: (acme.AcmeChallenges, Acknowledgement),
     console.CONSOLE_CONFIGURE: (console.SessionLimits, Acknowledgement),
@@ -82,6 +83,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
         "rpc_recordings_v3.frames",
         "rpc_snapshots_v3.frames",
         "rpc_challenges_v3.frames",
+        "rpc_hosts_v3.frames",
         "rpc_serial_v3.frames",
     ],
 )  # fmt: skip
