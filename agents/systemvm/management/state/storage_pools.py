@@ -61,3 +61,32 @@ def pool_of_host(connection: sa.Connection, host_id: int) -> StoragePool | None:
     """Return the pool that is a host's own directory."""
     c = schema.storage_pools.c
     return rows.one(connection, c.host_id == host_id, c.removed.is_(None))
+
+
+def put_pool_of_host(
+    connection: sa.Connection,
+    *,
+    uuid: str,
+    host_id: int,
+    name: str,
+    zone_id: int,
+    pod_id: int,
+    cluster_id: int,
+) -> StoragePool:
+    """Return the pool that is a host's own directory, in this cluster.
+
+    A host that was removed and comes back has its disks still, and so the pool of before.
+    """
+    place = {"name": name, "zone_id": zone_id, "pod_id": pod_id, "cluster_id": cluster_id, "removed": None}
+    known = rows.one(connection, schema.storage_pools.c.uuid == uuid)
+    if known is not None:
+        return rows.update(connection, known.id, host_id=host_id, **place)
+    return rows.insert(
+        connection,
+        uuid=uuid,
+        host_id=host_id,
+        scope=HOST,
+        type=FILESYSTEM,
+        path="",  # the daemon's own directory for disks
+        **place,
+    )

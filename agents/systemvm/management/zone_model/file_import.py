@@ -78,21 +78,17 @@ def import_host(connection: Connection, host: Host) -> Host:
 
 
 def join_cluster(connection: Connection, host: Host, cluster: Cluster) -> Host:
-    """Put a host into a cluster, and create the row of its own directory's pool at its first cluster."""
+    """Put a host into a cluster, with its own directory as a pool there."""
     zones.host_rows.update(connection, host.id, cluster_id=cluster.id, zone_id=cluster.zone_id)
-    if storage_pools.pool_of_host(connection, host.id) is None:
-        storage_pools.rows.insert(
-            connection,
-            uuid=part_id(host.uuid, "pool"),
-            zone_id=cluster.zone_id,
-            pod_id=cluster.pod_id,
-            cluster_id=cluster.id,
-            host_id=host.id,
-            name=f"{host.name}-primary",
-            scope=storage_pools.HOST,
-            type=storage_pools.FILESYSTEM,
-            path="",  # the daemon's own directory for disks
-        )
+    storage_pools.put_pool_of_host(
+        connection,
+        uuid=part_id(host.uuid, "pool"),
+        host_id=host.id,
+        name=f"{host.name}-primary",
+        zone_id=cluster.zone_id,
+        pod_id=cluster.pod_id,
+        cluster_id=cluster.id,
+    )
     return zones.host_by_id(connection, host.id)
 
 

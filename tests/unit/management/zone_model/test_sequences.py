@@ -374,3 +374,29 @@ ZoneModelMachine.TestCase.settings = settings(
     max_examples=200 if _PROFILE >= 100 else _PROFILE, stateful_step_count=25
 )
 TestSequences = ZoneModelMachine.TestCase
+
+
+def test_a_host_that_comes_back_has_the_pool_of_before() -> None:
+    """Its disks are still there; and its pool has the number that its name gives, which is unique."""
+    machine = ZoneModelMachine()
+    try:
+        machine.create_ready_zone()
+        database, [host_id] = machine.database, machine.host_ids
+        before = database.run_now(pools.pool_of_host, host_id)
+        assert before is not None
+
+        def move(connection: sa.Connection) -> pools.StoragePool | None:
+            [pod] = pods.list_pods(connection)
+            places.remove_host(connection, zones.host_by_id(connection, host_id))
+            assert pools.pool_of_host(connection, host_id) is None
+            two = places.add_cluster(connection, pod, name="two", hypervisor="KVM", arch="amd64")
+            places.add_host(connection, two, "host1")
+            assert two.id != before.cluster_id
+            return pools.pool_of_host(connection, host_id)
+
+        after = database.run_now(move)
+        assert after is not None
+        assert (after.id, after.uuid, after.removed) == (before.id, before.uuid, None)
+        assert after.cluster_id != before.cluster_id
+    finally:
+        machine.teardown()
