@@ -25,7 +25,7 @@ $systemvm traffic add physical1 traffictype=Guest kvmnetworklabel=cloudbr3
 $systemvm pod create pod1 zone="$zone" gateway=10.11.0.1 netmask=255.255.255.0 \
     startip=10.11.0.100 endip=10.11.0.199
 $systemvm cluster add cluster1 zone="$zone" pod=pod1 hypervisor=KVM
-$systemvm host add "$host" zone="$zone" pod=pod1 hypervisor=KVM
+$systemvm host add "$host" --hypervisor kvm --zone "$zone" --pod pod1
 
 # 4. Addresses: the gateway of a network is its router, here this host.
 $systemvm range add zone="$zone" gateway=203.0.113.1 netmask=255.255.255.0 \

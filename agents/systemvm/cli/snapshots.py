@@ -33,7 +33,7 @@ def snapshot() -> None:
 @click.option("--volume", help="Only those of this volume.")
 @click.pass_obj
 def list_snapshots(daemon: DaemonClient, volume: str | None) -> None:
-    """List snapshots, with how many bytes were moved to secondary storage for each.
+    """List snapshots, with the bytes that each one moved to its store.
 
     \b
     Example:
@@ -93,7 +93,9 @@ def create(daemon: DaemonClient, volume: str, name: str | None) -> None:
 @click.confirmation_option(prompt="This replaces the content of the volume. Continue?")
 @click.pass_obj
 def revert(daemon: DaemonClient, name: str) -> None:
-    """Make the snapshot NAME the content of its volume again, whose VM must be stopped.
+    """Bring a volume back to its snapshot NAME.
+
+    The VM of the volume must be stopped.
 
     \b
     Example:
