@@ -79,6 +79,7 @@ def choose_layout(page: Page, layout: str) -> None:
     page.select_option("#layout", layout)
     page.keyboard.press("Escape")
     expect(page.locator("#preferences")).to_be_hidden()
+    expect(page.locator("body")).to_have_attribute("data-layout", layout)  # its keys are loaded
 
 
 def type_text(page: Page, text: str) -> None:

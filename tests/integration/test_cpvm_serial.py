@@ -178,13 +178,15 @@ def test_times_of_the_zone_hold_for_serial_consoles(
 ) -> None:
     """The echo of the guest is no use of a console; a key is, and so is the page's button."""
     token, session_id = issue(console, machine)
-    short, short_id = issue(console, machine, lifetime_s=scaled_s(10))
+    lifetime_s = 20  # from its page's first connection
+    short, short_id = issue(console, machine, lifetime_s=lifetime_s)
 
     def configure(**values: float) -> None:
         console.order("configure", **(asdict(SessionLimits()) | values))
 
     def ended(page: Page, refusal: BrowserRefusal) -> None:
-        expect(page.locator("body")).to_have_attribute("data-state", "closed")
+        late_ms = 1000 * (lifetime_s + scaled_s(30))
+        expect(page.locator("body")).to_have_attribute("data-state", "closed", timeout=late_ms)
         expect(page.locator("#notice-title")).to_have_text(refusal.title)
         expect(page.locator("#warning")).to_be_hidden()
 

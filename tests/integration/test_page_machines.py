@@ -18,7 +18,14 @@ pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
 __all__ = ["host"]  # the fixture
 
 TEMPLATE = {"id": "t-1", "name": "tiny", "format": "QCOW2", "isready": True, "status": "Download Complete"}
-MACHINE = {"id": "m-1", "name": "web", "displayname": "web", "instancename": "i-2-3-VM", "state": "Running"}
+MACHINE = {
+    "id": "m-1",
+    "name": "web",
+    "displayname": "web",
+    "instancename": "i-2-3-VM",
+    "state": "Running",
+    "hypervisor": "KVM",
+}
 PROXY = {"id": "v-1", "name": "v-2-VM", "systemvmtype": "consoleproxy", "state": "Running"}
 OFFERING = {"id": "o-1", "name": "small"}
 SHOWN = {"kind", "virtualmachineid", "keyboard"}

@@ -32,7 +32,9 @@ async function applyLayout() {
   element("layout").value = name;
   const current = screen;
   const translator = name === AS_PRESSED ? null : new KeyTranslator(await loadLayout(name));
-  if (current && current === screen && name === chosen()) current.translator = translator;
+  if (!current || current !== screen || name !== chosen()) return;
+  current.translator = translator;
+  document.body.dataset.layout = name; // of the keys that are pressed from now on
 }
 
 function apply() {
