@@ -8,7 +8,7 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -220,7 +220,10 @@ def never_refused(cloud: BootedCloud, address: str) -> Iterator[None]:
 
 
 def test_browsers_are_back_after_a_restart_of_the_agent_and_its_socket_never_refuses(
-    cloud: BootedCloud, machine: dict[str, Any], context: BrowserContext
+    cloud: BootedCloud,
+    machine: dict[str, Any],
+    context: BrowserContext,
+    record_property: Callable[[str, object], None],
 ) -> None:
     cpvm = cloud.wait_up("consoleproxy")
     screen, serial = open_console(cloud, context), open_serial(cloud, context)
