@@ -260,7 +260,7 @@ def opened_after_s(cloud: BootedCloud, name: str, sessions: set[str]) -> float:
 
 
 def connected(cloud: BootedCloud) -> set[str]:
-    return {row["id"] for row in cloud.cli_json("console", "list") if row["connected"]}
+    return {row["id"] for row in cloud.cli_json("console", "list") if row.get("connected")}
 
 
 def test_screen_and_serial_port_follow_a_reboot(
