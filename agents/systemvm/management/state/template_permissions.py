@@ -20,11 +20,6 @@ def accounts_of(connection: sa.Connection, template_id: int) -> list[Account]:
     return [accounts.account_by_id(connection, each) for each in connection.scalars(query)]
 
 
-def shared_with(connection: sa.Connection, account_id: int) -> set[int]:
-    """Return the numbers of the templates that are shared with an account."""
-    return set(connection.scalars(sa.select(_p.template_id).where(_p.account_id == account_id)))
-
-
 def is_shared(connection: sa.Connection, template_id: int, account_id: int) -> bool:
     query = sa.select(_p.id).where(_p.template_id == template_id, _p.account_id == account_id)
     return connection.execute(query).first() is not None

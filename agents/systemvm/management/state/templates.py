@@ -141,11 +141,6 @@ def register(
     return template, add_store_ref(connection, template.id, store_id, request_id)
 
 
-def all_templates(connection: sa.Connection) -> list[Template]:
-    """Return every template and ISO, removed ones included."""
-    return rows.all(connection)
-
-
 def list_all(connection: sa.Connection) -> list[Template]:
     """Return the templates and ISOs that are not removed."""
     return rows.all(connection, _t.removed.is_(None))
