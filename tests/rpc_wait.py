@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits for conditions, with a timeout."""
+"""Waits for conditions, with a timeout that scales with the machine's slowness."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Callable
 
 from twisted.internet import reactor, task
 
+from systemvm.service.slowness import scaled_s
+
 
 async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
     """Return as soon as `condition` holds; AssertionError when it does not in time."""
     waited_s = 0.0
     while not condition():
-        assert waited_s < timeout_s, f"the condition does not hold after {timeout_s:g} s"
+        assert waited_s < scaled_s(timeout_s), f"the condition does not hold after {waited_s:.0f} s"
         await task.deferLater(reactor, 0.01)
         waited_s += 0.01

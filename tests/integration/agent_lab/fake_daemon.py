@@ -14,6 +14,7 @@ from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.listener import listen
+from systemvm.service.slowness import scaled_s
 from systemvm.wire import agent as wire
 from systemvm.wire import protocol
 from systemvm.wire.role import Role
@@ -24,13 +25,14 @@ WAIT_S = 20.0
 async def soon(waiting: Deferred[Any], what: str) -> Any:
     """Return the result of `waiting`.
 
-    Raises: AssertionError when `what` does not arrive within WAIT_S.
+    Raises: AssertionError when `what` does not arrive within WAIT_S of an ordinary machine.
     """
+    wait_s = scaled_s(WAIT_S)
 
     def late(result: object, timeout_s: float) -> object:
         raise AssertionError(f"no {what} in {timeout_s:g} s")
 
-    return await waiting.addTimeout(WAIT_S, reactor, onTimeoutCancel=late)
+    return await waiting.addTimeout(wait_s, reactor, onTimeoutCancel=late)
 
 
 class FakeDaemon:
