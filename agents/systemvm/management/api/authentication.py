@@ -12,8 +12,8 @@ from systemvm.management.state import accounts, login_sources
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.rows import NotFoundError
 
-#: What `_by_api_key` reads: its results are kept until one of these changes.
-_TABLES = ("api_keys", "users", "accounts", "domains")
+#: What `principal_of` reads: its results are kept until one of these changes.
+PRINCIPAL_TABLES = ("users", "accounts", "domains")
 
 
 class Authenticator:
@@ -53,7 +53,7 @@ class Authenticator:
 
     async def by_api_key(self, api_key: str) -> tuple[Principal, str] | None:
         """Return the key's user, and the secret that verifies signatures; None for an unknown key."""
-        found = await self._database.read_kept(_by_api_key, _TABLES, api_key)
+        found = await self._database.read_kept(_by_api_key, ("api_keys", *PRINCIPAL_TABLES), api_key)
         if found is None:
             return None
         principal, sealed = found

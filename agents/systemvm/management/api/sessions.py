@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from attrs import evolve, field, frozen
 
-from systemvm.management.api.authentication import principal_of
+from systemvm.management.api.authentication import PRINCIPAL_TABLES, principal_of
 from systemvm.management.api.principal import Principal
 from systemvm.management.state import accounts, sessions
 from systemvm.management.state.columns import now
@@ -48,15 +48,17 @@ class Sessions:
 
     async def find(self, cookie: str, session_key: str) -> Principal | None:
         """Return the user of a session; None unless both secrets are right and it has not expired."""
-        session = await self._database.read(sessions.by_cookie_hash, digest(cookie))
+        session = await self._database.read_kept(sessions.not_ended, sessions.TOPICS, digest(cookie))
         if session is None or not hmac.compare_digest(session.session_key_hash, digest(session_key)):
             return None
         moment = now()
-        if moment - session.created > TOTAL_LIMIT:
+        if moment >= session.expires or moment - session.created > TOTAL_LIMIT:
             return None
         if moment - session.last_used > EXTEND_EVERY:
-            await self._database.run(sessions.extend, session.id, moment + IDLE_LIMIT)
-        principal = await self._database.read(_principal, session.user_id)
+            await self._database.run(
+                sessions.extend, session.id, moment + IDLE_LIMIT, unused_since=moment - EXTEND_EVERY
+            )
+        principal = await self._database.read_kept(_principal, PRINCIPAL_TABLES, session.user_id)
         return principal and evolve(principal, login_uuid=session.uuid)
 
     async def end(self, cookie: str) -> str | None:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from attrs import field, frozen
 
 from systemvm.management.state import schema
+from systemvm.management.state.changes import columns
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import Rows
 
@@ -28,6 +29,8 @@ class LoginSession:
 
 rows = Rows(schema.sessions, LoginSession, "session")
 _c = schema.sessions.c
+#: What the result of `not_ended` depends on.
+TOPICS = columns(schema.sessions, "removed", "last_used", "expires", "session_key_hash", "created")
 
 
 def create(
@@ -54,8 +57,16 @@ def by_cookie_hash(connection: sa.Connection, cookie_hash: str) -> LoginSession 
     return rows.one(connection, _c.cookie_hash == cookie_hash, _c.removed.is_(None), _c.expires > now())
 
 
-def extend(connection: sa.Connection, session_id: int, expires: datetime) -> None:
-    rows.update_where(connection, _c.id == session_id, last_used=now(), expires=expires)
+def not_ended(connection: sa.Connection, cookie_hash: str) -> LoginSession | None:
+    """Return the session of a cookie if it has not ended; it can have expired, which no row tells."""
+    return rows.one(connection, _c.cookie_hash == cookie_hash, _c.removed.is_(None))
+
+
+def extend(connection: sa.Connection, session_id: int, expires: datetime, *, unused_since: datetime) -> None:
+    """Extend a session that was not extended after a time: calls that run side by side write once."""
+    rows.update_where(
+        connection, _c.id == session_id, _c.last_used < unused_since, last_used=now(), expires=expires
+    )
 
 
 def end(connection: sa.Connection, session_id: int) -> None:

@@ -8,13 +8,21 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+import sqlalchemy as sa
 from attrs import evolve
 
 from small_cloud import SmallCloud
 from small_cloud_rows import ADMIN_PASSWORD, API_KEY, HASHER, SECRET_KEY, USER_PASSWORD
 from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.principal import Principal
-from systemvm.management.api.sessions import IDLE_LIMIT, TOTAL_LIMIT, OpenedSession, Sessions, digest
+from systemvm.management.api.sessions import (
+    EXTEND_EVERY,
+    IDLE_LIMIT,
+    TOTAL_LIMIT,
+    OpenedSession,
+    Sessions,
+    digest,
+)
 from systemvm.management.state import accounts, schema, sessions
 from systemvm.management.state.columns import now
 
@@ -27,6 +35,18 @@ async def open_session(store: Sessions, principal: Principal) -> OpenedSession:
 
 def change_session(cloud: SmallCloud, **changes: Any) -> None:
     cloud.database.run_now(sessions.rows.update_where, **changes)
+
+
+def executed_statements(cloud: SmallCloud) -> list[str]:
+    """Return a list to which each query and each change from now on is added."""
+    statements: list[str] = []
+
+    def executed(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if not statement.startswith(("BEGIN", "PRAGMA")):
+            statements.append(statement)
+
+    sa.event.listen(cloud.database.engine, "after_cursor_execute", executed)
+    return statements
 
 
 @pytest_twisted.ensureDeferred
@@ -62,6 +82,38 @@ async def test_idle_session_ends_and_a_used_one_continues(cloud: SmallCloud) -> 
     assert row.expires > now() + IDLE_LIMIT - timedelta(seconds=5)
     change_session(cloud, expires=now())
     assert await store.find(opened.cookie, opened.session_key) is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_session_is_found_again_without_a_query(cloud: SmallCloud) -> None:
+    store = Sessions(cloud.database)
+    opened = await open_session(store, cloud.user)
+    statements = executed_statements(cloud)
+    first = await store.find(opened.cookie, opened.session_key)
+    assert [statement for statement in statements if "FROM sessions" in statement]
+    statements.clear()
+    assert await store.find(opened.cookie, opened.session_key) == first
+    assert await store.find(opened.cookie, "x") is None
+    assert statements == []
+    await store.end(opened.cookie)
+    assert await store.find(opened.cookie, opened.session_key) is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_calls_side_by_side_extend_a_session_once(cloud: SmallCloud) -> None:
+    store = Sessions(cloud.database)
+    opened = await open_session(store, cloud.user)
+    change_session(cloud, last_used=now() - 2 * EXTEND_EVERY)
+    [row] = cloud.database.run_now(sessions.rows.all)
+    limits = {"unused_since": now() - EXTEND_EVERY}
+    cloud.database.run_now(sessions.extend, row.id, now() + IDLE_LIMIT, **limits)
+    [extended] = cloud.database.run_now(sessions.rows.all)
+    cloud.database.run_now(sessions.extend, row.id, now() + 2 * IDLE_LIMIT, **limits)
+    assert cloud.database.run_now(sessions.rows.all) == [extended]
+    assert extended.last_used > row.last_used
+    statements = executed_statements(cloud)
+    assert await store.find(opened.cookie, opened.session_key)
+    assert not [statement for statement in statements if statement.startswith("UPDATE")]
 
 
 @pytest_twisted.ensureDeferred
