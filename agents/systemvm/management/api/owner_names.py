@@ -14,6 +14,8 @@ from systemvm.management.state.database import Connection
 from systemvm.management.state.offerings import ServiceOffering
 from systemvm.management.state.zones import Host, ImageStore, Zone
 
+#: The number of no row, for filters.
+NO_ROW = 0
 _TABLES = ("accounts", "domains", "zones", "hosts", "image_stores", "service_offerings")
 
 
@@ -30,6 +32,24 @@ class OwnerNames:
 
     def zone(self, number: int | None) -> Zone | None:
         return None if number is None else self.zones.get(number)
+
+    def number_of_zone(self, uuid: str | None) -> int | None:
+        """Return the number of a zone for a filter: None for None, NO_ROW for a UUID of none."""
+        if uuid is None:
+            return None
+        return next((zone.id for zone in self.zones.values() if zone.uuid == uuid), NO_ROW)
+
+    def number_of_host(self, uuid: str | None) -> int | None:
+        """Return the number of a host for a filter, as `number_of_zone`."""
+        if uuid is None:
+            return None
+        return next((host.id for host in self.hosts.values() if host.uuid == uuid), NO_ROW)
+
+    def number_of_domain(self, uuid: str | None) -> int | None:
+        """Return the number of a domain for a filter, as `number_of_zone`."""
+        if uuid is None:
+            return None
+        return next((domain.id for domain in self.domains.values() if domain.uuid == uuid), NO_ROW)
 
     def host(self, number: int | None) -> Host | None:
         return None if number is None else self.hosts.get(number)

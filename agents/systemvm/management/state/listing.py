@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -55,6 +55,25 @@ class Listing:
     def _count(self, connection: sa.Connection, *where: sa.ColumnElement[bool]) -> int:
         query = self.rows.where(*self.where, *where).with_only_columns(sa.func.count())
         return connection.scalar(query) or 0
+
+
+def that_fit(
+    *,
+    exact: Iterable[tuple[sa.ColumnElement[Any], Any]] = (),
+    texts: Iterable[tuple[sa.ColumnElement[Any], str | None]] = (),
+    sets: Iterable[tuple[sa.ColumnElement[Any], Collection[Any] | None]] = (),
+) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions of a filter: None is none; `texts` are equal whatever their case."""
+    return [
+        *(column == value for column, value in exact if value is not None),
+        *(equals(column, text) for column, text in texts if text is not None),
+        *(column.in_(values) for column, values in sets if values is not None),
+    ]
+
+
+def as_text(column: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    """Return a column of an enum as the text that is stored: a filter can name what is no member."""
+    return sa.type_coerce(column, sa.String)
 
 
 def contains(column: sa.ColumnElement[Any], text: str) -> sa.ColumnElement[bool]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -54,15 +53,6 @@ def by_uuid(connection: sa.Connection, uuid: str) -> Snapshot:
     if snapshot.state.is_hidden:
         return rows.by_uuid(connection, "")  # raises: to its user it is deleted
     return snapshot
-
-
-def list_visible(connection: sa.Connection, account_ids: Collection[int] | None) -> list[Snapshot]:
-    """Return the snapshots that users see, the oldest first; `account_ids` None means all accounts."""
-    hidden = [state for state in SnapshotState if state.is_hidden]
-    where = [_c.removed.is_(None), _c.state.not_in(hidden)]
-    if account_ids is not None:
-        where.append(_c.account_id.in_(account_ids))
-    return rows.all(connection, *where)
 
 
 def of_account(connection: sa.Connection, account_id: int) -> list[Snapshot]:

@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-import attrs
 import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import schema
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import Rows
-from systemvm.management.state.status import InstanceState, InstanceType, VolumeState
+from systemvm.management.state.status import VolumeState
 
 
 @frozen
@@ -89,60 +87,6 @@ def release_data_of(connection: sa.Connection, vm_id: int) -> None:
 
 def remove(connection: sa.Connection, volume_id: int) -> None:
     rows.update(connection, volume_id, state=VolumeState.DESTROYED, removed=now())
-
-
-@frozen
-class VolumeInUse:
-    """A volume with those columns of its VM and its template that lists show."""
-
-    volume: Volume
-    size_bytes: int | None  # its own, else that of its template
-    vm_uuid: str | None
-    vm_name: str | None
-    vm_display_name: str | None
-    vm_state: InstanceState | None
-    template_uuid: str | None
-    template_name: str | None
-
-
-def list_of_users(
-    connection: sa.Connection, account_ids: Collection[int] | None, *, volume_id: int | None = None
-) -> list[VolumeInUse]:
-    """Return the volumes of users, the oldest first; `account_ids` None means all accounts."""
-    vms, templates, refs = schema.vm_instances.c, schema.templates.c, schema.template_store_refs.c
-    of_template = (
-        sa.select(sa.func.max(refs.virtual_size_bytes))
-        .where(refs.template_id == _c.template_id)
-        .scalar_subquery()
-    )
-    query = (
-        sa.select(
-            *(_c[name] for name in rows.names),
-            sa.func.coalesce(_c.size_bytes, of_template).label("effective_size_bytes"),
-            vms.uuid.label("vm_uuid"),
-            vms.name.label("vm_name"),
-            vms.display_name.label("vm_display_name"),
-            vms.state.label("vm_state"),
-            templates.uuid.label("template_uuid"),
-            templates.name.label("template_name"),
-        )
-        .select_from(
-            schema.volumes.outerjoin(schema.vm_instances, vms.id == _c.vm_id).outerjoin(
-                schema.templates, templates.id == _c.template_id
-            )
-        )
-        .where(_c.removed.is_(None), sa.or_(_c.vm_id.is_(None), vms.type == InstanceType.USER))
-        .order_by(_c.id)
-    )
-    if volume_id is not None:
-        query = query.where(_c.id == volume_id)
-    if account_ids is not None:
-        query = query.where(_c.account_id.in_(account_ids))
-    more = [field.name for field in attrs.fields(VolumeInUse) if field.name not in ("volume", "size_bytes")]
-    return [
-        VolumeInUse(rows.value(row), row["effective_size_bytes"], **{name: row[name] for name in more})
-        for row in connection.execute(query).mappings()
-    ]
 
 
 def allocated_bytes_by_host(connection: sa.Connection) -> dict[int, int]:

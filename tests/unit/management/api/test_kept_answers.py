@@ -18,15 +18,20 @@ from systemvm.management.state import (
     events,
     instances,
     schema,
+    snapshots,
+    volumes,
+    zones,
 )
 from systemvm.management.state.changes import Changes, reads_of_task
 from systemvm.management.state.database import Connection
-from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.management.state.status import InstanceState, InstanceType, SnapshotState
 
 LISTS: dict[str, dict[str, str]] = {
     "listTemplates": {"templatefilter": "all"},
     "listVirtualMachines": {"listall": "true"},
     "listEvents": {"listall": "true"},
+    "listVolumes": {"listall": "true"},
+    "listSnapshots": {"listall": "true"},
 }
 
 
@@ -48,6 +53,18 @@ CHANGES: dict[str, tuple[str, Callable[[Connection], object]]] = {
     "a VM's zone": ("listVirtualMachines", rename(schema.zones, name="renamed")),
     "a VM's host": ("listVirtualMachines", rename(schema.hosts, name="renamed")),
     "a VM's owner": ("listVirtualMachines", rename(schema.accounts, name="renamed")),
+    "a volume's name": ("listVolumes", rename(schema.volumes, name="renamed")),
+    "a volume's VM": ("listVolumes", rename(schema.vm_instances, display_name="renamed")),
+    "a volume's template": ("listVolumes", rename(schema.templates, name="renamed")),
+    "a volume's size by its template": (
+        "listVolumes",
+        rename(schema.template_store_refs, virtual_size_bytes=4711),
+    ),
+    "a volume's pool": ("listVolumes", rename(schema.storage_pools, name="renamed")),
+    "a volume's owner": ("listVolumes", rename(schema.accounts, name="renamed")),
+    "a snapshot's state": ("listSnapshots", rename(schema.snapshots, state=SnapshotState.ERROR)),
+    "a snapshot's volume": ("listSnapshots", rename(schema.volumes, name="renamed")),
+    "a snapshot's store": ("listSnapshots", rename(schema.image_stores, name="renamed")),
     "a new event": ("listEvents", lambda connection: events.record(connection, "NEW", "new")),
     "an event's user": ("listEvents", rename(schema.users, first_name="x", username="renamed")),
 }
@@ -63,7 +80,7 @@ async def test_an_answer_is_kept_until_what_it_shows_changes(
     selects: list[str] = []
 
     def executed(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith("SELECT") and "sessions" not in statement:
+        if statement.startswith("SELECT"):
             selects.append(statement)
 
     sa.event.listen(cloud.database.engine, "after_cursor_execute", executed)
@@ -71,8 +88,7 @@ async def test_an_answer_is_kept_until_what_it_shows_changes(
     first = (await browser.call(command, **LISTS[command])).body
     selects.clear()
     assert (await browser.call(command, **LISTS[command])).body == first
-    rows = schema.templates.name if command == "listTemplates" else schema.vm_instances.name
-    assert not [statement for statement in selects if f"FROM {rows}" in statement]
+    assert selects == []
     cloud.database.run_now(write)
     assert (await browser.call(command, **LISTS[command])).body != first
 
@@ -95,6 +111,15 @@ def add_objects(cloud: SmallCloud) -> None:
             mac="02:00:00:00:00:01",
         )
         events.record(connection, "A", "b", user_id=cloud.admin.user.id)
+        volume = volumes.create(
+            connection, name="disk", account_id=cloud.admin.account.id, vm_id=vm.id,
+            zone_id=cloud.zone.id, host_id=cloud.host.id, template_id=template.id,
+        )  # fmt: skip
+        [store] = zones.all_stores(connection)
+        snapshots.insert(
+            connection, name="snapshot", account_id=cloud.admin.account.id, volume_id=volume.id,
+            zone_id=cloud.zone.id, store_id=store.id, host_id=cloud.host.id, state=SnapshotState.BACKED_UP,
+        )  # fmt: skip
 
     cloud.database.run_now(add)
 

@@ -11,22 +11,22 @@ from systemvm.management.api.command import (
     ApiCall,
     Command,
     ResponseShape,
+    ResultPage,
     StartedJob,
-    matches_keyword,
-    paged,
 )
 from systemvm.management.api.commands.own_storage import name_of, own_snapshot, own_volume
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.owner_names import OwnerNames, read_names
-from systemvm.management.api.ownership import OWNERS, OwnerFilter, owners_of
-from systemvm.management.api.parameters import ParameterType, only, optional, required
-from systemvm.management.api.zone_parts import matching
+from systemvm.management.api.ownership import OWNERS, owners_of
+from systemvm.management.api.paging import page_window
+from systemvm.management.api.parameters import ParameterType, named_uuids, only, optional, required
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.snapshots.service import VolumeSnapshots
 from systemvm.management.snapshots.transitions import NewSnapshot
-from systemvm.management.state import snapshots, volumes, zones
+from systemvm.management.state import snapshot_list
 from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.snapshot_list import SnapshotFilter, SnapshotOfVolume
 from systemvm.management.state.snapshots import Snapshot
 from systemvm.management.state.status import SnapshotState, VolumeState
 
@@ -61,7 +61,7 @@ class SnapshotCommands:
                 related=related,
             ),
             Command(
-                "listSnapshots", paged(self._list), "Lists snapshots of volumes.",
+                "listSnapshots", self._list, "Lists snapshots of volumes.",
                 SnapshotAnswer, "snapshot", ResponseShape.LIST,
                 (
                     optional("id", identity, "list only the one with this id"),
@@ -74,6 +74,7 @@ class SnapshotCommands:
                     optional("intervaltype", text, "list only those of this type"),
                     *OWNERS,
                 ),
+                kept=True,
             ),
             Command(
                 "deleteSnapshot", self._delete,
@@ -109,16 +110,8 @@ class SnapshotCommands:
             self._jobs, call, command, arguments, about="Snapshot", uuid=snapshot.uuid, creates=creates
         )
 
-    async def _list(self, call: ApiCall) -> list[SnapshotAnswer]:
-        arguments = call.arguments
-        owners = await self._database.read(owners_of, call)
-        found = await self._database.read(_answers, owners, call.principal.is_admin)
-        names = ("id", "name", "volumeid", "zoneid", "state", "snapshottype", "intervaltype")
-        return [
-            answer
-            for answer in matching(call, found, *names)
-            if answer.id in arguments.get("ids", [answer.id]) and matches_keyword(arguments, answer.name)
-        ]
+    async def _list(self, call: ApiCall) -> ResultPage:
+        return await self._database.read(_select, call)
 
     async def _run_create(self, running: RunningJob) -> dict[str, Any]:
         return await self._result(await self._snapshots.take(running.job.arguments["id"], running.progress))
@@ -135,21 +128,36 @@ class SnapshotCommands:
 
 
 def answer_for(connection: Connection, snapshot: Snapshot) -> SnapshotAnswer:
-    return _answer(connection, snapshots.by_id(connection, snapshot.id), read_names(connection), False)
+    return _answer(snapshot_list.one(connection, snapshot.id), read_names(connection), False)
 
 
-def _answers(connection: Connection, owners: OwnerFilter, for_admin: bool) -> list[SnapshotAnswer]:
-    names = read_names(connection)
-    found = snapshots.list_visible(connection, owners.account_ids)
-    return [_answer(connection, snapshot, names, for_admin) for snapshot in found]
+def _select(connection: Connection, call: ApiCall) -> ResultPage:
+    """Return the rows of a list's page.
+
+    Raises: ApiError 431 for a page that does not exist or an unknown owner.
+    """
+    arguments, names = call.arguments, read_names(connection)
+    window = page_window(arguments)
+    which = SnapshotFilter(
+        account_ids=owners_of(connection, call).account_ids,
+        uuids=named_uuids(arguments),
+        name=arguments.text("name"),
+        volume_uuid=arguments.text("volumeid"),
+        zone_id=names.number_of_zone(arguments.text("zoneid")),
+        state=arguments.text("state"),
+        snapshot_type=arguments.text("snapshottype"),
+        interval_type=arguments.text("intervaltype"),
+        keyword=arguments.text("keyword"),
+    )
+    found, count = snapshot_list.page(connection, which, window)
+    return ResultPage([_answer(each, names, call.principal.is_admin) for each in found], count)
 
 
-def _answer(connection: Connection, snapshot: Snapshot, names: OwnerNames, for_admin: bool) -> SnapshotAnswer:
+def _answer(listed: SnapshotOfVolume, names: OwnerNames, for_admin: bool) -> SnapshotAnswer:
+    snapshot, volume = listed.snapshot, listed.volume
     account, zone = names.accounts[snapshot.account_id], names.zone(snapshot.zone_id)
     domain = names.domains[snapshot.domain_id]
-    volume = volumes.by_id(connection, snapshot.volume_id)
-    store = zones.store_by_id(connection, snapshot.store_id) if for_admin else None
-    parent = snapshots.by_id(connection, snapshot.parent_id) if snapshot.parent_id is not None else None
+    store = names.stores.get(snapshot.store_id) if for_admin else None
     is_stored = snapshot.state is SnapshotState.BACKED_UP
     return SnapshotAnswer(
         id=snapshot.uuid,
@@ -172,7 +180,7 @@ def _answer(connection: Connection, snapshot: Snapshot, names: OwnerNames, for_a
         revertable=is_stored and volume.removed is None and volume.state is VolumeState.READY,
         virtualsize=snapshot.size_bytes,
         physicalsize=snapshot.physical_size_bytes,
-        parentid=parent.uuid if parent else None,
+        parentid=listed.parent_uuid,
         datastoreid=store.uuid if store else None,
         datastorename=store.name if store else None,
         created=snapshot.created,

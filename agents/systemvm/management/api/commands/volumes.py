@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from systemvm.management.api.answers.volumes import DiskOfferingAnswer, VolumeAnswer
-from systemvm.management.api.command import ApiCall, Command, ResponseShape, matches_keyword, paged
-from systemvm.management.api.owner_names import OwnerNames, read_names
-from systemvm.management.api.ownership import OWNERS, OwnerFilter, owners_of
-from systemvm.management.api.parameters import ParameterType, optional
-from systemvm.management.api.zone_parts import matching
-from systemvm.management.state import storage_pools, volumes
+from systemvm.management.api.command import ApiCall, Command, ResponseShape, ResultPage, paged
+from systemvm.management.api.owner_names import NO_ROW, OwnerNames, read_names
+from systemvm.management.api.ownership import OWNERS, owners_of
+from systemvm.management.api.paging import page_window
+from systemvm.management.api.parameters import ParameterType, named_uuids, optional
+from systemvm.management.state import storage_pools, volume_list, volumes
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.status import VolumeState
 from systemvm.management.state.storage_pools import StoragePool
-from systemvm.management.state.volumes import Volume, VolumeInUse
+from systemvm.management.state.volume_list import VolumeFilter, VolumeInUse
+from systemvm.management.state.volumes import Volume
 
 _ID = optional("id", ParameterType.UUID, "list only the one with this id")
 _NAME = optional("name", ParameterType.STRING, "list only the one with this name")
@@ -31,7 +32,7 @@ class VolumeCommands:
         text, identity = ParameterType.STRING, ParameterType.UUID
         return (
             Command(
-                "listVolumes", paged(self._volumes), "Lists volumes.",
+                "listVolumes", self._volumes, "Lists volumes.",
                 VolumeAnswer, "volume", ResponseShape.LIST,
                 (
                     _ID, _NAME,
@@ -43,6 +44,7 @@ class VolumeCommands:
                     optional("storageid", identity, "list only those in this pool; for administrators only"),
                     *OWNERS,
                 ),
+                kept=True,
             ),
             Command(
                 "listDiskOfferings", paged(_no_offerings), "Lists disk offerings: there are none yet.",
@@ -50,31 +52,44 @@ class VolumeCommands:
             ),
         )  # fmt: skip
 
-    async def _volumes(self, call: ApiCall) -> list[VolumeAnswer]:
-        arguments, principal = call.arguments, call.principal
-        owners = await self._database.read(owners_of, call)
-        found = await self._database.read(_answers, owners, principal.is_admin)
-        names = ("id", "name", "type", "state", "virtualmachineid", "zoneid", "storageid")
-        return [
-            answer
-            for answer in matching(call, found, *names)
-            if answer.id in arguments.get("ids", [answer.id]) and matches_keyword(arguments, answer.name)
-        ]
+    async def _volumes(self, call: ApiCall) -> ResultPage:
+        return await self._database.read(_select, call)
 
 
 def answer_for(connection: Connection, volume: Volume) -> VolumeAnswer:
     """Return a volume as the result of a job, for its owner."""
     names = read_names(connection)
-    [found] = volumes.list_of_users(connection, None, volume_id=volume.id)
-    return _answer(found, names, None)
+    return _answer(volume_list.one(connection, volume), names, None)
 
 
-def _answers(connection: Connection, owners: OwnerFilter, for_admin: bool) -> list[VolumeAnswer]:
-    names = read_names(connection)
-    found = volumes.list_of_users(connection, owners.account_ids)
-    pools = storage_pools.list_pools(connection) if for_admin else []
+def _select(connection: Connection, call: ApiCall) -> ResultPage:
+    """Return the rows of a list's page.
+
+    Raises: ApiError 431 for a page that does not exist or an unknown owner.
+    """
+    arguments, names = call.arguments, read_names(connection)
+    window = page_window(arguments)
+    pools = storage_pools.list_pools(connection) if call.principal.is_admin else []
     of_host = {pool.host_id: pool for pool in pools if pool.is_local}
-    return [_answer(volume, names, of_host.get(volume.volume.host_id)) for volume in found]
+    which = VolumeFilter(
+        account_ids=owners_of(connection, call).account_ids,
+        uuids=named_uuids(arguments),
+        name=arguments.text("name"),
+        type=arguments.text("type"),
+        state=arguments.text("state"),
+        vm_uuid=arguments.text("virtualmachineid"),
+        zone_id=names.number_of_zone(arguments.text("zoneid")),
+        host_id=_host_of_pool(arguments.text("storageid"), of_host),
+        keyword=arguments.text("keyword"),
+    )
+    found, count = volume_list.page(connection, which, window)
+    return ResultPage([_answer(each, names, of_host.get(each.volume.host_id)) for each in found], count)
+
+
+def _host_of_pool(pool_uuid: str | None, of_host: Mapping[int | None, StoragePool]) -> int | None:
+    if pool_uuid is None:
+        return None
+    return next((host_id for host_id, pool in of_host.items() if pool.uuid == pool_uuid), None) or NO_ROW
 
 
 def _answer(found: VolumeInUse, names: OwnerNames, pool: StoragePool | None) -> VolumeAnswer:

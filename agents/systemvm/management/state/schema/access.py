@@ -14,7 +14,7 @@ domains = table(
     *numbered(),
     sa.Column("name", sa.String(255), nullable=False),
     sa.Column("path", sa.String(255), nullable=False, unique=True),
-    sa.Column("parent_id", sa.ForeignKey("domains.id")),
+    sa.Column("parent_id", sa.ForeignKey("domains.id"), index=True),
 )
 
 accounts = table(
@@ -38,6 +38,7 @@ users = table(
     sa.Column("last_name", sa.String(255), nullable=False, default=""),
     sa.Column("email", sa.String(255), nullable=False, default="", server_default=""),
     sa.Column("state", sa.String(20), nullable=False, default="enabled"),
+    sa.Index(None, "account_id"),
 )
 
 api_keys = table(

@@ -39,6 +39,8 @@ console_sessions = table(
     # the UUID of the session that it watches, for an administrator
     sa.Column("watches", sa.String(36), index=True),
     sa.Column("kind", EnumText(ConsoleKind), nullable=False, server_default=ConsoleKind.SCREEN.value),
+    sa.Index(None, "user_id"),
+    sa.Index(None, "removed"),  # few of them are open
 )
 
 console_recordings = table(
@@ -55,6 +57,7 @@ console_recordings = table(
     sa.Column("sealed_key", sa.LargeBinary),  # NULL: the file is not encrypted
     sa.Column("ended", UtcDateTime),
     sa.Column("updated", UtcDateTime, nullable=False, default=now, onupdate=now),
+    sa.Index(None, "account_id"),
 )
 
 # Whose consoles are recorded, of VMs and accounts that do not follow the zone's settings.

@@ -97,4 +97,5 @@ volumes = table(
     sa.Column("path", sa.String(4096)),
     sa.Column("size_bytes", sa.BigInteger),
     sa.Column("device_id", sa.Integer),  # of a data disk on its VM
+    sa.Index(None, "account_id"),
 )

@@ -25,6 +25,8 @@ async_jobs = table(
     sa.Column("request_id", sa.String(64), nullable=False, default=""),
     sa.Column("host_id", sa.ForeignKey("hosts.id")),
     sa.Column("completed", UtcDateTime),
+    sa.Index(None, "account_id"),
+    sa.Index(None, "created"),
 )
 
 # Keys of the daemon itself, sealed with a key that is in no database.

@@ -25,4 +25,5 @@ snapshots = table(
     sa.Column("size_bytes", sa.BigInteger),  # of the volume
     sa.Column("physical_size_bytes", sa.BigInteger),  # of the file: what was moved
     sa.Column("updated", UtcDateTime, nullable=False, default=now, onupdate=now),
+    sa.Index(None, "account_id"),
 )

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lists of snapshots that users see, with their volumes and what they are increments on."""
+
+from __future__ import annotations
+
+import functools
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.state import schema, snapshots, volumes
+from systemvm.management.state.changes import columns
+from systemvm.management.state.listing import KEPT_LISTINGS, Listing, as_text, contains, that_fit
+from systemvm.management.state.snapshots import Snapshot
+from systemvm.management.state.status import SnapshotState
+from systemvm.management.state.volumes import Volume
+
+_c, _v = schema.snapshots.c, schema.volumes.c
+_parents = schema.snapshots.alias("parents")
+_HIDDEN = [state for state in SnapshotState if state.is_hidden]
+_TOPICS = (
+    *columns(schema.snapshots, "removed", "account_id", "name", "volume_id", "zone_id", "state"),
+    *columns(schema.snapshots, "interval_type"),
+    *columns(schema.volumes),
+)
+
+
+@frozen
+class SnapshotFilter:
+    """Conditions for a list of snapshots; None means any."""
+
+    account_ids: frozenset[int] | None
+    uuids: frozenset[str] | None = None
+    name: str | None = None  # whatever its case
+    volume_uuid: str | None = None
+    zone_id: int | None = None
+    state: str | None = None  # whatever its case
+    snapshot_type: str | None = None  # whatever its case
+    interval_type: str | None = None  # the same column: CloudStack has two names for it
+    keyword: str | None = None  # in the name, whatever its case
+
+
+@frozen
+class SnapshotOfVolume:
+    """A snapshot, its volume, and what it is an increment on."""
+
+    snapshot: Snapshot
+    volume: Volume
+    parent_uuid: str | None
+
+
+def page(
+    connection: sa.Connection, which: SnapshotFilter, window: slice
+) -> tuple[list[SnapshotOfVolume], int]:
+    """Return the snapshots in a window of the list, the oldest first, and how many there are in all."""
+    listing = _listing(which)
+    return [_of_row(row) for row in listing.page(connection, window)], listing.count(connection)
+
+
+def one(connection: sa.Connection, snapshot_id: int) -> SnapshotOfVolume:
+    """Return a snapshot as a list shows it, even if it is removed."""
+    return _of_row(connection.execute(_ROWS.where(_c.id == snapshot_id)).mappings().one())
+
+
+def _of_row(row: sa.RowMapping) -> SnapshotOfVolume:
+    return SnapshotOfVolume(
+        snapshots.rows.from_labelled(row, "snapshot"),
+        volumes.rows.from_labelled(row, "volume"),
+        row["parent_uuid"],
+    )
+
+
+@functools.lru_cache(KEPT_LISTINGS)
+def _listing(which: SnapshotFilter) -> Listing:
+    return Listing(
+        key=("snapshots", which),
+        rows=_ROWS,
+        where=_conditions(which),
+        order_by=(_c.id,),
+        topics=_TOPICS,
+    )
+
+
+def _conditions(which: SnapshotFilter) -> list[sa.ColumnElement[bool]]:
+    where: list[sa.ColumnElement[bool]] = [_c.removed.is_(None), _c.state.not_in(_HIDDEN)]
+    where += that_fit(
+        exact=((_c.zone_id, which.zone_id),),
+        texts=(
+            (_c.name, which.name),
+            (as_text(_c.state), which.state),
+            (_c.interval_type, which.snapshot_type),
+            (_c.interval_type, which.interval_type),
+        ),
+        sets=((_c.account_id, which.account_ids), (_c.uuid, which.uuids)),
+    )
+    if which.volume_uuid is not None:
+        volume = schema.volumes.alias().c
+        its = sa.select(volume.id).where(volume.uuid == which.volume_uuid).scalar_subquery()
+        where.append(_c.volume_id == its)
+    if which.keyword is not None:
+        where.append(contains(_c.name, which.keyword))
+    return where
+
+
+_ROWS = sa.select(
+    *snapshots.rows.labelled("snapshot"),
+    *volumes.rows.labelled("volume"),
+    _parents.c.uuid.label("parent_uuid"),
+).select_from(
+    schema.snapshots.join(schema.volumes, _v.id == _c.volume_id).outerjoin(
+        _parents, _parents.c.id == _c.parent_id
+    )
+)
