@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from attrs import frozen
 
 from systemvm.management.api.answers.accounts import AccountAnswer, DomainAnswer, UserAnswer
+from systemvm.management.api.owner_names import read_names
 from systemvm.management.state import accounts, instances, templates
 from systemvm.management.state.accounts import Account, Domain, User
 from systemvm.management.state.database import Connection
@@ -15,6 +16,8 @@ from systemvm.management.state.status import AccountType, InstanceState
 
 #: (roletype, rolename) as CloudStack names the roles that every installation has.
 ROLES = {AccountType.USER: ("User", "User"), AccountType.ADMIN: ("Admin", "Root Admin")}
+#: A list without pages can have more than a query can name.
+AT_ONCE = 500
 _NO_ROLE = ("Unknown", "Unknown")
 
 
@@ -28,26 +31,36 @@ class _Counts:
 
 
 def user_answers(connection: Connection, users: Sequence[User]) -> list[UserAnswer]:
-    owners = {row.id: row for row in accounts.all_accounts(connection)}
-    domains = {row.id: row for row in accounts.all_domains(connection)}
-    return [_user(user, owners[user.account_id], domains[user.domain_id]) for user in users]
+    names = read_names(connection)
+    return [_user(user, names.accounts[user.account_id], names.domains[user.domain_id]) for user in users]
 
 
 def account_answers(connection: Connection, chosen: Sequence[Account]) -> list[AccountAnswer]:
-    domains = {row.id: row for row in accounts.all_domains(connection)}
-    users: dict[int, list[User]] = {}
-    for user in accounts.list_users(connection):
-        users.setdefault(user.account_id, []).append(user)
-    counts = _counts(connection)
     return [
-        _account(account, domains[account.domain_id], users.get(account.id, []), counts) for account in chosen
+        answer
+        for begin in range(0, len(chosen), AT_ONCE)
+        for answer in _account_answers(connection, chosen[begin : begin + AT_ONCE])
     ]
 
 
-def domain_answers(domains: Sequence[Domain]) -> list[DomainAnswer]:
-    by_id = {domain.id: domain for domain in domains}
-    parents = {domain.parent_id for domain in domains}
-    return [_domain(domain, by_id, domain.id in parents) for domain in domains]
+def _account_answers(connection: Connection, chosen: Sequence[Account]) -> list[AccountAnswer]:
+    names, numbers = read_names(connection), [account.id for account in chosen]
+    users: dict[int, list[User]] = {}
+    for user in accounts.users_of(connection, *numbers):
+        users.setdefault(user.account_id, []).append(user)
+    counts = _counts(connection, numbers)
+    return [
+        _account(account, names.domains[account.domain_id], users.get(account.id, []), counts)
+        for account in chosen
+    ]
+
+
+def domain_answers(connection: Connection, chosen: Sequence[Domain]) -> list[DomainAnswer]:
+    by_id, parents = read_names(connection).domains, set[int]()
+    for begin in range(0, len(chosen), AT_ONCE):
+        numbers = [domain.id for domain in chosen[begin : begin + AT_ONCE]]
+        parents |= accounts.parents_among(connection, numbers)
+    return [_domain(domain, by_id, domain.id in parents) for domain in chosen]
 
 
 def _user(user: User, account: Account, domain: Domain) -> UserAnswer:
@@ -109,9 +122,9 @@ def _domain(domain: Domain, by_id: Mapping[int, Domain], has_child: bool) -> Dom
     )
 
 
-def _counts(connection: Connection) -> _Counts:
+def _counts(connection: Connection, account_ids: Sequence[int]) -> _Counts:
     return _Counts(
-        machines=instances.count_by_account(connection),
-        running=instances.count_by_account(connection, InstanceState.RUNNING),
-        templates=templates.count_by_account(connection),
+        machines=instances.count_by_account(connection, account_ids),
+        running=instances.count_by_account(connection, account_ids, InstanceState.RUNNING),
+        templates=templates.count_by_account(connection, account_ids),
     )

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -154,22 +154,33 @@ def all_users(connection: sa.Connection) -> list[User]:
     return user_rows.all(connection)
 
 
+def users_by_id(connection: sa.Connection, numbers: Iterable[int | None]) -> dict[int, User]:
+    """Return users by their numbers, removed ones included."""
+    wanted = sorted({number for number in numbers if number is not None})
+    found: dict[int, User] = {}
+    for begin in range(0, len(wanted), 500):  # SQLite limits the number of parameters
+        named = schema.users.c.id.in_(wanted[begin : begin + 500])
+        found.update((user.id, user) for user in user_rows.all(connection, named))
+    return found
+
+
 def list_accounts(connection: sa.Connection) -> list[Account]:
     """Return the accounts that are not removed, without the system's own, as in CloudStack."""
     c = schema.accounts.c
     return account_rows.all(connection, c.removed.is_(None), c.id != SYSTEM_ACCOUNT_ID)
 
 
-def list_users(connection: sa.Connection) -> list[User]:
-    """Return the users that are not removed, without the system's own."""
+def users_of(connection: sa.Connection, *account_ids: int) -> list[User]:
+    """Return the users of accounts that are not removed."""
     c = schema.users.c
-    return user_rows.all(connection, c.removed.is_(None), c.account_id != SYSTEM_ACCOUNT_ID)
+    return user_rows.all(connection, c.removed.is_(None), c.account_id.in_(account_ids))
 
 
-def users_of(connection: sa.Connection, account_id: int) -> list[User]:
-    """Return the users of an account that are not removed."""
-    c = schema.users.c
-    return user_rows.all(connection, c.removed.is_(None), c.account_id == account_id)
+def parents_among(connection: sa.Connection, domain_ids: Iterable[int]) -> set[int]:
+    """Return which of these domains have domains beneath them."""
+    c = schema.domains.c
+    query = sa.select(c.parent_id).where(c.removed.is_(None), c.parent_id.in_(list(domain_ids))).distinct()
+    return {number for number in connection.scalars(query) if number is not None}
 
 
 def users_with_password(connection: sa.Connection) -> list[User]:

@@ -252,9 +252,12 @@ def ids_of_account(connection: sa.Connection, account_id: int, *, running: bool 
     return list(connection.scalars(query))
 
 
-def count_by_account(connection: sa.Connection, state: InstanceState | None = None) -> dict[int, int]:
-    """Return how many VMs each account has, destroyed ones left out; with `state` those in it."""
+def count_by_account(
+    connection: sa.Connection, account_ids: Sequence[int], state: InstanceState | None = None
+) -> dict[int, int]:
+    """Return how many VMs each of these accounts has, without destroyed ones; with `state` those in it."""
     where = [_v.type == InstanceType.USER, _v.removed.is_(None), _v.state.not_in(InstanceState.gone())]
+    where.append(_v.account_id.in_(account_ids))
     if state is not None:
         where.append(_v.state == state)
     query = sa.select(_v.account_id, sa.func.count()).where(*where).group_by(_v.account_id)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,9 @@ import sqlalchemy as sa
 from attrs import field, frozen
 
 from systemvm.management.state import schema
+from systemvm.management.state.changes import columns
 from systemvm.management.state.columns import now
+from systemvm.management.state.listing import KEPT_LISTINGS, Listing, contains, that_fit
 from systemvm.management.state.rows import Rows
 from systemvm.management.state.status import JobStatus
 
@@ -40,17 +43,49 @@ class Job:
 
 rows = Rows(schema.async_jobs, Job, "job")
 _c = schema.async_jobs.c
+_ROWS = sa.select(*rows.columns)
 
 by_id = rows.by_id
 by_uuid = rows.by_uuid
 
 
-def create(connection: sa.Connection, /, *, command: str, arguments: dict[str, Any], **columns: Any) -> Job:
-    return rows.insert(connection, command=command, arguments=arguments, **columns)
+def create(connection: sa.Connection, /, *, command: str, arguments: dict[str, Any], **more: Any) -> Job:
+    return rows.insert(connection, command=command, arguments=arguments, **more)
 
 
 def pending(connection: sa.Connection) -> list[Job]:
     return rows.all(connection, _c.status == JobStatus.PENDING, _c.removed.is_(None))
+
+
+@frozen
+class JobFilter:
+    """Conditions for a list of jobs; None means any."""
+
+    account_ids: frozenset[int] | None
+    since: datetime | None = None
+    keyword: str | None = None  # in the command, whatever its case
+
+
+def page(connection: sa.Connection, which: JobFilter, window: slice) -> tuple[list[Job], int]:
+    """Return the jobs in a window of those that fit, the oldest first, and how many fit."""
+    listing = _listing(which)
+    return [rows.value(row) for row in listing.page(connection, window)], listing.count(connection)
+
+
+@functools.lru_cache(KEPT_LISTINGS)
+def _listing(which: JobFilter) -> Listing:
+    where = [_c.removed.is_(None), *that_fit(sets=((_c.account_id, which.account_ids),))]
+    if which.since is not None:
+        where.append(_c.created >= which.since)
+    if which.keyword is not None:
+        where.append(contains(_c.command, which.keyword))
+    return Listing(
+        key=("jobs", which),
+        rows=_ROWS,
+        where=where,
+        order_by=(_c.id,),
+        topics=columns(schema.async_jobs, "removed", "account_id", "created", "command"),
+    )
 
 
 def list_all(connection: sa.Connection) -> list[Job]:

@@ -17,8 +17,10 @@ from systemvm.management.state import (
     accounts,
     events,
     instances,
+    jobs,
     schema,
     snapshots,
+    templates,
     volumes,
     zones,
 )
@@ -30,6 +32,10 @@ LISTS: dict[str, dict[str, str]] = {
     "listTemplates": {"templatefilter": "all"},
     "listVirtualMachines": {"listall": "true"},
     "listEvents": {"listall": "true"},
+    "listAsyncJobs": {"listall": "true"},
+    "listAccounts": {},
+    "listUsers": {"listall": "true"},
+    "listDomains": {},
     "listVolumes": {"listall": "true"},
     "listSnapshots": {"listall": "true"},
 }
@@ -53,6 +59,21 @@ CHANGES: dict[str, tuple[str, Callable[[Connection], object]]] = {
     "a VM's zone": ("listVirtualMachines", rename(schema.zones, name="renamed")),
     "a VM's host": ("listVirtualMachines", rename(schema.hosts, name="renamed")),
     "a VM's owner": ("listVirtualMachines", rename(schema.accounts, name="renamed")),
+    "a job's progress": ("listAsyncJobs", rename(schema.async_jobs, progress=17)),
+    "an account's name": ("listAccounts", rename(schema.accounts, name="renamed")),
+    "an account's user": ("listAccounts", rename(schema.users, first_name="x")),
+    "an account's VM": ("listAccounts", rename(schema.vm_instances, state=InstanceState.STOPPED)),
+    "an account's templates": (
+        "listAccounts",
+        lambda connection: templates.update(connection, 1, account_id=3),
+    ),
+    "a user's email": ("listUsers", rename(schema.users, email="x@example.com")),
+    "a user's account": ("listUsers", rename(schema.accounts, name="renamed")),
+    "a domain's name": ("listDomains", rename(schema.domains, name="renamed")),
+    "a domain beneath": (
+        "listDomains",
+        lambda connection: accounts.create_domain(connection, "a", "/a", accounts.ROOT_DOMAIN_ID),
+    ),
     "a volume's name": ("listVolumes", rename(schema.volumes, name="renamed")),
     "a volume's VM": ("listVolumes", rename(schema.vm_instances, display_name="renamed")),
     "a volume's template": ("listVolumes", rename(schema.templates, name="renamed")),
@@ -111,6 +132,10 @@ def add_objects(cloud: SmallCloud) -> None:
             mac="02:00:00:00:00:01",
         )
         events.record(connection, "A", "b", user_id=cloud.admin.user.id)
+        user = cloud.admin.user
+        jobs.create(
+            connection, command="stopSystemVm", arguments={}, user_id=user.id, account_id=user.account_id
+        )
         volume = volumes.create(
             connection, name="disk", account_id=cloud.admin.account.id, vm_id=vm.id,
             zone_id=cloud.zone.id, host_id=cloud.host.id, template_id=template.id,

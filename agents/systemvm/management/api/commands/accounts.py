@@ -15,17 +15,19 @@ from systemvm.management.api.command import (
     ApiCall,
     Command,
     ResponseShape,
+    ResultPage,
     StartedJob,
-    matches_keyword,
-    paged,
 )
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.job_start import start_job
+from systemvm.management.api.owner_names import read_names
+from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import Arguments, Parameter, ParameterType, only, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.jobs.runner import JobRunner, RunningJob
-from systemvm.management.state import accounts
+from systemvm.management.state import account_list, accounts
+from systemvm.management.state.account_list import AccountFilter, DomainFilter
 from systemvm.management.state.accounts import ROOT_DOMAIN_ID, Account
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.rows import NotFoundError
@@ -113,16 +115,17 @@ class AccountCommands:
             ),
             Command(
                 "listAccounts",
-                paged(self._list),
+                self._list,
                 "Lists accounts with their users; a user gets only the own account.",
                 AccountAnswer,
                 "account",
                 ResponseShape.LIST,
                 _LIST,
+                kept=True,
             ),
             Command(
                 "listDomains",
-                paged(self._list_domains),
+                self._list_domains,
                 "Lists domains.",
                 DomainAnswer,
                 "domain",
@@ -133,6 +136,7 @@ class AccountCommands:
                     optional("level", INTEGER, "list only those of this level"),
                     optional("listall", BOOLEAN, "accepted, but without effect: there is one domain"),
                 ),
+                kept=True,
             ),
         )  # fmt: skip
 
@@ -185,30 +189,11 @@ class AccountCommands:
         await self._service.delete_account(running.job.arguments["id"])
         return dict(plain(SuccessAnswer(success=True)))
 
-    async def _list(self, call: ApiCall) -> list[AccountAnswer]:
-        arguments, principal = call.arguments, call.principal
-        return [
-            account
-            for account in await self._database.read(_answers)
-            if (principal.is_admin or account.id == principal.account.uuid)
-            and arguments.get("id", account.id) == account.id
-            and arguments.get("name", account.name) == account.name
-            and arguments.get("accounttype", account.accounttype) == account.accounttype
-            and arguments.get("state", account.state).lower() == account.state
-            and arguments.get("domainid", account.domainid) == account.domainid
-            and matches_keyword(arguments, account.name)
-        ]
+    async def _list(self, call: ApiCall) -> ResultPage:
+        return await self._database.read(_select, call)
 
-    async def _list_domains(self, call: ApiCall) -> list[DomainAnswer]:
-        arguments = call.arguments
-        return [
-            domain
-            for domain in domain_answers(await self._database.read(accounts.all_domains))
-            if arguments.get("id", domain.id) == domain.id
-            and arguments.get("name", domain.name).lower() == domain.name.lower()
-            and arguments.get("level", domain.level) == domain.level
-            and matches_keyword(arguments, domain.name)
-        ]
+    async def _list_domains(self, call: ApiCall) -> ResultPage:
+        return await self._database.read(_select_domains, call)
 
     async def _which(self, arguments: Arguments) -> Account:
         return await self._database.read(
@@ -225,8 +210,39 @@ class AccountCommands:
         return answer
 
 
-def _answers(connection: Connection) -> list[AccountAnswer]:
-    return account_answers(connection, accounts.list_accounts(connection))
+def _select(connection: Connection, call: ApiCall) -> ResultPage:
+    """Return the rows of a page of listAccounts.
+
+    Raises: ApiError 431 for a page that does not exist.
+    """
+    arguments, principal = call.arguments, call.principal
+    which = AccountFilter(
+        only_id=None if principal.is_admin else principal.account.id,
+        uuid=arguments.text("id"),
+        name=arguments.text("name"),
+        type=arguments.get("accounttype"),
+        state=arguments.text("state"),
+        domain_id=read_names(connection).number_of_domain(arguments.text("domainid")),
+        keyword=arguments.text("keyword"),
+    )
+    found, count = account_list.accounts_page(connection, which, page_window(arguments))
+    return ResultPage(account_answers(connection, found), count)
+
+
+def _select_domains(connection: Connection, call: ApiCall) -> ResultPage:
+    """Return the rows of a page of listDomains.
+
+    Raises: ApiError 431 for a page that does not exist.
+    """
+    arguments = call.arguments
+    which = DomainFilter(
+        uuid=arguments.text("id"),
+        name=arguments.text("name"),
+        level=arguments.get("level"),
+        keyword=arguments.text("keyword"),
+    )
+    found, count = account_list.domains_page(connection, which, page_window(arguments))
+    return ResultPage(domain_answers(connection, found), count)
 
 
 def _find(connection: Connection, uuid: str | None, name: str | None, domain_id: int) -> Account:

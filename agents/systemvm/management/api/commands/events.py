@@ -92,8 +92,8 @@ class EventCommands:
 
 def _read(connection: Connection, which: EventFilter, window: slice) -> ResultPage:
     names = read_names(connection)
-    users = {user.id: user.username for user in accounts.all_users(connection)}
     found, count = events.page(connection, which, window)
+    users = accounts.users_by_id(connection, (event.user_id for event in found))
     answers = [
         EventAnswer(
             id=event.uuid,
@@ -102,7 +102,7 @@ def _read(connection: Connection, which: EventFilter, window: slice) -> ResultPa
             state=event.state,
             description=event.description,
             account=account.name if (account := names.accounts.get(event.account_id)) else None,
-            username=users.get(event.user_id or 0),
+            username=user.username if (user := users.get(event.user_id or 0)) else None,
             resourceid=event.resource_uuid,
             resourcetype=event.resource_type,
             requestid=event.request_id,

@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 from systemvm.management.api.answers.access import JobAnswer
-from systemvm.management.api.command import ApiCall, Command, ResponseShape, matches_keyword, paged
+from systemvm.management.api.command import ApiCall, Command, ResponseShape, ResultPage
 from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
+from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.periods import first_moment
 from systemvm.management.api.principal import Principal
 from systemvm.management.state import accounts, jobs
 from systemvm.management.state.database import Connection, Database
-from systemvm.management.state.jobs import Job
+from systemvm.management.state.jobs import Job, JobFilter
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import JobStatus
 
@@ -35,7 +36,7 @@ class JobCommands:
             ),
             Command(
                 "listAsyncJobs",
-                paged(self._list),
+                self._list,
                 "Lists the jobs of asynchronous commands.",
                 JobAnswer,
                 "asyncjobs",
@@ -46,15 +47,15 @@ class JobCommands:
                     ),
                     *OWNERS,
                 ),
+                kept=True,
             ),
         )
 
     async def _query(self, call: ApiCall) -> JobAnswer:
         return await self._database.read(_one, call.arguments["jobid"], call.principal)
 
-    async def _list(self, call: ApiCall) -> list[JobAnswer]:
-        answers = await self._database.read(_all, call)
-        return [answer for answer in answers if matches_keyword(call.arguments, answer.cmd)]
+    async def _list(self, call: ApiCall) -> ResultPage:
+        return await self._database.read(_select, call)
 
 
 def _one(connection: Connection, uuid: str, principal: Principal) -> JobAnswer:
@@ -64,20 +65,24 @@ def _one(connection: Connection, uuid: str, principal: Principal) -> JobAnswer:
     return _answers(connection, [job])[0]
 
 
-def _all(connection: Connection, call: ApiCall) -> list[JobAnswer]:
-    owners = owners_of(connection, call)
-    since = first_moment(call.arguments["startdate"]) if "startdate" in call.arguments else None
-    found = [
-        job
-        for job in jobs.list_all(connection)
-        if job.account_id in owners and (since is None or job.created >= since)
-    ]
-    return _answers(connection, found)
+def _select(connection: Connection, call: ApiCall) -> ResultPage:
+    """Return the rows of a list's page.
+
+    Raises: ApiError 431 for a page that does not exist or an unknown owner.
+    """
+    arguments, window = call.arguments, page_window(call.arguments)
+    which = JobFilter(
+        account_ids=owners_of(connection, call).account_ids,
+        since=first_moment(arguments["startdate"]) if "startdate" in arguments else None,
+        keyword=arguments.text("keyword"),
+    )
+    found, count = jobs.page(connection, which, window)
+    return ResultPage(_answers(connection, found), count)
 
 
 def _answers(connection: Connection, found: list[Job]) -> list[JobAnswer]:
     names = read_names(connection)
-    users = {user.id: user for user in accounts.all_users(connection)}
+    users = accounts.users_by_id(connection, (job.user_id for job in found))
     answers = []
     for job in found:
         account = names.accounts.get(job.account_id)

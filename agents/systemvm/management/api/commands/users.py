@@ -14,18 +14,20 @@ from systemvm.management.api.command import (
     ApiCall,
     Command,
     ResponseShape,
+    ResultPage,
     StartedJob,
-    matches_keyword,
-    paged,
 )
 from systemvm.management.api.commands.accounts import BOOLEAN, INTEGER, NEW_USER, STRING, UUID, new_user
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.job_start import start_job
+from systemvm.management.api.owner_names import read_names
+from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import Parameter, only, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY, ANY_ACCOUNT, Principal
 from systemvm.management.jobs.runner import JobRunner, RunningJob
-from systemvm.management.state import accounts
+from systemvm.management.state import account_list, accounts
+from systemvm.management.state.account_list import UserFilter
 from systemvm.management.state.accounts import ROOT_DOMAIN_ID, User
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.rows import NotFoundError
@@ -114,12 +116,13 @@ class UserCommands:
             ),
             Command(
                 "listUsers",
-                paged(self._list),
+                self._list,
                 "Lists users: those of the caller's account, or of all accounts for administrators.",
                 UserAnswer,
                 "user",
                 ResponseShape.LIST,
                 _LIST_PARAMETERS,
+                kept=True,
             ),
         )
 
@@ -179,22 +182,8 @@ class UserCommands:
 
     # --- for all users
 
-    async def _list(self, call: ApiCall) -> list[UserAnswer]:
-        arguments, principal = call.arguments, call.principal
-        named = "account" in arguments or "id" in arguments
-        everyones = principal.is_admin and (arguments.flag("listall") or named)
-        return [
-            user
-            for user in await self._database.read(_answers)
-            if (everyones or user.accountid == principal.account.uuid)
-            and arguments.get("id", user.id) == user.id
-            and arguments.get("username", user.username) == user.username
-            and arguments.get("account", user.account) == user.account
-            and arguments.get("accounttype", user.accounttype) == user.accounttype
-            and arguments.get("state", user.state).lower() == user.state
-            and arguments.get("domainid", user.domainid) == user.domainid
-            and matches_keyword(arguments, user.username, user.firstname, user.lastname, user.email)
-        ]
+    async def _list(self, call: ApiCall) -> ResultPage:
+        return await self._database.read(_select, call)
 
     async def _update(self, call: ApiCall) -> UserAnswer:
         arguments, principal = call.arguments, call.principal
@@ -275,5 +264,23 @@ def _by_api_key(connection: Connection, api_key: str) -> User:
     return accounts.user_by_id(connection, key.user_id)
 
 
-def _answers(connection: Connection) -> list[UserAnswer]:
-    return user_answers(connection, accounts.list_users(connection))
+def _select(connection: Connection, call: ApiCall) -> ResultPage:
+    """Return the rows of a page of listUsers.
+
+    Raises: ApiError 431 for a page that does not exist.
+    """
+    arguments, principal = call.arguments, call.principal
+    named = "account" in arguments or "id" in arguments
+    everyones = principal.is_admin and (arguments.flag("listall") or named)
+    which = UserFilter(
+        account_id=None if everyones else principal.account.id,
+        uuid=arguments.text("id"),
+        username=arguments.text("username"),
+        account_name=arguments.text("account"),
+        account_type=arguments.get("accounttype"),
+        state=arguments.text("state"),
+        domain_id=read_names(connection).number_of_domain(arguments.text("domainid")),
+        keyword=arguments.text("keyword"),
+    )
+    found, count = account_list.users_page(connection, which, page_window(arguments))
+    return ResultPage(user_answers(connection, found), count)
