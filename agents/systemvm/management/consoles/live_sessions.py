@@ -5,20 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from systemvm.management.control.agent_calls import ConnectedAgents
-from systemvm.management.state import accounts, console_sessions, instances
+from systemvm.management.state import accounts, console_session_list, instances
 from systemvm.management.state.accounts import User
-from systemvm.management.state.console_sessions import ConsoleSessionFilter, ConsoleSessionRow
+from systemvm.management.state.console_session_list import ConsoleSessionFilter
+from systemvm.management.state.console_sessions import ConsoleSessionRow
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
 from systemvm.rpc.core.errors import RpcError
 from systemvm.wire.console import CONSOLE_LIST, ConsoleSessions, LiveSession
 
-NEWEST = 1000
 #: A CPVM that does not answer by then is listed without its traffic.
 DEADLINE_S = 3.0
 
@@ -47,15 +47,18 @@ class ConsoleSessionQueries:
     def database(self) -> Database:
         return self._database
 
-    async def find(self, which: ConsoleSessionFilter) -> list[ListedSession]:
-        """Return the newest sessions that fit, at most NEWEST."""
-        listed = await self._database.read(_listed, which)
+    async def page(self, which: ConsoleSessionFilter, window: slice) -> tuple[list[ListedSession], int]:
+        """Return the sessions in a window of those that fit, the newest first, and how many fit."""
+        listed, count = await self._database.read(_page, which, window)
         living = [each for each in listed if each.row.acquired is not None and each.row.removed is None]
         live = await self._live({each.proxy.instance_name for each in living if each.proxy is not None})
-        return [
-            ListedSession(each.row, each.user, each.vm, each.proxy, live.get(each.row.uuid))
-            for each in listed
-        ]
+        return [evolve(each, live=live.get(each.row.uuid)) for each in listed], count
+
+    async def find_open(self, uuid: str, account_ids: frozenset[int] | None) -> ListedSession | None:
+        """Return a session or an unopened link of a user of these accounts, unless it has ended."""
+        which = ConsoleSessionFilter(account_ids=account_ids, uuid=uuid)
+        found, _ = await self._database.read(_page, which, slice(0, 1))
+        return next((each for each in found if each.row.removed is None), None)
 
     async def _live(self, proxies: Iterable[str]) -> Mapping[str, LiveSession]:
         asked = [Deferred.fromCoroutine(self._live_of(name)) for name in proxies]
@@ -74,13 +77,15 @@ class ConsoleSessionQueries:
         return list(answer.live)
 
 
-def _listed(connection: Connection, which: ConsoleSessionFilter) -> list[ListedSession]:
-    found = console_sessions.find(connection, which, NEWEST)
-    users = {user.id: user for user in accounts.all_users(connection)}
+def _page(
+    connection: Connection, which: ConsoleSessionFilter, window: slice
+) -> tuple[list[ListedSession], int]:
+    found, count = console_session_list.page(connection, which, window)
+    users = accounts.users_by_id(connection, (row.user_id for row in found))
     numbers = {row.vm_id for row in found} | {row.proxy_id for row in found if row.proxy_id is not None}
     machines = instances.by_ids(connection, sorted(numbers))
-    return [
+    listed = [
         ListedSession(row, users[row.user_id], machines[row.vm_id], machines.get(row.proxy_id or 0))
         for row in found
-        if row.user_id in users
     ]
+    return listed, count

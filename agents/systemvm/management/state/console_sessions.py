@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -375,59 +375,6 @@ def of_others(connection: sa.Connection, proxy_id: int, uuids: list[str]) -> boo
         if connection.execute(sa.select(_c.id).where(named, others).limit(1)).first() is not None:
             return True
     return False
-
-
-@frozen
-class ConsoleSessionFilter:
-    """Conditions for a list of sessions; None means any."""
-
-    account_ids: Collection[int] | None = None  # of the users who asked for them
-    uuid: str | None = None
-    user_uuid: str | None = None
-    account_uuid: str | None = None
-    vm_uuid: str | None = None
-    host_uuid: str | None = None
-    creator_address: str | None = None
-    client_address: str | None = None
-    since: datetime | None = None
-    before: datetime | None = None
-    is_active: bool = False  # opened and not ended
-    is_acquired: bool = False  # opened
-
-
-def find(connection: sa.Connection, which: ConsoleSessionFilter, limit: int) -> list[ConsoleSessionRow]:
-    """Return at most `limit` sessions, ended ones included, the newest first."""
-    users, owners, vms = schema.users.c, schema.accounts.c, schema.vm_instances.c
-    where: list[sa.ColumnElement[bool]] = []
-    if which.account_ids is not None:
-        mine = sa.select(users.id).where(users.account_id.in_(which.account_ids))
-        where.append(_c.user_id.in_(mine))
-    if which.account_uuid is not None:
-        of_account = sa.select(users.id).join(schema.accounts, owners.id == users.account_id)
-        where.append(_c.user_id.in_(of_account.where(owners.uuid == which.account_uuid)))
-    if which.user_uuid is not None:
-        where.append(_c.user_id.in_(sa.select(users.id).where(users.uuid == which.user_uuid)))
-    if which.vm_uuid is not None:
-        where.append(_c.vm_id.in_(sa.select(vms.id).where(vms.uuid == which.vm_uuid)))
-    if which.host_uuid is not None:
-        of_host = sa.select(vms.id).join(schema.hosts, schema.hosts.c.id == vms.host_id)
-        where.append(_c.vm_id.in_(of_host.where(schema.hosts.c.uuid == which.host_uuid)))
-    for column, value in (
-        (_c.uuid, which.uuid),
-        (_c.creator_address, which.creator_address),
-        (_c.client_address, which.client_address),
-    ):
-        if value is not None:
-            where.append(column == value)
-    if which.since is not None:
-        where.append(_c.created >= which.since)
-    if which.before is not None:
-        where.append(_c.created < which.before)
-    if which.is_active or which.is_acquired:
-        where.append(_c.acquired.is_not(None))
-    if which.is_active:
-        where.append(_c.removed.is_(None))
-    return rows.all(connection, *where, order_by=(_c.id.desc(),), limit=limit)
 
 
 def list_all(connection: sa.Connection) -> list[ConsoleSessionRow]:

@@ -125,6 +125,7 @@ NO_SCREEN: dict[str, None] = {
 rows = Rows(schema.vm_instances, Instance, "virtual machine")
 nic_rows = Rows(schema.nics, Nic, "NIC")
 _v = schema.vm_instances.c
+SYSTEM_TYPES = tuple(kind for kind in InstanceType if kind.is_system)
 _n = schema.nics.c
 
 by_id = rows.by_id
@@ -200,7 +201,8 @@ def list_all(connection: sa.Connection) -> list[Instance]:
 def list_system(connection: sa.Connection, zone_id: int | None = None) -> list[Instance]:
     """Return system VMs that are not removed, of one zone or of all."""
     of_zone = [] if zone_id is None else [_v.zone_id == zone_id]
-    return rows.all(connection, _v.removed.is_(None), _v.type != InstanceType.USER, *of_zone)
+    # named, and not all but users' VMs: of many rows the index finds the few
+    return rows.all(connection, _v.removed.is_(None), _v.type.in_(SYSTEM_TYPES), *of_zone)
 
 
 def list_user(connection: sa.Connection) -> list[Instance]:

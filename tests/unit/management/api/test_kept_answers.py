@@ -26,12 +26,15 @@ from systemvm.management.state import (
 )
 from systemvm.management.state.changes import Changes, reads_of_task
 from systemvm.management.state.database import Connection
-from systemvm.management.state.status import InstanceState, InstanceType, SnapshotState
+from systemvm.management.state.status import AgentState, InstanceState, InstanceType, SnapshotState
 
 LISTS: dict[str, dict[str, str]] = {
     "listTemplates": {"templatefilter": "all"},
     "listVirtualMachines": {"listall": "true"},
     "listEvents": {"listall": "true"},
+    "listSystemVms": {},
+    "listHosts": {},
+    "listZones": {},
     "listAsyncJobs": {"listall": "true"},
     "listAccounts": {},
     "listUsers": {"listall": "true"},
@@ -59,6 +62,14 @@ CHANGES: dict[str, tuple[str, Callable[[Connection], object]]] = {
     "a VM's zone": ("listVirtualMachines", rename(schema.zones, name="renamed")),
     "a VM's host": ("listVirtualMachines", rename(schema.hosts, name="renamed")),
     "a VM's owner": ("listVirtualMachines", rename(schema.accounts, name="renamed")),
+    "a system VM's agent": ("listSystemVms", rename(schema.vm_instances, agent_state=AgentState.ALERT)),
+    "a system VM's load": ("listSystemVms", rename(schema.vm_instances, console_sessions=3)),
+    "a system VM's NIC": ("listSystemVms", rename(schema.nics, address="10.13.0.99")),
+    "a system VM's host": ("listSystemVms", rename(schema.hosts, name="renamed")),
+    "a host's name": ("listHosts", rename(schema.hosts, name="renamed")),
+    "a host's agent": ("listHosts", rename(schema.vm_instances, agent_state=AgentState.ALERT)),
+    "a host's zone": ("listHosts", rename(schema.zones, name="renamed")),
+    "a zone's name": ("listZones", rename(schema.zones, name="renamed")),
     "a job's progress": ("listAsyncJobs", rename(schema.async_jobs, progress=17)),
     "an account's name": ("listAccounts", rename(schema.accounts, name="renamed")),
     "an account's user": ("listAccounts", rename(schema.users, first_name="x")),

@@ -12,14 +12,15 @@ from functools import partial
 
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.console_sessions import ConsoleSessionAnswer
-from systemvm.management.api.command import ApiCall, Command, ResponseShape, matches_keyword, paged
+from systemvm.management.api.command import ApiCall, Command, ResponseShape, ResultPage
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.api.ownership import owners_of
+from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.periods import end_of, first_moment
 from systemvm.management.consoles.live_sessions import ConsoleSessionQueries, ListedSession
-from systemvm.management.state.console_sessions import ConsoleSessionFilter
+from systemvm.management.state.console_session_list import ConsoleSessionFilter
 
 _LIST, _END = "listConsoleSessions", "endConsoleSession"
 
@@ -36,7 +37,7 @@ class ConsoleSessionCommands:
         return (
             Command(
                 _LIST,
-                paged(self._list),
+                self._list,
                 "Lists console sessions, the newest first.",
                 ConsoleSessionAnswer,
                 "consolesession",
@@ -73,35 +74,32 @@ class ConsoleSessionCommands:
             ),
         )
 
-    async def _list(self, call: ApiCall) -> list[ConsoleSessionAnswer]:
-        arguments = call.arguments
+    async def _list(self, call: ApiCall) -> ResultPage:
+        arguments, window = call.arguments, page_window(call.arguments)
         owners = await self._queries.database.read(partial(owners_of, call=call, all_by_default=True))
-        is_active = arguments.flag("activeonly", True)
-        found = await self._queries.find(
-            ConsoleSessionFilter(
-                account_ids=owners.account_ids,
-                uuid=arguments.text("id"),
-                user_uuid=arguments.text("userid"),
-                account_uuid=arguments.text("accountid"),
-                vm_uuid=arguments.text("virtualmachineid"),
-                host_uuid=arguments.text("hostid"),
-                creator_address=arguments.text("consoleendpointcreatoraddress"),
-                client_address=arguments.text("clientaddress"),
-                since=first_moment(arguments["startdate"]) if "startdate" in arguments else None,
-                before=end_of(arguments["enddate"]) if "enddate" in arguments else None,
-                is_active=is_active,
-                is_acquired=arguments.flag("acquired"),
-            )
+        which = ConsoleSessionFilter(
+            account_ids=owners.account_ids,
+            uuid=arguments.text("id"),
+            user_uuid=arguments.text("userid"),
+            account_uuid=arguments.text("accountid"),
+            vm_uuid=arguments.text("virtualmachineid"),
+            host_uuid=arguments.text("hostid"),
+            creator_address=arguments.text("consoleendpointcreatoraddress"),
+            client_address=arguments.text("clientaddress"),
+            since=first_moment(arguments["startdate"]) if "startdate" in arguments else None,
+            before=end_of(arguments["enddate"]) if "enddate" in arguments else None,
+            is_active=arguments.flag("activeonly", True),
+            is_acquired=arguments.flag("acquired"),
+            keyword=arguments.text("keyword"),
         )
+        found, count = await self._queries.page(which, window)
         names = await self._queries.database.read(read_names)
-        answers = [_answer(each, names) for each in found]
-        return [answer for answer in answers if matches_keyword(arguments, answer.virtualmachinename)]
+        return ResultPage([_answer(each, names) for each in found], count)
 
     async def _end(self, call: ApiCall) -> SuccessAnswer:
         principal, session = call.principal, call.arguments["id"]
         account_ids = None if principal.is_admin else frozenset({principal.account.id})
-        found = await self._queries.find(ConsoleSessionFilter(account_ids=account_ids, uuid=session))
-        if not found or found[0].row.removed is not None:
+        if await self._queries.find_open(session, account_ids) is None:
             raise parameter_error(
                 f"there is no open console session {session}", f"call {_LIST} for those that are open"
             )

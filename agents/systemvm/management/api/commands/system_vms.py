@@ -13,18 +13,18 @@ from systemvm.management.api.command import (
     ApiCall,
     Command,
     ResponseShape,
+    ResultPage,
     StartedJob,
-    matches_keyword,
-    paged,
 )
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.owner_names import OwnerNames, read_names
+from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.jobs.runner import JobRunner, RunningJob
-from systemvm.management.state import instances
+from systemvm.management.state import instances, system_vm_list
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.host_state import explanation_of, host_state
 from systemvm.management.state.instances import Instance, Nic
@@ -32,6 +32,7 @@ from systemvm.management.state.jobs import Job
 from systemvm.management.state.offerings import of_vm
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceType
+from systemvm.management.state.system_vm_list import SystemVmFilter
 from systemvm.management.system_vms.patching import PatchResult
 from systemvm.rpc.core.errors import RpcError
 
@@ -88,7 +89,7 @@ class SystemVmCommands:
         return (
             Command(
                 "listSystemVms",
-                paged(self._list),
+                self._list,
                 "Lists system VMs with the state of their agents.",
                 SystemVmAnswer,
                 "systemvm",
@@ -108,6 +109,7 @@ class SystemVmCommands:
                     optional("arch", ParameterType.STRING, "list only those of this architecture"),
                 ),
                 roles=ADMIN_ONLY,
+                kept=True,
             ),
             self._asynchronous("startSystemVm", "Starts a system VM.", identity),
             self._asynchronous(
@@ -161,20 +163,8 @@ class SystemVmCommands:
             related=("listSystemVms",),
         )
 
-    async def _list(self, call: ApiCall) -> list[SystemVmAnswer]:
-        arguments = call.arguments
-        return [
-            vm
-            for vm in await self._database.read(_answers)
-            if arguments.get("id", vm.id) == vm.id
-            and arguments.get("name", vm.name).lower() == vm.name.lower()
-            and arguments.get("state", vm.state).lower() == vm.state.lower()
-            and arguments.get("systemvmtype", vm.systemvmtype) == vm.systemvmtype
-            and arguments.get("zoneid", vm.zoneid) == vm.zoneid
-            and arguments.get("hostid", vm.hostid) == vm.hostid
-            and arguments.get("arch", vm.arch) == vm.arch
-            and matches_keyword(arguments, vm.name)
-        ]
+    async def _list(self, call: ApiCall) -> ResultPage:
+        return await self._database.read(_select, call)
 
     async def _run_start(self, running: RunningJob) -> dict[str, Any]:
         return await self._result(await self._control.start(running.job.arguments["id"]))
@@ -240,11 +230,26 @@ def system_vm(connection: Connection, uuid: str) -> Instance:
     return vm
 
 
-def _answers(connection: Connection) -> list[SystemVmAnswer]:
-    found = instances.list_system(connection)
+def _select(connection: Connection, call: ApiCall) -> ResultPage:
+    """Return the rows of a list's page.
+
+    Raises: ApiError 431 for a page that does not exist.
+    """
+    arguments, names = call.arguments, read_names(connection)
+    kind = arguments.text("systemvmtype")
+    which = SystemVmFilter(
+        uuid=arguments.text("id"),
+        name=arguments.text("name"),
+        state=arguments.text("state"),
+        type=next((each for each, name in _TYPES.items() if name == kind), None),
+        zone_id=names.number_of_zone(arguments.text("zoneid")),
+        host_id=names.number_of_host(arguments.text("hostid")),
+        arch=arguments.text("arch"),
+        keyword=arguments.text("keyword"),
+    )
+    found, count = system_vm_list.page(connection, which, page_window(arguments))
     nics = instances.nics_by_vm(connection, [vm.id for vm in found])
-    names = read_names(connection)
-    return [_answer(vm, nics[vm.id], names) for vm in found]
+    return ResultPage([_answer(vm, nics[vm.id], names) for vm in found], count)
 
 
 def _answer_for(connection: Connection, vm: Instance) -> SystemVmAnswer:

@@ -69,6 +69,7 @@ class ZoneCommands:
                 "zone",
                 ResponseShape.LIST,
                 _ZONE_PARAMETERS,
+                kept=True,
             ),
             Command(
                 "listHosts",
@@ -79,6 +80,7 @@ class ZoneCommands:
                 ResponseShape.LIST,
                 _HOST_PARAMETERS,
                 roles=ADMIN_ONLY,
+                kept=True,
             ),
             Command(
                 "listCapabilities",
