@@ -106,6 +106,10 @@ lock: ## resolve the dependencies again and write the locks (hashes, no addresse
 messages: ## write docs/reference/messages.md from the source
 	@python3 docs/generate_messages.py
 
+.PHONY: api-coverage
+api-coverage: $(VENV)/stamp ## write docs/reference/api-coverage.md from the table of commands
+	@$(PYTHON) docs/generate_api_coverage.py
+
 .PHONY: keymaps
 keymaps: $(VENV)/stamp ## write the key tables of the console's page, from QEMU's
 	@PYTHONPATH=agents $(PYTHON) packer/page_keymaps.py
