@@ -23,7 +23,6 @@ from systemvm.management.state.recordings import RecordingFilter, RecordingRow
 from systemvm.service.periodic import Periodic
 from systemvm.wire.recording import MAX_PIECE_BYTES, RecordingContent, RecordingEnd
 
-NEWEST = 1000
 ROUND_S = 300.0
 DELETED_AT_ONCE = 50
 #: A CPVM that is away can come back and deliver; then the recording grows even if it counts as interrupted.
@@ -69,9 +68,15 @@ class Recordings:
     def database(self) -> Database:
         return self._database
 
-    async def find(self, which: RecordingFilter) -> list[ListedRecording]:
-        """Return the newest recordings that fit, at most NEWEST."""
-        return await self._database.read(_listed, which)
+    async def page(self, which: RecordingFilter, window: slice) -> tuple[list[ListedRecording], int]:
+        """Return the recordings in a window of those that fit, the newest first, and how many fit."""
+        return await self._database.read(_page, which, window)
+
+    async def find(self, uuid: str, account_ids: frozenset[int] | None) -> ListedRecording | None:
+        """Return a recording of a VM of these accounts; None means any."""
+        which = RecordingFilter(account_ids=account_ids, uuid=uuid)
+        found, _ = await self._database.read(_page, which, slice(0, 1))
+        return found[0] if found else None
 
     async def open(self, listed: ListedRecording, user_id: int, request_id: str) -> OpenedRecording:
         """Return what a player needs, and record that somebody watches it."""
@@ -111,20 +116,16 @@ class Recordings:
         await self._database.run(recordings.deleted, row.uuid)
 
 
-def _listed(connection: Connection, which: RecordingFilter) -> list[ListedRecording]:
-    found = recordings.find(connection, which, NEWEST)
-    users = {user.id: user for user in accounts.all_users(connection)}
-    machines = instances.by_ids(connection, sorted({row.vm_id for row in found}))
-    return [
-        ListedRecording(
-            row,
-            machines[row.vm_id],
-            users[row.user_id],
-            console_sessions.rows.by_id(connection, row.session_id),
-        )
+def _page(connection: Connection, which: RecordingFilter, window: slice) -> tuple[list[ListedRecording], int]:
+    found, count = recordings.page(connection, which, window)
+    users = accounts.users_by_id(connection, (row.user_id for row in found))
+    machines = instances.by_ids(connection, (row.vm_id for row in found))
+    sessions = console_sessions.rows.by_ids(connection, (row.session_id for row in found))
+    listed = [
+        ListedRecording(row, machines[row.vm_id], users[row.user_id], sessions[row.session_id])
         for row in found
-        if row.user_id in users
     ]
+    return listed, count
 
 
 def _note(

@@ -92,6 +92,7 @@ account_by_id = account_rows.by_id
 account_by_uuid = account_rows.by_uuid
 user_by_id = user_rows.by_id
 user_by_uuid = user_rows.by_uuid
+users_by_id = user_rows.by_ids
 
 
 def is_empty(connection: sa.Connection) -> bool:
@@ -152,16 +153,6 @@ def all_accounts(connection: sa.Connection) -> list[Account]:
 def all_users(connection: sa.Connection) -> list[User]:
     """Return every user, the system's own and removed ones included."""
     return user_rows.all(connection)
-
-
-def users_by_id(connection: sa.Connection, numbers: Iterable[int | None]) -> dict[int, User]:
-    """Return users by their numbers, removed ones included."""
-    wanted = sorted({number for number in numbers if number is not None})
-    found: dict[int, User] = {}
-    for begin in range(0, len(wanted), 500):  # SQLite limits the number of parameters
-        named = schema.users.c.id.in_(wanted[begin : begin + 500])
-        found.update((user.id, user) for user in user_rows.all(connection, named))
-    return found
 
 
 def list_accounts(connection: sa.Connection) -> list[Account]:

@@ -129,16 +129,8 @@ SYSTEM_TYPES = tuple(kind for kind in InstanceType if kind.is_system)
 _n = schema.nics.c
 
 by_id = rows.by_id
+by_ids = rows.by_ids
 by_uuid = rows.by_uuid
-
-
-def by_ids(connection: sa.Connection, numbers: Sequence[int]) -> dict[int, Instance]:
-    """Return machines by their numbers, removed ones included."""
-    found: dict[int, Instance] = {}
-    for begin in range(0, len(numbers), 500):  # SQLite limits the number of parameters
-        named = _v.id.in_(numbers[begin : begin + 500])
-        found.update((vm.id, vm) for vm in rows.all(connection, named))
-    return found
 
 
 def _instance_name(kind: InstanceType, account_id: int, number: int) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import functools
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,9 @@ import sqlalchemy as sa
 from attrs import field, frozen
 
 from systemvm.management.state import schema
+from systemvm.management.state.changes import columns
 from systemvm.management.state.columns import now
+from systemvm.management.state.listing import KEPT_LISTINGS, Listing, contains
 from systemvm.management.state.rows import Rows
 from systemvm.management.state.status import RecordingMode, RecordingState
 from systemvm.wire.recording import RecordingEnd
@@ -54,6 +56,12 @@ rules = Rows(schema.console_recording_rules, RecordingRule, "recording rule")
 _c, _r = schema.console_recordings.c, schema.console_recording_rules.c
 
 by_uuid = rows.by_uuid
+_ROWS = sa.select(*rows.columns)
+_TOPICS = (
+    *columns(schema.console_recordings, "removed", "state", "account_id", "created"),
+    *columns(schema.vm_instances, "name", "display_name"),
+    *columns(schema.users, "username"),
+)
 #: Those that users see.
 _VISIBLE = (RecordingState.RECORDING, RecordingState.COMPLETE, RecordingState.INCOMPLETE)
 
@@ -98,7 +106,7 @@ def end(connection: sa.Connection, uuid: str, end: RecordingEnd) -> RecordingRow
 class RecordingFilter:
     """Conditions for a list of recordings; None means any."""
 
-    account_ids: Collection[int] | None = None  # of the VMs' owners
+    account_ids: frozenset[int] | None = None  # of the VMs' owners
     uuid: str | None = None
     vm_uuid: str | None = None
     session_uuid: str | None = None
@@ -106,10 +114,27 @@ class RecordingFilter:
     state: RecordingState | None = None
     since: datetime | None = None
     before: datetime | None = None
+    keyword: str | None = None  # in the name of the VM or of who had the console open, whatever its case
 
 
-def find(connection: sa.Connection, which: RecordingFilter, limit: int) -> list[RecordingRow]:
-    """Return at most `limit` recordings that fit, the newest first."""
+def page(connection: sa.Connection, which: RecordingFilter, window: slice) -> tuple[list[RecordingRow], int]:
+    """Return the recordings in a window of those that fit, the newest first, and how many fit."""
+    listing = _listing(which)
+    return [rows.value(row) for row in listing.page(connection, window)], listing.count(connection)
+
+
+@functools.lru_cache(KEPT_LISTINGS)
+def _listing(which: RecordingFilter) -> Listing:
+    return Listing(
+        key=("recordings", which),
+        rows=_ROWS,
+        where=_conditions(which),
+        order_by=(_c.id.desc(),),
+        topics=_TOPICS,
+    )
+
+
+def _conditions(which: RecordingFilter) -> list[sa.ColumnElement[bool]]:
     where: list[sa.ColumnElement[bool]] = [_c.removed.is_(None), _c.state.in_(_VISIBLE)]
     if which.account_ids is not None:
         where.append(_c.account_id.in_(which.account_ids))
@@ -128,7 +153,13 @@ def find(connection: sa.Connection, which: RecordingFilter, limit: int) -> list[
         where.append(_c.created >= which.since)
     if which.before is not None:
         where.append(_c.created < which.before)
-    return rows.all(connection, *where, order_by=(_c.id.desc(),), limit=limit)
+    if which.keyword is not None:
+        vms, users = schema.vm_instances.c, schema.users.c
+        shown_name = sa.func.coalesce(sa.func.nullif(vms.display_name, ""), vms.name)
+        of_vms = sa.select(vms.id).where(contains(shown_name, which.keyword))
+        of_users = sa.select(users.id).where(contains(users.username, which.keyword))
+        where.append(sa.or_(_c.vm_id.in_(of_vms), _c.user_id.in_(of_users)))
+    return where
 
 
 def request_deletion(connection: sa.Connection, uuid: str) -> None:

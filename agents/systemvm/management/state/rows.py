@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 import attrs
 import sqlalchemy as sa
 
 from systemvm.service.errors import FailureCode, SystemVmError
+
+#: SQLite limits the number of parameters of a query.
+AT_ONCE = 500
 
 R = TypeVar("R", bound=attrs.AttrsInstance)
 
@@ -55,6 +58,15 @@ class Rows(Generic[R]):
     def one(self, connection: sa.Connection, *where: sa.ColumnElement[bool]) -> R | None:
         found = self.all(connection, *where, limit=1)
         return found[0] if found else None
+
+    def by_ids(self, connection: sa.Connection, numbers: Iterable[int | None]) -> dict[int, R]:
+        """Return the rows with these numbers, removed or not, by their numbers."""
+        wanted = sorted({number for number in numbers if number is not None})
+        found: dict[int, R] = {}
+        for begin in range(0, len(wanted), AT_ONCE):
+            query = sa.select(*self.columns).where(self.table.c.id.in_(wanted[begin : begin + AT_ONCE]))
+            found.update((row["id"], self.value(row)) for row in connection.execute(query).mappings())
+        return found
 
     def by_id(self, connection: sa.Connection, row_id: int) -> R:
         """Return the row with a number, removed or not.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lists of console sessions and system VMs that SQL selects, compared with each rule for each row."""
+"""Lists of sessions, recordings and system VMs that SQL selects, compared with each rule for each row."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import pytest_twisted
 
 from small_cloud import SmallCloud
 from small_cloud_rows import add_system_vm
-from systemvm.management.state import console_sessions, instances, zones
+from systemvm.management.state import console_sessions, instances, recordings, zones
 from systemvm.management.state.console_sessions import ConsoleSessionRow
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance
-from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.management.state.recordings import RecordingRow
+from systemvm.management.state.status import InstanceState, InstanceType, RecordingState
 
 SESSIONS = 40
 ADDRESSES = ("192.0.2.1", "192.0.2.2")
@@ -103,6 +104,64 @@ async def test_pages_of_ended_sessions_together_are_the_list(cloud: SmallCloud) 
     count = (await cloud.call("listConsoleSessions"))["count"]
     cloud.database.run_now(console_sessions.close, opened.uuid, "over")
     assert (await cloud.call("listConsoleSessions"))["count"] == count - 1
+
+
+def add_recordings(cloud: SmallCloud, chance: random.Random) -> list[RecordingRow]:
+    """Add recordings of all kinds; return those that a list can contain, the newest first."""
+    sessions, _ = fill(cloud, chance)
+
+    def add(connection: Connection) -> list[RecordingRow]:
+        kept = []
+        [store, *_] = zones.all_stores(connection)
+        for number in range(SESSIONS):
+            session = chance.choice(sessions)
+            row = recordings.create(
+                connection, session_id=session.id, vm_id=session.vm_id, user_id=session.user_id,
+                proxy_id=session.proxy_id, zone_id=session.zone_id, store_id=store.id,
+                account_id=chance.choice((cloud.admin, cloud.user)).account.id, domain_id=1,
+                state=chance.choice(list(RecordingState)),
+                created=datetime(2026, 3, 1 + number % 20, 12, tzinfo=UTC),
+            )  # fmt: skip
+            if chance.random() < 0.2:
+                recordings.deleted(connection, row.uuid)
+            elif row.state not in (RecordingState.ORDERED, RecordingState.DELETING):
+                kept.append(row)
+        return kept[::-1]
+
+    return cloud.database.run_now(add)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("seed", range(2))
+async def test_filters_of_recordings(cloud: SmallCloud, seed: int) -> None:
+    rows = add_recordings(cloud, random.Random(seed))
+    names = {row.id: row for row in cloud.database.run_now(instances.list_user)}
+    sessions = {row.id: row.uuid for row in cloud.database.run_now(console_sessions.list_all)}
+    user, first = cloud.user.user, rows[0]
+    cases: list[Case] = [
+        ({}, lambda row: True),
+        ({"id": first.uuid}, lambda row: row.id == first.id),
+        ({"virtualmachineid": names[first.vm_id].uuid}, lambda row: row.vm_id == first.vm_id),
+        ({"consolesessionid": sessions[first.session_id]}, lambda row: row.session_id == first.session_id),
+        ({"userid": user.uuid}, lambda row: row.user_id == user.id),
+        ({"state": "Complete"}, lambda row: row.state is RecordingState.COMPLETE),
+        ({"startdate": "2026-03-05"}, lambda row: row.created.day >= 5),
+        ({"enddate": "2026-03-05"}, lambda row: row.created.day <= 5),
+        ({"keyword": "üBER"}, lambda row: names[row.vm_id].display_name == "Über"),
+        ({"keyword": "ULL"}, lambda row: row.user_id == user.id),
+        ({"keyword": "hidden"}, lambda row: False),
+    ]
+    for viewer in (cloud.admin, cloud.user):
+        for parameters, fits in cases:
+            visible = [row for row in rows if viewer.is_admin or row.account_id == viewer.account.id]
+            expected = [row.uuid for row in visible if fits(row)]
+            answer = await cloud.call("listConsoleRecordings", viewer, **parameters)
+            found = [row["id"] for row in answer.get("consolerecording", [])]
+            assert found == expected, (viewer.account.name, parameters)
+            assert answer.get("count", 0) == len(expected)
+    page = await cloud.call("listConsoleRecordings", page=2, pagesize=3)
+    assert [row["id"] for row in page["consolerecording"]] == [row.uuid for row in rows[3:6]]
+    assert page["count"] == len(rows)
 
 
 @pytest_twisted.ensureDeferred

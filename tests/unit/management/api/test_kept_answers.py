@@ -15,9 +15,11 @@ from small_cloud import SmallCloud
 from systemvm.management.api.kept_answers import MAX_ANSWER_BYTES, MAX_BYTES, KeptAnswers
 from systemvm.management.state import (
     accounts,
+    console_sessions,
     events,
     instances,
     jobs,
+    recordings,
     schema,
     snapshots,
     templates,
@@ -25,13 +27,21 @@ from systemvm.management.state import (
     zones,
 )
 from systemvm.management.state.changes import Changes, reads_of_task
+from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
-from systemvm.management.state.status import AgentState, InstanceState, InstanceType, SnapshotState
+from systemvm.management.state.status import (
+    AgentState,
+    InstanceState,
+    InstanceType,
+    RecordingState,
+    SnapshotState,
+)
 
 LISTS: dict[str, dict[str, str]] = {
     "listTemplates": {"templatefilter": "all"},
     "listVirtualMachines": {"listall": "true"},
     "listEvents": {"listall": "true"},
+    "listConsoleRecordings": {},
     "listSystemVms": {},
     "listHosts": {},
     "listZones": {},
@@ -62,6 +72,9 @@ CHANGES: dict[str, tuple[str, Callable[[Connection], object]]] = {
     "a VM's zone": ("listVirtualMachines", rename(schema.zones, name="renamed")),
     "a VM's host": ("listVirtualMachines", rename(schema.hosts, name="renamed")),
     "a VM's owner": ("listVirtualMachines", rename(schema.accounts, name="renamed")),
+    "a recording's size": ("listConsoleRecordings", rename(schema.console_recordings, size_bytes=9)),
+    "a recording's VM": ("listConsoleRecordings", rename(schema.vm_instances, name="renamed")),
+    "a recording's user": ("listConsoleRecordings", rename(schema.users, username="renamed")),
     "a system VM's agent": ("listSystemVms", rename(schema.vm_instances, agent_state=AgentState.ALERT)),
     "a system VM's load": ("listSystemVms", rename(schema.vm_instances, console_sessions=3)),
     "a system VM's NIC": ("listSystemVms", rename(schema.nics, address="10.13.0.99")),
@@ -147,11 +160,20 @@ def add_objects(cloud: SmallCloud) -> None:
         jobs.create(
             connection, command="stopSystemVm", arguments={}, user_id=user.id, account_id=user.account_id
         )
+        session = console_sessions.create(
+            connection, account_id=user.account_id, domain_id=1, zone_id=cloud.zone.id, user_id=user.id,
+            vm_id=vm.id, proxy_id=cloud.cpvm.id, token_hash="x", token_expires=now(), creator_address=None,
+        )  # fmt: skip
+        [store] = zones.all_stores(connection)
+        recordings.create(
+            connection, account_id=user.account_id, domain_id=1, zone_id=cloud.zone.id, user_id=user.id,
+            vm_id=vm.id, proxy_id=cloud.cpvm.id, store_id=store.id, session_id=session.id,
+            state=RecordingState.COMPLETE,
+        )  # fmt: skip
         volume = volumes.create(
             connection, name="disk", account_id=cloud.admin.account.id, vm_id=vm.id,
             zone_id=cloud.zone.id, host_id=cloud.host.id, template_id=template.id,
         )  # fmt: skip
-        [store] = zones.all_stores(connection)
         snapshots.insert(
             connection, name="snapshot", account_id=cloud.admin.account.id, volume_id=volume.id,
             zone_id=cloud.zone.id, store_id=store.id, host_id=cloud.host.id, state=SnapshotState.BACKED_UP,

@@ -277,7 +277,7 @@ async def test_a_recording_is_seen_by_its_owner_and_administrators(
     cloud: SmallCloud, vm: Instance, stored: StoredFiles
 ) -> None:
     foreign, own = await recorded(cloud, vm), await recorded(cloud, vm)
-    [row] = cloud.database.run_now(recordings.find, recordings.RecordingFilter(uuid=foreign), 1)
+    row = cloud.database.run_now(recordings.by_uuid, foreign)
     cloud.database.run_now(recordings.rows.update, row.id, account_id=cloud.admin.account.id)
     assert {row["id"] for row in await listed(cloud)} == {foreign, own}
     for command in ("openConsoleRecording", "readConsoleRecording"):
@@ -323,7 +323,7 @@ async def test_a_deleted_recording_is_gone_even_if_its_store_is_away(
 @pytest_twisted.ensureDeferred
 async def test_old_recordings_are_deleted(cloud: SmallCloud, vm: Instance, stored: StoredFiles) -> None:
     old, young = await recorded(cloud, vm), await recorded(cloud, vm)
-    [row] = cloud.database.run_now(recordings.find, recordings.RecordingFilter(uuid=old), 1)
+    row = cloud.database.run_now(recordings.by_uuid, old)
     cloud.database.run_now(recordings.rows.update, row.id, ended=now() - timedelta(days=31))
     await setting(cloud, "retention", "0")
     await cloud.recordings.tend()

@@ -16,10 +16,11 @@ from systemvm.management.api.answers.recordings import (
     RecordingAnswer,
     RecordingContentAnswer,
 )
-from systemvm.management.api.command import ApiCall, Command, ResponseShape, matches_keyword, paged
+from systemvm.management.api.command import ApiCall, Command, ResponseShape, ResultPage
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
+from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import Parameter, ParameterType, optional, required
 from systemvm.management.api.periods import end_of, first_moment
 from systemvm.management.api.principal import ADMIN_ONLY
@@ -49,13 +50,14 @@ class RecordingCommands:
         return (
             Command(
                 _LIST,
-                paged(self._list),
+                self._list,
                 "Lists recordings of consoles, the newest first.",
                 RecordingAnswer,
                 "consolerecording",
                 ResponseShape.LIST,
                 (*_filters(), *OWNERS),
                 related=(_OPEN, _DELETE, "listConsoleSessions"),
+                kept=True,
             ),
             Command(
                 _OPEN,
@@ -90,11 +92,12 @@ class RecordingCommands:
             ),
         )
 
-    async def _list(self, call: ApiCall) -> list[RecordingAnswer]:
+    async def _list(self, call: ApiCall) -> ResultPage:
         arguments, database = call.arguments, self._recordings.database
+        window = page_window(arguments)
         owners = await database.read(partial(owners_of, call=call, all_by_default=True))
         state = arguments.text("state")
-        found = await self._recordings.find(
+        found, count = await self._recordings.page(
             RecordingFilter(
                 account_ids=owners.account_ids,
                 uuid=arguments.text("id"),
@@ -104,11 +107,12 @@ class RecordingCommands:
                 state=None if state is None else RecordingState(state),
                 since=first_moment(arguments["startdate"]) if "startdate" in arguments else None,
                 before=end_of(arguments["enddate"]) if "enddate" in arguments else None,
-            )
+                keyword=arguments.text("keyword"),
+            ),
+            window,
         )
         names = await database.read(read_names)
-        answers = [_answer(each, names) for each in found]
-        return [each for each in answers if matches_keyword(arguments, each.virtualmachinename, each.user)]
+        return ResultPage([_answer(each, names) for each in found], count)
 
     async def _open(self, call: ApiCall) -> RecordingAccessAnswer:
         listed = await self._find(call)
@@ -137,12 +141,12 @@ class RecordingCommands:
     async def _find(self, call: ApiCall) -> ListedRecording:
         principal, recording_id = call.principal, call.arguments["id"]
         account_ids = None if principal.is_admin else frozenset({principal.account.id})
-        found = await self._recordings.find(RecordingFilter(account_ids=account_ids, uuid=recording_id))
-        if not found:
+        found = await self._recordings.find(recording_id, account_ids)
+        if found is None:
             raise parameter_error(
                 f"there is no recording {recording_id}", f"call {_LIST} for all that there are"
             )
-        return found[0]
+        return found
 
 
 def _filters() -> tuple[Parameter, ...]:
