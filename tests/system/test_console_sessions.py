@@ -184,6 +184,24 @@ def test_an_administrator_watches_a_console_and_ends_it(
     windows.close()
 
 
+def test_a_browser_that_leaves_ends_no_other_console(
+    cloud: BootedCloud, machine: dict[str, Any], context: BrowserContext
+) -> None:
+    kept = context.new_page()
+    sockets: list[object] = []
+    kept.on("websocket", sockets.append)
+    kept.goto(cloud.cli("console", "open", NAME).stdout.strip())
+    wait_screen(kept)
+    own = {session_of(kept)}
+    for _ in range(4):
+        open_console(cloud, context, cloud.wait_up("secondarystoragevm")["name"]).close()
+        wait_for("the end of the other", lambda: connected(cloud) == own)
+    kept.locator("#screen canvas").click()
+    kept.keyboard.type("screen green\n", delay=60)
+    wait_colour(kept, "green")
+    assert len(sockets) == 1, "its connection was never lost"
+
+
 @contextmanager
 def never_refused(cloud: BootedCloud, address: str) -> Iterator[None]:
     """Connect again and again to a CPVM's public port; fail when a connection is refused."""

@@ -14,6 +14,7 @@ from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.socket_waiter import SocketWaiter
 from systemvm.cpvm.target_stream import PlainStream, TargetStream, TlsStream
 from systemvm.cpvm.target_tls import check_fingerprint, client_context, handshake_refusal
+from systemvm.service.openssl_errors import clear_openssl_errors
 from systemvm.wire.console import ConsoleTarget, TargetTls, TargetTransport
 
 _READ_BYTES = 4096
@@ -60,6 +61,7 @@ class TargetLink:
             self._socket = wrapped
             await self._finish_handshake(wrapped)
         except (OSError, ValueError) as error:
+            clear_openssl_errors()
             raise handshake_refusal(error) from None
         check_fingerprint(tls, wrapped.getpeercert(binary_form=True))
         self.stream = TlsStream(wrapped)

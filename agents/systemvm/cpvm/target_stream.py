@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import socket
 import ssl
-from contextlib import suppress
 from typing import Protocol
+
+from systemvm.service.openssl_errors import clear_openssl_errors, send_close_notify
 
 #: The clear text of one TLS record.
 _RECORD_BYTES = 16 * 1024
@@ -92,6 +93,7 @@ class TlsStream:
                 self.reading_needs_write = True
                 break
             except OSError:
+                clear_openssl_errors()
                 if count:
                     break  # the next read raises it again
                 raise
@@ -112,11 +114,13 @@ class TlsStream:
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
             self._refused_bytes = len(piece)
             raise BlockingIOError from None
+        except OSError:
+            clear_openssl_errors()
+            raise
         self._refused_bytes = 0
         return sent
 
     def close(self) -> None:
         if not self._refused_bytes:
-            with suppress(OSError, ValueError):  # raises after sending close_notify
-                self._socket.unwrap()
+            send_close_notify(self._socket)
         self._socket.close()

@@ -9,7 +9,7 @@ and writes the descriptor itself. Three of its properties shape this module:
   becomes the **pending write**: it is copied at once and repeated, unchanged, before anything else is sent.
 * Decrypted bytes can wait inside OpenSSL, where epoll does not see them. So a wake-up that stops before
   SSLWantReadError, and a transport that resumes reading, check `pending()`.
-* A non-blocking `unwrap` sends close_notify and then raises; the peer's close_notify is not awaited.
+* An error of one connection must not end others: see `openssl_errors`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from systemvm.service.connection_limits import ConnectionLimits, source_of_address
+from systemvm.service.openssl_errors import clear_openssl_errors, send_close_notify
 
 #: The clear text of one TLS record.
 _RECORD_BYTES = 16 * 1024
@@ -190,6 +191,7 @@ class TlsTransport(tcp.Server):
         except ssl.SSLZeroReturnError:
             return main.CONNECTION_DONE
         except (ssl.SSLError, OSError) as broken:
+            clear_openssl_errors()
             if not self._ready:
                 self.log.debug("TLS handshake failed: {reason}", reason=getattr(broken, "reason", None))
             return main.CONNECTION_LOST
@@ -360,8 +362,7 @@ class TlsTransport(tcp.Server):
 
     def _closeSocket(self, orderly: bool) -> None:
         if orderly and self._ready and not self.is_blocked:
-            with suppress(OSError, ValueError):  # raises after sending close_notify
-                self._tls.unwrap()
+            send_close_notify(self._tls)
         super()._closeSocket(orderly)
 
     def connectionLost(self, reason: Failure) -> None:

@@ -9,10 +9,10 @@ import ssl
 from collections.abc import Iterator
 
 import pytest
-import trustme
 from attrs import frozen
 
 from systemvm.cpvm.target_stream import PlainStream, TlsStream
+from tls_pair import tls_pair
 
 
 @frozen
@@ -23,31 +23,9 @@ class Ends:
     server: ssl.SSLSocket
 
 
-@pytest.fixture(scope="module")
-def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    ca = trustme.CA()
-    client, server = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.configure_trust(client)
-    ca.issue_cert("127.0.0.1").configure_cert(server)
-    return client, server
-
-
 @pytest.fixture
-def ends(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> Iterator[Ends]:
-    near, far = socket.socketpair()
-    for end in (near, far):
-        end.setblocking(False)
-    client, server = contexts
-    ours = client.wrap_socket(near, server_hostname="127.0.0.1", do_handshake_on_connect=False)
-    theirs = server.wrap_socket(far, server_side=True, do_handshake_on_connect=False)
-    waiting = [ours, theirs]
-    while waiting:
-        for end in list(waiting):
-            try:
-                end.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-            waiting.remove(end)
+def ends() -> Iterator[Ends]:
+    ours, theirs = tls_pair()
     yield Ends(TlsStream(ours), theirs)
     ours.close()
     theirs.close()
