@@ -209,7 +209,9 @@ class ConsoleConnection:
         self._is_serial = True
         self._tap = tap = target.tap
         record = None if tap is None else tap.copy
-        self._relay = SerialRelay(port, self._browser, target.policy, self._target_closed, record)
+        self._relay = SerialRelay(
+            port, self._browser, target.policy, self._target_closed, record, self._must_wait
+        )
         self._state = _State.FLOWING
         # a page that only looks sends nothing; the answer proves that it has received its next secret
         self._browser.send(control_frame(Opcode.PING))
@@ -235,12 +237,12 @@ class ConsoleConnection:
             self._continue_handshake(self._handshake)
 
     def _must_wait(self) -> bool:
-        """Return whether the recorder is behind; then the VNC server is not read until it is not."""
+        """Return whether the recorder is behind; then nothing is sent to the browser until it is not."""
         tap = self._tap
         if tap is None or not tap.is_behind:
             return False
         relay = self._relay
-        if isinstance(relay, Relay):
+        if relay is not None:
             relay.hold()
             tap.wait(relay.go_on)
         return True

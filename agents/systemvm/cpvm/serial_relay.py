@@ -24,7 +24,8 @@ KEY_BYTES = 32
 class SerialRelay:
     """Relays between a port and a browser; `on_port_closed` is called when the machine closes the port.
 
-    `record` gets what the browser gets.
+    `record` gets what the browser gets. While `must_wait` returns True the recorder is behind and nothing is
+    sent; `go_on` is called when it has caught up.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class SerialRelay:
         policy: ConsolePolicy,
         on_port_closed: Callable[[], None],
         record: Callable[[bytes], None] | None = None,
+        must_wait: Callable[[], bool] = lambda: False,
     ) -> None:
         self.may_type = not policy.view_only
         self._may_paste = policy.clipboard_to_guest
@@ -41,6 +43,8 @@ class SerialRelay:
         self._browser = browser
         self._on_port_closed = on_port_closed
         self._record = record
+        self._must_wait = must_wait
+        self._is_held = False
         self._position = port.output.start
         self._browser_paused = False
         self.sent_bytes = 0  # to the browser
@@ -64,7 +68,7 @@ class SerialRelay:
         self.output_ready()
 
     def output_ready(self) -> None:
-        while self._port is not None and not self._browser.is_blocked:
+        while self._port is not None and not (self._browser.is_blocked or self._waits()):
             skipped, data = self._port.output.read(self._position, _PIECE_BYTES)
             if not data:
                 return
@@ -76,6 +80,17 @@ class SerialRelay:
                 self._record(note + data)
 
     browser_drained = output_ready
+
+    def hold(self) -> None:
+        """Send nothing until `go_on`; what is not kept until then is skipped, as with a slow browser."""
+        self._is_held = True
+
+    def go_on(self) -> None:
+        self._is_held = False
+        self.output_ready()
+
+    def _waits(self) -> bool:
+        return self._is_held or (self._record is not None and self._must_wait())
 
     def write(self, data: bytes) -> None:
         """Send input of the browser as far as the policy permits it."""

@@ -173,7 +173,7 @@ class ConsoleAuthorizer:
         if not vm.is_driven:
             return evolve(await self._foreign_screen(vm), recording=recording)
         if kind is ConsoleKind.SERIAL:
-            return self._serial_ports.target(vm)
+            return evolve(self._serial_ports.target(vm), recording=recording)
         sealed = vm.sealed_vnc_password
         return ConsoleTarget(
             host=vm.vnc_address or "",

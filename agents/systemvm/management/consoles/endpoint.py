@@ -169,7 +169,7 @@ def _create(
             "Stop and start it: an earlier release started it, or hypervisor.vnc_tls was false.",
         )
     policy = wanted.narrowed(configured.policy)
-    recording = _recording(connection, vm, kind)
+    recording = mode_for(connection, vm)
     joined = console_sessions.serial_proxy(connection, vm.id) if kind is ConsoleKind.SERIAL else None
     able, most = proxies.of(policy, recording, vm, kind), configured.limits.max_sessions
     proxy = _least_loaded(connection, vm.zone_id, able, most, joined)
@@ -225,18 +225,6 @@ def create_session(
     console_sessions.record(
         connection, session, "LINK", f"of {vm.shown_name}: {text}", request_id=console_user.request_id
     )
-
-
-def _recording(connection: Connection, vm: Instance, kind: ConsoleKind) -> RecordingMode:
-    """Return how the console is recorded; a recording holds a screen, not a serial port."""
-    mode = mode_for(connection, vm)
-    if kind is ConsoleKind.SCREEN:
-        return mode
-    if mode is RecordingMode.REQUIRED:
-        raise ConsoleUnavailableError(
-            f"consoles of VM {vm.name} must be recorded, and its serial port cannot be", "Use its screen."
-        )
-    return RecordingMode.OFF
 
 
 def check_extra(extra: str | None, is_required: bool) -> None:

@@ -16,6 +16,7 @@ from systemvm.management.state.columns import now
 from systemvm.management.state.listing import KEPT_LISTINGS, Listing, contains
 from systemvm.management.state.rows import Rows
 from systemvm.management.state.status import RecordingMode, RecordingState
+from systemvm.wire.console import ConsoleKind
 from systemvm.wire.recording import RecordingEnd
 
 
@@ -111,6 +112,7 @@ class RecordingFilter:
     vm_uuid: str | None = None
     session_uuid: str | None = None
     user_uuid: str | None = None
+    kind: ConsoleKind | None = None
     state: RecordingState | None = None
     since: datetime | None = None
     before: datetime | None = None
@@ -145,6 +147,9 @@ def _conditions(which: RecordingFilter) -> list[sa.ColumnElement[bool]]:
     ):
         if uuid is not None:
             where.append(column.in_(sa.select(table.c.id).where(table.c.uuid == uuid)))
+    if which.kind is not None:
+        sessions = schema.console_sessions.c
+        where.append(_c.session_id.in_(sa.select(sessions.id).where(sessions.kind == which.kind)))
     if which.uuid is not None:
         where.append(_c.uuid == which.uuid)
     if which.state is not None:

@@ -13,10 +13,13 @@ from systemvm.cpvm.console_connection import OpenedTarget
 from systemvm.cpvm.recording import console_recordings, shared_log
 from systemvm.cpvm.recording import recorder as recorder_module
 from systemvm.cpvm.recording.recorder_process import READ_EACH_S
+from systemvm.cpvm.serial_output import KEPT_BYTES
+from systemvm.cpvm.serial_port import SerialPort
 from systemvm.cpvm.target_stream import PlainStream
 from systemvm.cpvm.vnc_target import VncConnection
+from systemvm.recording.format import RecordingKind
 from systemvm.recording.reader import RecordingReader
-from systemvm.wire.console import UNRESTRICTED
+from systemvm.wire.console import UNRESTRICTED, ConsoleKind
 from systemvm.wire.recording import RecordingEnd, RecordingOrder
 from unit.cpvm.recording.recorder_here import Recordings
 from unit.cpvm.recording.test_recorder import ID, REQUEST, SCREEN, played, update
@@ -29,12 +32,22 @@ HANDSHAKE = masked(0x82, b"RFB 003.008\n\x01\x01")
 class Recorded:
     """A connection with a tap, its recorder and the daemon behind it."""
 
-    def __init__(self, harness: Harness, directory: Path, early: bytes = b"") -> None:
+    def __init__(
+        self, harness: Harness, directory: Path, early: bytes = b"", history: bytes | None = None
+    ) -> None:
+        """With `history`, that of a serial port."""
         self.harness, self.daemon = harness, Daemon()
         self.ends: list[RecordingEnd] = []
         self.made = Recordings(harness.reactor, directory / "spool", self.daemon.call)
         order = RecordingOrder(ID, "web-1", 1 << 30)
-        tap = self.made.recordings.tap(order, UNRESTRICTED, SCREEN, self.ends.append)
+        screen_init = SCREEN if history is None else None
+        tap = self.made.recordings.tap(order, UNRESTRICTED, screen_init, self.ends.append)
+        if history is not None:
+            harness.admit(ConsoleKind.SERIAL)
+            port = SerialPort(harness.reactor, PlainStream(harness.screen), history, lambda port: None)
+            port.start()
+            harness.opening.callback(OpenedTarget("web", None, tap=tap, serial=port))
+            return
         harness.admit()
         screen = VncConnection(PlainStream(harness.screen), SCREEN, early)
         harness.opening.callback(OpenedTarget("web", screen, tap=tap))
@@ -164,3 +177,38 @@ def test_a_recorder_that_is_killed_is_replaced_by_one_that_delivers_the_rest(
     assert recorded.ends == [RecordingEnd.INTERRUPTED] and len(recorded.made.links) == 2
     assert played(recorded.reader(), -1) == update(1)
     assert [end.code for end in recorded.daemon.ends] == ["interrupted"]
+
+
+def frames(recorded: Recorded) -> bytes:
+    return b"".join(frame.content for frame in recorded.reader().play())
+
+
+def test_a_serial_port_is_recorded_with_what_it_had_written_before(harness: Harness, tmp_path: Path) -> None:
+    recorded = Recorded(harness, tmp_path, history=b"kernel\r\n")
+    recorded.show(b"login: ")
+    assert recorded.ends == [] and b"login: " in recorded.shown()
+    harness.connection.close(1000)
+    recorded.pass_time(2)
+    assert [end.code for end in recorded.daemon.ends] == ["complete"]
+    assert recorded.reader().header.kind is RecordingKind.SERIAL
+    assert frames(recorded) == b"kernel\r\nlogin: "
+
+
+def test_a_serial_port_that_is_faster_than_its_recorder_skips_what_is_not_kept(
+    harness: Harness, tmp_path: Path
+) -> None:
+    recorded = Recorded(harness, tmp_path, history=b"")
+    recorded.pass_time(2)  # what came before is read
+    recorded.link.is_hung = True
+    line = b"x" * 998 + b"\r\n"
+    for _ in range(shared_log.CAPACITY_BYTES // 2 // len(line) + 2 * KEPT_BYTES // len(line)):
+        recorded.show(line)
+    recorded.link.is_hung = False
+    recorded.link.look(at_once=True)
+    recorded.pass_time(2)
+    recorded.show(b"the last line")
+    harness.connection.close(1000)
+    recorded.pass_time(2)
+    assert [end.code for end in recorded.daemon.ends] == ["complete"]
+    played_bytes = frames(recorded)
+    assert b"bytes were skipped" in played_bytes and played_bytes.endswith(b"the last line")

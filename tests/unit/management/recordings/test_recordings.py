@@ -14,12 +14,12 @@ from console_tokens import add_vm, authorize, change_session, new_token, refusal
 from small_cloud import SmallCloud
 from systemvm.management.api.errors import ApiError
 from systemvm.management.recordings.service import ABANDONED_AFTER
-from systemvm.management.state import events, recordings, zones
+from systemvm.management.state import events, instances, recordings, zones
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.rpc.core.errors import FORBIDDEN, NOT_CONNECTED, RpcError
 from systemvm.wire.acknowledgement import Acknowledgement
-from systemvm.wire.console import ConsoleRefusal
+from systemvm.wire.console import ConsoleKind, ConsoleRefusal
 from systemvm.wire.protocol import RECORDINGS_SINCE
 from systemvm.wire.recording import (
     CONSOLE_RECORD,
@@ -157,6 +157,24 @@ async def test_settings_of_the_zone_shape_the_order(cloud: SmallCloud, vm: Insta
     assert order.key not in repr(order)
     [row] = cloud.database.run_now(recordings.rows.all)
     assert row.sealed_key is not None and cloud.seal.open(row.sealed_key) == order.key
+
+
+@pytest_twisted.ensureDeferred
+async def test_consoles_of_a_serial_port_are_recorded_by_the_same_rules(
+    cloud: SmallCloud, vm: Instance, stored: StoredFiles
+) -> None:
+    cloud.database.run_now(instances.update, vm.id, serial_port=5950, serial_fingerprint="ab" * 32)
+    session = await authorize(cloud, await new_token(cloud, vm, kind="serial"))
+    assert not session.is_recorded and (await target(cloud, session.session_id)).recording is None
+    await cloud.call("setConsoleRecordingRule", record="required", virtualmachineid=vm.uuid)
+    session = await authorize(cloud, await new_token(cloud, vm, kind="serial"))
+    found = await target(cloud, session.session_id)
+    assert session.is_recorded and found.kind is ConsoleKind.SERIAL and found.recording.is_required
+    await deliver(cloud, found.recording.recording_id, 0, b"a recording")
+    screen = await recorded(cloud, vm)
+    kinds = {row["id"]: row["kind"] for row in await listed(cloud)}
+    assert kinds == {found.recording.recording_id: "serial", screen: "screen"}
+    assert [row["id"] for row in await listed(cloud, kind="serial")] == [found.recording.recording_id]
 
 
 @pytest_twisted.ensureDeferred

@@ -15,6 +15,7 @@ class RecordingAnswer:
     """The recording of one connection of a console."""
 
     id: str = required_key("the UUID")
+    kind: str = required_key("what it shows: screen or serial, a serial port")
     created: datetime = required_key("when the recording began")
     ended: datetime | None = optional_key("when it ended")
     state: str = required_key("Recording, Complete, or Incomplete: its end is missing, or it ended early")

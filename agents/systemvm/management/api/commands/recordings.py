@@ -27,6 +27,7 @@ from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.recordings.service import ListedRecording, Recordings
 from systemvm.management.state.recordings import RecordingFilter
 from systemvm.management.state.status import RecordingState
+from systemvm.wire.console import ConsoleKind
 
 _LIST, _OPEN, _READ, _DELETE = (
     "listConsoleRecordings",
@@ -96,7 +97,7 @@ class RecordingCommands:
         arguments, database = call.arguments, self._recordings.database
         window = page_window(arguments)
         owners = await database.read(partial(owners_of, call=call, all_by_default=True))
-        state = arguments.text("state")
+        state, kind = arguments.text("state"), arguments.text("kind")
         found, count = await self._recordings.page(
             RecordingFilter(
                 account_ids=owners.account_ids,
@@ -104,6 +105,7 @@ class RecordingCommands:
                 vm_uuid=arguments.text("virtualmachineid"),
                 session_uuid=arguments.text("consolesessionid"),
                 user_uuid=arguments.text("userid"),
+                kind=None if kind is None else ConsoleKind(kind),
                 state=None if state is None else RecordingState(state),
                 since=first_moment(arguments["startdate"]) if "startdate" in arguments else None,
                 before=end_of(arguments["enddate"]) if "enddate" in arguments else None,
@@ -162,6 +164,12 @@ def _filters() -> tuple[Parameter, ...]:
             "list only those in this state",
             choices=tuple(state.value for state in _STATES),
         ),
+        optional(
+            "kind",
+            ParameterType.STRING,
+            "list only those of screens, or of serial ports",
+            choices=tuple(kind.value for kind in ConsoleKind),
+        ),
         optional("startdate", ParameterType.DATE, "list only those since this day or time"),
         optional("enddate", ParameterType.DATE, "list only those until the end of this day"),
     )
@@ -172,6 +180,7 @@ def _answer(listed: ListedRecording, names: OwnerNames) -> RecordingAnswer:
     account = names.accounts[row.account_id]
     return RecordingAnswer(
         id=row.uuid,
+        kind=listed.session.kind.value,
         created=row.created,
         ended=row.ended,
         state=row.state.value,
