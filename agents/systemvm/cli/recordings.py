@@ -12,10 +12,10 @@ from typing import IO, Any
 
 import click
 
-from systemvm.cli import output
+from systemvm.cli import output, recorded_terminal
 from systemvm.cli.console_link import machine_id
 from systemvm.cli.daemon_client import CommandFailedError, DaemonClient
-from systemvm.recording.format import RecordingError
+from systemvm.recording.format import RecordingError, RecordingKind
 from systemvm.recording.reader import RecordingReader
 
 _MODES = ("on", "off", "required", "inherit")
@@ -88,10 +88,11 @@ def recordings(daemon: DaemonClient, name: str | None) -> None:
         output.print_json(rows)
         return
     output.print_table(
-        ("VM", "USER", "BEGUN", "STATE", "SIZE", "ID"),
+        ("VM", "KIND", "USER", "BEGUN", "STATE", "SIZE", "ID"),
         [
             (
                 row["virtualmachinename"],
+                row.get("kind", "screen"),
                 row["user"],
                 row["created"],
                 row["state"]
@@ -123,18 +124,25 @@ def play(daemon: DaemonClient, recording: str, open_browser: bool) -> None:
         webbrowser.open(url)
 
 
-@click.command("export", short_help="Write a recording to a video file.")
+@click.command("export", short_help="Write a recording to a video or text file.")
 @click.argument("recording", metavar="ID")
 @click.argument("file", type=click.Path(dir_okay=False, writable=True, path_type=Path))
 @click.pass_obj
 def export_recording(daemon: DaemonClient, recording: str, file: Path) -> None:
-    """Write the recording ID to FILE: a video if it ends in .mp4 or .webm, the recording itself in .svrec.
+    """Write the recording ID to FILE, in the format that its ending says.
+
+    \b
+      .mp4, .webm   a video of a screen
+      .cast         a serial port with its times, for asciinema's players
+      .txt          what a serial port wrote, as plain text
+      .svrec        the recording itself
 
     Videos are made by ffmpeg (apt-get install ffmpeg). The recording itself stays encrypted if it is.
 
     \b
-    Example:
+    Examples:
       systemvm console export 8a7b6c5d-0000-4000-8000-000000000001 web.mp4
+      systemvm console export 8a7b6c5d-0000-4000-8000-000000000002 boot.cast
     """
     access = daemon.call("openConsoleRecording", id=recording)["consolerecordingaccess"]
     key = bytes.fromhex(access["key"]) if access.get("key") else None
@@ -146,7 +154,7 @@ def export_recording(daemon: DaemonClient, recording: str, file: Path) -> None:
             return
         with tempfile.TemporaryFile() as copy:
             size_bytes = _download(daemon, recording, copy)
-            _export_video(RecordingReader(_reading(copy), size_bytes, key), file)
+            _export(RecordingReader(_reading(copy), size_bytes, key), file)
     except RecordingError as error:
         raise CommandFailedError(error.message, error.hint) from None
     except OSError as error:
@@ -170,7 +178,20 @@ def delete_recording(daemon: DaemonClient, recording: str) -> None:
     click.echo(f"Recording {recording} is deleted.")
 
 
-def _export_video(reader: RecordingReader, file: Path) -> None:
+def _export(reader: RecordingReader, file: Path) -> None:
+    text = recorded_terminal.FORMATS.get(file.suffix.lower())
+    if text is not None:
+        lines = text(reader)
+        first = next(lines, "")  # a recording that has no text leaves no file
+        with file.open("w", encoding="utf-8", newline="") as written:
+            written.write(first)
+            written.writelines(lines)
+        return
+    if reader.header.kind is RecordingKind.SERIAL:
+        raise RecordingError(
+            f"recording shows a serial port and cannot be exported to {file.suffix or file.name}",
+            f"name a file that ends in {', '.join(recorded_terminal.FORMATS)} or {_ORIGINAL}",
+        )
     from systemvm.cli.recording_video import export as export_video  # Pillow: other commands start without it
 
     export_video(reader, file)

@@ -17,7 +17,7 @@ from systemvm.recording.reader import RecordingReader
 MACHINE = {"id": "m-1", "name": "web", "state": "Running"}
 ROW = {
     "id": "r-1", "virtualmachinename": "web", "user": "ulla", "created": "2026-11-29T08:00:00+0000",
-    "state": "Incomplete", "endcode": "spool_full", "size": 12_345,
+    "kind": "serial", "state": "Incomplete", "endcode": "spool_full", "size": 12_345,
 }  # fmt: skip
 ACCESS = {"consolerecordingaccess": {"id": "r-1", "url": "https://cloud/recordings.html?id=r-1"}}
 
@@ -62,7 +62,7 @@ def test_a_rule_without_a_mode_is_wrong_usage(run: Callable[..., Result], argume
 def test_recordings_are_listed_with_why_they_ended(run: Callable[..., Result]) -> None:
     fake = daemon(listConsoleRecordings={"consolerecording": [ROW]})
     output = run(fake, "console", "recordings", "--vm", "web").output
-    assert "Incomplete: spool_full" in output and "ulla" in output and "r-1" in output
+    assert "Incomplete: spool_full" in output and "serial" in output and "ulla" in output and "r-1" in output
     assert fake.calls[-1] == ("listConsoleRecordings", {"virtualmachineid": "m-1"})
 
 
@@ -110,6 +110,35 @@ def test_a_video_is_made_with_the_key_of_the_recording(
     result = run(fake, "console", "export", "r-1", str(file))
     assert result.exit_code == 0, result.output
     assert exported == [(2000, file)]
+
+
+def serial_recording() -> bytes:
+    from systemvm.recording.format import RecordingHeader, RecordingKind
+    from systemvm.recording.writer import RecordingWriter
+
+    writer = RecordingWriter(RecordingHeader(80, 24, bytes(16), 0, "web", kind=RecordingKind.SERIAL))
+    return writer.begin + writer.server(500, b"login: root\r\n") + writer.end(2000)
+
+
+@pytest.mark.parametrize(
+    ("name", "written"), [("web.txt", "login: root\n"), ("web.cast", '[0.5, "o", "login: root\\r\\n"]\n')]
+)
+def test_what_a_serial_port_wrote_is_exported_as_text(
+    run: Callable[..., Result], tmp_path: Path, name: str, written: str
+) -> None:
+    answers = [content(serial_recording()), content(b"")]
+    fake = daemon(openConsoleRecording=ACCESS, readConsoleRecording=answers)
+    result = run(fake, "console", "export", "r-1", str(tmp_path / name))
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / name).read_text().endswith(written)
+
+
+def test_a_serial_port_makes_no_video(run: Callable[..., Result], tmp_path: Path) -> None:
+    answers = [content(serial_recording()), content(b"")]
+    fake = daemon(openConsoleRecording=ACCESS, readConsoleRecording=answers)
+    result = run(fake, "console", "export", "r-1", str(tmp_path / "web.mp4"))
+    assert result.exit_code == 1 and ".cast" in result.output
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_no_recording_is_an_error(run: Callable[..., Result], tmp_path: Path) -> None:
