@@ -21,7 +21,7 @@ from integration.daemon_lab import Host, host
 from integration.page_visitor import Visitor
 from rfb_decoder import PIXEL_FORMAT
 from systemvm.cli.recording_video import export
-from systemvm.recording.format import RecordingHeader
+from systemvm.recording.format import RecordingHeader, RecordingKind
 from systemvm.recording.reader import RecordingReader
 from systemvm.recording.writer import RecordingWriter
 from systemvm.wire.recording import MAX_PIECE_BYTES
@@ -31,7 +31,10 @@ pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
 
 __all__ = ["browser", "host"]  # fixtures
 
+BUILD = Path(__file__).resolve().parents[2] / "build"
 WIDTH, HEIGHT = 320, 200
+SCREEN = RecordingHeader(WIDTH, HEIGHT, PIXEL_FORMAT, 1_790_000_000_000, "web-1")
+SERIAL = RecordingHeader(80, 24, bytes(16), 1_790_000_000_000, "web-1", kind=RecordingKind.SERIAL)
 KEY = bytes(range(32))
 COLOURS = {"red": (200, 10, 20), "green": (10, 200, 30), "blue": (20, 30, 200), "grey": (90, 91, 92)}
 
@@ -63,10 +66,9 @@ UPDATES = {
 class Recording:
     """Screens of one colour, ten seconds each; every one can be sought."""
 
-    def __init__(self, key: bytes | None = None) -> None:
-        self._writer = RecordingWriter(
-            RecordingHeader(WIDTH, HEIGHT, PIXEL_FORMAT, 1_790_000_000_000, "web-1"), key
-        )
+    def __init__(self, key: bytes | None = None, header: RecordingHeader = SCREEN) -> None:
+        self._writer = RecordingWriter(header, key)
+        self._kind = header.kind
         self.data = self._writer.begin
         self.state = "Recording"
         self._time_ms = self._offset = 0
@@ -80,13 +82,23 @@ class Recording:
         self._offset += len(content)
         self._time_ms += 10_000
 
+    def write(self, content: bytes) -> None:
+        """Have a serial port write something, ten seconds after what was before."""
+        self.data += self._writer.server(self._time_ms, content)
+        self._time_ms += 10_000
+
+    def lose(self) -> None:
+        """Record nothing for ten seconds."""
+        begun_ms, self._time_ms = self._time_ms, self._time_ms + 10_000
+        self.data += self._writer.event(self._time_ms, {"event": "gap", "from_ms": str(begun_ms)})
+
     def end(self) -> None:
         self.data += self._writer.end(self._time_ms)
         self.state = "Complete"
 
     def answer(self, call: dict[str, str]) -> dict[str, Any] | None:
         """Answer in the place of a daemon whose SSVM has the file."""
-        about = {"id": "r-1", "state": self.state, "size": len(self.data)}
+        about = {"id": "r-1", "state": self.state, "size": len(self.data), "kind": self._kind.value}
         match call["command"]:
             case "listConsoleRecordings":
                 row = {"virtualmachinename": "web-1", "user": "ulla", "created": "2026-11-29T08:00:00+0000"}
@@ -177,6 +189,48 @@ def test_a_recording_that_still_runs_is_followed(host: Host, browser: Chromium) 
         recording.data = recording.data[:-5]  # what was stored ends within a frame
         expect_colour(page, "blue")
         expect(page.locator("body")).to_have_attribute("data-player", "playing")
+
+    browser.run(steps)
+
+
+def expect_terminal(page: Page, shown: str, hidden: str | None = None) -> None:
+    rows = page.locator("#terminal .xterm-rows")
+    expect(rows).to_contain_text(shown)
+    if hidden is not None:
+        expect(rows).not_to_contain_text(hidden)
+
+
+def test_a_serial_port_is_played_sought_and_sped_up(host: Host, browser: Chromium) -> None:
+    """In stock xterm.js, by the page's policy without inline styles."""
+    (host.layout.root / "xterm").symlink_to(BUILD / "xterm")
+    host.start()
+    recording = Recording(KEY, SERIAL)
+    recording.write(b"kernel\r\n\x1b[1;31mlogin:\x1b[0m ")
+    recording.write(b"root\r\n\x1b]0;title that is cut")  # the gap hides the end of this sequence
+    recording.lose()
+    recording.write("Grüße\r\n".encode())
+    recording.write(b"\x1b[2J\x1b[Hcleared")
+    recording.end()
+
+    def steps(page: Page) -> None:
+        errors: list[str] = []
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        open_recording(page, Visitor(host, recording.answer))
+        expect_terminal(page, "login:")
+        expect(page.locator("#picture")).to_be_hidden()
+        page.click("#toggle")
+        seek(page, 35_000)
+        expect_terminal(page, "Grüße", "cleared")
+        expect(page.locator("#gap")).to_contain_text("from 00:00:20 to 00:00:30")
+        colour = page.locator("#terminal .xterm-rows span", has_text="login:")
+        assert colour.evaluate("span => getComputedStyle(span).color") != "rgb(255, 255, 255)"
+        seek(page, 0)
+        expect_terminal(page, "login:", "root")
+        page.select_option("#speed", "64")
+        page.click("#toggle")
+        expect_terminal(page, "cleared", "Grüße")
+        expect(page.locator("#time")).to_have_text("00:00:50 / 00:00:50")
+        assert [error for error in errors if "policy" in error.lower()] == []
 
     browser.run(steps)
 

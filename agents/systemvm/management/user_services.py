@@ -392,7 +392,8 @@ def _make_site(
     revocation: ConsoleRevocation,
 ) -> Site:
     """The page, the HTTP API and downloads of diagnostics, below the advertised path."""
-    page = foundation.configuration.management.page
+    management = foundation.configuration.management
+    page = management.page
     origins = StorageOrigins(
         foundation.database,
         lambda zone_name, address: settings.secondary_storage(zone_name, address).endpoint,
@@ -401,6 +402,7 @@ def _make_site(
         secure=page.endpoint.scheme == "https",
         public_root_pem=foundation.public.ca_pem,
         list_origins=origins.list,
+        xterm=management.image_source.parent / "xterm",  # the build unpacks it beside the images
     )
     front = PublicAddress.of(page.endpoint, networks(page.trusted_proxies))
     client = client_resource(commands, foundation.database, users, reactor, front, revocation)

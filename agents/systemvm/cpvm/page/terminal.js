@@ -3,6 +3,7 @@
 
 import { Terminal } from "./xterm/lib/xterm.mjs";
 import { FitAddon } from "./xterm-fit/lib/addon-fit.mjs";
+import "./xterm_styles.js";
 
 const SCROLLBACK_LINES = 5_000;
 const MESSAGE_BYTES = 16 * 1024;
@@ -29,27 +30,6 @@ const CSI_QUERIES = [
 ];
 const DCS_QUERIES = [{ intermediates: "$", final: "q" }, { intermediates: "+", final: "q" }];
 const OSC_COLOURS = [4, 10, 11, 12];
-
-// xterm.js makes <style> elements and style attributes, which the page's policy forbids. Both become what scripts may
-// do: style sheets of the document, and properties of an element's style. (Its documentOverride does not reach all.)
-HTMLSpanElement.prototype.setAttribute = function setAttribute(name, value) {
-  if (name === "style") this.style.cssText = value;
-  else Element.prototype.setAttribute.call(this, name, value);
-};
-
-document.createElement = function createElement(tag, options) {
-  if (tag !== "style") return Document.prototype.createElement.call(document, tag, options);
-  const element = Document.prototype.createElement.call(document, "span");
-  const sheet = new CSSStyleSheet();
-  document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
-  element.hidden = true;
-  Object.defineProperty(element, "textContent", { set: (text) => sheet.replaceSync(text) });
-  element.remove = () => {
-    document.adoptedStyleSheets = document.adoptedStyleSheets.filter((each) => each !== sheet);
-    Element.prototype.remove.call(element);
-  };
-  return element;
-};
 
 async function loadStyles(...paths) {
   await Promise.all(paths.map((path) => new Promise((resolve, reject) => {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -20,8 +21,12 @@ _TYPES = {
     ".html": b"text/html; charset=utf-8",
     ".css": b"text/css; charset=utf-8",
     ".js": b"text/javascript; charset=utf-8",
+    ".mjs": b"text/javascript; charset=utf-8",
     ".svg": b"image/svg+xml",
 }
+
+#: Of stock xterm.js, below its directory.
+_XTERM_FILES = ("lib/xterm.mjs", "css/xterm.css")
 
 #: Lists the origins besides its own that the page connects to.
 ListOrigins = Callable[[], Awaitable[Iterable[str]]]
@@ -116,10 +121,18 @@ class PageResource(Resource):
     """
 
     def __init__(
-        self, *, secure: bool = False, public_root_pem: bytes = b"", list_origins: ListOrigins = _no_origins
+        self,
+        *,
+        secure: bool = False,
+        public_root_pem: bytes = b"",
+        list_origins: ListOrigins = _no_origins,
+        xterm: Path | None = None,
     ) -> None:
+        """`xterm` is the directory of stock xterm.js; without it no recording of a serial port is shown."""
         super().__init__()
-        for entry in files(__package__).joinpath("static").iterdir():
+        stock = [] if xterm is None else [xterm / name for name in _XTERM_FILES]
+        own = files(__package__).joinpath("static").iterdir()
+        for entry in (*own, *(path for path in stock if path.is_file())):
             suffix = "." + entry.name.rpartition(".")[2]
             body, content_type = entry.read_bytes(), _TYPES[suffix]
             file = _File(body, content_type, secure)

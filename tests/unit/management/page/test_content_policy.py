@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import pytest_twisted
 from twisted.web.server import Site
@@ -66,3 +68,23 @@ async def test_other_files_connect_to_nothing_else(cloud: SmallCloud) -> None:
     assert connects_to(answer) == ["'self'"]
     head = await visit(origins_of(cloud, "https://*"), "/", "HEAD")
     assert head.body == b"" and int(head.headers["Content-Length"]) > 1000
+
+
+@pytest_twisted.ensureDeferred
+async def test_stock_xterm_is_served_if_the_host_has_it(tmp_path: Path) -> None:
+    for name in ("lib/xterm.mjs", "css/xterm.css", "lib/other.mjs"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    served = Site(PageResource(xterm=tmp_path))
+    module, styles = await request(served, "GET", "/xterm.mjs"), await request(served, "GET", "/xterm.css")
+    assert (module.body, styles.body) == (b"lib/xterm.mjs", b"css/xterm.css")
+    assert module.headers["Content-Type"].startswith("text/javascript") and connects_to(module) == ["'self'"]
+    assert (await request(served, "GET", "/other.mjs")).status == 404
+    for lacking in (None, tmp_path / "none"):
+        assert (await request(Site(PageResource(xterm=lacking)), "GET", "/xterm.mjs")).status == 404
+
+
+def test_both_pages_have_xterm_work_by_their_policy_in_the_same_way() -> None:
+    agents = Path(__file__).parents[4] / "agents/systemvm"
+    cloud, console = agents / "management/page/static", agents / "cpvm/page"
+    assert (cloud / "xterm_styles.js").read_bytes() == (console / "xterm_styles.js").read_bytes()

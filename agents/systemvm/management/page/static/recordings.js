@@ -5,6 +5,7 @@ import { ApiError, call, forget, loggedIn, login } from "./api.js";
 import { bytes } from "./elements.js";
 import { fromHex, Kind, RecordingFile } from "./recording_file.js";
 import { RecordingScreen } from "./recording_screen.js";
+import { RecordingTerminal } from "./recording_terminal.js";
 
 const REFRESH_MS = 2000;
 const element = (id) => document.getElementById(id);
@@ -14,6 +15,15 @@ const clock = (ms) => new Date(ms).toISOString().slice(11, 19);
 function gapFrom(content) {
   const { event, from_ms: from } = JSON.parse(new TextDecoder().decode(content));
   return event === "gap" ? Number(from) : null;
+}
+
+// What draws a recording: a screen, or the terminal of a serial port.
+async function shownBy(about, width, height) {
+  const isSerial = about.kind === "serial";
+  element("picture").hidden = isSerial;
+  element("terminal").hidden = !isSerial;
+  if (isSerial) return RecordingTerminal.begin(element("terminal"), about);
+  return new RecordingScreen(element("picture"), width, height, fromHex(about.pixel_format));
 }
 
 let playing = null; // the player of the recording that is open
@@ -34,7 +44,8 @@ class Player {
     const run = this.run;
     this.wake();
     const { place, skip, width, height } = this.file.start(time);
-    const screen = new RecordingScreen(element("picture"), width, height, fromHex(this.file.about.pixel_format));
+    const screen = await shownBy(this.file.about, width, height);
+    if (run !== this.run) return;
     let [next, skipped] = [place, skip];
     this.time = time;
     element("gap").hidden = true;
@@ -162,7 +173,8 @@ function row(recording) {
   button.textContent = `Play ${recording.virtualmachinename}`;
   button.addEventListener("click", () => open(recording.id).catch(report));
   const state = recording.state === "Incomplete" ? `Incomplete (${recording.endcode})` : recording.state;
-  about.textContent = `${recording.user}, ${new Date(recording.created).toLocaleString()}, ${state}, ${bytes(recording.size)}`;
+  const kind = recording.kind === "serial" ? "serial port, " : "";
+  about.textContent = `${kind}${recording.user}, ${new Date(recording.created).toLocaleString()}, ${state}, ${bytes(recording.size)}`;
   item.append(button, about);
   return item;
 }
