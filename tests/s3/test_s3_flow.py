@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import tempfile
+import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -40,8 +42,17 @@ from s3.swift import CREDENTIALS, OTHER_CREDENTIALS, USERS, Swift
 from systemvm.rpc.core.errors import RpcError
 from systemvm.ssvm.limits import MIB
 from systemvm.ssvm.s3 import object_keys
-from systemvm.wire import storage
+from systemvm.wire import recording, storage
 from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.recording import (
+    MAX_PIECE_BYTES,
+    RecordingContent,
+    RecordingPlace,
+    RecordingRange,
+    RecordingRefusal,
+    StoredPiece,
+    StoredSize,
+)
 from systemvm.wire.storage import (
     DownloadAbort,
     DownloadState,
@@ -229,3 +240,39 @@ async def test_a_link_that_has_expired_or_was_changed_is_refused(
     for url in (link.replace("Expires=14400", "Expires=14401"), link.partition("?")[0]):
         with pytest.raises(subprocess.CalledProcessError):
             content(swift, world, url, tmp_path)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_recording_in_a_bucket_is_stored_read_and_deleted(
+    swift: Swift, world: World, daemon: Daemon
+) -> None:
+    recording_id, prefix = str(uuid.uuid4()), "console-recordings/2/"
+    file = IMAGE[: MAX_PIECE_BYTES + 5000]
+
+    async def append(offset: int, count: int) -> int:
+        piece = StoredPiece(S3, 2, recording_id, offset, file[offset : offset + count])
+        stored: StoredSize = await daemon.call(recording.RECORDING_APPEND, piece, StoredSize)
+        return stored.size_bytes
+
+    async def read(offset: int) -> RecordingContent:
+        wanted = RecordingRange(S3, 2, recording_id, offset, MAX_PIECE_BYTES)
+        found: RecordingContent = await daemon.call(recording.RECORDING_READ, wanted, RecordingContent)
+        return found
+
+    async def refusal(call: Any) -> str:
+        with pytest.raises(RpcError) as refused:
+            await call
+        return refused.value.reason
+
+    assert await append(0, MAX_PIECE_BYTES) == MAX_PIECE_BYTES
+    assert await append(MAX_PIECE_BYTES, 1000) == MAX_PIECE_BYTES + 1000
+    assert await append(MAX_PIECE_BYTES + 1000, 4000) == len(file)
+    assert await append(MAX_PIECE_BYTES, 1000) == len(file)  # repeated
+    assert len(keys(swift, prefix)) == 2
+    assert world.leftovers() == []
+    assert await read(0) == RecordingContent(file[:MAX_PIECE_BYTES], len(file))
+    assert await read(MAX_PIECE_BYTES - 10) == RecordingContent(file[MAX_PIECE_BYTES - 10 :], len(file))
+    await daemon.call(recording.RECORDING_DELETE, RecordingPlace(S3, 2, recording_id), Acknowledgement)
+    assert keys(swift, prefix) == []
+    assert await refusal(append(MAX_PIECE_BYTES, 1000)) == RecordingRefusal.UNKNOWN.value
+    assert await refusal(read(0)) == "lost"

@@ -38,7 +38,7 @@ def order_for(connection: Connection, session_uuid: str, seal: Seal) -> Recordin
     if store is None:
         if session.recording is RecordingMode.REQUIRED:
             raise ConsoleDeniedError(ConsoleRefusal.NOT_RECORDED)
-        text = "is not recorded: the zone has no NFS store that takes recordings"
+        text = "is not recorded: the zone has no image store that takes recordings"
         console_sessions.record(connection, session, "UNRECORDED", text, level="WARN")
         return None
     return _order(connection, session, vm, store, seal)
@@ -73,10 +73,6 @@ def _order(
 
 
 def _store(connection: Connection, zone_id: int) -> ImageStore | None:
-    """Return the least full store that an SSVM mounts; buckets cannot be appended to."""
-    found = [
-        store
-        for store in zones.list_image_stores(connection, zone_id)
-        if store.takes_content and not store.is_bucket
-    ]
-    return min(found, key=lambda store: (store.used_ratio, store.id), default=None)
+    """Return the least full store; one that an SSVM mounts, if there is any: a bucket costs more requests."""
+    found = [store for store in zones.list_image_stores(connection, zone_id) if store.takes_content]
+    return min(found, key=lambda store: (store.is_bucket, store.used_ratio, store.id), default=None)

@@ -18,7 +18,6 @@ from systemvm.wire.recording import (
     RecordingContent,
     RecordingPlace,
     RecordingRange,
-    RecordingRefusal,
     StoredPiece,
     StoredSize,
 )
@@ -28,7 +27,7 @@ from systemvm.wire.transfer_failure import TransferFailure
 
 
 class RecordingMethods:
-    """Recordings on stores that are mounted; a bucket has none."""
+    """Recordings on stores, mounted ones and buckets."""
 
     def __init__(self, stores: StoreClient) -> None:
         self._stores = stores
@@ -70,8 +69,6 @@ class RecordingMethods:
         return Acknowledgement()
 
     async def _run(self, store: Store, method: str, params: Any, result: Any) -> Any:
-        if store.s3 is not None:
-            raise RpcError.refused(RecordingRefusal.UNKNOWN, "a bucket holds no recordings")
         await self._stores.ensure_mounted(store)
         try:
             return await self._stores.call(method, params, result)

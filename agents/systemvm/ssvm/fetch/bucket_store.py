@@ -8,15 +8,16 @@ has named, and to nothing else.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import Any, TypeVar
 
 import msgspec
 from attrs import frozen
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
 from twisted.internet.threads import deferToThreadPool
 
+from systemvm.ssvm import recording_messages
 from systemvm.ssvm import store_messages as messages
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.cancellation import Cancellation
@@ -29,6 +30,7 @@ from systemvm.ssvm.s3.endpoint import endpoint_of
 from systemvm.ssvm.s3.failure import S3Error
 from systemvm.ssvm.s3.jobs import BucketJobs
 from systemvm.ssvm.s3.listing import Exchange
+from systemvm.ssvm.s3.recordings import BucketRecordings
 from systemvm.ssvm.s3.signing import Signer, credentials_of
 from systemvm.ssvm.s3.templates import BucketTemplates
 from systemvm.wire.acknowledgement import Acknowledgement
@@ -46,6 +48,8 @@ MAX_RECONNECTIONS = 3
 class _Operation:
     params: Any
     work: Callable[[Exchange, Any], Any]
+    #: Two calls with the same result run one after another.
+    changes: Callable[[Any], frozenset[str]] | None = None
 
 
 def _sweep(server: Exchange, params: messages.SweepRequest) -> StoreStats:
@@ -97,6 +101,20 @@ _OPERATIONS = {
     messages.BROWSE: _Operation(
         messages.BrowseStoreRequest, lambda server, params: BucketTemplates(server).browse(params)
     ),
+    recording_messages.RECORDING_WRITE: _Operation(
+        recording_messages.RecordingWrite,
+        lambda server, params: BucketRecordings(server).write(params),
+        recording_messages.recording_changes,
+    ),
+    recording_messages.RECORDING_CONTENT: _Operation(
+        recording_messages.RecordingContentRequest,
+        lambda server, params: BucketRecordings(server).read(params),
+    ),
+    recording_messages.RECORDING_REMOVE: _Operation(
+        recording_messages.RecordingKey,
+        _acknowledge(lambda server, params: BucketRecordings(server).remove(params)),
+        recording_messages.recording_changes,
+    ),
 }
 
 
@@ -107,6 +125,7 @@ class BucketStore:
         self._reactor = reactor
         self._limits = limits
         self._slots = DeferredSemaphore(MAX_CALLS)
+        self._changing: dict[frozenset[str], DeferredLock] = {}
 
     async def call(self, bucket: S3Bucket, method: str, params: dict[str, Any]) -> Any:
         """Run an operation of the store's helper on a bucket; return its result as JSON's values.
@@ -120,8 +139,23 @@ class BucketStore:
             order = msgspec.convert(params, type=operation.params)
         except msgspec.ValidationError as error:
             raise TransferError(TransferFailure.REQUEST_INVALID, f"{method} is not valid: {error}") from None
-        result = await self.run(bucket, lambda server: operation.work(server, order))
+
+        async def run() -> Any:
+            return await self.run(bucket, lambda server: operation.work(server, order))
+
+        changes = operation.changes
+        result = await (run() if changes is None else self._alone(changes(order), run))
         return msgspec.to_builtins(result)
+
+    async def _alone(self, changes: frozenset[str], run: Callable[[], Awaitable[T]]) -> T:
+        lock = self._changing.setdefault(changes, DeferredLock())
+        await lock.acquire()
+        try:
+            return await run()
+        finally:
+            lock.release()
+            if not lock.locked:
+                self._changing.pop(changes, None)
 
     async def run(self, bucket: S3Bucket, work: Callable[[Exchange], T]) -> T:
         """Run `work` with a connection to the bucket, in a thread."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
@@ -18,6 +18,7 @@ from systemvm.management.state import events, instances, recordings, zones
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.rpc.core.errors import FORBIDDEN, NOT_CONNECTED, RpcError
+from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.console import ConsoleKind, ConsoleRefusal
 from systemvm.wire.protocol import RECORDINGS_SINCE
@@ -34,6 +35,7 @@ from systemvm.wire.recording import (
     StoredSize,
 )
 from systemvm.wire.role import Role
+from systemvm.wire.storage import Store, StoreStats
 
 
 class StoredFiles:
@@ -197,6 +199,35 @@ async def test_without_a_store_only_required_recordings_close_the_console(
     await setting(cloud, "required", "true")
     session = await authorize(cloud, await new_token(cloud, vm))
     assert await refusal(target(cloud, session.session_id)) is ConsoleRefusal.NOT_RECORDED
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_zone_whose_stores_are_buckets_has_recordings_in_one(
+    cloud: SmallCloud, vm: Instance, stored: StoredFiles
+) -> None:
+    cloud.ssvm_peer.answers[storage.STORAGE_SETUP] = lambda store: StoreStats(0, 0)
+    details = {
+        "accesskey": "AKID",
+        "secretkey": "very-secret",
+        "endpoint": "s3.example.test",
+        "bucket": "images",
+    }
+    added = {f"details[0].{key}": value for key, value in details.items()}
+    await cloud.call("addImageStore", provider="S3", name="bucket", **added)
+
+    async def store_of_a_recording() -> Store:
+        recording_id = await recorded(cloud, vm)
+        piece = cloud.ssvm_peer.params_of(RECORDING_APPEND)[-1]
+        assert piece.recording_id == recording_id
+        return cast(Store, piece.store)
+
+    assert (await store_of_a_recording()).s3 is None, "a store that is mounted costs fewer requests"
+    cloud.database.run_now(zones.update_store, cloud.store.id, read_only=True)
+    in_bucket = (await store_of_a_recording()).s3
+    assert in_bucket is not None and in_bucket.name == "images" and not in_bucket.has_keys
+    for row in await listed(cloud):
+        await cloud.call("deleteConsoleRecording", id=row["id"])
+    assert stored.files == {} and cloud.ssvm_peer.params_of(RECORDING_DELETE)[0].store.s3 == in_bucket
 
 
 @pytest_twisted.ensureDeferred

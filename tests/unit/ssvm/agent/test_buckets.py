@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import msgspec
@@ -11,12 +12,25 @@ import pytest_twisted
 from attrs import evolve
 
 from systemvm.rpc.core.errors import RpcError
-from systemvm.ssvm import store_messages
+from systemvm.rpc.core.method import Call, Caller, MethodTable
+from systemvm.ssvm import recording_messages, store_messages
 from systemvm.ssvm.agent.download import as_download
+from systemvm.ssvm.agent.recordings import RecordingMethods
 from systemvm.ssvm.agent.store_client import StoreClient
 from systemvm.ssvm.fetch_messages import BUCKET, BucketCall
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store_messages import FindRequest, FindResult, JobKey, PublishRequest
+from systemvm.wire.recording import (
+    RECORDING_APPEND,
+    RECORDING_DELETE,
+    RECORDING_READ,
+    RecordingContent,
+    RecordingPlace,
+    RecordingRange,
+    StoredPiece,
+    StoredSize,
+)
+from systemvm.wire.role import Role
 from systemvm.wire.s3_bucket import S3Bucket
 from systemvm.wire.storage import CopyRequest, ImageFormat, PublishedFile, Store
 from systemvm.wire.transfer_failure import TransferFailure
@@ -157,3 +171,28 @@ def test_a_copy_is_a_download_whose_place_is_known() -> None:
     download = as_download(copy)
     assert download.url == "https://s3.example.test/images/1/7/a.qcow2"
     assert (download.store, download.checksum) == (copy.store, copy.source_checksum)
+
+
+@pytest_twisted.ensureDeferred
+async def test_recordings_are_written_read_and_deleted_by_fetch() -> None:
+    fetch = Fetch()
+    fetch.answers |= {
+        recording_messages.RECORDING_WRITE: {"size_bytes": 5},
+        recording_messages.RECORDING_CONTENT: {"data": base64.b64encode(b"a\xff").decode(), "size_bytes": 5},
+        recording_messages.RECORDING_REMOVE: {},
+    }
+    stores = client(fetch)
+    await stores.mount(Store.of_bucket(KEYED))
+    methods = MethodTable("agent", "0")
+    RecordingMethods(stores).add_methods(methods)
+    call = Call(Caller("host-1", Role.MANAGEMENT.value), "request", None)
+    piece = StoredPiece(STORE, 2, "r-1", 3, b"\x00\xff")
+    assert await methods.dispatch(call, RECORDING_APPEND, msgspec.to_builtins(piece)) == StoredSize(5)
+    written = msgspec.convert(fetch.calls[-1].params, type=recording_messages.RecordingWrite)
+    assert written == recording_messages.RecordingWrite(MOUNT_ID, 2, "r-1", 3, b"\x00\xff")
+    wanted = RecordingRange(STORE, 2, "r-1", 0, 9)
+    content = await methods.dispatch(call, RECORDING_READ, msgspec.to_builtins(wanted))
+    assert content == RecordingContent(b"a\xff", 5)
+    await methods.dispatch(call, RECORDING_DELETE, msgspec.to_builtins(RecordingPlace(STORE, 2, "r-1")))
+    assert fetch.calls[-1].method == recording_messages.RECORDING_REMOVE
+    assert {each.bucket for each in fetch.calls} == {KEYED}
