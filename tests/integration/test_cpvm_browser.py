@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from attrs import asdict
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from integration.cpvm_lab.chromium import Chromium, wait_for_picture
 from integration.cpvm_lab.console_process import ConsoleProcess
@@ -201,6 +201,32 @@ def test_a_used_link_is_reported(console: ConsoleProcess, screen: QemuVncServer,
         assert token not in page.url
 
     chromium.run(steps)
+
+
+def test_a_page_whose_answer_is_lost_gets_its_session_by_asking_again(
+    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
+) -> None:
+    token, _ = console.issue(screen.port, PASSWORD)
+
+    def lose(route: Route) -> None:
+        if route.request.method == "POST" and not lost:
+            lost.append(route.fetch().ok)
+            route.abort()
+        else:
+            route.continue_()
+
+    lost: list[bool] = []
+
+    def steps(page: Page) -> None:
+        page.route(f"{console.origin}/console*", lose)
+        visit(page, console, token)
+        expect_state(page, "closed")
+        expect(page.locator("#notice-title")).to_have_text("The console proxy cannot be reached")
+        page.click("#notice-again")
+        expect_state(page, "connected")
+
+    chromium.run(steps)
+    assert lost == [True], "the token was spent before"
 
 
 def test_a_wrong_vnc_password_is_reported(

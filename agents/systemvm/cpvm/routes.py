@@ -19,6 +19,7 @@ from systemvm.cpvm.assets import Asset
 from systemvm.cpvm.console_server import ConsoleServer
 from systemvm.cpvm.http_site import COOKIE, ConsoleRequest
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
+from systemvm.cpvm.token_exchange import TokenExchange
 from systemvm.cpvm.websocket import SUBPROTOCOL, accept_key
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.console import ConsoleAuthorize, PowerAction
@@ -42,6 +43,7 @@ class Routes:
     def __init__(self, server: ConsoleServer) -> None:
         self._server = server
         self._assets = server.assets
+        self._tokens = TokenExchange(server.spend, server.grants)
 
     def dispatch(self, request: ConsoleRequest) -> None:
         """Answer a request by its path and method."""
@@ -106,13 +108,13 @@ class Routes:
                 raise ConsoleRefusedError(BrowserRefusal.NO_TOKEN)
             client = request.client_address
             spending = ConsoleAuthorize(token, client, request.request_id, extra)
-            session = await self._server.spend(spending)
-            secret = self._server.grants.admit(session, client)
+            exchanged = await self._tokens.exchange(spending, _single(form, "page") or "")
         except ConsoleRefusedError as refused:
             self._refuse(request, refused.refusal)
             return
+        session = exchanged.session
         self._forget_ended(request)
-        request.cookies.append(self._cookie(session.session_id, secret).encode("latin-1"))
+        request.cookies.append(self._cookie(session.session_id, exchanged.secret).encode("latin-1"))
         answer = {
             "session": session.session_id,
             "name": self._server.display_name(session),

@@ -41,6 +41,8 @@ const base = new URL(".", import.meta.url).pathname;
 const query = new URLSearchParams(location.search);
 const token = query.get("token");
 const extra = query.get("extra") ?? "";
+// with it this page, and nobody else, can ask again when the answer to its token is lost
+const pageNumber = crypto.randomUUID();
 const keyboard = query.get("language") ?? ""; // CloudStack's name of the layout of the link
 history.replaceState(null, "", `${base}console`);
 
@@ -94,7 +96,7 @@ async function spend() {
     answer = await fetch(`${base}console`, {
       method: "POST",
       headers: { Accept: "application/json" },
-      body: new URLSearchParams({ cmd: "auth", token, extra }),
+      body: new URLSearchParams({ cmd: "auth", token, extra, page: pageNumber }),
       credentials: "same-origin",
       cache: "no-store",
     });
