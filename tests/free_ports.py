@@ -3,18 +3,31 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from contextlib import ExitStack
 from pathlib import Path
 
 from systemvm.lab.plan import LabPlan
 
+#: The first port that the kernel gives to connections and to port 0, which could take one before it is used.
+_FIRST_GIVEN = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+_PORTS = range(10_000, max(_FIRST_GIVEN, 20_000))
+
 
 def free_ports(count: int) -> list[int]:
-    """Return different ports that the kernel says are free now."""
+    """Return different ports that are free now; parallel runs hardly ever choose the same."""
     with ExitStack() as held:
-        probes = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [probe.getsockname()[1] for probe in probes]
+        found: list[int] = []
+        for port in random.sample(_PORTS, len(_PORTS)):
+            if len(found) == count:
+                return found
+            try:
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+            found.append(port)
+    raise AssertionError("no port is free")
 
 
 def plan_with_free_ports(root: Path, build: Path) -> LabPlan:

@@ -23,7 +23,7 @@ import pytest
 from integration.cpvm_lab.console_process import ConsoleProcess
 from integration.cpvm_lab.operator_terminal import ENVIRONMENT, DaemonSocket
 from integration.cpvm_lab.typewriter import Typewriter
-from integration.cpvm_lab.vnc_server import FakeVncServer, shake_hands
+from integration.cpvm_lab.vnc_server import FakeVncServer, free_vnc_port, shake_hands
 from rfb_decoder import PIXEL_FORMAT, RfbDecoder
 from systemvm.cpvm.rfb import PasswordRefusedError
 from systemvm.cpvm.server_handshake import ServerHandshake
@@ -53,7 +53,7 @@ class Lab:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("vnc")
     console = ConsoleProcess(folder)
-    typewriter = Typewriter(folder, 5900 + 10_000 + os.getpid() % 10_000, "secret88")
+    typewriter = Typewriter(folder, free_vnc_port(), "secret88")
     lab = Lab(folder / "d", console, typewriter)
     yield lab
     lab.daemon.close()
@@ -99,7 +99,7 @@ class Bridge:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.communicate(timeout=20)
+        self.process.communicate(timeout=120)
 
 
 @contextmanager
@@ -123,12 +123,16 @@ class Viewer:
             self.socket = socket.create_connection((host, int(port)))
         self.socket.settimeout(120)
         handshake = ServerHandshake(password)
-        while not handshake.done:
-            data = self.socket.recv(65536)
-            if not data:
-                raise EOFError
-            if answer := handshake.receive(data):
-                self.socket.sendall(answer)
+        try:
+            while not handshake.done:
+                data = self.socket.recv(65536)
+                if not data:
+                    raise EOFError
+                if answer := handshake.receive(data):
+                    self.socket.sendall(answer)
+        except BaseException:
+            self.socket.close()  # the bridge serves one viewer at a time
+            raise
         self.init = handshake.server_init
         self._rest = handshake.rest()
 

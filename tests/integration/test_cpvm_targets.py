@@ -165,7 +165,7 @@ async def test_a_unix_socket(tmp_path: Path) -> None:
 async def test_qemus_own_websocket(tmp_path: Path, encrypted: bool) -> None:
     ca = ScreenCa()
     directory = ca.directory(tmp_path / "tls")
-    port = free_vnc_port() + 300
+    port = free_vnc_port()
     objects = [f"{CREDENTIALS},dir={directory}"] if encrypted else []
     options = f",websocket={port}" + (",tls-creds=tls0" if encrypted else "")
     with qemu(PASSWORD, options, *objects):

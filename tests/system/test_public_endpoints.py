@@ -22,6 +22,7 @@ from playwright.sync_api import BrowserContext, Error, expect, sync_playwright
 
 from booted_cloud import BootedCloud, wait_for
 from console_page import CHROMIUM, log_in, scaled_ms, wait_screen
+from free_ports import free_ports
 
 pytestmark = pytest.mark.cloud
 
@@ -166,8 +167,7 @@ def test_a_path_behind_an_nginx_with_tls_works(
     cloud: BootedCloud, machine: str, advertise: Advertise, tmp_path: Path
 ) -> None:
     """Both have the same host name, each with its own path."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    [port] = free_ports(1)
     origin = f"https://cloud.example.test:{port}"
     own = trustme.CA()
     page = {"origin": f"{origin}/cloud", "tls": False, "trusted_proxies": ["127.0.0.1"]}
@@ -234,7 +234,7 @@ http {{
         yield
     finally:
         server.terminate()
-        server.wait(timeout=20)
+        server.wait(timeout=120)
 
 
 def _accepts(port: int) -> Callable[[], bool]:

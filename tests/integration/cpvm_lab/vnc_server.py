@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -15,6 +14,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from free_ports import free_ports
+from systemvm.service.slowness import scaled_s
 
 SERVER_INIT = (
     (640).to_bytes(2, "big") + (480).to_bytes(2, "big") + bytes(range(16)) + (4).to_bytes(4, "big") + b"evil"
@@ -125,10 +127,10 @@ class QemuVncServer:
             self.command("set_password", protocol="vnc", password=password)
 
     def _connect(self, control: Path) -> Any:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + scaled_s(60.0)
         while True:
             peer = socket.socket(socket.AF_UNIX)
-            peer.settimeout(30)
+            peer.settimeout(scaled_s(60.0))
             try:
                 peer.connect(str(control))
             except OSError:
@@ -153,19 +155,12 @@ class QemuVncServer:
 
     def close(self) -> None:
         self.process.kill()
-        self.process.wait(timeout=15)
+        self.process.wait(timeout=120)
         self._qmp.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def free_vnc_port() -> int:
-    """Return a free port of a VNC display; the search begins by pid, so that parallel runs differ."""
-    start = os.getpid() % 40
-    for display in range(100 + start, 200):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", 5900 + display))
-            except OSError:
-                continue
-        return 5900 + display
-    raise AssertionError("no free VNC display")
+    """Return a free port; a VNC display is its number above 5900."""
+    [port] = free_ports(1)
+    return port
