@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, WebSocket, expect, sync_playwright
 
 from booted_cloud import BootedCloud, wait_for
 from console_page import CHROMIUM, log_in, scaled_ms, wait_colour, wait_screen
@@ -189,7 +189,11 @@ def test_a_browser_that_leaves_ends_no_other_console(
 ) -> None:
     kept = context.new_page()
     sockets: list[object] = []
-    kept.on("websocket", sockets.append)
+
+    def remember(socket: WebSocket) -> None:
+        sockets.append(socket)
+
+    kept.on("websocket", remember)
     kept.goto(cloud.cli("console", "open", NAME).stdout.strip())
     wait_screen(kept)
     own = {session_of(kept)}
