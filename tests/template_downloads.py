@@ -29,6 +29,18 @@ def started(request: DownloadRequest) -> DownloadStatus:
     return DownloadStatus(request.job_id, PROGRESS, received_bytes=0, total_bytes=1000)
 
 
+def downloaded(request: DownloadRequest) -> DownloadStatus:
+    return DownloadStatus(
+        request.job_id,
+        DownloadState.DOWNLOADED,
+        1000,
+        1000,
+        install_path=f"template/tmpl/{request.account_id}/{request.template_id}/x.qcow2",
+        physical_size_bytes=1000,
+        virtual_size_bytes=5000,
+    )
+
+
 def now_of(cloud: SmallCloud, ref: StoreRef) -> StoreRef:
     return cloud.database.run_now(templates.store_refs.by_id, ref.id)
 

@@ -16,7 +16,7 @@ from small_cloud_fixtures import cloud, pristine, url
 from small_cloud_rows import ADMIN_PASSWORD, API_KEY, SECRET_KEY
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
-from systemvm.wire.storage import DownloadRequest, DownloadState, DownloadStatus
+from template_downloads import downloaded
 from template_uploads import receive_uploads, upload_parameters
 
 TIMEOUT_S = 20
@@ -34,24 +34,12 @@ def client(url: str, method: str = "get", **more: Any) -> CloudStack:
     return CloudStack(endpoint=url, method=method, **options)
 
 
-def download(request: DownloadRequest) -> DownloadStatus:
-    return DownloadStatus(
-        request.job_id,
-        DownloadState.DOWNLOADED,
-        1000,
-        1000,
-        install_path=f"template/tmpl/{request.account_id}/{request.template_id}/x.qcow2",
-        physical_size_bytes=1000,
-        virtual_size_bytes=5000,
-    )
-
-
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("method", ["get", "post"])
 async def test_from_a_url_to_a_console(cloud: SmallCloud, url: str, method: str) -> None:
     """Run both flows of docs/FLOWS.md as a script does."""
     cloud.ssvm_peer.answers |= {
-        storage.TEMPLATE_DOWNLOAD: download,
+        storage.TEMPLATE_DOWNLOAD: downloaded,
         storage.TEMPLATE_DELETE: lambda _: Acknowledgement(),
     }
     api = client(url, method)

@@ -55,11 +55,50 @@ async def test_a_node_is_created_and_destroyed(cloud: SmallCloud, url: str) -> N
 async def test_unsupported_resources_are_listed_as_empty(cloud: SmallCloud, url: str) -> None:
     def use() -> None:
         api = driver(url)
-        assert api.ex_list_disk_offerings() == []
+        assert api.list_key_pairs() == []
+        assert api.ex_list_security_groups() == []
+        assert api.ex_list_affinity_groups() == []
+        assert api.ex_list_affinity_group_types() == []
+        assert api.ex_list_projects() == []
+        assert api.ex_list_routers() == []
+        assert api.ex_list_vpcs() == []
+        assert api.ex_list_vpc_offerings() == []
         assert api.ex_list_public_ips() == []
         assert api.ex_list_port_forwarding_rules() == []
         assert api.ex_list_ip_forwarding_rules() == []
         [network] = api.ex_list_networks()
         assert network.zoneid == cloud.zone.uuid
+
+    await deferToThread(use)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_with_a_volume_is_stopped_and_started(cloud: SmallCloud, url: str) -> None:
+    cloud.add_template(name="tiny")
+
+    def use() -> None:
+        api = driver(url)
+        [image] = api.list_images()
+        size = next(size for size in api.list_sizes() if size.name == "tiny")
+        [offering] = api.ex_list_disk_offerings()
+        assert (offering.name, offering.customizable) == ("Custom", True)
+        node = api.create_node(name="one", size=size, image=image)
+        volume = api.create_volume(1, "data")
+        assert api.attach_volume(node, volume)
+        found = {each.name: each for each in api.list_volumes(node)}
+        assert found["data"].size == 1 << 30
+        assert api.ex_get_volume(volume.id).extra["instance_id"] == node.id
+        assert api.detach_volume(volume)
+        assert api.destroy_volume(volume)
+        assert api.ex_stop(node) == "Stopped"
+        assert api.ex_get_node(node.id).state == NodeState.STOPPED
+        assert api.ex_start(node) == "Running"
+        assert api.ex_limits() == {"max_secondary_storage": -1}
+        assert any(one["description"] == "Other Linux (64-bit)" for one in api.ex_list_os_types())
+        [iso] = api.ex_register_iso("cd", "https://images.example.test/cd.iso", api.list_locations()[0])[
+            "iso"
+        ]
+        assert iso["name"] == "cd"
+        assert api.destroy_node(node, ex_expunge=True)
 
     await deferToThread(use)

@@ -15,7 +15,13 @@ from attrs import field, frozen
 
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.api.paging import PAGING, page_window
-from systemvm.management.api.parameters import Arguments, Parameter, read_arguments
+from systemvm.management.api.parameters import (
+    Arguments,
+    Parameter,
+    ParameterType,
+    optional,
+    read_arguments,
+)
 from systemvm.management.api.principal import ANY_ACCOUNT, Principal
 from systemvm.management.state.status import AccountType
 
@@ -57,6 +63,11 @@ class ResultPage:
 
 Handler = Callable[[ApiCall], Awaitable[Any]]
 
+#: CloudMonkey sends it to every list that it completes a parameter from, and to listApis.
+_LISTALL = optional(
+    "listall", ParameterType.BOOLEAN, "accepted, but without effect: these have no owner, and all are listed"
+)
+
 
 @frozen
 class Command:
@@ -81,8 +92,14 @@ class Command:
     @property
     def all_parameters(self) -> tuple[Parameter, ...]:
         return (
-            self.parameters + PAGING if self.shape is ResponseShape.LIST and self.paged else self.parameters
+            *self.parameters,
+            *((_LISTALL,) if self._is_list_without_owners else ()),
+            *(PAGING if self.shape is ResponseShape.LIST and self.paged else ()),
         )
+
+    @property
+    def _is_list_without_owners(self) -> bool:
+        return self.name.startswith("list") and all(one.name != _LISTALL.name for one in self.parameters)
 
     @property
     def is_async(self) -> bool:

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from systemvm.management.accounts.service import AccountService
 from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.command import CommandTable
+from systemvm.management.api.commands.absent_kinds import AbsentKindCommands
 from systemvm.management.api.commands.accounts import AccountCommands
 from systemvm.management.api.commands.address_ranges import RANGES
 from systemvm.management.api.commands.certificates import CertificateCommands, CertificateControl
@@ -154,6 +155,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *StoreObjectCommands(database, services.inspection, jobs).commands(),
         *StoreMigrationCommands(database, services.migrations, jobs).commands(),
         *NetworkCommands(database, services.networks_of).commands(),
+        *AbsentKindCommands(database).commands(),
         *VolumeCommands(database).commands(),
         *VolumeChangeCommands(
             database, services.volumes, services.snapshots, jobs, host_id=services.host_id

@@ -32,6 +32,7 @@ from systemvm.web.forwarded import Network, client_address
 from systemvm.web.public_endpoint import PublicEndpoint
 
 COOKIE = b"JSESSIONID"
+KEY_COOKIE = b"sessionkey"
 _FORM = b"application/x-www-form-urlencoded"
 
 _HEADERS = {
@@ -179,19 +180,22 @@ class ApiResource(Resource):
         if any(name.lower() == "password" for name in exchange.in_query):
             raise ApiError(ErrorCode.MALFORMED_REQUEST, "password must be in the body, not in the URL")
         answer, opened = await self._login.login(exchange.parameters, exchange.client_address)
-        self._set_cookie(exchange.request, opened.cookie.encode(), max_age=None)
+        self._set_cookie(exchange.request, COOKIE, opened.cookie.encode(), max_age=None)
+        # CloudMonkey takes the key from here; it proves nothing here, only as a parameter
+        self._set_cookie(exchange.request, KEY_COOKIE, answer.sessionkey.encode(), max_age=None)
         return envelope.answer(LOGIN, answer)
 
     async def _log_out(self, exchange: ApiRequest) -> dict[str, Any]:
         """End the session. The session key is required, so that no other site can log a user out."""
         await self._authenticate(exchange)
         answer = await self._login.logout(exchange.cookie)
-        self._set_cookie(exchange.request, b"", max_age=b"0")
+        for name in (COOKIE, KEY_COOKIE):
+            self._set_cookie(exchange.request, name, b"", max_age=b"0")
         return envelope.answer(LOGOUT, answer)
 
-    def _set_cookie(self, request: Request, value: bytes, max_age: bytes | None) -> None:
+    def _set_cookie(self, request: Request, name: bytes, value: bytes, max_age: bytes | None) -> None:
         request.addCookie(
-            COOKIE,
+            name,
             value,
             path=self._front.cookie_path.encode(),
             max_age=max_age,

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from systemvm.management.api.command import ApiCall
 from systemvm.management.api.errors import parameter_error, unauthorized
-from systemvm.management.api.parameters import Arguments, ParameterType, optional
+from systemvm.management.api.parameters import Arguments, ParameterType, only, optional
 from systemvm.management.api.principal import Principal
 from systemvm.management.state import accounts
 from systemvm.management.state.accounts import Account, Domain
@@ -32,6 +32,8 @@ OWNERS = (
     optional("domainid", ParameterType.UUID, "list only those of this domain"),
     optional("isrecursive", ParameterType.BOOLEAN, "with domainid: include its subdomains"),
     optional("listall", ParameterType.BOOLEAN, "list those of all accounts that the caller has access to"),
+    # Terraform's provider looks for an object in every project when it is in none
+    only("projectid", ParameterType.STRING, "there are no projects, and -1 means those of any", "-1"),
 )
 
 

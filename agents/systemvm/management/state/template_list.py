@@ -66,6 +66,7 @@ class TemplateFilter:
     bootable: bool | None = None
     public: bool | None = None
     keyword: str | None = None  # in name or display text, whatever its case
+    is_unique: bool = False  # each template in one zone only, its own before the others
 
 
 @frozen
@@ -128,25 +129,40 @@ def in_every_zone(connection: sa.Connection, found: Sequence[Template]) -> list[
     return with_refs(connection, pairs)
 
 
-def _is_in_zone() -> sa.ColumnElement[bool]:
+def _is_in_zone(zone: sa.FromClause = schema.zones) -> sa.ColumnElement[bool]:
     """Return the condition that a template is in a zone: in all, in its own, or with a wanted copy there."""
-    return sa.or_(
-        _z.id == _t.zone_id, sa.and_(_z.removed.is_(None), sa.or_(_t.zone_id.is_(None), _has_copy()))
-    )
+    copied = sa.or_(_t.zone_id.is_(None), _has_copy(zone=zone))
+    return sa.or_(zone.c.id == _t.zone_id, sa.and_(zone.c.removed.is_(None), copied))
 
 
-def _has_copy(*where: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+def _place(zone: sa.FromClause = schema.zones) -> sa.ColumnElement[int]:
+    """Return the place of a zone among those of a template: its own is before the others."""
+    return sa.case((zone.c.id == _t.zone_id, 0), else_=zone.c.id)
+
+
+def _first_place(*where: sa.ColumnElement[bool], zone: sa.FromClause) -> sa.ScalarSelect[int]:
+    query = sa.select(sa.func.min(_place(zone))).where(_is_in_zone(zone), *where)
+    return query.correlate(schema.templates).scalar_subquery()
+
+
+def _has_copy(*where: sa.ColumnElement[bool], zone: sa.FromClause = schema.zones) -> sa.ColumnElement[bool]:
     wanted = (_r.removed.is_(None), _r.delete_requested.is_(None))
-    in_zone = (_r.template_id == _t.id, _r.store_id == _i.id, _i.zone_id == _z.id)
-    return sa.exists().where(*in_zone, *wanted, *where).correlate(schema.templates, schema.zones)
+    in_zone = (_r.template_id == _t.id, _r.store_id == _i.id, _i.zone_id == zone.c.id)
+    return sa.exists().where(*in_zone, *wanted, *where).correlate(schema.templates, zone)
 
 
 def _conditions(which: TemplateFilter) -> list[sa.ColumnElement[bool]]:
     is_iso = _t.format == ImageFormat.ISO
     where: list[sa.ColumnElement[bool]] = [_t.removed.is_(None), is_iso if which.is_iso else ~is_iso]
     where.extend(_visible(which))
-    if which.ready or which.visibility.requires_ready:
-        where.append(_has_copy(_r.state == DownloadState.DOWNLOADED))
+    is_ready = _r.state == DownloadState.DOWNLOADED
+    only_ready = which.ready or which.visibility.requires_ready
+    if only_ready:
+        where.append(_has_copy(is_ready))
+    if which.is_unique and which.zone_id is None:
+        other = schema.zones.alias("first_zone")
+        ready_there = [_has_copy(is_ready, zone=other)] if only_ready else []
+        where.append(_place() == _first_place(*ready_there, zone=other))
     if which.uuids is not None:
         where.append(_t.uuid.in_(which.uuids))
     exact: list[tuple[sa.ColumnElement[Any], Any]] = [

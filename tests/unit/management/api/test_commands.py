@@ -72,6 +72,9 @@ EXPECTED = {
     *("createUser", "updateUser", "disableUser", "enableUser", "deleteUser", "getUser", "listUsers"),
     *("getUserKeys", "registerUserKeys", "listDomains"),
     *("listDiskOfferings", "listPortForwardingRules", "listIpForwardingRules"),
+    *("listSSHKeyPairs", "listSecurityGroups", "listAffinityGroups", "listAffinityGroupTypes"),
+    *("listInstanceGroups", "listProjects", "listFirewallRules", "listEgressFirewallRules"),
+    *("listRouters", "listVPCs", "listVPCOfferings"),
 }
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import pytest_twisted
 import sqlalchemy as sa
 
+from api_requests import NOWHERE, refusal
 from small_cloud import SmallCloud
 from small_cloud_rows import NETWORKS
+from systemvm.management.api.errors import ErrorCode
 from systemvm.management.state import addresses, schema
 from systemvm.management.state.status import InstanceType
 
@@ -126,3 +128,39 @@ async def test_volumes_are_shown_to_their_account(cloud: SmallCloud) -> None:
     assert volume["size"] == 1 << 20  # the template's
     assert (await only(cloud, "listVolumes", "volume", virtualmachineid=machine["id"]))["id"] == volume["id"]
     assert (await cloud.call("listVolumes", cloud.user, listall=True)).get("volume", []) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_lists_of_what_is_not_here_are_empty_and_check_their_owner(cloud: SmallCloud) -> None:
+    for command in (
+        "listSSHKeyPairs",
+        "listSecurityGroups",
+        "listAffinityGroups",
+        "listProjects",
+        "listVPCs",
+    ):
+        assert await cloud.call(command, cloud.user, listall="true") == {}, command
+        error = await refusal(cloud, command, cloud.user, account="admin", domainid=cloud.admin.domain.uuid)
+        assert error.code is ErrorCode.UNAUTHORIZED, command
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_volume_is_made_by_the_offering_of_any_size_only(cloud: SmallCloud) -> None:
+    offering = await only(cloud, "listDiskOfferings", "diskoffering", name="custom")
+    assert (offering["iscustomized"], offering["disksize"]) == (True, 0)
+    job = await cloud.job("createVolume", size=1, diskofferingid=offering["id"])
+    assert job.result["volume"]["size"] == 1 << 30
+    error = await refusal(cloud, "createVolume", size=1, diskofferingid=NOWHERE)
+    assert "diskofferingid" in error.message
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_list_refuses_listall_or_the_id_of_every_project(cloud: SmallCloud) -> None:
+    """CloudMonkey adds the one to each list, Terraform's provider the other to those of accounts."""
+    for command in cloud.table:
+        names = {parameter.name for parameter in command.all_parameters}
+        if command.name.startswith("list"):
+            assert "listall" in names, command.name
+    assert (await cloud.call("listNetworks", projectid="-1"))["count"] == 1
+    error = await refusal(cloud, "listNetworks", projectid=NOWHERE)
+    assert "projectid" in error.message

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+import sqlalchemy as sa
 
 from api_requests import NOWHERE, iso_registration, refusal, registration
 from present import present
 from small_cloud import SmallCloud
 from systemvm.management import os_types
-from systemvm.management.state import templates, zones
+from systemvm.management.state import schema, templates, zones
 from systemvm.wire.storage import DownloadState, ImageFormat
 from user_vms import deployment_parameters
 
@@ -88,6 +89,33 @@ async def test_cross_zone_template_is_in_every_zone(cloud: SmallCloud) -> None:
     assert only_cd["crossZones"]
     error = await refusal(cloud, "registerTemplate", cloud.user, **registration(cloud, zoneid="-1"))
     assert "Only admins" in error.message
+
+
+@pytest_twisted.ensureDeferred
+async def test_showunique_lists_a_template_once(cloud: SmallCloud) -> None:
+    second_zone(cloud)
+    await cloud.call("registerTemplate", **registration(cloud, zoneid="-1"))
+    mine = {"templatefilter": "self"}
+    assert (await cloud.call("listTemplates", **mine))["count"] == 2
+    once = await cloud.call("listTemplates", **mine, showunique="true")
+    assert (once["count"], [row["zonename"] for row in once["template"]]) == (1, ["zone1"])
+    # of those that are ready, the one zone is one where it is ready
+    cloud.database.run_now(_only_ready_in, "zone2")
+    ready = await cloud.call("listTemplates", **mine, showunique="true", isready="true")
+    assert [row["zonename"] for row in ready["template"]] == ["zone2"]
+    assert (await cloud.call("listTemplates", **mine, showunique="true", zoneid=cloud.zone.uuid))[
+        "count"
+    ] == 1
+
+
+def _only_ready_in(connection: sa.Connection, zone_name: str) -> None:
+    refs, stores, places = (
+        schema.template_store_refs, schema.image_stores, schema.zones
+    )  # fmt: skip
+    of_zone = sa.select(stores.c.id).join(places, places.c.id == stores.c.zone_id)
+    there = refs.c.store_id.in_(of_zone.where(places.c.name == zone_name))
+    changed = connection.execute(refs.update().where(there).values(state=DownloadState.DOWNLOADED))
+    assert changed.rowcount == 1
 
 
 @pytest_twisted.ensureDeferred

@@ -86,7 +86,7 @@ class StorageIpRangeAnswer:
     id: str = required_key("the UUID")
     zoneid: str = required_key("the zone's UUID")
     podid: str | None = optional_key("the pod's UUID")
-    vlan: str = required_key("the VLAN, or untagged")
+    vlan: int | None = optional_key("the VLAN; omitted if it is untagged")
     gateway: str | None = optional_key("gateway of the storage network")
     netmask: str = required_key("netmask of the storage network")
     startip: str = required_key("first address")

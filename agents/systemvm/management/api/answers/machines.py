@@ -61,6 +61,8 @@ class NicAnswer:
 
     id: str = required_key("the UUID")
     deviceid: str = required_key("the N of ethN")
+    networkid: str | None = optional_key("UUID of its network; see listNetworks")
+    networkname: str | None = optional_key("name of its network")
     traffictype: str = required_key("Guest")
     macaddress: str = required_key("the MAC")
     ipaddress: str | None = optional_key("the address, when the cloud gave it one")

@@ -41,12 +41,12 @@ class VolumeAnswer:
 
 @frozen(kw_only=True)
 class DiskOfferingAnswer:
-    """None exists in this release: a machine has its root disk only."""
+    """What a data volume is made by."""
 
     id: str = required_key("the UUID")
     name: str = required_key("the name")
     displaytext: str = required_key("a description for people")
-    disksize: int = required_key("size in GiB")
+    disksize: int = required_key("size in GiB; 0 when its user chooses it")
     iscustomized: bool = required_key("whether its user chooses the size")
     storagetype: str = required_key("local or shared")
     provisioningtype: str = required_key("thin")

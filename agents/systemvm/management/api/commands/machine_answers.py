@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from systemvm.management.api.answers.machines import NicAnswer, VirtualMachineAnswer
 from systemvm.management.api.owner_names import OwnerNames, read_names
+from systemvm.management.api.zone_parts import guest_network_of
 from systemvm.management.state import instances, templates
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.state.offerings import CPU_MHZ, of_vm
 from systemvm.management.state.status import InstanceState
 from systemvm.management.state.templates import Template
+from systemvm.management.state.zones import Zone
 
 
 def answers_of(connection: Connection, found: list[Instance]) -> list[VirtualMachineAnswer]:
@@ -71,7 +73,7 @@ def _answer(
         displayvm=True,
         isdynamicallyscalable=False,
         arch=vm.arch,
-        nic=[_nic(nic) for nic in nics],
+        nic=[_nic(nic, zone) for nic in nics],
     )
 
 
@@ -80,10 +82,13 @@ def _power_of(vm: Instance) -> str:
     return "PowerOn" if vm.state is InstanceState.RUNNING else "PowerOff"
 
 
-def _nic(nic: Nic) -> NicAnswer:
+def _nic(nic: Nic, zone: Zone | None) -> NicAnswer:
+    network = guest_network_of(zone) if zone is not None else None
     return NicAnswer(
         id=nic.uuid,
         deviceid=str(nic.device),
+        networkid=network.id if network else None,
+        networkname=network.name if network else None,
         traffictype=nic.traffic_type.capitalize(),
         macaddress=nic.mac,
         ipaddress=nic.address,

@@ -28,6 +28,7 @@ from systemvm.management.state.physical_networks import PhysicalNetwork
 from systemvm.management.state.zones import Zone
 
 _ID = optional("id", ParameterType.UUID, "list only the one with this id")
+_VM = optional("virtualmachineid", ParameterType.UUID, "list only those of this VM")  # Libcloud sends it
 _ZONE = optional("zoneid", ParameterType.UUID, "list only those of this zone")
 
 
@@ -73,11 +74,11 @@ class NetworkCommands:
             ),
             Command(
                 "listPortForwardingRules", paged(_no_rules), "Lists port forwarding rules.",
-                ForwardingRuleAnswer, "portforwardingrule", ResponseShape.LIST, (_ID, *OWNERS),
+                ForwardingRuleAnswer, "portforwardingrule", ResponseShape.LIST, (_ID, _VM, *OWNERS),
             ),
             Command(
                 "listIpForwardingRules", paged(_no_rules), "Lists static NAT rules.",
-                ForwardingRuleAnswer, "ipforwardingrule", ResponseShape.LIST, (_ID, *OWNERS),
+                ForwardingRuleAnswer, "ipforwardingrule", ResponseShape.LIST, (_ID, _VM, *OWNERS),
             ),
         )  # fmt: skip
 

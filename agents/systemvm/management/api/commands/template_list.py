@@ -65,7 +65,7 @@ _BOTH = (
     ),
     *OWNERS,
     only("showremoved", BOOLEAN, "include deleted ones", False),
-    only("showunique", BOOLEAN, "return one row for all zones", False),
+    optional("showunique", BOOLEAN, "true: return one row for each, whatever the number of its zones"),
     only("showicon", BOOLEAN, "include icons", False),
 )
 _TEMPLATES = (
@@ -137,6 +137,7 @@ def _filter_of(connection: Connection, call: ApiCall, kind: TemplateCategory) ->
         bootable=arguments.get("bootable"),
         public=arguments.get("ispublic"),
         keyword=arguments.text("keyword"),
+        is_unique=arguments.flag("showunique"),
     )
 
 

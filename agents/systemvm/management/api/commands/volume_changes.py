@@ -11,7 +11,7 @@ from systemvm.management.api.command import ApiCall, Command, Handler, ResponseS
 from systemvm.management.api.commands.own_storage import name_of, own_snapshot, own_volume
 from systemvm.management.api.commands.template_registration import named_or_only_zone
 from systemvm.management.api.commands.virtual_machines import own_machine
-from systemvm.management.api.commands.volumes import answer_for
+from systemvm.management.api.commands.volumes import ANY_SIZE, answer_for
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.job_start import start_job
@@ -29,6 +29,7 @@ from systemvm.management.volumes.service import GIB, Volumes
 from systemvm.management.volumes.transitions import NewVolume
 
 MAX_GIB = MAX_DISK_BYTES // GIB
+_OFFERING = only("diskofferingid", ParameterType.UUID, "the offering, by which it has any size", ANY_SIZE.id)
 
 
 class VolumeChangeCommands:
@@ -63,6 +64,7 @@ class VolumeChangeCommands:
                 optional("size", number, f"size in GiB, 1 to {MAX_GIB}; by default that of the snapshot"),
                 optional("snapshotid", ParameterType.UUID, "a snapshot that it gets the content of"),
                 optional("zoneid", ParameterType.UUID, "the zone; can be omitted when there is only one"),
+                _OFFERING,
                 *OWNER,
                 only("displayvolume", ParameterType.BOOLEAN, "show it to its user", True),
             ),
@@ -83,6 +85,7 @@ class VolumeChangeCommands:
                 "resizeVolume", self._resize, "Enlarges a volume; a VM that runs sees the new size at once.",
                 identity,
                 required("size", number, f"new size in GiB, at most {MAX_GIB}"),
+                _OFFERING,
                 only("shrinkok", ParameterType.BOOLEAN, "let it become smaller", False),
             ),
             Command(

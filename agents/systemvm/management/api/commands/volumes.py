@@ -11,6 +11,7 @@ from systemvm.management.api.owner_names import NO_ROW, OwnerNames, read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import ParameterType, named_uuids, optional
+from systemvm.management.api.zone_parts import matching
 from systemvm.management.state import storage_pools, volume_list, volumes
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.status import VolumeState
@@ -18,6 +19,16 @@ from systemvm.management.state.storage_pools import StoragePool
 from systemvm.management.state.volume_list import VolumeFilter, VolumeInUse
 from systemvm.management.state.volumes import Volume
 
+#: Volumes have any size, and none depends on an offering: the id is the same in every installation.
+ANY_SIZE = DiskOfferingAnswer(
+    id="6c1b1b6e-4f0c-5a57-9c9b-0d3c7a0f2a11",
+    name="Custom",
+    displaytext="a data volume of any size",
+    disksize=0,
+    iscustomized=True,
+    storagetype="local",
+    provisioningtype="thin",
+)
 _ID = optional("id", ParameterType.UUID, "list only the one with this id")
 _NAME = optional("name", ParameterType.STRING, "list only the one with this name")
 
@@ -47,8 +58,9 @@ class VolumeCommands:
                 kept=True,
             ),
             Command(
-                "listDiskOfferings", paged(_no_offerings), "Lists disk offerings: there are none yet.",
-                DiskOfferingAnswer, "diskoffering", ResponseShape.LIST, (_ID, _NAME),
+                "listDiskOfferings", paged(_offerings), "Lists disk offerings: one, of any size.",
+                DiskOfferingAnswer, "diskoffering", ResponseShape.LIST,
+                (_ID, _NAME, optional("zoneid", identity, "accepted, but without effect: every zone has it")),
             ),
         )  # fmt: skip
 
@@ -126,6 +138,6 @@ def _answer(found: VolumeInUse, names: OwnerNames, pool: StoragePool | None) -> 
     )
 
 
-async def _no_offerings(call: ApiCall) -> Sequence[DiskOfferingAnswer]:
-    """Return no offering: a VM has only its root disk."""
-    return ()
+async def _offerings(call: ApiCall) -> Sequence[DiskOfferingAnswer]:
+    """Return the one offering. Clients such as Libcloud cannot create a volume without any."""
+    return matching(call, (ANY_SIZE,), "id", "name")

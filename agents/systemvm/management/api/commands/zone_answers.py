@@ -140,7 +140,7 @@ def storage_range_answer(each: NetworkRange, pod: Pod | None, zone: Zone) -> Sto
         id=each.uuid,
         zoneid=zone.uuid,
         podid=pod.uuid if pod else None,
-        vlan=each.vlan_text,
+        vlan=each.vlan,
         gateway=str(each.gateway) if each.gateway else None,
         netmask=str(each.cidr.netmask),
         startip=str(each.first),
