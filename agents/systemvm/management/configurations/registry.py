@@ -6,7 +6,8 @@ from __future__ import annotations
 from systemvm.management.configurations.console import CONSOLE_SETTINGS
 from systemvm.management.configurations.public_names import PUBLIC_NAME_SETTINGS
 from systemvm.management.configurations.setting import Setting
+from systemvm.management.configurations.snapshots import SNAPSHOT_SETTINGS
 
 SETTINGS: dict[str, Setting] = {
-    setting.name: setting for setting in (*CONSOLE_SETTINGS, *PUBLIC_NAME_SETTINGS)
+    setting.name: setting for setting in (*CONSOLE_SETTINGS, *PUBLIC_NAME_SETTINGS, *SNAPSHOT_SETTINGS)
 }

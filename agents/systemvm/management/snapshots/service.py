@@ -3,16 +3,18 @@
 
 A snapshot is written to primary storage first, which needs its volume, and copied to secondary storage then,
 which does not. Both steps can be repeated after a restart of the daemon; the row's state says which is due.
-A snapshot holds the lock of its volume, so that those of one volume are taken one after another.
+Snapshots of one volume are taken one after another, so that each can be an increment on the one before. The
+volume's own lock is held while it is written only: during the copy the volume can be changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, DeferredLock
 from twisted.logger import Logger
 
 from systemvm.management.hypervisors.base import Hypervisor
@@ -33,9 +35,6 @@ from systemvm.management.templates.store_choice import StoreSettings
 from systemvm.management.vm_locks import PerVmLock
 from systemvm.management.volumes.service import GIB, Volumes
 from systemvm.management.volumes.transitions import check_usable
-
-#: How many snapshots a chain has at most (CloudStack's snapshot.delta.max).
-MAX_CHAIN = 16
 
 Report = Callable[[int, str], None]
 
@@ -75,6 +74,7 @@ class VolumeSnapshots:
         self._volumes = volumes
         self._files = files
         self._settings = settings
+        self._turns: dict[int, DeferredLock] = {}  # by the volume's id
 
     async def create(self, new: NewSnapshot) -> Snapshot:
         """Create the row of a snapshot; `take` takes it."""
@@ -83,14 +83,15 @@ class VolumeSnapshots:
     async def take(self, snapshot_id: int, report: Report = lambda percent, text: None) -> Snapshot:
         """Take a snapshot and copy it to secondary storage; one that fails is in the state Error."""
         snapshot = await self._database.read(snapshots.by_id, snapshot_id)
-        async with self._volumes.lock(snapshot.volume_id) as volume:
+        async with self._turn(snapshot.volume_id):
             snapshot = await self._database.read(snapshots.by_id, snapshot_id)
             if snapshot.state.has_ended:
                 return snapshot
             try:
                 if snapshot.state is not SnapshotState.BACKING_UP:
                     report(5, "Writing it to primary storage")
-                    snapshot = await self._write(snapshot, volume)
+                    async with self._volumes.lock(snapshot.volume_id) as volume:
+                        snapshot = await self._write(snapshot, volume)
                 path = self._primary.snapshot_path(snapshot.uuid)
                 await self._files.upload(
                     snapshot,
@@ -107,7 +108,8 @@ class VolumeSnapshots:
                 await self._primary.delete_snapshot(snapshot.uuid)
                 raise
             await self._primary.delete_snapshot(snapshot.uuid)
-            await self._forget_earlier(volume, snapshot)
+            async with self._volumes.lock(snapshot.volume_id) as volume:
+                await self._forget_earlier(volume, snapshot)
             return snapshot
 
     async def delete(self, snapshot_id: int) -> None:
@@ -187,6 +189,17 @@ class VolumeSnapshots:
             )
         return wanted_bytes or least
 
+    @asynccontextmanager
+    async def _turn(self, volume_id: int) -> AsyncIterator[None]:
+        """Wait until no other snapshot of a volume is being taken."""
+        lock = self._turns.setdefault(volume_id, DeferredLock())
+        async with lock:
+            try:
+                yield
+            finally:
+                if not lock.waiting:
+                    del self._turns[volume_id]
+
     # --- steps, under the volume's lock
 
     async def _write(self, snapshot: Snapshot, volume: Volume) -> Snapshot:
@@ -199,7 +212,7 @@ class VolumeSnapshots:
         async with self._machines.acquire(volume.vm_id) as vm:
             if not self._runs(vm):
                 return await self._copy(snapshot, volume, size_bytes)
-        base = await self._database.read(transitions.base_for, snapshot, size_bytes, MAX_CHAIN)
+        base = await self._database.read(transitions.base_for, snapshot, size_bytes)
         path = await self._primary.create_snapshot(snapshot.uuid, size_bytes)
         backup = DiskBackup(snapshot.uuid, _disk_of(volume), path, base.uuid if base else None)
         if await self._hypervisor.disks(vm.instance_name).back_up(backup):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from systemvm.management.configurations.snapshots import of_zone as settings_of_zone
 from systemvm.management.snapshots.errors import SnapshotStateError
 from systemvm.management.state import events, snapshots, volumes, zones
 from systemvm.management.state.database import Connection
@@ -67,11 +68,12 @@ def is_suitable(store: ImageStore) -> bool:
     return not store.is_bucket and store.host_path is not None and not store.is_staging
 
 
-def base_for(connection: Connection, snapshot: Snapshot, size_bytes: int, most: int) -> Snapshot | None:
+def base_for(connection: Connection, snapshot: Snapshot, size_bytes: int) -> Snapshot | None:
     """Return the snapshot that a new one can be an increment on; None when it must be a whole one.
 
-    A chain has at most `most` snapshots, and is on one store; its volume has not changed its size.
+    A chain is not longer than the zone's setting, and is on one store; its volume has not changed its size.
     """
+    most = settings_of_zone(connection, snapshot.zone_id).max_chain
     last = snapshots.last_of(connection, snapshot.volume_id)
     if last is None or last.size_bytes != size_bytes:
         return None

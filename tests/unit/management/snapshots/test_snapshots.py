@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 
 from present import present
 from settling import settled
@@ -15,10 +16,10 @@ from small_cloud import SmallCloud
 from snapshot_store import SnapshotStore
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.api.failures import as_api_error
+from systemvm.management.configurations.snapshots import DELTA_MAX
 from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.image_stores.service import StoreInUseError
 from systemvm.management.snapshots.files import SSVM_POLL_S, SSVM_WAIT_S
-from systemvm.management.snapshots.service import MAX_CHAIN
 from systemvm.management.snapshots.transitions import NewSnapshot
 from systemvm.management.state import jobs, snapshots, store_contents, volumes, zones
 from systemvm.management.state.instances import Instance
@@ -112,8 +113,17 @@ async def test_what_cannot_be_an_increment_is_whole(cloud: SmallCloud) -> None:
     assert (await take(cloud, volume)).parent_id is None
     cloud.primary.sizes[volume.uuid] = 3 * GIB
     assert (await take(cloud, volume)).parent_id is None
-    chain = [await take(cloud, volume) for _ in range(MAX_CHAIN)]
-    assert [each.parent_id is None for each in chain] == [False] * (MAX_CHAIN - 1) + [True]
+    chain = [await take(cloud, volume) for _ in range(16)]
+    assert [each.parent_id is None for each in chain] == [False] * 15 + [True]
+    await cloud.call("updateConfiguration", name=DELTA_MAX.name, value="3", zoneid=cloud.zone.uuid)
+    chain = [await take(cloud, volume) for _ in range(5)]
+    assert [each.parent_id is None for each in chain] == [False, False, True, False, False]
+    await cloud.call("updateConfiguration", name=DELTA_MAX.name, value="1")
+    await cloud.call("resetConfiguration", name=DELTA_MAX.name, zoneid=cloud.zone.uuid)
+    chain = [await take(cloud, volume) for _ in range(2)]
+    assert [each.parent_id is None for each in chain] == [True, True], "each is whole"
+    with pytest.raises(ApiError, match="from 1 to 256 snapshots"):
+        await cloud.call("updateConfiguration", name=DELTA_MAX.name, value="0")
 
 
 @pytest_twisted.ensureDeferred
@@ -223,6 +233,42 @@ async def test_an_upload_continues_when_an_ssvm_comes_back(cloud: SmallCloud) ->
     assert job.result_code == 0, job.result
     [snapshot] = (await cloud.call("listSnapshots"))["snapshot"]
     assert store.files()[snapshot["id"]].stat().st_size == snapshot["physicalsize"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_volume_is_changed_while_its_snapshot_is_copied(cloud: SmallCloud) -> None:
+    store = SnapshotStore.of(cloud)
+    _, volume = await running(cloud)
+    earlier = await take(cloud, volume)
+    write = cloud.ssvm_peer.answers[SNAPSHOT_WRITE]
+    may_continue: Deferred[None] = Deferred()
+
+    async def write_later(piece: Any) -> Any:
+        await may_continue
+        return write(piece)
+
+    waiting: Deferred[None] = Deferred()
+
+    def begin(piece: Any) -> Any:
+        if not waiting.called:
+            waiting.callback(None)
+        return write_later(piece)
+
+    cloud.ssvm_peer.answers[SNAPSHOT_WRITE] = begin
+    first = await cloud.call("createSnapshot", volumeid=volume.uuid)
+    await waiting
+    second = await cloud.call("createSnapshot", volumeid=volume.uuid)
+    job = await cloud.job("resizeVolume", id=volume.uuid, size=2)
+    assert job.result_code == 0, job.result
+    assert (await cloud.job("deleteSnapshot", id=earlier.uuid)).result_code == 0
+    states = [each["state"] for each in (await cloud.call("listSnapshots"))["snapshot"]]
+    assert states == ["BackingUp", "Allocated"], "the next one waits for what it is an increment on"
+    assert earlier.uuid in store.files(), "the one that is being copied needs it"
+    may_continue.callback(None)
+    ids = [(await cloud.jobs.wait(each["jobid"])).instance_uuid for each in (first, second)]
+    chain = [cloud.database.run_now(snapshots.by_uuid, present(each)) for each in ids]
+    assert [each.parent_id for each in chain] == [earlier.id, chain[0].id]
+    assert [each.state for each in chain] == [SnapshotState.BACKED_UP] * 2
 
 
 @pytest_twisted.ensureDeferred
