@@ -86,6 +86,7 @@ from systemvm.management.recordings.service import Recordings
 from systemvm.management.screens.service import MachineScreens
 from systemvm.management.screens.thumbnails import Thumbnails
 from systemvm.management.snapshots.files import SnapshotFiles
+from systemvm.management.snapshots.policies import SnapshotPolicies
 from systemvm.management.snapshots.service import VolumeSnapshots
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
@@ -166,6 +167,7 @@ class SmallCloud:
     machines: VirtualMachines = field(init=False)
     volumes: Volumes = field(init=False)
     snapshots: VolumeSnapshots = field(init=False)
+    snapshot_policies: SnapshotPolicies = field(init=False)
     consoles: ConsoleEndpoints = field(init=False)
     supervision: ConsoleSupervision = field(init=False)
     revocation: ConsoleRevocation = field(init=False)
@@ -253,6 +255,9 @@ class SmallCloud:
             self.volumes,
             SnapshotFiles(self.clock, self.database, self.agents, maybeDeferred),
             self.settings,
+        )
+        self.snapshot_policies = SnapshotPolicies(
+            self.clock, self.database, self.snapshots, self.jobs, self.settings, host_id=self.host.id
         )
         self.templates = TemplateService(
             self.database, self.dispatch, self.machines, usage, self.settings, sources
@@ -342,6 +347,7 @@ class SmallCloud:
             virtual_machines=self.machines,
             volumes=self.volumes,
             snapshots=self.snapshots,
+            snapshot_policies=self.snapshot_policies,
             consoles=self.consoles,
             console_sessions=ConsoleSessionQueries(self.database, self.agents),
             end_console=self.revocation.of_session,

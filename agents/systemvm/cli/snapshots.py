@@ -10,6 +10,7 @@ import click
 from systemvm.cli import output
 from systemvm.cli.daemon_client import DaemonClient
 from systemvm.cli.job_progress import run_with_progress
+from systemvm.cli.snapshot_policies import policy
 from systemvm.cli.volumes import find_volume
 
 _LISTED = {"listall": "true"}
@@ -144,3 +145,6 @@ def delete(daemon: DaemonClient, name: str) -> None:
     """
     daemon.run_job("deleteSnapshot", id=_find(daemon, name)["id"])
     click.echo(f"{name} is deleted.")
+
+
+snapshot.add_command(policy)

@@ -56,6 +56,7 @@ from systemvm.management.screens.recognition import Tesseract
 from systemvm.management.screens.service import MachineScreens
 from systemvm.management.screens.thumbnails import Thumbnails
 from systemvm.management.snapshots.files import SnapshotFiles
+from systemvm.management.snapshots.policies import SnapshotPolicies
 from systemvm.management.snapshots.service import VolumeSnapshots
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.system_vm_services import SystemVmServices
@@ -87,6 +88,7 @@ class UserServices:
     virtual_machines: VirtualMachines
     volumes: Volumes
     snapshots: VolumeSnapshots
+    snapshot_policies: SnapshotPolicies
     reaper: ExpungeReaper
     agent_reconciler: AgentReconciler
     authorizer: ConsoleAuthorizer
@@ -123,6 +125,7 @@ class UserServices:
         self.images.start()
         self.agent_reconciler.start()
         self.reaper.start()
+        await self.snapshot_policies.start()
         self.acme.start()
         self.recordings.start()
         self.foreign_hosts.start()
@@ -131,6 +134,7 @@ class UserServices:
         self.foreign_hosts.stop()
         self.recordings.stop()
         self.acme.stop()
+        self.snapshot_policies.stop()
         self.reaper.stop()
         self.agent_reconciler.stop()
         self.images.stop()
@@ -184,6 +188,9 @@ def make_user_services(
         SnapshotFiles(reactor, database, directory),
         settings,
     )
+    snapshot_policies = SnapshotPolicies(
+        reactor, database, snapshots, jobs, settings, host_id=foundation.host.id
+    )
     templates = TemplateService(
         database, images.dispatcher, virtual_machines, images.usage, settings, images.sources
     )
@@ -222,6 +229,7 @@ def make_user_services(
             virtual_machines=virtual_machines,
             volumes=volumes,
             snapshots=snapshots,
+            snapshot_policies=snapshot_policies,
             consoles=_make_console_endpoints(foundation, directory, settings),
             console_sessions=ConsoleSessionQueries(database, directory),
             end_console=revocation.of_session,
@@ -275,6 +283,7 @@ def make_user_services(
         virtual_machines=virtual_machines,
         volumes=volumes,
         snapshots=snapshots,
+        snapshot_policies=snapshot_policies,
         reaper=_make_reaper(reactor, foundation, virtual_machines),
         agent_reconciler=_make_agent_reconciler(reactor, foundation, directory, images.dispatcher, addresses),
         authorizer=ConsoleAuthorizer(

@@ -44,3 +44,33 @@ def test_snapshots_are_taken_listed_restored_and_deleted(run: Callable[..., Resu
         ("deleteSnapshot", {"id": "s-1"}),
     ]
     assert ("listSnapshots", {"volumeid": "d-1", "listall": "true"}) in fake.calls
+
+
+def test_policies_are_set_listed_and_deleted(run: Callable[..., Result]) -> None:
+    policy = {
+        "id": "p-1", "volumeid": "d-1", "intervaltype": 1, "schedule": "30:02", "timezone": "Europe/Berlin",
+        "maxsnaps": 7, "nextrun": "2026-11-30T01:30:00+0000",
+    }  # fmt: skip
+    fake = FakeDaemon(
+        listVolumes={"volume": [{"id": "d-1", "name": "ROOT-3"}]},
+        listSnapshotPolicies={"snapshotpolicy": [policy]},
+        createSnapshotPolicy={"snapshotpolicy": policy},
+        deleteSnapshotPolicies={"success": True},
+    )
+    change = ("snapshot", "policy", "set", "ROOT-3", "daily", "30:02", "--keep", "7")
+    assert "due at 2026-11-30T01:30" in run(fake, *change, "--timezone", "Europe/Berlin").output
+    listed = run(fake, "snapshot", "policy", "list").output
+    assert all(word in listed for word in ("ROOT-3", "daily", "30:02", "2026-11-30T01:30"))
+    assert "no daily policy any more" in run(fake, "snapshot", "policy", "delete", "ROOT-3", "daily").output
+    missing = run(fake, "snapshot", "policy", "delete", "ROOT-3", "weekly")
+    assert (missing.exit_code, "ROOT-3 has no weekly policy" in missing.output) == (2, True)
+    assert [call for call in fake.calls if not call[0].startswith("list")] == [
+        (
+            "createSnapshotPolicy",
+            {
+                "volumeid": "d-1", "intervaltype": "daily", "schedule": "30:02", "timezone": "Europe/Berlin",
+                "maxsnaps": 7,
+            },
+        ),
+        ("deleteSnapshotPolicies", {"ids": "p-1"}),
+    ]  # fmt: skip

@@ -42,6 +42,7 @@ from systemvm.management.api.commands.recording_rules import RecordingRuleComman
 from systemvm.management.api.commands.recordings import RecordingCommands
 from systemvm.management.api.commands.resource_limits import ResourceLimitCommands, ZoneLimit
 from systemvm.management.api.commands.screens import ScreenCommands
+from systemvm.management.api.commands.snapshot_policies import SnapshotPolicyCommands
 from systemvm.management.api.commands.snapshots import SnapshotCommands
 from systemvm.management.api.commands.source_certificates import SourceCertificateCommands
 from systemvm.management.api.commands.store_migrations import StoreMigrationCommands
@@ -78,6 +79,7 @@ from systemvm.management.public_certificates.service import PublicCertificates
 from systemvm.management.recordings.service import Recordings
 from systemvm.management.screens.service import Screens
 from systemvm.management.screens.thumbnails import Thumbnails
+from systemvm.management.snapshots.policies import SnapshotPolicies
 from systemvm.management.snapshots.service import VolumeSnapshots
 from systemvm.management.state.database import Database
 from systemvm.management.templates.extraction import Extraction
@@ -109,6 +111,7 @@ class ApiServices:
     virtual_machines: VirtualMachines
     volumes: Volumes
     snapshots: VolumeSnapshots
+    snapshot_policies: SnapshotPolicies
     consoles: ConsoleEndpointCreator
     console_sessions: ConsoleSessionQueries
     end_console: Callable[[str], Awaitable[None]]  # by the session's id
@@ -160,7 +163,8 @@ def command_table(services: ApiServices) -> CommandTable:
         *VolumeChangeCommands(
             database, services.volumes, services.snapshots, jobs, host_id=services.host_id
         ).commands(),
-        *SnapshotCommands(database, services.snapshots, jobs).commands(),
+        *SnapshotCommands(database, services.snapshots, services.snapshot_policies, jobs).commands(),
+        *SnapshotPolicyCommands(database).commands(),
         *os_type_commands(),
         *TemplateCommands(database, services.templates, jobs).commands(),
         *TemplateUpdateCommands(database).commands(),

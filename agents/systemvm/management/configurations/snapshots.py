@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from attrs import frozen
 
 from systemvm.management.configurations.setting import Setting
@@ -22,7 +24,23 @@ DELTA_MAX = Setting(
     group=_GROUP,
 )
 
-SNAPSHOT_SETTINGS = (DELTA_MAX,)
+
+def _most(interval: str) -> Setting:
+    return Setting(
+        name=f"snapshot.max.{interval}",
+        default=8,
+        least=1,
+        most=256,
+        unit="snapshots",
+        description=f"how many {interval} snapshots of a volume a policy keeps at most",
+        group=_GROUP,
+    )
+
+
+#: By the interval of the policy.
+MOST_KEPT = {name.upper(): _most(name) for name in ("hourly", "daily", "weekly", "monthly")}
+
+SNAPSHOT_SETTINGS = (DELTA_MAX, *MOST_KEPT.values())
 
 
 @frozen
@@ -30,9 +48,18 @@ class SnapshotSettings:
     """The values of a zone."""
 
     max_chain: int
+    most_kept: Mapping[str, int]  # by the interval of a policy
 
 
 def of_zone(connection: Connection, zone_id: int | None) -> SnapshotSettings:
     """Return what holds for the snapshots of a zone now."""
-    text = configurations.values(connection, zone_id).get(DELTA_MAX.name)
-    return SnapshotSettings(max_chain=int(DELTA_MAX.default if text is None else DELTA_MAX.parse(text)))
+    changed = configurations.values(connection, zone_id)
+
+    def value(setting: Setting) -> int:
+        text = changed.get(setting.name)
+        return int(setting.default if text is None else setting.parse(text))
+
+    return SnapshotSettings(
+        max_chain=value(DELTA_MAX),
+        most_kept={interval: value(setting) for interval, setting in MOST_KEPT.items()},
+    )

@@ -65,6 +65,19 @@ def on_store(connection: sa.Connection, store_id: int) -> int:
     return connection.scalar(query) or 0
 
 
+def of_interval(connection: sa.Connection, volume_id: int, interval_type: str) -> list[Snapshot]:
+    """Return the snapshots of a volume with a type that users see, the oldest first."""
+    hidden = [state for state in SnapshotState if state.is_hidden]
+    where = (_c.volume_id == volume_id, _c.interval_type == interval_type)
+    return rows.all(connection, *where, _c.removed.is_(None), _c.state.not_in(hidden))
+
+
+def unfinished(connection: sa.Connection, host_id: int) -> list[Snapshot]:
+    """Return the snapshots of a host's volumes that are being taken."""
+    ended = [state for state in SnapshotState if state.has_ended]
+    return rows.all(connection, _c.host_id == host_id, _c.removed.is_(None), _c.state.not_in(ended))
+
+
 def last_of(connection: sa.Connection, volume_id: int) -> Snapshot | None:
     """Return the volume's newest snapshot whose file is on its store."""
     where = (_c.volume_id == volume_id, _c.removed.is_(None), _STORED)

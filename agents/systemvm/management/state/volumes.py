@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from attrs import frozen
 
-from systemvm.management.state import schema
+from systemvm.management.state import schema, snapshot_policies
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import Rows
 from systemvm.management.state.status import VolumeState
@@ -86,6 +86,8 @@ def release_data_of(connection: sa.Connection, vm_id: int) -> None:
 
 
 def remove(connection: sa.Connection, volume_id: int) -> None:
+    """Mark a volume as removed, and the policies that take snapshots of it."""
+    snapshot_policies.remove_of_volume(connection, volume_id)
     rows.update(connection, volume_id, state=VolumeState.DESTROYED, removed=now())
 
 

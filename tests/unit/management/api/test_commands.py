@@ -31,6 +31,7 @@ EXPECTED = {
     *("extractIso", "extractTemplate"),
     *("createVolume", "attachVolume", "detachVolume", "resizeVolume", "deleteVolume"),
     *("createSnapshot", "listSnapshots", "deleteSnapshot", "revertSnapshot"),
+    *("createSnapshotPolicy", "listSnapshotPolicies", "deleteSnapshotPolicies"),
     *("listConsoleSessions", "endConsoleSession", "drainConsoleProxy"),
     *("listConsoleRecordings", "openConsoleRecording", "readConsoleRecording", "deleteConsoleRecording"),
     *("setConsoleRecordingRule", "listConsoleRecordingRules"),

@@ -22,6 +22,7 @@ from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import ParameterType, named_uuids, only, optional, required
 from systemvm.management.jobs.runner import JobRunner, RunningJob
+from systemvm.management.snapshots.policies import TAKE, SnapshotPolicies
 from systemvm.management.snapshots.service import VolumeSnapshots
 from systemvm.management.snapshots.transitions import NewSnapshot
 from systemvm.management.state import snapshot_list
@@ -34,11 +35,14 @@ from systemvm.management.state.status import SnapshotState, VolumeState
 class SnapshotCommands:
     """Handlers of these commands."""
 
-    def __init__(self, database: Database, service: VolumeSnapshots, jobs: JobRunner) -> None:
+    def __init__(
+        self, database: Database, service: VolumeSnapshots, policies: SnapshotPolicies, jobs: JobRunner
+    ) -> None:
         self._database = database
         self._snapshots = service
+        self._policies = policies
         self._jobs = jobs
-        jobs.register("createSnapshot", self._run_create, resumes=True)
+        jobs.register(TAKE, self._run_create, resumes=True)
         jobs.register("deleteSnapshot", self._run_delete, resumes=True)
         jobs.register("revertSnapshot", self._run_revert, resumes=True)
 
@@ -92,7 +96,7 @@ class SnapshotCommands:
         volume = await self._database.read(own_volume, call.arguments["volumeid"], call.principal)
         new = NewSnapshot(volume.id, name_of(call), call.principal.user.id)
         snapshot = await self._snapshots.create(new)
-        return await self._start(call, "createSnapshot", snapshot, creates=True)
+        return await self._start(call, TAKE, snapshot, creates=True)
 
     async def _delete(self, call: ApiCall) -> StartedJob:
         snapshot = await self._database.read(own_snapshot, call.arguments["id"], call.principal)
@@ -114,7 +118,9 @@ class SnapshotCommands:
         return await self._database.read(_select, call)
 
     async def _run_create(self, running: RunningJob) -> dict[str, Any]:
-        return await self._result(await self._snapshots.take(running.job.arguments["id"], running.progress))
+        snapshot = await self._snapshots.take(running.job.arguments["id"], running.progress)
+        await self._policies.taken(snapshot)
+        return await self._result(snapshot)
 
     async def _run_delete(self, running: RunningJob) -> dict[str, Any]:
         await self._snapshots.delete(running.job.arguments["id"])

@@ -45,7 +45,7 @@ from systemvm.management.state.schema.places import (
     store_buckets,
     zones,
 )
-from systemvm.management.state.schema.snapshots import snapshots
+from systemvm.management.state.schema.snapshots import snapshot_policies, snapshots
 from systemvm.management.state.schema.zone_model import (
     address_ranges,
     clusters,
@@ -87,6 +87,7 @@ __all__ = [
     "secrets",
     "service_offerings",
     "sessions",
+    "snapshot_policies",
     "snapshots",
     "source_certificates",
     "storage_pools",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of snapshots of volumes."""
+"""The tables of snapshots of volumes, and of the policies that take them."""
 
 from __future__ import annotations
 
@@ -26,4 +26,16 @@ snapshots = table(
     sa.Column("physical_size_bytes", sa.BigInteger),  # of the file: what was moved
     sa.Column("updated", UtcDateTime, nullable=False, default=now, onupdate=now),
     sa.Index(None, "account_id"),
+)
+
+# A volume has at most one of each interval.
+snapshot_policies = table(
+    "snapshot_policies",
+    *user_visible(),
+    sa.Column("volume_id", sa.ForeignKey("volumes.id"), nullable=False, index=True),
+    sa.Column("interval_type", sa.String(20), nullable=False),
+    sa.Column("schedule", sa.String(20), nullable=False),
+    sa.Column("timezone", sa.String(64), nullable=False),
+    sa.Column("max_snapshots", sa.Integer, nullable=False),
+    sa.Column("next_run", UtcDateTime, index=True),  # NULL when it is removed
 )
