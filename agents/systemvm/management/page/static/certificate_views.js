@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The card of a name that browsers use, with its certificate.
 
-import { action, element } from "./elements.js";
+import { action, element, problem } from "./elements.js";
 
 const SERVICES = { console: "consoles", secondarystorage: "images", page: "this page" };
 const SOURCES = { own: "the CA of this installation", file: "files of the operator", upload: "uploaded", acme: "ordered from an ACME server" };
@@ -29,8 +29,8 @@ export function nameCard(name, busy) {
     element("div", { className: "top" }, element("strong", {}, title), element("span", { className: "grow" }),
       element("span", { className: `state ${busy ? "warn" : kind}` }, busy ?? state)),
     element("dl", {}, ...facts.flatMap(([key, value]) => [element("dt", {}, key), element("dd", {}, value)])),
-    problem(name.reason, name.hint, name.state === "expired"),
-    problem(name.acmereason, name.acmehint, true),
+    problem(name, name.state === "expired"),
+    problem({ reason: name.acmereason, hint: name.acmehint }, true),
     element("div", { className: "actions" },
       changeable ? action("certificate-upload", "Upload…", own, { ...off, ariaLabel: `Upload a certificate for ${title}` }) : null,
       changeable ? action("certificate-settings", "Name and ACME…", own, { ...off, ariaLabel: `Name and ACME server of ${title}` }) : null,
@@ -39,6 +39,3 @@ export function nameCard(name, busy) {
         ? action("certificate-own", "Use own CA…", own, { ...off, ariaLabel: `Use the own CA for ${title}` }) : null));
 }
 
-function problem(reason, hint, bad) {
-  return reason ? element("p", { className: bad ? "hint bad" : "hint" }, [reason, hint].filter(Boolean).join(": ")) : null;
-}

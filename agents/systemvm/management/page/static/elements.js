@@ -29,6 +29,12 @@ export function action(name, label, item, extra = {}) {
   return element("button", { ...extra, type: "button", data: { action: name, target: item.id, name: item.name } }, label);
 }
 
+// What is wrong with an object of the API, and in a line of its own what to do, which can be a command.
+export function problem({ reason, hint }, bad = false) {
+  const lines = hint ? [reason, element("br"), hint] : [reason];
+  return reason ? element("p", { className: bad ? "hint bad" : "hint" }, ...lines) : null;
+}
+
 export function progress(percent, label, ...marks) {
   const value = Math.round(Math.max(0, Math.min(100, percent)));
   return element("div", { className: "bar", role: "progressbar", ariaLabel: label, ariaValueNow: String(value),

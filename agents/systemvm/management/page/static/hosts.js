@@ -2,7 +2,7 @@
 // Hosts: those of this cloud, and those that administrators register for consoles of their VMs.
 
 import { call, job } from "./api.js";
-import { action, badge, element } from "./elements.js";
+import { action, badge, element, problem } from "./elements.js";
 import { $, ask, draw, form, toast } from "./ui.js";
 
 let act = async () => {};
@@ -21,8 +21,7 @@ function hostRow(host, busy) {
     : "runs this cloud's VMs";
   return element("article", { className: "row" },
     element("div", {}, element("div", { className: "top" }, element("strong", {}, host.name), badge(host.state, busy)), element("small", {}, about)),
-    element("div", {}, host.reason ? element("p", { className: "hint" }, host.hint ? `${host.reason} ${host.hint}` : host.reason)
-      : element("small", {}, consoles)),
+    element("div", {}, problem(host) ?? element("small", {}, consoles)),
     element("div", { className: "actions" },
       registered ? action("host-refresh", "List VMs", host, off) : null,
       registered ? action("host-remove", "Remove", host, { ...off, className: "danger" }) : null));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rows and cards of the page.
 
-import { action, badge, bytes, element, progress } from "./elements.js";
+import { action, badge, bytes, element, problem, progress } from "./elements.js";
 import { thumbnail } from "./thumbnails.js";
 import { duration, TransferRate } from "./transfer_rate.js";
 
@@ -62,7 +62,7 @@ export function systemVmCard(vm, busy) {
     element("div", { className: "top" }, element("strong", {}, vm.name), element("span", { className: "grow" }),
       badge(vm.state, busy), running ? badge(vm.agentstate ?? "Connecting") : null),
     element("dl", {}, ...facts.flatMap(([key, value]) => [element("dt", {}, key), element("dd", {}, value)])),
-    vm.reason ? element("p", { className: "hint" }, vm.hint ? `${vm.reason} ${vm.hint}` : vm.reason) : null,
+    problem(vm),
     element("div", { className: "actions" },
       running ? action("console", "View Console", vm) : null,
       running ? action("serial-console", "Serial Port", vm) : null,
@@ -113,8 +113,7 @@ function foreignVmRow(vm, busy) {
     element("div", { className: "machine" },
       element("div", {}, element("div", { className: "top" }, element("strong", {}, vm.displayname ?? vm.name), badge(vm.state, busy)),
         element("small", {}, [vm.hypervisor, vm.hostname].filter(Boolean).join(" · ")))),
-    element("div", {}, vm.reason ? element("p", { className: "hint" }, vm.hint ? `${vm.reason} ${vm.hint}` : vm.reason)
-      : element("small", {}, size)),
+    element("div", {}, problem(vm) ?? element("small", {}, size)),
     element("div", { className: "actions" },
       vm.state === "Running" ? action("console", "View Console", vm, { className: "primary" }) : null,
       action("machine-trace", "Steps", vm)));
@@ -129,8 +128,7 @@ export function vmRow(vm, busy) {
     element("div", { className: "machine" }, running ? thumbnail(vm) : null,
       element("div", {}, element("div", { className: "top" }, element("strong", {}, vm.displayname ?? vm.name), badge(vm.state, busy)),
         element("small", {}, [vm.instancename, vm.templatename ?? vm.isoname].filter(Boolean).join(" · ")))),
-    element("div", {}, vm.reason ? element("p", { className: "hint" }, vm.hint ? `${vm.reason} ${vm.hint}` : vm.reason)
-      : element("small", {}, vm.serviceofferingname ?? "")),
+    element("div", {}, problem(vm) ?? element("small", {}, vm.serviceofferingname ?? "")),
     element("div", { className: "actions" },
       running ? action("console", "View Console", vm, { className: "primary" }) : null,
       running ? action("serial-console", "Serial Port", vm) : null,
