@@ -16,6 +16,7 @@ from systemvm.management.api.command import CommandTable
 from systemvm.management.api.commands.absent_kinds import AbsentKindCommands
 from systemvm.management.api.commands.accounts import AccountCommands
 from systemvm.management.api.commands.address_ranges import RANGES
+from systemvm.management.api.commands.alerts import AlertCommands
 from systemvm.management.api.commands.certificates import CertificateCommands, CertificateControl
 from systemvm.management.api.commands.configurations import ConfigurationCommands
 from systemvm.management.api.commands.console_drain import ConsoleDrainCommands
@@ -196,6 +197,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *ScreenCommands(services.screens, services.thumbnails, jobs).commands(),
         *DiagnosticsCommands(database, services.diagnostics, jobs, services.diagnostics_url).commands(),
         *EventCommands(database).commands(),
+        *AlertCommands(database).commands(),
         *JobCommands(database).commands(),
         *CertificateCommands(database, services.certificates, jobs).commands(),
         *PublicCertificateCommands(database, services.public_certificates, services.acme, jobs).commands(),

@@ -43,6 +43,7 @@ EXPECTED = {
     *("logout", "queryAsyncJobResult", "rebootSystemVm", "registerIso", "registerTemplate", "startSystemVm"),
     *("startVirtualMachine", "stopSystemVm", "stopVirtualMachine", "patchSystemVm"),
     *("getDiagnosticsData", "runDiagnostics", "listEvents"),
+    *("listAlerts", "archiveAlerts", "deleteAlerts"),
     "createConsoleThumbnail",
     *(
         "createConsoleScreenshot",
@@ -100,6 +101,7 @@ ADMINISTRATORS = {
     *("listConfigurations", "updateConfiguration", "resetConfiguration", "drainConsoleProxy"),
     *("deleteConsoleRecording", "setConsoleRecordingRule", "listConsoleRecordingRules"),
     "watchConsoleSession",
+    *("listAlerts", "archiveAlerts", "deleteAlerts"),
     "getDiagnosticsData",
     "runDiagnostics",
     "patchSystemVm",

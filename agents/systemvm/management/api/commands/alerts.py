@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""listAlerts, archiveAlerts, deleteAlerts."""
+
+from __future__ import annotations
+
+from systemvm.management.api.answers.access import SuccessAnswer
+from systemvm.management.api.answers.alerts import AlertAnswer
+from systemvm.management.api.command import ApiCall, Command, Handler, ResponseShape, ResultPage
+from systemvm.management.api.errors import parameter_error
+from systemvm.management.api.paging import page_window
+from systemvm.management.api.parameters import ParameterType, optional
+from systemvm.management.api.periods import end_of, first_moment
+from systemvm.management.api.principal import ADMIN_ONLY
+from systemvm.management.state import alerts
+from systemvm.management.state.alerts import Alert, AlertFilter
+from systemvm.management.state.database import Connection, Database
+
+_TYPE = optional("type", ParameterType.INTEGER, "only those of this type, a number of CloudStack's")
+_LIST = (
+    optional("id", ParameterType.UUID, "list only the one with this id"),
+    _TYPE,
+    optional("name", ParameterType.STRING, "list only those with this name of a type"),
+)
+_TAKE_AWAY = (
+    optional("ids", ParameterType.LIST, "only those with these ids"),
+    _TYPE,
+    optional("startdate", ParameterType.DATE, "only those at or after this day or time; requires enddate"),
+    optional("enddate", ParameterType.DATE, "only those until the end of this day or time"),
+)
+
+
+class AlertCommands:
+    """Alerts concern the installation: they are for administrators only."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def commands(self) -> tuple[Command, ...]:
+        return (
+            Command(
+                "listAlerts", self._list, "Lists alerts, the newest first.", AlertAnswer, "alert",
+                ResponseShape.LIST, _LIST, ADMIN_ONLY, related=("listEvents",),
+            ),
+            self._taking("archiveAlerts", "Takes alerts from the list; listEvents keeps what happened."),
+            self._taking("deleteAlerts", "Deletes alerts; listEvents keeps what happened."),
+        )  # fmt: skip
+
+    def _taking(self, name: str, description: str) -> Command:
+        handler: Handler = self._take_away
+        return Command(
+            name, handler, description, SuccessAnswer, shape=ResponseShape.BARE, parameters=_TAKE_AWAY,
+            roles=ADMIN_ONLY, related=("listAlerts",),
+        )  # fmt: skip
+
+    async def _list(self, call: ApiCall) -> ResultPage:
+        arguments, window = call.arguments, page_window(call.arguments)
+        which = AlertFilter(
+            uuids=frozenset({arguments["id"]}) if "id" in arguments else None,
+            type=arguments.get("type"),
+            name=arguments.text("name"),
+            keyword=arguments.text("keyword"),
+        )
+        found, count = await self._database.read(alerts.page, which, window)
+        return ResultPage([_answer(alert) for alert in found], count)
+
+    async def _take_away(self, call: ApiCall) -> SuccessAnswer:
+        arguments = call.arguments
+        if not {name for name in ("ids", "type", "enddate") if name in arguments}:
+            raise parameter_error("either ids, type, or enddate must be specified")
+        if "startdate" in arguments and "enddate" not in arguments:
+            raise parameter_error("enddate must be specified with startdate parameter")
+        which = AlertFilter(
+            uuids=frozenset(arguments["ids"]) if "ids" in arguments else None,
+            type=arguments.get("type"),
+            since=first_moment(arguments["startdate"]) if "startdate" in arguments else None,
+            before=end_of(arguments["enddate"]) if "enddate" in arguments else None,
+        )
+        await self._database.run(_take_away, which)
+        return SuccessAnswer(success=True)
+
+
+def _take_away(connection: Connection, which: AlertFilter) -> None:
+    """Take the alerts away, all that were named or none.
+
+    Raises: ApiError 431 when there is no alert with one of the ids.
+    """
+    count = alerts.take_away(connection, which)
+    if which.uuids is not None and count != len(which.uuids):
+        raise parameter_error(
+            f"ids: {len(which.uuids) - count} of {len(which.uuids)} are not ids of such alerts",
+            "call listAlerts for those that there are",
+        )
+
+
+def _answer(alert: Alert) -> AlertAnswer:
+    return AlertAnswer(
+        id=alert.uuid,
+        type=alert.type.number,
+        name=alert.type.title,
+        description=alert.description,
+        sent=alert.created,
+    )

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CloudStack's alerts: the events that an operator must know of.
+
+There is no table of alerts. An alert is an event of one of these types; `removed` of its row means that it
+was archived or deleted as an alert. The event stays where listEvents finds it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.state import schema
+from systemvm.management.state.columns import now
+from systemvm.management.state.listing import contains
+from systemvm.management.state.status import InstanceType
+
+
+class AlertType(enum.Enum):
+    """CloudStack's numbers and names (AlertService.java)."""
+
+    SECONDARY_STORAGE = (6, "ALERT.STORAGE.SECONDARY")
+    HOST = (7, "ALERT.COMPUTE.HOST")
+    CONSOLE_PROXY = (10, "ALERT.SERVICE.CONSOLEPROXY")
+    SSVM = (19, "ALERT.SERVICE.SSVM")
+    UPLOAD_FAILED = (28, "ALERT.UPLOAD.FAILED")  # downloads to secondary storage, too
+    CA_CERTIFICATE = (31, "ALERT.CA.CERT")
+
+    @property
+    def number(self) -> int:
+        return self.value[0]
+
+    @property
+    def title(self) -> str:
+        return self.value[1]
+
+
+@frozen
+class Alert:
+    id: int
+    uuid: str
+    type: AlertType
+    description: str
+    created: datetime
+
+
+@frozen
+class AlertFilter:
+    """Conditions for alerts; None means any."""
+
+    uuids: frozenset[str] | None = None
+    type: int | None = None
+    name: str | None = None  # whatever its case
+    keyword: str | None = None  # in the description, whatever its case
+    since: datetime | None = None
+    before: datetime | None = None
+
+
+_c, _vm = schema.events.c, schema.vm_instances.c
+_BY_EVENT = {
+    AlertType.SECONDARY_STORAGE: ("ALERT.STORAGE.SECONDARY",),
+    AlertType.HOST: ("HOST.ALERT",),
+    AlertType.CONSOLE_PROXY: ("PROXY.STOP", "PROXY.PATCH"),
+    AlertType.SSVM: ("SSVM.STOP", "SSVM.PATCH"),
+    AlertType.UPLOAD_FAILED: ("ALERT.UPLOAD.FAILED", "TEMPLATE.DOWNLOAD.FAILED", "ISO.DOWNLOAD.FAILED"),
+    AlertType.CA_CERTIFICATE: ("ALERT.CA.CERT",),
+}
+_AGENT = "AGENT.ALERT"  # of both roles
+_EVENTS = (_AGENT, *(kind for kinds in _BY_EVENT.values() for kind in kinds))
+_is_of_proxy = sa.exists().where(_vm.uuid == _c.resource_uuid, _vm.type == InstanceType.CONSOLE_PROXY)
+_number = sa.case(
+    *((_c.type.in_(kinds), kind.number) for kind, kinds in _BY_EVENT.items()),
+    (_is_of_proxy, AlertType.CONSOLE_PROXY.number),
+    else_=AlertType.SSVM.number,
+)
+_BY_NUMBER = {kind.number: kind for kind in AlertType}
+
+
+def page(connection: sa.Connection, which: AlertFilter, window: slice) -> tuple[list[Alert], int]:
+    """Return the alerts in a window of those that fit, the newest first, and how many fit."""
+    where = _conditions(which)
+    query = sa.select(_c.id, _c.uuid, _number, _c.description, _c.created).where(*where)
+    query = query.order_by(_c.created.desc(), _c.id.desc())
+    if window.stop is not None:
+        query = query.limit(window.stop - (window.start or 0)).offset(window.start or 0)
+    found = [
+        Alert(number, uuid, _BY_NUMBER[kind], text, created)
+        for number, uuid, kind, text, created in connection.execute(query)
+    ]
+    count = connection.scalar(sa.select(sa.func.count()).select_from(schema.events).where(*where))
+    return found, count or 0
+
+
+def take_away(connection: sa.Connection, which: AlertFilter) -> int:
+    """Archive or delete the alerts that fit; return how many did."""
+    fitting = schema.events.update().where(*_conditions(which))
+    return connection.execute(fitting.values(removed=now())).rowcount
+
+
+def _conditions(which: AlertFilter) -> Sequence[sa.ColumnElement[bool]]:
+    where: list[sa.ColumnElement[bool]] = [
+        _c.type.in_(_EVENTS), _c.level.in_(("WARN", "ERROR")), _c.removed.is_(None)
+    ]  # fmt: skip
+    if which.uuids is not None:
+        where.append(_c.uuid.in_(which.uuids))
+    if which.name is not None:
+        named = [kind.number for kind in AlertType if kind.title.lower() == which.name.lower()]
+        where.append(_number.in_(named))
+    if which.type is not None:
+        where.append(_number == which.type)
+    if which.keyword is not None:
+        where.append(contains(_c.description, which.keyword))
+    if which.since is not None:
+        where.append(_c.created >= which.since)
+    if which.before is not None:
+        where.append(_c.created < which.before)
+    return where
