@@ -12,9 +12,11 @@ from pathlib import Path
 
 from attrs import frozen
 
+from systemvm import web
 from systemvm.service.errors import SystemVmError
 
 _PAGE_FOLDER = Path(__file__).with_name("page")
+_XTERM_STYLES = Path(web.__file__).with_name("static") / "xterm_styles.js"
 _NOVNC_FOLDERS = ("core", "vendor")
 #: What else the image has beside noVNC; an image of an earlier release lacks it, and shows screens only.
 _XTERM_FILES = ("xterm/lib/xterm.mjs", "xterm/css/xterm.css", "xterm-fit/lib/addon-fit.mjs")
@@ -61,6 +63,7 @@ class Assets:
         files = {
             f"/{path.relative_to(_PAGE_FOLDER).as_posix()}": _read(path) for path in _files(_PAGE_FOLDER)
         }
+        files["/xterm_styles.js"] = _read(_XTERM_STYLES)
         page, refused = files.pop("/console.html"), files.pop("/refused.html")
         for folder in _NOVNC_FOLDERS:
             for path in _files(novnc / folder):

@@ -17,6 +17,8 @@ from twisted.web.http import FOUND, Request
 from twisted.web.resource import NoResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
+from systemvm import web
+
 _TYPES = {
     ".html": b"text/html; charset=utf-8",
     ".css": b"text/css; charset=utf-8",
@@ -132,7 +134,8 @@ class PageResource(Resource):
         super().__init__()
         stock = [] if xterm is None else [xterm / name for name in _XTERM_FILES]
         own = files(__package__).joinpath("static").iterdir()
-        for entry in (*own, *(path for path in stock if path.is_file())):
+        shared = files(web).joinpath("static").iterdir()  # with the console's page
+        for entry in (*own, *shared, *(path for path in stock if path.is_file())):
             suffix = "." + entry.name.rpartition(".")[2]
             body, content_type = entry.read_bytes(), _TYPES[suffix]
             file = _File(body, content_type, secure)

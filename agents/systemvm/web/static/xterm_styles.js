@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lets xterm.js work by a content policy without inline styles. The console's page and the cloud's have the same file.
+// Lets xterm.js work by a content policy without inline styles: on the console's page, and on the cloud's.
 
 // xterm.js makes <style> elements and style attributes, which the page's policy forbids. Both become what scripts may
 // do: style sheets of the document, and properties of an element's style. (Its documentOverride does not reach all.)
