@@ -17,6 +17,7 @@ from systemvm.management.api.commands.absent_kinds import AbsentKindCommands
 from systemvm.management.api.commands.accounts import AccountCommands
 from systemvm.management.api.commands.address_ranges import RANGES
 from systemvm.management.api.commands.alerts import AlertCommands
+from systemvm.management.api.commands.capacity import CapacityCommands
 from systemvm.management.api.commands.certificates import CertificateCommands, CertificateControl
 from systemvm.management.api.commands.configurations import ConfigurationCommands
 from systemvm.management.api.commands.console_drain import ConsoleDrainCommands
@@ -48,9 +49,11 @@ from systemvm.management.api.commands.snapshots import SnapshotCommands
 from systemvm.management.api.commands.source_certificates import SourceCertificateCommands
 from systemvm.management.api.commands.store_migrations import StoreMigrationCommands
 from systemvm.management.api.commands.store_objects import StoreObjectCommands
+from systemvm.management.api.commands.system_vm_placement import SystemVmPlacementCommands
 from systemvm.management.api.commands.system_vms import SystemVmCommands, SystemVmControl
 from systemvm.management.api.commands.template_copy import TemplateCopyCommands
 from systemvm.management.api.commands.template_permissions import TemplatePermissionCommands
+from systemvm.management.api.commands.template_preparation import TemplatePreparationCommands
 from systemvm.management.api.commands.template_retry import TemplateRetryCommands
 from systemvm.management.api.commands.template_update import TemplateUpdateCommands
 from systemvm.management.api.commands.templates import TemplateCommands
@@ -152,6 +155,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *ZoneCommands(database).commands(),
         *HostCommands(database, services.hosts, jobs, services.model).commands(),
         *InfrastructureCommands(database, services.primary).commands(),
+        *CapacityCommands(database, services.primary).commands(),
         *OfferingCommands(database).commands(),
         *commands_of((*PLACES, *NETWORKS, *RANGES, *OFFERINGS), services.model, jobs),
         *hypervisor_commands(),
@@ -169,12 +173,16 @@ def command_table(services: ApiServices) -> CommandTable:
         *os_type_commands(),
         *TemplateCommands(database, services.templates, jobs).commands(),
         *TemplateUpdateCommands(database).commands(),
+        *TemplatePreparationCommands(
+            database, services.virtual_machines, host_id=services.host_id
+        ).commands(),
         *TemplatePermissionCommands(database).commands(),
         *TemplateCopyCommands(database, services.zone_copies, jobs).commands(),
         *TemplateRetryCommands(database, services.templates).commands(),
         *UploadCommands(database, services.uploads).commands(),
         *SourceCertificateCommands(database).commands(),
         *ExtractCommands(database, services.extraction, jobs, services.is_extraction_disabled).commands(),
+        *SystemVmPlacementCommands(database).commands(),
         *SystemVmCommands(database, services.system_vms, services.draining, jobs).commands(),
         *VirtualMachineCommands(
             database,
