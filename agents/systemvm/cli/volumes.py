@@ -61,16 +61,24 @@ def list_volumes(daemon: DaemonClient) -> None:
 
 @volume.command()
 @click.argument("name")
-@click.option("--size", type=int, required=True, help="Size in GiB.")
+@click.option("--size", type=int, help="Size in GiB.")
+@click.option("--offering", help="Name or id of a disk offering, which sets the size.")
 @click.pass_obj
-def create(daemon: DaemonClient, name: str, size: int) -> None:
+def create(daemon: DaemonClient, name: str, size: int | None, offering: str | None) -> None:
     """Create the empty data volume NAME.
 
     \b
     Example:
       systemvm volume create data --size 20
     """
-    row = daemon.run_job("createVolume", name=name, size=size, zoneid=daemon.zone_id())["volume"]
+    if size is None and offering is None:
+        raise click.UsageError("give --size or --offering")
+    chosen = None
+    if offering is not None:
+        chosen = daemon.find("listDiskOfferings", "diskoffering", offering, "disk offering")["id"]
+    row = daemon.run_job(
+        "createVolume", name=name, size=size, diskofferingid=chosen, zoneid=daemon.zone_id()
+    )["volume"]
     if daemon.as_json:
         output.print_json(row)
     else:

@@ -57,6 +57,9 @@ STORAGE_RANGES = ModelList(
 OFFERINGS = ModelList(
     "listServiceOfferings", "serviceoffering", "service offering", ("name", "cpunumber", "memory", "id")
 )
+DISK_OFFERINGS = ModelList(
+    "listDiskOfferings", "diskoffering", "disk offering", ("name", "disksize", "iscustomized", "id")
+)
 
 #: Parameters that name an object, and the parameter of its id.
 REFERENCES = {
@@ -127,6 +130,13 @@ GROUPS = (
         Verb("delete", "deleteServiceOffering", "id", "Delete the offering NAME; VMs keep their size.",
              "huge"),
     ), OFFERINGS),
+    Group("disk-offering", "Manage disk offerings, which are sizes of data volumes.", (
+        Verb("create", "createDiskOffering", "name", "Create the disk offering NAME.", "d20 disksize=20"),
+        Verb("update", "updateDiskOffering", "id", "Change name or description of the disk offering NAME.",
+             "d20 name=small"),
+        Verb("delete", "deleteDiskOffering", "id", "Delete the disk offering NAME; volumes keep their size.",
+             "d20"),
+    ), DISK_OFFERINGS),
     Group("storage-range", "Manage ranges of storage addresses.", (
         Verb("add", "createStorageNetworkIpRange", "podid", "Add a range to the pod NAME.",
              f"pod1 {_STORAGE}", True),

@@ -44,3 +44,16 @@ def test_volumes_are_created_attached_resized_and_deleted(run: Callable[..., Res
         ("resizeVolume", {"id": "d-1", "size": 4}),
         ("deleteVolume", {"id": "d-1"}),
     ]
+
+
+def test_a_volume_is_created_by_a_disk_offering(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(
+        listZones={"zone": [{"id": "z-1", "name": "zone1"}]},
+        listDiskOfferings={"diskoffering": [{"id": "o-1", "name": "d20"}]},
+        createVolume={"jobid": "j-1"},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": {"volume": {"id": "d-1"}}},
+    )
+    assert "data is Ready." in run(fake, "volume", "create", "data", "--offering", "d20").output
+    [created] = [params for command, params in fake.calls if command == "createVolume"]
+    assert created == {"name": "data", "diskofferingid": "o-1", "zoneid": "z-1"}
+    assert "give --size or --offering" in run(fake, "volume", "create", "data").output

@@ -25,6 +25,7 @@ from systemvm.management.api.commands.console_sessions import ConsoleSessionComm
 from systemvm.management.api.commands.console_watch import ConsoleWatchCommands, ConsoleWatcher
 from systemvm.management.api.commands.consoles import ConsoleCommands, ConsoleEndpointCreator
 from systemvm.management.api.commands.diagnostics import DiagnosticsCommands, DiagnosticsRunner
+from systemvm.management.api.commands.disk_offerings import DISK_OFFERINGS, DiskOfferingCommands
 from systemvm.management.api.commands.events import EventCommands
 from systemvm.management.api.commands.extracts import ExtractCommands
 from systemvm.management.api.commands.hosts import HostCommands
@@ -157,7 +158,8 @@ def command_table(services: ApiServices) -> CommandTable:
         *InfrastructureCommands(database, services.primary).commands(),
         *CapacityCommands(database, services.primary).commands(),
         *OfferingCommands(database).commands(),
-        *commands_of((*PLACES, *NETWORKS, *RANGES, *OFFERINGS), services.model, jobs),
+        *DiskOfferingCommands(database).commands(),
+        *commands_of((*PLACES, *NETWORKS, *RANGES, *OFFERINGS, *DISK_OFFERINGS), services.model, jobs),
         *hypervisor_commands(),
         *ImageStoreCommands(database, services.image_stores).commands(),
         *StoreObjectCommands(database, services.inspection, jobs).commands(),

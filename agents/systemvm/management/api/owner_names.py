@@ -11,12 +11,12 @@ from systemvm.management.state import accounts, offerings, zones
 from systemvm.management.state.accounts import Account, Domain
 from systemvm.management.state.changes import keep
 from systemvm.management.state.database import Connection
-from systemvm.management.state.offerings import ServiceOffering
+from systemvm.management.state.offerings import DiskOffering, ServiceOffering
 from systemvm.management.state.zones import Host, ImageStore, Zone
 
 #: The number of no row, for filters.
 NO_ROW = 0
-_TABLES = ("accounts", "domains", "zones", "hosts", "image_stores", "service_offerings")
+_TABLES = ("accounts", "domains", "zones", "hosts", "image_stores", "service_offerings", "disk_offerings")
 
 
 @frozen
@@ -29,6 +29,7 @@ class OwnerNames:
     hosts: Mapping[int, Host]
     stores: Mapping[int, ImageStore]
     offerings: Sequence[ServiceOffering]
+    disk_offerings: Mapping[int, DiskOffering]  # also those that were deleted
 
     def zone(self, number: int | None) -> Zone | None:
         return None if number is None else self.zones.get(number)
@@ -68,4 +69,5 @@ def _read(connection: Connection) -> OwnerNames:
         hosts={row.id: row for row in zones.all_hosts(connection)},
         stores={row.id: row for row in zones.all_stores(connection)},
         offerings=offerings.list_service_offerings(connection),
+        disk_offerings={row.id: row for row in offerings.all_disk_offerings(connection)},
     )

@@ -61,6 +61,7 @@ service_rows = Rows(schema.service_offerings, ServiceOffering, "service offering
 disk_rows = Rows(schema.disk_offerings, DiskOffering, "disk offering")
 service_by_uuid = service_rows.by_uuid
 disk_by_uuid = disk_rows.by_uuid
+all_disk_offerings = disk_rows.all
 
 
 def derived_uuid(name: str) -> str:
@@ -82,6 +83,10 @@ def add_first(connection: sa.Connection) -> None:
                 cpu_mhz=CPU_MHZ,
                 memory_mib=memory_mib,
             )
+    if CUSTOM_DISK not in {offering.uuid for offering in disk_rows.all(connection)}:
+        disk_rows.insert(
+            connection, uuid=CUSTOM_DISK, name="Custom", display_text="a data volume of any size"
+        )
 
 
 def list_service_offerings(connection: sa.Connection) -> list[ServiceOffering]:
@@ -92,6 +97,9 @@ _SYSTEM = {
     InstanceType.CONSOLE_PROXY: "System Offering For Console Proxy",
     InstanceType.SECONDARY_STORAGE: "System Offering For Secondary Storage VM",
 }
+#: The id of the first disk offering, whose users choose the size. Clients such as Libcloud cannot create a
+#: volume without any offering.
+CUSTOM_DISK = derived_uuid("Custom disk")
 #: The offering of VMs with another size; its id depends on its name only.
 CUSTOM = VmSize(derived_uuid("custom"), "custom")
 

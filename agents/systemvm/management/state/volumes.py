@@ -31,6 +31,7 @@ class Volume:
     path: str | None
     size_bytes: int | None
     device_id: int | None  # of a data disk on its VM
+    disk_offering_id: int | None
     created: datetime
     removed: datetime | None
 

@@ -25,6 +25,7 @@ class NewVolume:
     user_id: int
     zone_id: int
     host_id: int
+    disk_offering_id: int | None = None
 
 
 def create(connection: Connection, new: NewVolume) -> Volume:
@@ -47,6 +48,7 @@ def create(connection: Connection, new: NewVolume) -> Volume:
         zone_id=new.zone_id,
         host_id=new.host_id,
         size_bytes=new.size_bytes,
+        disk_offering_id=new.disk_offering_id,
     )
     record(connection, volume, "VOLUME.CREATE", "is created", user_id=new.user_id)
     return volume

@@ -31,6 +31,7 @@ EXPECTED = {
     *("extractIso", "extractTemplate"),
     *("createVolume", "attachVolume", "detachVolume", "resizeVolume", "deleteVolume"),
     *("createSnapshot", "listSnapshots", "deleteSnapshot", "revertSnapshot"),
+    *("createDiskOffering", "updateDiskOffering", "deleteDiskOffering"),
     *("createSnapshotPolicy", "listSnapshotPolicies", "deleteSnapshotPolicies"),
     *("listConsoleSessions", "endConsoleSession", "drainConsoleProxy"),
     *("listConsoleRecordings", "openConsoleRecording", "readConsoleRecording", "deleteConsoleRecording"),
@@ -82,6 +83,7 @@ EXPECTED = {
 
 
 ADMINISTRATORS = {
+    *("createDiskOffering", "updateDiskOffering", "deleteDiskOffering"),
     *("createServiceOffering", "updateServiceOffering", "deleteServiceOffering"),
     *("addHost", "updateHost", "reconnectHost", "deleteHost", "listHypervisorCapabilities"),
     *("createZone", "updateZone", "deleteZone", "createPod", "updatePod", "deletePod"),

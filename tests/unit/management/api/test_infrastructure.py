@@ -145,7 +145,7 @@ async def test_lists_of_what_is_not_here_are_empty_and_check_their_owner(cloud: 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_volume_is_made_by_the_offering_of_any_size_only(cloud: SmallCloud) -> None:
+async def test_a_volume_is_made_by_the_first_disk_offering(cloud: SmallCloud) -> None:
     offering = await only(cloud, "listDiskOfferings", "diskoffering", name="custom")
     assert (offering["iscustomized"], offering["disksize"]) == (True, 0)
     job = await cloud.job("createVolume", size=1, diskofferingid=offering["id"])

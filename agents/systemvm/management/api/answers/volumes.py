@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`volume` and `diskoffering` objects."""
+"""`volume` objects."""
 
 from __future__ import annotations
 
@@ -34,19 +34,9 @@ class VolumeAnswer:
     vmstate: str | None = optional_key("state of its VM")
     templateid: str | None = optional_key("UUID of the template it is a clone of")
     templatename: str | None = optional_key("name of that template")
+    diskofferingid: str | None = optional_key("UUID of the disk offering it was created by")
+    diskofferingname: str | None = optional_key("name of that offering")
+    diskofferingdisplaytext: str | None = optional_key("description of that offering")
     isextractable: bool = required_key("always false")
     destroyed: bool = required_key("whether it is destroyed")
     created: datetime = required_key("when it was made")
-
-
-@frozen(kw_only=True)
-class DiskOfferingAnswer:
-    """What a data volume is made by."""
-
-    id: str = required_key("the UUID")
-    name: str = required_key("the name")
-    displaytext: str = required_key("a description for people")
-    disksize: int = required_key("size in GiB; 0 when its user chooses it")
-    iscustomized: bool = required_key("whether its user chooses the size")
-    storagetype: str = required_key("local or shared")
-    provisioningtype: str = required_key("thin")

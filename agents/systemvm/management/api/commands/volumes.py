@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""listVolumes, listDiskOfferings."""
+"""listVolumes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from systemvm.management.api.answers.volumes import DiskOfferingAnswer, VolumeAnswer
-from systemvm.management.api.command import ApiCall, Command, ResponseShape, ResultPage, paged
+from systemvm.management.api.answers.volumes import VolumeAnswer
+from systemvm.management.api.command import ApiCall, Command, ResponseShape, ResultPage
 from systemvm.management.api.owner_names import NO_ROW, OwnerNames, read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import ParameterType, named_uuids, optional
-from systemvm.management.api.zone_parts import matching
 from systemvm.management.state import storage_pools, volume_list, volumes
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.status import VolumeState
@@ -19,16 +18,6 @@ from systemvm.management.state.storage_pools import StoragePool
 from systemvm.management.state.volume_list import VolumeFilter, VolumeInUse
 from systemvm.management.state.volumes import Volume
 
-#: Volumes have any size, and none depends on an offering: the id is the same in every installation.
-ANY_SIZE = DiskOfferingAnswer(
-    id="6c1b1b6e-4f0c-5a57-9c9b-0d3c7a0f2a11",
-    name="Custom",
-    displaytext="a data volume of any size",
-    disksize=0,
-    iscustomized=True,
-    storagetype="local",
-    provisioningtype="thin",
-)
 _ID = optional("id", ParameterType.UUID, "list only the one with this id")
 _NAME = optional("name", ParameterType.STRING, "list only the one with this name")
 
@@ -56,11 +45,6 @@ class VolumeCommands:
                     *OWNERS,
                 ),
                 kept=True,
-            ),
-            Command(
-                "listDiskOfferings", paged(_offerings), "Lists disk offerings: one, of any size.",
-                DiskOfferingAnswer, "diskoffering", ResponseShape.LIST,
-                (_ID, _NAME, optional("zoneid", identity, "accepted, but without effect: every zone has it")),
             ),
         )  # fmt: skip
 
@@ -109,6 +93,7 @@ def _answer(found: VolumeInUse, names: OwnerNames, pool: StoragePool | None) -> 
     account = names.accounts[volume.account_id]
     domain = names.domains[account.domain_id]
     zone = names.zone(volume.zone_id)
+    offering = names.disk_offerings.get(volume.disk_offering_id or 0)
     return VolumeAnswer(
         id=volume.uuid,
         name=volume.name,
@@ -132,12 +117,10 @@ def _answer(found: VolumeInUse, names: OwnerNames, pool: StoragePool | None) -> 
         vmstate=found.vm_state.value if found.vm_state else None,
         templateid=found.template_uuid,
         templatename=found.template_name,
+        diskofferingid=offering.uuid if offering else None,
+        diskofferingname=offering.name if offering else None,
+        diskofferingdisplaytext=offering.display_text if offering else None,
         isextractable=False,
         destroyed=volume.state is VolumeState.DESTROYED,
         created=volume.created,
     )
-
-
-async def _offerings(call: ApiCall) -> Sequence[DiskOfferingAnswer]:
-    """Return the one offering. Clients such as Libcloud cannot create a volume without any."""
-    return matching(call, (ANY_SIZE,), "id", "name")
