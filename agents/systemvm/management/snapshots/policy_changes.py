@@ -13,7 +13,7 @@ from systemvm.management.snapshots import transitions
 from systemvm.management.snapshots.errors import SnapshotRequestError
 from systemvm.management.snapshots.schedule import Interval, Schedule
 from systemvm.management.snapshots.transitions import NewSnapshot
-from systemvm.management.state import events, snapshot_policies, snapshots, volumes
+from systemvm.management.state import accounts, events, instances, snapshot_policies, snapshots, volumes
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.snapshot_policies import SnapshotPolicy
@@ -90,7 +90,8 @@ def begin_due(
 ) -> Snapshot | None:
     """Set when a policy is due next, and create the snapshot that is due; None when there is none now.
 
-    A turn is skipped while the snapshot of the turn before is still being taken.
+    A turn is skipped while the snapshot of the turn before is still being taken, while the account is
+    disabled, and while the VM is destroyed.
     """
     policy = snapshot_policies.by_id(connection, policy_id)
     if policy.next_run is None or policy.next_run > moment:
@@ -99,9 +100,8 @@ def begin_due(
     next_run = schedule.next_after(moment, _time_zone(policy.timezone))
     snapshot_policies.update(connection, policy.id, next_run=next_run)
     volume = volumes.by_id(connection, policy.volume_id)
-    earlier = snapshots.of_interval(connection, volume.id, policy.interval_type)
-    if any(not each.state.has_ended for each in earlier):
-        _skip(connection, volume, policy, "the one before is still being taken")
+    if (why := _reason_to_skip(connection, volume, policy)) is not None:
+        _skip(connection, volume, policy, why)
         return None
     new = NewSnapshot(volume.id, None, None, policy.interval_type)
     try:
@@ -109,6 +109,18 @@ def begin_due(
     except SystemVmError as error:  # before it has changed anything
         _skip(connection, volume, policy, error.message)
         return None
+
+
+def _reason_to_skip(connection: Connection, volume: Volume, policy: SnapshotPolicy) -> str | None:
+    earlier = snapshots.of_interval(connection, volume.id, policy.interval_type)
+    if any(not each.state.has_ended for each in earlier):
+        return "the one before is still being taken"
+    owner = accounts.account_by_id(connection, policy.account_id)
+    if not owner.may_run_machines:
+        return f"account {owner.name} is disabled"
+    if volume.vm_id is not None and (vm := instances.by_id(connection, volume.vm_id)).state.is_gone:
+        return f"{vm.name} is {vm.state.value}"
+    return None
 
 
 def _skip(connection: Connection, volume: Volume, policy: SnapshotPolicy, why: str) -> None:

@@ -16,7 +16,7 @@ from snapshot_store import SnapshotStore
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.snapshots.errors import SnapshotRequestError
 from systemvm.management.snapshots.transitions import NewSnapshot
-from systemvm.management.state import snapshot_policies, snapshots, volumes, zones
+from systemvm.management.state import accounts, snapshot_policies, snapshots, volumes, zones
 from systemvm.management.state.columns import now
 from systemvm.management.state.snapshot_policies import SnapshotPolicy
 from systemvm.management.state.status import SnapshotState
@@ -105,6 +105,30 @@ async def test_a_turn_is_skipped_while_the_one_before_is_being_taken(cloud: Smal
     cloud.database.run_now(snapshots.update, left.id, state=SnapshotState.ERROR)
     make_due(cloud, policy)
     assert await cloud.snapshot_policies.take_due() == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_disabled_account_and_a_destroyed_vm_get_no_snapshots(cloud: SmallCloud) -> None:
+    SnapshotStore.of(cloud)
+    volume = await root_disk(cloud, cloud.user)
+    policy = await put(cloud, volume, cloud.user)
+    account = cloud.user.account
+
+    async def turn() -> list[str]:
+        make_due(cloud, policy)
+        begun = await cloud.snapshot_policies.take_due()
+        await settled(cloud.database)
+        found = (await cloud.call("listEvents", type="SNAPSHOT.CREATE", listall="true")).get("event", [])
+        skipped = [each["description"] for each in found if "of this turn" in each["description"]]
+        return ["taken"] * begun or [skipped[0].partition("turn: ")[2]]
+
+    await cloud.machines.destroy(present(volume.vm_id))
+    assert await turn() == [f"{cloud.instance(present(volume.vm_id)).name} is Destroyed"]
+    await cloud.machines.recover(present(volume.vm_id))
+    cloud.database.run_now(accounts.update_account, account.id, state=accounts.DISABLED)
+    assert await turn() == [f"account {account.name} is disabled"]
+    cloud.database.run_now(accounts.update_account, account.id, state="enabled")
+    assert await turn() == ["taken"]
 
 
 @pytest_twisted.ensureDeferred
