@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -43,14 +42,6 @@ def of_volume(connection: sa.Connection, volume_id: int, interval_type: str) -> 
     return rows.one(
         connection, _c.volume_id == volume_id, _c.interval_type == interval_type, _c.removed.is_(None)
     )
-
-
-def list_visible(connection: sa.Connection, account_ids: Collection[int] | None) -> list[SnapshotPolicy]:
-    """Return the policies of accounts, the oldest first; `account_ids` None means all accounts."""
-    where = [_c.removed.is_(None)]
-    if account_ids is not None:
-        where.append(_c.account_id.in_(account_ids))
-    return rows.all(connection, *where)
 
 
 def due(connection: sa.Connection, host_id: int, limit: int) -> list[int]:

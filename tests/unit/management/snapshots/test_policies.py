@@ -229,3 +229,22 @@ async def test_users_reach_only_policies_of_their_account(cloud: SmallCloud) -> 
     assert error.value.code is ErrorCode.UNAUTHORIZED
     found = (await cloud.call("listSnapshotPolicies", cloud.user))["snapshotpolicy"]
     assert [each["id"] for each in found] == [own.uuid]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_list_has_pages_counts_all_and_searches_the_names_of_volumes(cloud: SmallCloud) -> None:
+    first, second = await root_disk(cloud), await root_disk(cloud)
+    daily, hourly = await put(cloud, first), await put(cloud, first, intervaltype="hourly", schedule="5")
+    other = await put(cloud, second)
+
+    async def listed(**parameters: Any) -> tuple[int, list[str]]:
+        answer = await cloud.call("listSnapshotPolicies", **parameters)
+        return answer.get("count", 0), [each["id"] for each in answer.get("snapshotpolicy", [])]
+
+    assert await listed(page="1", pagesize="2") == (3, [daily.uuid, hourly.uuid])
+    assert await listed(page="2", pagesize="2") == (3, [other.uuid])
+    assert await listed(id=hourly.uuid) == (1, [hourly.uuid])
+    assert await listed(id=hourly.uuid, volumeid=second.uuid) == (0, [])
+    assert await listed(keyword=second.name.lower()) == (1, [other.uuid])
+    cloud.database.run_now(volumes.remove, second.id)
+    assert await listed() == (2, [daily.uuid, hourly.uuid])

@@ -5,19 +5,20 @@ from __future__ import annotations
 
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.snapshot_policies import INTERVAL_NUMBERS, SnapshotPolicyAnswer
-from systemvm.management.api.command import ApiCall, Command, ResponseShape, paged
+from systemvm.management.api.command import ApiCall, Command, ResponseShape, ResultPage
 from systemvm.management.api.commands.own_storage import own_volume
 from systemvm.management.api.errors import parameter_error, unauthorized
-from systemvm.management.api.ownership import OWNERS, OwnerFilter, owners_of
+from systemvm.management.api.ownership import OWNERS, owners_of
+from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import ParameterType, only, optional, required
 from systemvm.management.api.principal import Principal
-from systemvm.management.api.zone_parts import matching
 from systemvm.management.snapshots import policy_changes
 from systemvm.management.snapshots.policy_changes import NewPolicy
 from systemvm.management.snapshots.schedule import Interval
-from systemvm.management.state import snapshot_policies, volumes
+from systemvm.management.state import snapshot_policies, snapshot_policy_list
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.snapshot_policies import SnapshotPolicy
+from systemvm.management.state.snapshot_policy_list import SnapshotPolicyFilter
 
 
 class SnapshotPolicyCommands:
@@ -47,13 +48,14 @@ class SnapshotPolicyCommands:
                 related=("listSnapshotPolicies",),
             ),
             Command(
-                "listSnapshotPolicies", paged(self._list), "Lists policies that take snapshots.",
+                "listSnapshotPolicies", self._list, "Lists policies that take snapshots.",
                 SnapshotPolicyAnswer, "snapshotpolicy", ResponseShape.LIST,
                 (
                     optional("id", identity, "list only the one with this id"),
                     optional("volumeid", identity, "list only those of this volume"),
                     *OWNERS,
                 ),
+                kept=True,
             ),
             Command(
                 "deleteSnapshotPolicies", self._delete,
@@ -80,9 +82,8 @@ class SnapshotPolicyCommands:
         )
         return _answer(await self._database.run(policy_changes.put, new), volume.uuid)
 
-    async def _list(self, call: ApiCall) -> list[SnapshotPolicyAnswer]:
-        owners = await self._database.read(owners_of, call)
-        return matching(call, await self._database.read(_answers, owners), "id", "volumeid")
+    async def _list(self, call: ApiCall) -> ResultPage:
+        return await self._database.read(_select, call)
 
     async def _delete(self, call: ApiCall) -> SuccessAnswer:
         uuid, uuids = call.arguments.text("id"), call.arguments.get("ids")
@@ -101,9 +102,20 @@ def _own(connection: Connection, uuids: list[str], principal: Principal) -> list
     return found
 
 
-def _answers(connection: Connection, owners: OwnerFilter) -> list[SnapshotPolicyAnswer]:
-    found = snapshot_policies.list_visible(connection, owners.account_ids)
-    return [_answer(each, volumes.by_id(connection, each.volume_id).uuid) for each in found]
+def _select(connection: Connection, call: ApiCall) -> ResultPage:
+    """Return the rows of a list's page.
+
+    Raises: ApiError 431 for a page that does not exist or an unknown owner.
+    """
+    window = page_window(call.arguments)
+    which = SnapshotPolicyFilter(
+        account_ids=owners_of(connection, call).account_ids,
+        uuid=call.arguments.text("id"),
+        volume_uuid=call.arguments.text("volumeid"),
+        keyword=call.arguments.text("keyword"),
+    )
+    found, count = snapshot_policy_list.page(connection, which, window)
+    return ResultPage([_answer(policy, volume_uuid) for policy, volume_uuid in found], count)
 
 
 def _answer(policy: SnapshotPolicy, volume_uuid: str) -> SnapshotPolicyAnswer:
