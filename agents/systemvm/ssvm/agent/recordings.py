@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from systemvm.rpc.core.errors import RpcError
-from systemvm.rpc.core.method import Call, MethodTable
+from systemvm.rpc.core.method import Call, MethodTable, Offer
 from systemvm.ssvm import recording_messages as messages
 from systemvm.ssvm.agent.store_client import StoreClient
 from systemvm.ssvm.store_messages import mount_id
@@ -25,6 +25,8 @@ from systemvm.wire.role import Role
 from systemvm.wire.storage import Store
 from systemvm.wire.transfer_failure import TransferFailure
 
+CALL_DEADLINE_S = 60.0
+
 
 class RecordingMethods:
     """Recordings on stores, mounted ones and buckets."""
@@ -33,19 +35,21 @@ class RecordingMethods:
         self._stores = stores
 
     def add_methods(self, methods: MethodTable) -> None:
-        daemon = frozenset({Role.MANAGEMENT.value})
-        methods.add(
-            RECORDING_APPEND, self._append, params=StoredPiece, result=StoredSize, roles=daemon,
-            summary="Write a piece of a recording to its store", deadline_s=60.0,
-        )  # fmt: skip
-        methods.add(
-            RECORDING_READ, self._read, params=RecordingRange, result=RecordingContent, roles=daemon,
-            summary="Read a part of a recording", deadline_s=60.0,
-        )  # fmt: skip
-        methods.add(
-            RECORDING_DELETE, self._delete, params=RecordingPlace, result=Acknowledgement, roles=daemon,
-            summary="Delete a recording", deadline_s=60.0,
-        )  # fmt: skip
+        offers = [
+            Offer(name, handler, params, result, summary, deadline_s=CALL_DEADLINE_S)
+            for name, handler, params, result, summary in (
+                (
+                    RECORDING_APPEND,
+                    self._append,
+                    StoredPiece,
+                    StoredSize,
+                    "Write a piece of a recording to its store",
+                ),
+                (RECORDING_READ, self._read, RecordingRange, RecordingContent, "Read a part of a recording"),
+                (RECORDING_DELETE, self._delete, RecordingPlace, Acknowledgement, "Delete a recording"),
+            )
+        ]
+        methods.add_all(frozenset({Role.MANAGEMENT.value}), offers)
 
     async def _append(self, call: Call, piece: StoredPiece) -> StoredSize:
         order = messages.RecordingWrite(

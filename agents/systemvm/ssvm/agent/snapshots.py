@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from systemvm.rpc.core.errors import RpcError
-from systemvm.rpc.core.method import Call, MethodTable
+from systemvm.rpc.core.method import Call, MethodTable, Offer
 from systemvm.ssvm import snapshot_messages as messages
 from systemvm.ssvm.agent.store_client import StoreClient
 from systemvm.ssvm.store_messages import mount_id
@@ -31,19 +31,27 @@ class SnapshotMethods:
         self._stores = stores
 
     def add_methods(self, methods: MethodTable) -> None:
-        daemon = frozenset({Role.MANAGEMENT.value})
-        methods.add(
-            SNAPSHOT_WRITE, self._write, params=SnapshotPiece, result=Acknowledgement, roles=daemon,
-            summary="Write a piece of a volume snapshot to its store", deadline_s=60.0,
-        )  # fmt: skip
-        methods.add(
-            SNAPSHOT_PUBLISH, self._publish, params=SnapshotEnd, result=Acknowledgement, roles=daemon,
-            summary="Make a complete volume snapshot durable and visible", deadline_s=120.0,
-        )  # fmt: skip
-        methods.add(
-            SNAPSHOT_DELETE, self._delete, params=SnapshotPlace, result=Acknowledgement, roles=daemon,
-            summary="Delete a volume snapshot", deadline_s=60.0,
-        )  # fmt: skip
+        offers = [
+            Offer(name, handler, params, Acknowledgement, summary, deadline_s=deadline_s)
+            for name, handler, params, summary, deadline_s in (
+                (
+                    SNAPSHOT_WRITE,
+                    self._write,
+                    SnapshotPiece,
+                    "Write a piece of a volume snapshot to its store",
+                    60.0,
+                ),
+                (
+                    SNAPSHOT_PUBLISH,
+                    self._publish,
+                    SnapshotEnd,
+                    "Make a complete volume snapshot durable and visible",
+                    120.0,
+                ),
+                (SNAPSHOT_DELETE, self._delete, SnapshotPlace, "Delete a volume snapshot", 60.0),
+            )
+        ]
+        methods.add_all(frozenset({Role.MANAGEMENT.value}), offers)
 
     async def _write(self, call: Call, piece: SnapshotPiece) -> Acknowledgement:
         place = piece.place
