@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The downloads and uploads of this SSVM as its agent knows them: fetch transfers, the agent has published.
 
-The end of each is a call to the daemon that is repeated until it is answered. A fetch that dies takes its
-jobs with it; the next one continues them from their journals on the store.
+A fetch that dies takes its jobs with it; the next one continues them from their journals on the store.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 
 from attrs import evolve
@@ -20,14 +18,15 @@ from systemvm.rpc.core.errors import DEADLINE, RpcError
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.service.single_flight import SingleFlight
-from systemvm.ssvm import store_messages
-from systemvm.ssvm.agent.download import Download, downloaded, failed, fetch_died_twice
+from systemvm.ssvm.agent.download import Download, downloaded, fetch_died_twice
+from systemvm.ssvm.agent.download_ends import DownloadEnds
 from systemvm.ssvm.agent.fetch_connection import FETCH, FetchConnection
 from systemvm.ssvm.agent.fetch_orders import FetchOrders
 from systemvm.ssvm.agent.open_sources import OpenedSources
 from systemvm.ssvm.agent.publisher import Publisher
 from systemvm.ssvm.agent.quota import AccountQuota
 from systemvm.ssvm.agent.store_client import StoreClient
+from systemvm.ssvm.agent.store_sweeps import StoreSweeps
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch_messages import (
     FINISHED,
@@ -36,11 +35,8 @@ from systemvm.ssvm.fetch_messages import (
     STOP,
     FetchStatus,
 )
-from systemvm.ssvm.mover_messages import MoverResult
 from systemvm.ssvm.paths import Paths
-from systemvm.ssvm.store_messages import SweepRequest
 from systemvm.ssvm.store_retry import retry_transient_errors
-from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import (
     CopyRequest,
@@ -48,10 +44,8 @@ from systemvm.wire.storage import (
     DownloadRequest,
     DownloadState,
     DownloadStatus,
-    DownloadStep,
     QuotaReservation,
     Store,
-    StoreStats,
 )
 from systemvm.wire.transfer_failure import TransferFailure
 from systemvm.wire.upload import UploadRequest
@@ -64,7 +58,7 @@ MAX_STARTING = 16
 
 
 class DownloadManager:
-    """Starts, aborts and reports downloads."""
+    """Starts, aborts and reports downloads; `sweeps` spare those that run or start."""
 
     def __init__(
         self,
@@ -82,20 +76,19 @@ class DownloadManager:
         self._opened = opened or OpenedSources(context.boot, stores)
         self._orders = FetchOrders(context.name, context.boot, stores, self._opened)
         self._on_end = on_end
-        self._quota = AccountQuota(context)
+        quota = AccountQuota(context)
         self._publisher = Publisher(context.reactor, stores, context.name)
+        self._ends = DownloadEnds(context, stores, self._opened, quota, self._publisher, self._ended)
+        self.sweeps = StoreSweeps(stores, context.name, self.used_job_ids)
         self._known: dict[str, Download] = {}
         self._starting = SingleFlight[str]()
         self._aborting: set[str] = set()
-        self._sweeps = SingleFlight[str]()  # by mount id
         self._log = Logger(namespace="systemvm.ssvm.agent.downloads")
         methods = MethodTable("systemvm agent, to fetch", VERSION)
         roles = frozenset({FETCH.role})
         methods.add(PROGRESS, self._progressed, params=DownloadStatus, result=Acknowledgement, roles=roles)
         methods.add(FINISHED, self._finished, params=FetchStatus, result=Acknowledgement, roles=roles)
-        methods.add(
-            RESERVE, self._quota.pass_on, params=QuotaReservation, result=Acknowledgement, roles=roles
-        )
+        methods.add(RESERVE, quota.pass_on, params=QuotaReservation, result=Acknowledgement, roles=roles)
         self._connection = connection(
             context.reactor, paths.fetch_socket, methods, lambda: bool(self._active()), self._resume_all
         )
@@ -193,7 +186,7 @@ class DownloadManager:
         self._log.info("{job_id}: accepted (request {request_id})", job_id=job_id, request_id=request_id)
         peer = await self._fetch()
         # a sweep that began before this job was known would remove its directory as a leftover
-        await self.sweep_ended(request.store)
+        await self.sweeps.ended(request.store)
         self._check_not_aborting(job_id)
         status = DownloadStatus(job_id, DownloadState.DOWNLOAD_IN_PROGRESS)
         download = self._known[job_id] = Download(request, status, copy, self._connection.instance)
@@ -240,28 +233,6 @@ class DownloadManager:
         found = {*self._active(), *self._starting.running(), *self._connection.found_job_ids}
         return sorted(found | set(self._other_jobs()))
 
-    async def sweep_ended(self, store: Store) -> None:
-        """Return when no sweep of a store runs: it would remove the directory of a job that began later."""
-        await self._sweeps.wait_until_ended(store_messages.mount_id(store))
-
-    async def sweep(self, store: Store, wanted_job_ids: list[str] | None = None) -> StoreStats:
-        """Remove what ended jobs have left on a store; return how full it is.
-
-        Until the daemon has named the jobs that it wants, one that could continue is kept.
-        """
-        mount_id = store_messages.mount_id(store)
-
-        async def sweep() -> StoreStats:
-            keep = [*await self.used_job_ids(), *(wanted_job_ids or [])]
-            order = SweepRequest(mount_id, self._context.name, keep, keep_resumable=wanted_job_ids is None)
-            stats: StoreStats = await self._stores.call(store_messages.SWEEP, order, StoreStats)
-            return stats
-
-        if wanted_job_ids is not None:  # one that runs could be another kind
-            await self._sweeps.wait_until_ended(mount_id)
-        stats: StoreStats = await self._sweeps.run(mount_id, sweep)
-        return stats
-
     def status_of(self, job_id: str) -> DownloadStatus | None:
         known = self._known.get(job_id)
         return None if known is None else known.status
@@ -273,7 +244,7 @@ class DownloadManager:
     def resend_statuses(self) -> None:
         """Send the status of every running job; ends without an acknowledgement are being repeated anyway."""
         for job_id in self._active():
-            self._notify(self._known[job_id].status)
+            self._ends.notify(self._known[job_id].status)
 
     def stop(self) -> None:
         self._connection.stop()
@@ -284,7 +255,7 @@ class DownloadManager:
         download = self._known.get(status.job_id)
         if download is not None and download.is_active and not status.state.ended:
             download.status = status
-            self._notify(status)
+            self._ends.notify(status)
         return Acknowledgement()
 
     async def _finished(self, call: Call, fetched: FetchStatus) -> Acknowledgement:
@@ -301,7 +272,7 @@ class DownloadManager:
             if download.instance != instance:
                 if not download.restart(instance):
                     await self._publisher.discard(download.request)
-                    self._fail(download, fetch_died_twice())
+                    self._ends.fail(download, fetch_died_twice())
                     continue
                 self._log.warn("{job_id}: fetch died; the next one continues", job_id=download.request.job_id)
             await self._resume(peer, download)
@@ -321,7 +292,7 @@ class DownloadManager:
             )
         except RpcError as error:
             if is_wanted():  # otherwise the next connection repeats it, or it is not needed
-                self._fail(download, TransferError.from_rpc(error))
+                self._ends.fail(download, TransferError.from_rpc(error))
 
     async def _fetch(self) -> Peer:
         try:
@@ -347,70 +318,20 @@ class DownloadManager:
         if download is None or not download.is_at_fetch:
             return
         if fetched.status.state.ended:
-            self._end(download, fetched.status)
+            self._ends.end(download, fetched.status)
             return
         download.status = fetched.status
         if fetched.moved is not None:
-            publishing = Deferred.fromCoroutine(self._publish(download, fetched.moved))
+            publishing = Deferred.fromCoroutine(self._ends.publish(download, fetched.moved))
             if not publishing.called:
                 download.publishing = publishing
 
-    # ---- the end of a job ----------------------------------------------------------------------------------
-
-    async def _publish(self, download: Download, moved: MoverResult) -> None:
-        step = DownloadStep("received and verified; publishing", time.time())
-        download.status = evolve(download.status, steps=[*download.status.steps, step])
-
-        def wait_for_store() -> None:
-            download.status = evolve(download.status, waits_for_store=True)
-            self._notify(download.status)
-
-        try:
-            await self._reserve(download.request, moved.size_bytes)
-            if download.copy is not None:
-                # the properties of a copy keep the checksum of the URL's file
-                download.status = evolve(download.status, image_checksum=moved.checksum)
-                moved = evolve(moved, checksum=download.copy.checksum or "")
-            published = await self._publisher.publish(
-                download.request, moved, lambda: not download.is_abandoned, wait_for_store
-            )
-        except RpcError as error:
-            self._fail(download, TransferError.from_rpc(error))
-        else:
-            self._end(download, downloaded(download.status, published))
-
-    async def _reserve(self, request: DownloadRequest | UploadRequest, size_bytes: int) -> None:
-        try:
-            await self._quota.reserve_stored(request, size_bytes)
-        except RpcError:
-            await self._publisher.discard(request)
-            raise
-
-    def _fail(self, download: Download, error: TransferError) -> None:
-        self._end(download, failed(download.status, error))
-
-    def _end(self, download: Download, status: DownloadStatus) -> None:
-        download.status = status
-        self._opened.close_for(status.job_id)
-        if status.error is not None and status.error.code == TransferFailure.STORE_NOT_MOUNTED.value:
-            self._stores.mark_unmounted(download.request.store)
-        Deferred.fromCoroutine(self._report_end(status))
+    def _ended(self, status: DownloadStatus) -> None:
+        """Pass an end on, and forget the oldest downloads that have ended."""
         self._on_end(status)
         ended = [job_id for job_id, other in self._known.items() if not other.is_active]
         for job_id in ended[: max(0, len(ended) - REMEMBERED_JOBS)]:
             del self._known[job_id]
-
-    async def _report_end(self, status: DownloadStatus) -> None:
-        try:
-            await self._context.call_daemon(storage.TEMPLATE_FINISHED, status, result=Acknowledgement)
-        except RpcError as error:
-            self._log.warn(
-                "{job_id}: the daemon rejects its outcome: {error}", job_id=status.job_id, error=str(error)
-            )
-
-    def _notify(self, status: DownloadStatus) -> None:
-        key = f"{storage.TEMPLATE_PROGRESS} {status.job_id}"
-        self._context.notify_daemon(storage.TEMPLATE_PROGRESS, status, replaces=key)
 
     # ---- checks --------------------------------------------------------------------------------------------
 

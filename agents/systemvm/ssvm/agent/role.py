@@ -93,7 +93,7 @@ class StorageRole:
             opened=self._opened,
             on_end=self._ended,
         )
-        self._copies = CopyManager(context, self._stores, self._downloads.sweep_ended)
+        self._copies = CopyManager(context, self._stores, self._downloads.sweeps.ended)
         #: Work for a store, by method and store: calls that arrive while it runs join it.
         self._running = SingleFlight[tuple[object, ...]]()
 
@@ -171,7 +171,7 @@ class StorageRole:
                 await self._downloads.renew_keys(store)
             if store.read_only:
                 return await self.stats(call, store)
-            return await self._downloads.sweep(store)
+            return await self._downloads.sweeps.run(store)
 
         key = (storage.STORAGE_SETUP, store)  # with its keys: others are another setup
         stats: StoreStats = await self._running.run(key, mount_and_sweep)
@@ -187,7 +187,7 @@ class StorageRole:
     async def sweep(self, call: Call, order: StorageSweep) -> StoreStats:
         """Remove the files of all jobs that are neither running nor wanted by the daemon."""
         await self._stores.ensure_mounted(order.store)
-        return await self._downloads.sweep(order.store, order.wanted_job_ids)
+        return await self._downloads.sweeps.run(order.store, order.wanted_job_ids)
 
     async def sources(self, call: Call, networks: SourceNetworks) -> Acknowledgement:
         await self._opened.set_zone(networks)

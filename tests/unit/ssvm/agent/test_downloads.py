@@ -431,7 +431,7 @@ def test_an_image_beyond_the_limit_of_its_account_is_removed(harness: Harness) -
 def test_sweeps_are_joined_and_keep_starting_jobs(harness: Harness) -> None:
     harness.begin("old")
     harness.call("new")
-    sweeps = [Deferred.fromCoroutine(harness.downloads.sweep(STORE)) for _ in range(3)]
+    sweeps = [Deferred.fromCoroutine(harness.downloads.sweeps.run(STORE)) for _ in range(3)]
     [order] = [params for name, params, _ in harness.stores.calls if name == store_messages.SWEEP]
     assert order.keep_job_ids == ["new", "old"]
     harness.stores.answer(store_messages.FIND, FindResult())
