@@ -52,6 +52,7 @@ class RecorderProcess:
         self._uploads = RecordingUploads(reactor, self._spool, call, self._refused)
         self._recorders: dict[int, SessionRecorder] = {}
         self._reading: IDelayedCall | None = None
+        self._quiet_until_s = 0.0  # until then the agent writes without calling again
         self._watching: IDelayedCall | None = None
 
     def recover(self) -> None:
@@ -59,7 +60,8 @@ class RecorderProcess:
         self._uploads.recover()
 
     def look(self, *, at_once: bool) -> None:
-        """Read the log soon, or at once."""
+        """Read the log soon, or at once, and again after `READ_EACH_S`: until then nobody calls for more."""
+        self._quiet_until_s = self._reactor.seconds() + READ_EACH_S
         reading = self._reading
         if reading is not None and reading.active():
             if not at_once:
@@ -84,6 +86,10 @@ class RecorderProcess:
             if count == _ENTRIES_AT_ONCE:
                 self._reading = self._reactor.callLater(0, self._read)
                 break
+        else:
+            left_s = self._quiet_until_s - self._reactor.seconds()
+            if left_s > 0:
+                self._reading = self._reactor.callLater(left_s, self._read)
         self._watch()
 
     def _handle(self, entry: LogEntry) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.python.failure import Failure
 
 from systemvm.cpvm.console_connection import OpenedTarget
 from systemvm.cpvm.recording import console_recordings, shared_log
@@ -192,6 +193,18 @@ def test_a_serial_port_is_recorded_with_what_it_had_written_before(harness: Harn
     assert [end.code for end in recorded.daemon.ends] == ["complete"]
     assert recorded.reader().header.kind is RecordingKind.SERIAL
     assert frames(recorded) == b"kernel\r\nlogin: "
+
+
+def test_a_connection_that_ends_right_after_its_beginning_is_recorded_to_its_end(
+    harness: Harness, tmp_path: Path
+) -> None:
+    recorded = Recorded(harness, tmp_path, history=b"")
+    recorded.pass_time(0.1)  # the recorder has read that it begins
+    recorded.show(b"login: ")
+    harness.connection.lost(Failure(Exception()))
+    recorded.pass_time(2)
+    assert [end.code for end in recorded.daemon.ends] == ["complete"]
+    assert frames(recorded) == b"login: "
 
 
 def test_a_serial_port_that_is_faster_than_its_recorder_skips_what_is_not_kept(
