@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from booted_cloud import wait_for
 from systemvm.management.first_start import FirstLogin
@@ -26,6 +26,10 @@ CHROMIUM: dict[str, Any] = {
         "--disable-sync",
     ],
 }
+
+
+#: Playwright's own 5 s are too short for a machine that does other things.
+expect.set_options(timeout=120_000)
 
 
 def scaled_ms(timeout_s: float) -> float:

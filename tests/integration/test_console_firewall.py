@@ -50,7 +50,7 @@ class Place:
         text = firewall.script(RULES, network.make_plan(boot), boot)
         namespaces.inside(
             self.guest,
-            lambda: subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True, timeout=30),
+            lambda: subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True, timeout=120),
         )
 
     def connect(self, address: str, port: int, timeout_s: float = 0.0) -> socket.socket:
@@ -86,7 +86,7 @@ class Place:
 
 
 def ip(*command: str) -> None:
-    subprocess.run(["ip", *command], check=True, timeout=30)
+    subprocess.run(["ip", *command], check=True, timeout=120)
 
 
 @pytest.fixture(scope="module")

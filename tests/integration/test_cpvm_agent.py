@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor, threads
+from twisted.internet import threads
 from twisted.internet.defer import Deferred
 
+from integration.agent_lab.fake_daemon import soon
 from integration.cpvm_lab.console_process import ConsoleProcess
 from integration.cpvm_lab.small_daemon import Cpvm, Daemon, PublicCertificate
 from integration.cpvm_lab.vnc_server import FakeVncServer, shake_hands
@@ -38,7 +39,7 @@ def daemon_and_cpvm(tmp_path: Path) -> Iterator[tuple[Daemon, Cpvm]]:
 @pytest_twisted.ensureDeferred
 async def test_a_console_through_the_agent(daemon_and_cpvm: tuple[Daemon, Cpvm]) -> None:
     daemon, cpvm = daemon_and_cpvm
-    peer = await daemon.hellos.get().addTimeout(20, reactor)
+    peer = await soon(daemon.hellos.get(), "hello")
     setup = PublicCertificate(cpvm).setup
     for _ in range(2):  # idempotent
         assert await peer.call(console.CONSOLE_SETUP, setup, result=Acknowledgement) == Acknowledgement()
@@ -62,7 +63,7 @@ async def test_a_console_through_the_agent(daemon_and_cpvm: tuple[Daemon, Cpvm])
     assert read_stored.session_ids == ["session-1"]
     ending = console.ConsoleEnd(["session-1", "unknown"], "it has ended")
     assert await peer.call(console.CONSOLE_END, ending, result=Acknowledgement) == Acknowledgement()
-    assert (await daemon.closed.get().addTimeout(20, reactor)).session_id == "session-1"
+    assert (await soon(daemon.closed.get(), "end of a session")).session_id == "session-1"
     assert (await peer.call(console.CONSOLE_LIST, result=console.ConsoleSessions)).session_ids == []
     held.close()
 
@@ -82,12 +83,12 @@ async def test_a_console_through_the_agent(daemon_and_cpvm: tuple[Daemon, Cpvm])
     daemon.answers_screens = True
     await threads.deferToThread(connect_at_once)
     assert daemon.opened_screens == 1, "the answer to its token had the screen"
-    assert (await daemon.closed.get().addTimeout(20, reactor)).session_id == "session-1"
+    assert (await soon(daemon.closed.get(), "end of a session")).session_id == "session-1"
     await threads.deferToThread(browse)
     assert daemon.used_tokens == ["f1rst", "pr0gram", "t0ken"]
     assert daemon.opened_screens == 2, "a browser connects later than it spends its token"
     # After its lifetime, the session's end is reported.
-    closed = await daemon.closed.get().addTimeout(20, reactor)
+    closed = await soon(daemon.closed.get(), "end of a session")
     assert closed.session_id == "session-1"
     health = await peer.call(agent.HEALTH, result=agent.Health)
     assert health.agent_rss_bytes <= RSS_LIMIT_BYTES

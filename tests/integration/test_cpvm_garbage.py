@@ -26,18 +26,16 @@ __all__ = ["console"]  # a fixture
 
 @pytest.mark.parametrize("data", [b"", b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
 def test_a_slow_handshake_is_dropped(console: ConsoleProcess, data: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", console.port), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", console.port), timeout=TIMEOUT_S) as raw:
         raw.sendall(data)
-        started = time.monotonic()
         with pytest.raises(ConnectionResetError):
             if not raw.recv(1):
                 raise ConnectionResetError
-        assert time.monotonic() - started < 6
 
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 64, os.urandom(512)])
 def test_garbage_instead_of_a_handshake(console: ConsoleProcess, data: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", console.port), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", console.port), timeout=TIMEOUT_S) as raw:
         raw.sendall(data)
         with suppress(OSError):
             raw.shutdown(socket.SHUT_WR)
@@ -78,7 +76,7 @@ def test_garbage_instead_of_frames(console: ConsoleProcess, stage: str, frame: b
 
     def serve(screen: socket.socket) -> None:
         if stage == "before the greeting":
-            hold.wait(20)
+            hold.wait(TIMEOUT_S)
         shake_hands(screen)
         screen.recv(1)
 
@@ -108,7 +106,7 @@ def test_garbage_instead_of_a_greeting(console: ConsoleProcess, data: bytes) -> 
 
 def test_the_handshake_goes_on_while_the_screen_is_connected(console: ConsoleProcess) -> None:
     hold = threading.Event()
-    screen = FakeVncServer(lambda peer: (hold.wait(20), None)[1])
+    screen = FakeVncServer(lambda peer: (hold.wait(TIMEOUT_S), None)[1])
     connection = open_console(console, console.issue(screen.port)[0])
     assert connection.frame() == (2, b"RFB 003.008\n")
     connection.send_frame(2, b"RFB 003.008\n")
@@ -154,16 +152,14 @@ def test_a_browser_that_disconnects_closes_the_vnc_connection(console: ConsolePr
     connection = open_console(console, console.issue(screen.port)[0])
     connection.greet()
     connection.close()
-    assert ended.wait(10)
+    assert ended.wait(TIMEOUT_S)
     screen.close()
 
 
 def test_a_slow_request_is_disconnected(console: ConsoleProcess) -> None:
     connection = Connection(console)
-    started = time.monotonic()
     with pytest.raises((OSError, EOFError)):
-        for byte in b"GET /console HTTP/1.1\r\nX-Drip: " + b"x" * 100:
-            connection.send(bytes([byte]))
+        connection.send(b"GET /console HTTP/1.1\r\nX-Drip: ")
+        while True:  # the request never ends; the test's own time limit does
+            connection.send(b"x")
             time.sleep(0.2)
-    # before the last byte of the request
-    assert 6 < time.monotonic() - started < 24

@@ -144,8 +144,7 @@ def test_a_flood_of_headers_is_cut_off(console: ConsoleProcess, viewer: Viewer, 
 def test_many_slow_requests_harm_nobody(console: ConsoleProcess, viewer: Viewer) -> None:
     """A hundred connections of one address send a byte now and then, until their deadline ends them."""
     dripping = [Connection(console) for _ in range(BOUNDS.pending_of_source)]
-    open_until = time.monotonic() + 60
-    while dripping and time.monotonic() < open_until:
+    while dripping:  # the test's own time limit ends it
         for connection in list(dripping):
             try:
                 connection.send(b"G")
@@ -153,7 +152,7 @@ def test_many_slow_requests_harm_nobody(console: ConsoleProcess, viewer: Viewer)
                 with contextlib.suppress(ssl.SSLWantReadError):
                     if not connection.tls.recv(1):
                         raise ConnectionError
-                connection.tls.settimeout(10)
+                connection.tls.settimeout(120)
             except OSError:
                 dripping.remove(connection)
                 connection.close()
@@ -161,7 +160,6 @@ def test_many_slow_requests_harm_nobody(console: ConsoleProcess, viewer: Viewer)
         page = Connection(console, source="127.0.0.3")
         assert page.request("GET", "/console").status == 200
         page.close()
-    assert not dripping, f"{len(dripping)} slow requests were never ended"
 
 
 def test_a_message_over_the_limit_in_fragments_is_refused(console: ConsoleProcess, viewer: Viewer) -> None:
@@ -208,12 +206,11 @@ def test_endless_pictures_for_browsers_that_read_nothing(console: ConsoleProcess
         connection = open_console(console, console.issue(screen.port)[0], receive_buffer=8192)
         connection.greet()
         connections.append(connection)
-    so_far = list(sent)
-    while True:  # until the sockets' buffers are full
+    so_far, unchanged = list(sent), 0
+    while unchanged < 5:  # until the sockets' buffers are full
         viewer.type(100)
         time.sleep(0.2)
-        if sent == so_far and all(sent):
-            break
+        unchanged = unchanged + 1 if sent == so_far and all(sent) else 0
         so_far = list(sent)
     full_kib = console.order("rss")
     assert full_kib - before_kib <= 512 * len(sent)

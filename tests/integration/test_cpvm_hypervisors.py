@@ -27,7 +27,7 @@ from integration.cpvm_lab.flood import FloodReader, flood
 from integration.cpvm_lab.hypervisor_peers import EsxiPeer, Greeting, XapiPeer, echo, vencrypt_greeting
 from integration.cpvm_lab.screen_tls import ScreenCa, self_signed, server_context
 from integration.cpvm_lab.vnc_server import SERVER_INIT, FakeVncServer
-from integration.cpvm_lab.wire import Connection, open_console
+from integration.cpvm_lab.wire import TIMEOUT_S, Connection, open_console
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -109,7 +109,7 @@ def test_stalled_and_flooded_screens_behind_tls_mix_no_byte(console: ConsoleProc
     with ThreadPoolExecutor() as pool:
         rest = pool.submit(flowing_reader.read_to, 300)
         stalled_reader.read_to(96)
-        rest.result(100)
+        rest.result()
     for screen in (stalled_screen, flowing_screen):
         screen.close()
     for connection in (stalled, flowing):
@@ -157,7 +157,7 @@ def test_all_that_a_browser_sends_reaches_a_slow_screen(console: ConsoleProcess,
         data = random.Random(5).randbytes(total)
         for at in range(0, total, 65536):
             connection.send_frame(2, data[at : at + 65536])
-        assert done.wait(100)
+        assert done.wait(TIMEOUT_S)
         assert digest.hexdigest() == hashlib.sha256(data).hexdigest()
         connection.close()
 

@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from integration.cpvm_lab.browsers import browser
-from integration.cpvm_lab.chromium import Chromium, wait_for_picture
+from integration.cpvm_lab.chromium import INTERRUPTED, Chromium, passing, wait_for_picture
 from integration.cpvm_lab.console_process import ConsoleProcess
 from integration.cpvm_lab.firefox import Firefox
 from integration.cpvm_lab.typewriter import Typewriter, keys_of
@@ -124,6 +124,7 @@ def test_keys_of_a_french_and_a_us_guest(browser: Chromium, typewriter: Typewrit
         page.click("#preferences-button")
         expect(page.locator("#layout")).to_have_value("fr")  # the link's
         page.keyboard.press("Escape")
+        expect(page.locator("body")).to_have_attribute("data-layout", "fr")  # its keys are loaded
         for key in (("a", "KeyA"), ("m", "KeyM"), ("1", "Digit1"), ("é", "Digit2")):
             press(page, key)
         assert typewriter.take(4) == [("q", 0x10), (";", 0x27), ("!", 0x02), ("2", 0x03)]
@@ -172,7 +173,7 @@ def test_servers_without_key_codes_get_the_keysym_of_a_us_keyboard(
     def steps(page: Page) -> None:
         page.goto(f"{console.origin}/console?cmd=auth&token={token}&language=de")
         expect_state(page, "connected")
-        page.wait_for_function("() => document.querySelector('#layout').value === 'de'")
+        expect(page.locator("body")).to_have_attribute("data-layout", "de")  # its keys are loaded
         press(page, ("z", "KeyZ"))
         press(page, SHIFT, ("?", "Slash"))
         while len(server.keys) < 6:  # the test's own timeout bounds it
@@ -252,8 +253,8 @@ def test_reload_and_blip_come_back_to_the_session(
         expect_state(page, "connected")
         wait_for_picture(page)
         asked = len(console.calls_of("console.target"))
-        console.order("blip")
-        page.wait_for_function("() => document.body.dataset.state !== 'connected'")
+        with passing(page, INTERRUPTED):
+            console.order("blip")
         expect_state(page, "connected")  # without a click
         assert len(console.calls_of("console.target")) == asked + 1
         wait_for_picture(page)
@@ -277,9 +278,11 @@ def test_power_is_what_the_daemon_permits(browser: Chromium, console: ConsolePro
         buttons.nth(1).click()
         console.order("power", power={"state": "Stopped", "actions": ["start"]})
         expect(buttons).to_have_text(["Start"])
-        assert [call["action"] for call in console.calls_of("console.power") if call["action"]] == [
-            "turn_off"
-        ]
+        while (
+            actions := [call["action"] for call in console.calls_of("console.power") if call["action"]]
+        ) == []:
+            page.wait_for_timeout(50)
+        assert actions == ["turn_off"]
         console.order("power", power=None)
         expect(page.locator("#power-state")).to_have_text(
             "This console may not do that to the virtual machine"
@@ -332,8 +335,11 @@ def test_preferences_are_remembered(browser: Chromium, visit: Visit) -> None:
         expect(page.locator("#layout")).to_have_value("fr-ch")
         dark = page.evaluate("getComputedStyle(document.querySelector('header')).backgroundColor")
         assert dark == "rgb(21, 26, 36)"
-        size = page.locator("#screen canvas").evaluate("canvas => [canvas.width, canvas.clientWidth]")
-        assert size[0] == size[1], "actual size"
+        # in actual size
+        page.wait_for_function(
+            "() => { const { width, clientWidth } = document.querySelector('#screen canvas');"
+            " return width === clientWidth; }"
+        )
 
     browser.run(steps)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,7 +58,10 @@ def text(connection: Connection) -> Any:
 
 
 def end_of(console: ConsoleProcess, session_id: str) -> dict[str, Any]:
-    [closed] = [one for one in console.calls_of("console.closed") if one["session"] == session_id]
+    """Wait until the daemon knows of the session's end, and return what it was told."""
+    while not (found := [one for one in console.calls_of("console.closed") if one["session"] == session_id]):
+        time.sleep(0.05)
+    [closed] = found
     return closed
 
 

@@ -93,9 +93,9 @@ class CpvmAgent:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(timeout=15)
+        self.process.wait(timeout=120)
 
     def close(self) -> None:
         self.process.terminate()
-        assert self.process.wait(timeout=15) == 0, self.log.read_text()[-3000:]
+        assert self.process.wait(timeout=120) == 0, self.log.read_text()[-3000:]
         self._listening.close()

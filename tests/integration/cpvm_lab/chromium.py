@@ -7,8 +7,9 @@ import base64
 import io
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,10 +19,7 @@ from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwrig
 from console_page import CHROMIUM, scaled_ms
 from systemvm.service.slowness import scaled_s
 
-RUN_S = 200.0
-#: Playwright's own 5 s are too short for a machine that does other things.
-expect.set_options(timeout=scaled_ms(30.0))
-
+RUN_S = 400.0
 _T = TypeVar("_T")
 
 
@@ -48,7 +46,7 @@ class Chromium:
         if executable is not None:
             self._options["executable_path"] = str(executable)
         self._thread = ThreadPoolExecutor(1, "chromium")
-        self._playwright, self._browser = self._thread.submit(self._launch).result(60)
+        self._playwright, self._browser = self._thread.submit(self._launch).result(scaled_s(120.0))
 
     def _launch(self) -> tuple[Playwright, Browser]:
         playwright = sync_playwright().start()
@@ -67,7 +65,9 @@ class Chromium:
             color_scheme="dark" if dark else "light",
         )
         page = window.new_page()
-        page.set_default_timeout(30_000)
+        # Playwright's own 5 s are too short for a machine that does other things
+        expect.set_options(timeout=scaled_ms(60.0))
+        page.set_default_timeout(scaled_ms(60.0))
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
@@ -88,8 +88,33 @@ class Chromium:
             self._browser.close()
             self._playwright.stop()
 
-        self._thread.submit(end).result(60)
+        self._thread.submit(end).result(scaled_s(120.0))
         self._thread.shutdown()
+
+
+@contextmanager
+def passing(page: Page, condition: str) -> Iterator[None]:
+    """Wait after the block until `condition`, in JavaScript, has held at some time since its beginning.
+
+    A state that the page leaves by itself can be over before a wait for it begins.
+    """
+    page.evaluate(
+        f"""() => {{
+            window.passed = false;
+            const look = () => {{ window.passed ||= {condition}; }};
+            const all = {{ subtree: true, attributes: true, childList: true, characterData: true }};
+            new MutationObserver(look).observe(document.documentElement, all);
+            look();
+        }}"""
+    )
+    yield
+    page.wait_for_function("() => window.passed")
+
+
+#: The page has lost its console, even if it is back.
+INTERRUPTED = "document.body.dataset.state !== 'connected'"
+#: The page has hidden its warning, even if the next one is shown.
+UNWARNED = "document.querySelector('#warning').hidden"
 
 
 def pixels(page: Page) -> bytes:

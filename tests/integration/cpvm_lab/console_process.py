@@ -34,7 +34,7 @@ def install_stock(home: Path) -> None:
         raise FileNotFoundError(f"{BUILD / 'novnc'} is missing: run `make images`")
     for name in ("novnc", "xterm", "xterm-fit"):
         if (BUILD / name).exists():  # a build of an earlier release has only noVNC
-            subprocess.run(["cp", "-R", BUILD / name, home], check=True, timeout=30)
+            subprocess.run(["cp", "-R", BUILD / name, home], check=True, timeout=120)
 
 
 class ConsoleProcess:
@@ -152,14 +152,14 @@ class ConsoleProcess:
     def kill(self) -> None:
         """Kill the console: nothing of it runs any more."""
         self.process.kill()
-        self.process.wait(timeout=15)
+        self.process.wait(timeout=120)
         self._close_pipes()
 
     def close(self) -> None:
         """Stop the console as the agent does."""
         if self.process.poll() is None:
             self.order("stop")
-            self.process.wait(timeout=15)
+            self.process.wait(timeout=120)
         self._close_pipes()
 
     def _close_pipes(self) -> None:

@@ -144,6 +144,6 @@ class OperatorTerminal:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=120)
         if not self._is_closed:
             self.hang_up()

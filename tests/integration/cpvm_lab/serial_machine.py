@@ -66,4 +66,4 @@ class SerialMachine:
     def close(self) -> None:
         if self._process.poll() is None:
             self._process.kill()
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=120)

@@ -45,7 +45,7 @@ class Daemon:
         self.screen_port = 0
         self.opened_screens = 0
         self.answers_screens = False  # with the session, as a daemon of today does
-        self.lifetime_s = 2.0
+        self.lifetime_s = 10.0
         self.listening: Any = None
         self.methods = MethodTable("daemon", "0")
         add = self.methods.add
@@ -167,12 +167,12 @@ class Cpvm:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(timeout=15)
+        self.process.wait(timeout=120)
 
     def terminate(self) -> None:
         """Stop it as systemd does for a restart."""
         self.process.terminate()
-        assert self.process.wait(timeout=15) == 0, self.log_path.read_text()
+        assert self.process.wait(timeout=120) == 0, self.log_path.read_text()
 
     def close(self) -> None:
         self.terminate()

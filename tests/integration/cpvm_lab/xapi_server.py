@@ -42,7 +42,7 @@ class XenHost:
         self.ca_pem = ca.pem
         self._keys = folder / "keys"
         ip = ["ip", "-n", namespace, "addr", "add", f"{HOST_ADDRESS}/32", "dev", "lo"]
-        subprocess.run(ip, check=True, timeout=10)
+        subprocess.run(ip, check=True, timeout=60)
         command = ["ip", "netns", "exec", namespace, sys.executable, "-m", "integration.cpvm_lab.xapi_server"]
         self._process = subprocess.Popen(
             [*command, str(folder)],
@@ -57,7 +57,7 @@ class XenHost:
 
     def close(self) -> None:
         self._process.kill()
-        self._process.wait(timeout=15)
+        self._process.wait(timeout=120)
 
 
 def serve(peer: XapiPeer, connection: ssl.SSLSocket, keys: Path) -> None:
