@@ -51,7 +51,7 @@ class BootedCloud:
             endpoint=f"{self.plan.page_url}/client/api",
             key=login.api_key,
             secret=login.secret_key,
-            timeout=60,
+            timeout=300,
         )
 
     @property
@@ -170,4 +170,6 @@ class BootedCloud:
     def store_files(self) -> set[str]:
         """Return every file below the export, with hidden ones, as paths relative to it."""
         store = self.plan.secondary
-        return {str(path.relative_to(store)) for path in store.rglob("*") if path.is_file()}
+        # os.walk passes over a directory that is removed meanwhile
+        found = (Path(folder, name) for folder, _, names in os.walk(store) for name in names)
+        return {str(path.relative_to(store)) for path in found}

@@ -16,6 +16,7 @@ from testinfra.host import Host
 
 from image.built_image import TOP
 from systemvm.lab.plan import NETWORKS
+from systemvm.service.slowness import scaled_s
 
 if TYPE_CHECKING:
     from booted_cloud import BootedCloud
@@ -33,7 +34,7 @@ def scan(cloud: BootedCloud, source: str, target: str) -> dict[str, dict[str, li
         [*inside, sys.executable, SCAN, source, target],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=scaled_s(300.0),
         check=True,
     )
     found: dict[str, dict[str, list[int]]] = json.loads(done.stdout)

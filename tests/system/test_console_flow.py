@@ -76,7 +76,7 @@ def test_the_page_updates_without_a_reload(cloud: BootedCloud, context: BrowserC
     page.click("#register button.primary")
     row = page.locator("#templates .row", has_text="by hand")
     expect(row.locator(".state")).to_have_text("Ready", timeout=scaled_ms(120.0))
-    assert "Download Complete" in row.inner_text()
+    expect(row).to_contain_text("Download Complete", timeout=scaled_ms(60.0))
 
 
 def test_a_second_use_of_a_token_is_refused_with_a_message(

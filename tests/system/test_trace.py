@@ -61,7 +61,7 @@ def test_a_trace_of_a_console_is_shown_on_the_page(cloud: BootedCloud) -> None:
         page = context.new_page()
         log_in(page, cloud.plan.page_url, cloud.lab.login)
         page.locator("#templates .row", has_text="traced-screen").get_by_role("button", name="Steps").click()
-        expect(page.locator("#steps li").last).to_contain_text("Ready")
+        expect(page.locator("#steps li").last).to_contain_text("Ready", timeout=scaled_ms(60.0))
         browser.close()
     kinds = [event["type"] for event in cloud.cli_json("trace", "traced-vm")]
     for kind in ("CONSOLE.LINK", "CONSOLE.OPEN", "CONSOLE.SCREEN", "CONSOLE.REFUSE"):
