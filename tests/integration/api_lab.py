@@ -6,6 +6,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def api_of(host: Host) -> Callable[[], CloudStack]:
 
 def make_ready(host: Host, template_id: str) -> None:
     """Write a template to the store and set its row to downloaded, as an SSVM and the daemon do."""
-    with sqlite3.connect(host.layout.database) as connection:
+    with sqlite3.connect(host.layout.database, timeout=60) as connection:
         [(number, account)] = connection.execute(
             "SELECT id, account_id FROM templates WHERE uuid = ?", (template_id,)
         )
@@ -41,7 +42,7 @@ def make_ready(host: Host, template_id: str) -> None:
         )
     file = host.layout.root / "store" / path
     file.parent.mkdir(parents=True)
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", file, "4M"], check=True, timeout=30)
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", file, "4M"], check=True, timeout=120)
 
 
 def deployment(host: Host, api: CloudStack) -> dict[str, str]:
@@ -64,4 +65,8 @@ def machine(api: CloudStack, name: str) -> dict[str, Any]:
 
 
 def open_files(pid: int) -> set[str]:
-    return {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.add(str(link.readlink()))
+    return found

@@ -152,7 +152,7 @@ class Impostor:
                 accepted, _ = self._listening.accept()
             except OSError:
                 return
-            accepted.settimeout(20)
+            accepted.settimeout(120)
             self.attempts += 1
             with contextlib.suppress(OSError), accepted:
                 if self._context is None:
@@ -166,7 +166,7 @@ class Impostor:
     def stop(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
-        self._thread.join(timeout=30)
+        self._thread.join(timeout=120)
         assert not self._thread.is_alive()
 
 

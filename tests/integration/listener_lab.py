@@ -114,7 +114,7 @@ def exchange(
 
     Raises: OSError, also as ssl.SSLError, when the server refuses.
     """
-    with socket.create_connection(address, timeout=20, source_address=(source, 0)) as plain:
+    with socket.create_connection(address, timeout=120, source_address=(source, 0)) as plain:
         with context.wrap_socket(plain) as secure:
             secure.sendall(data)
             received = b""

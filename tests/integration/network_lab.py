@@ -75,7 +75,9 @@ from concurrent.futures import ThreadPoolExecutor
 def probe(target):
     host, port, source = target
     try:
+        # the kernels connect, however busy the machine is; the byte needs a program
         with socket.create_connection((host, port), 1.5, (source, 0) if source else None) as connection:
+            connection.settimeout(50)
             return connection.recv(1) == b"x"
     except OSError:
         return False
@@ -87,7 +89,7 @@ with ThreadPoolExecutor(32) as pool:
 
 
 def sh(*argv: str, stdin: str | None = None) -> str:
-    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, f"{' '.join(argv[:6])}: {done.stdout}{done.stderr}"
     return done.stdout
 
@@ -119,7 +121,7 @@ class Host:
             env={**os.environ, "PYTHONPATH": str(AGENTS)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
 

@@ -19,14 +19,15 @@ from systemvm.host.accelerator import Accelerator
 from systemvm.management.hypervisors.base import Disk, DomainSpec, ExitReason
 from systemvm.management.hypervisors.qemu import QemuHypervisor
 from systemvm.service.rfb_handshake import vnc_auth_response
+from systemvm.service.slowness import scaled_s
 
 #: 16-bit code for q35: events of a guest that the driver must notice.
 POWER_OFF = bytes.fromhex("ba0406 b80020 ef f4 ebfd")  # out 0x604, 0x2000: S5
 RESET = bytes.fromhex("b0fe e664 f4 ebfd")  # the keyboard controller's reset line
 IDLE = bytes.fromhex("f4 ebfd")
 INTERRUPTS_OFF = bytes.fromhex("fa f4 ebfd")  # halts: no power button reaches it
-#: enable the power button, wait for it, power off
-HANDLES_BUTTON = bytes.fromhex("ba0206 b80001 ef ba0006 ed f6c401 74fa") + POWER_OFF
+#: enable the power button, write a dot to the serial port, wait for the button, power off
+HANDLES_BUTTON = bytes.fromhex("ba0206 b80001 ef b02e baf803 ee ba0006 ed f6c401 74fa") + POWER_OFF
 #: 320 by 200 pixels, all of them white
 WHITE = bytes.fromhex("b81300 cd10 b800a0 8ec0 31ff b900fa b00f f3aa") + IDLE
 
@@ -78,7 +79,7 @@ class Exits:
         if not self.seen:
             waiting: Deferred[tuple[str, ExitReason]] = Deferred()
             self._waiting.append(waiting)
-            await waiting.addTimeout(60, reactor)
+            await waiting.addTimeout(scaled_s(60.0), reactor)
         return self.seen.pop(0)
 
 
@@ -101,8 +102,8 @@ def files(run_directory: Path, pattern: str = "*") -> list[str]:
 
 def rfb_accepts(port: int, password: str | None) -> bool:
     """Return whether a VNC server accepts a password; None offers no authentication."""
-    with socket.create_connection(("127.0.0.1", port), 10) as connection:
-        connection.settimeout(20)
+    with socket.create_connection(("127.0.0.1", port), 120) as connection:
+        connection.settimeout(120)
         stream = connection.makefile("rwb", buffering=0)
         assert stream.read(12) == b"RFB 003.008\n"
         stream.write(b"RFB 003.008\n")

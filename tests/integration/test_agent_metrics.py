@@ -29,7 +29,7 @@ reactor.run()
 SCRAPE = """
 import sys, urllib.request
 try:
-    with urllib.request.urlopen(f"http://{sys.argv[1]}:9180/metrics", timeout=20) as answer:
+    with urllib.request.urlopen(f"http://{sys.argv[1]}:9180/metrics", timeout=120) as answer:
         print(answer.status, answer.read().decode())
 except OSError as refused:
     print("refused", getattr(refused, "reason", refused))
@@ -61,7 +61,7 @@ def networks() -> Iterator[str]:
 
 
 def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, timeout=30)
+    subprocess.run(["ip", *arguments], check=True, timeout=120)
 
 
 def _python(namespace: str, *arguments: str) -> list[str]:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(LANDLOCK < 1, reason="the kernel has no Landlock
 
 def run(read: list[Path], write: list[Path], script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*confine.command(read, write), "/bin/sh", "-c", script], capture_output=True, text=True, timeout=30
+        [*confine.command(read, write), "/bin/sh", "-c", script], capture_output=True, text=True, timeout=120
     )
 
 
@@ -74,6 +74,6 @@ def test_connections_are_denied(files: tuple[Path, Path, Path]) -> None:
 
 def test_a_program_that_is_missing_is_named(files: tuple[Path, Path, Path]) -> None:
     done = subprocess.run(
-        [*confine.command([files[0]], []), "absent-program"], capture_output=True, text=True, timeout=30
+        [*confine.command([files[0]], []), "absent-program"], capture_output=True, text=True, timeout=120
     )
     assert (done.returncode, "absent-program cannot be started" in done.stderr) == (127, True)

@@ -100,7 +100,7 @@ async def listener() -> Any:
 def call_over_tls(address: tuple[str, int], context: ssl.SSLContext) -> bytes:
     """Call hello over TLS, and return all that the daemon sends."""
     with contextlib.suppress(OSError):
-        with socket.create_connection(address, timeout=20) as plain, context.wrap_socket(plain) as secure:
+        with socket.create_connection(address, timeout=120) as plain, context.wrap_socket(plain) as secure:
             secure.sendall(HELLO)
             return secure.recv(65536)
     return b""
@@ -110,7 +110,7 @@ def send_plain(address: tuple[str, int], data: bytes) -> bytes:
     """Send bytes without TLS, and return all that the daemon sends."""
     received = b""
     with contextlib.suppress(OSError):
-        with socket.create_connection(address, timeout=20) as plain:
+        with socket.create_connection(address, timeout=120) as plain:
             plain.sendall(data)
             plain.shutdown(socket.SHUT_WR)
             while more := plain.recv(65536):
@@ -193,7 +193,7 @@ async def test_the_daemon_times_out_an_incomplete_handshake(
     first = outgoing.read()
 
     def half_then_nothing() -> bytes:
-        with socket.create_connection(listener.address, timeout=20) as plain:
+        with socket.create_connection(listener.address, timeout=120) as plain:
             plain.sendall(first[: len(first) // 2])
             with contextlib.suppress(ConnectionResetError):
                 return plain.recv(1)
@@ -212,7 +212,7 @@ async def test_no_session_is_resumed_or_renegotiated(listener: Listener, directo
     def resumed() -> bool | None:
         session = None
         for _ in range(2):
-            with socket.create_connection(listener.address, timeout=20) as plain:
+            with socket.create_connection(listener.address, timeout=120) as plain:
                 with context.wrap_socket(plain, session=session) as secure:
                     secure.sendall(HELLO)
                     assert b"jsonrpc" in secure.recv(65536)
@@ -226,7 +226,7 @@ async def test_no_session_is_resumed_or_renegotiated(listener: Listener, directo
         path = directory / "end-False.pem"
         plain_context.use_certificate_file(str(path))
         plain_context.use_privatekey_file(str(path))
-        with socket.create_connection(listener.address, timeout=20) as plain:
+        with socket.create_connection(listener.address, timeout=120) as plain:
             plain.settimeout(None)
             secure = SSL.Connection(plain_context, plain)
             secure.set_connect_state()

@@ -61,7 +61,7 @@ class Impostor:
             except OSError:
                 return
             with connection, contextlib.suppress(OSError):
-                connection.settimeout(20)
+                connection.settimeout(120)
                 self.received += self._serve(connection)
 
     def close(self) -> None:
@@ -69,7 +69,7 @@ class Impostor:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._thread.join(20)
+        self._thread.join(120)
 
 
 def over_tls(context: ssl.SSLContext) -> Callable[[socket.socket], bytes]:

@@ -36,7 +36,7 @@ def qemu(source: DiskSource) -> int | str:
     """The virtual size that qemu-img reads, or why it does not."""
     done = subprocess.run(
         ["qemu-img", "info", "-U", "--output=json", "--image-opts", source.image_options],
-        capture_output=True, text=True, errors="replace", timeout=60, check=False,
+        capture_output=True, text=True, errors="replace", timeout=240, check=False,
     )  # fmt: skip
     return int(json.loads(done.stdout)["virtual-size"]) if done.returncode == 0 else done.stderr
 

@@ -44,7 +44,7 @@ class CheckHelper(Factory):
                 def run() -> bytes:
                     command = [sys.executable, "-m", "systemvm.guest.check_main", "--json", "--root", root]
                     return subprocess.run(
-                        command, cwd=AGENTS, stdout=subprocess.PIPE, timeout=30, check=True
+                        command, cwd=AGENTS, stdout=subprocess.PIPE, timeout=240, check=True
                     ).stdout
 
                 def answer(output: bytes) -> None:
@@ -111,6 +111,7 @@ async def test_check_is_run_by_the_helper(setup: Setup) -> None:
     daemon, machine = setup
     machine.start()
     peer, _ = await soon(daemon.hellos.get(), "hello")
+    await machine.notices.until(lambda text: text.startswith("STATUS=Up"), "STATUS=Up")
     with pytest.raises(RpcError) as unavailable:
         await peer.call(wire.CHECK)
     assert unavailable.value.code == REFUSED
@@ -163,7 +164,7 @@ def test_inherited_sockets_are_found_by_name(tmp_path: Path) -> None:
             pass_fds=[listener.fileno()],
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=120,
             check=False,
         )  # fmt: skip
     assert done.stdout == "{'console': 3}\n", done.stderr

@@ -147,7 +147,7 @@ def preinit(
         env={**os.environ, "PYTHONPATH": str(TOP / "agents"), "CREDENTIALS_DIRECTORY": str(credentials)},
         capture_output=True,
         text=True,
-        timeout=45,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

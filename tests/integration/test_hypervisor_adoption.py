@@ -88,7 +88,7 @@ def start():
     Deferred.fromCoroutine(work()).addErrback(lambda f: print(f.getTraceback(), flush=True))
 
 reactor.callWhenRunning(start)
-reactor.callLater(60, reactor.stop)
+reactor.callLater(240, reactor.stop)
 reactor.run()
 """
 
@@ -101,7 +101,7 @@ async def test_a_machine_outlives_a_killed_daemon(
 
     def daemon() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=False
         )
 
     done = await deferToThread(daemon)
@@ -137,7 +137,7 @@ async def test_a_machine_whose_daemon_was_killed_before_its_pid_file_is_found(
 
     def daemon() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=False
         )
 
     done = await deferToThread(daemon)

@@ -120,10 +120,13 @@ async def test_a_serial_port_echoes_and_its_log_precedes_a_console(
     await console.until(b".")
     await console.type(b"hello")
     log = tmp_path / "log/serial.log"
-    assert log.read_bytes() == b".hello", "the log is written beside a client"
+    while log.read_bytes() != b".hello":  # it is written beside a client, and after it
+        await deferLater(reactor, 0.02)
     second = Console(await ports.join(daemon.target(status), daemon.history(status)))
     assert second.port is console.port, "QEMU serves one client, which all consoles share"
     await second.type(b"!")
+    while log.read_bytes() != b".hello!":
+        await deferLater(reactor, 0.02)
     for each in (console, second):
         each.port.leave(each)
     assert not console.port.is_open

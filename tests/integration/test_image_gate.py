@@ -41,7 +41,7 @@ def qemu_refuses(path: Path) -> str:
             ["qemu-img", command, "-f", "qcow2", path],
             capture_output=True,
             text=True, errors="replace",
-            timeout=30,
+            timeout=180,
             check=False,
         )  # fmt: skip
         if done.returncode == 1 or done.returncode < 0:
@@ -56,7 +56,7 @@ def seeds(directory: Path) -> Iterator[bytes]:
         yield disk_images.real_qcow2(directory / f"seed{number}", *option, size="1M")
     snapshot = directory / "snapshot"
     disk_images.real_qcow2(snapshot, size="1M")
-    subprocess.run(["qemu-img", "snapshot", "-c", "first", snapshot], check=True, timeout=30)
+    subprocess.run(["qemu-img", "snapshot", "-c", "first", snapshot], check=True, timeout=120)
     yield snapshot.read_bytes()
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ class Host:
                 *(*as_user(user, [self.layout.root]), sys.executable, "-c", script),
             ],
             env={**os.environ, "PYTHONPATH": str(AGENTS)},
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
         return (done.stdout + done.stderr).strip()
 
@@ -82,15 +83,16 @@ def host(tmp_path: Path) -> Iterator[Host]:
     layout = Layout(tmp_path / "root")
     layout.prepare()
     namespace = f"lt{os.getpid()}"
-    subprocess.run(["ip", "netns", "add", namespace], check=True, timeout=10)
+    subprocess.run(["ip", "netns", "add", namespace], check=True, timeout=60)
     host = Host(layout, namespace)
     try:
         yield host
     finally:
         for number in subprocess.check_output(["ip", "netns", "pids", namespace], text=True).split():
-            os.kill(int(number), signal.SIGKILL)
-        host.launcher.process.wait(10)
-        subprocess.run(["ip", "netns", "del", namespace], check=False, timeout=10)
+            with suppress(ProcessLookupError):
+                os.kill(int(number), signal.SIGKILL)
+        host.launcher.process.wait(120)
+        subprocess.run(["ip", "netns", "del", namespace], check=False, timeout=60)
 
 
 def status(pid: int) -> dict[str, str]:
@@ -111,7 +113,7 @@ def test_a_machine_is_qemus_users_and_outlives_the_launcher(host: Host) -> None:
     assert "PermissionError" in host.run(DAEMON_USER, f"import os; os.kill({pid}, 9)")
     descriptor = os.pidfd_open(pid)
     assert host.send_request(do="kill", pid=pid, uuid=ID) == "{}"
-    assert select.select([descriptor], [], [], 10)[0]
+    assert select.select([descriptor], [], [], 120)[0]
     os.close(descriptor)
     assert host.send_request(do="find", uuid=ID) == "{'pid': None}"
 
@@ -120,7 +122,7 @@ def test_the_exit_code_of_a_killed_machine_is_reported(host: Host) -> None:
     pid = host.pid()
     descriptor = os.pidfd_open(pid)
     os.kill(pid, signal.SIGKILL)
-    assert select.select([descriptor], [], [], 10)[0]
+    assert select.select([descriptor], [], [], 120)[0]
     os.close(descriptor)
     assert host.send_request(do="exit-code", pid=pid) == "{'code': -9}"
 

@@ -19,7 +19,7 @@ from systemvm.wire.acknowledgement import Acknowledgement
 from template_downloads import downloaded
 from template_uploads import receive_uploads, upload_parameters
 
-TIMEOUT_S = 20
+TIMEOUT_S = 120
 
 __all__ = ["cloud", "pristine", "url"]
 

@@ -60,7 +60,7 @@ def test_a_destroyed_machine_outlives_kills_of_the_daemon_until_its_expunge_time
 
     # the daemon was killed between two steps of an expunge, whose time came while no daemon ran
     host.end(signal.SIGKILL)
-    with sqlite3.connect(host.layout.database) as connection:
+    with sqlite3.connect(host.layout.database, timeout=60) as connection:
         connection.execute(
             "UPDATE vm_instances SET state = 'Expunging', expunge_at = '2020-01-01 00:00:00.000000'"
             " WHERE uuid = ?",

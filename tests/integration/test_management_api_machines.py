@@ -91,6 +91,9 @@ def test_jobs_and_waiting_templates_outlive_a_kill(host: Host) -> None:
     assert templates["later"]["id"] == waiting["id"]
     assert templates["later"]["status"] == "0% Downloaded"
     until(
-        lambda: "secondary storage VM" in client().listTemplates(templatefilter="all")["template"][1]["hint"],
+        lambda: any(
+            "secondary storage VM" in row.get("hint", "")
+            for row in client().listTemplates(templatefilter="all", id=waiting["id"])["template"]
+        ),
         "reason for which the template waits",
     )

@@ -165,7 +165,7 @@ def test_configuration_errors_are_reported_before_anything_runs(host: Host) -> N
             host.command(*arguments),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
 
@@ -192,7 +192,7 @@ def test_a_fresh_host_gets_samples_that_the_next_start_runs_with(host: Host) -> 
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
 
@@ -214,7 +214,7 @@ def test_a_fresh_host_gets_samples_that_the_next_start_runs_with(host: Host) -> 
 
 
 def test_root_is_refused(host: Host) -> None:
-    done = subprocess.run(host.root_command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(host.root_command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 2
     assert "must not run as root" in done.stderr
 

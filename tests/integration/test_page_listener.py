@@ -29,9 +29,9 @@ EXTRA = 50
 @contextlib.contextmanager
 def connections(port: int) -> Iterator[list[socket.socket]]:
     held = [
-        socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(BOUNDS.pending_of_source)
+        socket.create_connection(("127.0.0.1", port), timeout=120) for _ in range(BOUNDS.pending_of_source)
     ]
-    held += [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(EXTRA)]
+    held += [socket.create_connection(("127.0.0.1", port), timeout=120) for _ in range(EXTRA)]
     try:
         yield held
     finally:
@@ -47,7 +47,7 @@ def is_closed(connection: socket.socket) -> bool:
 
 
 def get(port: int, source: str, context: ssl.SSLContext | None) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(source, 0)) as plain:
+    with socket.create_connection(("127.0.0.1", port), timeout=120, source_address=(source, 0)) as plain:
         connection = context.wrap_socket(plain, server_hostname="127.0.0.1") if context else plain
         connection.sendall(b"GET /page HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
         answer = b""

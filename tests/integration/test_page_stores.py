@@ -36,7 +36,7 @@ def daemon_answers(call: dict[str, str]) -> None:
 
 
 def set_usage(host: Host, name: str, used_bytes: int) -> None:
-    with sqlite3.connect(host.layout.database) as database:
+    with sqlite3.connect(host.layout.database, timeout=60) as database:
         changes = (100 * GIB, used_bytes, name)
         database.execute("UPDATE image_stores SET capacity_bytes = ?, used_bytes = ? WHERE name = ?", changes)
 

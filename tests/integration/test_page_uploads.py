@@ -87,7 +87,7 @@ def begin(page: Page, image: Path) -> Locator:
 
 
 def expect_complete(page: Page, server: FakeTusServer) -> None:
-    expect(page.locator("#toasts")).to_contain_text("debian-13 is uploaded", timeout=60_000)
+    expect(page.locator("#toasts")).to_contain_text("debian-13 is uploaded")
     expect(page.locator("#uploads .row")).to_have_count(0)
     [upload] = server.uploads.values()
     assert bytes(upload.data) == CONTENT

@@ -99,7 +99,7 @@ async def test_tls_1_2_is_refused(daemon: Daemon, directory: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_plain_bytes_are_refused(daemon: Daemon, garbage: bytes) -> None:
     def send_plain() -> bytes:
-        with socket.create_connection(daemon.address, timeout=20) as plain:
+        with socket.create_connection(daemon.address, timeout=120) as plain:
             received = b""
             try:
                 plain.sendall(garbage)
@@ -122,7 +122,7 @@ async def test_a_client_without_a_handshake_is_disconnected(
     monkeypatch.setattr(secure_transport, "HANDSHAKE_TIMEOUT_S", 0.2)
 
     def wait() -> bytes:
-        with socket.create_connection(daemon.address, timeout=20) as plain:
+        with socket.create_connection(daemon.address, timeout=120) as plain:
             try:
                 return plain.recv(1)
             except ConnectionResetError:
@@ -136,7 +136,7 @@ async def test_no_session_is_resumed(daemon: Daemon, directory: Path) -> None:
     context = client_context(directory, AUTHORITY.agent())
 
     def reused(session: ssl.SSLSession | None) -> tuple[bool | None, ssl.SSLSession | None]:
-        with socket.create_connection(daemon.address, timeout=20) as plain:
+        with socket.create_connection(daemon.address, timeout=120) as plain:
             with context.wrap_socket(plain, session=session) as secure:
                 secure.sendall(PING)
                 assert b"result" in secure.recv(65536)
@@ -156,7 +156,7 @@ async def test_a_renewed_identity_serves_the_next_connection_and_a_bad_one_is_no
     def serial() -> int:
         from cryptography import x509
 
-        with socket.create_connection(daemon.address, timeout=20) as plain:
+        with socket.create_connection(daemon.address, timeout=120) as plain:
             with context.wrap_socket(plain) as secure:
                 der = secure.getpeercert(binary_form=True)
                 assert der is not None

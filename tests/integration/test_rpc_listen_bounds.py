@@ -37,7 +37,7 @@ async def test_bad_frames_are_answered_and_huge_ones_close(daemon: Daemon, direc
     context = client_context(directory, AUTHORITY.agent())
 
     def talk() -> tuple[list[Any], bytes]:
-        with socket.create_connection(daemon.address, timeout=20) as plain:
+        with socket.create_connection(daemon.address, timeout=120) as plain:
             with context.wrap_socket(plain) as secure:
                 secure.sendall(b"nonsense\n" + b'{"a":"\xff"}\n' + b"[" * 40 + b"]" * 40 + b"\n[]\n" + PING)
                 stream = secure.makefile("rb")
@@ -68,7 +68,7 @@ async def test_a_flood_from_a_client_that_does_not_read_is_throttled(daemon: Dae
     """The client sends calls and reads nothing: the daemon stops reading, and its queue is bounded."""
     context = client_context(directory, AUTHORITY.agent())
     call = b'{"jsonrpc":"2.0","id":"' + b"i" * 100 + b'","method":"' + b"m" * 90 + b'"}\n'
-    plain = socket.create_connection(daemon.address, timeout=20)
+    plain = socket.create_connection(daemon.address, timeout=120)
     secure = await deferToThread(context.wrap_socket, plain)
     secure.settimeout(1.0)
 
@@ -97,7 +97,7 @@ async def test_a_flood_from_a_client_that_does_not_read_is_throttled(daemon: Dae
 @contextlib.contextmanager
 def silent_connections(address: tuple[str, int], count: int) -> Iterator[None]:
     """Hold `count` connections of 127.0.0.1 that send nothing."""
-    held = [socket.create_connection(address, timeout=20) for _ in range(count)]
+    held = [socket.create_connection(address, timeout=120) for _ in range(count)]
     try:
         yield
     finally:
@@ -128,7 +128,7 @@ async def test_silent_connections_disconnect_no_agent_and_are_reported_once(
     context = client_context(directory, AUTHORITY.agent("s-7-VM"))
 
     def stay() -> bytes:
-        with socket.create_connection(daemon.address, timeout=20) as plain:
+        with socket.create_connection(daemon.address, timeout=120) as plain:
             with context.wrap_socket(plain) as secure:
                 secure.sendall(PING)
                 secure.recv(65536)
@@ -147,7 +147,7 @@ async def test_one_certificate_holds_a_bounded_number_of_connections(daemon: Dae
     context = client_context(directory, AUTHORITY.agent("s-7-VM"))
 
     def dial() -> ssl.SSLSocket:
-        secure = context.wrap_socket(socket.create_connection(daemon.address, timeout=20))
+        secure = context.wrap_socket(socket.create_connection(daemon.address, timeout=120))
         secure.sendall(PING)
         secure.recv(65536)
         return secure

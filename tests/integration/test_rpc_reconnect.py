@@ -162,7 +162,7 @@ async def test_a_half_open_connection_is_detected_at_both_ends(
     # on a slow machine the dialer reports its state later than the daemon
     await until(lambda: any("silent" in state for state in agent.states))
     cable.pulled = False
-    await until(lambda: agent.dialer.connections == 2)
+    await until(lambda: agent.dialer.connections >= 2)
     await agent.dialer.stop()
     await cable.stop()
 

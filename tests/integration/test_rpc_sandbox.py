@@ -21,7 +21,7 @@ def test_mutual_tls_needs_no_executable_memory(tmp_path: Path) -> None:
     agent.write_bytes(authority.agent().to_pem_bundle())
     daemon.write_bytes(authority.daemon().to_pem_bundle())
     done = subprocess.run(
-        [sys.executable, CHILD, agent, daemon], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, CHILD, agent, daemon], capture_output=True, text=True, timeout=240, check=False
     )
     if done.returncode == MDWE_UNSUPPORTED:
         pytest.skip("this kernel is older than 6.3: it cannot forbid executable memory")

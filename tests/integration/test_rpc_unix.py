@@ -64,12 +64,12 @@ async def test_deadlines_hold_on_both_sides(server: Server) -> None:
 @pytest_twisted.ensureDeferred
 async def test_plain_curl_is_a_client(server: Server) -> None:
     message = {"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"sent_unix_s": 1}}
-    argv = ["curl", "-sS", "--max-time", "20", "--unix-socket", str(server.path)]
+    argv = ["curl", "-sS", "--max-time", "120", "--unix-socket", str(server.path)]
     done = await deferToThread(
         subprocess.run,
         [*argv, "-d", json.dumps(message), "http://localhost/rpc"],
         capture_output=True,
-        timeout=30,
+        timeout=180,
         check=True,
     )
     assert json.loads(done.stdout)["result"]["clock_unix_s"] == 2.0
@@ -77,7 +77,7 @@ async def test_plain_curl_is_a_client(server: Server) -> None:
         subprocess.run,
         [*argv, "-N", "http://localhost/events?job=j"],
         capture_output=True,
-        timeout=30,
+        timeout=180,
         check=True,
     )
     assert done.stdout.count(b"data: ") == 3
@@ -134,7 +134,7 @@ def _send_endlessly(path: Path, head: bytes, chunk: bytes) -> tuple[bytes, int]:
     """Send until the server closes the connection; return its response and the number of sent bytes."""
     sent = 0
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plain:
-        plain.settimeout(20)
+        plain.settimeout(120)
         plain.connect(str(path))
         plain.sendall(head)
         try:
@@ -184,14 +184,14 @@ async def test_the_caller_is_identified_by_the_kernel(directory: Path) -> None:
     path = directory / "open.sock"
     methods = MethodTable("t", "1")
     port: Any = listen_unix(reactor, path, methods, authorize=root_only, mode=0o666)
-    argv = ["curl", "-sS", "--max-time", "20", "--unix-socket", str(path), "-o", "/dev/null"]
+    argv = ["curl", "-sS", "--max-time", "120", "--unix-socket", str(path), "-o", "/dev/null"]
     argv += ["-w", "%{http_code}", "-d", '{"jsonrpc":"2.0","id":1,"method":"rpc.ping"}', "http://x/rpc"]
     for user, status in ((0, b"200"), (65534, b"403")):
         done = await deferToThread(
             subprocess.run,
             argv,
             capture_output=True,
-            timeout=30,
+            timeout=180,
             check=True,
             user=user,
             group=user,
@@ -219,7 +219,7 @@ async def test_idle_connections_are_closed_and_waiting_ones_are_not(
 
     def idle() -> bytes:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plain:
-            plain.settimeout(20)
+            plain.settimeout(120)
             plain.connect(str(server.path))
             return plain.recv(1)
 

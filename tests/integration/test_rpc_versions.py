@@ -39,7 +39,7 @@ class OldAgent:
             bundle.write(identity.certificate_pem + identity.private_key_pem)
             bundle.flush()
             context.load_cert_chain(bundle.name)
-        raw = socket.create_connection(("127.0.0.1", port), timeout=20)
+        raw = socket.create_connection(("127.0.0.1", port), timeout=120)
         self._tls = context.wrap_socket(raw, server_hostname="management.systemvm")
         self._lines = self._tls.makefile("rb")
 

@@ -93,9 +93,9 @@ async def server(directory: Path) -> Any:
 
 
 def http_request(path: Path, method: str, target: str, body: bytes | None = None) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("localhost", timeout=20)
+    connection = http.client.HTTPConnection("localhost", timeout=120)
     connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.sock.settimeout(20)
+    connection.sock.settimeout(120)
     connection.sock.connect(str(path))
     try:
         connection.request(method, target, body)
