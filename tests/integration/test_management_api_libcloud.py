@@ -83,6 +83,9 @@ async def test_a_node_with_a_volume_is_stopped_and_started(cloud: SmallCloud, ur
         [offering] = api.ex_list_disk_offerings()
         assert (offering.name, offering.customizable) == ("Custom", True)
         node = api.create_node(name="one", size=size, image=image)
+        assert api.ex_create_tags([node.id], "UserVm", {"env": "test"})
+        assert api.ex_get_node(node.id).extra["tags"] == {"env": "test"}
+        assert api.ex_delete_tags([node.id], "UserVm", ["env"])
         volume = api.create_volume(1, "data")
         assert api.attach_volume(node, volume)
         found = {each.name: each for each in api.list_volumes(node)}

@@ -120,9 +120,19 @@ async def test_terraform_applies_a_template_a_machine_and_a_disk(cloud: SmallClo
             startvm="true", name="web1", displayname="web1", networkids=network["id"],
         )["virtualmachine"]  # fmt: skip
         assert vm["nic"][0]["networkid"] == network["id"]
+        of_vm = {"resourceids": vm["id"], "resourcetype": "userVm"}
+        tags = {"tags[0].key": "env", "tags[0].value": "test", "tags[1].key": "role", "tags[1].value": "web"}
+        assert api.wait("createTags", post=False, **of_vm, **tags)["success"]
         [read] = api.get("listVirtualMachines", id=vm["id"])["virtualmachine"]
         assert (read["name"], read["zonename"]) == ("web1", zone["name"])
         assert (read["serviceofferingname"], read["templatename"]) == ("tiny", "tiny")
+        assert {tag["key"]: tag["value"] for tag in read["tags"]} == {"env": "test", "role": "web"}
+        # a second run with another value of one tag
+        old: dict[str, Any] = {"tags[0].key": "env", "tags[0].value": "test"}
+        api.wait("deleteTags", **of_vm, **old)
+        api.wait("createTags", post=False, **of_vm, **{"tags[0].key": "env", "tags[0].value": "live"})
+        [read] = api.get("listVirtualMachines", id=vm["id"])["virtualmachine"]
+        assert {tag["key"]: tag["value"] for tag in read["tags"]} == {"env": "live", "role": "web"}
         [root] = api.get("listVolumes", type="ROOT", virtualmachineid=vm["id"])["volume"]
         assert root["size"] > 0
 

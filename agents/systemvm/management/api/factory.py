@@ -52,6 +52,7 @@ from systemvm.management.api.commands.store_migrations import StoreMigrationComm
 from systemvm.management.api.commands.store_objects import StoreObjectCommands
 from systemvm.management.api.commands.system_vm_placement import SystemVmPlacementCommands
 from systemvm.management.api.commands.system_vms import SystemVmCommands, SystemVmControl
+from systemvm.management.api.commands.tags import TagCommands
 from systemvm.management.api.commands.template_copy import TemplateCopyCommands
 from systemvm.management.api.commands.template_permissions import TemplatePermissionCommands
 from systemvm.management.api.commands.template_preparation import TemplatePreparationCommands
@@ -165,6 +166,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *StoreObjectCommands(database, services.inspection, jobs).commands(),
         *StoreMigrationCommands(database, services.migrations, jobs).commands(),
         *NetworkCommands(database, services.networks_of).commands(),
+        *TagCommands(database, jobs).commands(),
         *AbsentKindCommands(database).commands(),
         *VolumeCommands(database).commands(),
         *VolumeChangeCommands(

@@ -18,6 +18,7 @@ from systemvm.management.api.errors import ApiError, ErrorCode
 MAX_TEXT_LENGTH = 4096
 MAX_PEM_LENGTH = 64 * 1024
 MAX_MAP_ENTRIES = 100
+MAX_TAG_LENGTH = 255
 EVERY_ZONE = "-1"  # CloudStack's zoneid for all zones
 
 #: Names that clients add to every call, for its format and its signature. No other name is ignored.
@@ -123,6 +124,23 @@ def _map(value: Any) -> dict[str, str]:
     return merged
 
 
+def _tags(value: Any) -> dict[str, str | None]:
+    """Read a list of keys and values; a value can be missing where tags are only named."""
+    found: dict[str, str | None] = {}
+    for part in value if isinstance(value, list) else [value]:
+        if not isinstance(part, Mapping) or not part.get("key") or part.keys() - {"key", "value"}:
+            raise ValueError("tags, written as name[0].key=key and name[0].value=value")
+        key = _text(part["key"])
+        if key in found:
+            raise ValueError(f"tags without a duplicate of the key {key}")
+        found[key] = _text(part["value"]) if "value" in part else None
+        if max(len(key), len(found[key] or "")) > MAX_TAG_LENGTH:
+            raise ValueError(f"tags of at most {MAX_TAG_LENGTH} characters")
+    if len(found) > MAX_MAP_ENTRIES:
+        raise ValueError(f"at most {MAX_MAP_ENTRIES} tags")
+    return found
+
+
 class ParameterType(enum.Enum):
     """CloudStack's types of parameters, each with its parser and its Python type for JSON-RPC's schema."""
 
@@ -133,6 +151,7 @@ class ParameterType(enum.Enum):
     LIST = "list"
     DATE = "date"
     MAP = "map"
+    TAGS = "tags"  # tags[0].key=name and tags[0].value=text
     PEM = "pem"
     LINES = "lines"  # a text with line feeds and tabs
 
@@ -140,6 +159,8 @@ class ParameterType(enum.Enum):
     def api_name(self) -> str:
         """The name in listApis: CloudStack's clients know neither PEM nor lines."""
         is_text = self in (ParameterType.PEM, ParameterType.LINES)
+        if self is ParameterType.TAGS:
+            return ParameterType.MAP.value
         return ParameterType.STRING.value if is_text else self.value
 
     @property
@@ -159,6 +180,7 @@ _READERS: dict[ParameterType, Callable[[Any], Any]] = {
     ParameterType.LIST: _list,
     ParameterType.DATE: _date,
     ParameterType.MAP: _map,
+    ParameterType.TAGS: _tags,
     ParameterType.PEM: _pem,
     ParameterType.LINES: _lines,
 }
@@ -170,6 +192,7 @@ _PYTHON_TYPES: dict[ParameterType, Any] = {
     ParameterType.LIST: list[str],
     ParameterType.DATE: str,
     ParameterType.MAP: dict[str, Any] | list[dict[str, Any]],
+    ParameterType.TAGS: list[dict[str, str]],
     ParameterType.PEM: str,
     ParameterType.LINES: str,
 }
@@ -338,7 +361,7 @@ def is_added_by_clients(lower_name: str) -> bool:
 
 
 def _is_map(parameter: Parameter | None) -> bool:
-    return parameter is not None and parameter.type is ParameterType.MAP
+    return parameter is not None and parameter.type in (ParameterType.MAP, ParameterType.TAGS)
 
 
 def _unknown(name: str, by_name: Mapping[str, Parameter], command_name: str) -> ApiError:

@@ -45,6 +45,7 @@ EXPECTED = {
     *("startVirtualMachine", "stopSystemVm", "stopVirtualMachine", "patchSystemVm"),
     *("getDiagnosticsData", "runDiagnostics", "listEvents"),
     *("listAlerts", "archiveAlerts", "deleteAlerts", "listCapacity"),
+    *("createTags", "deleteTags", "listTags"),
     *("migrateSystemVm", "scaleSystemVm", "changeServiceForSystemVm", "prepareTemplate"),
     "createConsoleThumbnail",
     *(

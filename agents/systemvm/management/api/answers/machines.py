@@ -8,6 +8,7 @@ from datetime import datetime
 from attrs import frozen
 
 from systemvm.management.api.answers.keys import optional_key, required_key
+from systemvm.management.api.answers.tags import TagAnswer
 
 
 @frozen(kw_only=True)
@@ -75,6 +76,7 @@ class VirtualMachineAnswer:
     """A user's VM."""
 
     id: str = required_key("the UUID")
+    tags: list[TagAnswer] = required_key("keys and values that its owner gave it; see createTags")
     name: str = required_key("the name the user gave")
     displayname: str = required_key("name for people")
     instancename: str | None = optional_key("i-<account>-<number>-VM, as the hypervisor knows it")

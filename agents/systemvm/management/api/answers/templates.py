@@ -8,6 +8,7 @@ from datetime import datetime
 from attrs import frozen
 
 from systemvm.management.api.answers.keys import optional_key, required_key
+from systemvm.management.api.answers.tags import TagAnswer
 
 
 @frozen(kw_only=True)
@@ -35,6 +36,7 @@ class TemplateAnswer:
     """A template or an ISO."""
 
     id: str = required_key("the UUID")
+    tags: list[TagAnswer] = required_key("keys and values that its owner gave it; see createTags")
     name: str = required_key("the name")
     displaytext: str = required_key("a description for people")
     format: str = required_key("QCOW2, RAW, VHD, VHDX, VMDK, OVA, TAR or ISO")

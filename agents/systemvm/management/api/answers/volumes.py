@@ -8,11 +8,13 @@ from datetime import datetime
 from attrs import frozen
 
 from systemvm.management.api.answers.keys import optional_key, required_key
+from systemvm.management.api.answers.tags import TagAnswer
 
 
 @frozen(kw_only=True)
 class VolumeAnswer:
     id: str = required_key("the UUID")
+    tags: list[TagAnswer] = required_key("keys and values that its owner gave it; see createTags")
     name: str = required_key("the name")
     type: str = required_key("ROOT or DATADISK")
     state: str = required_key("Allocated, Creating, Ready or Destroyed")

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from systemvm.management.api.answers.machines import NicAnswer, VirtualMachineAnswer
+from systemvm.management.api.commands.tags import tag_answers
 from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.api.zone_parts import guest_network_of
-from systemvm.management.state import instances, templates
+from systemvm.management.state import instances, tags, templates
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.state.offerings import CPU_MHZ, of_vm
 from systemvm.management.state.status import InstanceState
+from systemvm.management.state.tags import Tag
 from systemvm.management.state.templates import Template
 from systemvm.management.state.zones import Zone
 
@@ -20,7 +24,8 @@ def answers_of(connection: Connection, found: list[Instance]) -> list[VirtualMac
     names = read_names(connection)
     images = {number for vm in found for number in (vm.template_id, vm.iso_id) if number is not None}
     sources = templates.by_ids(connection, images)
-    return [_answer(vm, nics[vm.id], names, sources) for vm in found]
+    tagged = tags.of_objects(connection, [vm.uuid for vm in found])
+    return [_answer(vm, nics[vm.id], names, sources, tagged.get(vm.uuid, ())) for vm in found]
 
 
 def answer_for(connection: Connection, vm: Instance) -> VirtualMachineAnswer:
@@ -29,7 +34,7 @@ def answer_for(connection: Connection, vm: Instance) -> VirtualMachineAnswer:
 
 
 def _answer(
-    vm: Instance, nics: list[Nic], names: OwnerNames, sources: dict[int, Template]
+    vm: Instance, nics: list[Nic], names: OwnerNames, sources: dict[int, Template], tagged: Sequence[Tag]
 ) -> VirtualMachineAnswer:
     account, domain = names.accounts[vm.account_id], names.domains[vm.domain_id]
     zone = names.zone(vm.zone_id)
@@ -39,6 +44,7 @@ def _answer(
     offering = of_vm(vm, names.offerings)
     return VirtualMachineAnswer(
         id=vm.uuid,
+        tags=tag_answers(tagged, names),
         name=vm.name,
         displayname=vm.shown_name,
         instancename=vm.instance_name,

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from attrs import frozen
 
 from systemvm.management import os_types
 from systemvm.management.api.answers.templates import DownloadDetail, TemplateAnswer
 from systemvm.management.api.command import ApiCall, ResultPage
+from systemvm.management.api.commands.tags import tag_answers
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
@@ -22,8 +25,9 @@ from systemvm.management.api.parameters import (
     required,
 )
 from systemvm.management.api.principal import Principal
-from systemvm.management.state import template_list, zones
+from systemvm.management.state import tags, template_list, zones
 from systemvm.management.state.database import Connection
+from systemvm.management.state.tags import Tag
 from systemvm.management.state.template_list import TemplateCopy, TemplateFilter, Visibility
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.templates.status_text import shown_state, status_text
@@ -101,13 +105,13 @@ def select(connection: Connection, call: ApiCall, kind: TemplateCategory) -> Res
     window = page_window(call.arguments)
     copies, count = template_list.page(connection, _filter_of(connection, call, kind), window)
     names = read_names(connection)
-    return ResultPage([_answer(copy, names, call.principal) for copy in copies], count)
+    return ResultPage(_answers(connection, copies, names, call.principal), count)
 
 
 def answers_of(connection: Connection, rows: list[Template], principal: Principal) -> list[TemplateAnswer]:
     """Return one row for each zone that a template is in, with what this caller has access to."""
     names = read_names(connection)
-    return [_answer(copy, names, principal) for copy in template_list.in_every_zone(connection, rows)]
+    return _answers(connection, template_list.in_every_zone(connection, rows), names, principal)
 
 
 def _filter_of(connection: Connection, call: ApiCall, kind: TemplateCategory) -> TemplateFilter:
@@ -141,12 +145,22 @@ def _filter_of(connection: Connection, call: ApiCall, kind: TemplateCategory) ->
     )
 
 
-def _answer(copy: TemplateCopy, names: OwnerNames, principal: Principal) -> TemplateAnswer:
+def _answers(
+    connection: Connection, copies: Sequence[TemplateCopy], names: OwnerNames, principal: Principal
+) -> list[TemplateAnswer]:
+    tagged = tags.of_objects(connection, {copy.template.uuid for copy in copies})
+    return [_answer(copy, names, principal, tagged.get(copy.template.uuid, ())) for copy in copies]
+
+
+def _answer(
+    copy: TemplateCopy, names: OwnerNames, principal: Principal, tagged: Sequence[Tag]
+) -> TemplateAnswer:
     template, zone, ref = copy.template, names.zone(copy.zone_id), copy.ref
     account, domain = names.accounts[template.account_id], names.domains[template.domain_id]
     os_type = os_types.of_row(template.os_type)
     return TemplateAnswer(
         id=template.uuid,
+        tags=tag_answers(tagged, names),
         name=template.name,
         displaytext=template.display_text,
         format=template.format.value,

@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from systemvm.management.api.answers.volumes import VolumeAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, ResultPage
+from systemvm.management.api.commands.tags import tag_answers
 from systemvm.management.api.owner_names import NO_ROW, OwnerNames, read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import ParameterType, named_uuids, optional
-from systemvm.management.state import storage_pools, volume_list, volumes
+from systemvm.management.state import storage_pools, tags, volume_list, volumes
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.status import VolumeState
 from systemvm.management.state.storage_pools import StoragePool
+from systemvm.management.state.tags import Tag
 from systemvm.management.state.volume_list import VolumeFilter, VolumeInUse
 from systemvm.management.state.volumes import Volume
 
@@ -55,7 +57,8 @@ class VolumeCommands:
 def answer_for(connection: Connection, volume: Volume) -> VolumeAnswer:
     """Return a volume as the result of a job, for its owner."""
     names = read_names(connection)
-    return _answer(volume_list.one(connection, volume), names, None)
+    tagged = tags.of_objects(connection, [volume.uuid]).get(volume.uuid, ())
+    return _answer(volume_list.one(connection, volume), names, None, tagged)
 
 
 def _select(connection: Connection, call: ApiCall) -> ResultPage:
@@ -79,7 +82,12 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
         keyword=arguments.text("keyword"),
     )
     found, count = volume_list.page(connection, which, window)
-    return ResultPage([_answer(each, names, of_host.get(each.volume.host_id)) for each in found], count)
+    tagged = tags.of_objects(connection, [each.volume.uuid for each in found])
+    answers = [
+        _answer(each, names, of_host.get(each.volume.host_id), tagged.get(each.volume.uuid, ()))
+        for each in found
+    ]
+    return ResultPage(answers, count)
 
 
 def _host_of_pool(pool_uuid: str | None, of_host: Mapping[int | None, StoragePool]) -> int | None:
@@ -88,7 +96,9 @@ def _host_of_pool(pool_uuid: str | None, of_host: Mapping[int | None, StoragePoo
     return next((host_id for host_id, pool in of_host.items() if pool.uuid == pool_uuid), None) or NO_ROW
 
 
-def _answer(found: VolumeInUse, names: OwnerNames, pool: StoragePool | None) -> VolumeAnswer:
+def _answer(
+    found: VolumeInUse, names: OwnerNames, pool: StoragePool | None, tagged: Sequence[Tag]
+) -> VolumeAnswer:
     volume = found.volume
     account = names.accounts[volume.account_id]
     domain = names.domains[account.domain_id]
@@ -96,6 +106,7 @@ def _answer(found: VolumeInUse, names: OwnerNames, pool: StoragePool | None) -> 
     offering = names.disk_offerings.get(volume.disk_offering_id or 0)
     return VolumeAnswer(
         id=volume.uuid,
+        tags=tag_answers(tagged, names),
         name=volume.name,
         type=volume.type,
         state=volume.state.value,

@@ -35,6 +35,7 @@ from systemvm.management.state.schema.operation import (
     certificates,
     events,
     public_certificates,
+    resource_tags,
     secrets,
 )
 from systemvm.management.state.schema.places import (
@@ -84,6 +85,7 @@ __all__ = [
     "physical_networks",
     "pods",
     "public_certificates",
+    "resource_tags",
     "secrets",
     "service_offerings",
     "sessions",

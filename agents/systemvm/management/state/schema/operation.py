@@ -82,3 +82,15 @@ events = table(
     sa.Index(None, "created"),
     sa.Index(None, "account_id", "created"),
 )
+
+# Tags of objects, by the object's UUID. One that is deleted leaves no row: its key can be used again.
+resource_tags = table(
+    "resource_tags",
+    *numbered(),
+    sa.Column("account_id", sa.ForeignKey("accounts.id"), nullable=False, index=True),  # the object's owner
+    sa.Column("resource_type", sa.String(40), nullable=False),  # CloudStack's: UserVm, Template, …
+    sa.Column("resource_uuid", sa.String(36), nullable=False),
+    sa.Column("key", sa.String(255), nullable=False),
+    sa.Column("value", sa.String(255), nullable=False),
+    sa.UniqueConstraint("resource_uuid", "key"),
+)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tags of objects, by the object's UUID."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.state import schema
+from systemvm.management.state.listing import contains
+from systemvm.management.state.rows import Rows
+
+
+@frozen
+class Tag:
+    id: int
+    account_id: int
+    resource_type: str
+    resource_uuid: str
+    key: str
+    value: str
+
+
+@frozen
+class TagFilter:
+    """Conditions for tags; None means any."""
+
+    account_ids: frozenset[int] | None = None
+    resource_uuid: str | None = None
+    resource_type: str | None = None
+    key: str | None = None
+    value: str | None = None
+    keyword: str | None = None  # in the key, whatever its case
+
+
+rows = Rows(schema.resource_tags, Tag, "tag")
+_c = schema.resource_tags.c
+_TAGGED = (schema.vm_instances, schema.templates, schema.volumes, schema.snapshots)
+
+
+def _is_present(owner: sa.Table) -> sa.ColumnElement[bool]:
+    """Return the condition that a tag's object is in a table: tags of removed ones are not listed."""
+    return sa.exists().where(owner.c.uuid == _c.resource_uuid, owner.c.removed.is_(None))
+
+
+def of_objects(connection: sa.Connection, uuids: Collection[str]) -> Mapping[str, list[Tag]]:
+    """Return the tags of objects, by their UUIDs, in the order of keys."""
+    found: dict[str, list[Tag]] = defaultdict(list)
+    if uuids:
+        for tag in rows.all(connection, _c.resource_uuid.in_(uuids), order_by=[_c.key]):
+            found[tag.resource_uuid].append(tag)
+    return found
+
+
+def page(connection: sa.Connection, which: TagFilter, window: slice) -> tuple[list[Tag], int]:
+    """Return the tags in a window of those that fit, the oldest first, and how many fit."""
+    exact = (
+        (_c.resource_uuid, which.resource_uuid),
+        (_c.resource_type, which.resource_type),
+        (_c.key, which.key),
+        (_c.value, which.value),
+    )
+    where: list[sa.ColumnElement[bool]] = [column == value for column, value in exact if value is not None]
+    where.append(sa.or_(*(_is_present(owner) for owner in _TAGGED)))
+    if which.account_ids is not None:
+        where.append(_c.account_id.in_(which.account_ids))
+    if which.keyword is not None:
+        where.append(contains(_c.key, which.keyword))
+    query = sa.select(*rows.columns).where(*where).order_by(_c.id)
+    if window.stop is not None:
+        query = query.limit(window.stop - (window.start or 0)).offset(window.start or 0)
+    count = connection.scalar(sa.select(sa.func.count()).select_from(schema.resource_tags).where(*where))
+    return [rows.value(row) for row in connection.execute(query).mappings()], count or 0
+
+
+def add(
+    connection: sa.Connection, kind: str, resource_uuid: str, account_id: int, given: Mapping[str, str]
+) -> None:
+    for key, value in given.items():
+        rows.insert(
+            connection, account_id=account_id, resource_type=kind, resource_uuid=resource_uuid, key=key,
+            value=value,
+        )  # fmt: skip
+
+
+def delete(
+    connection: sa.Connection, resource_uuids: Iterable[str], named: Mapping[str, str | None] | None
+) -> int:
+    """Delete tags of objects: those named, with their value if one is given, or all. Return how many."""
+    where: sa.ColumnElement[bool] = _c.resource_uuid.in_(list(resource_uuids))
+    if named is not None:
+        fitting = [
+            _c.key == key if value is None else sa.and_(_c.key == key, _c.value == value)
+            for key, value in named.items()
+        ]
+        where = sa.and_(where, sa.or_(sa.false(), *fitting))
+    return connection.execute(schema.resource_tags.delete().where(where)).rowcount
