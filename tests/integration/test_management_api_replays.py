@@ -71,6 +71,11 @@ async def test_cloudmonkey_logs_in_with_a_password(url: str) -> None:
         session = requests.Session()
         form = {"command": "login", "username": "admin", "password": ADMIN_PASSWORD, "domain": "/"}
         session.post(url, data=form | {"response": "json"}, timeout=TIMEOUT_S).raise_for_status()
+        found = {cookie.name: cookie for cookie in session.cookies}
+        assert found["sessionkey"].has_nonstandard_attr("HttpOnly")
+        # both cookies come with each request of a browser, whoever's page makes it: they are no proof
+        unnamed = session.get(url, params={"command": "listZones", "response": "json"}, timeout=TIMEOUT_S)
+        assert unnamed.status_code == 401
         query = {"command": "listZones", "response": "json", "sessionkey": session.cookies["sessionkey"]}
         answer: dict[str, Any] = session.get(url, params=query, timeout=TIMEOUT_S).json()
         return answer
