@@ -46,10 +46,9 @@ from systemvm.management.config import Configuration, ManagementConfig
 from systemvm.management.consoles.authorizer import ConsoleAuthorizer
 from systemvm.management.consoles.draining import ConsoleDraining
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
-from systemvm.management.consoles.host_addresses import HostAddressSender
-from systemvm.management.consoles.limits import SessionLimitsSender
 from systemvm.management.consoles.live_sessions import ConsoleSessionQueries
 from systemvm.management.consoles.power import ConsolePowerSwitch
+from systemvm.management.consoles.proxy_settings import HOST_ADDRESSES, SESSION_LIMITS, ProxySettingSender
 from systemvm.management.consoles.retargeting import ConsoleRetargeting
 from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.consoles.serial_ports import MachineSerialPorts
@@ -296,7 +295,7 @@ class SmallCloud:
             self.public_certificates,
             self.settings.secondary_storage,
         )
-        limits = SessionLimitsSender(self.database, self.agents)
+        limits = ProxySettingSender(self.database, self.agents, SESSION_LIMITS)
 
         async def configured() -> None:
             await limits.send_all()
@@ -311,7 +310,7 @@ class SmallCloud:
         serial_ports = MachineSerialPorts(
             ScreenAuthority(CertificateAuthority.create("screen CA")), directory
         )
-        addresses = HostAddressSender(self.database, self.agents)
+        addresses = ProxySettingSender(self.database, self.agents, HOST_ADDRESSES)
         self.hosts = foreign_hosts(
             self.clock, self.database, self.seal, self.host_peers, self.host_names, self.revocation, addresses
         )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 
-from systemvm.management.consoles.host_addresses import HostAddressSender
+from systemvm.management.consoles.proxy_settings import ProxySettingSender
 from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.foreign_hosts.access import ApiExchange, HostAccess
 from systemvm.management.foreign_hosts.connections import HostConnections
@@ -28,7 +28,7 @@ def foreign_hosts(
     peers: Mapping[str, ApiExchange],
     names: Mapping[str, str],
     consoles: ConsoleRevocation,
-    addresses: HostAddressSender,
+    addresses: ProxySettingSender,
 ) -> ForeignHosts:
     """Return the service; a host without a peer cannot be reached."""
 

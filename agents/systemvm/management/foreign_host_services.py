@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from systemvm.management.consoles.host_addresses import HostAddressSender
+from systemvm.management.consoles.proxy_settings import ProxySettingSender
 from systemvm.management.foreign_hosts.connections import HostConnections
 from systemvm.management.foreign_hosts.service import ForeignHosts, HostSettings
 from systemvm.management.foundation import Foundation
@@ -34,7 +34,7 @@ class ForeignHostServices:
     """The service and its threads."""
 
     hosts: ForeignHosts
-    addresses: HostAddressSender
+    addresses: ProxySettingSender
     threads: ThreadPool
 
     def start(self) -> None:
@@ -50,7 +50,7 @@ class ForeignHostServices:
 def make_foreign_hosts(
     reactor: Reactor,
     foundation: Foundation,
-    addresses: HostAddressSender,
+    addresses: ProxySettingSender,
     end_consoles: Callable[[int], Awaitable[None]],
 ) -> ForeignHostServices:
     threads = ThreadPool(0, MAX_THREADS, "hosts")

@@ -22,10 +22,9 @@ from systemvm.management.api.site import ManagementSite
 from systemvm.management.consoles.authorizer import ConsoleAuthorizer
 from systemvm.management.consoles.draining import ConsoleDraining
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
-from systemvm.management.consoles.host_addresses import HostAddressSender
-from systemvm.management.consoles.limits import SessionLimitsSender
 from systemvm.management.consoles.live_sessions import ConsoleSessionQueries
 from systemvm.management.consoles.power import ConsolePowerSwitch
+from systemvm.management.consoles.proxy_settings import HOST_ADDRESSES, SESSION_LIMITS, ProxySettingSender
 from systemvm.management.consoles.retargeting import ConsoleRetargeting
 from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.consoles.serial_ports import MachineSerialPorts
@@ -201,14 +200,14 @@ def make_user_services(
     recordings = Recordings(reactor, database, files, foundation.seal)
     certificates = PublicCertificates(database, foundation.seal, foundation.sites)
     certificates.senders += [system_vms.preparation.send_certificates, images.extraction.send_certificates]
-    limits = SessionLimitsSender(database, directory)
+    limits = ProxySettingSender(database, directory, SESSION_LIMITS)
     acme = AcmeRenewal(
         reactor, database, directory, foundation.seal, certificates, settings.secondary_storage
     )
 
     page = foundation.page_certificate
 
-    addresses = HostAddressSender(database, directory)
+    addresses = ProxySettingSender(database, directory, HOST_ADDRESSES)
     foreign_hosts = make_foreign_hosts(reactor, foundation, addresses, revocation.of_machine)
 
     async def configured() -> None:
@@ -375,7 +374,7 @@ def _make_agent_reconciler(
     foundation: Foundation,
     directory: AgentDirectory,
     dispatcher: DownloadDispatcher,
-    addresses: HostAddressSender,
+    addresses: ProxySettingSender,
 ) -> AgentReconciler:
     database = foundation.database
     templates = TemplateReconciler(database, directory, dispatcher.wake)
@@ -385,7 +384,7 @@ def _make_agent_reconciler(
     reconciler.add(Role.CPVM, consoles.reconcile)
     reconciler.add(Role.CPVM, ConsoleDraining(database, directory, reactor).reconcile)
     reconciler.add(Role.CPVM, ConsoleRetargeting(database, directory).reconcile)
-    limits = SessionLimitsSender(database, directory)
+    limits = ProxySettingSender(database, directory, SESSION_LIMITS)
     reconciler.add(Role.CPVM, lambda agent: limits.send(agent.name))
     reconciler.add(Role.CPVM, lambda agent: addresses.send(agent.name))
     return reconciler
