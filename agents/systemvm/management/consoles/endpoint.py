@@ -19,7 +19,7 @@ from systemvm.management.consoles.token import (
 )
 from systemvm.management.control.agent_calls import ConnectedAgents
 from systemvm.management.recordings.orders import mode_for
-from systemvm.management.state import console_sessions, instances
+from systemvm.management.state import console_revocations, console_sessions, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
@@ -199,7 +199,7 @@ def create_session(
 
     `more` are the columns in which links differ: the account that it belongs to, and what it permits.
     """
-    console_sessions.replace_unspent(
+    console_revocations.replace_unspent(
         connection,
         user_id=console_user.user_id,
         account_id=console_user.account_id,

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from systemvm.management.control.agent_calls import ConnectedAgents
-from systemvm.management.state import console_sessions
+from systemvm.management.state import console_revocations
 from systemvm.management.state.console_sessions import ConsoleSessionRow
 from systemvm.management.state.database import Connection, Database
 from systemvm.rpc.core.errors import RpcError
@@ -33,20 +33,20 @@ class ConsoleRevocation:
         self._agents = agents
 
     async def of_login(self, login_uuid: str) -> None:
-        await self._revoke(console_sessions.revoke_of_login, login_uuid, ConsoleRefusal.LOGGED_OUT)
+        await self._revoke(console_revocations.revoke_of_login, login_uuid, ConsoleRefusal.LOGGED_OUT)
 
     async def of_users(self, user_ids: Sequence[int]) -> None:
-        await self._revoke(console_sessions.revoke_of_users, user_ids, ConsoleRefusal.ACCESS_REVOKED)
+        await self._revoke(console_revocations.revoke_of_users, user_ids, ConsoleRefusal.ACCESS_REVOKED)
 
     async def of_machine(self, vm_id: int) -> None:
-        await self._revoke(console_sessions.revoke_of_vm, vm_id, ConsoleRefusal.MACHINE_GONE)
+        await self._revoke(console_revocations.revoke_of_vm, vm_id, ConsoleRefusal.MACHINE_GONE)
 
     async def of_others(self, session: ConsoleSessionRow) -> None:
         """End the open consoles of a VM that this session takes over, those of its kind."""
-        await self._revoke(console_sessions.revoke_of_others, session, ConsoleRefusal.TAKEN_OVER)
+        await self._revoke(console_revocations.revoke_of_others, session, ConsoleRefusal.TAKEN_OVER)
 
     async def of_session(self, uuid: str) -> None:
-        await self._revoke(console_sessions.revoke_one, uuid, ConsoleRefusal.CLOSED)
+        await self._revoke(console_revocations.revoke_one, uuid, ConsoleRefusal.CLOSED)
 
     async def _revoke(
         self, revoke: Callable[[Connection, K, str], dict[str, list[str]]], key: K, why: ConsoleRefusal

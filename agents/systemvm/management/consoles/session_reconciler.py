@@ -9,7 +9,7 @@ from twisted.logger import Logger
 
 from systemvm.management.control.agent import Agent
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.state import console_sessions, instances
+from systemvm.management.state import console_revocations, console_sessions, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
 from systemvm.wire.console import CONSOLE_END, CONSOLE_LIST, ConsoleEnd, ConsoleRefusal, ConsoleSessions
@@ -51,7 +51,7 @@ class ConsoleSessionReconciler:
 
 def _by_code(connection: Connection, session_ids: list[str]) -> dict[str, list[str]]:
     """Group sessions by the reason for which they ended."""
-    reasons = console_sessions.close_reasons(connection, session_ids)
+    reasons = console_revocations.close_reasons(connection, session_ids)
     codes = {refusal.value for refusal in ConsoleRefusal}
     grouped: dict[str, list[str]] = {}
     for session_id in session_ids:

@@ -19,7 +19,7 @@ from systemvm.management.hypervisors.shutdown import stop_machine
 from systemvm.management.network_helper import NetworkError
 from systemvm.management.pki.seal import Seal
 from systemvm.management.primary.qemu_img import PrimaryStorageError
-from systemvm.management.state import console_sessions, events, instances, zones
+from systemvm.management.state import console_revocations, events, instances, zones
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
@@ -108,7 +108,9 @@ class SystemVmLifecycle:
             await self._stop(vm, True, "is being destroyed")
             self._directory.forget(vm.instance_name, "the system VM was destroyed")
             await self._builder.delete_disk(vm)
-            await self._database.run(console_sessions.end_of_proxy, vm.id, "the console proxy was destroyed")
+            await self._database.run(
+                console_revocations.end_of_proxy, vm.id, "the console proxy was destroyed"
+            )
             await self._database.run(instances.remove, vm.id, InstanceState.EXPUNGING)
             await self._event(vm, "DESTROY", "destroyed")
             await self.admit_consoles()
@@ -168,7 +170,9 @@ class SystemVmLifecycle:
             raise HypervisorError(
                 f"{vm.instance_name} cannot be started: it is {vm.state.value}", "wait until it is Stopped"
             )
-        await self._database.run(console_sessions.end_of_proxy, vm.id, "the console proxy was started again")
+        await self._database.run(
+            console_revocations.end_of_proxy, vm.id, "the console proxy was started again"
+        )
         self._expect_agent(vm)
         try:
             nics = await self._database.read(instances.nics_of, vm.id)

@@ -16,7 +16,7 @@ from systemvm.management.api.principal import Principal
 from systemvm.management.configurations.console import CLIPBOARD_FROM_GUEST, SESSION_MAX, VIEW_ONLY
 from systemvm.management.consoles.endpoint import ConsoleEndpoint
 from systemvm.management.consoles.token import MAX_UNSPENT_OF_ACCOUNT, MAX_UNSPENT_OF_VM, token_hash
-from systemvm.management.state import accounts, console_sessions, instances
+from systemvm.management.state import accounts, console_revocations, console_sessions, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState, InstanceType
@@ -278,7 +278,7 @@ async def test_new_link_replaces_only_that_of_the_same_user_and_vm(cloud: SmallC
     await endpoint(cloud, vm.uuid, cloud.user)
     await endpoint(cloud, vm.uuid, cloud.user)
     reasons = [session.close_reason for session in sessions(cloud)]
-    assert reasons == [None, None, console_sessions.REPLACED, None]
+    assert reasons == [None, None, console_revocations.REPLACED, None]
 
 
 @pytest_twisted.ensureDeferred

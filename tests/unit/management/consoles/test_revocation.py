@@ -12,7 +12,7 @@ from attrs import evolve
 from console_tokens import authorize, target
 from small_cloud import SmallCloud
 from small_cloud_fakes import FakePeer
-from systemvm.management.state import console_sessions, schema
+from systemvm.management.state import console_revocations, schema
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
@@ -93,7 +93,7 @@ async def test_unreachable_cpvm_delays_no_logout(
         cpvm.answers[console.CONSOLE_END] = lambda _: RpcError(NOT_CONNECTED, "connection lost")
     await cloud.revocation.of_users([cloud.user.user.id])
     assert await code_of(target(cloud, opened)) == ConsoleRefusal.ACCESS_REVOKED.value
-    reasons = cloud.database.run_now(console_sessions.close_reasons, [opened, "unknown"])
+    reasons = cloud.database.run_now(console_revocations.close_reasons, [opened, "unknown"])
     assert reasons == {opened: "access_revoked"}
 
 
