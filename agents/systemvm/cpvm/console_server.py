@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,9 @@ from systemvm.cpvm.public_side import PublicSide
 from systemvm.cpvm.recording.console_recordings import ConsoleRecordings
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.rfb import display_name
-from systemvm.cpvm.serial_ports import SerialPorts
 from systemvm.cpvm.state_keeper import StateKeeper
+from systemvm.cpvm.target_opener import TargetOpener
 from systemvm.cpvm.timeouts import next_timeout, notice
-from systemvm.cpvm.vnc_target import VncDialer
 from systemvm.cpvm.websocket import CloseCode
 from systemvm.web.tls_transport import TlsTransport
 from systemvm.wire.console import (
@@ -37,25 +35,13 @@ from systemvm.wire.console import (
     ConsoleRetarget,
     ConsoleSession,
     ConsoleSetup,
-    ConsoleTargetRequest,
     LiveSession,
     MachinePower,
     PowerAction,
     SessionLimits,
 )
-from systemvm.wire.recording import RecordingEnd, RecordingOrder
 
 STOP_DEADLINE_S = 3.0
-
-#: A session that the daemon refuses with one of these can never be opened again.
-_FINAL = frozenset(
-    {
-        BrowserRefusal.SESSION_ENDED,
-        BrowserRefusal.MACHINE_GONE,
-        BrowserRefusal.LOGGED_OUT,
-        BrowserRefusal.ACCESS_REVOKED,
-    }
-)
 
 
 @frozen
@@ -89,9 +75,8 @@ class ConsoleServer:
         self.grants = Grants(reactor.seconds, self._session_ended)
         self._reactor = reactor
         self._authority = authority
-        self._serial_ports = SerialPorts(reactor)
+        self._targets = TargetOpener(reactor, authority, self.grants, self.metrics, recordings)
         self._limits = limits or ConsoleLimits()
-        self._recordings = recordings
         self._on_closed = on_closed
         self._connections = OpenConnections()
         self._of_session: dict[str, ConsoleConnection] = {}  # the connection that each session has now
@@ -156,7 +141,7 @@ class ConsoleServer:
             session = evolve(answer, target=None)  # its password is needed only once
             self.grants.admit_once(session, client_address)
             self._join(connection, session)
-            return await self._open_target(connection, answer, request_id)
+            return await self._targets.open(connection, answer, request_id)
 
         self._start(browser, head, client_address, open_target)
 
@@ -186,7 +171,7 @@ class ConsoleServer:
         async def open_target(connection: ConsoleConnection) -> OpenedTarget:
             if session is None or refused is not None:
                 raise refused or ConsoleRefusedError(BrowserRefusal.SESSION_ENDED)
-            return await self._open_target(connection, session, request_id)
+            return await self._targets.open(connection, session, request_id)
 
         self._start(browser, head, client_address, open_target, session)
 
@@ -226,56 +211,6 @@ class ConsoleServer:
         # Connections without a session do not count: the listener bounds them and closes the oldest.
         of_address = self._connections.of_address(client_address)
         return self._stopping or of_address >= self._limits.connections_of_address
-
-    async def _open_target(
-        self, connection: ConsoleConnection, session: ConsoleSession, request_id: str
-    ) -> OpenedTarget:
-        request = ConsoleTargetRequest(session.session_id, request_id)
-        try:
-            target = session.target or await self._authority.target(request)
-        except ConsoleRefusedError as refused:
-            if refused.refusal in _FINAL:
-                self.grants.end(session.session_id, refused.refusal.title, refused.refusal)
-            raise
-        connection.screen = (target.host, target.port)
-        vnc, port, tap = None, None, None
-        if session.kind is ConsoleKind.SERIAL:
-            port = await self._serial_ports.join(target, partial(self._authority.scrollback, request))
-        else:
-            dialing = VncDialer(self._reactor, target).dial()  # the browser's handshake goes on meanwhile
-            vnc = await timed(dialing, self.metrics.screens, self._reactor.seconds)
-        self.log.info(
-            "{client} opened the console of {machine}, session {session}",
-            client=connection.client_address,
-            machine=session.virtual_machine_id,
-            session=session.session_id,
-            kind=session.kind.value,
-        )
-        if target.recording is not None and self._recordings is not None:
-            order = target.recording
-            tap = self._recordings.tap(
-                order,
-                session.policy,
-                None if vnc is None else vnc.server_init,
-                lambda end: self._recorded(connection, order, end),
-                lambda is_open: self._tell_page(connection, "unrecorded" if is_open else "recorded"),
-            )
-        return OpenedTarget(session.display_name, vnc, session.policy, tap, port)
-
-    def _recorded(self, connection: ConsoleConnection, order: RecordingOrder, end: RecordingEnd) -> None:
-        """Go on without a recording that has ended before its connection, unless that is not permitted."""
-        if end is RecordingEnd.COMPLETE:
-            return
-        if order.is_required:
-            connection.refuse(BrowserRefusal.NOT_RECORDED)
-            return
-        self._tell_page(connection, "unrecorded")
-
-    def _tell_page(self, connection: ConsoleConnection, what: str) -> None:
-        """Send a notice to a console's own page; other clients do not expect messages."""
-        grant = None if connection.session is None else self.grants.get(connection.session.session_id)
-        if grant is not None and grant.secret is not None:
-            connection.notify({"notice": what})
 
     def _answered(self, connection: ConsoleConnection) -> None:
         if connection.session is not None and self._is_current(connection):
