@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 import webbrowser
 from pathlib import Path
@@ -20,13 +22,54 @@ if TYPE_CHECKING:
     from systemvm.cli.console_client.session import ClientSession
 
 
-def create_endpoint(daemon: DaemonClient, machine: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return a link to a console.
+FROM_OPTION = click.option(
+    "--from",
+    "source",
+    metavar="ADDRESS",
+    help="The address from which the URL is opened, where the zone checks that. Default: this host's, or "
+    "that of your SSH client.",
+)
+
+
+def create_endpoint(
+    daemon: DaemonClient, command: str, parameters: dict[str, Any], *, opens_here: bool, source: str | None
+) -> dict[str, Any]:
+    """Return a link to a console, by `command`.
+
+    A zone can check that a link is opened from the address that asked for it, and the daemon's socket has
+    none. Then it is `source`, or this host's own where the link is opened here, or that of the operator's SSH
+    client, who most likely opens it there.
 
     Raises: CommandFailedError with the reason why there is none.
     """
-    answer = daemon.call("createConsoleEndpoint", virtualmachineid=machine, **parameters)
-    return usable(answer["consoleendpoint"])
+    if source is not None:
+        parameters = {**parameters, "clientaddress": source}
+    endpoint: dict[str, Any] = daemon.call(command, **parameters)["consoleendpoint"]
+    place = endpoint.get("websocket")
+    if endpoint["success"] or place is None or source is not None:
+        return usable(endpoint)
+    found = _own_address(place["host"], int(place["port"])) if opens_here else _ssh_client()
+    if found is None:
+        return usable(endpoint)
+    if not opens_here:
+        click.echo(f"[the link works from {found} only; --from names another address]", err=True)
+    return usable(daemon.call(command, **parameters, clientaddress=found)["consoleendpoint"])
+
+
+def _own_address(host: str, port: int) -> str | None:
+    """Return this host's address on the way to another one; nothing is sent."""
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM):
+            with socket.socket(family, kind, protocol) as way:
+                way.connect(address)
+                return str(way.getsockname()[0])
+    except OSError:
+        pass
+    return None
+
+
+def _ssh_client() -> str | None:
+    return next(iter(os.environ.get("SSH_CONNECTION", "").split()), None)
 
 
 def usable(endpoint: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from systemvm.cli import output
-from systemvm.cli.console_link import machine_id, show_link, usable
+from systemvm.cli.console_link import FROM_OPTION, create_endpoint, machine_id, show_link
 from systemvm.cli.daemon_client import CommandFailedError, DaemonClient
 
 #: Typed by one call, in about ten seconds; the daemon takes 2,000.
@@ -63,8 +63,9 @@ def console() -> None:
 @console.command(short_help="Watch the console that somebody has open.")
 @click.argument("name", metavar="SESSION|VM")
 @click.option("--open", "open_browser", is_flag=True, help="Open the URL in this desktop's browser.")
+@FROM_OPTION
 @click.pass_obj
-def watch(daemon: DaemonClient, name: str, open_browser: bool) -> None:
+def watch(daemon: DaemonClient, name: str, open_browser: bool, source: str | None) -> None:
     """Print a URL that shows an open console, without input, until that console ends.
 
     SESSION is an ID that "systemvm console list" prints; VM is the name of a VM with one open console. The
@@ -79,7 +80,9 @@ def watch(daemon: DaemonClient, name: str, open_browser: bool) -> None:
     which: dict[str, Any] = {"id": name}
     if name not in sessions:
         which = {"virtualmachineid": machine_id(daemon, name)}
-    show_link(daemon, usable(daemon.call("watchConsoleSession", **which)["consoleendpoint"]), open_browser)
+    command = "watchConsoleSession"
+    endpoint = create_endpoint(daemon, command, which, opens_here=open_browser, source=source)
+    show_link(daemon, endpoint, open_browser)
 
 
 @console.command("list", short_help="List the consoles that are open.")

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from systemvm.cli import output
-from systemvm.cli.console_link import begin_session, create_endpoint, machine_id, show_link
+from systemvm.cli.console_link import FROM_OPTION, begin_session, create_endpoint, machine_id, show_link
 from systemvm.cli.daemon_client import CommandFailedError, DaemonClient
 from systemvm.cli.terminal import escape_key
 
@@ -39,6 +39,7 @@ class EscapeKeyType(click.ParamType[int | None]):
             self.fail(str(error), param, ctx)
 
 
+_COMMAND = "createConsoleEndpoint"
 _SERIAL, _VNC = "With --serial: ", "With --vnc: "
 _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
@@ -52,6 +53,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         show_default=True,
         help="Where text may go by the clipboard. The zone can permit less.",
     ),
+    FROM_OPTION,
     click.option("--takeover", is_flag=True, help="Close the VM's other consoles when this one is opened."),
     click.option(
         "--kind",
@@ -128,6 +130,7 @@ def open_console(
     serial: bool,
     vnc: bool,
     cacert: Path | None,
+    source: str | None,
     **options: Any,
 ) -> None:
     """Print a URL that opens the console of the VM NAME, or open it here by --serial or --vnc.
@@ -164,9 +167,10 @@ def open_console(
     if serial or vnc:
         limits["token"] = secrets.token_urlsafe(16)  # a zone can require it
     if vnc:
-        _serve_viewer(daemon, name, limits, cacert, open_it, **options)
+        _serve_viewer(daemon, name, limits, cacert, open_it, source=source, **options)
         return
-    endpoint = create_endpoint(daemon, machine_id(daemon, name), limits)
+    limits = {"virtualmachineid": machine_id(daemon, name)} | limits
+    endpoint = create_endpoint(daemon, _COMMAND, limits, opens_here=open_it or serial, source=source)
     if serial:
         _connect_terminal(daemon, endpoint, cacert, **options)
         return
@@ -197,6 +201,7 @@ def _serve_viewer(
     cacert: Path | None,
     starts_viewer: bool,
     *,
+    source: str | None,
     port: int,
     socket: Path | None,
     viewer: str,
@@ -212,7 +217,7 @@ def _serve_viewer(
             f"{viewer} is not installed",
             "install a VNC viewer, such as Debian's tigervnc-viewer, name one with --viewer, or omit --open",
         )
-    machine = machine_id(daemon, name)
+    limits = {"virtualmachineid": machine_id(daemon, name)} | limits
     if socket is not None:
         listener = ViewerListener.at_path(socket)
     elif starts_viewer and not port:
@@ -232,6 +237,7 @@ def _serve_viewer(
         click.echo(f"[{text}]", err=True)
 
     with contextlib.closing(listener):
-        session = begin_session(daemon, create_endpoint(daemon, machine, limits), cacert)
+        endpoint = create_endpoint(daemon, _COMMAND, limits, opens_here=True, source=source)
+        session = begin_session(daemon, endpoint, cacert)
         command = [viewer, listener.address] if starts_viewer else None
         raise SystemExit(bridge.run(session, listener, say, show_address, command))

@@ -55,6 +55,55 @@ def test_a_console_that_is_refused_is_an_error(run: Callable[..., Result]) -> No
     assert "start it" in result.output
 
 
+URL = {"success": True, "url": "https://cpvm/console"}
+
+
+def checking(*answers: dict[str, Any]) -> FakeDaemon:
+    """Return a daemon whose zone checks the source of links; a link without one is refused first."""
+    place = {"host": "127.0.0.1", "port": "8443", "path": "websockify"}
+    refused = {"success": False, "details": "address is not known", "hint": "name it", "websocket": place}
+    links = [{"consoleendpoint": each} for each in (refused, *answers)]
+    sessions = {"consolesession": [{"id": "cs-1"}]}
+    return daemon(createConsoleEndpoint=links, watchConsoleSession=links, listConsoleSessions=sessions)
+
+
+def sources(fake: FakeDaemon) -> list[str | None]:
+    return [call[1].get("clientaddress") for call in changes(fake)]
+
+
+@pytest.mark.parametrize("arguments", [("web", "--open"), ("watch", "cs-1", "--open")])
+def test_a_link_that_is_opened_here_is_for_this_hosts_address(
+    run: Callable[..., Result], arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webbrowser.open", lambda url: None)
+    fake = checking(URL)
+    assert run(fake, "console", *arguments).output == "https://cpvm/console\n"
+    assert sources(fake) == [None, "127.0.0.1"]
+
+
+def test_a_printed_link_is_for_the_ssh_client_or_the_address_that_is_named(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSH_CONNECTION", "2001:db8::7 50022 2001:db8::1 22")
+    fake = checking(URL)
+    assert "works from 2001:db8::7 only" in run(fake, "console", "web").output
+    assert sources(fake) == [None, "2001:db8::7"]
+    fake = daemon(createConsoleEndpoint={"consoleendpoint": URL})
+    assert run(fake, "console", "web", "--from", "192.0.2.9").output == "https://cpvm/console\n"
+    assert sources(fake) == ["192.0.2.9"]
+
+
+def test_a_printed_link_for_nobody_is_refused(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSH_CONNECTION", raising=False)
+    fake = checking()
+    result = run(fake, "console", "web")
+    assert result.exit_code == 1
+    assert "name it" in result.output
+    assert sources(fake) == [None]
+
+
 def test_a_screenshot_is_written(run: Callable[..., Result], tmp_path: Path) -> None:
     screen = {"width": 640, "height": 480, "hash": HASH, "image": base64.b64encode(b"png").decode()}
     fake = daemon(createConsoleScreenshot={"consolescreenshot": dict(screen)})

@@ -55,7 +55,7 @@ TEXTS = {
     ),
     ConsoleRefusal.OTHER_SOURCE: (
         "This console link was made for another address.",
-        "Open the console from the device that asked for it.",
+        "Open the console from the device that asked for it: novnc.console.sourceip.check.enabled is true.",
     ),
     ConsoleRefusal.WATCHED_ENDED: (
         "The console session that this link watches has ended.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote
 
@@ -46,6 +47,22 @@ class ConsoleUnavailableError(SystemVmError):
     """A console that cannot be opened; CloudStack answers this as success=false."""
 
     code = FailureCode.UNAVAILABLE
+
+
+class SourceUnknownError(ConsoleUnavailableError):
+    """A link that nobody could open: it works only from one address, and nobody has named that.
+
+    A program on the same host can find its own address by `endpoint`, to which it connects.
+    """
+
+    def __init__(self, zone_id: int, public_address: str) -> None:
+        super().__init__(
+            "address of the link's browser is not known, and novnc.console.sourceip.check.enabled is true",
+            "Name it: clientaddress of the call, --from of systemvm console.",
+        )
+        self.zone_id = zone_id
+        self.public_address = public_address
+        self.endpoint: PublicEndpoint | None = None
 
 
 @frozen
@@ -134,9 +151,13 @@ class ConsoleEndpoints:
             {VmName(name) for name in self._agents.up(Role.CPVM, since)} for since in (OLDEST, POLICIES_SINCE)
         )
         token = new_token()
-        zone_id, public_address, of_vm = await self._database.run(
-            _create, vm_uuid, console_user, wanted, _Proxies(up, enforcing), token_hash(token)
-        )
+        try:
+            zone_id, public_address, of_vm = await self._database.run(
+                _create, vm_uuid, console_user, wanted, _Proxies(up, enforcing), token_hash(token)
+            )
+        except SourceUnknownError as error:
+            error.endpoint = self._endpoint_of(error.zone_id, error.public_address)
+            raise
         endpoint = self._endpoint_of(zone_id, public_address)
         return ConsoleEndpoint.of(endpoint, token, console_user.extra, console_user.keyboard or of_vm)
 
@@ -198,7 +219,11 @@ def create_session(
     """Create the row of a session that waits for its link, in place of older ones of its user, and record it.
 
     `more` are the columns in which links differ: the account that it belongs to, and what it permits.
+
+    Raises: SourceUnknownError when the link would work only from an address that is not known.
     """
+    if configured.checks_source and not is_address(console_user.address):
+        raise SourceUnknownError(vm.zone_id, public_address_of(connection, proxy))
     console_revocations.replace_unspent(
         connection,
         user_id=console_user.user_id,
@@ -225,6 +250,14 @@ def create_session(
     console_sessions.record(
         connection, session, "LINK", f"of {vm.shown_name}: {text}", request_id=console_user.request_id
     )
+
+
+def is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def check_extra(extra: str | None, is_required: bool) -> None:

@@ -14,6 +14,7 @@ from systemvm.management.consoles.endpoint import (
     ConsoleEndpoint,
     ConsoleUnavailableError,
     ConsoleUser,
+    SourceUnknownError,
     check_extra,
     create_session,
     public_address_of,
@@ -64,9 +65,13 @@ class ConsoleSupervision:
     ) -> ConsoleEndpoint:
         enforcing = {VmName(name) for name in self._agents.up(Role.CPVM, POLICIES_SINCE)}
         token = new_token()
-        zone_id, public_address = await self._database.run(
-            _create_link, find, watcher, enforcing, token_hash(token)
-        )
+        try:
+            zone_id, public_address = await self._database.run(
+                _create_link, find, watcher, enforcing, token_hash(token)
+            )
+        except SourceUnknownError as error:
+            error.endpoint = self._endpoint_of(error.zone_id, error.public_address)
+            raise
         return ConsoleEndpoint.of(self._endpoint_of(zone_id, public_address), token, watcher.extra)
 
 

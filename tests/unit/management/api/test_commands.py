@@ -179,6 +179,7 @@ async def test_list_apis_describes_parameters_and_answers(cloud: SmallCloud) -> 
         ("clipboardtoguest", False),
         ("clipboardfromguest", False),
         ("kind", False),
+        ("clientaddress", False),
     ]
     [websocket] = [key for key in api["response"] if key["name"] == "websocket"]
     assert [key["name"] for key in websocket["response"]] == ["token", "host", "port", "path", "extra"]

@@ -11,12 +11,19 @@ import pytest
 import pytest_twisted
 
 from small_cloud import CONSOLE_ORIGIN, SmallCloud
+from systemvm.management.api import envelope
 from systemvm.management.api.errors import ApiError
 from systemvm.management.api.principal import Principal
 from systemvm.management.configurations.console import CLIPBOARD_FROM_GUEST, SESSION_MAX, VIEW_ONLY
 from systemvm.management.consoles.endpoint import ConsoleEndpoint
 from systemvm.management.consoles.token import MAX_UNSPENT_OF_ACCOUNT, MAX_UNSPENT_OF_VM, token_hash
-from systemvm.management.state import accounts, console_revocations, console_sessions, instances
+from systemvm.management.state import (
+    accounts,
+    configurations,
+    console_revocations,
+    console_sessions,
+    instances,
+)
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState, InstanceType
@@ -373,3 +380,46 @@ async def test_a_screen_with_tls_is_given_to_no_cpvm_that_cannot_reach_it(
     newer = add_proxy(cloud)
     assert (await endpoint(cloud, vm.uuid))["success"]
     assert sessions(cloud)[-1].proxy_id == newer.id
+
+
+@pytest.fixture
+def checked(cloud: SmallCloud) -> SmallCloud:
+    """Have the zone check from where its links are opened."""
+    name = "novnc.console.sourceip.check.enabled"
+    cloud.database.run_now(lambda c: configurations.put(c, name, None, "true"))
+    return cloud
+
+
+async def by_socket(cloud: SmallCloud, **more: str) -> Any:
+    command = cloud.table.find("createConsoleEndpoint")
+    result = await command.run(cloud.admin, more, "root", "request-1")
+    return envelope.result_body(command, result)["consoleendpoint"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_operators_link_is_not_made_where_nobody_could_open_it(
+    checked: SmallCloud, vm: Instance
+) -> None:
+    answer = await by_socket(checked, virtualmachineid=vm.uuid)
+    assert not answer["success"]
+    assert "novnc.console.sourceip.check.enabled" in answer["details"]
+    assert answer["websocket"] == {"host": "cpvm.example.test", "port": "8443", "path": "websockify"}
+    assert sessions(checked) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_operator_names_the_address_of_a_link(checked: SmallCloud, vm: Instance) -> None:
+    answer = await by_socket(checked, virtualmachineid=vm.uuid, clientaddress="2001:db8::7")
+    assert answer["success"]
+    [session] = sessions(checked)
+    assert session.creator_address == "2001:db8::7"
+    with pytest.raises(ApiError, match="clientaddress"):
+        await by_socket(checked, virtualmachineid=vm.uuid, clientaddress="desk-7")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_user_cannot_name_the_address_of_a_link(checked: SmallCloud, vm: Instance) -> None:
+    for user in (checked.user, checked.admin):
+        with pytest.raises(ApiError, match=r"192\.0\.2\.1"):
+            await endpoint(checked, vm.uuid, user, clientaddress="192.0.2.1")
+    assert sessions(checked) == []

@@ -10,6 +10,7 @@ import pytest_twisted
 
 from console_tokens import add_vm, authorize, new_token, refusal, target
 from small_cloud import SmallCloud
+from systemvm.management.api import envelope
 from systemvm.management.api.errors import ApiError
 from systemvm.management.consoles.supervision import WATCHING
 from systemvm.management.state.instances import Instance
@@ -120,3 +121,20 @@ async def test_a_zone_that_requires_a_second_secret_requires_it_here(cloud: Smal
     assert "token is missing" in (await watch(cloud, id=watched.session_id))["details"]
     token = (await watch(cloud, id=watched.session_id, token="s3cond"))["websocket"]["token"]
     assert (await authorize(cloud, token, extra="s3cond")).watches == watched.session_id
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_operator_names_the_address_from_which_a_session_is_watched(
+    cloud: SmallCloud, vm: Instance
+) -> None:
+    session = await open_console(cloud, vm)
+    await cloud.call("updateConfiguration", name="novnc.console.sourceip.check.enabled", value="true")
+    command = cloud.table.find("watchConsoleSession")
+
+    async def by_socket(**more: str) -> Any:
+        result = await command.run(cloud.admin, {"id": session.session_id} | more, "root", "request-1")
+        return envelope.result_body(command, result)["consoleendpoint"]
+
+    refused = await by_socket()
+    assert (refused["success"], "token" in refused["websocket"]) == (False, False)
+    assert (await by_socket(clientaddress="198.51.100.9"))["success"]

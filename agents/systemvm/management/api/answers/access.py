@@ -38,7 +38,7 @@ class LogoutAnswer:
 class WebSocketAnswer:
     """For clients that use RFB over WebSocket themselves."""
 
-    token: str = required_key("token, which the first connection spends")
+    token: str | None = optional_key("token, which the first connection spends; none with success=false")
     host: str = required_key("host to connect to")
     port: str = required_key("port to connect to")
     path: str = required_key("path of the WebSocket")
@@ -51,7 +51,9 @@ class ConsoleEndpointAnswer:
     details: str | None = optional_key("why there is none")
     hint: str | None = optional_key("what to do about it; an addition to CloudStack's keys")
     url: str | None = optional_key("URL for a browser; it works once, within a minute")
-    websocket: WebSocketAnswer | None = optional_key("the same console for other clients")
+    websocket: WebSocketAnswer | None = optional_key(
+        "the same console for other clients; with success=false, where it is when clientaddress is given"
+    )
 
 
 @frozen(kw_only=True)

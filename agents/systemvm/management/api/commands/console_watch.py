@@ -7,7 +7,7 @@ from typing import Protocol
 
 from systemvm.management.api.answers.access import ConsoleEndpointAnswer
 from systemvm.management.api.command import ApiCall, Command
-from systemvm.management.api.commands.consoles import answer_of, user_of
+from systemvm.management.api.commands.consoles import CLIENT_ADDRESS, answer_of, user_of
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.parameters import ParameterType, optional
 from systemvm.management.api.principal import ADMIN_ONLY
@@ -43,6 +43,7 @@ class ConsoleWatchCommands:
                         ParameterType.STRING,
                         "an additional secret, which the browser must also present as extra",
                     ),
+                    CLIENT_ADDRESS,
                 ),
                 roles=ADMIN_ONLY,
                 related=("listConsoleSessions", "endConsoleSession"),

@@ -12,7 +12,14 @@ from systemvm.management.api.answers.access import ConsoleEndpointAnswer, WebSoc
 from systemvm.management.api.command import ApiCall, Command
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.parameters import ParameterType, optional, required
-from systemvm.management.consoles.endpoint import ConsoleEndpoint, ConsoleUnavailableError, ConsoleUser
+from systemvm.management.consoles.endpoint import (
+    WEBSOCKET_PATH,
+    ConsoleEndpoint,
+    ConsoleUnavailableError,
+    ConsoleUser,
+    SourceUnknownError,
+    is_address,
+)
 from systemvm.management.screens.keymap import LAYOUTS
 from systemvm.wire.console import UNRESTRICTED, ConsoleKind, ConsolePolicy
 
@@ -25,6 +32,15 @@ class ConsoleEndpointCreator(Protocol):
     async def create(
         self, vm_uuid: str, console_user: ConsoleUser, wanted: ConsolePolicy = UNRESTRICTED
     ) -> ConsoleEndpoint: ...
+
+
+#: Over HTTP the address is that of the call: who could name another one would not be checked at all.
+CLIENT_ADDRESS = optional(
+    "clientaddress",
+    ParameterType.STRING,
+    "on the daemon's own socket: the address from which the link is opened, where "
+    "novnc.console.sourceip.check.enabled is true; an addition to CloudStack's parameters",
+)
 
 
 class ConsoleCommands:
@@ -81,6 +97,7 @@ class ConsoleCommands:
                         "screen (the default), or serial: the VM's serial port as a text terminal; "
                         "an addition to CloudStack's parameters",
                     ),
+                    CLIENT_ADDRESS,
                 ),
                 related=("listVirtualMachines", "listSystemVms", "listConsoleSessions"),
             ),
@@ -106,7 +123,7 @@ def user_of(
         principal.user.id,
         principal.account.id,
         principal.is_admin,
-        call.client_address,
+        _address_of(call),
         call.request_id,
         principal.login_uuid,
         call.arguments.text("token"),
@@ -114,6 +131,21 @@ def user_of(
         keyboard=call.arguments.text("keyboard"),
         kind=kind,
     )
+
+
+def _address_of(call: ApiCall) -> str:
+    """Return the address from which the link will be opened, or the name of an operator who named none."""
+    named = call.arguments.text("clientaddress")
+    if named is None:
+        return call.client_address
+    if is_address(call.client_address):
+        raise parameter_error(
+            f"clientaddress cannot be given over HTTP: the link is for {call.client_address}",
+            "leave it out, or call the daemon's own socket",
+        )
+    if not is_address(named):
+        raise parameter_error(f"clientaddress must be an address: {named!r}", "give it as 192.0.2.1")
+    return named
 
 
 async def answer_of(call: ApiCall, creating: Awaitable[ConsoleEndpoint]) -> ConsoleEndpointAnswer:
@@ -127,7 +159,13 @@ async def answer_of(call: ApiCall, creating: Awaitable[ConsoleEndpoint]) -> Cons
             details=error.message,
             request_id=call.request_id,
         )
-        return ConsoleEndpointAnswer(success=False, details=error.message, hint=error.hint or None)
+        place = error.endpoint if isinstance(error, SourceUnknownError) else None
+        return ConsoleEndpointAnswer(
+            success=False,
+            details=error.message,
+            hint=error.hint or None,
+            websocket=place and WebSocketAnswer(host=place.host, port=str(place.port), path=WEBSOCKET_PATH),
+        )
     return ConsoleEndpointAnswer(
         success=True,
         url=endpoint.url,
