@@ -160,11 +160,11 @@ async def answer_of(call: ApiCall, creating: Awaitable[ConsoleEndpoint]) -> Cons
             request_id=call.request_id,
         )
         place = error.endpoint if isinstance(error, SourceUnknownError) else None
+        there = None
+        if place is not None:
+            there = WebSocketAnswer(host=place.host, port=str(place.port), path=WEBSOCKET_PATH)
         return ConsoleEndpointAnswer(
-            success=False,
-            details=error.message,
-            hint=error.hint or None,
-            websocket=place and WebSocketAnswer(host=place.host, port=str(place.port), path=WEBSOCKET_PATH),
+            success=False, details=error.message, hint=error.hint or None, websocket=there
         )
     return ConsoleEndpointAnswer(
         success=True,
