@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 
 from systemvm.rpc.core.errors import FORBIDDEN, INTERNAL, NOT_CONNECTED, RpcError
+from systemvm.service.slowness import scaled_s
 from systemvm.ssvm import helper_client
 from systemvm.ssvm.store.helper_children import MAX_CALLS
 
@@ -134,9 +136,10 @@ def helper(tmp_path: Path) -> Iterator[Helper]:
 
 async def until(holds: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
     """Wait for another process without blocking the reactor."""
-    end_s = time.monotonic() + timeout_s
+    began_s = time.monotonic()
     while not holds():
-        assert time.monotonic() < end_s, f"waited {timeout_s:g} s for {what}"
+        waited_s = time.monotonic() - began_s
+        assert waited_s < scaled_s(timeout_s), f"waited {waited_s:.0f} s for {what}"
         turn: Deferred[None] = Deferred()
         reactor.callLater(0.01, turn.callback, None)
         await turn
@@ -193,7 +196,8 @@ async def test_a_child_is_replaced_after_many_calls(helper: Helper) -> None:
 async def test_a_killed_idle_child_loses_no_call(helper: Helper) -> None:
     for _ in range(5):
         child = (await helper.call("pid"))["pid"]
-        os.kill(child, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it was idle for too long
+            os.kill(child, signal.SIGKILL)
         assert (await helper.call("pid"))["pid"] != child
 
 
@@ -375,8 +379,7 @@ async def test_an_absent_helper_is_reported_with_a_hint(tmp_path: Path) -> None:
 async def test_a_call_that_reports_progress_can_take_longer_than_its_timeout(helper: Helper) -> None:
     await helper.call("pid")  # the helper is up
     seen: list[Any] = []
-    began_s = time.monotonic()
+    # it takes 3 s, and reports all half a second
     answer, _ = await helper_client.call(reactor, helper.path, "copy", {}, dict, 1.5, seen.append)
-    assert time.monotonic() - began_s > 2.9
     assert seen == [{"step": step} for step in range(6)]
     assert answer["pid"]

@@ -30,7 +30,7 @@ def run_confined(code: str, directory: Path) -> subprocess.CompletedProcess[str]
     )
     return subprocess.run(
         [sys.executable, "-c", program, str(AGENTS), str(directory / "file")],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
