@@ -98,7 +98,7 @@ def page(connection: sa.Connection, which: EventFilter, window: slice) -> tuple[
         rows=_ROWS,
         where=_conditions(connection, which),
         order_by=(_c.created.desc(), _c.id.desc()),
-        # events are never changed, but a console's session makes others those of a VM
+        # no list depends on what changes of events, but a console's session makes others those of a VM
         topics=(f"{schema.events.name}:deleted", *columns(schema.console_sessions)),
         growing_id=_c.id,
     )
