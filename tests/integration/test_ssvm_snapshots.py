@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
+import uuid
+from pathlib import Path
+
 import pytest
 import pytest_twisted
 
 from integration.ssvm_lab.daemon import Daemon
 from integration.ssvm_lab.fixtures import daemon, world
-from integration.ssvm_lab.world import STORE, World
+from integration.ssvm_lab.world import STORE, World, run
+from rpc_wait import until
 from systemvm.rpc.core.errors import RpcError
-from systemvm.wire import snapshot
+from systemvm.wire import snapshot, storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.snapshot import MAX_PIECE_BYTES, SnapshotEnd, SnapshotPiece, SnapshotPlace
+from systemvm.wire.snapshot_chain import StoredChain
+from systemvm.wire.storage import CopyRequest, DownloadState, DownloadStatus, ImageFormat
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 
@@ -45,3 +51,31 @@ async def test_a_snapshot_is_visible_when_it_is_whole(world: World, daemon: Daem
     for _ in range(2):
         await call(snapshot.SNAPSHOT_DELETE, PLACE)
         assert not path.parent.exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_image_is_made_of_a_snapshot_and_published(
+    world: World, daemon: Daemon, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    run("qemu-img", "create", "-q", "-f", "qcow2", str(disk), "8M")
+    run("qemu-io", "-f", "qcow2", "-c", "write -P 7 1M 300k", str(disk))
+    file = disk.read_bytes()
+    for offset in range(0, len(file), MAX_PIECE_BYTES):
+        piece = SnapshotPiece(PLACE, offset, file[offset : offset + MAX_PIECE_BYTES])
+        await daemon.call(snapshot.SNAPSHOT_WRITE, piece, Acknowledgement)
+    await daemon.call(snapshot.SNAPSHOT_PUBLISH, SnapshotEnd(PLACE, len(file)), Acknowledgement)
+    order = CopyRequest(
+        job_id=str(uuid.uuid4()), request_id="r-1", template_id=231, account_id=2, unique_name="231-2-test",
+        description="of a snapshot", format=ImageFormat.QCOW2, source=STORE, source_file=None, store=STORE,
+        virtual_size_bytes=8 << 20, source_chain=StoredChain(2, 7, [PLACE.snapshot_id]),
+    )  # fmt: skip
+    while not (status := await daemon.call(storage.TEMPLATE_COPY, order, DownloadStatus)).state.ended:
+        await until(lambda: any(one.job_id == order.job_id for one in daemon.finished), 60)
+    assert status.state is DownloadState.DOWNLOADED, status.error
+    image = world.store / str(status.install_path)
+    assert image.parent == world.store / "template/tmpl/2/231" and image.stat().st_uid == 0
+    run("qemu-img", "check", "-q", "-f", "qcow2", str(image))
+    run("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "qcow2", str(image), str(disk))
+    assert status.virtual_size_bytes == 8 << 20 and world.job_directories() == []
+    await daemon.call(snapshot.SNAPSHOT_DELETE, PLACE, Acknowledgement)

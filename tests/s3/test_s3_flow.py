@@ -161,6 +161,7 @@ async def test_copies_from_and_to_a_bucket_are_the_same_image(
     assert failed.error is not None
     assert failed.error.code == TransferFailure.CHECKSUM_MISMATCH.value
     missing = copy_order(back, 335, S3, STORE)
+    assert missing.source_file is not None
     missing = evolve(missing, source_file=evolve(missing.source_file, template_id=999))
     failed = await copied(daemon, missing)
     assert failed.error is not None

@@ -10,6 +10,7 @@ import uuid
 from attrs import field, frozen
 
 from systemvm.ssvm.failure import TransferError
+from systemvm.wire.snapshot_chain import StoredChain
 from systemvm.wire.storage import ImageFormat, PublishedFile, Store
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -89,12 +90,13 @@ class JobKey:
 
 @frozen
 class StoreCopyRequest:
-    """The file of a published template on another store becomes the image of a job."""
+    """The file of a published template on another store becomes the image of a job, or a snapshot does."""
 
     job: JobKey
     source_mount_id: str
-    source: PublishedFile
+    source: PublishedFile | None
     checksum: str | None = None  # what the file has, if it is known
+    chain: StoredChain | None = None  # without a source: the snapshot
 
 
 @frozen

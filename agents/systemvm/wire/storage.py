@@ -7,6 +7,7 @@ import enum
 
 from attrs import field, frozen
 
+from systemvm.wire.snapshot_chain import StoredChain
 from systemvm.wire.source_access import SourceAccess
 from systemvm.wire.source_networks import SsvmAddress
 from systemvm.wire.store import Store as Store
@@ -142,7 +143,10 @@ class PublishedFile:
 
 @frozen
 class CopyRequest:
-    """All that an SSVM needs to copy one template or ISO from one store to another."""
+    """All that an SSVM needs to copy one template or ISO from one store to another.
+
+    Or to make a template from a snapshot, perhaps on the same store; then it has a chain and no file.
+    """
 
     job_id: str
     request_id: str
@@ -152,13 +156,14 @@ class CopyRequest:
     description: str
     format: ImageFormat
     source: Store
-    source_file: PublishedFile
+    source_file: PublishedFile | None
     store: Store
     virtual_size_bytes: int
     source_checksum: str | None = None  # `{ALG}hex` of the source's file, if it is known
     checksum: str | None = None  # of the URL's file; the copy's properties keep it
     public: bool = False
     hvm: bool = True
+    source_chain: StoredChain | None = None
 
 
 @frozen

@@ -165,7 +165,7 @@ class CopyManager:
         if found.published is not None:
             return found.published, None
         await self._sweep_ended(request.store)
-        self._step(copy, f"copying from {request.source.location}")
+        self._step(copy, _begun(request))
         result = await self._repeat(copy, lambda: self._copy_bytes(copy))
         self._step(copy, "copied and verified; publishing")
         published = await self._repeat(copy, lambda: self._publish(copy, result))
@@ -178,6 +178,7 @@ class CopyManager:
             store_messages.mount_id(request.source),
             request.source_file,
             request.source_checksum,
+            request.source_chain,
         )
 
         def progressed(params: Any) -> None:
@@ -284,3 +285,11 @@ class CopyManager:
     def _notify(self, copy: Copy) -> None:
         key = f"{storage.TEMPLATE_PROGRESS} {copy.request.job_id}"
         self._context.notify_daemon(storage.TEMPLATE_PROGRESS, copy.status, replaces=key)
+
+
+def _begun(request: CopyRequest) -> str:
+    if request.source_chain is None:
+        return f"copying from {request.source.location}"
+    return (
+        f"reading a snapshot of {len(request.source_chain.snapshot_ids)} files on {request.source.location}"
+    )

@@ -6,6 +6,7 @@ from __future__ import annotations
 from attrs import define, evolve
 from twisted.internet.defer import Deferred
 
+from systemvm.rpc.core.errors import RpcError
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.limits import KIB, TIB
 from systemvm.ssvm.store_messages import PublishedTemplate
@@ -59,6 +60,8 @@ class Download:
 def as_download(copy: CopyRequest) -> DownloadRequest:
     """Return a copy as the download of a file whose place is known instead of its URL."""
     file = copy.source_file
+    if file is None:
+        raise RpcError.refused(TransferFailure.REQUEST_INVALID, "a snapshot cannot be copied to a bucket")
     return DownloadRequest(
         job_id=copy.job_id,
         request_id=copy.request_id,

@@ -71,7 +71,7 @@ class FetchOrders:
         )
 
     def _origin(self, copy: CopyRequest | None) -> CopyOrigin | None:
-        if copy is None:
+        if copy is None or copy.source_file is None:
             return None
         bucket = self._stores.bucket_of(copy.source)
         return CopyOrigin(store_messages.mount_id(copy.source), copy.source_file, bucket)

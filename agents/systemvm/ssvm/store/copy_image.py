@@ -7,23 +7,26 @@ checkpoint, and reads nothing back.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 import stat
 import time
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 from attrs import frozen
 
 from systemvm.ssvm.failure import TransferError, of_store
+from systemvm.ssvm.formats.flat_qcow2 import FlatQcow2
 from systemvm.ssvm.resumable.journal import Journal
 from systemvm.ssvm.resumable.part_file import PartFile
 from systemvm.ssvm.resumable_hash import ResumableHash
 from systemvm.ssvm.store.descriptors import opened
 from systemvm.ssvm.store.job_directory import kept_bytes
 from systemvm.ssvm.store.openat2 import open_beneath
+from systemvm.ssvm.store.snapshots import open_chain
 from systemvm.ssvm.store_messages import (
     CopyProgress,
     StoreCopyResult,
@@ -32,6 +35,7 @@ from systemvm.ssvm.store_messages import (
 )
 from systemvm.wire import checksum as checksums
 from systemvm.wire.checksum import Checksum, ChecksumAlgorithm
+from systemvm.wire.snapshot_chain import StoredChain
 from systemvm.wire.storage import PublishedFile
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -43,11 +47,12 @@ REPORT_EVERY_S = 1.0
 
 @frozen
 class _Source:
-    """The open file that is copied."""
+    """What is copied: an open file, or the image of a chain of them; `read(offset, count)` returns a part."""
 
-    descriptor: int
+    read: Callable[[int, int], bytes]
+    descriptors: Sequence[int]
     size_bytes: int
-    modified_ns: int
+    modified_ns: list[int]
     source_id: str  # another one begins anew
 
     def require_unchanged(self, copied_bytes: int) -> None:
@@ -55,7 +60,7 @@ class _Source:
 
         Raises: TransferError when it has changed meanwhile.
         """
-        if copied_bytes != self.size_bytes or os.fstat(self.descriptor).st_mtime_ns != self.modified_ns:
+        if copied_bytes != self.size_bytes or _modified_ns(self.descriptors) != self.modified_ns:
             raise _source_error("was changed while it was copied")
 
 
@@ -75,14 +80,46 @@ def copy_image(
     algorithm = wanted.algorithm if wanted else DEFAULT_ALGORITHM
     with opened(_open_source(source_mount, source)) as descriptor:
         file = _describe(descriptor, source, algorithm)
-        with closing(PartFile(directory, file.source_id)) as part:
-            _require_room(directory, file.size_bytes)
-            was_resumed = part.journal is not None
+        return _copy_into(directory, file, algorithm, wanted, report, monotonic_s)
+
+
+def copy_chain(
+    source_mount: int,
+    chain: StoredChain,
+    directory: int,
+    report: Callable[[Any], None],
+    monotonic_s: Callable[[], float] = time.monotonic,
+) -> StoreCopyResult:
+    """Write a snapshot, with all that it is an increment on, as one standalone image; see `copy_image`.
+
+    Raises: TransferError also for a file that is damaged.
+    """
+    with ExitStack() as files:
+        descriptors = [files.enter_context(opened(each)) for each in open_chain(source_mount, chain)]
+        flat = FlatQcow2(descriptors)
+        states = [os.fstat(each) for each in descriptors]
+        identity = " ".join(f"{state.st_ino}-{state.st_size}-{state.st_mtime_ns}" for state in states)
+        source_id = f"chain {chain.snapshot_ids[-1]} {hashlib.sha256(identity.encode()).hexdigest()}"
+        source = _Source(flat.read, descriptors, flat.size_bytes, _modified_ns(descriptors), source_id)
+        return _copy_into(directory, source, DEFAULT_ALGORITHM, None, report, monotonic_s)
+
+
+def _copy_into(
+    directory: int,
+    file: _Source,
+    algorithm: ChecksumAlgorithm,
+    wanted: Checksum | None,
+    report: Callable[[Any], None],
+    monotonic_s: Callable[[], float],
+) -> StoreCopyResult:
+    with closing(PartFile(directory, file.source_id)) as part:
+        _require_room(directory, file.size_bytes)
+        was_resumed = part.journal is not None
+        computed = Checksum(algorithm, _copy(file, part, algorithm, report, monotonic_s))
+        if was_resumed and not _is_same(wanted, computed):
+            # what was there from before can be at fault
+            part.journal = None
             computed = Checksum(algorithm, _copy(file, part, algorithm, report, monotonic_s))
-            if was_resumed and not _is_same(wanted, computed):
-                # what was there from before can be at fault
-                part.journal = None
-                computed = Checksum(algorithm, _copy(file, part, algorithm, report, monotonic_s))
     if wanted is not None and not _is_same(wanted, computed):
         raise TransferError(
             TransferFailure.CHECKSUM_MISMATCH,
@@ -106,12 +143,11 @@ def _copy(
 ) -> str:
     """Copy what the part file does not have yet, and make it durable; return the digest of all of it."""
     digest, copied_bytes = _begin(part, algorithm.hashlib_name)
-    os.lseek(file.descriptor, copied_bytes, os.SEEK_SET)
     reported_s = monotonic_s()
     report(CopyProgress(copied_bytes, file.size_bytes))
     with closing(part.checkpoints()) as checkpoints, closing(part.writer(copied_bytes)) as writer:
         checkpoints.begin_at(copied_bytes, copied_bytes)
-        while chunk := os.read(file.descriptor, CHUNK_BYTES):
+        while chunk := file.read(copied_bytes, CHUNK_BYTES):
             digest.update(chunk)
             writer.write(chunk)
             copied_bytes += len(chunk)
@@ -159,7 +195,17 @@ def _describe(descriptor: int, source: PublishedFile, algorithm: ChecksumAlgorit
         raise _source_error("is not a regular file")
     place = f"{source.account_id}/{source.template_id}/{source.name}"
     identity = f"copy {place} {state.st_ino} {state.st_size} {state.st_mtime_ns} {algorithm.value}"
-    return _Source(descriptor, state.st_size, state.st_mtime_ns, identity)
+    return _Source(
+        lambda offset, count: os.pread(descriptor, count, offset),
+        [descriptor],
+        state.st_size,
+        [state.st_mtime_ns],
+        identity,
+    )
+
+
+def _modified_ns(descriptors: Sequence[int]) -> list[int]:
+    return [os.fstat(each).st_mtime_ns for each in descriptors]
 
 
 def _open_source(mount: int, source: PublishedFile) -> int:

@@ -25,7 +25,7 @@ from systemvm.ssvm.properties.template import TemplateProperties
 from systemvm.ssvm.store import published_templates, recordings, snapshots
 from systemvm.ssvm.store.allowed_users import AGENT_USER, FETCH_USER, SERVE_USER, allow
 from systemvm.ssvm.store.browse import browse
-from systemvm.ssvm.store.copy_image import copy_image
+from systemvm.ssvm.store.copy_image import copy_chain, copy_image
 from systemvm.ssvm.store.descriptors import list_names, opened, remove
 from systemvm.ssvm.store.helper_server import serve_inherited_socket
 from systemvm.ssvm.store.job_directory import (
@@ -175,7 +175,7 @@ class StoreHelper:
             return Reply(made, (directory,))
 
     def copy(self, uid: int, request: messages.StoreCopyRequest, report: Callable[[Any], None]) -> Reply:
-        """Copy the file of a published template to the directory of a job, as its image; it is resumed."""
+        """Copy a published template or a snapshot to the directory of a job, as its image; it is resumed."""
         job_id = messages.require_name(request.job.job_id)
         with (
             self._mounted(request.source_mount_id) as source,
@@ -184,7 +184,11 @@ class StoreHelper:
         ):
             remove_of_others(jobs, job_id)
             with opened(make_job_directory(jobs, job_id, os.geteuid())) as directory:
-                return Reply(copy_image(source, request.source, directory, request.checksum, report))
+                if request.source is not None:
+                    return Reply(copy_image(source, request.source, directory, request.checksum, report))
+                if request.chain is not None:
+                    return Reply(copy_chain(source, request.chain, directory, report))
+                raise TransferError(TransferFailure.REQUEST_INVALID, "copy has no source")
 
     def find(self, uid: int, request: messages.FindRequest) -> Reply:
         """Find what this very job has published: a repeated order then has nothing to do."""

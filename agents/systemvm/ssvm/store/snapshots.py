@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Iterator
 from contextlib import suppress
 
 from systemvm.ssvm.failure import TransferError
@@ -11,6 +13,7 @@ from systemvm.ssvm.snapshot_messages import SnapshotKey, SnapshotPublish, Snapsh
 from systemvm.ssvm.store.descriptors import opened
 from systemvm.ssvm.store.openat2 import make_directories, open_beneath, open_directory
 from systemvm.ssvm.store_messages import require_name, require_number
+from systemvm.wire.snapshot_chain import StoredChain
 from systemvm.wire.transfer_failure import TransferFailure
 
 SNAPSHOTS = "snapshots"
@@ -59,6 +62,31 @@ def remove_snapshot(mount: int, key: SnapshotKey) -> None:
     account = f"{SNAPSHOTS}/{require_number(key.account_id)}"
     with suppress(OSError), opened(open_directory(mount, account)) as parent:
         os.rmdir(str(key.volume_id), dir_fd=parent)  # fails, as intended, when the volume has others
+
+
+def open_chain(mount: int, chain: StoredChain) -> Iterator[int]:
+    """Open the files of a snapshot and of all that it is an increment on; each is the caller's to close.
+
+    Raises: TransferError `source_missing` when one is not there, or is not a regular file.
+    """
+    place = f"{SNAPSHOTS}/{require_number(chain.account_id)}/{require_number(chain.volume_id)}"
+    for snapshot_id in chain.snapshot_ids:
+        path = f"{place}/{require_name(snapshot_id)}"
+        try:
+            # O_NONBLOCK: opening a FIFO that somebody put there must not wait for a writer
+            file = open_beneath(mount, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            raise _missing(path) from None
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise _missing(path)
+        yield file
+
+
+def _missing(path: str) -> TransferError:
+    return TransferError(
+        TransferFailure.SOURCE_MISSING, f"{path} is not on its store", "take another snapshot"
+    )
 
 
 def _directory(key: SnapshotKey | SnapshotWrite | SnapshotPublish) -> str:

@@ -207,16 +207,15 @@ def test_nothing_that_was_copied_is_read_back(stores: Stores, monkeypatch: pytes
     stores.file.write_bytes(data)
     killed_at(stores, 5 * CHUNK_BYTES)
     source = stores.file.stat().st_ino
-    read, reread = os.read, []
+    pread, reread = os.pread, []
 
-    def counted(descriptor: int, size: int) -> bytes:
-        got = read(descriptor, size)
-        if os.fstat(descriptor).st_ino == source:
-            reread.append(len(got))
+    def counted(descriptor: int, size: int, offset: int) -> bytes:
+        assert os.fstat(descriptor).st_ino == source
+        got = pread(descriptor, size, offset)
+        reread.append(len(got))
         return got
 
-    monkeypatch.setattr(os, "read", counted)
-    monkeypatch.setattr(os, "pread", None)
+    monkeypatch.setattr(os, "pread", counted)
     assert stores.copy().checksum == sha256(data)
     assert sum(reread) <= CHUNK_BYTES + MOST_AGAIN
 
