@@ -85,6 +85,7 @@ from systemvm.management.recordings.service import Recordings
 from systemvm.management.screens.service import MachineScreens
 from systemvm.management.screens.thumbnails import Thumbnails
 from systemvm.management.snapshots.files import SnapshotFiles
+from systemvm.management.snapshots.images import SnapshotImages
 from systemvm.management.snapshots.policies import SnapshotPolicies
 from systemvm.management.snapshots.service import VolumeSnapshots
 from systemvm.management.state import instances, zones
@@ -167,6 +168,7 @@ class SmallCloud:
     volumes: Volumes = field(init=False)
     snapshots: VolumeSnapshots = field(init=False)
     snapshot_policies: SnapshotPolicies = field(init=False)
+    snapshot_images: SnapshotImages = field(init=False)
     consoles: ConsoleEndpoints = field(init=False)
     supervision: ConsoleSupervision = field(init=False)
     revocation: ConsoleRevocation = field(init=False)
@@ -269,6 +271,9 @@ class SmallCloud:
             self.clock, self.database, self.agents, self.settings, self.sites, staging,
             self.copy_links.links_of_zone,
         )  # fmt: skip
+        self.snapshot_images = SnapshotImages(
+            self.clock, self.database, self.snapshots, self.templates, self.extraction
+        )
         self.uploads = TemplateUploads(
             self.database, self.agents, self.dispatch, usage, self.settings, sources, signer
         )
@@ -347,6 +352,7 @@ class SmallCloud:
             volumes=self.volumes,
             snapshots=self.snapshots,
             snapshot_policies=self.snapshot_policies,
+            snapshot_images=self.snapshot_images,
             consoles=self.consoles,
             console_sessions=ConsoleSessionQueries(self.database, self.agents),
             end_console=self.revocation.of_session,

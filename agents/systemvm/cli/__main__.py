@@ -22,6 +22,7 @@ from systemvm.cli import (
     public_certificates,
     recordings,
     settings,
+    snapshot_images,
     snapshots,
     staging_stores,
     store_keys,
@@ -87,6 +88,7 @@ stores.store.add_command(staging_stores.staging)
 stores.store.add_command(store_keys.replace_keys)
 main.add_command(machines.vm)
 main.add_command(volumes.volume)
+volumes.volume.add_command(snapshot_images.export_volume)
 main.add_command(snapshots.snapshot)
 main.add_command(consoles.console)
 consoles.console.add_command(open_console.open_console)

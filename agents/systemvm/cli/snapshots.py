@@ -3,21 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from systemvm.cli import output
 from systemvm.cli.daemon_client import DaemonClient
 from systemvm.cli.job_progress import run_with_progress
+from systemvm.cli.snapshot_images import export_snapshot, find_snapshot
 from systemvm.cli.snapshot_policies import policy
 from systemvm.cli.volumes import find_volume
 
 _LISTED = {"listall": "true"}
-
-
-def _find(daemon: DaemonClient, name: str) -> dict[str, Any]:
-    return daemon.find("listSnapshots", "snapshot", name, "snapshot", **_LISTED)
 
 
 @click.group()
@@ -102,7 +97,7 @@ def revert(daemon: DaemonClient, name: str) -> None:
     Example:
       systemvm snapshot revert before-update
     """
-    row = _find(daemon, name)
+    row = find_snapshot(daemon, name)
     run_with_progress(daemon, f"Revert to {name}", "revertSnapshot", id=row["id"])
     click.echo(f"{row['volumename']} has the content of {name} again.")
 
@@ -119,7 +114,7 @@ def restore(daemon: DaemonClient, name: str, volume: str, size: int | None) -> N
     Example:
       systemvm snapshot restore before-update old-root
     """
-    row = _find(daemon, name)
+    row = find_snapshot(daemon, name)
     run_with_progress(
         daemon,
         f"Volume {volume}",
@@ -143,8 +138,9 @@ def delete(daemon: DaemonClient, name: str) -> None:
     Example:
       systemvm snapshot delete before-update
     """
-    daemon.run_job("deleteSnapshot", id=_find(daemon, name)["id"])
+    daemon.run_job("deleteSnapshot", id=find_snapshot(daemon, name)["id"])
     click.echo(f"{name} is deleted.")
 
 
 snapshot.add_command(policy)
+snapshot.add_command(export_snapshot)

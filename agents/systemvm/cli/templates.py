@@ -12,6 +12,7 @@ from systemvm.cli.daemon_client import DaemonClient
 from systemvm.cli.export import export_command
 from systemvm.cli.job_progress import run_with_progress
 from systemvm.cli.progress import wait_until_ready
+from systemvm.cli.snapshot_images import create_template
 from systemvm.cli.source_options import source_options
 from systemvm.cli.template_kind import ISO, TEMPLATE, TemplateKind
 from systemvm.cli.upload import upload_command
@@ -301,3 +302,4 @@ def _noun_phrase(kind: TemplateKind) -> str:
 
 _add_commands(template, TEMPLATE, "tiny")
 _add_commands(iso, ISO, "netboot")
+template.add_command(create_template)

@@ -55,6 +55,7 @@ from systemvm.management.screens.recognition import Tesseract
 from systemvm.management.screens.service import MachineScreens
 from systemvm.management.screens.thumbnails import Thumbnails
 from systemvm.management.snapshots.files import SnapshotFiles
+from systemvm.management.snapshots.images import SnapshotImages
 from systemvm.management.snapshots.policies import SnapshotPolicies
 from systemvm.management.snapshots.service import VolumeSnapshots
 from systemvm.management.state.rows import NotFoundError
@@ -88,6 +89,7 @@ class UserServices:
     volumes: Volumes
     snapshots: VolumeSnapshots
     snapshot_policies: SnapshotPolicies
+    snapshot_images: SnapshotImages
     reaper: ExpungeReaper
     agent_reconciler: AgentReconciler
     authorizer: ConsoleAuthorizer
@@ -127,10 +129,12 @@ class UserServices:
         await self.snapshot_policies.start()
         self.acme.start()
         self.recordings.start()
+        self.snapshot_images.start()
         self.foreign_hosts.start()
 
     def stop(self) -> None:
         self.foreign_hosts.stop()
+        self.snapshot_images.stop()
         self.recordings.stop()
         self.acme.stop()
         self.snapshot_policies.stop()
@@ -193,6 +197,7 @@ def make_user_services(
     templates = TemplateService(
         database, images.dispatcher, virtual_machines, images.usage, settings, images.sources
     )
+    snapshot_images = SnapshotImages(reactor, database, snapshots, templates, images.extraction)
     draining = ConsoleDraining(database, directory, reactor)
     users = Authenticator(database, foundation.seal)
     machine_screens = MachineScreens(reactor, database, drivers.hypervisor, Tesseract())
@@ -229,6 +234,7 @@ def make_user_services(
             volumes=volumes,
             snapshots=snapshots,
             snapshot_policies=snapshot_policies,
+            snapshot_images=snapshot_images,
             consoles=_make_console_endpoints(foundation, directory, settings),
             console_sessions=ConsoleSessionQueries(database, directory),
             end_console=revocation.of_session,
@@ -283,6 +289,7 @@ def make_user_services(
         volumes=volumes,
         snapshots=snapshots,
         snapshot_policies=snapshot_policies,
+        snapshot_images=snapshot_images,
         reaper=_make_reaper(reactor, foundation, virtual_machines),
         agent_reconciler=_make_agent_reconciler(reactor, foundation, directory, images.dispatcher, addresses),
         authorizer=ConsoleAuthorizer(

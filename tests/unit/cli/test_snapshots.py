@@ -74,3 +74,32 @@ def test_policies_are_set_listed_and_deleted(run: Callable[..., Result]) -> None
         ),
         ("deleteSnapshotPolicies", {"ids": "p-1"}),
     ]  # fmt: skip
+
+
+def test_templates_and_links_are_made_of_snapshots_and_volumes(run: Callable[..., Result]) -> None:
+    link = {
+        "url": "https%3A%2F%2F203.0.113.101%2Fuserdata%2Fx%2Fbefore.qcow2",
+        "expires": "2026-11-28T20:00:00",
+    }
+    result = {"template": {"id": "t-1", "name": "golden"}, "snapshot": link, "volume": link}
+    fake = FakeDaemon(
+        listVolumes={"volume": [{"id": "d-1", "name": "ROOT-3"}]},
+        listSnapshots={"snapshot": [{"id": "s-1", "name": "before"}]},
+        createTemplate={"jobid": "j-1"},
+        extractSnapshot={"jobid": "j-1"},
+        extractVolume={"jobid": "j-1"},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": result},
+    )
+    made = run(fake, "template", "create", "golden", "--snapshot", "before", "--public")
+    assert made.exit_code == 0 and "golden is Ready: t-1\n" in made.output, made.output
+    assert run(fake, "template", "create", "golden", "--volume", "ROOT-3").exit_code == 0
+    assert run(fake, "template", "create", "golden").exit_code == 2
+    for words in (("snapshot", "export", "before"), ("volume", "export", "ROOT-3")):
+        assert "https://203.0.113.101/userdata/x/before.qcow2\n" in run(fake, *words).output
+    changes = [call for call in fake.calls if not call[0].startswith(("list", "query"))]
+    assert changes == [
+        ("createTemplate", {"name": "golden", "ispublic": "true", "snapshotid": "s-1"}),
+        ("createTemplate", {"name": "golden", "volumeid": "d-1"}),
+        ("extractSnapshot", {"id": "s-1"}),
+        ("extractVolume", {"id": "d-1", "mode": "HTTP_DOWNLOAD"}),
+    ]

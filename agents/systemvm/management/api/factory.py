@@ -45,6 +45,7 @@ from systemvm.management.api.commands.recording_rules import RecordingRuleComman
 from systemvm.management.api.commands.recordings import RecordingCommands
 from systemvm.management.api.commands.resource_limits import ResourceLimitCommands, ZoneLimit
 from systemvm.management.api.commands.screens import ScreenCommands
+from systemvm.management.api.commands.snapshot_images import SnapshotImageCommands
 from systemvm.management.api.commands.snapshot_policies import SnapshotPolicyCommands
 from systemvm.management.api.commands.snapshots import SnapshotCommands
 from systemvm.management.api.commands.source_certificates import SourceCertificateCommands
@@ -85,6 +86,7 @@ from systemvm.management.public_certificates.service import PublicCertificates
 from systemvm.management.recordings.service import Recordings
 from systemvm.management.screens.service import Screens
 from systemvm.management.screens.thumbnails import Thumbnails
+from systemvm.management.snapshots.images import SnapshotImages
 from systemvm.management.snapshots.policies import SnapshotPolicies
 from systemvm.management.snapshots.service import VolumeSnapshots
 from systemvm.management.state.database import Database
@@ -118,6 +120,7 @@ class ApiServices:
     volumes: Volumes
     snapshots: VolumeSnapshots
     snapshot_policies: SnapshotPolicies
+    snapshot_images: SnapshotImages
     consoles: ConsoleEndpointCreator
     console_sessions: ConsoleSessionQueries
     end_console: Callable[[str], Awaitable[None]]  # by the session's id
@@ -174,6 +177,9 @@ def command_table(services: ApiServices) -> CommandTable:
         ).commands(),
         *SnapshotCommands(database, services.snapshots, services.snapshot_policies, jobs).commands(),
         *SnapshotPolicyCommands(database).commands(),
+        *SnapshotImageCommands(
+            database, services.snapshot_images, jobs, services.is_extraction_disabled
+        ).commands(),
         *os_type_commands(),
         *TemplateCommands(database, services.templates, jobs).commands(),
         *TemplateUpdateCommands(database).commands(),

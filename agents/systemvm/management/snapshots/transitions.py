@@ -7,7 +7,7 @@ from attrs import frozen
 
 from systemvm.management.configurations.snapshots import of_zone as settings_of_zone
 from systemvm.management.snapshots.errors import SnapshotStateError
-from systemvm.management.state import events, snapshots, volumes, zones
+from systemvm.management.state import events, snapshot_images, snapshots, volumes, zones
 from systemvm.management.state.database import Connection
 from systemvm.management.state.snapshots import Snapshot
 from systemvm.management.state.status import SnapshotState
@@ -68,6 +68,11 @@ def is_suitable(store: ImageStore) -> bool:
     return not store.is_bucket and store.host_path is not None and not store.is_staging
 
 
+def is_mounted(store: ImageStore) -> bool:
+    """Return whether images can be made from snapshots on a store: SSVMs write them by NFS."""
+    return not store.is_bucket
+
+
 def base_for(connection: Connection, snapshot: Snapshot, size_bytes: int) -> Snapshot | None:
     """Return the snapshot that a new one can be an increment on; None when it must be a whole one.
 
@@ -124,7 +129,7 @@ def set_failed(connection: Connection, snapshot: Snapshot, message: str, hint: s
 def hide(connection: Connection, snapshot_id: int) -> Snapshot:
     """Delete a snapshot for its users; its file stays while others are increments on it.
 
-    Raises: SnapshotStateError while it is being taken.
+    Raises: SnapshotStateError while it is being taken or read.
     """
     snapshot = snapshots.by_id(connection, snapshot_id)
     if snapshot.removed is not None or snapshot.state.is_hidden:
@@ -132,6 +137,11 @@ def hide(connection: Connection, snapshot_id: int) -> Snapshot:
     if not snapshot.state.has_ended:
         raise SnapshotStateError(
             f"id: snapshot {snapshot.name} is {snapshot.state.value}", "wait until it is BackedUp"
+        )
+    if snapshot_images.is_being_read(connection, snapshot_id):
+        raise SnapshotStateError(
+            f"id: an image is being made from snapshot {snapshot.name}",
+            "wait until it is Ready, or delete it",
         )
     is_needed = snapshots.has_children(connection, snapshot_id)
     state = SnapshotState.HIDDEN if is_needed else SnapshotState.DESTROYING

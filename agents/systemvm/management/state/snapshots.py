@@ -47,10 +47,14 @@ insert = rows.insert
 update = rows.update
 
 
+#: Interval types of snapshots that are taken for a moment, to make a template or a link; users see none.
+FOR_TEMPLATE, FOR_LINK = "TEMPLATE", "LINK"
+
+
 def by_uuid(connection: sa.Connection, uuid: str) -> Snapshot:
     """Return a snapshot that users see."""
     snapshot = rows.by_uuid(connection, uuid)
-    if snapshot.state.is_hidden:
+    if snapshot.state.is_hidden or snapshot.interval_type in (FOR_TEMPLATE, FOR_LINK):
         return rows.by_uuid(connection, "")  # raises: to its user it is deleted
     return snapshot
 

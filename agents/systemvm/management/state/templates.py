@@ -119,8 +119,16 @@ _p = schema.template_spool_refs.c
 #: With more numbers than this all rows are read: SQLite permits 32,766 parameters, and it is as fast.
 MAX_NAMED_IDS = 1000
 
+#: The type of an image that was made for links to a snapshot or volume: users see it as no template.
+EXPORT = "EXPORT"
+
 by_id = rows.by_id
-by_uuid = rows.by_uuid
+
+
+def by_uuid(connection: sa.Connection, uuid: str) -> Template:
+    """Return a template or ISO that users see."""
+    template = rows.by_uuid(connection, uuid)
+    return rows.by_uuid(connection, "") if template.type == EXPORT else template  # raises
 
 
 def register(
@@ -163,7 +171,7 @@ def ids_of_account(connection: sa.Connection, account_id: int) -> list[int]:
 
 def count_by_account(connection: sa.Connection, account_ids: Sequence[int]) -> dict[int, int]:
     """Return how many templates and ISOs each of these accounts has."""
-    where = (_t.removed.is_(None), _t.account_id.in_(account_ids))
+    where = (_t.removed.is_(None), _t.type != EXPORT, _t.account_id.in_(account_ids))
     query = sa.select(_t.account_id, sa.func.count()).where(*where).group_by(_t.account_id)
     return {account_id: count for account_id, count in connection.execute(query)}  # noqa: C416
 

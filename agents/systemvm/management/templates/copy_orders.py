@@ -10,6 +10,7 @@ from attrs import evolve, field, frozen
 from systemvm.management.state.columns import new_uuid
 from systemvm.management.state.copy_sources import CopySource
 from systemvm.management.state.pending_work import DownloadTask
+from systemvm.management.state.snapshot_images import SnapshotSource
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.wire.source_access import SourceAccess
 from systemvm.wire.source_networks import SsvmAddress
@@ -81,6 +82,27 @@ def linked_request(request: DownloadRequest, source: CopySource, link: SourceLin
         # every copy with this digest continues a journal; without one, only that from the same job
         content_id=source.checksum or f"copy of {source.ref.job_id}",
         max_size_bytes=max(request.max_size_bytes, source.ref.physical_size_bytes or 0),
+    )
+
+
+def snapshot_request(task: DownloadTask, source: SnapshotSource) -> CopyRequest:
+    """Return the order to make a template from a snapshot."""
+    template, ref = task.template, task.ref
+    return CopyRequest(
+        job_id=ref.job_id,
+        request_id=ref.request_id or new_uuid(),
+        template_id=template.id,
+        account_id=template.account_id,
+        unique_name=template.unique_name,
+        description=template.display_text,
+        format=template.format,
+        source=source.store.wire,
+        source_file=None,
+        store=task.store.wire,
+        virtual_size_bytes=source.snapshot.size_bytes or 0,
+        public=template.public,
+        hvm=template.hvm,
+        source_chain=source.chain,
     )
 
 

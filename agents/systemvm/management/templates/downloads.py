@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from systemvm.management.state import events, store_refs, templates, uploads
+from systemvm.management.state import events, snapshot_images, store_refs, templates, uploads
 from systemvm.management.state.columns import new_uuid, now
 from systemvm.management.state.copy_sources import choose_source
 from systemvm.management.state.database import Connection
@@ -155,7 +155,7 @@ def requeue(connection: Connection, ref_id: int, job_id: str) -> StoreRef | None
         "source_ref_id": None,
         "upload_id": None,
     }
-    if not template.url and choose_source(connection, ref) is None:
+    if not template.url and not _can_be_made(connection, ref):
         changes = {
             "state": DownloadState.DOWNLOAD_ERROR,
             "error_code": TransferFailure.LOST.value,
@@ -184,7 +184,7 @@ def retry(connection: Connection, template_id: int, request_id: str) -> list[Sto
     failed = [
         ref
         for ref in store_refs.failed_of_template(connection, template_id)
-        if template.url or choose_source(connection, ref) is not None
+        if template.url or _can_be_made(connection, ref)
     ]
     for ref in failed:
         renewed = templates.update_store_ref(
@@ -199,6 +199,12 @@ def retry(connection: Connection, template_id: int, request_id: str) -> list[Sto
         )
         _record(connection, renewed, "RETRY", f"is retried after: {ref.error_text}")
     return failed
+
+
+def _can_be_made(connection: Connection, ref: StoreRef) -> bool:
+    """Return whether another copy of a template is Ready, or the snapshot that it was made from is there."""
+    has_copy = choose_source(connection, ref) is not None
+    return has_copy or snapshot_images.source_of(connection, ref.template_id) is not None
 
 
 def fail(connection: Connection, ref_id: int, error: DownloadError) -> None:

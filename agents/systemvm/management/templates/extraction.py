@@ -359,6 +359,8 @@ def _create_row(
         file_name=link_file_name(template.name, template.format.extension),
         expires=now() + lifetime,
     )
+    if template.type == templates.EXPORT:
+        return row  # whoever has ordered it records what it is of
     events.record(
         connection,
         "ISO.EXTRACT" if template.is_iso else "TEMPLATE.EXTRACT",

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from attrs import frozen
 
 from systemvm.management.state import events, store_refs, templates, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.templates import StoreRef, Template
+from systemvm.management.state.zones import ImageStore
 from systemvm.management.templates import downloads
 from systemvm.management.templates.dispatch import DownloadDispatcher
 from systemvm.management.templates.registration import Registration
@@ -24,6 +26,7 @@ from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.wire.storage import DownloadError
 from systemvm.wire.transfer_failure import TransferFailure
 
+T = TypeVar("T")
 #: The maximum number of machines that the error of a deletion names.
 MAX_NAMES = 20
 
@@ -52,7 +55,7 @@ class Owner:
 
     account_id: int
     domain_id: int
-    user_id: int
+    user_id: int | None
 
 
 class TemplateService:
@@ -85,6 +88,30 @@ class TemplateService:
             create, registration, owner, zone_id, request_id, self._settings, self._sources
         )
         self._dispatch.wake()
+        return template
+
+    async def choosing(self, work: Callable[[Connection], T]) -> T:
+        """Run a transaction that uses `create_in`, and have SSVMs get what it has created."""
+        created = await self._usage.choosing(work)
+        self._dispatch.wake()
+        return created
+
+    def create_in(
+        self,
+        connection: Connection,
+        registration: Registration,
+        owner: Owner,
+        zone_id: int | None,
+        request_id: str,
+        accepts: Callable[[ImageStore], bool],
+    ) -> Template:
+        """Create a template that is not ready, on the emptiest store that `accepts`.
+
+        Raises: NoStoreError when no store takes it.
+        """
+        template, _ = create(
+            connection, registration, owner, zone_id, request_id, self._settings, self._sources, accepts
+        )
         return template
 
     async def retry(self, template_id: int, request_id: str) -> None:
@@ -129,8 +156,9 @@ def create(
     request_id: str,
     settings: StoreSettings,
     sources: TemplateSources,
+    accepts: Callable[[ImageStore], bool] = lambda store: True,
 ) -> tuple[Template, StoreRef]:
-    """Create a template and its copies on the emptiest stores; return the first of these.
+    """Create a template and its copies on the emptiest stores that `accepts`; return the first of these.
 
     Raises: NoStoreError when no store takes it.
     """
@@ -138,7 +166,7 @@ def create(
     expected = store_refs.expected_bytes(connection)
     stores = [
         choose_store(
-            zones.list_image_stores(connection, zone.id),
+            [store for store in zones.list_image_stores(connection, zone.id) if accepts(store)],
             settings.secondary_storage(zone.name).capacity_threshold,
             expected,
         )

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from systemvm.management.control.agent_calls import AgentPeer, ConnectedAgents
-from systemvm.management.state import templates, zones
+from systemvm.management.state import snapshot_images, templates, zones
 from systemvm.management.state.columns import new_uuid
 from systemvm.management.state.copy_sources import choose_source, choose_twin
 from systemvm.management.state.database import Connection, Database
@@ -28,6 +28,7 @@ from systemvm.management.templates.copy_orders import (
     copy_request,
     is_between_zones,
     linked_request,
+    snapshot_request,
 )
 from systemvm.management.templates.quota_reservations import QuotaExceededError, QuotaReservations
 from systemvm.management.templates.sources import TemplateSources, trusted_pem
@@ -234,7 +235,9 @@ class SsvmCalls:
         try:
             status = await self._start(peer, method, request)
         except RpcError as error:
-            if error.code == METHOD_NOT_FOUND and method == storage.TEMPLATE_COPY:
+            if error.code == METHOD_NOT_FOUND and isinstance(request, CopyRequest) and request.source_chain:
+                await self._fail(task, _no_snapshots(name))
+            elif error.code == METHOD_NOT_FOUND and method == storage.TEMPLATE_COPY:
                 await self._database.run(downloads.give_up_copying, task.ref.id, MAX_COPY_FAILURES)
                 self._on_slot_free()  # an older agent: it downloads by the URL in the next pass
             elif error.code == METHOD_NOT_FOUND and method == TEMPLATE_UPLOAD:
@@ -279,6 +282,11 @@ class SsvmCalls:
         source_id = source.ref.id if source else None
         if source_id != task.ref.source_ref_id:
             await self._database.run(downloads.note_source, task.ref.id, source_id)
+        if source is None and not task.template.url:
+            made_from = await self._database.read(snapshot_images.source_of, task.template.id)
+            if made_from is not None and made_from.store.zone_id == task.zone.id:
+                await self._quota.of_copy(task, made_from.stored_bytes)
+                return storage.TEMPLATE_COPY, snapshot_request(task, made_from)
         request = await self._database.read(self._request, task)
         if source is None:
             return storage.TEMPLATE_DOWNLOAD, request
@@ -406,6 +414,11 @@ class SsvmCalls:
             ),
             access=self._sources.complete(connection, template.id, self._zones.source_access(zone.name)),
         )
+
+
+def _no_snapshots(name: str) -> DownloadError:
+    hint = f"destroy {name}: the daemon creates one from the current image; then create the template again"
+    return DownloadError("refused", f"{name} is of an older image and reads no snapshots", hint)
 
 
 def _no_uploads(name: str) -> DownloadError:

@@ -16,6 +16,7 @@ from systemvm.management.state.status import AgentState, InstanceState, Instance
 
 #: The commands that CloudStack's clients, the page and the CLI use.
 EXPECTED = {
+    *("createTemplate", "extractSnapshot", "extractVolume"),
     *("createServiceOffering", "updateServiceOffering", "deleteServiceOffering"),
     *("createZone", "updateZone", "deleteZone", "createPod", "updatePod", "deletePod"),
     *("addCluster", "updateCluster", "deleteCluster"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The objects of extractTemplate and extractIso."""
+"""The objects of extractTemplate, extractIso, extractSnapshot and extractVolume."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from systemvm.management.api.answers.keys import required_key
 class ExtractAnswer:
     """A temporary link to an image."""
 
-    id: str = required_key("UUID of the template or ISO")
+    id: str = required_key("UUID of the template, ISO, snapshot or volume")
     name: str = required_key("its name")
     extract_id: str = required_key("UUID of the link", key="extractId")
     account_id: str = required_key("UUID of the owning account", key="accountid")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from systemvm.management.api.answers.extracts import ExtractAnswer
@@ -24,6 +24,15 @@ from systemvm.management.templates.extraction import CreatedLink, Extraction
 HTTP_DOWNLOAD = "HTTP_DOWNLOAD"
 #: What Java's URLEncoder leaves as it is, besides letters and digits.
 _NOT_ENCODED = "*-._"
+
+
+class Extracted(Protocol):
+    """What a link leads to."""
+
+    @property
+    def uuid(self) -> str: ...
+    @property
+    def name(self) -> str: ...
 
 
 class ExtractCommands:
@@ -76,7 +85,7 @@ class ExtractCommands:
     async def _run(self, running: RunningJob) -> dict[str, Any]:
         arguments, job = running.job.arguments, running.job
         link = await self._extraction.create(arguments["id"], arguments["zone"], job.request_id)
-        answer = await self._database.read(_answer, link)
+        answer = await self._database.read(answer_of, link)
         kind = ISO if job.command == f"extract{ISO.noun}" else TEMPLATE
         return {kind.object_name: dict(plain(answer))}
 
@@ -119,9 +128,10 @@ def _zone_of(connection: Connection, uuid: str | None, template: Template) -> Zo
     return present[0]
 
 
-def _answer(connection: Connection, link: CreatedLink) -> ExtractAnswer:
+def answer_of(connection: Connection, link: CreatedLink, of: Extracted | None = None) -> ExtractAnswer:
+    """Return a link as its user gets it; `of` is what it leads to when that is no template."""
     row = link.row
-    template = templates.by_id(connection, row.template_id)
+    template = of or templates.by_id(connection, row.template_id)
     zone = zones.zone_by_id(connection, row.zone_id)
     return ExtractAnswer(
         id=template.uuid,

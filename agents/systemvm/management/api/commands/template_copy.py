@@ -64,7 +64,9 @@ class TemplateCopyCommands:
     async def _run(self, running: RunningJob) -> dict[str, Any]:
         arguments = running.job.arguments
         template = await self._copies.run(running, arguments["id"], arguments["zones"])
-        answer = await self._database.read(_answer, template, arguments["zones"][0], running.job.user_id)
+        answer = await self._database.read(
+            answer_for_job, template, arguments["zones"][0], running.job.user_id
+        )
         return {arguments["object"]: plain(answer)}
 
 
@@ -92,8 +94,10 @@ def _to_copy(connection: Connection, call: ApiCall, kind: TemplateCategory) -> t
     return template, zone_ids
 
 
-def _answer(connection: Connection, template: Template, zone_id: int, user_id: int | None) -> TemplateAnswer:
-    """Return the template in its new zone, as the user of the job sees it."""
+def answer_for_job(
+    connection: Connection, template: Template, zone_id: int, user_id: int | None
+) -> TemplateAnswer:
+    """Return a template in a zone, as the user of the job sees it."""
     user = accounts.user_by_id(connection, user_id or accounts.SYSTEM_ACCOUNT_ID)
     principal = principal_of(connection, user)
     zone = zones.zone_by_id(connection, zone_id)

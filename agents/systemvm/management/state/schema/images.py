@@ -127,6 +127,14 @@ template_permissions = table(
     sa.UniqueConstraint("template_id", "account_id"),
 )
 
+#: Templates that are made from a snapshot of a volume, instead of being downloaded.
+snapshot_images = table(
+    "snapshot_images",
+    *numbered(),
+    sa.Column("template_id", sa.ForeignKey("templates.id"), nullable=False, unique=True),
+    sa.Column("snapshot_id", sa.ForeignKey("snapshots.id"), nullable=False, index=True),
+)
+
 template_spool_refs = table(
     "template_spool_refs",
     *numbered(),
