@@ -17,7 +17,8 @@ function hostRow(host, busy) {
   const registered = Boolean(host.url);
   const off = { disabled: Boolean(busy) };
   const about = [host.hypervisor, host.version, host.ipaddress].filter(Boolean).join(" · ");
-  const consoles = registered ? `${host.virtualmachines ?? 0} VMs · consoles at ${(host.consoleaddresses ?? []).join(", ") || "no address"}`
+  const machines = host.virtualmachines === 1 ? "1 VM" : `${host.virtualmachines ?? 0} VMs`;
+  const consoles = registered ? `${machines} · consoles at ${(host.consoleaddresses ?? []).join(", ") || "no address"}`
     : "runs this cloud's VMs";
   return element("article", { className: "row" },
     element("div", {}, element("div", { className: "top" }, element("strong", {}, host.name), badge(host.state, busy)), element("small", {}, about)),
