@@ -56,11 +56,13 @@ def create_template(
 @click.argument("name")
 @click.pass_obj
 def export_snapshot(daemon: DaemonClient, name: str) -> None:
-    """Print a temporary link to the snapshot NAME, as one standalone image.
+    """Print a temporary link to the snapshot NAME.
+
+    It leads to one standalone image.
 
     \b
     Example:
-      curl -C - -O "$(systemvm snapshot export before-update)"
+      systemvm snapshot export before-update
     """
     row = find_snapshot(daemon, name)
     _print_link(daemon, name, daemon.run_job("extractSnapshot", id=row["id"])["snapshot"])
@@ -70,11 +72,13 @@ def export_snapshot(daemon: DaemonClient, name: str) -> None:
 @click.argument("name")
 @click.pass_obj
 def export_volume(daemon: DaemonClient, name: str) -> None:
-    """Print a temporary link to what the volume NAME contains now; its VM must be stopped.
+    """Print a temporary link to the volume NAME.
+
+    It leads to what the volume contains now; its VM must be stopped.
 
     \b
     Example:
-      curl -C - -O "$(systemvm volume export ROOT-3)"
+      systemvm volume export ROOT-3
     """
     row = find_volume(daemon, name)
     _print_link(daemon, name, daemon.run_job("extractVolume", id=row["id"], mode="HTTP_DOWNLOAD")["volume"])
