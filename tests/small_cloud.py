@@ -74,6 +74,10 @@ from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.pki.screens import ScreenAuthority
 from systemvm.management.pki.seal import Seal
+from systemvm.management.primary.pool_directories import HostPoolDirectories
+from systemvm.management.primary.pool_service import StoragePools
+from systemvm.management.primary.pool_usage import PoolUsage
+from systemvm.management.primary.pools import PrimaryPools
 from systemvm.management.public_certificates.acme_renewal import AcmeRenewal
 from systemvm.management.public_certificates.overview import PublicNames
 from systemvm.management.public_certificates.service import PublicCertificates
@@ -154,6 +158,8 @@ class SmallCloud:
     control: AgentDirectory = field(init=False)
     certificates: AgentCertificates = field(init=False)
     primary: FakePrimary = field(init=False)
+    pools: PrimaryPools[FakePrimary] = field(init=False)
+    storage_pools: StoragePools = field(init=False)
     system_vms: FakeSystemVms = field(init=False)
     jobs: JobRunner = field(init=False)
     orders: UploadOrders = field(init=False)
@@ -227,9 +233,23 @@ class SmallCloud:
         self.dispatch.on_end(self.copy_links.ended)
         self.revocation = ConsoleRevocation(self.database, self.agents)
         staging = Staging(self.clock, self.database, self.settings, self.dispatch.wake)
-        builder = UserVmBuilder(
+        self.pools = PrimaryPools(
             self.database,
             self.primary,
+            HostPoolDirectories(directory),
+            FakePrimary,
+            host_id=self.host.id,
+        )
+        self.storage_pools = StoragePools(
+            self.database,
+            self.pools,
+            PoolUsage(self.clock, self.pools.directories),
+            directory,
+            host_id=self.host.id,
+        )
+        builder = UserVmBuilder(
+            self.database,
+            self.pools,
             directory,
             lambda zone: "10.11.0.1",
             host_id=self.host.id,
@@ -246,11 +266,11 @@ class SmallCloud:
         )
         self.machines.subscribe()
         self.volumes = Volumes(
-            self.database, self.primary, cast(Hypervisor, self.hypervisor), self.machines.lock
+            self.database, self.pools, cast(Hypervisor, self.hypervisor), self.machines.lock
         )
         self.snapshots = VolumeSnapshots(
             self.database,
-            self.primary,
+            self.pools,
             cast(Hypervisor, self.hypervisor),
             self.machines.lock,
             self.volumes,
@@ -368,7 +388,7 @@ class SmallCloud:
             guest_bridge=lambda zone: "cloudbr3",
             networks_of=lambda zone: self.configuration.zone(zone).networks,
             model=ModelChanges(self.database, catalog, self.configuration.labels, lambda: None),
-            primary=self.primary.directory,
+            pools=self.storage_pools,
             host_id=self.host.id,
             accounts=self.account_service,
             extraction=self.extraction,

@@ -24,6 +24,8 @@ from systemvm.host.accelerator import Accelerator
 from systemvm.management.asyncio_bridge import in_asyncio
 from systemvm.management.hypervisors.base import Disk
 from systemvm.management.hypervisors.qemu import QemuHypervisor
+from systemvm.management.primary.pool_directories import HostPoolDirectories
+from systemvm.management.primary.pools import PrimaryPools
 from systemvm.management.primary.storage import PrimaryStorage
 from systemvm.management.snapshots.files import SnapshotFiles
 from systemvm.management.snapshots.service import VolumeSnapshots
@@ -55,10 +57,17 @@ class Lab:
         self.store = SnapshotStore.of(cloud)
         self.primary = PrimaryStorage(directory / "primary")
         self.primary.open()
-        self.volumes = Volumes(cloud.database, self.primary, driver, cloud.machines.lock)
-        self.service = VolumeSnapshots(
+        pools = PrimaryPools(
             cloud.database,
             self.primary,
+            HostPoolDirectories(directory / "primary"),
+            PrimaryStorage,
+            host_id=cloud.host.id,
+        )
+        self.volumes = Volumes(cloud.database, pools, driver, cloud.machines.lock)
+        self.service = VolumeSnapshots(
+            cloud.database,
+            pools,
             driver,
             cloud.machines.lock,
             self.volumes,

@@ -44,7 +44,7 @@ def _list_command(group: str, listing: ModelList) -> click.Command:
 def _verb_command(group: Group, verb: Verb) -> click.Command:
     text = (
         f"{verb.summary}\n\nPARAMETERS are those of the API command {verb.command}, as NAME=VALUE. zone=, "
-        "pod=, cluster= and network= take a name instead of an id.\n\n\b\nExample:\n"
+        "pod=, cluster=, network= and pool= take a name instead of an id.\n\n\b\nExample:\n"
         f"  systemvm {group.name} {verb.name} {verb.example}"
     )
 

@@ -61,12 +61,18 @@ DISK_OFFERINGS = ModelList(
     "listDiskOfferings", "diskoffering", "disk offering", ("name", "disksize", "iscustomized", "id")
 )
 
+POOLS = ModelList(
+    "listStoragePools", "storagepool", "storage pool",
+    ("name", "type", "scope", "state", "disksizetotal", "disksizeused", "disksizeallocated", "id"),
+)  # fmt: skip
+
 #: Parameters that name an object, and the parameter of its id.
 REFERENCES = {
     "zone": (ZONES, "zoneid"),
     "pod": (PODS, "podid"),
     "cluster": (CLUSTERS, "clusterid"),
     "network": (NETWORKS, "physicalnetworkid"),
+    "pool": (POOLS, "storageid"),
 }
 
 _NETWORK = "gateway=10.11.0.1 netmask=255.255.255.0 startip=10.11.0.100 endip=10.11.0.199"
@@ -137,6 +143,13 @@ GROUPS = (
         Verb("delete", "deleteDiskOffering", "id", "Delete the disk offering NAME; volumes keep their size.",
              "d20"),
     ), DISK_OFFERINGS),
+    Group("pool", "Manage primary storage pools, which have the disks of VMs.", (
+        Verb("create", "createStoragePool", "name", "Create the pool NAME on NFS or on a shared mount point.",
+             "shared1 zone=zone1 scope=zone url=nfs://10.12.0.2/export/primary"),
+        Verb("update", "updateStoragePool", "id", "Change, disable or enable the pool NAME.",
+             "shared1 enabled=false"),
+        Verb("delete", "deleteStoragePool", "id", "Delete the pool NAME, which has no volume.", "shared1"),
+    ), POOLS),
     Group("storage-range", "Manage ranges of storage addresses.", (
         Verb("add", "createStorageNetworkIpRange", "podid", "Add a range to the pod NAME.",
              f"pod1 {_STORAGE}", True),

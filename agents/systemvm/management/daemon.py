@@ -54,7 +54,7 @@ class Daemon:
         self._configuration = configuration
         self._notifier = notifier
         self._foundation = open_foundation(configuration)
-        self._drivers = make_host_drivers(configuration, self._foundation.screens, hypervisor, networks)
+        self._drivers = make_host_drivers(self._foundation, hypervisor, networks)
         self._control = make_control_plane(reactor, self._foundation, self._drivers)
         self._system_vms = make_system_vm_services(reactor, self._foundation, self._drivers, self._control)
         self._user_services = make_user_services(

@@ -3,20 +3,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from attrs import frozen
 from twisted.logger import Logger
 
 from systemvm.host.accelerator import Accelerator, GuestTimeoutScale
-from systemvm.management.config import Configuration
+from systemvm.management.foundation import Foundation
 from systemvm.management.hypervisors.base import Hypervisor
 from systemvm.management.hypervisors.launchers import SocketLauncher
 from systemvm.management.hypervisors.qemu import QemuHypervisor
 from systemvm.management.network_helper import NetworkDriver
-from systemvm.management.pki.screens import ScreenAuthority
+from systemvm.management.primary.pool_directories import HostPoolDirectories
+from systemvm.management.primary.pools import PrimaryPools
 from systemvm.management.primary.storage import PrimaryStorage
 from systemvm.service.slowness import TimeoutScale
 
 _log = Logger()
+#: An incomplete file of a pool that nobody has written to for this long is of a daemon that was killed.
+_LEFTOVERS_AGE_S = 86_400.0
 
 
 @frozen
@@ -25,7 +30,8 @@ class HostDrivers:
 
     hypervisor: Hypervisor
     networks: NetworkDriver
-    primary: PrimaryStorage
+    primary: PrimaryStorage  # the host's own directory
+    pools: PrimaryPools[PrimaryStorage]
     #: Multiplies timeouts that wait for a guest of this host.
     timeout_scale: TimeoutScale
 
@@ -48,12 +54,12 @@ class HostDrivers:
 
 
 def make_host_drivers(
-    configuration: Configuration,
-    screens: ScreenAuthority,
+    foundation: Foundation,
     hypervisor: Hypervisor | None = None,
     networks: NetworkDriver | None = None,
 ) -> HostDrivers:
     """Make the drivers that the configuration names, except those that are given."""
+    configuration = foundation.configuration
     layout, management = configuration.layout, configuration.management
     launcher = SocketLauncher(layout.launcher_socket)
     accelerator = Accelerator.from_config(management.hypervisor.accelerator, launcher.opens_kvm)
@@ -70,12 +76,26 @@ def make_host_drivers(
         accelerator,
         launcher=launcher,
         vnc_ports=vnc_ports,
-        screens=screens,
+        screens=foundation.screens,
         vnc_tls=management.hypervisor.vnc_tls,
     )
+    primary = PrimaryStorage(layout.primary)
     return HostDrivers(
         hypervisor=hypervisor,
         networks=networks,
-        primary=PrimaryStorage(layout.primary),
+        primary=primary,
+        pools=PrimaryPools(
+            foundation.database,
+            primary,
+            HostPoolDirectories(layout.primary),
+            _open_pool,
+            host_id=foundation.host.id,
+        ),
         timeout_scale=GuestTimeoutScale(accelerator),
     )
+
+
+def _open_pool(directory: Path) -> PrimaryStorage:
+    storage = PrimaryStorage(directory)
+    storage.open(_LEFTOVERS_AGE_S)
+    return storage

@@ -117,7 +117,7 @@ def make_system_vm_services(
             database,
             directory,
             preparation,
-            TemplateCopies(database, drivers.primary, host_id=host_id),
+            TemplateCopies(database, drivers.pools, host_id=host_id),
             job_expiry=timedelta(minutes=management.job_expiry_minutes),
             page_certificate=foundation.page_certificate,
             diagnostics=diagnostics,

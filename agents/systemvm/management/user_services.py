@@ -45,6 +45,8 @@ from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.page.diagnostics_download import DiagnosticsResource
 from systemvm.management.page.resource import PageResource
 from systemvm.management.page.storage_origins import StorageOrigins
+from systemvm.management.primary.pool_service import StoragePools
+from systemvm.management.primary.pool_usage import PoolUsage
 from systemvm.management.public_certificates.acme_renewal import AcmeRenewal
 from systemvm.management.public_certificates.overview import PublicNames
 from systemvm.management.public_certificates.service import PublicCertificates
@@ -181,10 +183,10 @@ def make_user_services(
     virtual_machines = _make_virtual_machines(
         foundation, drivers, settings, revocation, screens, images.staging
     )
-    volumes = Volumes(database, drivers.primary, drivers.hypervisor, virtual_machines.lock)
+    volumes = Volumes(database, drivers.pools, drivers.hypervisor, virtual_machines.lock)
     snapshots = VolumeSnapshots(
         database,
-        drivers.primary,
+        drivers.pools,
         drivers.hypervisor,
         virtual_machines.lock,
         volumes,
@@ -250,7 +252,13 @@ def make_user_services(
             guest_bridge=settings.guest_bridge,
             networks_of=settings.networks,
             model=ModelChanges(database, foundation.zones, configuration.labels, system_vms.reconciler.wake),
-            primary=configuration.layout.primary,
+            pools=StoragePools(
+                database,
+                drivers.pools,
+                PoolUsage(reactor, drivers.pools.directories),
+                configuration.layout.primary,
+                host_id=foundation.host.id,
+            ),
             host_id=foundation.host.id,
             certificates=control.certificate_service,
             public_certificates=certificates,
@@ -332,7 +340,7 @@ def _make_virtual_machines(
     configuration, database, host_id = foundation.configuration, foundation.database, foundation.host.id
     builder = UserVmBuilder(
         database,
-        drivers.primary,
+        drivers.pools,
         configuration.layout.logs,
         settings.vnc_address,
         host_id=host_id,

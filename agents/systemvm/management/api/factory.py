@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Protocol
 
 from attrs import field, frozen
@@ -49,6 +48,7 @@ from systemvm.management.api.commands.snapshot_images import SnapshotImageComman
 from systemvm.management.api.commands.snapshot_policies import SnapshotPolicyCommands
 from systemvm.management.api.commands.snapshots import SnapshotCommands
 from systemvm.management.api.commands.source_certificates import SourceCertificateCommands
+from systemvm.management.api.commands.storage_pools import StoragePoolCommands
 from systemvm.management.api.commands.store_migrations import StoreMigrationCommands
 from systemvm.management.api.commands.store_objects import StoreObjectCommands
 from systemvm.management.api.commands.system_vm_placement import SystemVmPlacementCommands
@@ -81,6 +81,7 @@ from systemvm.management.image_stores.inspection import StoreInspection
 from systemvm.management.image_stores.migration import StoreMigration
 from systemvm.management.image_stores.service import ImageStores
 from systemvm.management.jobs.runner import JobRunner
+from systemvm.management.primary.pool_service import StoragePools
 from systemvm.management.public_certificates.overview import PublicNames
 from systemvm.management.public_certificates.service import PublicCertificates
 from systemvm.management.recordings.service import Recordings
@@ -136,7 +137,7 @@ class ApiServices:
     guest_bridge: Callable[[str], str | None]  # by zone name
     networks_of: NetworksOf
     model: ModelChanges
-    primary: Path  # the directory of primary storage
+    pools: StoragePools
     host_id: int
     certificates: CertificateControl
     public_certificates: PublicCertificates
@@ -159,8 +160,9 @@ def command_table(services: ApiServices) -> CommandTable:
         discovery_command(table),
         *ZoneCommands(database).commands(),
         *HostCommands(database, services.hosts, jobs, services.model).commands(),
-        *InfrastructureCommands(database, services.primary).commands(),
-        *CapacityCommands(database, services.primary).commands(),
+        *InfrastructureCommands(database).commands(),
+        *StoragePoolCommands(database, services.pools, services.model).commands(),
+        *CapacityCommands(database, services.pools).commands(),
         *OfferingCommands(database).commands(),
         *DiskOfferingCommands(database).commands(),
         *commands_of((*PLACES, *NETWORKS, *RANGES, *OFFERINGS, *DISK_OFFERINGS), services.model, jobs),
@@ -173,7 +175,12 @@ def command_table(services: ApiServices) -> CommandTable:
         *AbsentKindCommands(database).commands(),
         *VolumeCommands(database).commands(),
         *VolumeChangeCommands(
-            database, services.volumes, services.snapshots, jobs, host_id=services.host_id
+            database,
+            services.volumes,
+            services.snapshots,
+            services.pools,
+            jobs,
+            host_id=services.host_id,
         ).commands(),
         *SnapshotCommands(database, services.snapshots, services.snapshot_policies, jobs).commands(),
         *SnapshotPolicyCommands(database).commands(),

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
+from contextlib import suppress
 from pathlib import Path
 
 _CHUNK_BYTES = 1 << 20
@@ -50,10 +52,12 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def remove_leftovers(directory: Path) -> None:
-    """Remove the incomplete copies of a killed daemon."""
+def remove_leftovers(directory: Path, age_s: float = 0.0) -> None:
+    """Remove the incomplete copies of a killed daemon, which have not changed for `age_s`."""
     for path in directory.glob(".*.new"):
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if not age_s or path.stat().st_mtime < time.time() - age_s:
+                path.unlink()
 
 
 def _write_sparse(descriptor: int, chunk: bytes) -> None:

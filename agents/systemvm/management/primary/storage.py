@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Local primary storage: templates and ISOs that are copied once, and linked clones of them."""
+"""A directory of primary storage: templates and ISOs that are copied once, and linked clones of them."""
 
 from __future__ import annotations
 
@@ -45,10 +45,14 @@ class PrimaryStorage:
         self._qemu_img = qemu_img or QemuImg()
         self._locks: dict[str, DeferredLock] = {}
 
-    def open(self) -> None:
+    def open(self, leftovers_age_s: float = 0.0) -> None:
+        """Make missing directories; remove incomplete files that nobody has written to for a time.
+
+        Other hosts write to a shared directory: what they are writing now is not a leftover.
+        """
         for directory in (self._templates, self._volumes, self._snapshots):
             directory.mkdir(parents=True, exist_ok=True)
-            atomic_copy.remove_leftovers(directory)
+            atomic_copy.remove_leftovers(directory, leftovers_age_s)
 
     # ---- templates ------------------------------------------------------------------------------------
 

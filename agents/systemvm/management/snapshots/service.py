@@ -21,6 +21,8 @@ from systemvm.management.hypervisors.base import Hypervisor
 from systemvm.management.hypervisors.data_disks import ROOT_DISK, disk_name
 from systemvm.management.hypervisors.disk_backup import DiskBackup, bitmap_name
 from systemvm.management.hypervisors.errors import HypervisorError
+from systemvm.management.primary.pools import StorageByPool
+from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.snapshots import transitions
 from systemvm.management.snapshots.errors import SnapshotError, SnapshotRequestError, SnapshotStateError
 from systemvm.management.snapshots.files import SnapshotFiles
@@ -60,7 +62,7 @@ class VolumeSnapshots:
     def __init__(
         self,
         database: Database,
-        primary: SnapshotStorage,
+        primary: StorageByPool[SnapshotStorage],
         hypervisor: Hypervisor,
         machines: PerVmLock[int],
         volumes: Volumes,
@@ -92,7 +94,8 @@ class VolumeSnapshots:
                     report(5, "Writing it to primary storage")
                     async with self._volumes.lock(snapshot.volume_id) as volume:
                         snapshot = await self._write(snapshot, volume)
-                path = self._primary.snapshot_path(snapshot.uuid)
+                storage = await self._storage_of(snapshot)
+                path = storage.snapshot_path(snapshot.uuid)
                 await self._files.upload(
                     snapshot,
                     path,
@@ -105,9 +108,9 @@ class VolumeSnapshots:
                 message = str(getattr(error, "message", "") or error or type(error).__name__)
                 hint = str(getattr(error, "hint", ""))
                 await self._database.run(transitions.set_failed, snapshot, message, hint)
-                await self._primary.delete_snapshot(snapshot.uuid)
+                await self._delete_on_primary(snapshot)
                 raise
-            await self._primary.delete_snapshot(snapshot.uuid)
+            await self._delete_on_primary(snapshot)
             async with self._volumes.lock(snapshot.volume_id) as volume:
                 await self._forget_earlier(volume, snapshot)
             return snapshot
@@ -171,7 +174,8 @@ class VolumeSnapshots:
                 transitions.check_stored(await self._database.read(snapshots.by_id, snapshot_id))
                 chain = await self._files.chain(snapshot)
                 size_bytes = volume.size_bytes or snapshot.size_bytes or 0
-                return await self._primary.restore_volume(volume.uuid, chain, size_bytes)
+                storage = await self._primary.of(volume.pool_id)
+                return await storage.restore_volume(volume.uuid, chain, size_bytes)
 
         return await self._volumes.make(volume_id, write)
 
@@ -206,26 +210,28 @@ class VolumeSnapshots:
         """Write what the volume contains now to primary storage; a stopped VM cannot start meanwhile."""
         check_usable(volume)
         snapshot = await self._database.run(snapshots.update, snapshot.id, state=SnapshotState.CREATING)
-        size_bytes = await self._primary.volume_size_bytes(volume.uuid)
+        storage = await self._primary.of(volume.pool_id)
+        size_bytes = await storage.volume_size_bytes(volume.uuid)
         if volume.vm_id is None:
             return await self._copy(snapshot, volume, size_bytes)
         async with self._machines.acquire(volume.vm_id) as vm:
             if not self._runs(vm):
                 return await self._copy(snapshot, volume, size_bytes)
         base = await self._database.read(transitions.base_for, snapshot, size_bytes)
-        path = await self._primary.create_snapshot(snapshot.uuid, size_bytes)
+        path = await storage.create_snapshot(snapshot.uuid, size_bytes)
         backup = DiskBackup(snapshot.uuid, _disk_of(volume), path, base.uuid if base else None)
         if await self._hypervisor.disks(vm.instance_name).back_up(backup):
             base = None
-        moved = await self._primary.complete_snapshot(snapshot.uuid, base.uuid if base else None)
+        moved = await storage.complete_snapshot(snapshot.uuid, base.uuid if base else None)
         return await self._database.run(transitions.set_backing_up, snapshot, base, size_bytes, moved)
 
     async def _copy(self, snapshot: Snapshot, volume: Volume, size_bytes: int) -> Snapshot:
         """Copy a disk that no machine uses."""
-        await self._primary.copy_volume(volume.uuid, snapshot.uuid, size_bytes)
+        storage = await self._primary.of(volume.pool_id)
+        await storage.copy_volume(volume.uuid, snapshot.uuid, size_bytes)
         # the next one is an increment on this one
-        await self._primary.restart_bitmap(volume.uuid, bitmap_name(snapshot.uuid))
-        moved = await self._primary.complete_snapshot(snapshot.uuid, None)
+        await storage.restart_bitmap(volume.uuid, bitmap_name(snapshot.uuid))
+        moved = await storage.complete_snapshot(snapshot.uuid, None)
         return await self._database.run(transitions.set_backing_up, snapshot, None, size_bytes, moved)
 
     async def _forget_earlier(self, volume: Volume, snapshot: Snapshot) -> None:
@@ -240,8 +246,9 @@ class VolumeSnapshots:
                     self._log.warn("{name}: {why}", name=vm.instance_name, why=error.message)
 
     async def _revert(self, snapshot: Snapshot, volume: Volume) -> Snapshot:
+        storage = await self._primary.of(volume.pool_id)
         chain = await self._files.chain(snapshot)
-        await self._primary.restore_volume(volume.uuid, chain, snapshot.size_bytes or 0)
+        await storage.restore_volume(volume.uuid, chain, snapshot.size_bytes or 0)
         await self._database.run(transitions.set_reverted, snapshot, volume)
         return snapshot
 
@@ -249,9 +256,23 @@ class VolumeSnapshots:
         """Delete every file that nothing needs, an increment before what it is an increment on."""
         while due := await self._database.read(snapshots.to_delete, volume_id):
             for snapshot in due:
-                await self._primary.delete_snapshot(snapshot.uuid)
+                await self._delete_on_primary(snapshot)
                 await self._files.delete(snapshot)
                 await self._database.run(snapshots.remove, snapshot.id, state=SnapshotState.DESTROYING)
+
+    async def _storage_of(self, snapshot: Snapshot) -> SnapshotStorage:
+        """Return the storage of a snapshot's volume, which is not moved while the snapshot is taken."""
+        volume = await self._database.read(volumes.by_id, snapshot.volume_id)
+        return await self._primary.of(volume.pool_id)
+
+    async def _delete_on_primary(self, snapshot: Snapshot) -> None:
+        """Delete what a snapshot left on primary storage; a pool that cannot be used now keeps it."""
+        try:
+            storage = await self._storage_of(snapshot)
+        except PrimaryStorageError as error:
+            self._log.warn("file of {uuid} stays: {why}", uuid=snapshot.uuid, why=error.message)
+        else:
+            await storage.delete_snapshot(snapshot.uuid)
 
     def _runs(self, vm: Instance) -> bool:
         status = self._hypervisor.status(vm.instance_name)

@@ -101,6 +101,7 @@ class SpoolRef:
     uuid: str
     template_id: int
     host_id: int
+    pool_id: int | None  # None: the host's own directory
     state: SpoolState
     path: str | None
     size_bytes: int | None
@@ -309,11 +310,17 @@ def remove(connection: sa.Connection, template_id: int) -> None:
     store_refs.update_where(connection, _s.template_id == template_id, _s.removed.is_(None), removed=now())
 
 
-def spool_ref(connection: sa.Connection, template_id: int, host_id: int) -> SpoolRef:
-    """Return a template's copy on a host's primary storage; create the row if there is none."""
-    where = (_p.template_id == template_id, _p.host_id == host_id, _p.removed.is_(None))
-    found = spool_refs.one(connection, *where)
-    return found or spool_refs.insert(connection, template_id=template_id, host_id=host_id)
+def spool_ref(
+    connection: sa.Connection, template_id: int, host_id: int, pool_id: int | None = None
+) -> SpoolRef:
+    """Return a template's only copy in a pool, or in a host's own directory; create the row if there is none.
+
+    The copy in a pool is the same for each host that can use the pool.
+    """
+    place = _p.host_id == host_id if pool_id is None else _p.pool_id == pool_id
+    where = (_p.template_id == template_id, _p.pool_id.is_not_distinct_from(pool_id), place)
+    found = spool_refs.one(connection, *where, _p.removed.is_(None))
+    return found or spool_refs.insert(connection, template_id=template_id, host_id=host_id, pool_id=pool_id)
 
 
 def machines_of(connection: sa.Connection, template_id: int, limit: int) -> list[str]:
@@ -325,11 +332,12 @@ def machines_of(connection: sa.Connection, template_id: int, limit: int) -> list
 
 
 def has_disks_to_be_made(connection: sa.Connection, template_id: int) -> bool:
-    """Return whether a VM's disk must still be cloned from the template on a host without a copy of it."""
+    """Return whether a VM's disk must still be cloned from the template where there is no copy of it."""
     d = schema.volumes.c
     copied = sa.exists().where(
         _p.template_id == template_id,
-        _p.host_id == d.host_id,
+        _p.pool_id.is_not_distinct_from(d.pool_id),
+        sa.or_(_p.pool_id.is_not(None), _p.host_id == d.host_id),
         _p.state == SpoolState.READY,
         _p.removed.is_(None),
     )

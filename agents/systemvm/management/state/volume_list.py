@@ -18,7 +18,18 @@ from systemvm.management.state.volumes import Volume
 _c, _vm, _t = schema.volumes.c, schema.vm_instances.c, schema.templates.c
 _refs = schema.template_store_refs.c
 _TOPICS = (
-    *columns(schema.volumes, "removed", "account_id", "name", "type", "state", "zone_id", "vm_id", "host_id"),
+    *columns(
+        schema.volumes,
+        "removed",
+        "account_id",
+        "name",
+        "type",
+        "state",
+        "zone_id",
+        "vm_id",
+        "host_id",
+        "pool_id",
+    ),
     *columns(schema.vm_instances, "type"),
 )
 
@@ -34,7 +45,8 @@ class VolumeFilter:
     state: str | None = None  # whatever its case
     vm_uuid: str | None = None
     zone_id: int | None = None
-    host_id: int | None = None
+    own_directory_of: int | None = None  # a host: only what is in its own directory
+    pool_id: int | None = None  # only what is in another pool
     keyword: str | None = None  # in the name, whatever its case
 
 
@@ -86,10 +98,12 @@ def _conditions(which: VolumeFilter) -> list[sa.ColumnElement[bool]]:
         sa.or_(_c.vm_id.is_(None), _vm.type == InstanceType.USER),
     ]
     where += that_fit(
-        exact=((_c.zone_id, which.zone_id), (_c.host_id, which.host_id)),
+        exact=((_c.zone_id, which.zone_id), (_c.pool_id, which.pool_id)),
         texts=((_c.name, which.name), (_c.type, which.type), (as_text(_c.state), which.state)),
         sets=((_c.account_id, which.account_ids), (_c.uuid, which.uuids)),
     )
+    if which.own_directory_of is not None:
+        where += [_c.host_id == which.own_directory_of, _c.pool_id.is_(None)]
     if which.vm_uuid is not None:
         vm = schema.vm_instances.alias().c
         where.append(_c.vm_id == sa.select(vm.id).where(vm.uuid == which.vm_uuid).scalar_subquery())

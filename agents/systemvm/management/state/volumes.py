@@ -28,6 +28,7 @@ class Volume:
     vm_id: int | None
     template_id: int | None
     host_id: int | None
+    pool_id: int | None  # None: the host's own directory
     path: str | None
     size_bytes: int | None
     device_id: int | None  # of a data disk on its VM
@@ -92,11 +93,27 @@ def remove(connection: sa.Connection, volume_id: int) -> None:
     rows.update(connection, volume_id, state=VolumeState.DESTROYED, removed=now())
 
 
+def of_pool(connection: sa.Connection, pool_id: int) -> list[Volume]:
+    """Return the volumes in a pool that was created by the API."""
+    return rows.all(connection, _c.pool_id == pool_id, _c.removed.is_(None))
+
+
+def allocated_bytes_by_pool(connection: sa.Connection) -> dict[int, int]:
+    """Return the sum of the virtual sizes of each pool's volumes in bytes, by the pool's number."""
+    size = sa.func.coalesce(_c.size_bytes, 0)
+    query = (
+        sa.select(_c.pool_id, sa.func.sum(size))
+        .where(_c.removed.is_(None), _c.pool_id.is_not(None))
+        .group_by(_c.pool_id)
+    )
+    return {pool_id: int(total) for pool_id, total in connection.execute(query)}
+
+
 def allocated_bytes_by_host(connection: sa.Connection) -> dict[int, int]:
-    """Return the sum of the virtual sizes of each host's volumes in bytes, by the host's number."""
+    """Return the sum of the virtual sizes in bytes of the volumes in each host's own directory."""
     query = (
         sa.select(_c.host_id, sa.func.sum(sa.func.coalesce(_c.size_bytes, 0)))
-        .where(_c.removed.is_(None), _c.host_id.is_not(None))
+        .where(_c.removed.is_(None), _c.host_id.is_not(None), _c.pool_id.is_(None))
         .group_by(_c.host_id)
     )
     return {host_id: int(total) for host_id, total in connection.execute(query)}

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from twisted.logger import Logger
 
+from systemvm.management.primary.pools import StorageByPool
+from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import templates
 from systemvm.management.state.database import Database
 
@@ -22,7 +24,7 @@ class TemplateCopies:
 
     _log = Logger()
 
-    def __init__(self, database: Database, primary: TemplateStorage, *, host_id: int) -> None:
+    def __init__(self, database: Database, primary: StorageByPool[TemplateStorage], *, host_id: int) -> None:
         self._database = database
         self._primary = primary
         self._host_id = host_id
@@ -31,8 +33,9 @@ class TemplateCopies:
         """Delete the copies that no VM needs: the file first, so that its row repeats a failed deletion."""
         for ref, template in await self._database.read(templates.unused_spool_refs, self._host_id):
             try:
-                await self._primary.delete_template(template.uuid)
-            except OSError as error:
+                storage = await self._primary.of(ref.pool_id)
+                await storage.delete_template(template.uuid)
+            except (OSError, PrimaryStorageError) as error:
                 self._log.warn(
                     "copy of the deleted template {name} cannot be removed from primary storage now: {error}",
                     name=template.name,

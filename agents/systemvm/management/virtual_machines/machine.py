@@ -14,6 +14,7 @@ from systemvm.management.hypervisors.base import Disk, DomainNic, DomainSpec, Vn
 from systemvm.management.hypervisors.data_disks import DataDisk
 from systemvm.management.hypervisors.vnc_password import new_vnc_password
 from systemvm.management.image_stores.staging import Staging
+from systemvm.management.primary.pools import StorageByPool
 from systemvm.management.primary.qemu_img import DiskFormat
 from systemvm.management.primary.storage import TemplateFormat
 from systemvm.management.state import instances, templates, volumes, zones
@@ -102,7 +103,7 @@ class UserVmBuilder:
     def __init__(
         self,
         database: Database,
-        primary: DiskStorage,
+        primary: StorageByPool[DiskStorage],
         logs: Path,
         vnc_address: Callable[[str], str],
         *,
@@ -129,7 +130,7 @@ class UserVmBuilder:
             nics=[DomainNic(nic.traffic_type, nic.bridge, nic.mac) for nic in parts.nics],
             serial_log=self._logs / f"{vm.instance_name}.log",
             disk=Disk(disk),
-            data_disks=[self._data_disk(vm, volume) for volume in parts.data],
+            data_disks=[await self._data_disk(vm, volume) for volume in parts.data],
             cdrom=await self._on_primary(parts.iso) if parts.iso else None,
             # Port 0: the driver takes a free one at every start.
             vnc=VncSpec(self._vnc_address(zone.name), 0, password),
@@ -144,10 +145,11 @@ class UserVmBuilder:
     async def delete_disk(self, vm: Instance) -> None:
         volume = await self._database.read(volumes.root_of, vm.id)
         if volume is not None:
-            await self._primary.delete_volume(volume.uuid)
+            storage = await self._primary.of(volume.pool_id)
+            await storage.delete_volume(volume.uuid)
 
-    def _data_disk(self, vm: Instance, volume: Volume) -> DataDisk:
-        path = self._primary.volume_path(volume.uuid)
+    async def _data_disk(self, vm: Instance, volume: Volume) -> DataDisk:
+        path = (await self._primary.of(volume.pool_id)).volume_path(volume.uuid)
         if volume.device_id is None or not path.exists():
             raise MachineError(
                 f"volume {volume.name} of {vm.name} is missing on primary storage: {path}",
@@ -158,27 +160,28 @@ class UserVmBuilder:
     async def _disk(self, parts: MachineRows) -> Path:
         """Return the existing disk or, at the first start, a clone of the template or an empty disk."""
         volume = parts.volume
+        storage = await self._primary.of(volume.pool_id)
         if volume.state is VolumeState.READY:
-            path = self._primary.volume_path(volume.uuid)
+            path = storage.volume_path(volume.uuid)
             if not path.exists():
                 raise MachineError(f"disk {path} is missing", "deploy the VM again")
             return path
         if parts.template is not None:
-            backing = await self._on_primary(parts.template)
-            path = await self._primary.create_clone(
+            backing = await self._on_primary(parts.template, volume.pool_id)
+            path = await storage.create_clone(
                 volume.uuid, backing, _backing_format(parts.template), volume.size_bytes
             )
         else:
-            path = await self._primary.create_empty(volume.uuid, volume.size_bytes or 0)
+            path = await storage.create_empty(volume.uuid, volume.size_bytes or 0)
         await self._database.run(volumes.update, volume.id, state=VolumeState.READY, path=str(path))
         return path
 
-    async def _on_primary(self, template: Template) -> Path:
-        """Return the template's copy on primary storage; make it at its first use on this host.
+    async def _on_primary(self, template: Template, pool_id: int | None = None) -> Path:
+        """Return the template's copy in a pool, or on this host without one; make it at its first use there.
 
         Afterwards neither the template nor its image store is needed.
         """
-        spool = await self._database.run(templates.spool_ref, template.id, self._host_id)
+        spool = await self._database.run(templates.spool_ref, template.id, self._host_id, pool_id)
         if (copy := _present_copy(spool)) is not None:
             return copy
         if spool.state is not SpoolState.READY:
@@ -188,7 +191,8 @@ class UserVmBuilder:
             if source.store.is_bucket:
                 await self._staging.ensure(template.id, source.store.zone_id, for_host=True)
                 source = await self._database.read(_source, template, self._host_id)
-            path = await self._primary.ensure_template(template.uuid, source.path, _source_format(template))
+            storage = await self._primary.of(pool_id)
+            path = await storage.ensure_template(template.uuid, source.path, _source_format(template))
         except Exception as error:
             await self._database.run(
                 templates.update_spool_ref, spool.id, state=SpoolState.ERROR, error_text=str(error)

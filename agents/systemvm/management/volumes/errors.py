@@ -22,3 +22,9 @@ class VolumeStateError(VolumeError):
     """An operation that the state of the volume or of its VM excludes."""
 
     code = FailureCode.WRONG_STATE
+
+
+class NoPoolError(VolumeError):
+    """No pool, or not the one that was named, takes a volume."""
+
+    code = FailureCode.NO_CAPACITY

@@ -17,6 +17,8 @@ from twisted.logger import Logger
 
 from systemvm.management.hypervisors.base import Hypervisor
 from systemvm.management.hypervisors.data_disks import ROOT_DISK, DataDisk, disk_name
+from systemvm.management.primary.pools import StorageByPool
+from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import volumes
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
@@ -49,7 +51,7 @@ class Volumes:
     def __init__(
         self,
         database: Database,
-        primary: VolumeStorage,
+        primary: StorageByPool[VolumeStorage],
         hypervisor: Hypervisor,
         machines: PerVmLock[int],
     ) -> None:
@@ -73,7 +75,7 @@ class Volumes:
             except CancelledError:  # the daemon ends, and the next one continues
                 raise
             except Exception:
-                await self._delete(volume)
+                await self._discard(volume)
                 raise
             return await self._database.run(transitions.set_ready, volume.id, str(path))
 
@@ -90,7 +92,7 @@ class Volumes:
             volume = await self._database.run(transitions.attach, volume_id, vm, device_id)
             if self._runs(vm):
                 try:
-                    await self._hypervisor.disks(vm.instance_name).attach(self._disk(volume))
+                    await self._hypervisor.disks(vm.instance_name).attach(await self._disk(volume))
                 except Exception:
                     await self._database.run(transitions.detach, volume.id)
                     raise
@@ -120,7 +122,8 @@ class Volumes:
         """
         async with self.lock(volume_id) as volume:
             transitions.check_usable(volume)
-            now_bytes = await self._primary.volume_size_bytes(volume.uuid)
+            storage = await self._primary.of(volume.pool_id)
+            now_bytes = await storage.volume_size_bytes(volume.uuid)
             if size_bytes < now_bytes:
                 raise VolumeRequestError(
                     f"size: {size_bytes // GIB} GiB is less than the {now_bytes / GIB:.4g} GiB of"
@@ -128,14 +131,14 @@ class Volumes:
                     f"choose at least {-(-now_bytes // GIB)}: a volume cannot become smaller",
                 )
             if volume.vm_id is None:
-                await self._primary.resize_volume(volume.uuid, size_bytes)
+                await storage.resize_volume(volume.uuid, size_bytes)
             else:
                 async with self._machines.acquire(volume.vm_id) as vm:
                     if self._runs(vm):
                         name = ROOT_DISK if volume.type == volumes.ROOT else disk_name(volume.uuid)
                         await self._hypervisor.disks(vm.instance_name).resize(name, size_bytes)
                     else:
-                        await self._primary.resize_volume(volume.uuid, size_bytes)
+                        await storage.resize_volume(volume.uuid, size_bytes)
             return await self._database.run(transitions.set_size, volume.id, size_bytes)
 
     async def delete(self, volume_id: int) -> None:
@@ -160,19 +163,30 @@ class Volumes:
             yield await self._database.read(volumes.by_id, volume_id)
 
     async def _write_empty(self, volume: Volume) -> Path:
-        return await self._primary.create_empty(volume.uuid, volume.size_bytes or 0)
+        storage = await self._primary.of(volume.pool_id)
+        return await storage.create_empty(volume.uuid, volume.size_bytes or 0)
+
+    async def _discard(self, volume: Volume) -> None:
+        """Delete a volume that could not be made; when its pool fails, the next daemon does it."""
+        await self._database.run(transitions.claim_deletion, volume.id)
+        try:
+            await self._delete(volume)
+        except (OSError, PrimaryStorageError) as error:
+            self.log.info("volume {name} is deleted later: {why}", name=volume.name, why=str(error))
 
     async def _delete(self, volume: Volume) -> None:
-        await self._primary.delete_volume(volume.uuid)
+        storage = await self._primary.of(volume.pool_id)
+        await storage.delete_volume(volume.uuid)
         await self._database.run(transitions.set_deleted, volume)
 
     def _runs(self, vm: Instance) -> bool:
         status = self._hypervisor.status(vm.instance_name)
         return status is not None and status.state.alive
 
-    def _disk(self, volume: Volume) -> DataDisk:
+    async def _disk(self, volume: Volume) -> DataDisk:
         if volume.device_id is None:
             raise MachineStateError(
                 f"volume {volume.name} has no device number", "detach and attach it again"
             )
-        return DataDisk(volume.uuid, self._primary.volume_path(volume.uuid), volume.device_id)
+        storage = await self._primary.of(volume.pool_id)
+        return DataDisk(volume.uuid, storage.volume_path(volume.uuid), volume.device_id)

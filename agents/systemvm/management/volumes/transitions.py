@@ -26,6 +26,7 @@ class NewVolume:
     zone_id: int
     host_id: int
     disk_offering_id: int | None = None
+    pool_id: int | None = None  # None: the host's own directory
 
 
 def create(connection: Connection, new: NewVolume) -> Volume:
@@ -47,6 +48,7 @@ def create(connection: Connection, new: NewVolume) -> Volume:
         vm_id=None,
         zone_id=new.zone_id,
         host_id=new.host_id,
+        pool_id=new.pool_id,
         size_bytes=new.size_bytes,
         disk_offering_id=new.disk_offering_id,
     )

@@ -17,6 +17,7 @@ from systemvm.management.state.status import AgentState, InstanceState, Instance
 #: The commands that CloudStack's clients, the page and the CLI use.
 EXPECTED = {
     *("createTemplate", "extractSnapshot", "extractVolume"),
+    *("createStoragePool", "updateStoragePool", "deleteStoragePool"),
     *("createServiceOffering", "updateServiceOffering", "deleteServiceOffering"),
     *("createZone", "updateZone", "deleteZone", "createPod", "updatePod", "deletePod"),
     *("addCluster", "updateCluster", "deleteCluster"),
@@ -86,6 +87,7 @@ EXPECTED = {
 
 ADMINISTRATORS = {
     *("createDiskOffering", "updateDiskOffering", "deleteDiskOffering"),
+    *("createStoragePool", "updateStoragePool", "deleteStoragePool"),
     *("createServiceOffering", "updateServiceOffering", "deleteServiceOffering"),
     *("addHost", "updateHost", "reconnectHost", "deleteHost", "listHypervisorCapabilities"),
     *("createZone", "updateZone", "deleteZone", "createPod", "updatePod", "deletePod"),

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
@@ -16,6 +16,7 @@ from systemvm.management.housekeeping import Housekeeping
 from systemvm.management.image_stores.buckets import StoreKeys
 from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.pki.seal import Seal
+from systemvm.management.primary.pools import StorageByPool
 from systemvm.management.public_certificates.files import CertificateFile
 from systemvm.management.public_certificates.remarks import EVENT
 from systemvm.management.public_certificates.shelf import CertificateShelf
@@ -25,7 +26,7 @@ from systemvm.management.state.events import EventFilter
 from systemvm.management.state.status import AgentState, JobStatus
 from systemvm.management.system_vms.operations import SystemVmOperations
 from systemvm.management.system_vms.preparation import AgentPreparation
-from systemvm.management.templates.copies import TemplateCopies
+from systemvm.management.templates.copies import TemplateCopies, TemplateStorage
 from systemvm.rpc.core.call import Call, Caller
 from systemvm.rpc.core.errors import DEADLINE, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
 from systemvm.rpc.core.method import MethodTable
@@ -248,7 +249,8 @@ async def test_housekeeping_measures_renews_and_expires(host: Any, preparations:
     _, ssvm = await connected(host, "s-1-VM")
     _, cpvm = await connected(host, "v-2-VM")
     assert host.directory.agent("s-1-VM").status.state is AgentState.UP
-    copies = TemplateCopies(host.database, host.primary, host_id=host.host_id)
+    pools = cast("StorageByPool[TemplateStorage]", None)  # there is no copy
+    copies = TemplateCopies(host.database, pools, host_id=host.host_id)
     keeping = Housekeeping(
         host.clock, host.database, host.directory, preparations, copies, job_expiry=timedelta(0)
     )

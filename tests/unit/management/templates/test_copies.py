@@ -22,7 +22,7 @@ from user_vms import deploy_running, deploy_stopped
 
 @pytest.fixture
 def copies(cloud: SmallCloud) -> TemplateCopies:
-    return TemplateCopies(cloud.database, cloud.primary, host_id=cloud.host.id)
+    return TemplateCopies(cloud.database, cloud.pools, host_id=cloud.host.id)
 
 
 def copy_of(cloud: SmallCloud, template: Template) -> Path:
@@ -148,5 +148,5 @@ async def test_copies_of_another_host_stay(cloud: SmallCloud) -> None:
     vm = await deploy_running(cloud, template=template)
     await cloud.machines.destroy(vm.id, expunge=True)
     await cloud.templates.delete(template.id)
-    await TemplateCopies(cloud.database, cloud.primary, host_id=cloud.host.id + 1).remove_unused()
+    await TemplateCopies(cloud.database, cloud.pools, host_id=cloud.host.id + 1).remove_unused()
     assert copy_of(cloud, template).exists()

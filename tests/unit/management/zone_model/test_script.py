@@ -94,7 +94,7 @@ class Cloud:
         self.table = CommandTable()
         self.table.add(
             *ZoneCommands(database).commands(),
-            *InfrastructureCommands(database, layout.primary).commands(),
+            *InfrastructureCommands(database).commands(),
             *HostCommands(database, cast(ForeignHosts, None), jobs, changes).commands(),
             *JobCommands(database).commands(),
             *commands_of((*PLACES, *NETWORKS, *RANGES), changes, jobs),

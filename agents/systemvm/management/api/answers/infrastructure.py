@@ -51,14 +51,20 @@ class StoragePoolAnswer:
     hypervisor: str = required_key("KVM")
     type: str = required_key("Filesystem, SharedMountPoint or NetworkFilesystem")
     scope: str = required_key("HOST, CLUSTER or ZONE: whose machines can use it")
-    state: str = required_key("Up, Disabled or Maintenance; Down when its directory cannot be read")
+    state: str = required_key(
+        "Up, Disabled, PrepareForMaintenance, Maintenance or ErrorInMaintenance; Down when its directory "
+        "cannot be used"
+    )
     ipaddress: str | None = optional_key("the host's management address, or the NFS server")
     path: str = required_key("the directory on the host, or the export")
     tags: str | None = optional_key("tags that offerings ask for")
     disksizetotal: int | None = optional_key("capacity of its file system in bytes")
     disksizeused: int | None = optional_key("bytes in use on its file system")
     disksizeallocated: int = required_key("sum of the virtual sizes of its volumes in bytes")
-    created: datetime = required_key("when the host was registered")
+    overprovisionfactor: str = required_key("how many times its capacity its volumes can have")
+    provider: str = required_key("DefaultPrimary")
+    managed: bool = required_key("always false: a volume is a file")
+    created: datetime = required_key("when it was created; a host's own: when the host was registered")
 
 
 @frozen(kw_only=True)

@@ -25,7 +25,7 @@ class VolumeAnswer:
     zoneid: str | None = optional_key("the zone's UUID")
     zonename: str | None = optional_key("the zone's name")
     hypervisor: str = required_key("KVM")
-    storagetype: str = required_key("local")
+    storagetype: str = required_key("local or shared")
     storageid: str | None = optional_key("UUID of the storage pool it is in; administrators only")
     storage: str | None = optional_key("name of the storage pool it is in; administrators only")
     provisioningtype: str = required_key("thin")

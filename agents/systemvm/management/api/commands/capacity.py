@@ -8,21 +8,19 @@ invention.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-
-from twisted.internet.threads import deferToThread
 
 from systemvm.host.zone import TrafficType
 from systemvm.management.api.answers.capacity import CapacityAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, paged
 from systemvm.management.api.commands import zone_answers
-from systemvm.management.api.commands.infrastructure import disk_usage
-from systemvm.management.api.commands.zone_answers import DiskUsage
 from systemvm.management.api.parameters import ParameterType, only, optional
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.api.zone_parts import matching
-from systemvm.management.state import address_ranges, pods, volumes, zones
+from systemvm.management.primary.pool_service import StoragePools
+from systemvm.management.primary.pool_usage import Usages
+from systemvm.management.state import address_ranges, pods, storage_pools, zones
 from systemvm.management.state.address_ranges import NetworkRange
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.pods import Pod
@@ -32,6 +30,7 @@ from systemvm.management.state.zones import Zone
 class CapacityType(enum.IntEnum):
     """CloudStack's numbers (Capacity.java); only those that something here has."""
 
+    STORAGE = 2
     VIRTUAL_NETWORK_PUBLIC_IP = 4
     PRIVATE_IP = 5
     SECONDARY_STORAGE = 6
@@ -52,9 +51,9 @@ _LIST = (
 class CapacityCommands:
     """The list, for administrators."""
 
-    def __init__(self, database: Database, primary: Path) -> None:
+    def __init__(self, database: Database, pools: StoragePools) -> None:
         self._database = database
-        self._primary = primary
+        self._pools = pools
 
     def commands(self) -> tuple[Command, ...]:
         return (
@@ -65,22 +64,21 @@ class CapacityCommands:
         )  # fmt: skip
 
     async def _list(self, call: ApiCall) -> list[CapacityAnswer]:
-        usage = await deferToThread(disk_usage, self._primary)
-        answers = await self._database.read(_capacities, self._primary, usage)
+        usages = await self._pools.usages()
+        answers = await self._database.read(_capacities, self._pools.own_directory, usages)
         found: list[CapacityAnswer] = matching(call, answers, "zoneid", "podid", "clusterid", "type")
         if "sortby" in call.arguments:
             found.sort(key=lambda answer: float(answer.percentused), reverse=True)
         return found
 
 
-def _capacities(connection: Connection, primary: Path, usage: DiskUsage | None) -> list[CapacityAnswer]:
-    allocated = volumes.allocated_bytes_by_host(connection)
+def _capacities(connection: Connection, primary: Path, usages: Usages) -> list[CapacityAnswer]:
     of_zones = [
         answer
         for zone in zones.list_zones(connection)
         for answer in (*_of_addresses(connection, zone), *_of_stores(connection, zone))
     ]
-    return of_zones + list(_of_pools(connection, primary, usage, allocated))
+    return of_zones + list(_of_pools(connection, primary, usages))
 
 
 def _of_addresses(connection: Connection, zone: Zone) -> Iterator[CapacityAnswer]:
@@ -110,15 +108,14 @@ def _of_stores(connection: Connection, zone: Zone) -> Iterator[CapacityAnswer]:
         yield _answer(CapacityType.SECONDARY_STORAGE, zone, used, total)
 
 
-def _of_pools(
-    connection: Connection, primary: Path, usage: DiskUsage | None, allocated: Mapping[int, int]
-) -> Iterator[CapacityAnswer]:
-    for pool in zone_answers.pools(connection, primary, usage, allocated):
+def _of_pools(connection: Connection, primary: Path, usages: Usages) -> Iterator[CapacityAnswer]:
+    for pool in zone_answers.pools(connection, primary, usages):
         if pool.disksizetotal is None:
             continue  # of another host, which measures it itself
+        kind = CapacityType.LOCAL_STORAGE if pool.scope == storage_pools.HOST else CapacityType.STORAGE
         yield CapacityAnswer(
-            type=CapacityType.LOCAL_STORAGE.value,
-            name=CapacityType.LOCAL_STORAGE.name,
+            type=kind.value,
+            name=kind.name,
             zoneid=pool.zoneid,
             zonename=pool.zonename,
             podid=pool.podid,

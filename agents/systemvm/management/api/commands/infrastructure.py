@@ -1,13 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""listPods, listClusters, listStoragePools, listPhysicalNetworks, listVlanIpRanges, listHypervisors: the
+"""listPods, listClusters, listPhysicalNetworks, listVlanIpRanges, listHypervisors: the
 parts of a zone, for administrators."""
 
 from __future__ import annotations
-
-import shutil
-from pathlib import Path
-
-from twisted.internet.threads import deferToThread
 
 from systemvm.management.api.answers.infrastructure import (
     ClusterAnswer,
@@ -15,41 +10,28 @@ from systemvm.management.api.answers.infrastructure import (
     PhysicalNetworkAnswer,
     PodAnswer,
     StorageIpRangeAnswer,
-    StoragePoolAnswer,
     TrafficTypeAnswer,
     VlanIpRangeAnswer,
 )
 from systemvm.management.api.command import ApiCall, Command, Handler, ResponseShape, paged
 from systemvm.management.api.commands import zone_answers
-from systemvm.management.api.commands.zone_answers import DiskUsage
 from systemvm.management.api.parameters import Parameter, ParameterType, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.api.zone_parts import matching
-from systemvm.management.state import volumes, zones
+from systemvm.management.state import zones
 from systemvm.management.state.database import Database
 
 _ID = optional("id", ParameterType.UUID, "list only the one with this id")
 _NAME = optional("name", ParameterType.STRING, "list only the one with this name")
 _ZONE = optional("zoneid", ParameterType.UUID, "list only those of this zone")
 _POD = optional("podid", ParameterType.UUID, "list only those of this pod")
-_CLUSTER = optional("clusterid", ParameterType.UUID, "list only those of this cluster")
-
-
-def disk_usage(directory: Path) -> DiskUsage | None:
-    """Return the usage of a directory's file system; None when it cannot be read. It blocks."""
-    try:
-        usage = shutil.disk_usage(directory)
-    except OSError:
-        return None
-    return DiskUsage(usage.total, usage.used)
 
 
 class InfrastructureCommands:
     """Lists of the rows of zones' parts."""
 
-    def __init__(self, database: Database, primary: Path) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._primary = primary
 
     def commands(self) -> tuple[Command, ...]:
         text = ParameterType.STRING
@@ -58,13 +40,6 @@ class InfrastructureCommands:
             _listing(
                 "listClusters", self._clusters, "Lists clusters.", ClusterAnswer, "cluster",
                 _ID, _NAME, _ZONE, _POD, optional("hypervisor", text, "list only those of this hypervisor"),
-            ),
-            _listing(
-                "listStoragePools", self._pools, "Lists primary storage pools.", StoragePoolAnswer,
-                "storagepool", _ID, _NAME, _ZONE, _POD, _CLUSTER,
-                optional("scope", text, "list only those of this scope"),
-                optional("path", text, "list only the one at this path"),
-                optional("ipaddress", text, "list only those of this address"),
             ),
             _listing(
                 "listPhysicalNetworks", self._physical_networks, "Lists physical networks.",
@@ -100,13 +75,6 @@ class InfrastructureCommands:
     async def _clusters(self, call: ApiCall) -> list[ClusterAnswer]:
         answers = await self._database.read(zone_answers.clusters)
         return matching(call, answers, "id", "name", "zoneid", "podid", hypervisor="hypervisortype")
-
-    async def _pools(self, call: ApiCall) -> list[StoragePoolAnswer]:
-        usage = await deferToThread(disk_usage, self._primary)
-        allocated = await self._database.read(volumes.allocated_bytes_by_host)
-        answers = await self._database.read(zone_answers.pools, self._primary, usage, allocated)
-        names = ("id", "name", "zoneid", "podid", "clusterid", "scope", "path", "ipaddress")
-        return matching(call, answers, *names)
 
     async def _physical_networks(self, call: ApiCall) -> list[PhysicalNetworkAnswer]:
         answers = await self._database.read(zone_answers.networks)

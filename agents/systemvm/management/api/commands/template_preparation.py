@@ -64,7 +64,7 @@ def _to_prepare(connection: Connection, call: ApiCall, host_id: int) -> _Prepare
     zone = zones.zone_by_uuid(connection, arguments["zoneid"])
     template = templates.by_uuid(connection, arguments["templateid"])
     pools = storage_pools.list_pools(connection, zone.id)
-    here = [pool for pool in pools if pool.is_local and pool.host_id == host_id]
+    here = [pool for pool in pools if pool.is_own_directory and pool.host_id == host_id]
     if "storageid" in arguments:
         named = storage_pools.rows.by_uuid(connection, arguments["storageid"])
         here = [pool for pool in here if pool.id == named.id]

@@ -19,14 +19,17 @@ from systemvm.management.api.ownership import OWNER, owner_of
 from systemvm.management.api.parameters import Parameter, ParameterType, only, optional, required
 from systemvm.management.hypervisors.data_disks import UNITS
 from systemvm.management.jobs.runner import JobRunner, RunningJob
+from systemvm.management.primary.pool_service import StoragePools
+from systemvm.management.primary.pool_usage import Usages
 from systemvm.management.snapshots.service import VolumeSnapshots
-from systemvm.management.state import offerings, volumes
+from systemvm.management.state import offerings, storage_pools, volumes
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.offerings import DiskOffering
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.snapshots import Snapshot
 from systemvm.management.state.volumes import Volume
 from systemvm.management.virtual_machines.deployment import MAX_DISK_BYTES
+from systemvm.management.volumes.pool_choice import check_takes
 from systemvm.management.volumes.service import GIB, Volumes
 from systemvm.management.volumes.transitions import NewVolume
 
@@ -44,6 +47,7 @@ class VolumeChangeCommands:
         database: Database,
         service: Volumes,
         snapshots: VolumeSnapshots,
+        pools: StoragePools,
         jobs: JobRunner,
         *,
         host_id: int,
@@ -51,6 +55,7 @@ class VolumeChangeCommands:
         self._database = database
         self._volumes = service
         self._snapshots = snapshots
+        self._pools = pools
         self._jobs = jobs
         self._host_id = host_id
         jobs.register("createVolume", self._run_create, resumes=True)
@@ -72,6 +77,10 @@ class VolumeChangeCommands:
                 optional("snapshotid", ParameterType.UUID, "a snapshot that it gets the content of"),
                 optional("zoneid", ParameterType.UUID, "the zone; can be omitted when there is only one"),
                 _OFFERING,
+                optional(
+                    "storageid", ParameterType.UUID,
+                    "storage pool; by default the host's own directory; for administrators only",
+                ),
                 *OWNER,
                 only("displayvolume", ParameterType.BOOLEAN, "show it to its user", True),
             ),
@@ -119,7 +128,8 @@ class VolumeChangeCommands:
                 f"send size, 1 to {MAX_GIB} GiB, or diskofferingid",
             )
         offering_id = offering.id if offering is not None else None
-        new = await self._database.read(_new_volume, call, self._host_id, size_bytes, offering_id)
+        usages = await self._pools.usages() if "storageid" in call.arguments else {}
+        new = await self._database.read(_new_volume, call, self._host_id, size_bytes, offering_id, usages)
         volume = await self._volumes.create(new)
         source = snapshot.id if snapshot is not None else None
         return await self._start(call, "createVolume", volume, creates=True, snapshot_id=source)
@@ -246,10 +256,22 @@ def _snapshot(connection: Connection, call: ApiCall) -> Snapshot | None:
 
 
 def _new_volume(
-    connection: Connection, call: ApiCall, host_id: int, size_bytes: int, offering_id: int | None
+    connection: Connection,
+    call: ApiCall,
+    host_id: int,
+    size_bytes: int,
+    offering_id: int | None,
+    usages: Usages,
 ) -> NewVolume:
     owner = owner_of(connection, call)
     zone = named_or_only_zone(connection, call.arguments.text("zoneid"))
+    pool_id = None
+    if "storageid" in call.arguments:
+        if not call.principal.is_admin:
+            raise parameter_error("storageid is for administrators only", "omit it")
+        pool = storage_pools.by_uuid(connection, call.arguments["storageid"])
+        check_takes(connection, pool, host_id, usages, size_bytes)
+        pool_id = None if pool.is_own_directory else pool.id
     return NewVolume(
         name=name_of(call) or f"DATA-{volumes.count(connection) + 1}",
         size_bytes=size_bytes,
@@ -259,6 +281,7 @@ def _new_volume(
         zone_id=zone.id,
         host_id=host_id,
         disk_offering_id=offering_id,
+        pool_id=pool_id,
     )
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from systemvm.management.api.answers.volumes import VolumeAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, ResultPage
@@ -58,7 +58,8 @@ def answer_for(connection: Connection, volume: Volume) -> VolumeAnswer:
     """Return a volume as the result of a job, for its owner."""
     names = read_names(connection)
     tagged = tags.of_objects(connection, [volume.uuid]).get(volume.uuid, ())
-    return _answer(volume_list.one(connection, volume), names, None, tagged)
+    pool = None if volume.pool_id is None else storage_pools.by_id(connection, volume.pool_id)
+    return _answer(volume_list.one(connection, volume), names, pool, tagged, for_admin=False)
 
 
 def _select(connection: Connection, call: ApiCall) -> ResultPage:
@@ -67,9 +68,10 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
     Raises: ApiError 431 for a page that does not exist or an unknown owner.
     """
     arguments, names = call.arguments, read_names(connection)
-    window = page_window(arguments)
-    pools = storage_pools.list_pools(connection) if call.principal.is_admin else []
-    of_host = {pool.host_id: pool for pool in pools if pool.is_local}
+    window, is_admin = page_window(arguments), call.principal.is_admin
+    pools = storage_pools.list_pools(connection)
+    wanted = arguments.text("storageid")
+    host_id, pool_id = _place_of(wanted, pools if is_admin else [])
     which = VolumeFilter(
         account_ids=owners_of(connection, call).account_ids,
         uuids=named_uuids(arguments),
@@ -78,28 +80,45 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
         state=arguments.text("state"),
         vm_uuid=arguments.text("virtualmachineid"),
         zone_id=names.number_of_zone(arguments.text("zoneid")),
-        host_id=_host_of_pool(arguments.text("storageid"), of_host),
+        own_directory_of=host_id,
+        pool_id=pool_id,
         keyword=arguments.text("keyword"),
     )
     found, count = volume_list.page(connection, which, window)
+    by_id = {pool.id: pool for pool in pools}
+    of_host = {pool.host_id: pool for pool in pools if pool.is_own_directory}
+
+    def pool_of(volume: Volume) -> StoragePool | None:
+        return of_host.get(volume.host_id) if volume.pool_id is None else by_id.get(volume.pool_id)
+
     tagged = tags.of_objects(connection, [each.volume.uuid for each in found])
     answers = [
-        _answer(each, names, of_host.get(each.volume.host_id), tagged.get(each.volume.uuid, ()))
+        _answer(each, names, pool_of(each.volume), tagged.get(each.volume.uuid, ()), for_admin=is_admin)
         for each in found
     ]
     return ResultPage(answers, count)
 
 
-def _host_of_pool(pool_uuid: str | None, of_host: Mapping[int | None, StoragePool]) -> int | None:
+def _place_of(pool_uuid: str | None, pools: list[StoragePool]) -> tuple[int | None, int | None]:
+    """Return the host whose own directory a pool is, or the number of another pool."""
     if pool_uuid is None:
-        return None
-    return next((host_id for host_id, pool in of_host.items() if pool.uuid == pool_uuid), None) or NO_ROW
+        return None, None
+    pool = next((pool for pool in pools if pool.uuid == pool_uuid), None)
+    if pool is None:
+        return None, NO_ROW
+    return (pool.host_id, None) if pool.is_own_directory else (None, pool.id)
 
 
 def _answer(
-    found: VolumeInUse, names: OwnerNames, pool: StoragePool | None, tagged: Sequence[Tag]
+    found: VolumeInUse,
+    names: OwnerNames,
+    pool: StoragePool | None,
+    tagged: Sequence[Tag],
+    *,
+    for_admin: bool,
 ) -> VolumeAnswer:
     volume = found.volume
+    shown = pool if for_admin else None
     account = names.accounts[volume.account_id]
     domain = names.domains[account.domain_id]
     zone = names.zone(volume.zone_id)
@@ -117,9 +136,9 @@ def _answer(
         zoneid=zone.uuid if zone else None,
         zonename=zone.name if zone else None,
         hypervisor="KVM",
-        storagetype="local",
-        storageid=pool.uuid if pool else None,
-        storage=pool.name if pool else None,
+        storagetype="local" if pool is None or pool.is_local else "shared",
+        storageid=shown.uuid if shown else None,
+        storage=shown.name if shown else None,
         provisioningtype="thin",
         deviceid=0 if volume.type == volumes.ROOT else volume.device_id,
         virtualmachineid=found.vm_uuid,

@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-
-from attrs import frozen
 
 from systemvm.host.zone import TrafficType
 from systemvm.management.api.answers.infrastructure import (
@@ -18,7 +15,9 @@ from systemvm.management.api.answers.infrastructure import (
     TrafficTypeAnswer,
     VlanIpRangeAnswer,
 )
-from systemvm.management.state import address_ranges, physical_networks, storage_pools, zones
+from systemvm.management.configurations import storage
+from systemvm.management.primary.pool_usage import Usages
+from systemvm.management.state import address_ranges, physical_networks, storage_pools, volumes, zones
 from systemvm.management.state import pods as pod_rows
 from systemvm.management.state.address_ranges import NetworkRange
 from systemvm.management.state.database import Connection
@@ -29,14 +28,6 @@ from systemvm.management.state.zones import Zone
 
 #: Traffic types whose ranges listVlanIpRanges lists.
 OF_VLANS = (TrafficType.PUBLIC, TrafficType.GUEST)
-
-
-@frozen
-class DiskUsage:
-    """Size of a file system in bytes."""
-
-    total_bytes: int
-    used_bytes: int
 
 
 def _zones(connection: Connection) -> dict[int, Zone]:
@@ -177,29 +168,32 @@ def range_answer(connection: Connection, each: NetworkRange, zone: Zone) -> Vlan
     )
 
 
-def pools(
-    connection: Connection, primary: Path, usage: DiskUsage | None, allocated: Mapping[int, int]
-) -> list[StoragePoolAnswer]:
-    """Return the pools; `usage` is that of `primary`, this host's own directory."""
+def pools(connection: Connection, primary: Path, usages: Usages) -> list[StoragePoolAnswer]:
+    """Return the pools; `primary` is this host's own directory."""
+    of_host = volumes.allocated_bytes_by_host(connection)
+    of_pool = volumes.allocated_bytes_by_pool(connection)
     return [
-        pool_answer(connection, pool, primary, usage, allocated)
+        pool_answer(
+            connection,
+            pool,
+            primary,
+            usages,
+            of_host.get(pool.host_id or 0, 0) if pool.is_own_directory else of_pool.get(pool.id, 0),
+        )
         for pool in storage_pools.list_pools(connection)
     ]
 
 
 def pool_answer(
-    connection: Connection,
-    pool: StoragePool,
-    primary: Path,
-    usage: DiskUsage | None,
-    allocated: Mapping[int, int],
+    connection: Connection, pool: StoragePool, primary: Path, usages: Usages, allocated_bytes: int
 ) -> StoragePoolAnswer:
     zone = zones.zone_by_id(connection, pool.zone_id)
     pod = None if pool.pod_id is None else pod_rows.pod_by_id(connection, pool.pod_id)
     cluster = None if pool.cluster_id is None else pod_rows.cluster_by_id(connection, pool.cluster_id)
     host = None if pool.host_id is None else zones.host_by_id(connection, pool.host_id)
-    of_host = usage if pool.is_local else None
-    down = pool.state == storage_pools.UP and pool.is_local and usage is None
+    usage = usages.get(pool.id)
+    down = pool.state == storage_pools.UP and pool.id in usages and usage is None
+    factor = 1.0 if pool.is_own_directory else storage.limits(connection, pool.zone_id).overprovisioning
     return StoragePoolAnswer(
         id=pool.uuid,
         name=pool.name,
@@ -216,8 +210,11 @@ def pool_answer(
         ipaddress=host.address if host else pool.server,
         path=pool.path or str(primary),
         tags=pool.tags or None,
-        disksizetotal=of_host.total_bytes if of_host else None,
-        disksizeused=of_host.used_bytes if of_host else None,
-        disksizeallocated=allocated.get(pool.host_id or 0, 0),
+        disksizetotal=usage.total_bytes if usage else None,
+        disksizeused=usage.used_bytes if usage else None,
+        disksizeallocated=allocated_bytes,
+        overprovisionfactor=f"{factor:g}",
+        provider="DefaultPrimary",
+        managed=False,
         created=pool.created,
     )

@@ -139,7 +139,8 @@ template_spool_refs = table(
     "template_spool_refs",
     *numbered(),
     sa.Column("template_id", sa.ForeignKey("templates.id"), nullable=False, index=True),
-    sa.Column("host_id", sa.ForeignKey("hosts.id"), nullable=False),
+    sa.Column("host_id", sa.ForeignKey("hosts.id"), nullable=False),  # that makes and deletes it
+    sa.Column("pool_id", sa.Integer, index=True),  # of storage_pools; NULL: the host's own directory
     sa.Column("state", EnumText(SpoolState), nullable=False, default=SpoolState.NOT_COPIED),
     sa.Column("path", sa.String(4096)),
     sa.Column("size_bytes", sa.BigInteger),

@@ -94,6 +94,7 @@ volumes = table(
     sa.Column("vm_id", sa.ForeignKey("vm_instances.id"), index=True),
     sa.Column("template_id", sa.ForeignKey("templates.id")),
     sa.Column("host_id", sa.ForeignKey("hosts.id")),
+    sa.Column("pool_id", sa.Integer, index=True),  # of storage_pools; NULL: the host's own directory
     sa.Column("path", sa.String(4096)),
     sa.Column("size_bytes", sa.BigInteger),
     sa.Column("device_id", sa.Integer),  # of a data disk on its VM

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the API does with pools on this host: prepare, measure, release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from systemvm.management.primary.pool_usage import PoolUsage, Usages
+from systemvm.management.primary.pools import PrimaryPools, reaches
+from systemvm.management.primary.qemu_img import PrimaryStorageError
+from systemvm.management.state import storage_pools, zones
+from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.storage_pools import StoragePool
+
+
+class StoragePools:
+    """The pools that this host can use."""
+
+    def __init__(
+        self,
+        database: Database,
+        pools: PrimaryPools[Any],
+        usage: PoolUsage,
+        own_directory: Path,
+        *,
+        host_id: int,
+    ) -> None:
+        self.own_directory = own_directory
+        self._database = database
+        self._pools = pools
+        self._usage = usage
+        self._host_id = host_id
+
+    async def prepare(self, pool: StoragePool) -> None:
+        """Check the directory of a pool that is created, if this host is one of those that use it.
+
+        Raises: PrimaryStorageError with the reason when it cannot be used.
+        """
+        host = await self._database.read(zones.host_by_id, self._host_id)
+        if not reaches(pool, host):
+            return
+        await self._pools.directories.prepare(pool)
+        [usage] = (await self._usage.of([pool])).values()
+        if usage is None:
+            await self.release(pool)
+            raise PrimaryStorageError(
+                f"storage pool {pool.name} cannot be used: its file system does not answer",
+                "check the server, and create the pool again",
+            )
+
+    async def release(self, pool: StoragePool) -> None:
+        """Undo `prepare`."""
+        await self._pools.directories.release(pool)
+
+    async def close(self, pool: StoragePool) -> None:
+        """Forget a pool that was deleted."""
+        await self._pools.close(pool)
+
+    async def usages(self) -> Usages:
+        """Return the usage of each pool that this host can use; None of one that is down."""
+        return await self._usage.of(await self._database.read(_reachable, self._host_id))
+
+
+def _reachable(connection: Connection, host_id: int) -> list[StoragePool]:
+    host = zones.host_by_id(connection, host_id)
+    return [
+        pool
+        for pool in storage_pools.list_pools(connection)
+        if reaches(pool, host) and pool.state != storage_pools.MAINTENANCE
+    ]

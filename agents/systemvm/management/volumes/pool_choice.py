@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The choice of a pool for a new volume, by scope, state, tags and capacity."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from systemvm.management.configurations import storage
+from systemvm.management.configurations.storage import StorageLimits
+from systemvm.management.primary.pool_usage import DiskUsage, Usages
+from systemvm.management.primary.pools import reaches
+from systemvm.management.state import storage_pools, volumes, zones
+from systemvm.management.state.database import Connection
+from systemvm.management.state.storage_pools import StoragePool
+from systemvm.management.volumes.errors import NoPoolError
+
+_GIB = 1 << 30
+
+
+@frozen
+class PoolCandidate:
+    """A pool with what decides whether it takes a volume."""
+
+    pool: StoragePool
+    usage: DiskUsage | None
+    allocated_bytes: int
+    limits: StorageLimits
+
+    @property
+    def allocatable_bytes(self) -> float:
+        """The sum of virtual sizes that it takes."""
+        total = self.usage.total_bytes if self.usage else 0
+        return total * self.limits.overprovisioning * self.limits.allocated_threshold
+
+    def refusal(self, size_bytes: int) -> str | None:
+        """Return why it takes no volume of this size; None: it takes one."""
+        if self.pool.state != storage_pools.UP:
+            return f"it is {self.pool.state}"
+        if self.usage is None:
+            return "its directory cannot be used on this host"
+        used = self.usage.used_bytes / self.usage.total_bytes if self.usage.total_bytes else 1.0
+        if used >= self.limits.used_threshold:
+            return (
+                f"{used:.0%} of it are in use, the maximum is {self.limits.used_threshold:.0%}"
+                f" ({storage.USED_THRESHOLD.name})"
+            )
+        if self.allocated_bytes + size_bytes > self.allocatable_bytes:
+            return (
+                f"its volumes would have {(self.allocated_bytes + size_bytes) / _GIB:.4g} GiB, the maximum is"
+                f" {self.allocatable_bytes / _GIB:.4g} GiB ({storage.ALLOCATED_THRESHOLD.name},"
+                f" {storage.OVERPROVISIONING.name})"
+            )
+        return None
+
+
+def candidates(connection: Connection, host_id: int, usages: Usages) -> list[PoolCandidate]:
+    """Return the pools that the machines of a host can use, except its own directory."""
+    host = zones.host_by_id(connection, host_id)
+    allocated = volumes.allocated_bytes_by_pool(connection)
+    return [
+        PoolCandidate(
+            pool, usages.get(pool.id), allocated.get(pool.id, 0), storage.limits(connection, pool.zone_id)
+        )
+        for pool in storage_pools.list_created(connection)
+        if reaches(pool, host)
+    ]
+
+
+def choose(found: list[PoolCandidate], size_bytes: int, tags: frozenset[str] = frozenset()) -> StoragePool:
+    """Return the pool with the most room for virtual sizes.
+
+    Raises: NoPoolError with the reason of each pool when none takes the volume.
+    """
+    reasons = []
+    taking = []
+    for candidate in found:
+        missing = sorted(tags - candidate.pool.tag_set)
+        why = f"it lacks the tag {missing[0]}" if missing else candidate.refusal(size_bytes)
+        if why is None:
+            taking.append(candidate)
+        else:
+            reasons.append(f"{candidate.pool.name}: {why}")
+    if not taking:
+        raise NoPoolError(
+            f"no shared storage pool takes the volume: {'; '.join(reasons) or 'there is none'}",
+            "create another pool with createStoragePool, or make room in one",
+        )
+    return max(taking, key=lambda each: each.allocatable_bytes - each.allocated_bytes).pool
+
+
+def check_takes(
+    connection: Connection, pool: StoragePool, host_id: int, usages: Usages, size_bytes: int
+) -> None:
+    """Check that a pool takes a volume of a host's machines.
+
+    Raises: NoPoolError with the reason when it does not.
+    """
+    if pool.is_own_directory:
+        if pool.host_id != host_id:
+            raise NoPoolError(
+                f"storageid: {pool.name} is the local storage of another host",
+                "choose a pool of this host, of its cluster or of the whole zone",
+            )
+        return
+    for candidate in candidates(connection, host_id, usages):
+        if candidate.pool.id == pool.id:
+            why = candidate.refusal(size_bytes)
+            if why is None:
+                return
+            raise NoPoolError(f"storageid: {pool.name} takes no volume: {why}", "choose another pool")
+    raise NoPoolError(
+        f"storageid: {pool.name} cannot be used on the host of the volume: its scope is {pool.scope}",
+        "choose a pool of that host, of its cluster or of the whole zone",
+    )
