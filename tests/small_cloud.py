@@ -109,7 +109,9 @@ from systemvm.management.templates.upload_signing import UploadSigner
 from systemvm.management.templates.uploads import TemplateUploads
 from systemvm.management.templates.zone_copies import ZoneCopies
 from systemvm.management.virtual_machines.machine import UserVmBuilder
+from systemvm.management.virtual_machines.pool_maintenance import PoolMaintenance
 from systemvm.management.virtual_machines.service import VirtualMachines
+from systemvm.management.volumes.migration import VolumeMigration
 from systemvm.management.volumes.service import Volumes
 from systemvm.management.zone_model.catalog import ZoneCatalog
 from systemvm.management.zone_model.changes import ModelChanges
@@ -389,6 +391,14 @@ class SmallCloud:
             networks_of=lambda zone: self.configuration.zone(zone).networks,
             model=ModelChanges(self.database, catalog, self.configuration.labels, lambda: None),
             pools=self.storage_pools,
+            pool_maintenance=PoolMaintenance(self.database, self.machines, self.volumes),
+            volume_migration=VolumeMigration(
+                self.database,
+                self.pools,
+                cast(Hypervisor, self.hypervisor),
+                self.machines.lock,
+                self.volumes,
+            ),
             host_id=self.host.id,
             accounts=self.account_service,
             extraction=self.extraction,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,14 @@ class FakePrimary:
 
     async def resize_volume(self, volume_uuid: str, size_bytes: int) -> None:
         self.sizes[volume_uuid] = size_bytes
+
+    async def import_volume(self, volume_uuid: str, source: Path, size_bytes: int) -> Path:
+        if self.fails_with is not None:
+            raise self.fails_with
+        path = self._touch(f"{volume_uuid}.qcow2")
+        shutil.copyfile(source, path)
+        self.sizes[volume_uuid] = size_bytes
+        return path
 
     async def create_empty(self, volume_uuid: str, size_bytes: int) -> Path:
         if self.fails_with is not None:

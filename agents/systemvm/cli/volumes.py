@@ -63,8 +63,9 @@ def list_volumes(daemon: DaemonClient) -> None:
 @click.argument("name")
 @click.option("--size", type=int, help="Size in GiB.")
 @click.option("--offering", help="Name or id of a disk offering, which sets the size.")
+@click.option("--pool", help="Storage pool. Default: the host's own directory.")
 @click.pass_obj
-def create(daemon: DaemonClient, name: str, size: int | None, offering: str | None) -> None:
+def create(daemon: DaemonClient, name: str, size: int | None, offering: str | None, pool: str | None) -> None:
     """Create the empty data volume NAME.
 
     \b
@@ -76,8 +77,14 @@ def create(daemon: DaemonClient, name: str, size: int | None, offering: str | No
     chosen = None
     if offering is not None:
         chosen = daemon.find("listDiskOfferings", "diskoffering", offering, "disk offering")["id"]
+    found = daemon.find("listStoragePools", "storagepool", pool, "storage pool") if pool else {}
     row = daemon.run_job(
-        "createVolume", name=name, size=size, diskofferingid=chosen, zoneid=daemon.zone_id()
+        "createVolume",
+        name=name,
+        size=size,
+        diskofferingid=chosen,
+        zoneid=daemon.zone_id(),
+        storageid=found.get("id"),
     )["volume"]
     if daemon.as_json:
         output.print_json(row)
@@ -132,6 +139,22 @@ def resize(daemon: DaemonClient, name: str, size: int) -> None:
     """
     daemon.run_job("resizeVolume", id=find_volume(daemon, name)["id"], size=size)
     click.echo(f"{name} has {size} GiB.")
+
+
+@volume.command()
+@click.argument("name")
+@click.argument("pool")
+@click.pass_obj
+def migrate(daemon: DaemonClient, name: str, pool: str) -> None:
+    """Move the volume NAME to the storage pool POOL. Its VM must be stopped.
+
+    \b
+    Example:
+      systemvm volume migrate data shared1
+    """
+    target = daemon.find("listStoragePools", "storagepool", pool, "storage pool")
+    daemon.run_job("migrateVolume", volumeid=find_volume(daemon, name)["id"], storageid=target["id"])
+    click.echo(f"{name} is in {pool}.")
 
 
 @volume.command()

@@ -148,6 +148,10 @@ GROUPS = (
              "shared1 zone=zone1 scope=zone url=nfs://10.12.0.2/export/primary"),
         Verb("update", "updateStoragePool", "id", "Change, disable or enable the pool NAME.",
              "shared1 enabled=false"),
+        Verb("maintain", "enableStorageMaintenance", "id",
+             "Stop the VMs of the pool NAME, and have nothing use it.", "shared1", True),
+        Verb("resume", "cancelStorageMaintenance", "id",
+             "End the maintenance of the pool NAME, and start its VMs.", "shared1", True),
         Verb("delete", "deleteStoragePool", "id", "Delete the pool NAME, which has no volume.", "shared1"),
     ), POOLS),
     Group("storage-range", "Manage ranges of storage addresses.", (

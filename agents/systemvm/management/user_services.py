@@ -66,8 +66,10 @@ from systemvm.management.templates.dispatch import DownloadDispatcher
 from systemvm.management.templates.reconciler import TemplateReconciler
 from systemvm.management.templates.service import TemplateService
 from systemvm.management.virtual_machines.machine import UserVmBuilder
+from systemvm.management.virtual_machines.pool_maintenance import PoolMaintenance
 from systemvm.management.virtual_machines.reaper import ExpungeReaper
 from systemvm.management.virtual_machines.service import VirtualMachines
+from systemvm.management.volumes.migration import VolumeMigration
 from systemvm.management.volumes.service import Volumes
 from systemvm.management.zone_model.changes import ModelChanges
 from systemvm.rpc.core.errors import RpcError
@@ -252,6 +254,10 @@ def make_user_services(
             guest_bridge=settings.guest_bridge,
             networks_of=settings.networks,
             model=ModelChanges(database, foundation.zones, configuration.labels, system_vms.reconciler.wake),
+            pool_maintenance=PoolMaintenance(database, virtual_machines, volumes),
+            volume_migration=VolumeMigration(
+                database, drivers.pools, drivers.hypervisor, virtual_machines.lock, volumes
+            ),
             pools=StoragePools(
                 database,
                 drivers.pools,

@@ -64,6 +64,7 @@ from systemvm.management.api.commands.uploads import UploadCommands
 from systemvm.management.api.commands.users import UserCommands
 from systemvm.management.api.commands.virtual_machines import VirtualMachineCommands
 from systemvm.management.api.commands.volume_changes import VolumeChangeCommands
+from systemvm.management.api.commands.volume_migration import VolumeMigrationCommands
 from systemvm.management.api.commands.volumes import VolumeCommands
 from systemvm.management.api.commands.zones import ZoneCommands
 from systemvm.management.api.discovery import discovery_command
@@ -95,7 +96,9 @@ from systemvm.management.templates.extraction import Extraction
 from systemvm.management.templates.service import TemplateService
 from systemvm.management.templates.uploads import TemplateUploads
 from systemvm.management.templates.zone_copies import ZoneCopies
+from systemvm.management.virtual_machines.pool_maintenance import PoolMaintenance
 from systemvm.management.virtual_machines.service import VirtualMachines
+from systemvm.management.volumes.migration import VolumeMigration
 from systemvm.management.volumes.service import Volumes
 from systemvm.management.zone_model.changes import ModelChanges
 
@@ -138,6 +141,8 @@ class ApiServices:
     networks_of: NetworksOf
     model: ModelChanges
     pools: StoragePools
+    pool_maintenance: PoolMaintenance
+    volume_migration: VolumeMigration
     host_id: int
     certificates: CertificateControl
     public_certificates: PublicCertificates
@@ -161,7 +166,10 @@ def command_table(services: ApiServices) -> CommandTable:
         *ZoneCommands(database).commands(),
         *HostCommands(database, services.hosts, jobs, services.model).commands(),
         *InfrastructureCommands(database).commands(),
-        *StoragePoolCommands(database, services.pools, services.model).commands(),
+        *StoragePoolCommands(
+            database, services.pools, services.pool_maintenance, services.model, jobs
+        ).commands(),
+        *VolumeMigrationCommands(database, services.volume_migration, services.pools, jobs).commands(),
         *CapacityCommands(database, services.pools).commands(),
         *OfferingCommands(database).commands(),
         *DiskOfferingCommands(database).commands(),

@@ -51,6 +51,12 @@ update = rows.update
 FOR_TEMPLATE, FOR_LINK = "TEMPLATE", "LINK"
 
 
+def unfinished_of(connection: sa.Connection, volume_id: int) -> list[Snapshot]:
+    """Return the snapshots of a volume that are being taken."""
+    found = rows.all(connection, _c.volume_id == volume_id, _c.removed.is_(None))
+    return [snapshot for snapshot in found if not snapshot.state.has_ended]
+
+
 def by_uuid(connection: sa.Connection, uuid: str) -> Snapshot:
     """Return a snapshot that users see."""
     snapshot = rows.by_uuid(connection, uuid)

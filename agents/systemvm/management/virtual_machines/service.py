@@ -88,12 +88,15 @@ class VirtualMachines:
                 return await self._database.run(transitions.set_running, vm, status)
             return await self._claim_and_boot(vm)
 
-    async def stop(self, vm_id: int, *, forced: bool = False) -> Instance:
-        """Press the power button, or end the VM at once when `forced`; does nothing when it is Stopped."""
+    async def stop(self, vm_id: int, *, forced: bool = False, wanted: bool = False) -> Instance:
+        """Press the power button, or end the VM at once when `forced`; does nothing when it is Stopped.
+
+        `wanted`: its owner still wants it to run.
+        """
         async with self._lock.acquire(vm_id) as vm:
             _check_exists(vm)
-            await self._end_process(vm, forced=forced)
-            return await self._database.run(transitions.set_stopped, vm.id, None, wanted=False)
+            await self._end_process(vm, forced=forced, wanted=wanted)
+            return await self._database.run(transitions.set_stopped, vm.id, None, wanted=wanted)
 
     async def reboot(self, vm_id: int, *, forced: bool = False) -> Instance:
         """Stop and start a running VM.

@@ -118,6 +118,12 @@ def set_size(connection: Connection, volume_id: int, size_bytes: int) -> Volume:
     return resized
 
 
+def set_moved(connection: Connection, volume_id: int, pool_id: int | None, path: str) -> Volume:
+    moved = volumes.update(connection, volume_id, pool_id=pool_id, path=path)
+    record(connection, moved, "VOLUME.MIGRATE", "is moved to another storage pool")
+    return moved
+
+
 def claim_deletion(connection: Connection, volume_id: int) -> Volume:
     """Mark a volume as one that is being deleted: from now on nothing else uses it.
 

@@ -17,7 +17,8 @@ from systemvm.management.state.status import AgentState, InstanceState, Instance
 #: The commands that CloudStack's clients, the page and the CLI use.
 EXPECTED = {
     *("createTemplate", "extractSnapshot", "extractVolume"),
-    *("createStoragePool", "updateStoragePool", "deleteStoragePool"),
+    *("createStoragePool", "updateStoragePool", "deleteStoragePool", "migrateVolume"),
+    *("enableStorageMaintenance", "cancelStorageMaintenance"),
     *("createServiceOffering", "updateServiceOffering", "deleteServiceOffering"),
     *("createZone", "updateZone", "deleteZone", "createPod", "updatePod", "deletePod"),
     *("addCluster", "updateCluster", "deleteCluster"),
@@ -87,7 +88,8 @@ EXPECTED = {
 
 ADMINISTRATORS = {
     *("createDiskOffering", "updateDiskOffering", "deleteDiskOffering"),
-    *("createStoragePool", "updateStoragePool", "deleteStoragePool"),
+    *("createStoragePool", "updateStoragePool", "deleteStoragePool", "migrateVolume"),
+    *("enableStorageMaintenance", "cancelStorageMaintenance"),
     *("createServiceOffering", "updateServiceOffering", "deleteServiceOffering"),
     *("addHost", "updateHost", "reconnectHost", "deleteHost", "listHypervisorCapabilities"),
     *("createZone", "updateZone", "deleteZone", "createPod", "updatePod", "deletePod"),

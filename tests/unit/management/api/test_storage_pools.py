@@ -10,11 +10,10 @@ import pytest
 import pytest_twisted
 
 from present import present
+from shared_pools import create_pool, create_volume, url_of
 from small_cloud import SmallCloud
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import events, storage_pools, volumes
-from systemvm.management.state.storage_pools import StoragePool
-from systemvm.management.state.volumes import Volume
 from systemvm.management.zone_model.pools import PoolAddress, read_url
 from systemvm.management.zone_model.refusals import ModelError
 from systemvm.service.errors import FailureCode, SystemVmError
@@ -23,28 +22,8 @@ from user_vms import deploy_stopped
 GIB = 1 << 30
 
 
-def url_of(directory: Path) -> str:
-    return f"SharedMountPoint://localhost{directory}"
-
-
 def rename(directory: Path, new: Path) -> Path:
     return directory.rename(new)
-
-
-async def create_pool(cloud: SmallCloud, name: str = "shared", **more: Any) -> StoragePool:
-    directory = cloud.primary.directory.parent / f"{cloud.primary.directory.name}-{name}"
-    directory.mkdir(exist_ok=True)
-    answer = await cloud.call(
-        "createStoragePool", **{"name": name, "zoneid": cloud.zone.uuid, "url": url_of(directory)} | more
-    )
-    assert answer["storagepool"]["state"] == "Up"
-    return cloud.database.run_now(storage_pools.by_uuid, answer["storagepool"]["id"])
-
-
-async def create_volume(cloud: SmallCloud, pool: StoragePool, **more: Any) -> Volume:
-    job = await cloud.job("createVolume", **{"name": "data", "size": 2, "storageid": pool.uuid} | more)
-    assert job.result_code == 0, job.result
-    return cloud.database.run_now(volumes.by_uuid, job.result["volume"]["id"])
 
 
 async def refused(cloud: SmallCloud, command: str, **parameters: Any) -> SystemVmError:

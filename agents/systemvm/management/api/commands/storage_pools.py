@@ -1,28 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""createStoragePool, listStoragePools, updateStoragePool and deleteStoragePool."""
+"""createStoragePool, listStoragePools, updateStoragePool, deleteStoragePool, and maintenance of pools."""
 
 from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
+from typing import Any
 
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.infrastructure import StoragePoolAnswer
-from systemvm.management.api.command import ApiCall, Command, Handler, ResponseShape, paged
+from systemvm.management.api.command import ApiCall, Command, Handler, ResponseShape, StartedJob, paged
 from systemvm.management.api.commands import zone_answers
+from systemvm.management.api.envelope import plain
+from systemvm.management.api.job_start import start_job
 from systemvm.management.api.parameters import Arguments, Parameter, ParameterType, only, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.api.zone_parts import matching
+from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.primary.pool_service import StoragePools
 from systemvm.management.state import storage_pools, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.storage_pools import StoragePool
+from systemvm.management.virtual_machines.pool_maintenance import PoolMaintenance
 from systemvm.management.zone_model import pools
 from systemvm.management.zone_model.changes import ChangeOrigin, ModelChanges
 from systemvm.management.zone_model.pools import PoolAddress, PoolPlace
 
 STRING, UUID, BOOLEAN = ParameterType.STRING, ParameterType.UUID, ParameterType.BOOLEAN
 _ID = required("id", UUID, "UUID of the storage pool; see listStoragePools")
+_ENABLE, _CANCEL = "enableStorageMaintenance", "cancelStorageMaintenance"
 _SCOPES = ("zone", "cluster", "host", "ZONE", "CLUSTER", "HOST")
 _CREATE = (
     required("name", STRING, "name of the pool"),
@@ -53,10 +59,21 @@ _CREATE = (
 class StoragePoolCommands:
     """Handlers of these commands."""
 
-    def __init__(self, database: Database, service: StoragePools, model: ModelChanges) -> None:
+    def __init__(
+        self,
+        database: Database,
+        service: StoragePools,
+        maintenance: PoolMaintenance,
+        model: ModelChanges,
+        jobs: JobRunner,
+    ) -> None:
         self._database = database
         self._service = service
+        self._maintenance = maintenance
         self._model = model
+        self._jobs = jobs
+        jobs.register(_ENABLE, self._run_enable, resumes=True)
+        jobs.register(_CANCEL, self._run_cancel, resumes=True)
 
     def commands(self) -> tuple[Command, ...]:
         return (
@@ -83,6 +100,16 @@ class StoragePoolCommands:
                 optional("name", STRING, "the new name"),
                 optional("tags", STRING, "the new tags, comma-separated; empty: none"),
                 optional("enabled", BOOLEAN, "false: it gets no new volume"),
+            ),
+            _command(
+                _ENABLE, lambda call: self._start(call, _ENABLE),
+                "Stops the VMs with disks in a storage pool, and has nothing use the pool.",
+                ResponseShape.ASYNC, _ID,
+            ),
+            _command(
+                _CANCEL, lambda call: self._start(call, _CANCEL),
+                "Ends the maintenance of a storage pool, and starts the VMs that were stopped for it.",
+                ResponseShape.ASYNC, _ID,
             ),
             Command(
                 "deleteStoragePool", self._delete,
@@ -143,6 +170,20 @@ class StoragePoolCommands:
         )
         await self._service.close(pool)
         return SuccessAnswer(success=True)
+
+    async def _start(self, call: ApiCall, command: str) -> StartedJob:
+        pool = await self._database.read(storage_pools.by_uuid, call.arguments["id"])
+        return await start_job(
+            self._jobs, call, command, {"id": pool.id}, about="StoragePool", uuid=pool.uuid
+        )
+
+    async def _run_enable(self, running: RunningJob) -> dict[str, Any]:
+        pool = await self._maintenance.enable(running.job.arguments["id"])
+        return {"storagepool": plain(await self._answer(pool))}
+
+    async def _run_cancel(self, running: RunningJob) -> dict[str, Any]:
+        pool = await self._maintenance.cancel(running.job.arguments["id"])
+        return {"storagepool": plain(await self._answer(pool))}
 
     async def _answer(self, pool: StoragePool) -> StoragePoolAnswer:
         return next(answer for answer in await self._answers() if answer.id == pool.uuid)
