@@ -12,7 +12,7 @@ from present import present
 from shared_pools import create_pool, create_volume
 from small_cloud import SmallCloud
 from systemvm.management.api.errors import ErrorCode
-from systemvm.management.state import snapshots, storage_pools, volumes
+from systemvm.management.state import snapshots, storage_pools, volumes, zones
 from systemvm.management.state.status import SnapshotState
 from systemvm.management.state.storage_pools import StoragePool
 from systemvm.management.state.volumes import Volume
@@ -119,7 +119,10 @@ async def test_the_local_storage_of_another_host_cannot_be_reached(cloud: SmallC
     shared = await create_pool(cloud)
     volume = await create_volume(cloud, shared)
     own = own_pool(cloud)
-    cloud.database.run_now(storage_pools.update, own.id, host_id=cloud.host.id + 1)
+    other = cloud.database.run_now(
+        zones.put_host, "other", zone_id=cloud.zone.id, arch="amd64", address="10.11.0.2", version="1"
+    )
+    cloud.database.run_now(storage_pools.update, own.id, host_id=other.id)
     with pytest.raises(SystemVmError, match="is the local storage of another host") as refused:
         await cloud.call("migrateVolume", volumeid=volume.uuid, storageid=own.uuid)
     assert refused.value.code is FailureCode.NO_CAPACITY
