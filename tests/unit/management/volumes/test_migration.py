@@ -120,7 +120,12 @@ async def test_the_local_storage_of_another_host_cannot_be_reached(cloud: SmallC
     volume = await create_volume(cloud, shared)
     own = own_pool(cloud)
     other = cloud.database.run_now(
-        zones.put_host, "other", zone_id=cloud.zone.id, arch="amd64", address="10.11.0.2", version="1"
+        zones.host_rows.insert,
+        name="other",
+        arch="amd64",
+        address="10.11.0.2",
+        hypervisor="KVM",
+        zone_id=cloud.zone.id,
     )
     cloud.database.run_now(storage_pools.update, own.id, host_id=other.id)
     with pytest.raises(SystemVmError, match="is the local storage of another host") as refused:
