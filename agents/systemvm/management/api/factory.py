@@ -214,6 +214,7 @@ def command_table(services: ApiServices) -> CommandTable:
             services.virtual_machines,
             jobs,
             services.guest_bridge,
+            services.pools,
             host_id=services.host_id,
             expunge=services.expunge,
         ).commands(),

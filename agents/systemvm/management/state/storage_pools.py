@@ -51,10 +51,6 @@ class StoragePool:
         return self.type == FILESYSTEM
 
     @property
-    def tag_set(self) -> frozenset[str]:
-        return frozenset(filter(None, (tag.strip() for tag in self.tags.split(","))))
-
-    @property
     def place(self) -> str:
         """Its directory or export, which no other pool of the same host can have."""
         return f"{self.server}:{self.path}" if self.server else self.path

@@ -331,8 +331,11 @@ def machines_of(connection: sa.Connection, template_id: int, limit: int) -> list
     return list(connection.scalars(query))
 
 
-def has_disks_to_be_made(connection: sa.Connection, template_id: int) -> bool:
-    """Return whether a VM's disk must still be cloned from the template where there is no copy of it."""
+def waiting_pools(connection: sa.Connection, template_id: int) -> list[int | None]:
+    """Return the pools without a copy of a template from which VMs' disks must still be cloned.
+
+    None is a host's own directory.
+    """
     d = schema.volumes.c
     copied = sa.exists().where(
         _p.template_id == template_id,
@@ -341,10 +344,12 @@ def has_disks_to_be_made(connection: sa.Connection, template_id: int) -> bool:
         _p.state == SpoolState.READY,
         _p.removed.is_(None),
     )
-    waiting = sa.select(d.id).where(
-        d.template_id == template_id, d.removed.is_(None), d.state != VolumeState.READY, ~copied
+    waiting = (
+        sa.select(d.pool_id)
+        .distinct()
+        .where(d.template_id == template_id, d.removed.is_(None), d.state != VolumeState.READY, ~copied)
     )
-    return connection.execute(waiting.limit(1)).first() is not None
+    return list(connection.scalars(waiting))
 
 
 def unused_spool_refs(connection: sa.Connection, host_id: int) -> list[tuple[SpoolRef, Template]]:

@@ -218,7 +218,7 @@ def _hide(connection: Connection, template_id: int, *, forced: bool, zone_id: in
     if template.is_iso or not forced:
         _check_unused(connection, template)
     ref = templates.store_ref_of(connection, template_id)
-    if ref is not None and ref.is_ready and templates.has_disks_to_be_made(connection, template_id):
+    if ref is not None and ref.is_ready and templates.waiting_pools(connection, template_id):
         return False
     is_partial = zone_id is not None and templates.request_deletion_in_zone(connection, template, zone_id)
     if not is_partial:

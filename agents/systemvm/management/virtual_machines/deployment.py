@@ -43,6 +43,14 @@ class Deployment:
     keyboard: str | None = None  # the layout that its guest will have
     disk_bytes: int | None = None
     should_run: bool = True
+    pool_id: int | None = None  # of its disk; None: the host's own directory
+
+
+def root_disk_bytes(connection: Connection, template_id: int, zone_id: int, disk_bytes: int | None) -> int:
+    """Return the virtual size that the root disk of a new machine will have."""
+    template = templates.by_id(connection, template_id)
+    ref = templates.store_ref_of(connection, template.id, zone_id)
+    return disk_bytes or (ISO_DISK_BYTES if template.is_iso else (ref.virtual_size_bytes if ref else 0) or 0)
 
 
 def deploy(connection: Connection, deployment: Deployment) -> Instance:
@@ -85,6 +93,7 @@ def deploy(connection: Connection, deployment: Deployment) -> Instance:
         vm_id=vm.id,
         zone_id=deployment.zone_id,
         host_id=deployment.host_id,
+        pool_id=deployment.pool_id,
         template_id=None if template.is_iso else template.id,
         size_bytes=deployment.disk_bytes or (ISO_DISK_BYTES if template.is_iso else None),
     )

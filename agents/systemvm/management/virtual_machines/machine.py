@@ -138,9 +138,11 @@ class UserVmBuilder:
         )
         return BuiltUserVm(spec, password)
 
-    async def copy_template(self, template_id: int) -> Path:
-        """Return the template's copy on this host's primary storage; make it when there is none."""
-        return await self._on_primary(await self._database.read(templates.by_id, template_id))
+    async def copy_template(self, template_id: int) -> None:
+        """Copy a template to each pool in which disks are still to be cloned from it."""
+        template = await self._database.read(templates.by_id, template_id)
+        for pool_id in await self._database.read(templates.waiting_pools, template_id):
+            await self._on_primary(template, pool_id)
 
     async def delete_disk(self, vm: Instance) -> None:
         volume = await self._database.read(volumes.root_of, vm.id)

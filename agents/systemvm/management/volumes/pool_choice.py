@@ -66,16 +66,17 @@ def candidates(connection: Connection, host_id: int, usages: Usages) -> list[Poo
     ]
 
 
-def choose(found: list[PoolCandidate], size_bytes: int, tags: frozenset[str] = frozenset()) -> StoragePool:
-    """Return the pool with the most room for virtual sizes.
+def choose(connection: Connection, host_id: int, usages: Usages, size_bytes: int) -> StoragePool:
+    """Return the pool of several hosts with the most room for virtual sizes.
 
     Raises: NoPoolError with the reason of each pool when none takes the volume.
     """
-    reasons = []
-    taking = []
-    for candidate in found:
-        missing = sorted(tags - candidate.pool.tag_set)
-        why = f"it lacks the tag {missing[0]}" if missing else candidate.refusal(size_bytes)
+    reasons: list[str] = []
+    taking: list[PoolCandidate] = []
+    for candidate in candidates(connection, host_id, usages):
+        if candidate.pool.is_local:
+            continue
+        why = candidate.refusal(size_bytes)
         if why is None:
             taking.append(candidate)
         else:

@@ -14,7 +14,13 @@ MIN_MEMORY_MIB, MAX_MEMORY_MIB = 32, 1 << 20
 
 
 def create_offering(
-    connection: Connection, *, name: str, display_text: str | None, vcpus: int, memory_mib: int
+    connection: Connection,
+    *,
+    name: str,
+    display_text: str | None,
+    vcpus: int,
+    memory_mib: int,
+    storage_type: str,
 ) -> ServiceOffering:
     """Create an offering. Raises: ModelError when a value cannot be, or another has its name or size."""
     known = offerings.list_service_offerings(connection)
@@ -37,6 +43,7 @@ def create_offering(
         vcpus=vcpus,
         cpu_mhz=CPU_MHZ,
         memory_mib=memory_mib,
+        storage_type=storage_type,
     )
 
 

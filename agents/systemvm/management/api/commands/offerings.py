@@ -67,6 +67,7 @@ def _create(connection: Connection, arguments: Arguments, labels: Labels) -> Ser
         display_text=arguments.text("displaytext"),
         vcpus=arguments["cpunumber"],
         memory_mib=arguments["memory"],
+        storage_type=arguments.get("storagetype", "local"),
     )
     return _answer(offering)
 
@@ -113,7 +114,12 @@ OFFERINGS = (
             required("cpunumber", INTEGER, f"virtual CPUs, 1 to {sizes.MAX_VCPUS}"),
             required("memory", INTEGER, f"MiB of memory, {sizes.MIN_MEMORY_MIB} to {sizes.MAX_MEMORY_MIB}"),
             only("cpuspeed", INTEGER, "MHz of each CPU", offerings.CPU_MHZ),
-            only("storagetype", STRING, "where disks are", "local"),
+            optional(
+                "storagetype",
+                STRING,
+                "where root disks are: local, the default, or shared, in a storage pool",
+                choices=("local", "shared"),
+            ),
             only("provisioningtype", STRING, "disks are linked clones", "thin"),
         ),
         ServiceOfferingAnswer, "serviceoffering", related=("deployVirtualMachine",),

@@ -17,6 +17,7 @@ from systemvm.management.api.command import (
 )
 from systemvm.management.api.commands import machine_deployment, machine_list
 from systemvm.management.api.commands.machine_answers import answer_for
+from systemvm.management.api.commands.machine_deployment import DeployRequest
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.job_start import start_job
@@ -24,11 +25,14 @@ from systemvm.management.api.parameters import Parameter, ParameterType, only, o
 from systemvm.management.api.principal import Principal
 from systemvm.management.config import ExpungeConfig
 from systemvm.management.jobs.runner import JobRunner, RunningJob
+from systemvm.management.primary.pool_service import StoragePools
 from systemvm.management.state import instances
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
-from systemvm.management.virtual_machines.deployment import Deployment
+from systemvm.management.state.offerings import LOCAL
+from systemvm.management.virtual_machines.deployment import Deployment, root_disk_bytes
 from systemvm.management.virtual_machines.service import VirtualMachines
+from systemvm.management.volumes.pool_choice import choose
 
 _IDENTITY = required("id", ParameterType.UUID, "the virtual machine")
 
@@ -42,6 +46,7 @@ class VirtualMachineCommands:
         machines: VirtualMachines,
         jobs: JobRunner,
         guest_bridge: Callable[[str], str | None],
+        pools: StoragePools,
         *,
         host_id: int,
         expunge: ExpungeConfig | None = None,
@@ -50,6 +55,7 @@ class VirtualMachineCommands:
         self._machines = machines
         self._jobs = jobs
         self._guest_bridge = guest_bridge  # by zone name
+        self._pools = pools
         self._host_id = host_id
         self._expunge = expunge or ExpungeConfig()
         jobs.register("deployVirtualMachine", self._run_deploy, resumes=True)
@@ -199,6 +205,7 @@ class VirtualMachineCommands:
                 keyboard=request.keyboard,
                 disk_bytes=request.disk_bytes,
                 should_run=start,
+                pool_id=await self._pool_of(request),
             )
         )
         return await start_job(
@@ -210,6 +217,18 @@ class VirtualMachineCommands:
             uuid=vm.uuid,
             creates=True,
         )
+
+    async def _pool_of(self, request: DeployRequest) -> int | None:
+        """Return the pool of a new root disk. Raises: NoPoolError when none takes it."""
+        if request.offering.storage_type == LOCAL:
+            return None
+        usages = await self._pools.usages()
+
+        def chosen(connection: Connection) -> int:
+            size_bytes = root_disk_bytes(connection, request.template.id, request.zone.id, request.disk_bytes)
+            return choose(connection, self._host_id, usages, size_bytes).id
+
+        return await self._database.read(chosen)
 
     async def _list(self, call: ApiCall) -> ResultPage:
         sees_destroyed = call.principal.is_admin or self._expunge.allow_user_view_destroyed_vm
