@@ -75,6 +75,25 @@ async def test_a_clone_reads_its_template_and_does_not_change_it(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_clone_that_is_moved_to_another_pool_needs_its_template_no_more(
+    primary: PrimaryStorage, template: Path, tmp_path: Path
+) -> None:
+    other = PrimaryStorage(tmp_path / "other")
+    other.open()
+    copy = await primary.ensure_template(TEMPLATE, template, "qcow2")
+    clone = await primary.create_clone(VOLUME, copy, "qcow2")
+    qemu_io(clone, "write -q -P 0x11 2M 1M")
+    size_bytes = await primary.volume_size_bytes(VOLUME)
+    moved = await other.import_volume(VOLUME, clone, size_bytes)
+    await primary.delete_volume(VOLUME)
+    await primary.delete_template(TEMPLATE)
+    info = json.loads(qemu_img("info", "--output=json", moved))
+    assert ("backing-filename" in info, info["virtual-size"]) == (False, 64 << 20)
+    for pattern, place in (("0x5a", "1M"), ("0x11", "2M")):
+        assert "Pattern verification failed" not in qemu_io(moved, f"read -P {pattern} {place} 1M")
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_raw_template_stays_raw_for_its_clones(primary: PrimaryStorage, tmp_path: Path) -> None:
     """A raw disk whose guest wrote a qcow2 header into it must not be opened as one."""
     source = tmp_path / "disk.raw"

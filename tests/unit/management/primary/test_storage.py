@@ -38,6 +38,19 @@ async def test_deletion_and_copy_run_one_after_another(tmp_path: Path) -> None:
     assert list((tmp_path / "primary/templates").iterdir()) == []
 
 
+def test_what_another_host_writes_now_is_no_leftover(tmp_path: Path) -> None:
+    volumes = tmp_path / "pool/volumes"
+    volumes.mkdir(parents=True)
+    fresh, old = volumes / ".a.qcow2.new", volumes / ".b.qcow2.new"
+    for path in (fresh, old):
+        path.touch()
+    os.utime(old, (0, 0))
+    PrimaryStorage(tmp_path / "pool").open(leftovers_age_s=3600)
+    assert list(volumes.iterdir()) == [fresh]
+    PrimaryStorage(tmp_path / "pool").open()
+    assert list(volumes.iterdir()) == []
+
+
 class WritingQemuImg(QemuImg):
     """Writes the disk itself: the program is not what is tested."""
 
