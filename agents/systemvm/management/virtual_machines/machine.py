@@ -144,6 +144,10 @@ class UserVmBuilder:
         for pool_id in await self._database.read(templates.waiting_pools, template_id):
             await self._on_primary(template, pool_id)
 
+    async def prepare_template(self, template_id: int, pool_id: int | None) -> None:
+        """Copy a template to a pool, or to the host's own directory, before a disk is cloned from it."""
+        await self._on_primary(await self._database.read(templates.by_id, template_id), pool_id)
+
     async def delete_disk(self, vm: Instance) -> None:
         volume = await self._database.read(volumes.root_of, vm.id)
         if volume is not None:

@@ -79,6 +79,10 @@ class VirtualMachines:
         """Copy a template to primary storage for VMs whose disk does not exist yet."""
         await self._builder.copy_template(template_id)
 
+    async def prepare_template(self, template_id: int, pool_id: int | None) -> None:
+        """Copy a template to a storage pool; None is the host's own directory."""
+        await self._builder.prepare_template(template_id, pool_id)
+
     async def start(self, vm_id: int) -> Instance:
         """Boot a VM with a fresh VNC password; does nothing when it runs already."""
         async with self._lock.acquire(vm_id) as vm:

@@ -31,6 +31,7 @@ def use_rules(cloud: SmallCloud, rules: ExpungeConfig) -> None:
         cloud.machines,
         JobRunner(cloud.database, cloud.clock),
         lambda zone: "cloudbr3",
+        cloud.storage_pools,
         host_id=cloud.host.id,
         expunge=rules,
     ).commands()

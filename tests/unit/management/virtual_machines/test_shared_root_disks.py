@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 
 from present import present
+from settling import settled
 from shared_pools import create_pool, create_volume
 from small_cloud import SmallCloud
 from systemvm.management.state import instances, volumes
@@ -104,3 +105,17 @@ async def test_a_deleted_template_is_first_copied_to_the_pools_that_need_it(
     assert len(copies_in(pool, template)) == 1
     await cloud.machines.start(vm.id)
     assert (Path(pool.path) / f"{disk.uuid}.qcow2").exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_template_is_prepared_in_each_pool_or_in_the_one_that_is_named(cloud: SmallCloud) -> None:
+    first, second = await create_pool(cloud, "one"), await create_pool(cloud, "two")
+    template, _ = cloud.add_template()
+    prepare = {"zoneid": cloud.zone.uuid, "templateid": template.uuid}
+    await cloud.call("prepareTemplate", **prepare, storageid=first.uuid)
+    await settled(cloud.database)
+    assert (len(copies_in(first, template)), len(copies_in(second, template))) == (1, 0)
+    await cloud.call("prepareTemplate", **prepare)
+    await settled(cloud.database)
+    assert (len(copies_in(first, template)), len(copies_in(second, template))) == (1, 1)
+    assert len(cloud.primary.copied) == 1

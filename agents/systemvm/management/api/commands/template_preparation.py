@@ -13,6 +13,7 @@ from systemvm.management.api.commands import template_list
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
+from systemvm.management.primary.pools import reaches
 from systemvm.management.state import storage_pools, templates, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.templates import Template
@@ -23,13 +24,14 @@ UUID = ParameterType.UUID
 _PARAMETERS = (
     required("zoneid", UUID, "the zone, which is that of the answering host"),
     required("templateid", UUID, "a template or ISO that is Ready there"),
-    optional("storageid", UUID, "the storage pool, which is that of the answering host"),
+    optional("storageid", UUID, "the storage pool; by default each that the answering host can use"),
 )
 
 
 @frozen
 class _Prepared:
     template: Template
+    pool_ids: list[int | None]  # None: the host's own directory
     answer: list[TemplateAnswer]
 
 
@@ -40,7 +42,7 @@ class TemplatePreparationCommands:
         self._database = database
         self._machines = machines
         self._host_id = host_id
-        self._copies = SingleFlight[int]()  # by the template's number
+        self._copies = SingleFlight[tuple[int, int | None]]()  # by the numbers of template and pool
 
     def commands(self) -> tuple[Command, ...]:
         return (
@@ -55,7 +57,8 @@ class TemplatePreparationCommands:
         prepared = await self._database.read(_to_prepare, call, self._host_id)
         number = prepared.template.id
         # a call while the copy is made joins it; one that failed is made again by the next call
-        self._copies.start(number, partial(self._machines.copy_template, number))
+        for pool_id in prepared.pool_ids:
+            self._copies.start((number, pool_id), partial(self._machines.prepare_template, number, pool_id))
         return ResultPage(prepared.answer, len(prepared.answer))
 
 
@@ -64,7 +67,8 @@ def _to_prepare(connection: Connection, call: ApiCall, host_id: int) -> _Prepare
     zone = zones.zone_by_uuid(connection, arguments["zoneid"])
     template = templates.by_uuid(connection, arguments["templateid"])
     pools = storage_pools.list_pools(connection, zone.id)
-    here = [pool for pool in pools if pool.is_own_directory and pool.host_id == host_id]
+    host = zones.host_by_id(connection, host_id)
+    here = [pool for pool in pools if reaches(pool, host) and pool.state == storage_pools.UP]
     if "storageid" in arguments:
         named = storage_pools.rows.by_uuid(connection, arguments["storageid"])
         here = [pool for pool in here if pool.id == named.id]
@@ -77,4 +81,5 @@ def _to_prepare(connection: Connection, call: ApiCall, host_id: int) -> _Prepare
     if ref is None or not ref.is_ready:
         raise parameter_error(f"{template.name} is not Ready in zone {zone.name}", "wait until it is Ready")
     rows = template_list.answers_of(connection, [template], call.principal)
-    return _Prepared(template, [row for row in rows if row.zoneid == zone.uuid])
+    pool_ids = [None if pool.is_own_directory else pool.id for pool in here]
+    return _Prepared(template, pool_ids, [row for row in rows if row.zoneid == zone.uuid])
