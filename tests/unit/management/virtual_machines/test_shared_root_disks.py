@@ -87,8 +87,9 @@ async def test_without_a_pool_that_takes_the_disk_no_vm_is_made(cloud: SmallClou
     pool = await create_pool(cloud)
     await create_pool(cloud, "of-host", scope="host", hostid=cloud.host.uuid)
     await cloud.call("updateStoragePool", id=pool.uuid, enabled=False)
-    with pytest.raises(SystemVmError, match=r"takes the volume: shared: it is Disabled$") as refused:
+    with pytest.raises(SystemVmError, match="no shared storage pool takes the volume") as refused:
         await cloud.call("deployVirtualMachine", **given)
+    assert refused.value.message.endswith("takes the volume: shared: it is Disabled")
     assert refused.value.code is FailureCode.NO_CAPACITY
     assert cloud.database.run_now(instances.list_user) == []
 
