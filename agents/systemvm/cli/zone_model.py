@@ -144,8 +144,8 @@ GROUPS = (
              "d20"),
     ), DISK_OFFERINGS),
     Group("pool", "Manage primary storage pools, which have the disks of VMs.", (
-        Verb("create", "createStoragePool", "name", "Create the pool NAME on NFS or on a shared mount point.",
-             "shared1 zone=zone1 scope=zone url=nfs://10.12.0.2/export/primary"),
+        Verb("create", "createStoragePool", "name", "Create the pool NAME on a shared mount point.",
+             "shared1 zone=zone1 scope=zone url=SharedMountPoint://localhost/mnt/shared/pool"),
         Verb("update", "updateStoragePool", "id", "Change, disable or enable the pool NAME.",
              "shared1 enabled=false"),
         Verb("maintain", "enableStorageMaintenance", "id",
