@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -44,8 +43,6 @@ LARGE_BYTES = 192 << 20
 #: Behind several checkpoints.
 KILL_AFTER_BYTES = 100 << 20
 MOST_TWICE_BYTES = 64 << 20
-#: "At once" of an abort, beside what a busy machine adds.
-ABORT_S = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -166,12 +163,10 @@ async def test_an_abort_waits_for_no_store(world: World, daemon: Daemon) -> None
     [helper] = [pid for pid in world.store_helper_pids() if pid == _parent_of(child)]
     os.kill(helper, signal.SIGSTOP)  # no call of the store is answered now
     try:
-        begun_s = time.monotonic()
+        # answered while the helper is stopped: it does not wait for it
         await daemon.call(storage.TEMPLATE_ABORT, DownloadAbort(copying.order.job_id), Acknowledgement)
-        took_s = time.monotonic() - begun_s
     finally:
         os.kill(helper, signal.SIGCONT)
-    assert took_s <= ABORT_S
     await until(lambda: world.job_directories() == [], 60)
     assert child not in world.store_helper_pids()
     assert daemon.finished == []

@@ -14,6 +14,7 @@ from integration.ssvm_lab.fixtures import daemon, published
 from integration.ssvm_lab.upload_fixtures import authority, client, uploads, world
 from integration.ssvm_lab.uploads import CONTENT, LARGE, MIB, PAGE, Uploader, Uploads, upload_request
 from integration.ssvm_lab.world import World
+from systemvm.service.slowness import scaled_s
 from systemvm.wire.storage import ImageFormat, QuotaReservation
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -95,7 +96,9 @@ async def test_an_upload_that_does_not_begin_expires(uploads: Uploads) -> None:
 async def test_only_the_last_signature_and_expiry_count(uploads: Uploads) -> None:
     first = await uploads.begin(upload_request())
     ended = uploads.daemon.end_of(first.request.job_id)
-    again = evolve(first.request, signature="c2lnbmVkIGFnYWlu", expires_unix_s=time.time() + 0.5)
+    # late enough for the client's attempt with the first one
+    expires_unix_s = time.time() + scaled_s(4.0)
+    again = evolve(first.request, signature="c2lnbmVkIGFnYWlu", expires_unix_s=expires_unix_s)
     second = await uploads.begin(again)
     assert (await first.form(CONTENT)).text == "signature validation failed."
     status = await ended

@@ -39,7 +39,7 @@ def serve(client: socket.socket, journal: Path) -> None:
         if host == "refused.example.test":
             client.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
             return
-        with socket.create_connection((NAMES.get(host, host.strip("[]")), int(port)), 10) as server:
+        with socket.create_connection((NAMES.get(host, host.strip("[]")), int(port)), 60) as server:
             client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             back = threading.Thread(target=copy, args=(server, client), daemon=True)
             back.start()

@@ -16,8 +16,8 @@ ORIGIN = f"https://{VM}"
 
 _SEND = """
 import socket, sys
-with socket.create_connection((sys.argv[1], 443), 10) as connection:
-    connection.settimeout(40)
+with socket.create_connection((sys.argv[1], 443), 60) as connection:
+    connection.settimeout(120)
     try:
         connection.sendall(bytes.fromhex(sys.stdin.read()))
         connection.shutdown(socket.SHUT_WR)
@@ -36,12 +36,12 @@ class Client:
 
     world: World
     ca: Path
-    patience_s: float = 60
+    patience_s: float = 120
 
     def curl(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         quiet = ["curl", "-sS", "--noproxy", "*", "--cacert", str(self.ca)]
         quiet += ["--max-time", str(self.patience_s)]
-        return self.world.in_world(*quiet, *arguments, timeout_s=self.patience_s)
+        return self.world.in_world(*quiet, *arguments, timeout_s=self.patience_s + 60)
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         entered = [
@@ -57,7 +57,7 @@ class Client:
     def send(self, data: bytes) -> None:
         """Send bytes to the public port, and wait until the connection ends."""
         entered = ["nsenter", f"--net=/run/netns/{self.world.world_namespace}", "python3", "-c", _SEND, VM]
-        subprocess.run(entered, input=data.hex().encode(), check=True, timeout=60)
+        subprocess.run(entered, input=data.hex().encode(), check=True, timeout=240)
 
     def code(self, *arguments: str) -> int:
         return int(self.curl("-o", "/dev/null", "-w", "%{http_code}", *arguments).stdout)

@@ -13,13 +13,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import trustme
 from attrs import frozen
 
+from systemvm.service.slowness import scaled_s
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store_messages import mount_id
 from systemvm.wire.storage import Store
@@ -49,7 +50,7 @@ QUICK = {
 
 
 def run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
 
 
@@ -86,12 +87,13 @@ class World:
 
     def leftovers(self) -> list[str]:
         """Return every file on the store."""
-        return sorted(
-            str(path.relative_to(self.store)) for path in self.store.rglob("*") if not path.is_dir()
-        )
+        found = [Path(folder, name) for folder, _, names in os.walk(self.store) for name in names]
+        return sorted(str(path.relative_to(self.store)) for path in found)
 
     def job_directories(self) -> list[str]:
-        return sorted(str(path.relative_to(self.store)) for path in self.store.glob(".systemvm-jobs/*/*"))
+        jobs = self.store / ".systemvm-jobs"
+        found = (Path(folder, name) for folder, names, _ in os.walk(jobs) for name in names)
+        return sorted(str(path.relative_to(self.store)) for path in found if path.parent.parent == jobs)
 
     def forbidden_connections(self) -> list[str]:
         return self.journal.read_text().split()
@@ -122,7 +124,7 @@ class World:
 
     def in_vm(self, *command: str) -> str:
         entered = ["nsenter", f"--net=/run/netns/{self.vm_namespace}", *command]
-        return subprocess.run(entered, capture_output=True, text=True, timeout=30, check=True).stdout
+        return subprocess.run(entered, capture_output=True, text=True, timeout=120, check=True).stdout
 
     def log_of(self, name: str) -> str:
         return (self.logs / name).read_text(errors="replace")
@@ -340,12 +342,12 @@ class Builder:
         return process
 
     def _wait_for(self, address: str, port: int) -> None:
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + scaled_s(60.0)
         while True:
             connected = subprocess.run(
                 ["nsenter", f"--net=/run/netns/{self._vm}", sys.executable, "-c", _CONNECT,
                  address, str(port)],
-                capture_output=True, timeout=20, check=False,
+                capture_output=True, timeout=60, check=False,
             )  # fmt: skip
             if connected.returncode == 0:
                 return
@@ -354,13 +356,13 @@ class Builder:
 
     @staticmethod
     def _wait_for_path(path: Path) -> None:
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + scaled_s(60.0)
         while not path.exists():
             assert time.monotonic() < deadline_s, f"{path} was not created"
             time.sleep(0.02)
 
 
-_CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5).close()"
+_CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 20).close()"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -371,6 +373,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait(5)
         except (ProcessLookupError, subprocess.TimeoutExpired):
             continue
+
+
+def kill_all(pids: Iterable[int]) -> None:
+    """Kill processes, some of which can have ended by themselves."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _pids(module: str) -> list[int]:
