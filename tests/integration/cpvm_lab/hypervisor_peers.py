@@ -99,6 +99,18 @@ class FramedScreen:
         return taken
 
 
+def accept_ticket(peer: Screen, headers: dict[str, str]) -> None:
+    """Accept the WebSocket of a ticket that ESXi knows."""
+    assert headers["upgrade"] == "websocket"
+    assert headers["sec-websocket-protocol"] == "binary"
+    assert headers["sec-websocket-version"] == "13"
+    accept = accept_key(headers["sec-websocket-key"])
+    peer.sendall(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: binary\r\n\r\n".encode()
+    )
+
+
 class EsxiPeer:
     """An ESXi host with one ticket, which opens one console; `seen` are its requests."""
 
@@ -118,14 +130,7 @@ class EsxiPeer:
         if first != f"GET {self.PATH} HTTP/1.1" or used:
             peer.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
             raise EOFError
-        assert headers["upgrade"] == "websocket"
-        assert headers["sec-websocket-protocol"] == "binary"
-        assert headers["sec-websocket-version"] == "13"
-        accept = accept_key(headers["sec-websocket-key"])
-        peer.sendall(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: binary\r\n\r\n".encode()
-        )
+        accept_ticket(peer, headers)
         screen = FramedScreen(peer)
         shake_hands(screen)
         return screen
