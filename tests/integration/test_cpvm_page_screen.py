@@ -3,64 +3,21 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from accessibility import violations
 from integration.cpvm_lab.browsers import browser
-from integration.cpvm_lab.chromium import Chromium
+from integration.cpvm_lab.chromium import Chromium, wait_for_picture
 from integration.cpvm_lab.console_process import ConsoleProcess
-from integration.cpvm_lab.vnc_server import FakeVncServer, exactly
+from integration.cpvm_lab.resizable_screen import ResizableScreen
 
 pytestmark = pytest.mark.timeout(240)
 
 __all__ = ["browser"]  # a fixture
-
-_PIXEL_FORMAT = bytes((32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0))
-WIDTH, HEIGHT = 64, 48
-#: Lengths of a viewer's messages after their type; those with a list have its length there.
-_FIXED = {0: 19, 3: 9, 4: 7, 5: 5}
-
-
-class TwoColours:
-    """A protocol peer of a VNC server; `pressed` are the keysyms that reached it."""
-
-    def __init__(self) -> None:
-        self.pressed: list[int] = []
-        self._server = FakeVncServer(self._serve)
-        self.port = self._server.port
-        self.close = self._server.close
-
-    def _serve(self, viewer: socket.socket) -> None:
-        for sent, length in ((b"RFB 003.008\n", 12), (b"\x01\x01", 1), (bytes(4), 1)):
-            viewer.sendall(sent)
-            exactly(viewer, length)
-        viewer.sendall(_two(WIDTH, HEIGHT) + _PIXEL_FORMAT + bytes((0, 0, 0, 1)) + b"x")
-        while True:
-            kind = exactly(viewer, 1)[0]
-            if kind == 2:  # SetEncodings
-                exactly(viewer, 4 * int.from_bytes(exactly(viewer, 3)[1:], "big"))
-            elif kind == 6:  # ClientCutText
-                exactly(viewer, abs(int.from_bytes(exactly(viewer, 7)[3:], "big", signed=True)))
-            else:
-                body = exactly(viewer, _FIXED[kind])
-                if kind == 4 and body[0]:
-                    self.pressed.append(int.from_bytes(body[3:], "big"))
-                elif kind == 3 and not body[0]:  # the whole screen
-                    viewer.sendall(_picture(WIDTH, HEIGHT))
-
-
-def _two(width: int, height: int) -> bytes:
-    return width.to_bytes(2, "big") + height.to_bytes(2, "big")
-
-
-def _picture(width: int, height: int) -> bytes:
-    half = width * (height // 2)
-    pixels = b"\0\0\xff\0" * half + b"\xff\0\0\0" * (width * height - half)
-    return b"\0\0\0\x01" + bytes(4) + _two(width, height) + bytes(4) + pixels
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +28,13 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleProcess
 
 
 @pytest.fixture
-def screen() -> Iterator[TwoColours]:
-    screen = TwoColours()
+def screen() -> Iterator[ResizableScreen]:
+    screen = ResizableScreen()
     yield screen
     screen.close()
 
 
-def visit(page: Page, console: ConsoleProcess, screen: TwoColours) -> str:
+def visit(page: Page, console: ConsoleProcess, screen: ResizableScreen) -> str:
     """Open the screen's console, and return the id of its session."""
     token, session_id = console.issue(screen.port, name="web-1")
     page.goto(f"{console.origin}/console?cmd=auth&token={token}")
@@ -85,7 +42,41 @@ def visit(page: Page, console: ConsoleProcess, screen: TwoColours) -> str:
     return session_id
 
 
-def test_full_screen_and_back(browser: Chromium, console: ConsoleProcess, screen: TwoColours) -> None:
+def test_the_guests_screen_takes_the_size_of_the_window(
+    browser: Chromium, console: ConsoleProcess, screen: ResizableScreen
+) -> None:
+    fits = """() => {
+        const canvas = document.querySelector("#screen canvas");
+        const { width, height } = document.querySelector("#screen").getBoundingClientRect();
+        return canvas.width === Math.floor(width) && canvas.height === Math.floor(height);
+    }"""
+    # later than what noVNC has delayed until now: it asks for a size at most every 100 ms
+    settled = "() => new Promise((resolve) => setTimeout(resolve, 300))"
+
+    def steps(page: Page) -> None:
+        visit(page, console, screen)
+        wait_for_picture(page)
+        assert screen.asked == [], "the guest keeps its size until it is asked to change it"
+        page.click("#preferences-button")
+        page.select_option("#preferences [name=scale]", "resize")
+        page.wait_for_function(fits)
+        page.evaluate(settled)
+        page.keyboard.press("Escape")
+        page.set_viewport_size({"width": 720, "height": 540})
+        page.wait_for_function("() => document.querySelector('#screen').clientWidth === 720")
+        page.wait_for_function(fits)
+        wait_for_picture(page)
+        page.evaluate(settled)
+        page.click("#keys")
+
+    browser.run(steps)
+    screen.pressed(3)  # and so has what the page asked for before
+    widths = [width for width, _ in screen.asked]
+    assert (widths[0], widths[-1]) == (1000, 720)
+    assert all(one != other for one, other in pairwise(screen.asked)), "a size is asked for once"
+
+
+def test_full_screen_and_back(browser: Chromium, console: ConsoleProcess, screen: ResizableScreen) -> None:
     def steps(page: Page) -> None:
         visit(page, console, screen)
         page.click("#full")
@@ -96,22 +87,24 @@ def test_full_screen_and_back(browser: Chromium, console: ConsoleProcess, screen
         page.wait_for_function("() => document.fullscreenElement === null")
 
     browser.run(steps)
-    assert screen.pressed == [ord("q")]
+    assert screen.pressed(1) == [ord("q")]
 
 
-def test_ctrl_alt_del_is_one_click(browser: Chromium, console: ConsoleProcess, screen: TwoColours) -> None:
+def test_ctrl_alt_del_is_one_click(
+    browser: Chromium, console: ConsoleProcess, screen: ResizableScreen
+) -> None:
     def steps(page: Page) -> None:
         visit(page, console, screen)
         page.click("#keys")
         page.keyboard.press("q")  # the screen has the focus again
 
     browser.run(steps)
-    assert screen.pressed == [0xFFE3, 0xFFE9, 0xFFFF, ord("q")]  # Control, Alt, Delete
+    assert screen.pressed(4) == [0xFFE3, 0xFFE9, 0xFFFF, ord("q")]  # Control, Alt, Delete
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_page_has_no_violation_of_wcag(
-    browser: Chromium, console: ConsoleProcess, screen: TwoColours, theme: str
+    browser: Chromium, console: ConsoleProcess, screen: ResizableScreen, theme: str
 ) -> None:
     def steps(page: Page) -> None:
         session_id = visit(page, console, screen)
