@@ -128,6 +128,37 @@ def test_two_browsers_share_the_port(
     browser.run(steps)
 
 
+def test_text_is_copied_from_the_terminal_and_pasted_into_it(
+    console: ConsoleProcess, machine: SerialMachine, browser: Chromium
+) -> None:
+    token, _ = issue(console, machine, "root password: 7Kq\r\n")
+    forbidden, _ = issue(console, machine, policy=ConsolePolicy(False, False, False))
+
+    def steps(page: Page) -> None:
+        if browser.asks_for_the_clipboard:
+            page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=console.origin)
+        visit(page, console, token)
+        tools = page.get_by_role("toolbar", name="Terminal")
+        box = page.locator(f"{ROWS} > div", has_text="root password").bounding_box()
+        assert box is not None
+        height = box["y"] + box["height"] / 2
+        # by dragging: WebDriver's clicks are never counted as a double or triple one in Firefox
+        page.mouse.move(box["x"] + 1, height)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 400, height, steps=5)
+        page.mouse.up()
+        tools.get_by_role("button", name="Copy").click()
+        tools.get_by_role("button", name="Paste").click()
+        expect(page.locator(ROWS)).to_have_text(re.compile(r"root password: 7Kq\s*root password: 7Kq\s*$"))
+        press(page, "q")  # the terminal has the focus again
+        visit(page, console, forbidden)
+        expect(tools.get_by_role("button", name="Larger")).to_be_visible()
+        for name in ("Copy", "Paste"):
+            expect(tools.get_by_role("button", name=name)).to_have_count(0)
+
+    browser.run(steps)
+
+
 def test_a_stopped_machine_is_reported(console: ConsoleProcess, browser: Chromium, tmp_path: Path) -> None:
     machine = SerialMachine(tmp_path)
     token, session_id = issue(console, machine)

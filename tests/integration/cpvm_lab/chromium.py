@@ -40,6 +40,9 @@ def trusting(home: Path, *roots: bytes) -> dict[str, str]:
 class Chromium:
     """One browser; each run gets a new window without cookies."""
 
+    #: Whether a page reads the clipboard only with a permission, also what it has written itself.
+    asks_for_the_clipboard = True
+
     def __init__(self, executable: Path | None = None, environment: Mapping[str, str] | None = None) -> None:
         """`executable` can be a script that enters a namespace first; `environment` adds variables."""
         self._options = {**CHROMIUM, "env": {**os.environ, **(environment or {})}}

@@ -18,6 +18,8 @@ RELAY = Path(__file__).with_name("bidi_relay.py")
 class Firefox(Chromium):
     """One Firefox; each run gets a new window without cookies."""
 
+    asks_for_the_clipboard = False
+
     def _launch(self) -> tuple[Playwright, Browser]:
         self._folder = tempfile.TemporaryDirectory(prefix="firefox-")
         script = Path(self._folder.name) / "firefox"
