@@ -321,6 +321,20 @@ def test_keys_of_menu_and_bar(browser: Chromium, typewriter: Typewriter, visit: 
     browser.run(steps)
 
 
+def test_a_layout_that_cannot_be_loaded_is_said_and_tried_again(browser: Chromium, visit: Visit) -> None:
+    def steps(page: Page) -> None:
+        visit(page)
+        page.route("**/keymaps/fr.json", lambda route: route.abort())
+        page.click("#preferences-button")
+        page.select_option("#layout", "fr")
+        expect(page.locator("#layout-state")).to_contain_text("cannot be loaded")
+        page.unroute("**/keymaps/fr.json")
+        expect(page.locator("body")).to_have_attribute("data-layout", "fr")
+        expect(page.locator("#layout-state")).to_be_empty()
+
+    browser.run(steps)
+
+
 def test_preferences_are_remembered(browser: Chromium, visit: Visit) -> None:
     def steps(page: Page) -> None:
         visit(page)

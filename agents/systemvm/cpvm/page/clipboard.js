@@ -49,7 +49,11 @@ export class Clipboard {
   async _type(text) {
     const screen = this._screen();
     if (!screen || this._typing) return;
-    const layout = await this._layout();
+    const layout = await this._layout().catch(() => null);
+    if (!layout) {
+      this._say("The keyboard layout cannot be loaded. Check the network, then try again.");
+      return;
+    }
     const missing = missingCharacters(layout, text);
     if (missing.length) {
       this._say(`This keyboard layout does not have ${missing.join(", ")}. Choose the guest's layout, or replace them.`);

@@ -12,11 +12,13 @@ import { wireWayOut } from "./way_out.js";
 // the guest has the layout of the user's keyboard: keys are sent by their places
 const AS_PRESSED = "";
 const FALLBACK = "us";
+const LAYOUT_RETRY_MS = 2_000;
 
 const element = (id) => document.getElementById(id);
 let screen = null;
 let machine = "";
 let given = null; // the layout of the link
+let layoutTimer = 0;
 
 const chosen = () => layoutOf(machine) ?? given ?? AS_PRESSED;
 const layout = () => loadLayout(chosen() || (isLayout(given) ? given : FALLBACK));
@@ -31,7 +33,16 @@ async function applyLayout() {
   const name = chosen();
   element("layout").value = name;
   const current = screen;
-  const translator = name === AS_PRESSED ? null : new KeyTranslator(await loadLayout(name));
+  let translator = null;
+  clearTimeout(layoutTimer);
+  try {
+    if (name !== AS_PRESSED) translator = new KeyTranslator(await loadLayout(name));
+    element("layout-state").textContent = "";
+  } catch {
+    element("layout-state").textContent = "This keyboard layout cannot be loaded: keys are sent as before. Trying again.";
+    layoutTimer = setTimeout(applyLayout, LAYOUT_RETRY_MS);
+    return;
+  }
   if (!current || current !== screen || name !== chosen()) return;
   current.translator = translator;
   document.body.dataset.layout = name; // of the keys that are pressed from now on
