@@ -71,7 +71,7 @@ def test_a_fingerprint_is_shown_before_anything_is_sent() -> None:
     "tls",
     [
         TargetTls(ca_pem=trustme.CA().cert_pem.bytes().decode()),
-        TargetTls(fingerprint=fingerprint()[:-2] + "00"),
+        TargetTls(fingerprint=fingerprint()[:-2] + ("00" if fingerprint()[-2:] != "00" else "01")),
         TargetTls(fingerprint="AB:CD"),
         TargetTls(),
         TargetTls(ca_pem=CA_PEM, fingerprint="00" * 32),
