@@ -9,12 +9,15 @@ import pytest
 from attrs import asdict
 from playwright.sync_api import Page, Route, expect
 
+from integration.cpvm_lab.browsers import browser
 from integration.cpvm_lab.chromium import INTERRUPTED, UNWARNED, Chromium, passing, wait_for_picture
 from integration.cpvm_lab.console_process import ConsoleProcess
 from integration.cpvm_lab.vnc_server import QemuVncServer, free_vnc_port
 from systemvm.wire.console import SessionLimits
 
 pytestmark = pytest.mark.timeout(120)
+
+__all__ = ["browser"]  # a fixture: what a console does by itself is the same in Firefox
 
 PASSWORD = "s3cr3t8x"
 
@@ -138,7 +141,7 @@ def test_the_page_warns_before_an_unused_console_is_closed(
 
 
 def test_a_console_follows_its_screen_by_itself(
-    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
+    console: ConsoleProcess, screen: QemuVncServer, browser: Chromium
 ) -> None:
     token, session_id = console.issue(screen.port, PASSWORD)
     moved = QemuVncServer(PASSWORD, free_vnc_port())
@@ -156,7 +159,7 @@ def test_a_console_follows_its_screen_by_itself(
         wait_for_picture(page)
 
     try:
-        chromium.run(steps)
+        browser.run(steps)
     finally:
         moved.close()
 
@@ -243,7 +246,7 @@ def test_a_wrong_vnc_password_is_reported(
     assert "wr0ngpwd" not in console.log()
 
 
-def test_a_console_reconnects_after_its_machine_stopped(console: ConsoleProcess, chromium: Chromium) -> None:
+def test_a_console_reconnects_after_its_machine_stopped(console: ConsoleProcess, browser: Chromium) -> None:
     port = free_vnc_port()
     first = QemuVncServer(PASSWORD, port)
     token, session_id = console.issue(port, PASSWORD)
@@ -272,7 +275,7 @@ def test_a_console_reconnects_after_its_machine_stopped(console: ConsoleProcess,
         wait_for_picture(page)
         second.close()
 
-    chromium.run(steps)
+    browser.run(steps)
 
 
 def test_a_console_opens_when_the_daemon_is_back(
