@@ -19,6 +19,7 @@ MAX_TEXT_LENGTH = 4096
 MAX_PEM_LENGTH = 64 * 1024
 MAX_MAP_ENTRIES = 100
 MAX_TAG_LENGTH = 255
+MAX_INTEGER = (1 << 63) - 1  # of a column
 EVERY_ZONE = "-1"  # CloudStack's zoneid for all zones
 
 #: Names that clients add to every call, for its format and its signature. No other name is ignored.
@@ -27,6 +28,7 @@ PREFIXES_ADDED_BY_CLIENTS = ("signature", "ctx")  # signatureVersion, signatureM
 
 #: `details[0].key`, as CloudStack's clients write maps; the number only distinguishes entries.
 _MAP_NAME = re.compile(r"(?P<name>[A-Za-z0-9_]+)\[(?P<index>\d{1,4})\]\.(?P<key>.+)")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 _PEM_BEGIN = "-----BEGIN "
 MIN_YEAR, MAX_YEAR = 1970, 9998  # one day more is still a valid date in every time zone
 _DATE_IS = "a date such as 2027-01-31 or 2027-01-31 23:59:59"
@@ -43,12 +45,10 @@ def _boolean(value: Any) -> bool:
 
 
 def _integer(value: Any) -> int:
-    if isinstance(value, bool):
-        raise ValueError("a whole number")
-    try:
-        return int(str(value))
-    except ValueError:
-        raise ValueError("a whole number") from None
+    text = "" if isinstance(value, bool) else str(value)
+    if not _INTEGER.fullmatch(text) or abs(int(text)) > MAX_INTEGER:
+        raise ValueError("a whole number of at most 64 bits")
+    return int(text)
 
 
 def _uuid(value: Any) -> str:

@@ -41,7 +41,10 @@ def directory_url(text: str) -> str:
 
     Raises: SettingError when it is not one.
     """
-    parts = urlsplit(text.strip())
+    try:
+        parts = urlsplit(text.strip())
+    except ValueError:  # an open bracket
+        parts = urlsplit("")
     if parts.scheme != "https" or not parts.hostname or parts.username is not None or not text.isprintable():
         raise SettingError(f"URL must be https://HOST/PATH: {text[:MAX_NAME_LENGTH]!r}")
     return text.strip()

@@ -69,8 +69,8 @@ class StoreDefinition:
             self._check_export()
 
     def _check_export(self) -> None:
-        parts = urlsplit(self.url)
         try:
+            parts = urlsplit(self.url)
             if self.server_name is None:
                 ip_address(parts.hostname or "")
             if (

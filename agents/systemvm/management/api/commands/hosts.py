@@ -138,13 +138,11 @@ class HostCommands:
         """Put a host with a daemon of its own into a cluster."""
         arguments, user = call.arguments, call.principal
         origin = ChangeOrigin(user.account.id, user.user.id, call.request_id)
-        url = str(arguments["url"])
+        name = _host_name_of(str(arguments["url"]))
 
         def join(connection: Connection) -> HostAnswer:
             cluster = _cluster_to_join(connection, arguments, zone)
-            return answer_of_host(
-                connection, places.add_host(connection, cluster, urlsplit(url).hostname or url)
-            )
+            return answer_of_host(connection, places.add_host(connection, cluster, name))
 
         return await self._model.make(
             origin, "HOST.CREATE", join, lambda answer: f"host {answer.name} is in a cluster"
@@ -189,6 +187,19 @@ class HostCommands:
         else:
             await self._hosts.remove(host.id)
         return SuccessAnswer(success=True)
+
+
+def _host_name_of(url: str) -> str:
+    """Return the name in a URL such as http://host1, or the text itself.
+
+    Raises: ApiError 431 when it is neither.
+    """
+    try:
+        return urlsplit(url).hostname or url
+    except ValueError:
+        raise parameter_error(
+            "Invalid value for parameter url: it must be a URL or a name", "send http://NAME"
+        ) from None
 
 
 def _command(

@@ -285,10 +285,10 @@ def _region_from(values: list[int] | None) -> Region | None:
 
 def _deadline_of(arguments: Arguments) -> str:
     """Return when a wait ends, as a job's argument."""
-    wait = timedelta(seconds=arguments.get("timeout", DEFAULT_WAIT.total_seconds()))
-    if not timedelta(0) < wait <= MAX_WAIT:
-        raise parameter_error(f"parameter timeout must be from 1 to {int(MAX_WAIT.total_seconds())} seconds")
-    return (now() + wait).isoformat()
+    wait_s, max_s = arguments.get("timeout", DEFAULT_WAIT.total_seconds()), MAX_WAIT.total_seconds()
+    if not 0 < wait_s <= max_s:
+        raise parameter_error(f"parameter timeout must be from 1 to {int(max_s)} seconds")
+    return (now() + timedelta(seconds=wait_s)).isoformat()
 
 
 def _text_answer(found: ScreenText) -> ScreenTextAnswer:
