@@ -21,7 +21,9 @@ def find_own(connection: Connection, call: ApiCall, kind: TemplateCategory, what
     if not kind.owns(template):
         raise parameter_error(f"{uuid} is not {'an ISO' if kind.is_iso else 'a template'}")
     if not principal.may_use(template.account_id):
-        raise unauthorized(f"account {principal.account.name} must not {what} {template.name}")
+        noun = "ISO" if kind.is_iso else "template"
+        # not its name: that is another account's
+        raise unauthorized(f"account {principal.account.name} must not {what} this {noun}")
     return template
 
 
