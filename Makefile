@@ -263,8 +263,9 @@ $(FUZZER)/stamp: agents/locks/fuzz.txt
 	@touch $@
 
 .PHONY: fuzz
-fuzz: $(VENV)/stamp $(FUZZER)/stamp ## feed every parser of strangers' bytes with a fuzzer, a minute each (SECONDS_EACH=60)
+fuzz: $(VENV)/stamp $(FUZZER)/stamp ## feed every parser of strangers' bytes, and the API, with a fuzzer, a minute each (SECONDS_EACH=60)
 	@PYTHONPATH=$(FUZZER) $(PYTHON) tests/fuzz/run.py --seconds $(or $(SECONDS_EACH),60)
+	@API_FUZZ_SECONDS=$(or $(SECONDS_EACH),60) $(PYTEST) -o timeout=0 tests/unit/management/api/test_fuzzed_commands.py
 
 .PHONY: clean
 clean: stop ## remove everything that was built
