@@ -130,12 +130,15 @@ class Changes:
             self._kept.move_to_end(key)
             return kept
 
-    def keep(self, key: Hashable, topics: tuple[str, ...], compute: Callable[[], T]) -> T:
-        """Return what `compute` returned for this key, unless a topic has changed since; else call it."""
+    def keep(self, key: Hashable, topics: tuple[str, ...], commit: int, compute: Callable[[], T]) -> T:
+        """Return what `compute` returned for this key, unless a topic has changed since; else call it.
+
+        `commit` is the last one before the transaction that `compute` reads in. That transaction still sees
+        what it saw at its first query: with a later commit, what is kept would be outdated for ever.
+        """
         kept: Kept[T] | None = self.find(key, topics)
         if kept is not None:
             return kept.result
-        commit = self.commit
         result = compute()
         with self._lock:
             self._kept[key] = Kept(result, commit)
@@ -156,7 +159,7 @@ def keep(
     noted: set[str] | None = options.get("read_topics")
     if noted is not None:
         noted.update(topics)
-    return changes.keep(key, topics, lambda: compute(connection))
+    return changes.keep(key, topics, options["commit_before"], lambda: compute(connection))
 
 
 def note_statements(engine: sa.Engine, tables: frozenset[str]) -> None:

@@ -89,7 +89,11 @@ class Database:
         return self._read(None, lambda connection: function(connection, *args, **kwargs))
 
     def _read(self, read_topics: set[str] | None, work: Callable[[sa.Connection], T]) -> T:
-        options = {"kept_for_readers": self.changes, "read_topics": read_topics}
+        options = {
+            "kept_for_readers": self.changes,
+            "commit_before": self.changes.commit,
+            "read_topics": read_topics,
+        }
         with self.engine.connect() as connection, connection.execution_options(**options).begin():
             return work(connection)
 

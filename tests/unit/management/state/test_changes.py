@@ -54,7 +54,7 @@ def test_a_result_is_kept_until_one_of_its_topics_changes() -> None:
     topics = columns(schema.nics, "mac")
 
     def read() -> int:
-        return kept.keep("key", topics, lambda: next(results))
+        return kept.keep("key", topics, kept.commit, lambda: next(results))
 
     assert [read(), read()] == [0, 0]
     kept.committed({"nics", "nics.address"})
@@ -73,8 +73,26 @@ def test_a_commit_during_a_read_makes_its_result_outdated() -> None:
         kept.committed(any_of(schema.nics))
         return "old"
 
-    assert kept.keep("key", any_of(schema.nics), read_while_others_write) == "old"
-    assert kept.keep("key", any_of(schema.nics), lambda: "new") == "new"
+    assert kept.keep("key", any_of(schema.nics), kept.commit, read_while_others_write) == "old"
+    assert kept.keep("key", any_of(schema.nics), kept.commit, lambda: "new") == "new"
+
+
+def test_what_a_transaction_sees_of_before_a_commit_is_outdated_after_it(database: Database) -> None:
+    def names(connection: Connection) -> list[str]:
+        return keep(
+            connection,
+            "names",
+            any_of(schema.domains),
+            lambda reader: [domain.name for domain in accounts.all_domains(reader)],
+        )
+
+    def read_twice_while_another_writes(connection: Connection) -> list[str]:
+        accounts.all_domains(connection)  # from now on the transaction sees nothing newer
+        database.run_now(accounts.create_domain, "more", "/more/")
+        return names(connection)
+
+    assert database._read_now(read_twice_while_another_writes) == ["ROOT"]
+    assert database._read_now(names) == ["ROOT", "more"]
 
 
 def test_a_write_of_another_process_changes_everything(database: Database, tmp_path: Path) -> None:
@@ -95,9 +113,9 @@ def test_a_write_of_another_process_changes_everything(database: Database, tmp_p
 def test_the_number_of_kept_results_is_limited() -> None:
     kept = Changes()
     for number in range(MAX_KEPT + 1):
-        kept.keep(number, (), lambda: "first")
-    assert kept.keep(1, (), lambda: "second") == "first"
-    assert kept.keep(0, (), lambda: "second") == "second"
+        kept.keep(number, (), 0, lambda: "first")
+    assert kept.keep(1, (), 0, lambda: "second") == "first"
+    assert kept.keep(0, (), 0, lambda: "second") == "second"
 
 
 @pytest.mark.parametrize("fails", [False, True])
