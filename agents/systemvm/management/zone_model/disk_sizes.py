@@ -9,6 +9,7 @@ from systemvm.management.state.database import Connection
 from systemvm.management.state.offerings import DiskOffering
 from systemvm.management.virtual_machines.deployment import GIB, MAX_DISK_BYTES
 from systemvm.management.zone_model.refusals import check_name, invalid
+from systemvm.management.zone_model.sizes import text_changes
 
 MAX_GIB = MAX_DISK_BYTES // GIB
 
@@ -38,12 +39,7 @@ def update_disk_offering(
     connection: Connection, offering: DiskOffering, *, name: str | None, display_text: str | None
 ) -> DiskOffering:
     """Change what is not None. Raises: ModelError when another has the name."""
-    changes: dict[str, str] = {}
-    if name is not None:
-        known = offerings.list_disk_offerings(connection)
-        changes["name"] = check_name("name", name, [each.name for each in known if each.id != offering.id])
-    if display_text is not None:
-        changes["display_text"] = display_text
+    changes = text_changes(offering, offerings.list_disk_offerings(connection), name, display_text)
     return offerings.disk_rows.update(connection, offering.id, **changes) if changes else offering
 
 

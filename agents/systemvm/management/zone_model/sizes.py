@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from systemvm.management.state import offerings
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
-from systemvm.management.state.offerings import CPU_MHZ, ServiceOffering
+from systemvm.management.state.offerings import CPU_MHZ, DiskOffering, ServiceOffering
 from systemvm.management.zone_model.refusals import check_name, invalid
 
 MAX_VCPUS = 64
@@ -51,14 +53,24 @@ def update_offering(
     connection: Connection, offering: ServiceOffering, *, name: str | None, display_text: str | None
 ) -> ServiceOffering:
     """Change what is not None. Raises: ModelError when another has the name."""
-    changes: dict[str, str] = {}
-    if name is not None:
-        known = offerings.list_service_offerings(connection)
-        changes["name"] = check_name("name", name, [each.name for each in known if each.id != offering.id])
-    if display_text is not None:
-        changes["display_text"] = display_text
+    changes = text_changes(offering, offerings.list_service_offerings(connection), name, display_text)
     return offerings.service_rows.update(connection, offering.id, **changes) if changes else offering
 
 
 def delete_offering(connection: Connection, offering: ServiceOffering) -> None:
     offerings.service_rows.update(connection, offering.id, removed=now())
+
+
+def text_changes(
+    own: ServiceOffering | DiskOffering,
+    known: Sequence[ServiceOffering | DiskOffering],
+    name: str | None,
+    display_text: str | None,
+) -> dict[str, str]:
+    """Return the columns that a new name and text change. Raises: ModelError when another has the name."""
+    changes: dict[str, str] = {}
+    if name is not None:
+        changes["name"] = check_name("name", name, [each.name for each in known if each.id != own.id])
+    if display_text is not None:
+        changes["display_text"] = display_text
+    return changes

@@ -38,4 +38,3 @@ export function nameCard(name, busy) {
       changeable && (name.acmedirectory || name.source === "upload" || name.source === "acme")
         ? action("certificate-own", "Use own CA…", own, { ...off, ariaLabel: `Use the own CA for ${title}` }) : null));
 }
-
