@@ -16,7 +16,6 @@ from systemvm.management.state.status import InstanceState, InstanceType
 from systemvm.management.state.volumes import Volume
 
 _c, _vm, _t = schema.volumes.c, schema.vm_instances.c, schema.templates.c
-_refs = schema.template_store_refs.c
 _TOPICS = (
     *columns(
         schema.volumes,
@@ -113,14 +112,9 @@ def _conditions(which: VolumeFilter) -> list[sa.ColumnElement[bool]]:
 
 
 _MORE = [field.name for field in attrs.fields(VolumeInUse) if field.name not in ("volume", "size_bytes")]
-_SIZE_OF_TEMPLATE = (
-    sa.select(sa.func.max(_refs.virtual_size_bytes))
-    .where(_refs.template_id == _c.template_id)
-    .scalar_subquery()
-)
 _ROWS = sa.select(
     *volumes.rows.columns,
-    sa.func.coalesce(_c.size_bytes, _SIZE_OF_TEMPLATE).label("effective_size_bytes"),
+    volumes.VIRTUAL_SIZE.label("effective_size_bytes"),
     _vm.uuid.label("vm_uuid"),
     _vm.name.label("vm_name"),
     _vm.display_name.label("vm_display_name"),

@@ -42,6 +42,15 @@ ROOT, DATA = "ROOT", "DATADISK"
 
 rows = Rows(schema.volumes, Volume, "volume")
 _c = schema.volumes.c
+_refs = schema.template_store_refs.c
+#: A root disk that was not resized has no size of its own: it has that of its template.
+VIRTUAL_SIZE = sa.func.coalesce(
+    _c.size_bytes,
+    sa.select(sa.func.max(_refs.virtual_size_bytes))
+    .where(_refs.template_id == _c.template_id)
+    .scalar_subquery(),
+)
+_ALLOCATED = sa.func.sum(sa.func.coalesce(VIRTUAL_SIZE, 0))
 
 by_id = rows.by_id
 by_uuid = rows.by_uuid
@@ -100,9 +109,8 @@ def of_pool(connection: sa.Connection, pool_id: int) -> list[Volume]:
 
 def allocated_bytes_by_pool(connection: sa.Connection) -> dict[int, int]:
     """Return the sum of the virtual sizes of each pool's volumes in bytes, by the pool's number."""
-    size = sa.func.coalesce(_c.size_bytes, 0)
     query = (
-        sa.select(_c.pool_id, sa.func.sum(size))
+        sa.select(_c.pool_id, _ALLOCATED)
         .where(_c.removed.is_(None), _c.pool_id.is_not(None))
         .group_by(_c.pool_id)
     )
@@ -112,7 +120,7 @@ def allocated_bytes_by_pool(connection: sa.Connection) -> dict[int, int]:
 def allocated_bytes_by_host(connection: sa.Connection) -> dict[int, int]:
     """Return the sum of the virtual sizes in bytes of the volumes in each host's own directory."""
     query = (
-        sa.select(_c.host_id, sa.func.sum(sa.func.coalesce(_c.size_bytes, 0)))
+        sa.select(_c.host_id, _ALLOCATED)
         .where(_c.removed.is_(None), _c.host_id.is_not(None), _c.pool_id.is_(None))
         .group_by(_c.host_id)
     )

@@ -11,7 +11,7 @@ from api_requests import NOWHERE, refusal
 from small_cloud import SmallCloud
 from systemvm.host.zone import TrafficType
 from systemvm.management.api.errors import ErrorCode
-from systemvm.management.state import address_ranges, addresses, zones
+from systemvm.management.state import address_ranges, addresses, volumes, zones
 
 
 async def capacity(cloud: SmallCloud, kind: int) -> dict[str, Any]:
@@ -46,6 +46,27 @@ async def test_local_storage_agrees_with_its_pool(cloud: SmallCloud) -> None:
     [pool] = (await cloud.call("listStoragePools"))["storagepool"]
     local = await capacity(cloud, 9)
     assert (local["clusterid"], local["capacitytotal"]) == (pool["clusterid"], pool["disksizetotal"])
+    assert pool["disksizeallocated"] == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_root_disk_without_a_size_of_its_own_counts_as_its_template(cloud: SmallCloud) -> None:
+    template, ref = cloud.add_template()
+    for size_bytes in (None, 5 << 20):
+        cloud.database.run_now(
+            volumes.create,
+            name="ROOT",
+            account_id=cloud.user.account.id,
+            domain_id=cloud.user.domain.id,
+            vm_id=None,
+            zone_id=cloud.zone.id,
+            host_id=cloud.host.id,
+            template_id=template.id,
+            size_bytes=size_bytes,
+        )
+    [pool] = (await cloud.call("listStoragePools"))["storagepool"]
+    assert ref.virtual_size_bytes
+    assert pool["disksizeallocated"] == ref.virtual_size_bytes + (5 << 20)
 
 
 @pytest_twisted.ensureDeferred
