@@ -113,6 +113,7 @@ from systemvm.management.virtual_machines.pool_maintenance import PoolMaintenanc
 from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.management.volumes.migration import VolumeMigration
 from systemvm.management.volumes.service import Volumes
+from systemvm.management.volumes.uploads import VolumeUploads
 from systemvm.management.zone_model.catalog import ZoneCatalog
 from systemvm.management.zone_model.changes import ModelChanges
 from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
@@ -174,6 +175,7 @@ class SmallCloud:
     replicas: ReplicaKeeper = field(init=False)
     machines: VirtualMachines = field(init=False)
     volumes: Volumes = field(init=False)
+    volume_uploads: VolumeUploads = field(init=False)
     snapshots: VolumeSnapshots = field(init=False)
     snapshot_policies: SnapshotPolicies = field(init=False)
     snapshot_images: SnapshotImages = field(init=False)
@@ -299,6 +301,11 @@ class SmallCloud:
         self.uploads = TemplateUploads(
             self.database, self.agents, self.dispatch, usage, self.settings, sources, signer
         )
+        self.volume_uploads = VolumeUploads(
+            self.database, self.templates, self.uploads, self.volumes, self.pools, self.machines,
+            host_id=self.host.id,
+        )  # fmt: skip
+        self.dispatch.on_end(self.volume_uploads.changed)
         self.account_service = AccountService(
             self.database,
             self.seal,
@@ -372,6 +379,7 @@ class SmallCloud:
             system_vms=cast(SystemVmControl, self.system_vms),
             virtual_machines=self.machines,
             volumes=self.volumes,
+            volume_uploads=self.volume_uploads,
             snapshots=self.snapshots,
             snapshot_policies=self.snapshot_policies,
             snapshot_images=self.snapshot_images,

@@ -49,8 +49,10 @@ def add_receiver(cloud: SmallCloud) -> tuple[Instance, FakePeer]:
 
 
 def upload_parameters(cloud: SmallCloud, kind: str = "Template", **more: Any) -> dict[str, Any]:
-    """Return the parameters that getUploadParamsForTemplate or getUploadParamsForIso require."""
-    own = {"format": "ISO"} if kind == "Iso" else {"format": "QCOW2", "hypervisor": "KVM"}
+    """Return the parameters that getUploadParamsForTemplate, -ForIso or -ForVolume require."""
+    own = {"format": "ISO" if kind == "Iso" else "QCOW2"}
+    if kind == "Template":
+        own["hypervisor"] = "KVM"
     return {"name": "tiny", "zoneid": cloud.zone.uuid} | own | more
 
 

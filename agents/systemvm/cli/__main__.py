@@ -31,6 +31,7 @@ from systemvm.cli import (
     system_vms,
     templates,
     trace,
+    volume_uploads,
     volumes,
 )
 from systemvm.cli.daemon_client import DaemonClient, socket_path
@@ -89,6 +90,8 @@ stores.store.add_command(store_keys.replace_keys)
 main.add_command(machines.vm)
 main.add_command(volumes.volume)
 volumes.volume.add_command(snapshot_images.export_volume)
+volumes.volume.add_command(volume_uploads.register_volume)
+volumes.volume.add_command(volume_uploads.upload_volume)
 main.add_command(snapshots.snapshot)
 main.add_command(consoles.console)
 consoles.console.add_command(open_console.open_console)

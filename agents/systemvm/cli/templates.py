@@ -15,7 +15,7 @@ from systemvm.cli.progress import wait_until_ready
 from systemvm.cli.snapshot_images import create_template
 from systemvm.cli.source_options import source_options
 from systemvm.cli.template_kind import ISO, TEMPLATE, TemplateKind
-from systemvm.cli.upload import upload_command
+from systemvm.cli.upload import upload_of_templates
 
 
 def _list(daemon: DaemonClient, kind: TemplateKind) -> None:
@@ -251,7 +251,7 @@ def _add_commands(group: click.Group, kind: TemplateKind, example: str) -> None:
 
     _add_sharing(group, kind, example)
     group.add_command(export_command(kind))
-    group.add_command(upload_command(kind))
+    group.add_command(upload_of_templates(kind))
 
 
 def _add_sharing(group: click.Group, kind: TemplateKind, example: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm template upload` and `systemvm iso upload`: send a local image to a system VM."""
+"""`systemvm template upload`, `iso upload` and `volume upload`: send a local image to a system VM."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import hashlib
 import ssl
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import urlsplit
 
 import click
@@ -32,14 +33,39 @@ _FIRST_WAIT_S, _LAST_WAIT_S = 1.0, 30.0
 _MAX_ATTEMPTS = 20
 
 
-def upload_command(kind: TemplateKind) -> click.Command:
+class UploadKind(Protocol):
+    """What a file becomes, with the names that commands use for it."""
+
+    @property
+    def noun(self) -> str: ...
+    @property
+    def command_noun(self) -> str: ...
+    def find(self, daemon: DaemonClient, name: str) -> dict[str, Any]: ...
+
+
+#: Shows what happens after the last byte until the row with an id can be used, and returns the row.
+Wait = Callable[[DaemonClient, str, str], dict[str, Any]]
+
+
+def upload_of_templates(kind: TemplateKind) -> click.Command:
     """Return the command of templates or of ISOs."""
-    noun, example = ("ISO", "netboot.iso") if kind is ISO else ("template", "tiny.qcow2")
-    group = kind.noun.lower()
+
+    def wait(daemon: DaemonClient, template_id: str, name: str) -> dict[str, Any]:
+        if daemon.as_json:
+            return kind.find(daemon, template_id)
+        return wait_until_ready(daemon, kind, template_id, name)
+
+    return upload_command(kind, wait, "netboot.iso" if kind is ISO else "tiny.qcow2", "Ready")
+
+
+def upload_command(kind: UploadKind, wait: Wait, example: str, ready: str) -> click.Command:
+    """Return the command that uploads a file; `ready` is its state in the end."""
+    noun, group = kind.noun, kind.noun.lower()
 
     @click.pass_obj
     def upload(daemon: DaemonClient, /, file: Path, resume: str | None, **options: Any) -> None:
-        _upload(daemon, kind, file, resume, **options)
+        row = _upload(daemon, kind, file, resume, wait, **options)
+        output.print_json(row) if daemon.as_json else click.echo(f"{row['name']} is {ready}: {row['id']}")
 
     parameters: list[click.Parameter] = [
         click.Argument(["file"], type=click.Path(path_type=Path, exists=True, dir_okay=False)),
@@ -52,7 +78,7 @@ def upload_command(kind: TemplateKind) -> click.Command:
             help="Root certificates to trust besides the public CA's and the system's.",
         ),
     ]
-    if kind is TEMPLATE:
+    if kind is not ISO:
         choice = click.Option(
             ["--format", "image_format"],
             type=click.Choice(_FORMATS, case_sensitive=False),
@@ -74,21 +100,23 @@ Example:
   systemvm {group} upload {example}
   systemvm {group} upload {example} --resume 6f2be588-7b5b-4a07-8ec0-0317c1bf4a5d
 """,
-        short_help=f"Upload a file as {'an ISO' if kind is ISO else 'a template'}.",
+        short_help=f"Upload a file as {'an' if kind is ISO else 'a'} {noun}.",
     )
 
 
 def _upload(
     daemon: DaemonClient,
-    kind: TemplateKind,
+    kind: UploadKind,
     file: Path,
     resume: str | None,
+    wait: Wait,
     *,
     name: str | None,
     checksum: str | None,
     cacert: Path | None,
     image_format: str | None = None,
-) -> None:
+) -> dict[str, Any]:
+    """Send a file, and return the row that it has become."""
     if not stat.S_ISREG(file.stat().st_mode):
         raise CommandFailedError(f"{file} cannot be uploaded: it is not a regular file", "save it first")
     if resume is not None:
@@ -111,16 +139,12 @@ def _upload(
             _send(daemon, params, source, file, digest, cacert)
         except (KeyboardInterrupt, CommandFailedError, UploadInterruptedError) as error:
             _explain_resume(kind, file, params["id"], error)
-    row = (
-        kind.find(daemon, params["id"])
-        if daemon.as_json
-        else wait_until_ready(daemon, kind, params["id"], file.name)
-    )
+    row = wait(daemon, params["id"], file.name)
     _compare(kind, row, digest)
-    output.print_json(row) if daemon.as_json else click.echo(f"{row['name']} is Ready: {row['id']}")
+    return row
 
 
-def _format_of(kind: TemplateKind, file: Path, given: str | None) -> dict[str, str]:
+def _format_of(kind: UploadKind, file: Path, given: str | None) -> dict[str, str]:
     if kind is ISO:
         return {"format": "ISO", "bootable": "true"}
     suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() not in _COMPRESSED]
@@ -129,7 +153,7 @@ def _format_of(kind: TemplateKind, file: Path, given: str | None) -> dict[str, s
         raise CommandFailedError(
             f"format of {file.name} is unknown", f"give --format, one of {', '.join(_FORMATS)}"
         )
-    return {"format": given or guess, "hypervisor": "KVM"}
+    return {"format": given or guess} | ({"hypervisor": "KVM"} if kind is TEMPLATE else {})
 
 
 def _algorithm(given: str | None) -> ChecksumAlgorithm:
@@ -240,7 +264,7 @@ def _untrusted(url: str, error: ssl.SSLCertVerificationError) -> CommandFailedEr
     )
 
 
-def _explain_resume(kind: TemplateKind, file: Path, template_id: str, error: BaseException) -> None:
+def _explain_resume(kind: UploadKind, file: Path, template_id: str, error: BaseException) -> None:
     """Print how to go on, and raise what ends the program."""
     command = f'run "systemvm {kind.noun.lower()} upload {file} --resume {template_id}" to go on'
     if isinstance(error, KeyboardInterrupt):
@@ -250,7 +274,7 @@ def _explain_resume(kind: TemplateKind, file: Path, template_id: str, error: Bas
     raise CommandFailedError(f"upload of {file.name} does not go on: {error}", command) from None
 
 
-def _compare(kind: TemplateKind, row: dict[str, Any], digest: _Digest) -> None:
+def _compare(kind: UploadKind, row: dict[str, Any], digest: _Digest) -> None:
     """Compare what was read with what the SSVM has received."""
     received = row.get("checksum")
     if received and received.lower() != digest.hexdigest():  # of the same algorithm: see _algorithm

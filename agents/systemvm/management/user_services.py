@@ -71,6 +71,7 @@ from systemvm.management.virtual_machines.reaper import ExpungeReaper
 from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.management.volumes.migration import VolumeMigration
 from systemvm.management.volumes.service import Volumes
+from systemvm.management.volumes.uploads import VolumeUploads
 from systemvm.management.zone_model.changes import ModelChanges
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Call, MethodTable
@@ -91,6 +92,7 @@ class UserServices:
     images: ImageServices
     virtual_machines: VirtualMachines
     volumes: Volumes
+    volume_uploads: VolumeUploads
     snapshots: VolumeSnapshots
     snapshot_policies: SnapshotPolicies
     snapshot_images: SnapshotImages
@@ -128,6 +130,7 @@ class UserServices:
         await self.volumes.finish_deletions()
         await self.jobs.resume_pending()
         self.images.start()
+        self.volume_uploads.changed()
         self.agent_reconciler.start()
         self.reaper.start()
         await self.snapshot_policies.start()
@@ -201,6 +204,11 @@ def make_user_services(
     templates = TemplateService(
         database, images.dispatcher, virtual_machines, images.usage, settings, images.sources
     )
+    volume_uploads = VolumeUploads(
+        database, templates, images.uploads, volumes, drivers.pools, virtual_machines,
+        host_id=foundation.host.id,
+    )  # fmt: skip
+    images.dispatcher.on_end(volume_uploads.changed)
     snapshot_images = SnapshotImages(reactor, database, snapshots, templates, images.extraction)
     draining = ConsoleDraining(database, directory, reactor)
     users = Authenticator(database, foundation.seal)
@@ -236,6 +244,7 @@ def make_user_services(
             system_vms=system_vms.lifecycle,
             virtual_machines=virtual_machines,
             volumes=volumes,
+            volume_uploads=volume_uploads,
             snapshots=snapshots,
             snapshot_policies=snapshot_policies,
             snapshot_images=snapshot_images,
@@ -301,6 +310,7 @@ def make_user_services(
         images=images,
         virtual_machines=virtual_machines,
         volumes=volumes,
+        volume_uploads=volume_uploads,
         snapshots=snapshots,
         snapshot_policies=snapshot_policies,
         snapshot_images=snapshot_images,

@@ -190,7 +190,7 @@ async def test_xml_has_the_same_content(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("kind", ["Template", "Iso"])
+@pytest.mark.parametrize("kind", ["Template", "Iso", "Volume"])
 async def test_parameters_of_an_upload_match(cloud: SmallCloud, kind: str) -> None:
     receive_uploads(cloud)
     document = await answer(cloud, f"getUploadParamsFor{kind}", **upload_parameters(cloud, kind))

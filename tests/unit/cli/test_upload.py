@@ -267,3 +267,30 @@ def test_refusal_of_the_daemon_is_shown(run: Callable[..., Result], image: Path)
     daemon = daemon_with(getUploadParamsForTemplate=RpcError.refused("534", "no SSVM is Up", "wait"))
     result = run(daemon, "template", "upload", str(image))
     assert result.exit_code == 1 and "no SSVM is Up" in result.output and "--resume" not in result.output
+
+
+def test_a_file_becomes_a_volume(run: Callable[..., Result], server: FakeTusServer, image: Path) -> None:
+    states = [{"volume": [{"id": ID, "name": "data", "state": s}]} for s in ("NotUploaded", "Uploaded")]
+    daemon = daemon_with(
+        getUploadParamsForVolume={"getuploadparams": PARAMS},
+        listVolumes=states,
+    )
+    result = run(daemon, "volume", "upload", str(image), "--name", "data")
+    assert result.exit_code == 0, result.output
+    assert server.received == IMAGE and f"data is Uploaded: {ID}" in result.output
+    wanted = {"name": "data", "zoneid": "zone-1", "format": "QCOW2"}
+    assert asked(daemon, "getUploadParamsForVolume") == wanted
+
+
+def test_a_volume_that_is_refused_has_its_reason(
+    run: Callable[..., Result], server: FakeTusServer, image: Path
+) -> None:
+    event = {"resourceid": ID, "description": "data failed to upload: it is not an image"}
+    daemon = daemon_with(
+        renewUploadParamsForVolume={"getuploadparams": PARAMS},
+        listVolumes={"volume": [{"id": ID, "name": "data", "state": "UploadError"}]},
+        listEvents={"event": [{"resourceid": "other", "description": "-"}, event]},
+    )
+    result = run(daemon, "volume", "upload", str(image), "--resume", ID)
+    assert result.exit_code == 1 and "data failed to upload: it is not an image" in result.output
+    assert f'run "systemvm volume delete {ID}"' in result.output

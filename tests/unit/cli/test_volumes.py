@@ -57,3 +57,15 @@ def test_a_volume_is_created_by_a_disk_offering(run: Callable[..., Result]) -> N
     [created] = [params for command, params in fake.calls if command == "createVolume"]
     assert created == {"name": "data", "diskofferingid": "o-1", "zoneid": "z-1"}
     assert "give --size or --offering" in run(fake, "volume", "create", "data").output
+
+
+def test_a_volume_is_registered_by_its_url(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(
+        listZones={"zone": [{"id": "z-1", "name": "zone1"}]},
+        uploadVolume={"jobid": "j-1"},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": {"volume": {"id": "d-9"}}},
+    )
+    url = "https://images.example.test/data.qcow2"
+    assert "data is being downloaded: d-9\n" in run(fake, "volume", "register", "data", url).output
+    [order] = [params for name, params in fake.calls if name == "uploadVolume"]
+    assert order == {"name": "data", "url": url, "format": "QCOW2", "zoneid": "z-1"}

@@ -126,15 +126,6 @@ class Command:
         return await self.handler(ApiCall(principal, arguments, client_address, request_id))
 
 
-#: CloudStack's commands that clients of this release can expect, with what they cannot do and what to do.
-OF_ANOTHER_RELEASE = {
-    "getUploadParamsForVolume": (
-        "volumes cannot be uploaded",
-        "upload the disk as a template with getUploadParamsForTemplate, and deploy a VM from it",
-    ),
-}
-
-
 class CommandTable:
     """All commands, by name."""
 
@@ -162,9 +153,6 @@ class CommandTable:
         command = self._commands.get(name)
         if command is not None:
             return command
-        if name in OF_ANOTHER_RELEASE:
-            text, hint = OF_ANOTHER_RELEASE[name]
-            raise ApiError(ErrorCode.UNSUPPORTED, f"{name} is not in this release: {text}", hint)
         for known in self._commands:
             if known.lower() == name.lower():
                 hint = f"write {known}: command names are case-sensitive"

@@ -65,6 +65,7 @@ from systemvm.management.api.commands.users import UserCommands
 from systemvm.management.api.commands.virtual_machines import VirtualMachineCommands
 from systemvm.management.api.commands.volume_changes import VolumeChangeCommands
 from systemvm.management.api.commands.volume_migration import VolumeMigrationCommands
+from systemvm.management.api.commands.volume_uploads import VolumeUploadCommands
 from systemvm.management.api.commands.volumes import VolumeCommands
 from systemvm.management.api.commands.zones import ZoneCommands
 from systemvm.management.api.discovery import discovery_command
@@ -100,6 +101,7 @@ from systemvm.management.virtual_machines.pool_maintenance import PoolMaintenanc
 from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.management.volumes.migration import VolumeMigration
 from systemvm.management.volumes.service import Volumes
+from systemvm.management.volumes.uploads import VolumeUploads
 from systemvm.management.zone_model.changes import ModelChanges
 
 
@@ -122,6 +124,7 @@ class ApiServices:
     system_vms: SystemVmControl
     virtual_machines: VirtualMachines
     volumes: Volumes
+    volume_uploads: VolumeUploads
     snapshots: VolumeSnapshots
     snapshot_policies: SnapshotPolicies
     snapshot_images: SnapshotImages
@@ -187,11 +190,13 @@ def command_table(services: ApiServices) -> CommandTable:
             services.volumes,
             services.snapshots,
             services.pools,
+            services.volume_uploads,
             jobs,
             host_id=services.host_id,
         ).commands(),
         *SnapshotCommands(database, services.snapshots, services.snapshot_policies, jobs).commands(),
         *SnapshotPolicyCommands(database).commands(),
+        *VolumeUploadCommands(database, services.volume_uploads, jobs).commands(),
         *SnapshotImageCommands(
             database, services.snapshot_images, jobs, services.is_extraction_disabled
         ).commands(),

@@ -127,8 +127,8 @@ class SnapshotImages:
             snapshot = snapshots.by_id(connection, snapshot_id)
             transitions.check_stored(snapshot)
             owner = Owner(snapshot.account_id, snapshot.domain_id, None)
-            image = Registration(name=snapshot.name, url=None, format=ImageFormat.QCOW2)
-            return self._create(connection, snapshot, image, owner, request_id, type=EXPORT)
+            image = Registration(name=snapshot.name, url=None, format=ImageFormat.QCOW2, type=EXPORT)
+            return self._create(connection, snapshot, image, owner, request_id)
 
         template = await self._templates.choosing(export)
         await self.ready(template.id, report)
@@ -164,13 +164,10 @@ class SnapshotImages:
         registration: Registration,
         owner: Owner,
         request_id: str,
-        **columns: str,
     ) -> Template:
         template = self._templates.create_in(
             connection, registration, owner, snapshot.zone_id, request_id, transitions.is_mounted
         )
-        if columns:
-            template = templates.update(connection, template.id, **columns)
         snapshot_images.add(connection, template.id, snapshot.id)
         return template
 

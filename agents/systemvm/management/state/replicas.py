@@ -28,7 +28,7 @@ def lacking(connection: sa.Connection, zone_id: int, wanted: int, limit: int) ->
     query = (
         sa.select(_r.template_id)
         .select_from(_JOINED)
-        .where(_s.zone_id == zone_id, _s.removed.is_(None), _t.type != templates.EXPORT, *_WANTED)
+        .where(_s.zone_id == zone_id, _s.removed.is_(None), _t.type.not_in(templates.HIDDEN_TYPES), *_WANTED)
         .group_by(_r.template_id)
         .having(sa.and_(stays < wanted, ready > 0))
         .order_by(_r.template_id)

@@ -75,6 +75,19 @@ class VolumeState(enum.Enum):
     CREATING = "Creating"
     READY = "Ready"
     DESTROYED = "Destroyed"
+    NOT_UPLOADED = "NotUploaded"  # an SSVM downloads or receives its file
+    UPLOADED = "Uploaded"  # its file is on secondary storage; its first VM gets it
+    UPLOAD_ERROR = "UploadError"
+
+    @property
+    def is_upload(self) -> bool:
+        """Whether its content is an image on secondary storage."""
+        return self.awaits_file or self is VolumeState.UPLOADED
+
+    @property
+    def awaits_file(self) -> bool:
+        """Whether its image is not on secondary storage yet."""
+        return self in (VolumeState.NOT_UPLOADED, VolumeState.UPLOAD_ERROR)
 
 
 class SnapshotState(enum.Enum):

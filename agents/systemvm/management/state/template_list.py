@@ -154,7 +154,7 @@ def _has_copy(*where: sa.ColumnElement[bool], zone: sa.FromClause = schema.zones
 def _conditions(which: TemplateFilter) -> list[sa.ColumnElement[bool]]:
     is_iso = _t.format == ImageFormat.ISO
     where: list[sa.ColumnElement[bool]] = [_t.removed.is_(None), is_iso if which.is_iso else ~is_iso]
-    where.append(_t.type != templates.EXPORT)
+    where.append(_t.type.not_in(templates.HIDDEN_TYPES))
     where.extend(_visible(which))
     is_ready = _r.state == DownloadState.DOWNLOADED
     only_ready = which.ready or which.visibility.requires_ready

@@ -16,6 +16,11 @@ from systemvm.management.state.rows import Rows
 from systemvm.management.state.status import SpoolState, VolumeState
 from systemvm.wire.storage import DownloadState, ImageFormat, PublishedFile
 
+#: Types of images that users see as no template: one that was made for links to a snapshot or volume, and
+#: the file that a volume was uploaded as.
+EXPORT, VOLUME = "EXPORT", "VOLUME"
+HIDDEN_TYPES = (EXPORT, VOLUME)
+
 
 @frozen
 class Template:
@@ -49,6 +54,11 @@ class Template:
     @property
     def is_iso(self) -> bool:
         return self.format is ImageFormat.ISO
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether users see it as no template."""
+        return self.type in HIDDEN_TYPES
 
 
 @frozen
@@ -120,16 +130,13 @@ _p = schema.template_spool_refs.c
 #: With more numbers than this all rows are read: SQLite permits 32,766 parameters, and it is as fast.
 MAX_NAMED_IDS = 1000
 
-#: The type of an image that was made for links to a snapshot or volume: users see it as no template.
-EXPORT = "EXPORT"
-
 by_id = rows.by_id
 
 
 def by_uuid(connection: sa.Connection, uuid: str) -> Template:
     """Return a template or ISO that users see."""
     template = rows.by_uuid(connection, uuid)
-    return rows.by_uuid(connection, "") if template.type == EXPORT else template  # raises
+    return rows.by_uuid(connection, "") if template.is_hidden else template  # raises
 
 
 def register(
@@ -172,7 +179,7 @@ def ids_of_account(connection: sa.Connection, account_id: int) -> list[int]:
 
 def count_by_account(connection: sa.Connection, account_ids: Sequence[int]) -> dict[int, int]:
     """Return how many templates and ISOs each of these accounts has."""
-    where = (_t.removed.is_(None), _t.type != EXPORT, _t.account_id.in_(account_ids))
+    where = (_t.removed.is_(None), _t.type.not_in(HIDDEN_TYPES), _t.account_id.in_(account_ids))
     query = sa.select(_t.account_id, sa.func.count()).where(*where).group_by(_t.account_id)
     return {account_id: count for account_id, count in connection.execute(query)}  # noqa: C416
 

@@ -9,7 +9,7 @@ import attrs
 import sqlalchemy as sa
 from attrs import frozen
 
-from systemvm.management.state import schema, volumes
+from systemvm.management.state import schema, templates, volumes
 from systemvm.management.state.changes import columns
 from systemvm.management.state.listing import KEPT_LISTINGS, Listing, as_text, contains, that_fit
 from systemvm.management.state.status import InstanceState, InstanceType
@@ -123,6 +123,6 @@ _ROWS = sa.select(
     _t.name.label("template_name"),
 ).select_from(
     schema.volumes.outerjoin(schema.vm_instances, _vm.id == _c.vm_id).outerjoin(
-        schema.templates, _t.id == _c.template_id
+        schema.templates, sa.and_(_t.id == _c.template_id, _t.type.not_in(templates.HIDDEN_TYPES))
     )
 )

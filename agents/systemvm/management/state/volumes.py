@@ -13,6 +13,7 @@ from systemvm.management.state import schema, snapshot_policies
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import Rows
 from systemvm.management.state.status import VolumeState
+from systemvm.management.state.templates import VOLUME
 
 
 @frozen
@@ -64,6 +65,20 @@ def create(
 
 def update(connection: sa.Connection, /, volume_id: int, **changes: Any) -> Volume:
     return rows.update(connection, volume_id, **changes)
+
+
+def being_uploaded(connection: sa.Connection) -> list[Volume]:
+    """Return the volumes whose file is on its way."""
+    return rows.all(connection, _c.state == VolumeState.NOT_UPLOADED, _c.removed.is_(None))
+
+
+def images_without_use(connection: sa.Connection) -> list[int]:
+    """Return the images that volumes were uploaded as, and that no volume waits for any more."""
+    t = schema.templates.c
+    waits = sa.exists().where(
+        _c.template_id == t.id, _c.removed.is_(None), _c.state.in_([s for s in VolumeState if s.is_upload])
+    )
+    return list(connection.scalars(sa.select(t.id).where(t.type == VOLUME, t.removed.is_(None), ~waits)))
 
 
 def root_of(connection: sa.Connection, vm_id: int) -> Volume | None:

@@ -276,6 +276,8 @@ def _record(
 ) -> None:
     """Record an event of a download, or of an upload: CloudStack has one type for all of an upload."""
     template = templates.by_id(connection, ref.template_id)
+    if template.is_hidden:  # what it is for has events of its own
+        return
     kind = f"{'ISO' if template.is_iso else 'TEMPLATE'}."
     kind += "UPLOAD" if ref.upload_id is not None else f"DOWNLOAD.{what}"
     text = f"{template.name} {text}"

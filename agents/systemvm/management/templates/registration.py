@@ -52,6 +52,7 @@ class Registration:
     password_enabled: bool = False
     details: dict[str, Any] = field(factory=dict)
     source: RegisteredSource = field(factory=RegisteredSource)
+    type: str = "USER"
 
     @classmethod
     def of(
@@ -152,6 +153,7 @@ class Registration:
             "hvm": self.hvm,
             "password_enabled": self.password_enabled,
             "details": self.details,
+            "type": self.type,
         }
 
 

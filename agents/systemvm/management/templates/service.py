@@ -187,17 +187,18 @@ def create(
     refs = [ref] + [
         templates.add_store_ref(connection, template.id, store.id, request_id) for store in stores[1:]
     ]
-    events.record(
-        connection,
-        "ISO.CREATE" if template.is_iso else "TEMPLATE.CREATE",
-        f"{template.name} is registered",
-        account_id=owner.account_id,
-        domain_id=owner.domain_id,
-        user_id=owner.user_id,
-        resource_type="Iso" if template.is_iso else "Template",
-        resource_uuid=template.uuid,
-        request_id=request_id,
-    )
+    if not template.is_hidden:
+        events.record(
+            connection,
+            "ISO.CREATE" if template.is_iso else "TEMPLATE.CREATE",
+            f"{template.name} is registered",
+            account_id=owner.account_id,
+            domain_id=owner.domain_id,
+            user_id=owner.user_id,
+            resource_type="Iso" if template.is_iso else "Template",
+            resource_uuid=template.uuid,
+            request_id=request_id,
+        )
     if (wrong := registration.checksum_error) is not None:
         hint = "register it again with the checksum that the publisher gives, or without one"
         for ref in refs:
@@ -223,6 +224,8 @@ def _hide(connection: Connection, template_id: int, *, forced: bool, zone_id: in
     is_partial = zone_id is not None and templates.request_deletion_in_zone(connection, template, zone_id)
     if not is_partial:
         templates.request_deletion(connection, template_id)
+    if template.is_hidden:
+        return True
     events.record(
         connection,
         "ISO.DELETE" if template.is_iso else "TEMPLATE.DELETE",

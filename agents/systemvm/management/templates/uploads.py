@@ -7,6 +7,7 @@ after every restart of either end. It stays with one SSVM, whose address its URL
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from attrs import field, frozen
@@ -90,16 +91,28 @@ class TemplateUploads:
         self._signer = signer
 
     async def create(
-        self, registration: Registration, owner: Owner, zone: Zone, request_id: str
+        self,
+        registration: Registration,
+        owner: Owner,
+        zone: Zone,
+        request_id: str,
+        created: Callable[[Connection, Template], object] = lambda connection, template: None,
     ) -> UploadParameters:
         """Create a template without a URL, and have an SSVM of the zone wait for its file.
+
+        `created` is called in the transaction that creates it, which can run more than once.
 
         Raises: UploadError when no SSVM can receive it, NoStoreError when no store takes it,
         UploadLimitError when the account has too many.
         """
         servers = await self._servers(zone)
-        arguments = (registration, owner, zone.id, request_id, self._settings, self._sources)
-        template, ref = await self._usage.choosing(self._create, servers[0], zone, *arguments)
+
+        def create(connection: Connection) -> tuple[Template, StoreRef]:
+            template, ref = self._create(connection, servers[0], zone, registration, owner, request_id)
+            created(connection, template)
+            return template, ref
+
+        template, ref = await self._usage.choosing(create)
         try:
             return await self._order(template, ref, servers, zone)
         except UploadError:
@@ -188,16 +201,22 @@ class TemplateUploads:
         return await self._database.read(self._parameters, template, ref)
 
     def _create(
-        self, connection: Connection, server: PublicServer, zone: Zone, registration: Registration,
-        owner: Owner, zone_id: int, request_id: str, settings: StoreSettings, sources: TemplateSources,
-    ) -> tuple[Template, StoreRef]:  # fmt: skip
+        self,
+        connection: Connection,
+        server: PublicServer,
+        zone: Zone,
+        registration: Registration,
+        owner: Owner,
+        request_id: str,
+    ) -> tuple[Template, StoreRef]:
+        settings = self._settings
         if uploads.count_of_account(connection, owner.account_id) >= MAX_UPLOADS_OF_ACCOUNT:
             raise UploadLimitError(
                 f"account has too many unfinished uploads: the maximum is {MAX_UPLOADS_OF_ACCOUNT}",
                 "finish or delete one of them",
             )
         template, ref = service.create(
-            connection, registration, owner, zone_id, request_id, settings, sources
+            connection, registration, owner, zone.id, request_id, settings, self._sources
         )
         quota_gib = settings.secondary_storage(zone.name).max_account_secondary_storage_gib
         if quota_left(connection, template, zone.id, None, quota_gib) == 0:
@@ -266,6 +285,8 @@ def _to_renew(connection: Connection, template_id: int) -> tuple[Template, Store
 
 def _record_begin(connection: Connection, ref: StoreRef, agent_name: str, expires: datetime) -> None:
     template = templates.by_id(connection, ref.template_id)
+    if template.is_hidden:
+        return
     events.record(
         connection,
         "ISO.UPLOAD" if template.is_iso else "TEMPLATE.UPLOAD",

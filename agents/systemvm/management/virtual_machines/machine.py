@@ -148,6 +148,13 @@ class UserVmBuilder:
         """Copy a template to a pool, or to the host's own directory, before a disk is cloned from it."""
         await self._on_primary(await self._database.read(templates.by_id, template_id), pool_id)
 
+    async def clone_template(self, template_id: int, volume_uuid: str, pool_id: int | None) -> Path:
+        """Create the disk of a volume as a clone of a template, whatever size that has."""
+        template = await self._database.read(templates.by_id, template_id)
+        backing = await self._on_primary(template, pool_id)
+        storage = await self._primary.of(pool_id)
+        return await storage.create_clone(volume_uuid, backing, _backing_format(template))
+
     async def delete_disk(self, vm: Instance) -> None:
         volume = await self._database.read(volumes.root_of, vm.id)
         if volume is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -82,6 +83,10 @@ class VirtualMachines:
     async def prepare_template(self, template_id: int, pool_id: int | None) -> None:
         """Copy a template to a storage pool; None is the host's own directory."""
         await self._builder.prepare_template(template_id, pool_id)
+
+    async def clone_template(self, template_id: int, volume_uuid: str, pool_id: int | None) -> Path:
+        """Create the disk of a data volume in a pool, as a clone of a template or of an uploaded image."""
+        return await self._builder.clone_template(template_id, volume_uuid, pool_id)
 
     async def start(self, vm_id: int) -> Instance:
         """Boot a VM with a fresh VNC password; does nothing when it runs already."""

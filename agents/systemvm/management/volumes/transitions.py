@@ -69,6 +69,28 @@ def attach(connection: Connection, volume_id: int, vm: Instance, device_id: int 
     check_usable(volume)
     if volume.vm_id == vm.id:
         return volume
+    check_fits(volume, vm)
+    taken = {each.device_id for each in volumes.data_of(connection, vm.id)}
+    free = [unit for unit in UNITS if unit not in taken]
+    if not free:
+        raise VolumeStateError(
+            f"virtualmachineid: {vm.name} has {len(taken)} data volumes, the maximum", "detach one first"
+        )
+    if device_id is not None and device_id not in free:
+        raise VolumeRequestError(
+            f"deviceid: {device_id} is not free on {vm.name}",
+            f"omit it, or choose one of {', '.join(map(str, free))}",
+        )
+    attached = volumes.update(connection, volume.id, vm_id=vm.id, device_id=device_id or free[0])
+    record(connection, attached, "VOLUME.ATTACH", f"is attached to {vm.name}")
+    return attached
+
+
+def check_fits(volume: Volume, vm: Instance) -> None:
+    """Check that a VM and a volume, which can be without a file, have one owner and one place.
+
+    Raises: VolumeStateError, VolumeRequestError when they do not.
+    """
     if volume.vm_id is not None:
         raise VolumeStateError(
             f"id: volume {volume.name} is attached to another VM", "detach it first with detachVolume"
@@ -88,20 +110,6 @@ def attach(connection: Connection, volume_id: int, vm: Instance, device_id: int 
             " local storage",
             "attach it to a VM of the same host",
         )
-    taken = {each.device_id for each in volumes.data_of(connection, vm.id)}
-    free = [unit for unit in UNITS if unit not in taken]
-    if not free:
-        raise VolumeStateError(
-            f"virtualmachineid: {vm.name} has {len(taken)} data volumes, the maximum", "detach one first"
-        )
-    if device_id is not None and device_id not in free:
-        raise VolumeRequestError(
-            f"deviceid: {device_id} is not free on {vm.name}",
-            f"omit it, or choose one of {', '.join(map(str, free))}",
-        )
-    attached = volumes.update(connection, volume.id, vm_id=vm.id, device_id=device_id or free[0])
-    record(connection, attached, "VOLUME.ATTACH", f"is attached to {vm.name}")
-    return attached
 
 
 def detach(connection: Connection, volume_id: int) -> Volume:
@@ -153,6 +161,14 @@ def check_usable(volume: Volume) -> None:
     """
     if volume.removed is not None or volume.state is VolumeState.DESTROYED:
         raise VolumeStateError(f"id: volume {volume.name} was deleted", "choose one that listVolumes returns")
+    if volume.state is VolumeState.UPLOADED:
+        raise VolumeStateError(
+            f"id: volume {volume.name} is on secondary storage only", "attach it to a VM once"
+        )
+    if volume.state is VolumeState.UPLOAD_ERROR:
+        raise VolumeStateError(
+            f"id: upload of volume {volume.name} has failed: see listEvents", "delete it, and upload it again"
+        )
     if volume.state is not VolumeState.READY:
         hint = "start its VM once" if volume.type == volumes.ROOT else "wait until it is Ready"
         raise VolumeStateError(f"id: volume {volume.name} is {volume.state.value}", hint)

@@ -19,6 +19,7 @@ EXPECTED = {
     *("createTemplate", "extractSnapshot", "extractVolume"),
     *("createStoragePool", "updateStoragePool", "deleteStoragePool", "migrateVolume"),
     *("enableStorageMaintenance", "cancelStorageMaintenance"),
+    *("uploadVolume", "getUploadParamsForVolume", "renewUploadParamsForVolume"),
     *("createServiceOffering", "updateServiceOffering", "deleteServiceOffering"),
     *("createZone", "updateZone", "deleteZone", "createPod", "updatePod", "deletePod"),
     *("addCluster", "updateCluster", "deleteCluster"),

@@ -95,14 +95,6 @@ async def test_wrong_parameters_are_refused_by_name(
 
 
 @pytest_twisted.ensureDeferred
-async def test_volumes_are_of_another_release(cloud: SmallCloud) -> None:
-    with refusal() as refused:
-        await cloud.call("getUploadParamsForVolume", name="v", format="QCOW2", zoneid=cloud.zone.uuid)
-    assert refused[0].code == 432 and "volumes cannot be uploaded" in refused[0].message
-    assert "getUploadParamsForTemplate" in refused[0].hint
-
-
-@pytest_twisted.ensureDeferred
 async def test_accounts_have_a_limited_number_of_unfinished_uploads(
     cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,9 @@ class VolumeAnswer:
     tags: list[TagAnswer] = required_key("keys and values that its owner gave it; see createTags")
     name: str = required_key("the name")
     type: str = required_key("ROOT or DATADISK")
-    state: str = required_key("Allocated, Creating, Ready or Destroyed")
+    state: str = required_key(
+        "Allocated, Creating, Ready, Destroyed; NotUploaded, Uploaded or UploadError of a file"
+    )
     size: int | None = optional_key("virtual size in bytes, once it is known")
     account: str = required_key("the owning account")
     domainid: str = required_key("the owner's domain UUID")

@@ -21,7 +21,7 @@ from systemvm.management.templates.uploads import TemplateUploads, UploadParamet
 
 OBJECT = "getuploadparams"
 #: An SSVM is given 30 s to take an order, and a second one is tried.
-_DEADLINE_S = 90.0
+UPLOAD_DEADLINE_S = 90.0
 
 
 class UploadCommands:
@@ -43,11 +43,11 @@ class UploadCommands:
             owner = await self._database.read(owner_of, call)
             registration = registration_of(call, kind, zone.arch or "amd64")
             new_owner = Owner(owner.id, owner.domain_id, call.principal.user.id)
-            return _answer(await self._uploads.create(registration, new_owner, zone, call.request_id))
+            return answer_with(await self._uploads.create(registration, new_owner, zone, call.request_id))
 
         async def renew(call: ApiCall) -> UploadParamsAnswer:
             template = await self._database.read(find_own, call, kind, "upload")
-            return _answer(await self._uploads.renew(template.id, call.request_id))
+            return answer_with(await self._uploads.renew(template.id, call.request_id))
 
         return (
             Command(
@@ -58,7 +58,7 @@ class UploadCommands:
                 OBJECT,
                 parameters=UPLOAD_ISO if kind.is_iso else UPLOAD_TEMPLATE,
                 related=(renew_name, f"list{kind.noun}s"),
-                deadline_s=_DEADLINE_S,
+                deadline_s=UPLOAD_DEADLINE_S,
                 wrapper=f"postupload{kind.noun.lower()}response",
             ),
             Command(
@@ -69,12 +69,13 @@ class UploadCommands:
                 OBJECT,
                 parameters=(required("id", ParameterType.UUID, f"UUID of {text} that is uploaded"),),
                 related=(create_name, f"list{kind.noun}s"),
-                deadline_s=_DEADLINE_S,
+                deadline_s=UPLOAD_DEADLINE_S,
             ),
         )
 
 
-def _answer(parameters: UploadParameters) -> UploadParamsAnswer:
+def answer_with(parameters: UploadParameters) -> UploadParamsAnswer:
+    """Return how a file is sent."""
     return UploadParamsAnswer(
         id=parameters.template_uuid,
         post_url=parameters.post_url,

@@ -32,6 +32,7 @@ from systemvm.management.virtual_machines.deployment import MAX_DISK_BYTES
 from systemvm.management.volumes.pool_choice import check_takes
 from systemvm.management.volumes.service import GIB, Volumes
 from systemvm.management.volumes.transitions import NewVolume
+from systemvm.management.volumes.uploads import VolumeUploads
 
 MAX_GIB = MAX_DISK_BYTES // GIB
 _OFFERING = optional(
@@ -48,6 +49,7 @@ class VolumeChangeCommands:
         service: Volumes,
         snapshots: VolumeSnapshots,
         pools: StoragePools,
+        uploads: VolumeUploads,
         jobs: JobRunner,
         *,
         host_id: int,
@@ -56,6 +58,7 @@ class VolumeChangeCommands:
         self._volumes = service
         self._snapshots = snapshots
         self._pools = pools
+        self._uploads = uploads
         self._jobs = jobs
         self._host_id = host_id
         jobs.register("createVolume", self._run_create, resumes=True)
@@ -177,6 +180,7 @@ class VolumeChangeCommands:
     async def _delete(self, call: ApiCall) -> SuccessAnswer:
         volume = await self._database.read(own_volume, call.arguments["id"], call.principal)
         await self._volumes.delete(volume.id)
+        await self._uploads.forget_images()
         return SuccessAnswer(success=True)
 
     async def _start(
@@ -195,6 +199,7 @@ class VolumeChangeCommands:
 
     async def _run_attach(self, running: RunningJob) -> dict[str, Any]:
         wanted = running.job.arguments
+        await self._uploads.bring(wanted["id"], wanted["vm_id"])
         return await self._result(
             await self._volumes.attach(wanted["id"], wanted["vm_id"], wanted["device_id"])
         )
