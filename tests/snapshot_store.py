@@ -13,7 +13,7 @@ from small_cloud import SmallCloud
 from systemvm.ssvm import snapshot_messages as messages
 from systemvm.ssvm.store import snapshots
 from systemvm.wire.acknowledgement import Acknowledgement
-from systemvm.wire.snapshot import SNAPSHOT_DELETE, SNAPSHOT_PUBLISH, SNAPSHOT_WRITE
+from systemvm.wire.snapshot import SNAPSHOT_ADOPT, SNAPSHOT_DELETE, SNAPSHOT_PUBLISH, SNAPSHOT_WRITE
 
 _MOUNT_ID = "6f4b3c2a-1111-3222-8333-444455556666"
 
@@ -33,6 +33,9 @@ class SnapshotStore:
         )
         answers[SNAPSHOT_PUBLISH] = lambda end: store._do(
             snapshots.publish, messages.SnapshotPublish, end.place, end.size_bytes
+        )
+        answers[SNAPSHOT_ADOPT] = lambda order: store._do(
+            snapshots.adopt, messages.SnapshotAdopt, order.place, order.image_account_id, order.image_id
         )
         answers[SNAPSHOT_DELETE] = lambda place: store._do(
             snapshots.remove_snapshot, messages.SnapshotKey, place

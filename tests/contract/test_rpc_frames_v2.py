@@ -62,6 +62,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
     recording.RECORDING_DELETE: (recording.RecordingPlace, Acknowledgement),
     snapshot.SNAPSHOT_WRITE: (snapshot.SnapshotPiece, Acknowledgement),
     snapshot.SNAPSHOT_PUBLISH: (snapshot.SnapshotEnd, Acknowledgement),
+    snapshot.SNAPSHOT_ADOPT: (snapshot.SnapshotAdoption, Acknowledgement),
     snapshot.SNAPSHOT_DELETE: (snapshot.SnapshotPlace, Acknowledgement),
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
+from attrs import evolve
 
 from integration.ssvm_lab.daemon import Daemon
 from integration.ssvm_lab.fixtures import daemon, world
@@ -16,9 +17,21 @@ from rpc_wait import until
 from systemvm.rpc.core.errors import RpcError
 from systemvm.wire import snapshot, storage
 from systemvm.wire.acknowledgement import Acknowledgement
-from systemvm.wire.snapshot import MAX_PIECE_BYTES, SnapshotEnd, SnapshotPiece, SnapshotPlace
+from systemvm.wire.snapshot import (
+    MAX_PIECE_BYTES,
+    SnapshotAdoption,
+    SnapshotEnd,
+    SnapshotPiece,
+    SnapshotPlace,
+)
 from systemvm.wire.snapshot_chain import StoredChain
-from systemvm.wire.storage import CopyRequest, DownloadState, DownloadStatus, ImageFormat
+from systemvm.wire.storage import (
+    CopyRequest,
+    DownloadState,
+    DownloadStatus,
+    ImageFormat,
+    TemplateDelete,
+)
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 
@@ -79,3 +92,16 @@ async def test_an_image_is_made_of_a_snapshot_and_published(
     run("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "qcow2", str(image), str(disk))
     assert status.virtual_size_bytes == 8 << 20 and world.job_directories() == []
     await daemon.call(snapshot.SNAPSHOT_DELETE, PLACE, Acknowledgement)
+    copy = evolve(PLACE, snapshot_id="22222222-2222-4222-8222-222222222222")
+    for _ in range(2):
+        await daemon.call(snapshot.SNAPSHOT_ADOPT, SnapshotAdoption(copy, 2, 231), Acknowledgement)
+    adopted = world.store / f"snapshots/2/7/{copy.snapshot_id}"
+    await daemon.call(storage.TEMPLATE_DELETE, TemplateDelete(order.job_id, STORE, 2, 231), Acknowledgement)
+    assert not image.exists()
+    await daemon.call(snapshot.SNAPSHOT_ADOPT, SnapshotAdoption(copy, 2, 231), Acknowledgement)
+    run("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "qcow2", str(adopted), str(disk))
+    with pytest.raises(RpcError) as refused:
+        await daemon.call(snapshot.SNAPSHOT_ADOPT, SnapshotAdoption(PLACE, 2, 231), Acknowledgement)
+    assert refused.value.reason == "lost"
+    await daemon.call(snapshot.SNAPSHOT_DELETE, copy, Acknowledgement)
+    assert not adopted.parent.exists()

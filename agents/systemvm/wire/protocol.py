@@ -18,7 +18,7 @@
 | 3 | recordings: `ConsoleTarget.recording`, `console.record`, `recording.append` and their siblings |
 | 3 | `console.power` |
 | 3 | sessions that watch another one: `ConsoleSession.watches` |
-| 3 | files of volume snapshots: `snapshot.write` and its siblings |
+| 3 | files of volume snapshots: `snapshot.write` and its siblings, `snapshot.adopt` |
 | 3 | serial ports: `ConsoleTarget.kind`, `console.scrollback` |
 
 A newer agent says hello again in the version of an older daemon's welcome, so that the older daemon finds a

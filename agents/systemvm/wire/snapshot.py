@@ -9,6 +9,7 @@ from systemvm.wire.storage import Store
 
 SNAPSHOT_WRITE = "snapshot.write"  # daemon → agent: a piece where it belongs; idempotent
 SNAPSHOT_PUBLISH = "snapshot.publish"  # daemon → agent: all pieces are written; idempotent
+SNAPSHOT_ADOPT = "snapshot.adopt"  # daemon → agent: a template's file is also that of a snapshot; idempotent
 SNAPSHOT_DELETE = "snapshot.delete"  # daemon → agent; idempotent
 
 #: Of a piece: in base64 below the longest frame.
@@ -38,3 +39,12 @@ class SnapshotEnd:
 
     place: SnapshotPlace
     size_bytes: int
+
+
+@frozen
+class SnapshotAdoption:
+    """A snapshot that came from another zone as the image of a template, on the same store."""
+
+    place: SnapshotPlace
+    image_account_id: int
+    image_id: int  # the number of the template

@@ -13,9 +13,11 @@ from systemvm.ssvm.store_messages import mount_id
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.role import Role
 from systemvm.wire.snapshot import (
+    SNAPSHOT_ADOPT,
     SNAPSHOT_DELETE,
     SNAPSHOT_PUBLISH,
     SNAPSHOT_WRITE,
+    SnapshotAdoption,
     SnapshotEnd,
     SnapshotPiece,
     SnapshotPlace,
@@ -48,6 +50,13 @@ class SnapshotMethods:
                     "Make a complete volume snapshot durable and visible",
                     120.0,
                 ),
+                (
+                    SNAPSHOT_ADOPT,
+                    self._adopt,
+                    SnapshotAdoption,
+                    "Make the image of a template the file of a volume snapshot, too",
+                    60.0,
+                ),
                 (SNAPSHOT_DELETE, self._delete, SnapshotPlace, "Delete a volume snapshot", 60.0),
             )
         ]
@@ -67,6 +76,14 @@ class SnapshotMethods:
             mount_id(place.store), place.account_id, place.volume_id, place.snapshot_id, end.size_bytes
         )
         return await self._run(place.store, messages.SNAPSHOT_PUBLISH, order)
+
+    async def _adopt(self, call: Call, adoption: SnapshotAdoption) -> Acknowledgement:
+        place = adoption.place
+        order = messages.SnapshotAdopt(
+            mount_id(place.store), place.account_id, place.volume_id, place.snapshot_id,
+            adoption.image_account_id, adoption.image_id,
+        )  # fmt: skip
+        return await self._run(place.store, messages.SNAPSHOT_ADOPT, order)
 
     async def _delete(self, call: Call, place: SnapshotPlace) -> Acknowledgement:
         key = messages.SnapshotKey(

@@ -132,6 +132,9 @@ class StoreHelper:
             snapshot_messages.SNAPSHOT_PUBLISH: Operation(
                 snapshot_messages.SnapshotPublish, self.publish_snapshot, agent, of_snapshots, True, changes
             ),
+            snapshot_messages.SNAPSHOT_ADOPT: Operation(
+                snapshot_messages.SnapshotAdopt, self.adopt_snapshot, agent, of_snapshots, True, changes
+            ),
             snapshot_messages.SNAPSHOT_REMOVE: Operation(
                 snapshot_messages.SnapshotKey, self.remove_snapshot, agent, of_snapshots, True, changes
             ),
@@ -145,6 +148,11 @@ class StoreHelper:
     def publish_snapshot(self, uid: int, end: snapshot_messages.SnapshotPublish) -> Reply:
         with self._mounted(end.mount_id) as mount:
             snapshots.publish(mount, end)
+        return Reply(Acknowledgement())
+
+    def adopt_snapshot(self, uid: int, order: snapshot_messages.SnapshotAdopt) -> Reply:
+        with self._mounted(order.mount_id) as mount:
+            snapshots.adopt(mount, order)
         return Reply(Acknowledgement())
 
     def remove_snapshot(self, uid: int, key: snapshot_messages.SnapshotKey) -> Reply:

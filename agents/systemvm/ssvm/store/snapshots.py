@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.snapshot_messages import SnapshotKey, SnapshotPublish, SnapshotWrite
+from systemvm.ssvm.snapshot_messages import SnapshotAdopt, SnapshotKey, SnapshotPublish, SnapshotWrite
 from systemvm.ssvm.store.descriptors import opened
 from systemvm.ssvm.store.openat2 import make_directories, open_beneath, open_directory
+from systemvm.ssvm.store.published_templates import open_image
 from systemvm.ssvm.store_messages import require_name, require_number
 from systemvm.wire.snapshot_chain import StoredChain
 from systemvm.wire.transfer_failure import TransferFailure
@@ -49,6 +50,25 @@ def publish(mount: int, end: SnapshotPublish) -> None:
             os.fsync(file)
         os.rename(hidden, name, src_dir_fd=directory, dst_dir_fd=directory)
         os.fsync(directory)
+
+
+def adopt(mount: int, order: SnapshotAdopt) -> None:
+    """Give the file of a published template the place of a snapshot, too; does nothing when it has it.
+
+    Both names are one file, which stays when the template is deleted.
+
+    Raises: TransferError `lost` when the template is not there.
+    """
+    name = require_name(order.snapshot_id)
+    with opened(make_directories(mount, _directory(order))) as directory:
+        if _size(directory, name) is not None:
+            return
+        _, file = open_image(mount, order.image_account_id, order.image_id)
+        with opened(file):
+            os.fchmod(file, 0o444)
+            # by its descriptor: what is linked is the file that was checked
+            os.link(f"/proc/self/fd/{file}", name, dst_dir_fd=directory, follow_symlinks=True)
+            os.fsync(directory)
 
 
 def remove_snapshot(mount: int, key: SnapshotKey) -> None:
@@ -89,7 +109,7 @@ def _missing(path: str) -> TransferError:
     )
 
 
-def _directory(key: SnapshotKey | SnapshotWrite | SnapshotPublish) -> str:
+def _directory(key: SnapshotKey | SnapshotWrite | SnapshotPublish | SnapshotAdopt) -> str:
     return f"{SNAPSHOTS}/{require_number(key.account_id)}/{require_number(key.volume_id)}"
 
 
