@@ -88,6 +88,7 @@ from systemvm.management.recordings.intake import RecordingIntake
 from systemvm.management.recordings.service import Recordings
 from systemvm.management.screens.service import MachineScreens
 from systemvm.management.screens.thumbnails import Thumbnails
+from systemvm.management.snapshots.copies import SnapshotCopies
 from systemvm.management.snapshots.files import SnapshotFiles
 from systemvm.management.snapshots.images import SnapshotImages
 from systemvm.management.snapshots.policies import SnapshotPolicies
@@ -176,9 +177,11 @@ class SmallCloud:
     machines: VirtualMachines = field(init=False)
     volumes: Volumes = field(init=False)
     volume_uploads: VolumeUploads = field(init=False)
+    snapshot_files: SnapshotFiles = field(init=False)
     snapshots: VolumeSnapshots = field(init=False)
     snapshot_policies: SnapshotPolicies = field(init=False)
     snapshot_images: SnapshotImages = field(init=False)
+    snapshot_copies: SnapshotCopies = field(init=False)
     consoles: ConsoleEndpoints = field(init=False)
     supervision: ConsoleSupervision = field(init=False)
     revocation: ConsoleRevocation = field(init=False)
@@ -272,13 +275,14 @@ class SmallCloud:
         self.volumes = Volumes(
             self.database, self.pools, cast(Hypervisor, self.hypervisor), self.machines.lock
         )
+        self.snapshot_files = SnapshotFiles(self.clock, self.database, self.agents, maybeDeferred)
         self.snapshots = VolumeSnapshots(
             self.database,
             self.pools,
             cast(Hypervisor, self.hypervisor),
             self.machines.lock,
             self.volumes,
-            SnapshotFiles(self.clock, self.database, self.agents, maybeDeferred),
+            self.snapshot_files,
             self.settings,
         )
         self.snapshot_policies = SnapshotPolicies(
@@ -367,12 +371,16 @@ class SmallCloud:
         )
         catalog = ZoneCatalog(self.configuration)
         self.database.run_now(catalog.load)
+        zone_copies = ZoneCopies(self.clock, self.database, self.settings, self.dispatch.wake)
+        self.snapshot_copies = SnapshotCopies(
+            self.database, self.snapshot_images, zone_copies, self.snapshot_files, self.settings
+        )
         services = ApiServices(
             database=self.database,
             jobs=self.jobs,
             templates=self.templates,
             inspection=StoreInspection(self.database, self.agents),
-            zone_copies=ZoneCopies(self.clock, self.database, self.settings, self.dispatch.wake),
+            zone_copies=zone_copies,
             migrations=StoreMigration(self.clock, self.database, self.settings, self.dispatch.wake),
             image_stores=self.image_stores,
             hosts=self.hosts,
@@ -383,6 +391,7 @@ class SmallCloud:
             snapshots=self.snapshots,
             snapshot_policies=self.snapshot_policies,
             snapshot_images=self.snapshot_images,
+            snapshot_copies=self.snapshot_copies,
             consoles=self.consoles,
             console_sessions=ConsoleSessionQueries(self.database, self.agents),
             end_console=self.revocation.of_session,

@@ -118,7 +118,11 @@ class DaemonClient:
 
         Raises: CommandFailedError when there is none, or more than one; the hint lists the choices.
         """
-        rows = self.records(command, key, **params)
+        return self.choose(self.records(command, key, **params), name, noun)
+
+    @staticmethod
+    def choose(rows: list[dict[str, Any]], name: str, noun: str) -> dict[str, Any]:
+        """Return the one row with this name or id; see `find`."""
         names = ("name", "displayname", "instancename", "id")
         found = [row for row in rows if name in [row.get(field) for field in names]]
         if len(found) == 1:

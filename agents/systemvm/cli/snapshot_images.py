@@ -15,8 +15,9 @@ from systemvm.cli.volumes import find_volume
 
 
 def find_snapshot(daemon: DaemonClient, name: str) -> dict[str, Any]:
-    """Return a snapshot by its name or id."""
-    return daemon.find("listSnapshots", "snapshot", name, "snapshot", listall="true")
+    """Return a snapshot by its name or id; a copy in another zone, which has the same name, by its id."""
+    rows = daemon.records("listSnapshots", "snapshot", listall="true")
+    return daemon.choose([row for row in rows if "copyof" not in row or row["id"] == name], name, "snapshot")
 
 
 @click.command("create")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from systemvm.cli import output
@@ -41,14 +43,15 @@ def list_snapshots(daemon: DaemonClient, volume: str | None) -> None:
         output.print_json(rows)
         return
     output.print_table(
-        ("NAME", "VOLUME", "STATE", "MOVED", "KIND", "ID"),
+        ("NAME", "VOLUME", "ZONE", "STATE", "MOVED", "KIND", "ID"),
         [
             (
                 row["name"],
                 row["volumename"],
+                row.get("zonename"),
                 output.coloured_state(row["state"]),
                 output.format_size(row.get("physicalsize")),
-                "increment" if row.get("parentid") else "whole",
+                _kind(row),
                 row["id"],
             )
             for row in rows
@@ -129,10 +132,32 @@ def restore(daemon: DaemonClient, name: str, volume: str, size: int | None) -> N
 
 @snapshot.command()
 @click.argument("name")
+@click.argument("zones", nargs=-1, required=True)
+@click.pass_obj
+def copy(daemon: DaemonClient, name: str, zones: tuple[str, ...]) -> None:
+    """Copy the snapshot NAME to other ZONES.
+
+    A copy needs neither the snapshot nor its zone. Use it by its id.
+
+    \b
+    Example:
+      systemvm snapshot copy before-update zone2
+    """
+    row = find_snapshot(daemon, name)
+    ids = [daemon.find("listZones", "zone", zone, "zone")["id"] for zone in zones]
+    copied = run_with_progress(daemon, f"Copy of {name}", "copySnapshot", id=row["id"], destzoneids=ids)
+    if daemon.as_json:
+        output.print_json(copied["snapshot"])
+    else:
+        click.echo(f"{name} is in {', '.join(zones)}.")
+
+
+@snapshot.command()
+@click.argument("name")
 @click.confirmation_option(prompt="This deletes the snapshot permanently. Continue?")
 @click.pass_obj
 def delete(daemon: DaemonClient, name: str) -> None:
-    """Delete the snapshot NAME. Others that are increments on it stay complete.
+    """Delete the snapshot NAME and its copies. Increments on it stay complete.
 
     \b
     Example:
@@ -140,6 +165,12 @@ def delete(daemon: DaemonClient, name: str) -> None:
     """
     daemon.run_job("deleteSnapshot", id=find_snapshot(daemon, name)["id"])
     click.echo(f"{name} is deleted.")
+
+
+def _kind(row: dict[str, Any]) -> str:
+    if row.get("copyof"):
+        return "copy"
+    return "increment" if row.get("parentid") else "whole"
 
 
 snapshot.add_command(policy)

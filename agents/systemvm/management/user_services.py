@@ -56,6 +56,7 @@ from systemvm.management.recordings.service import Recordings
 from systemvm.management.screens.recognition import Tesseract
 from systemvm.management.screens.service import MachineScreens
 from systemvm.management.screens.thumbnails import Thumbnails
+from systemvm.management.snapshots.copies import SnapshotCopies
 from systemvm.management.snapshots.files import SnapshotFiles
 from systemvm.management.snapshots.images import SnapshotImages
 from systemvm.management.snapshots.policies import SnapshotPolicies
@@ -189,13 +190,14 @@ def make_user_services(
         foundation, drivers, settings, revocation, screens, images.staging
     )
     volumes = Volumes(database, drivers.pools, drivers.hypervisor, virtual_machines.lock)
+    snapshot_files = SnapshotFiles(reactor, database, directory)
     snapshots = VolumeSnapshots(
         database,
         drivers.pools,
         drivers.hypervisor,
         virtual_machines.lock,
         volumes,
-        SnapshotFiles(reactor, database, directory),
+        snapshot_files,
         settings,
     )
     snapshot_policies = SnapshotPolicies(
@@ -248,6 +250,9 @@ def make_user_services(
             snapshots=snapshots,
             snapshot_policies=snapshot_policies,
             snapshot_images=snapshot_images,
+            snapshot_copies=SnapshotCopies(
+                database, snapshot_images, images.zone_copies, snapshot_files, settings
+            ),
             consoles=_make_console_endpoints(foundation, directory, settings),
             console_sessions=ConsoleSessionQueries(database, directory),
             end_console=revocation.of_session,

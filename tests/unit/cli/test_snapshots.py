@@ -103,3 +103,27 @@ def test_templates_and_links_are_made_of_snapshots_and_volumes(run: Callable[...
         ("extractSnapshot", {"id": "s-1"}),
         ("extractVolume", {"id": "d-1", "mode": "HTTP_DOWNLOAD"}),
     ]
+
+
+def test_a_snapshot_is_copied_and_found_beside_its_copy(run: Callable[..., Result]) -> None:
+    source = {"id": "s-1", "name": "before", "state": "BackedUp", "volumename": "d", "zonename": "zone1"}
+    copy = source | {"id": "s-2", "zonename": "zone2", "copyof": "s-1"}
+    fake = FakeDaemon(
+        listZones={"zone": [{"id": "z-1", "name": "zone1"}, {"id": "z-2", "name": "zone2"}]},
+        listSnapshots={"snapshot": [source, copy]},
+        copySnapshot={"jobid": "j-1"},
+        deleteSnapshot={"jobid": "j-1"},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": {"snapshot": copy}},
+    )
+    assert run(fake, "snapshot", "copy", "before", "zone2").output.endswith("before is in zone2.\n")
+    lines = run(fake, "snapshot", "list").output.splitlines()
+    assert [("zone2" in line, "copy" in line) for line in lines if "before" in line] == [
+        (False, False),
+        (True, True),
+    ]
+    assert "s-2 is deleted." in run(fake, "snapshot", "delete", "--yes", "s-2").output
+    changes = [call for call in fake.calls if not call[0].startswith(("list", "query"))]
+    assert changes == [
+        ("copySnapshot", {"id": "s-1", "destzoneids": ["z-2"]}),
+        ("deleteSnapshot", {"id": "s-2"}),
+    ]

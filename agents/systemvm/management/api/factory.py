@@ -44,6 +44,7 @@ from systemvm.management.api.commands.recording_rules import RecordingRuleComman
 from systemvm.management.api.commands.recordings import RecordingCommands
 from systemvm.management.api.commands.resource_limits import ResourceLimitCommands, ZoneLimit
 from systemvm.management.api.commands.screens import ScreenCommands
+from systemvm.management.api.commands.snapshot_copy import SnapshotCopyCommands
 from systemvm.management.api.commands.snapshot_images import SnapshotImageCommands
 from systemvm.management.api.commands.snapshot_policies import SnapshotPolicyCommands
 from systemvm.management.api.commands.snapshots import SnapshotCommands
@@ -89,6 +90,7 @@ from systemvm.management.public_certificates.service import PublicCertificates
 from systemvm.management.recordings.service import Recordings
 from systemvm.management.screens.service import Screens
 from systemvm.management.screens.thumbnails import Thumbnails
+from systemvm.management.snapshots.copies import SnapshotCopies
 from systemvm.management.snapshots.images import SnapshotImages
 from systemvm.management.snapshots.policies import SnapshotPolicies
 from systemvm.management.snapshots.service import VolumeSnapshots
@@ -128,6 +130,7 @@ class ApiServices:
     snapshots: VolumeSnapshots
     snapshot_policies: SnapshotPolicies
     snapshot_images: SnapshotImages
+    snapshot_copies: SnapshotCopies
     consoles: ConsoleEndpointCreator
     console_sessions: ConsoleSessionQueries
     end_console: Callable[[str], Awaitable[None]]  # by the session's id
@@ -197,6 +200,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *SnapshotCommands(database, services.snapshots, services.snapshot_policies, jobs).commands(),
         *SnapshotPolicyCommands(database).commands(),
         *VolumeUploadCommands(database, services.volume_uploads, jobs).commands(),
+        *SnapshotCopyCommands(database, services.snapshot_copies, jobs).commands(),
         *SnapshotImageCommands(
             database, services.snapshot_images, jobs, services.is_extraction_disabled
         ).commands(),

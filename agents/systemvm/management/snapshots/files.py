@@ -27,9 +27,11 @@ from systemvm.wire.protocol import SNAPSHOTS_SINCE
 from systemvm.wire.role import Role
 from systemvm.wire.snapshot import (
     MAX_PIECE_BYTES,
+    SNAPSHOT_ADOPT,
     SNAPSHOT_DELETE,
     SNAPSHOT_PUBLISH,
     SNAPSHOT_WRITE,
+    SnapshotAdoption,
     SnapshotEnd,
     SnapshotPiece,
     SnapshotPlace,
@@ -95,6 +97,12 @@ class SnapshotFiles:
         finally:
             os.close(file)
         await self._call(snapshot, SNAPSHOT_PUBLISH, lambda place: SnapshotEnd(place, size_bytes))
+
+    async def adopt(self, snapshot: Snapshot, image_account_id: int, image_id: int) -> None:
+        """Give the image of a template on the store of a snapshot its place, too."""
+        await self._call(
+            snapshot, SNAPSHOT_ADOPT, lambda place: SnapshotAdoption(place, image_account_id, image_id)
+        )
 
     async def delete(self, snapshot: Snapshot) -> None:
         """Delete the file of a snapshot, if it is there."""

@@ -22,7 +22,7 @@ from systemvm.management.state import snapshot_images, snapshots, templates, vol
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.snapshots import Snapshot
-from systemvm.management.state.templates import EXPORT, StoreRef, Template
+from systemvm.management.state.templates import COPY, EXPORT, StoreRef, Template
 from systemvm.management.templates.extraction import CreatedLink, Extraction
 from systemvm.management.templates.registration import Registration
 from systemvm.management.templates.service import Owner, TemplateService
@@ -120,15 +120,7 @@ class SnapshotImages:
         """
 
         def export(connection: Connection) -> Template:
-            known = snapshot_images.made_from(connection, snapshot_id, exports=True)
-            ref = None if known is None else templates.store_ref_of(connection, known.id)
-            if known is not None and ref is not None and ref.state is not DownloadState.DOWNLOAD_ERROR:
-                return known
-            snapshot = snapshots.by_id(connection, snapshot_id)
-            transitions.check_stored(snapshot)
-            owner = Owner(snapshot.account_id, snapshot.domain_id, None)
-            image = Registration(name=snapshot.name, url=None, format=ImageFormat.QCOW2, type=EXPORT)
-            return self._create(connection, snapshot, image, owner, request_id)
+            return self._hidden(connection, snapshot_id, EXPORT, request_id)
 
         template = await self._templates.choosing(export)
         await self.ready(template.id, report)
@@ -150,12 +142,41 @@ class SnapshotImages:
         volume = await self._database.read(volumes.by_id, volume_id)
         return await self._snapshots.create(NewSnapshot(volume_id, volume.name, user_id, kind))
 
+    async def for_copies(self, snapshot_id: int, request_id: str) -> Template:
+        """Return the image by which a snapshot comes to other zones; `ready` waits for it.
+
+        Raises: SnapshotStateError when the snapshot cannot be read, NoStoreError when no store takes it.
+        """
+        return await self._templates.choosing(
+            lambda connection: self._hidden(connection, snapshot_id, COPY, request_id)
+        )
+
+    async def forget_copied(self) -> None:
+        """Delete the images of snapshots that are in all zones they were copied to."""
+        for template_id in await self._database.read(snapshot_images.copied):
+            await self._templates.delete(template_id)
+
     async def tend(self) -> None:
         """Delete exports to which no link works any more, and snapshots that a job has left."""
         for template_id in await self._database.read(snapshot_images.unused_exports, now() - UNUSED_AFTER):
             await self._templates.delete(template_id)
+        await self.forget_copied()
         for snapshot_id in await self._database.read(snapshot_images.used_snapshots, now() - UNUSED_AFTER):
             await self._forget(snapshot_id)
+
+    def _hidden(
+        self, connection: Connection, snapshot_id: int, hidden_type: str, request_id: str
+    ) -> Template:
+        """Return the image of this type that was made from a snapshot; create it when there is none."""
+        known = snapshot_images.made_from(connection, snapshot_id, hidden_type)
+        ref = None if known is None else templates.store_ref_of(connection, known.id)
+        if known is not None and ref is not None and ref.state is not DownloadState.DOWNLOAD_ERROR:
+            return known
+        snapshot = snapshots.by_id(connection, snapshot_id)
+        transitions.check_stored(snapshot)
+        owner = Owner(snapshot.account_id, snapshot.domain_id, None)
+        image = Registration(name=snapshot.name, url=None, format=ImageFormat.QCOW2, type=hidden_type)
+        return self._create(connection, snapshot, image, owner, request_id)
 
     def _create(
         self,

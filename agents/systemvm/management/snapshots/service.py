@@ -152,6 +152,11 @@ class VolumeSnapshots:
         Raises: SnapshotStateError when the VM runs or the volume was deleted.
         """
         snapshot = await self._database.read(snapshots.by_id, snapshot_id)
+        if snapshot.copy_of is not None:
+            raise SnapshotStateError(
+                f"id: {snapshot.name} is a copy in another zone than its volume",
+                "revert to the snapshot that it was copied from",
+            )
         async with self._volumes.lock(snapshot.volume_id) as volume:
             transitions.check_stored(snapshot)
             check_usable(volume)
@@ -253,12 +258,26 @@ class VolumeSnapshots:
         return snapshot
 
     async def _delete_files(self, volume_id: int) -> None:
-        """Delete every file that nothing needs, an increment before what it is an increment on."""
-        while due := await self._database.read(snapshots.to_delete, volume_id):
-            for snapshot in due:
-                await self._delete_on_primary(snapshot)
+        """Delete every file that nothing needs, an increment before what it is an increment on.
+
+        Raises: SnapshotError when a zone has no SSVM for it now: files in other zones are deleted first.
+        """
+        failed: dict[int, SnapshotError] = {}
+        while due := [
+            each
+            for each in await self._database.read(snapshots.to_delete, volume_id)
+            if each.zone_id not in failed
+        ]:
+            snapshot = due[0]
+            await self._delete_on_primary(snapshot)
+            try:
                 await self._files.delete(snapshot)
+            except SnapshotError as error:
+                failed[snapshot.zone_id] = error
+            else:
                 await self._database.run(snapshots.remove, snapshot.id, state=SnapshotState.DESTROYING)
+        for failure in failed.values():
+            raise failure
 
     async def _storage_of(self, snapshot: Snapshot) -> SnapshotStorage:
         """Return the storage of a snapshot's volume, which is not moved while the snapshot is taken."""

@@ -11,6 +11,7 @@ from systemvm.management.state import events, snapshot_images, snapshots, volume
 from systemvm.management.state.database import Connection
 from systemvm.management.state.snapshots import Snapshot
 from systemvm.management.state.status import SnapshotState
+from systemvm.management.state.templates import StoreRef
 from systemvm.management.state.volumes import Volume
 from systemvm.management.state.zones import ImageStore
 from systemvm.management.templates.store_choice import NoStoreError, StoreSettings, choose_store
@@ -36,14 +37,7 @@ def create(connection: Connection, new: NewSnapshot, settings: StoreSettings) ->
     check_usable(volume)
     if volume.zone_id is None or volume.host_id is None:
         raise SnapshotStateError(f"volumeid: volume {volume.name} is on no host", "start its VM once")
-    zone = zones.zone_by_id(connection, volume.zone_id)
-    stores = [store for store in zones.list_image_stores(connection, zone.id) if is_suitable(store)]
-    if not stores:
-        raise NoStoreError(
-            f"zone {zone.name} has no image store for snapshots of volumes",
-            "add an NFS store with host_path, the directory where this host has it mounted",
-        )
-    store = choose_store(stores, settings.secondary_storage(zone.name).capacity_threshold)
+    store = _store_in(connection, volume.zone_id, settings)
     snapshot = snapshots.insert(
         connection,
         name=new.name or f"{volume.name}_{volume.id}",
@@ -61,6 +55,58 @@ def create(connection: Connection, new: NewSnapshot, settings: StoreSettings) ->
         snapshot = snapshots.update(connection, snapshot.id, name=name)
     record(connection, snapshot, "SNAPSHOT.CREATE", "is being taken", user_id=new.user_id)
     return snapshot
+
+
+def create_copy(
+    connection: Connection, snapshot_id: int, zone_id: int, user_id: int | None, settings: StoreSettings
+) -> Snapshot:
+    """Create the row of a snapshot's copy in another zone; return the one that is there already.
+
+    Raises: SnapshotStateError when the snapshot cannot be read, NoStoreError.
+    """
+    source = snapshots.by_id(connection, snapshot_id)
+    check_stored(source)
+    for known in snapshots.copies_of(connection, source.id, zone_id):
+        if known.state is not SnapshotState.ERROR:
+            return known
+        return snapshots.update(
+            connection, known.id, state=SnapshotState.COPYING, error_text=None, error_hint=None
+        )
+    copy = snapshots.insert(
+        connection,
+        name=source.name,
+        account_id=source.account_id,
+        domain_id=source.domain_id,
+        zone_id=zone_id,
+        host_id=source.host_id,
+        volume_id=source.volume_id,
+        store_id=_store_in(connection, zone_id, settings).id,
+        copy_of=source.id,
+        interval_type=source.interval_type,
+        state=SnapshotState.COPYING,
+        size_bytes=source.size_bytes,
+    )
+    zone = zones.zone_by_id(connection, zone_id)
+    record(connection, copy, "SNAPSHOT.COPY", f"is copied to zone {zone.name}", user_id=user_id)
+    return copy
+
+
+def place_copy(connection: Connection, copy: Snapshot, ref: StoreRef) -> Snapshot:
+    """Record the store that the content of a copy has come to."""
+    return snapshots.update(
+        connection, copy.id, store_id=ref.store_id, physical_size_bytes=ref.physical_size_bytes
+    )
+
+
+def _store_in(connection: Connection, zone_id: int, settings: StoreSettings) -> ImageStore:
+    zone = zones.zone_by_id(connection, zone_id)
+    stores = [store for store in zones.list_image_stores(connection, zone.id) if is_suitable(store)]
+    if not stores:
+        raise NoStoreError(
+            f"zone {zone.name} has no image store for snapshots of volumes",
+            "add an NFS store with host_path, the directory where this host has it mounted",
+        )
+    return choose_store(stores, settings.secondary_storage(zone.name).capacity_threshold)
 
 
 def is_suitable(store: ImageStore) -> bool:

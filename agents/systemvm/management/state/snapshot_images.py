@@ -59,9 +59,9 @@ def source_of(connection: sa.Connection, template_id: int) -> SnapshotSource | N
     )
 
 
-def made_from(connection: sa.Connection, snapshot_id: int, *, exports: bool = False) -> Template | None:
-    """Return the newest template that was made from a snapshot and is not deleted; or its export."""
-    kind = _t.type == template_rows.EXPORT if exports else _t.type != template_rows.EXPORT
+def made_from(connection: sa.Connection, snapshot_id: int, hidden_type: str | None = None) -> Template | None:
+    """Return the newest template that was made from a snapshot and is not deleted, or image of a type."""
+    kind = _t.type == hidden_type if hidden_type else _t.type.not_in(template_rows.HIDDEN_TYPES)
     ids = sa.select(_c.template_id).where(_c.snapshot_id == snapshot_id)
     found = template_rows.rows.all(
         connection, _t.id.in_(ids), _t.removed.is_(None), kind, order_by=(_t.id.desc(),), limit=1
@@ -89,6 +89,19 @@ def unused_exports(connection: sa.Connection, unused_since: datetime) -> list[in
     linked = sa.exists().where(_l.template_id == _t.id, _l.expires > now())
     is_new = sa.exists().where(_r.template_id == _t.id, _r.updated > unused_since)
     where = (_t.type == template_rows.EXPORT, _t.removed.is_(None), ~linked, ~is_new)
+    return list(connection.scalars(sa.select(_t.id).where(*where)))
+
+
+def copied(connection: sa.Connection) -> list[int]:
+    """Return the images of snapshots that no copy in another zone waits for any more."""
+    s = schema.snapshots.c
+    waits = sa.exists().where(
+        _c.template_id == _t.id,
+        s.copy_of == _c.snapshot_id,
+        s.state == SnapshotState.COPYING,
+        s.removed.is_(None),
+    )
+    where = (_t.type == template_rows.COPY, _t.removed.is_(None), ~waits)
     return list(connection.scalars(sa.select(_t.id).where(*where)))
 
 

@@ -17,6 +17,7 @@ from systemvm.management.state.volumes import Volume
 
 _c, _v = schema.snapshots.c, schema.volumes.c
 _parents = schema.snapshots.alias("parents")
+_origins = schema.snapshots.alias("origins")
 _HIDDEN = [state for state in SnapshotState if state.is_hidden]
 _TOPICS = (
     *columns(schema.snapshots, "removed", "account_id", "name", "volume_id", "zone_id", "state"),
@@ -47,6 +48,7 @@ class SnapshotOfVolume:
     snapshot: Snapshot
     volume: Volume
     parent_uuid: str | None
+    origin_uuid: str | None  # of which it is a copy
 
 
 def page(
@@ -67,6 +69,7 @@ def _of_row(row: sa.RowMapping) -> SnapshotOfVolume:
         snapshots.rows.from_labelled(row, "snapshot"),
         volumes.rows.from_labelled(row, "volume"),
         row["parent_uuid"],
+        row["origin_uuid"],
     )
 
 
@@ -110,8 +113,9 @@ _ROWS = sa.select(
     *snapshots.rows.labelled("snapshot"),
     *volumes.rows.labelled("volume"),
     _parents.c.uuid.label("parent_uuid"),
+    _origins.c.uuid.label("origin_uuid"),
 ).select_from(
-    schema.snapshots.join(schema.volumes, _v.id == _c.volume_id).outerjoin(
-        _parents, _parents.c.id == _c.parent_id
-    )
+    schema.snapshots.join(schema.volumes, _v.id == _c.volume_id)
+    .outerjoin(_parents, _parents.c.id == _c.parent_id)
+    .outerjoin(_origins, _origins.c.id == _c.copy_of)
 )

@@ -26,6 +26,7 @@ class Snapshot:
     volume_id: int
     parent_id: int | None
     store_id: int
+    copy_of: int | None  # the snapshot in another zone that it is a copy of
     host_id: int
     interval_type: str
     state: SnapshotState
@@ -42,6 +43,9 @@ _c = schema.snapshots.c
 #: Snapshots whose file is on their store; a hidden one is kept for those that are increments on it.
 _STORED = _c.state.in_([SnapshotState.BACKED_UP, SnapshotState.HIDDEN])
 
+#: Snapshots that were taken of their volume in its zone, not copied from there.
+_TAKEN = _c.copy_of.is_(None)
+
 by_id = rows.by_id
 insert = rows.insert
 update = rows.update
@@ -53,7 +57,7 @@ FOR_TEMPLATE, FOR_LINK = "TEMPLATE", "LINK"
 
 def unfinished_of(connection: sa.Connection, volume_id: int) -> list[Snapshot]:
     """Return the snapshots of a volume that are being taken."""
-    found = rows.all(connection, _c.volume_id == volume_id, _c.removed.is_(None))
+    found = rows.all(connection, _c.volume_id == volume_id, _c.removed.is_(None), _TAKEN)
     return [snapshot for snapshot in found if not snapshot.state.has_ended]
 
 
@@ -79,20 +83,30 @@ def of_interval(connection: sa.Connection, volume_id: int, interval_type: str) -
     """Return the snapshots of a volume with a type that users see, the oldest first."""
     hidden = [state for state in SnapshotState if state.is_hidden]
     where = (_c.volume_id == volume_id, _c.interval_type == interval_type)
-    return rows.all(connection, *where, _c.removed.is_(None), _c.state.not_in(hidden))
+    return rows.all(connection, *where, _TAKEN, _c.removed.is_(None), _c.state.not_in(hidden))
 
 
 def unfinished(connection: sa.Connection, host_id: int) -> list[Snapshot]:
     """Return the snapshots of a host's volumes that are being taken."""
     ended = [state for state in SnapshotState if state.has_ended]
-    return rows.all(connection, _c.host_id == host_id, _c.removed.is_(None), _c.state.not_in(ended))
+    where = (_c.host_id == host_id, _TAKEN, _c.removed.is_(None))
+    return rows.all(connection, *where, _c.state.not_in(ended))
 
 
 def last_of(connection: sa.Connection, volume_id: int) -> Snapshot | None:
     """Return the volume's newest snapshot whose file is on its store."""
-    where = (_c.volume_id == volume_id, _c.removed.is_(None), _STORED)
+    where = (_c.volume_id == volume_id, _c.removed.is_(None), _STORED, _TAKEN)
     found = rows.all(connection, *where, order_by=(_c.id.desc(),), limit=1)
     return found[0] if found else None
+
+
+def copies_of(connection: sa.Connection, snapshot_id: int, zone_id: int | None = None) -> list[Snapshot]:
+    """Return the copies of a snapshot that users see, in a zone or in all."""
+    hidden = [state for state in SnapshotState if state.is_hidden]
+    where = [_c.copy_of == snapshot_id, _c.removed.is_(None), _c.state.not_in(hidden)]
+    if zone_id is not None:
+        where.append(_c.zone_id == zone_id)
+    return rows.all(connection, *where, order_by=(_c.id,))
 
 
 def chain_of(connection: sa.Connection, snapshot: Snapshot) -> list[Snapshot]:

@@ -97,6 +97,7 @@ class SnapshotState(enum.Enum):
     CREATING = "Creating"  # it is being written to primary storage
     BACKING_UP = "BackingUp"  # it is being copied to secondary storage
     BACKED_UP = "BackedUp"
+    COPYING = "Copying"  # it is being copied from another zone
     ERROR = "Error"
     HIDDEN = "Hidden"  # deleted, but another one is an increment on it
     DESTROYING = "Destroying"  # deleted, and its file is to be deleted
@@ -107,7 +108,12 @@ class SnapshotState(enum.Enum):
 
     @property
     def has_ended(self) -> bool:
-        return self not in (SnapshotState.ALLOCATED, SnapshotState.CREATING, SnapshotState.BACKING_UP)
+        return self not in (
+            SnapshotState.ALLOCATED,
+            SnapshotState.CREATING,
+            SnapshotState.BACKING_UP,
+            SnapshotState.COPYING,
+        )
 
 
 class RecordingMode(enum.Enum):

@@ -16,10 +16,10 @@ from systemvm.management.state.rows import Rows
 from systemvm.management.state.status import SpoolState, VolumeState
 from systemvm.wire.storage import DownloadState, ImageFormat, PublishedFile
 
-#: Types of images that users see as no template: one that was made for links to a snapshot or volume, and
-#: the file that a volume was uploaded as.
-EXPORT, VOLUME = "EXPORT", "VOLUME"
-HIDDEN_TYPES = (EXPORT, VOLUME)
+#: Types of images that users see as no template: one that was made for links to a snapshot or volume, the
+#: file that a volume was uploaded as, and a snapshot on its way to other zones.
+EXPORT, VOLUME, COPY = "EXPORT", "VOLUME", "COPY"
+HIDDEN_TYPES = (EXPORT, VOLUME, COPY)
 
 
 @frozen

@@ -13,6 +13,7 @@ from systemvm.management.jobs.runner import RunningJob
 from systemvm.management.state import events, replicas, templates, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.templates import StoreRef, Template
+from systemvm.management.state.zones import ImageStore
 from systemvm.management.templates import downloads
 from systemvm.management.templates.store_choice import StoreSettings
 from systemvm.service.errors import FailureCode, SystemVmError
@@ -39,20 +40,34 @@ class ZoneCopies:
         self._wake = wake
 
     async def run(self, running: RunningJob, template_id: int, zone_ids: Sequence[int]) -> Template:
+        """Copy a template for a job; see `copy`."""
+        job = running.job
+        return await self.copy(template_id, zone_ids, job.user_id, job.request_id, running.progress)
+
+    async def copy(
+        self,
+        template_id: int,
+        zone_ids: Sequence[int],
+        user_id: int | None,
+        request_id: str,
+        report: Callable[[int, str], None],
+        accepts: Callable[[ImageStore], bool] = lambda store: True,
+    ) -> Template:
         """Copy a template to zones and return when it is Ready in all of them; it can be repeated.
 
+        `accepts` returns whether it can be on a store.
         Raises: ZoneCopyError with the reason of the first that failed, NoStoreError when no store takes it.
         """
         for zone_id in zone_ids:
             await self._database.run(
-                _order, template_id, zone_id, self._settings, running.job.user_id, running.job.request_id
+                _order, template_id, zone_id, self._settings, user_id, request_id, accepts
             )
         self._wake()
         while True:
             template, copies = await self._database.read(_copies, template_id, zone_ids)
             percent = sum(100 if ref.is_ready else ref.percent for ref in copies) // max(1, len(copies))
             waiting = next((ref.error_hint for ref in copies if not ref.is_ready and ref.error_hint), None)
-            running.progress(percent, waiting or f"{percent}% of {template.name} is copied")
+            report(percent, waiting or f"{percent}% of {template.name} is copied")
             for ref in copies:
                 if ref.state is DownloadState.DOWNLOAD_ERROR:
                     raise ZoneCopyError(ref.error_text or "the copy failed", ref.error_hint or "")
@@ -68,6 +83,7 @@ def _order(
     settings: StoreSettings,
     user_id: int | None,
     request_id: str,
+    accepts: Callable[[ImageStore], bool],
 ) -> StoreRef:
     copies = replicas.copies_in_zone(connection, template_id, zone_id)
     for ref in copies:
@@ -79,8 +95,11 @@ def _order(
     source = templates.store_ref_of(connection, template_id)
     size_bytes = (source.physical_size_bytes if source else None) or 0
     threshold = settings.secondary_storage(zone.name).capacity_threshold
-    store = place_for(connection, zones.list_image_stores(connection, zone_id), threshold, size_bytes)
+    stores = [each for each in zones.list_image_stores(connection, zone_id) if accepts(each)]
+    store = place_for(connection, stores, threshold, size_bytes)
     ref = templates.add_store_ref(connection, template_id, store.id, request_id)
+    if template.is_hidden:
+        return ref
     events.record(
         connection,
         "ISO.COPY" if template.is_iso else "TEMPLATE.COPY",

@@ -16,7 +16,7 @@ from systemvm.management.state.status import AgentState, InstanceState, Instance
 
 #: The commands that CloudStack's clients, the page and the CLI use.
 EXPECTED = {
-    *("createTemplate", "extractSnapshot", "extractVolume"),
+    *("createTemplate", "extractSnapshot", "extractVolume", "copySnapshot"),
     *("createStoragePool", "updateStoragePool", "deleteStoragePool", "migrateVolume"),
     *("enableStorageMaintenance", "cancelStorageMaintenance"),
     *("uploadVolume", "getUploadParamsForVolume", "renewUploadParamsForVolume"),

@@ -16,7 +16,7 @@ class SnapshotAnswer:
 
     id: str = required_key("the UUID")
     name: str = required_key("the name")
-    state: str = required_key("Allocated, Creating, BackingUp, BackedUp or Error")
+    state: str = required_key("Allocated, Creating, BackingUp, BackedUp, Copying or Error")
     reason: str | None = optional_key("why it failed; an addition to CloudStack's keys")
     hint: str | None = optional_key("what to do about it; an addition to CloudStack's keys")
     account: str = required_key("the owning account")
@@ -36,6 +36,9 @@ class SnapshotAnswer:
     physicalsize: int | None = optional_key("bytes of its file: what was moved to secondary storage")
     parentid: str | None = optional_key(
         "the snapshot it is an increment on; an addition to CloudStack's keys"
+    )
+    copyof: str | None = optional_key(
+        "the snapshot in another zone it is a copy of; an addition to CloudStack's keys"
     )
     datastoreid: str | None = optional_key("UUID of its image store; administrators only")
     datastorename: str | None = optional_key("name of its image store; administrators only")

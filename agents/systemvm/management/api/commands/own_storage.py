@@ -6,7 +6,7 @@ from __future__ import annotations
 from systemvm.management.api.command import ApiCall
 from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.principal import Principal
-from systemvm.management.state import snapshots, volumes
+from systemvm.management.state import snapshots, volumes, zones
 from systemvm.management.state.database import Connection
 from systemvm.management.state.snapshots import Snapshot
 from systemvm.management.state.volumes import Volume
@@ -34,6 +34,28 @@ def own_snapshot(connection: Connection, uuid: str, principal: Principal) -> Sna
     if not principal.may_use(snapshot.account_id):
         raise unauthorized(f"account {principal.account.name} must not use this snapshot")
     return snapshot
+
+
+def own_snapshot_in(
+    connection: Connection, uuid: str, zone_uuid: str | None, principal: Principal
+) -> Snapshot:
+    """Return a snapshot, or its copy in the zone that is named.
+
+    Raises: ApiError 431 when that zone has none.
+    """
+    snapshot = own_snapshot(connection, uuid, principal)
+    if zone_uuid is None:
+        return snapshot
+    zone = zones.zone_by_uuid(connection, zone_uuid)
+    if snapshot.zone_id == zone.id:
+        return snapshot
+    found = snapshots.copies_of(connection, snapshot.id, zone.id)
+    if not found:
+        raise parameter_error(
+            f"zoneid: snapshot {snapshot.name} is not in zone {zone.name}",
+            "copy it there with copySnapshot, or omit zoneid",
+        )
+    return found[0]
 
 
 def name_of(call: ApiCall) -> str | None:

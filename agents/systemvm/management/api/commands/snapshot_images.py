@@ -11,7 +11,7 @@ from systemvm.management.api.answers.extracts import ExtractAnswer
 from systemvm.management.api.answers.templates import TemplateAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, StartedJob
 from systemvm.management.api.commands.extracts import HTTP_DOWNLOAD, answer_of
-from systemvm.management.api.commands.own_storage import own_snapshot, own_volume
+from systemvm.management.api.commands.own_storage import own_snapshot_in, own_volume
 from systemvm.management.api.commands.template_copy import answer_for_job
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error, unauthorized
@@ -35,7 +35,7 @@ _CREATE_TEMPLATE = (
     optional("displaytext", STRING, "description for people; the name by default"),
     optional("snapshotid", UUID, "the snapshot that it is made from"),
     optional("volumeid", UUID, "or the volume, whose VM must be stopped"),
-    optional("zoneid", UUID, "the zone of both, which it must name if it is given"),
+    optional("zoneid", UUID, "the zone: of the volume, of the snapshot or of its copy there"),
     optional("ostypeid", UUID, "the guest's operating system; that of the volume's template by default"),
     optional("ispublic", BOOLEAN, "let other accounts use it"),
     optional("isfeatured", BOOLEAN, "feature it; for administrators only"),
@@ -76,7 +76,7 @@ class SnapshotImageCommands:
                 ExtractAnswer, "snapshot", ResponseShape.ASYNC,
                 (
                     required("id", UUID, "the snapshot"),
-                    optional("zoneid", UUID, "its zone, which it must name if it is given"),
+                    optional("zoneid", UUID, "its zone, or that of its copy; by default its own"),
                 ),
                 related=("listSnapshots",),
             ),
@@ -99,16 +99,18 @@ class SnapshotImageCommands:
             raise parameter_error("Either snapshotid or volumeid must be given", "send one of the two")
         user_id = call.principal.user.id
         if "snapshotid" in arguments:
-            snapshot = await self._database.read(own_snapshot, arguments["snapshotid"], call.principal)
+            snapshot = await self._database.read(
+                own_snapshot_in, arguments["snapshotid"], arguments.text("zoneid"), call.principal
+            )
             volume = await self._database.read(volumes.by_id, snapshot.volume_id)
-            registration = await self._database.read(_registration, call, volume)
+            registration = await self._database.read(_registration, call, volume, snapshot.zone_id)
             template = await self._images.create_template(snapshot.id, registration, user_id, call.request_id)
             return await start_job(
                 self._jobs, call, "createTemplate", {"id": template.id},
                 about="Template", uuid=template.uuid, creates=True,
             )  # fmt: skip
         volume = await self._database.read(_resting_volume, arguments["volumeid"], call)
-        registration = await self._database.read(_registration, call, volume)
+        registration = await self._database.read(_registration, call, volume, volume.zone_id or 0)
         taken = await self._images.snapshot_of_volume(volume.id, snapshots.FOR_TEMPLATE, user_id)
         image = {
             "name": registration.name,
@@ -138,7 +140,9 @@ class SnapshotImageCommands:
         return {"template": plain(answer)}
 
     async def _extract_snapshot(self, call: ApiCall) -> StartedJob:
-        snapshot = await self._database.read(own_snapshot, call.arguments["id"], call.principal)
+        snapshot = await self._database.read(
+            own_snapshot_in, call.arguments["id"], call.arguments.text("zoneid"), call.principal
+        )
         transitions.check_stored(snapshot)
         await self._database.read(self._check_extractable, call, snapshot.zone_id, snapshot.volume_id)
         return await start_job(
@@ -179,17 +183,17 @@ class SnapshotImageCommands:
             )
 
 
-def _registration(connection: Connection, call: ApiCall, volume: Volume) -> Registration:
+def _registration(connection: Connection, call: ApiCall, volume: Volume, zone_id: int) -> Registration:
     """Return what is created; its user can extract it when the template of the volume can be extracted."""
     arguments = call.arguments
-    _check_zone(connection, call, volume.zone_id or 0)
+    _check_zone(connection, call, zone_id)
     featured = arguments.flag("isfeatured")
     if featured and not call.principal.is_admin:
         raise parameter_error("Parameter isfeatured=true can be passed by Admin only", "omit isfeatured")
     os_type, origin = arguments.text("ostypeid"), _template_of(connection, volume)
     if os_type is not None and os_types.find(os_type) is None:
         raise parameter_error(f"there is no OS type with the id {os_type}", "call listOsTypes")
-    zone = zones.zone_by_id(connection, volume.zone_id or 0)
+    zone = zones.zone_by_id(connection, zone_id)
     try:
         return Registration.of(
             format_name="QCOW2",

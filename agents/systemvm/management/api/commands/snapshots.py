@@ -14,7 +14,7 @@ from systemvm.management.api.command import (
     ResultPage,
     StartedJob,
 )
-from systemvm.management.api.commands.own_storage import name_of, own_snapshot, own_volume
+from systemvm.management.api.commands.own_storage import name_of, own_snapshot, own_snapshot_in, own_volume
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.owner_names import OwnerNames, read_names
@@ -25,7 +25,7 @@ from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.snapshots.policies import TAKE, SnapshotPolicies
 from systemvm.management.snapshots.service import VolumeSnapshots
 from systemvm.management.snapshots.transitions import NewSnapshot
-from systemvm.management.state import snapshot_list
+from systemvm.management.state import snapshot_list, snapshots
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.snapshot_list import SnapshotFilter, SnapshotOfVolume
 from systemvm.management.state.snapshots import Snapshot
@@ -83,7 +83,9 @@ class SnapshotCommands:
             Command(
                 "deleteSnapshot", self._delete,
                 "Deletes a snapshot. Others that are increments on it stay complete.",
-                SuccessAnswer, "", ResponseShape.ASYNC, (its,), related=related,
+                SuccessAnswer, "", ResponseShape.ASYNC,
+                (its, optional("zoneid", identity, "delete it in this zone only, or its copy there")),
+                related=related,
             ),
             Command(
                 "revertSnapshot", self._revert,
@@ -99,17 +101,19 @@ class SnapshotCommands:
         return await self._start(call, TAKE, snapshot, creates=True)
 
     async def _delete(self, call: ApiCall) -> StartedJob:
-        snapshot = await self._database.read(own_snapshot, call.arguments["id"], call.principal)
-        return await self._start(call, "deleteSnapshot", snapshot)
+        zone = call.arguments.text("zoneid")
+        snapshot = await self._database.read(own_snapshot_in, call.arguments["id"], zone, call.principal)
+        copies = [] if zone else await self._database.read(snapshots.copies_of, snapshot.id)
+        return await self._start(call, "deleteSnapshot", snapshot, copies=[each.id for each in copies])
 
     async def _revert(self, call: ApiCall) -> StartedJob:
         snapshot = await self._database.read(own_snapshot, call.arguments["id"], call.principal)
         return await self._start(call, "revertSnapshot", snapshot)
 
     async def _start(
-        self, call: ApiCall, command: str, snapshot: Snapshot, *, creates: bool = False
+        self, call: ApiCall, command: str, snapshot: Snapshot, *, creates: bool = False, **more: Any
     ) -> StartedJob:
-        arguments = {"id": snapshot.id}
+        arguments = {"id": snapshot.id} | more
         return await start_job(
             self._jobs, call, command, arguments, about="Snapshot", uuid=snapshot.uuid, creates=creates
         )
@@ -123,7 +127,9 @@ class SnapshotCommands:
         return await self._result(snapshot)
 
     async def _run_delete(self, running: RunningJob) -> dict[str, Any]:
-        await self._snapshots.delete(running.job.arguments["id"])
+        wanted = running.job.arguments
+        for snapshot_id in (*wanted.get("copies", ()), wanted["id"]):  # jobs of an earlier release have none
+            await self._snapshots.delete(snapshot_id)
         return dict(plain(SuccessAnswer(success=True)))
 
     async def _run_revert(self, running: RunningJob) -> dict[str, Any]:
@@ -183,10 +189,14 @@ def _answer(listed: SnapshotOfVolume, names: OwnerNames, for_admin: bool) -> Sna
         snapshottype=snapshot.interval_type,
         intervaltype=snapshot.interval_type,
         locationtype="SECONDARY",
-        revertable=is_stored and volume.removed is None and volume.state is VolumeState.READY,
+        revertable=is_stored
+        and snapshot.copy_of is None
+        and volume.removed is None
+        and volume.state is VolumeState.READY,
         virtualsize=snapshot.size_bytes,
         physicalsize=snapshot.physical_size_bytes,
         parentid=listed.parent_uuid,
+        copyof=listed.origin_uuid,
         datastoreid=store.uuid if store else None,
         datastorename=store.name if store else None,
         created=snapshot.created,

@@ -8,7 +8,7 @@ from typing import Any
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.volumes import VolumeAnswer
 from systemvm.management.api.command import ApiCall, Command, Handler, ResponseShape, StartedJob
-from systemvm.management.api.commands.own_storage import name_of, own_snapshot, own_volume
+from systemvm.management.api.commands.own_storage import name_of, own_snapshot_in, own_volume
 from systemvm.management.api.commands.template_registration import named_or_only_zone
 from systemvm.management.api.commands.virtual_machines import own_machine
 from systemvm.management.api.commands.volumes import answer_for
@@ -257,7 +257,9 @@ def _size_of_offering(offering: DiskOffering, size_bytes: int | None, *, is_requ
 
 def _snapshot(connection: Connection, call: ApiCall) -> Snapshot | None:
     uuid = call.arguments.text("snapshotid")
-    return own_snapshot(connection, uuid, call.principal) if uuid is not None else None
+    if uuid is None:
+        return None
+    return own_snapshot_in(connection, uuid, call.arguments.text("zoneid"), call.principal)
 
 
 def _new_volume(

@@ -17,6 +17,8 @@ snapshots = table(
     # The snapshot that its file is an increment on; NULL: the file has everything.
     sa.Column("parent_id", sa.ForeignKey("snapshots.id"), index=True),
     sa.Column("store_id", sa.ForeignKey("image_stores.id"), nullable=False),
+    # The snapshot in another zone that it was copied from. No foreign key: it outlives that one.
+    sa.Column("copy_of", sa.Integer, index=True),
     sa.Column("host_id", sa.ForeignKey("hosts.id"), nullable=False),  # whose primary storage it comes from
     sa.Column("interval_type", sa.String(20), nullable=False, default="MANUAL"),
     sa.Column("state", EnumText(SnapshotState), nullable=False, default=SnapshotState.ALLOCATED, index=True),
