@@ -11,6 +11,7 @@ import signal
 import subprocess
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -18,12 +19,15 @@ from attrs import evolve
 
 from integration.qemu_lab import Exits, NoTaps, hypervisor, machine, run_directory
 from present import present
+from qemu_ga_double import QemuGaDouble
 from systemvm.host.accelerator import Accelerator
 from systemvm.management.asyncio_bridge import in_asyncio
 from systemvm.management.hypervisors.data_disks import DataDisk, disk_name
 from systemvm.management.hypervisors.disk_backup import DiskBackup
 from systemvm.management.hypervisors.errors import HypervisorError
+from systemvm.management.hypervisors.guest_agent import GuestAgent
 from systemvm.management.hypervisors.qemu import QemuHypervisor
+from systemvm.management.hypervisors.qmp import QmpSession
 from systemvm.management.primary.qemu_img import QemuImg
 
 pytestmark = pytest.mark.timeout(240)
@@ -192,3 +196,47 @@ async def test_a_failed_backup_leaves_what_the_one_before_needs(
             )
     assert not await backups.make(hypervisor)
     await backups.check()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_backup_begins_while_the_guest_holds_its_file_systems_still(
+    hypervisor: QemuHypervisor, tmp_path: Path, disk: DataDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent is a double: these guests have no programs."""
+    await hypervisor.start(evolve(machine(tmp_path), data_disks=[disk]))
+    domain = hypervisor._domains[NAME]
+    assert domain._guest_agent is not None, "the channel of a user's VM is held open, too"
+    domain._guest_agent.release()
+    answers: dict[str, Any] = {"status": {"return": "thawed"}, "freeze": {"return": 1}, "thaw": {"return": 1}}
+    double = QemuGaDouble(
+        **{f"guest_fsfreeze_{name}": lambda _, name=name: answers[name] for name in answers}
+    )
+    domain._guest_agent = GuestAgent(NAME, double.connect)
+    execute = QmpSession.execute
+
+    async def noted(session: QmpSession, command: str, *arguments: Any, **more: Any) -> Any:
+        double.commands.append(command)
+        return await execute(session, command, *arguments, **more)
+
+    monkeypatch.setattr(QmpSession, "execute", noted)
+    await qemu_io(hypervisor, disk, "write -P 0x11 0 8M")
+
+    async def make() -> None:
+        name = str(uuid.uuid4())
+        target = tmp_path / name
+        await QemuImg().create_empty(target, SIZE)
+        double.commands.clear()
+        backup = DiskBackup(name, disk_name(disk.uuid), target, quiesce=True)
+        assert await hypervisor.disks(NAME).back_up(backup)
+        assert are_equal(target, disk.path)
+
+    await make()
+    assert [name for name in double.commands if "fsfreeze" in name or name == "transaction"] == [
+        "guest-fsfreeze-status", "guest-fsfreeze-freeze", "transaction", "guest-fsfreeze-thaw",
+    ]  # fmt: skip
+    answers["freeze"] = {"error": {"desc": "fsfreeze hook has failed"}}
+    with pytest.raises(HypervisorError, match="fsfreeze hook has failed"):
+        await make()
+    assert "transaction" not in double.commands and "guest-fsfreeze-thaw" in double.commands
+    answers["freeze"] = {"return": 1}
+    await make()

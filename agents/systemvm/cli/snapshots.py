@@ -64,12 +64,13 @@ def list_snapshots(daemon: DaemonClient, volume: str | None) -> None:
 @snapshot.command()
 @click.argument("volume")
 @click.option("--name", help="Its name. Default: that of the volume with the time.")
+@click.option("--quiesce", is_flag=True, help="Have the VM's guest agent hold its file systems still.")
 @click.pass_obj
-def create(daemon: DaemonClient, volume: str, name: str | None) -> None:
+def create(daemon: DaemonClient, volume: str, name: str | None, quiesce: bool) -> None:
     """Take a snapshot of VOLUME, whose VM can run.
 
-    It has what a power cut at that moment would leave on the disk. The first one of a volume is whole, later
-    ones have what changed since.
+    It has what a power cut at that moment would leave on the disk, or with --quiesce complete file systems.
+    The first one of a volume is whole, later ones have what changed since.
 
     \b
     Example:
@@ -77,7 +78,12 @@ def create(daemon: DaemonClient, volume: str, name: str | None) -> None:
     """
     found = find_volume(daemon, volume)
     row = run_with_progress(
-        daemon, f"Snapshot of {volume}", "createSnapshot", volumeid=found["id"], name=name
+        daemon,
+        f"Snapshot of {volume}",
+        "createSnapshot",
+        volumeid=found["id"],
+        name=name,
+        quiescevm="true" if quiesce else None,
     )["snapshot"]
     if daemon.as_json:
         output.print_json(row)

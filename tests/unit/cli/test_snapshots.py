@@ -31,6 +31,7 @@ def test_snapshots_are_taken_listed_restored_and_deleted(run: Callable[..., Resu
     assert "late: It ended.\n  hint: Retry." in listed
     created = run(fake, "snapshot", "create", "ROOT-3", "--name", "before").output
     assert created.endswith("before is BackedUp: an increment, 3.0 MiB moved.\n")
+    run(fake, "snapshot", "create", "ROOT-3", "--quiesce")
     assert (
         "ROOT-3 has the content of before again." in run(fake, "snapshot", "revert", "--yes", "before").output
     )
@@ -39,6 +40,7 @@ def test_snapshots_are_taken_listed_restored_and_deleted(run: Callable[..., Resu
     changes = [call for call in fake.calls if not call[0].startswith(("list", "query"))]
     assert changes == [
         ("createSnapshot", {"volumeid": "d-1", "name": "before"}),
+        ("createSnapshot", {"volumeid": "d-1", "quiescevm": "true"}),
         ("revertSnapshot", {"id": "s-1"}),
         ("createVolume", {"name": "old", "snapshotid": "s-1", "size": 5, "zoneid": "z-1"}),
         ("deleteSnapshot", {"id": "s-1"}),

@@ -42,7 +42,7 @@ def test_an_arm_vm_has_its_board_firmware_and_devices(tmp_path: Path) -> None:
         serial_log=tmp_path / "log", disk=Disk(tmp_path / "d"), cdrom=tmp_path / "iso",
         vnc=VncSpec("10.11.0.1", 0, "x"), arch=Architecture.ARM64,
     )  # fmt: skip
-    channels = qemu_arguments.InheritedDescriptors(3, None, [], 4, [], 5901)
+    channels = qemu_arguments.InheritedDescriptors(3, 8, [], 4, [], 5901)
     arguments = qemu_arguments.command_line(spec, spec.arch.qemu, Accelerator.TCG, channels)
     assert arguments[0] == "qemu-system-aarch64"
     assert arguments[arguments.index("-machine") + 1] == "virt"

@@ -17,6 +17,7 @@ from systemvm.management.asyncio_bridge import in_asyncio
 from systemvm.management.hypervisors import disk_backup
 from systemvm.management.hypervisors.disk_backup import DiskBackup
 from systemvm.management.hypervisors.errors import HypervisorError
+from systemvm.management.hypervisors.guest_agent import GuestAgent
 from systemvm.management.hypervisors.qmp import QmpSession
 
 #: The controller of data disks; machines that run since an earlier release have none.
@@ -97,9 +98,12 @@ def device_of(disk: DataDisk) -> dict[str, object]:
 class QemuDisks:
     """The disks of a QEMU machine; see `MachineDisks`."""
 
-    def __init__(self, name: str, session: Callable[[], Awaitable[QmpSession]]) -> None:
+    def __init__(
+        self, name: str, session: Callable[[], Awaitable[QmpSession]], guest_agent: Callable[[], GuestAgent]
+    ) -> None:
         self._name = name
         self._session = session
+        self._guest_agent = guest_agent
 
     async def attach(self, disk: DataDisk) -> None:
         await in_asyncio(self._attach(disk))
@@ -117,7 +121,8 @@ class QemuDisks:
         await in_asyncio(self._forget_changes(disk_name, keep))
 
     async def _back_up(self, backup: DiskBackup) -> bool:
-        return await disk_backup.back_up(await self._session(), backup)
+        stillness = self._guest_agent().frozen() if backup.quiesce else None
+        return await disk_backup.back_up(await self._session(), backup, stillness)
 
     async def _forget_changes(self, disk: str, keep: str | None) -> None:
         await disk_backup.remove_bitmaps(await self._session(), disk, keep)

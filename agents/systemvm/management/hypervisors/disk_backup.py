@@ -9,7 +9,7 @@ machine that was killed as inconsistent, and the next backup is a whole one.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class DiskBackup:
     disk: str  # its name in QEMU
     target: Path
     since: str | None = None  # only what changed since this backup, if that is known
+    quiesce: bool = False  # its guest agent holds the file systems still when it begins
 
 
 def bitmap_name(snapshot: str) -> str:
@@ -48,8 +49,10 @@ async def changes_are_known(session: QmpSession, disk: str, since: str) -> bool:
     return False
 
 
-async def back_up(session: QmpSession, backup: DiskBackup) -> bool:
-    """Make a backup; return whether it has everything.
+async def back_up(
+    session: QmpSession, backup: DiskBackup, stillness: AbstractAsyncContextManager[None] | None = None
+) -> bool:
+    """Make a backup; return whether it has everything. It begins in `stillness`.
 
     Raises: HypervisorError when it has failed: nothing of it is left in QEMU then.
     """
@@ -82,6 +85,7 @@ async def back_up(session: QmpSession, backup: DiskBackup) -> bool:
             _ENDS,
             lambda data: data.get("device") == job,
             timeout_s=None,  # it takes as long as the disk is large
+            during=stillness,  # what it copies is what the disk had when it began
         )
         if ended.get("error") or ended.get("offset") != ended.get("len"):
             why = ended.get("error") or "it was cancelled"

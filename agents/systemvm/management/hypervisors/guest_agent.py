@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import frozen
+from twisted.logger import Logger
 
 from systemvm.management.asyncio_bridge import in_asyncio
 from systemvm.management.hypervisors.guest_agent_session import (
@@ -35,6 +36,11 @@ from systemvm.service.slowness import TimeoutScale, unscaled
 ANSWER_S = 10.0
 EXEC_S = 60.0
 FILE_S = 30.0
+#: The guest writes its caches before it holds its file systems still.
+FREEZE_S = 60.0
+#: Of what a user's guest sends, which can be anything; twice as much is buffered until somebody reads it.
+USER_LINE_LIMIT_BYTES = 64 * 1024
+_THAW_ATTEMPTS = 3
 #: qemu-ga itself ends a capture at 16 MiB, which is 22 MB of base64 a stream.
 OUTPUT_LIMIT_BYTES = 1024 * 1024
 
@@ -64,6 +70,8 @@ class GuestAgent:
     Raises: GuestAgentError when the guest agent rejects a command, or GuestAgentSilentError when it is late.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
         name: str,
@@ -79,11 +87,17 @@ class GuestAgent:
         self._streams: Streams | None = None
 
     @classmethod
-    def on_socket(cls, name: str, channel: Path, timeout_scale: TimeoutScale = unscaled) -> GuestAgent:
+    def on_socket(
+        cls,
+        name: str,
+        channel: Path,
+        timeout_scale: TimeoutScale = unscaled,
+        limit_bytes: int = LINE_LIMIT_BYTES,
+    ) -> GuestAgent:
         """Return the guest agent behind the UNIX socket that QEMU listens on."""
 
         async def connect() -> Streams:
-            return await asyncio.open_unix_connection(sock=connect_unix(channel), limit=LINE_LIMIT_BYTES)
+            return await asyncio.open_unix_connection(sock=connect_unix(channel), limit=limit_bytes)
 
         return cls(name, connect, timeout_scale)
 
@@ -168,6 +182,35 @@ class GuestAgent:
         moment = time.time() if unix_s is None else unix_s
         await self._execute("guest-set-time", {"time": int(moment * 1e9)}, timeout_s=timeout_s)
 
+    @contextlib.asynccontextmanager
+    async def frozen(self) -> AsyncIterator[None]:
+        """Hold the guest's file systems still, with their caches written. For asyncio.
+
+        Raises: GuestAgentError when the guest does not: then its file systems are not still.
+        """
+        if await self._within(lambda session: session.execute("guest-fsfreeze-status"), ANSWER_S) != "thawed":
+            await self._thaw()  # a daemon was killed in here
+        try:
+            await self._within(lambda session: session.execute("guest-fsfreeze-freeze"), FREEZE_S)
+            yield
+        finally:
+            # also when the answer was late: the guest can have done it since
+            await self._thaw()
+
+    async def _thaw(self) -> None:
+        """Let the guest write again. A failure is logged: what was done meanwhile is complete."""
+        for attempt in range(1, _THAW_ATTEMPTS + 1):
+            try:
+                await self._within(lambda session: session.execute("guest-fsfreeze-thaw"), ANSWER_S)
+                return
+            except GuestAgentError as error:
+                if attempt == _THAW_ATTEMPTS:
+                    self._log.error(
+                        "file systems of {name} can still be frozen; restart the VM if it hangs: {why}",
+                        name=self._name,
+                        why=error.message,
+                    )
+
     # ---- asyncio's side -------------------------------------------------------------------------------
 
     async def _execute(
@@ -201,7 +244,8 @@ class GuestAgent:
             reader, writer = self._streams or await self._connect()
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise GuestAgentSilentError(
-                f"{self._name}: machine has no channel to its guest agent", "check that the machine runs"
+                f"{self._name}: machine has no channel to its guest agent",
+                "check that the machine runs; a VM has the channel from its next start on",
             ) from error
         except OSError as error:  # EAGAIN: QEMU's queue of clients is full
             raise GuestAgentSilentError(

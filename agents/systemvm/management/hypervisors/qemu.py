@@ -115,7 +115,8 @@ class QemuHypervisor:
         return self._running(name).guest_agent
 
     def disks(self, name: str) -> QemuDisks:
-        return QemuDisks(name, self._running(name).session)
+        domain = self._running(name)
+        return QemuDisks(name, domain.session, lambda: domain.guest_agent)
 
     async def condition(self, name: str) -> str:
         return await in_asyncio(self._running(name).query_state())

@@ -41,7 +41,7 @@ class InheritedDescriptors:
     """The descriptors and files that QEMU inherits or reads."""
 
     monitor_fd: int
-    agent_fd: int | None
+    agent_fd: int
     tap_fds: list[int]
     serial_fd: int
     smbios_files: list[Path]
@@ -198,15 +198,14 @@ def _guest_channels(spec: DomainSpec, inherited: InheritedDescriptors) -> list[s
 
     By the second one spice-vdagent joins the guest's clipboard with that of the VNC server.
     """
-    channels: list[str] = []
-    if inherited.agent_fd is not None:
-        channels += ["-chardev", f"socket,id=agent,fd={inherited.agent_fd},server=on,wait=off"]
-        channels += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
+    channels = ["-device", "virtio-serial-pci"]
+    channels += ["-chardev", f"socket,id=agent,fd={inherited.agent_fd},server=on,wait=off"]
+    channels += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
     if spec.vnc is not None and not spec.is_system:
         # the pointer is the tablet's, which needs no agent
         channels += ["-chardev", "qemu-vdagent,id=vdagent,name=vdagent,clipboard=on,mouse=off"]
         channels += ["-device", "virtserialport,chardev=vdagent,name=com.redhat.spice.0"]
-    return ["-device", "virtio-serial-pci", *channels] if channels else []
+    return channels
 
 
 def _value(path: Path) -> str:

@@ -9,7 +9,8 @@ from datetime import datetime
 
 from systemvm.management.hypervisors import screen_files
 from systemvm.management.hypervisors.base import DomainState, DomainStatus, ExitReason
-from systemvm.management.hypervisors.guest_agent import GuestAgent
+from systemvm.management.hypervisors.guest_agent import USER_LINE_LIMIT_BYTES, GuestAgent
+from systemvm.management.hypervisors.guest_agent_session import LINE_LIMIT_BYTES
 from systemvm.management.hypervisors.machine_record import MachineRecord, MachineRecords
 from systemvm.management.hypervisors.process import DetachedProcess
 from systemvm.management.hypervisors.qmp import QmpSession
@@ -88,11 +89,14 @@ class QemuDomain:
     def guest_agent(self) -> GuestAgent:
         if self._guest_agent is None:
             channel = self._records.path(self.record.name, "agent")
-            self._guest_agent = GuestAgent.on_socket(self.record.name, channel, self._guest_scale)
+            limit_bytes = LINE_LIMIT_BYTES if self.record.is_system else USER_LINE_LIMIT_BYTES
+            self._guest_agent = GuestAgent.on_socket(
+                self.record.name, channel, self._guest_scale, limit_bytes
+            )
         return self._guest_agent
 
     async def hold_guest_agent(self) -> None:
-        """Connect the channel of a system VM: a guest's program on a channel without a client polls."""
+        """Connect the channel if there is one: a guest's program on a channel without a client polls."""
         if self._records.path(self.record.name, "agent").exists():
             await self.guest_agent.hold()
 

@@ -80,7 +80,7 @@ class QemuProgram:
                 os.write(log, start_marker(moment))
             descriptors = qemu_arguments.InheritedDescriptors(
                 monitor_fd=listen("monitor"),
-                agent_fd=listen("agent") if spec.is_system else None,
+                agent_fd=listen("agent"),
                 tap_fds=[FIRST_DESCRIPTOR + index for index in range(len(taps))],
                 serial_fd=inherit(log),
                 smbios_files=files,

@@ -83,8 +83,11 @@ class QmpSession:
         is_wanted: Callable[[Mapping[str, Any]], bool],
         *,
         timeout_s: float | None = COMMAND_TIMEOUT_S,
+        during: contextlib.AbstractAsyncContextManager[None] | None = None,
     ) -> Mapping[str, Any]:
         """Run a command, wait for its event and return the event's data; a `timeout_s` of None is none.
+
+        The command runs in `during`; the wait for its event does not.
 
         Raises: HypervisorError when QEMU ends or the event does not come within `timeout_s`.
         """
@@ -93,7 +96,8 @@ class QmpSession:
             return is_wanted(cast(Mapping[str, Any], message.get("data") or {}))
 
         with self._client.listener(events, is_ours) as listener:
-            await self.execute(command, arguments)
+            async with during or contextlib.nullcontext():
+                await self.execute(command, arguments)
             timeout_s = None if timeout_s is None else scaled_s(timeout_s)
             waiting = asyncio.ensure_future(listener.get())
             ended = asyncio.ensure_future(self._ended())

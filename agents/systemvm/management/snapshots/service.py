@@ -82,8 +82,13 @@ class VolumeSnapshots:
         """Create the row of a snapshot; `take` takes it."""
         return await self._database.run(transitions.create, new, self._settings)
 
-    async def take(self, snapshot_id: int, report: Report = lambda percent, text: None) -> Snapshot:
-        """Take a snapshot and copy it to secondary storage; one that fails is in the state Error."""
+    async def take(
+        self, snapshot_id: int, report: Report = lambda percent, text: None, *, quiesce: bool = False
+    ) -> Snapshot:
+        """Take a snapshot and copy it to secondary storage; one that fails is in the state Error.
+
+        With `quiesce` the guest agent of a VM that runs holds its file systems still for a moment.
+        """
         snapshot = await self._database.read(snapshots.by_id, snapshot_id)
         async with self._turn(snapshot.volume_id):
             snapshot = await self._database.read(snapshots.by_id, snapshot_id)
@@ -93,7 +98,7 @@ class VolumeSnapshots:
                 if snapshot.state is not SnapshotState.BACKING_UP:
                     report(5, "Writing it to primary storage")
                     async with self._volumes.lock(snapshot.volume_id) as volume:
-                        snapshot = await self._write(snapshot, volume)
+                        snapshot = await self._write(snapshot, volume, quiesce=quiesce)
                 storage = await self._storage_of(snapshot)
                 path = storage.snapshot_path(snapshot.uuid)
                 await self._files.upload(
@@ -211,7 +216,7 @@ class VolumeSnapshots:
 
     # --- steps, under the volume's lock
 
-    async def _write(self, snapshot: Snapshot, volume: Volume) -> Snapshot:
+    async def _write(self, snapshot: Snapshot, volume: Volume, *, quiesce: bool) -> Snapshot:
         """Write what the volume contains now to primary storage; a stopped VM cannot start meanwhile."""
         check_usable(volume)
         snapshot = await self._database.run(snapshots.update, snapshot.id, state=SnapshotState.CREATING)
@@ -224,7 +229,8 @@ class VolumeSnapshots:
                 return await self._copy(snapshot, volume, size_bytes)
         base = await self._database.read(transitions.base_for, snapshot, size_bytes)
         path = await storage.create_snapshot(snapshot.uuid, size_bytes)
-        backup = DiskBackup(snapshot.uuid, _disk_of(volume), path, base.uuid if base else None)
+        since = base.uuid if base else None
+        backup = DiskBackup(snapshot.uuid, _disk_of(volume), path, since, quiesce)
         if await self._hypervisor.disks(vm.instance_name).back_up(backup):
             base = None
         moved = await storage.complete_snapshot(snapshot.uuid, base.uuid if base else None)

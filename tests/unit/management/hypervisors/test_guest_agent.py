@@ -12,6 +12,7 @@ import pytest_twisted
 
 from qemu_ga_double import QemuGaDouble
 from systemvm.management.asyncio_bridge import in_asyncio
+from systemvm.management.hypervisors import guest_agent
 from systemvm.management.hypervisors.guest_agent import GuestAgent, GuestInterface, Streams
 from systemvm.management.hypervisors.guest_agent_session import GuestAgentError, GuestAgentSilentError
 
@@ -199,3 +200,80 @@ async def test_timeouts_scale_with_a_slow_guest() -> None:
     with pytest.raises(GuestAgentSilentError, match=r"did not answer within 0\.25 s"):
         await slow.ping(timeout_s=0.05)
     assert time.monotonic() - began_s >= 0.25
+
+
+def fsfreeze(double: QemuGaDouble) -> list[str]:
+    return [command.removeprefix("guest-fsfreeze-") for command in double.commands if "fsfreeze" in command]
+
+
+def freezing(**answers: Any) -> QemuGaDouble:
+    usual = {"status": "thawed", "freeze": 2, "thaw": 2} | answers
+    return QemuGaDouble(
+        **{
+            f"guest_fsfreeze_{name}": lambda _, answer=answer: (
+                answer if isinstance(answer, dict) or answer is None else {"return": answer}
+            )
+            for name, answer in usual.items()
+        }
+    )
+
+
+async def freeze(double: QemuGaDouble, body: Exception | None = None) -> None:
+    async def run() -> None:
+        async with agent(double).frozen():
+            double.commands.append("guest-fsfreeze-body")
+            if body is not None:
+                raise body
+
+    await in_asyncio(run())
+
+
+@pytest_twisted.ensureDeferred
+async def test_file_systems_are_frozen_only_during_the_work() -> None:
+    double = freezing()
+    await freeze(double)
+    assert fsfreeze(double) == ["status", "freeze", "body", "thaw"]
+    double = freezing()
+    with pytest.raises(KeyError):
+        await freeze(double, KeyError("body"))
+    assert fsfreeze(double)[-1] == "thaw"
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_killed_daemon_froze_is_thawed_first() -> None:
+    double = freezing(status="frozen")
+    await freeze(double)
+    assert fsfreeze(double) == ["status", "thaw", "freeze", "body", "thaw"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_guest_that_does_not_freeze_is_thawed_and_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    double = freezing(freeze={"error": {"desc": "no file system"}})
+    with pytest.raises(GuestAgentError, match="rejected guest-fsfreeze-freeze: no file system"):
+        await freeze(double)
+    assert fsfreeze(double) == ["status", "freeze", "thaw"]
+    monkeypatch.setattr(guest_agent, "FREEZE_S", 0.05)
+    late = freezing(freeze=None)  # it can freeze after its deadline
+    with pytest.raises(GuestAgentSilentError, match="did not finish guest-fsfreeze-freeze"):
+        await freeze(late)
+    assert fsfreeze(late) == ["status", "freeze", "thaw"]
+    monkeypatch.setattr(guest_agent, "ANSWER_S", 0.05)
+    silent = QemuGaDouble(guest_sync_delimited=lambda _: None)
+    with pytest.raises(GuestAgentSilentError, match="guest agent did not answer"):
+        await freeze(silent)
+    assert fsfreeze(silent) == [], "nothing was asked of it that would have to be undone"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_thaw_is_repeated_and_does_not_lose_the_work() -> None:
+    answers = [{"error": {"desc": "busy"}}, {"return": 1}]
+    double = QemuGaDouble(
+        guest_fsfreeze_status=lambda _: {"return": "thawed"},
+        guest_fsfreeze_freeze=lambda _: {"return": 1},
+        guest_fsfreeze_thaw=lambda _: answers.pop(0),
+    )
+    await freeze(double)
+    assert fsfreeze(double) == ["status", "freeze", "body", "thaw", "thaw"]
+    stuck = freezing(thaw={"error": {"desc": "broken"}})
+    await freeze(stuck)
+    assert fsfreeze(stuck).count("thaw") == 3

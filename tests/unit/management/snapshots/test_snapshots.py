@@ -18,6 +18,7 @@ from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.api.failures import as_api_error
 from systemvm.management.configurations.snapshots import DELTA_MAX
 from systemvm.management.hypervisors.errors import HypervisorError
+from systemvm.management.hypervisors.guest_agent_session import GuestAgentSilentError
 from systemvm.management.image_stores.service import StoreInUseError
 from systemvm.management.snapshots.files import SSVM_POLL_S, SSVM_WAIT_S
 from systemvm.management.snapshots.transitions import NewSnapshot
@@ -327,8 +328,6 @@ async def test_refusals_name_what_is_wrong_and_what_to_do(cloud: SmallCloud) -> 
             await cloud.call(command, cloud.user, id=snapshot.uuid)
         assert error.value.code is ErrorCode.UNAUTHORIZED
     assert await cloud.call("listSnapshots", cloud.user) == {}
-    with pytest.raises(ApiError, match="quiescevm=true is not supported"):
-        await cloud.call("createSnapshot", volumeid=volume.uuid, quiescevm="true")
     cloud.database.run_now(zones.store_rows.update, cloud.store.id, origin="api")
     cloud.database.run_now(store_contents.forget_copies, cloud.store.id)
     with pytest.raises(StoreInUseError, match="1 snapshots of volumes"):
@@ -358,3 +357,21 @@ async def test_snapshots_outlive_their_volume_and_go_with_their_account(cloud: S
     await cloud.account_service.delete_account(cloud.user.account.id)
     assert store.files() == {}
     assert row(cloud, snapshot).removed is not None
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_guest_agent_is_asked_only_for_a_quiesced_snapshot_of_a_vm_that_runs(
+    cloud: SmallCloud,
+) -> None:
+    SnapshotStore.of(cloud)
+    vm, volume = await running(cloud)
+    disks = cloud.hypervisor.disks(vm.instance_name)
+    await take(cloud, volume)
+    await take(cloud, volume, quiescevm="true")
+    assert [backup.quiesce for backup in disks.backups] == [False, True]
+    cloud.hypervisor.fails_with = GuestAgentSilentError("guest agent did not answer", "check that it runs")
+    refused = await refusal(cloud, "createSnapshot", volumeid=volume.uuid, quiescevm="true")
+    assert refused[1:] == ("guest agent did not answer", "check that it runs")
+    cloud.hypervisor.fails_with = None
+    await cloud.machines.stop(vm.id, forced=True)
+    assert (await take(cloud, volume, quiescevm="true")).state is SnapshotState.BACKED_UP

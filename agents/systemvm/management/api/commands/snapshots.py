@@ -58,7 +58,7 @@ class SnapshotCommands:
                 (
                     required("volumeid", identity, "the volume"),
                     optional("name", text, "its name; by default that of the volume with the time"),
-                    only("quiescevm", flag, "freeze file systems of the guest before", False),
+                    optional("quiescevm", flag, "have the guest agent write caches, and hold them still"),
                     only("asyncbackup", flag, "copy it to secondary storage later", False),
                     only("locationtype", text, "where it is kept", "SECONDARY"),
                 ),
@@ -98,7 +98,8 @@ class SnapshotCommands:
         volume = await self._database.read(own_volume, call.arguments["volumeid"], call.principal)
         new = NewSnapshot(volume.id, name_of(call), call.principal.user.id)
         snapshot = await self._snapshots.create(new)
-        return await self._start(call, TAKE, snapshot, creates=True)
+        quiesce = call.arguments.flag("quiescevm")
+        return await self._start(call, TAKE, snapshot, creates=True, quiesce=quiesce)
 
     async def _delete(self, call: ApiCall) -> StartedJob:
         zone = call.arguments.text("zoneid")
@@ -122,7 +123,9 @@ class SnapshotCommands:
         return await self._database.read(_select, call)
 
     async def _run_create(self, running: RunningJob) -> dict[str, Any]:
-        snapshot = await self._snapshots.take(running.job.arguments["id"], running.progress)
+        wanted = running.job.arguments
+        quiesce = wanted.get("quiesce", False)  # policies do not ask for it
+        snapshot = await self._snapshots.take(wanted["id"], running.progress, quiesce=quiesce)
         await self._policies.taken(snapshot)
         return await self._result(snapshot)
 
