@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+import sqlalchemy as sa
 
 from settling import settled
 from small_cloud import SmallCloud
@@ -198,3 +199,20 @@ async def test_what_a_killed_daemon_left_is_noted_by_the_next_one(cloud: SmallCl
     await settled(cloud.database)
     [deleted] = cloud.ssvm_peer.params_of(storage.TEMPLATE_DELETE)
     assert deleted.template_id == volume.template_id
+
+
+def test_each_end_of_a_download_reads_only_volumes_that_are_uploaded(cloud: SmallCloud) -> None:
+    plans: list[str] = []
+
+    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith("SELECT"):
+            found = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.append("; ".join(str(row[3]) for row in found))
+
+    with cloud.database.engine.connect() as connection:
+        sa.event.listen(connection, "before_cursor_execute", explain)
+        volumes.being_uploaded(connection)
+        volumes.images_without_use(connection)
+    assert len(plans) == 2
+    for plan in plans:
+        assert "SCAN" not in plan and "USING INDEX" in plan, plan

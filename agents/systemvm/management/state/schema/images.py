@@ -19,7 +19,7 @@ templates = table(
     sa.Column("format", EnumText(ImageFormat), nullable=False),
     sa.Column("url", sa.String(2048)),
     sa.Column("checksum", sa.String(255)),  # as the user gave it, `{ALG}hex`
-    sa.Column("type", sa.String(20), nullable=False, default="USER"),
+    sa.Column("type", sa.String(20), nullable=False, default="USER", index=True),
     sa.Column("hypervisor", sa.String(20), nullable=False, default="KVM"),
     sa.Column("os_type", sa.String(255)),  # an id of os_types.py; older rows have free text
     sa.Column("bootable", sa.Boolean, nullable=False, default=True),

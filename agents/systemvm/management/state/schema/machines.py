@@ -90,7 +90,7 @@ volumes = table(
     *user_visible(),
     sa.Column("name", sa.String(255), nullable=False),
     sa.Column("type", sa.String(20), nullable=False, default="ROOT"),
-    sa.Column("state", EnumText(VolumeState), nullable=False, default=VolumeState.ALLOCATED),
+    sa.Column("state", EnumText(VolumeState), nullable=False, default=VolumeState.ALLOCATED, index=True),
     sa.Column("vm_id", sa.ForeignKey("vm_instances.id"), index=True),
     sa.Column("template_id", sa.ForeignKey("templates.id")),
     sa.Column("host_id", sa.ForeignKey("hosts.id")),
