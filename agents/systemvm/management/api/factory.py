@@ -197,7 +197,9 @@ def command_table(services: ApiServices) -> CommandTable:
             jobs,
             host_id=services.host_id,
         ).commands(),
-        *SnapshotCommands(database, services.snapshots, services.snapshot_policies, jobs).commands(),
+        *SnapshotCommands(
+            database, services.snapshots, services.snapshot_policies, services.snapshot_copies, jobs
+        ).commands(),
         *SnapshotPolicyCommands(database).commands(),
         *VolumeUploadCommands(database, services.volume_uploads, jobs).commands(),
         *SnapshotCopyCommands(database, services.snapshot_copies, jobs).commands(),

@@ -17,6 +17,7 @@ from systemvm.management.api.errors import ApiError
 from systemvm.management.snapshots.errors import SnapshotStateError
 from systemvm.management.snapshots.images import POLL_INTERVAL_S
 from systemvm.management.state import jobs, snapshots, templates, volumes, zones
+from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.snapshots import Snapshot
 from systemvm.management.state.status import InstanceType, JobStatus, SnapshotState
 from systemvm.management.state.volumes import Volume
@@ -235,3 +236,21 @@ async def test_a_job_that_a_kill_interrupts_is_repeated_to_the_same_end(
     again = await copy(cloud, snapshot, zone2)
     assert (again.id, again.state) == (made.id, SnapshotState.BACKED_UP)
     assert len(cloud.ssvm_peer.params_of(storage.TEMPLATE_COPY)) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_snapshot_is_copied_as_soon_as_it_is_taken(cloud: SmallCloud, zone2: Zone) -> None:
+    volume, _ = await taken(cloud)
+    wanted = {"volumeid": volume.uuid, "zoneids": [zone2.uuid, cloud.zone.uuid]}
+    job = await done(cloud, "createSnapshot", **wanted)
+    assert job.result_code == 0, job.result
+    snapshot = job.result["snapshot"]
+    [copied_row] = (await cloud.call("listSnapshots", zoneid=zone2.uuid))["snapshot"]
+    assert (snapshot["zonename"], copied_row["copyof"]) == ("zone1", snapshot["id"])
+    far(cloud).answers[storage.TEMPLATE_COPY] = refused
+    job = await done(cloud, "createSnapshot", name="second", **wanted)
+    assert job.result["errortext"] == "second is BackedUp, but is not in all zones: no route"
+    rows = (await cloud.call("listSnapshots", name="second"))["snapshot"]
+    assert [(row["zonename"], row["state"]) for row in rows] == [("zone1", "BackedUp"), ("zone2", "Error")]
+    with pytest.raises(NotFoundError):
+        await cloud.call("createSnapshot", volumeid=volume.uuid, zoneids=[volume.uuid])

@@ -22,25 +22,35 @@ from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import ParameterType, named_uuids, only, optional, required
 from systemvm.management.jobs.runner import JobRunner, RunningJob
+from systemvm.management.snapshots.copies import SnapshotCopies
+from systemvm.management.snapshots.errors import SnapshotError
 from systemvm.management.snapshots.policies import TAKE, SnapshotPolicies
 from systemvm.management.snapshots.service import VolumeSnapshots
 from systemvm.management.snapshots.transitions import NewSnapshot
-from systemvm.management.state import snapshot_list, snapshots
+from systemvm.management.state import snapshot_list, snapshots, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.snapshot_list import SnapshotFilter, SnapshotOfVolume
 from systemvm.management.state.snapshots import Snapshot
 from systemvm.management.state.status import SnapshotState, VolumeState
+from systemvm.management.state.volumes import Volume
+from systemvm.service.errors import SystemVmError
 
 
 class SnapshotCommands:
     """Handlers of these commands."""
 
     def __init__(
-        self, database: Database, service: VolumeSnapshots, policies: SnapshotPolicies, jobs: JobRunner
+        self,
+        database: Database,
+        service: VolumeSnapshots,
+        policies: SnapshotPolicies,
+        copies: SnapshotCopies,
+        jobs: JobRunner,
     ) -> None:
         self._database = database
         self._snapshots = service
         self._policies = policies
+        self._copies = copies
         self._jobs = jobs
         jobs.register(TAKE, self._run_create, resumes=True)
         jobs.register("deleteSnapshot", self._run_delete, resumes=True)
@@ -59,6 +69,7 @@ class SnapshotCommands:
                     required("volumeid", identity, "the volume"),
                     optional("name", text, "its name; by default that of the volume with the time"),
                     optional("quiescevm", flag, "have the guest agent write caches, and hold them still"),
+                    optional("zoneids", ParameterType.LIST, "further zones that it is copied to"),
                     only("asyncbackup", flag, "copy it to secondary storage later", False),
                     only("locationtype", text, "where it is kept", "SECONDARY"),
                 ),
@@ -96,10 +107,11 @@ class SnapshotCommands:
 
     async def _create(self, call: ApiCall) -> StartedJob:
         volume = await self._database.read(own_volume, call.arguments["volumeid"], call.principal)
+        zone_ids = await self._database.read(_other_zones, call, volume)
         new = NewSnapshot(volume.id, name_of(call), call.principal.user.id)
         snapshot = await self._snapshots.create(new)
         quiesce = call.arguments.flag("quiescevm")
-        return await self._start(call, TAKE, snapshot, creates=True, quiesce=quiesce)
+        return await self._start(call, TAKE, snapshot, creates=True, quiesce=quiesce, zones=zone_ids)
 
     async def _delete(self, call: ApiCall) -> StartedJob:
         zone = call.arguments.text("zoneid")
@@ -124,10 +136,31 @@ class SnapshotCommands:
 
     async def _run_create(self, running: RunningJob) -> dict[str, Any]:
         wanted = running.job.arguments
-        quiesce = wanted.get("quiesce", False)  # policies do not ask for it
-        snapshot = await self._snapshots.take(wanted["id"], running.progress, quiesce=quiesce)
+        quiesce, zone_ids = wanted.get("quiesce", False), wanted.get("zones", ())  # not in jobs of policies
+
+        def report(percent: int, text: str) -> None:
+            running.progress(percent // 2 if zone_ids else percent, text)
+
+        snapshot = await self._snapshots.take(wanted["id"], report, quiesce=quiesce)
         await self._policies.taken(snapshot)
+        if zone_ids:
+            await self._copy(running, snapshot, zone_ids)
         return await self._result(snapshot)
+
+    async def _copy(self, running: RunningJob, snapshot: Snapshot, zone_ids: list[int]) -> None:
+        job = running.job
+
+        def report(percent: int, text: str) -> None:
+            running.progress(50 + percent // 2, text)
+
+        try:
+            copies = await self._copies.create(snapshot.id, zone_ids, job.user_id)
+            await self._copies.make([each.id for each in copies], job.user_id, job.request_id, report)
+        except SystemVmError as error:
+            raise SnapshotError(
+                f"{snapshot.name} is BackedUp, but is not in all zones: {error.message}",
+                error.hint or "copy it with copySnapshot",
+            ) from error
 
     async def _run_delete(self, running: RunningJob) -> dict[str, Any]:
         wanted = running.job.arguments
@@ -140,6 +173,12 @@ class SnapshotCommands:
 
     async def _result(self, snapshot: Snapshot) -> dict[str, Any]:
         return {"snapshot": plain(await self._database.read(answer_for, snapshot))}
+
+
+def _other_zones(connection: Connection, call: ApiCall, volume: Volume) -> list[int]:
+    """Return the zones that a snapshot is copied to; it is in its volume's zone in any case."""
+    found = (zones.zone_by_uuid(connection, uuid).id for uuid in call.arguments.get("zoneids", []))
+    return [zone_id for zone_id in dict.fromkeys(found) if zone_id != volume.zone_id]
 
 
 def answer_for(connection: Connection, snapshot: Snapshot) -> SnapshotAnswer:
