@@ -18,6 +18,7 @@ class FailureCode(enum.Enum):
     WRONG_STATE = "wrong_state"  # the object's state excludes it, and waiting does not change that
     IN_USE = "in_use"  # something else uses or changes the object; a later request can succeed
     NO_CAPACITY = "no_capacity"  # an address range or the like is used up
+    OVER_LIMIT = "over_limit"  # an account or a domain has as much as it is allowed to
     NO_STORE = "no_store"  # no image store takes anything
     NOT_PERMITTED = "not_permitted"
     UNAVAILABLE = "unavailable"  # a part of the cloud failed or does not answer

@@ -20,6 +20,7 @@ _API_CODES: dict[FailureCode, ErrorCode] = {
     FailureCode.WRONG_STATE: ErrorCode.PARAMETER,
     FailureCode.IN_USE: ErrorCode.RESOURCE_IN_USE,
     FailureCode.NO_CAPACITY: ErrorCode.INSUFFICIENT_CAPACITY,
+    FailureCode.OVER_LIMIT: ErrorCode.RESOURCE_ALLOCATION,
     FailureCode.NO_STORE: ErrorCode.RESOURCE_ALLOCATION,
     FailureCode.UNAVAILABLE: ErrorCode.RESOURCE_UNAVAILABLE,
 }

@@ -5,11 +5,18 @@ from __future__ import annotations
 
 from systemvm.management.configurations.console import CONSOLE_SETTINGS
 from systemvm.management.configurations.public_names import PUBLIC_NAME_SETTINGS
+from systemvm.management.configurations.resource_limits import RESOURCE_LIMIT_SETTINGS
 from systemvm.management.configurations.setting import Setting
 from systemvm.management.configurations.snapshots import SNAPSHOT_SETTINGS
 from systemvm.management.configurations.storage import STORAGE_SETTINGS
 
 SETTINGS: dict[str, Setting] = {
     setting.name: setting
-    for setting in (*CONSOLE_SETTINGS, *PUBLIC_NAME_SETTINGS, *SNAPSHOT_SETTINGS, *STORAGE_SETTINGS)
+    for setting in (
+        *CONSOLE_SETTINGS,
+        *PUBLIC_NAME_SETTINGS,
+        *RESOURCE_LIMIT_SETTINGS,
+        *SNAPSHOT_SETTINGS,
+        *STORAGE_SETTINGS,
+    )
 }

@@ -18,7 +18,7 @@ class SettingError(SystemVmError):
 
 @frozen(kw_only=True)
 class Setting:
-    """A setting of a zone: a number, true or false, or a text, which `check` reads."""
+    """A setting: a number, true or false, or a text, which `check` reads."""
 
     name: str
     default: int | bool | str
@@ -27,6 +27,7 @@ class Setting:
     most: int = 0
     unit: str = ""
     group: str = "Console Proxy"
+    scope: str = "zone"  # zone: a zone can have a value of its own; global: none can
     check: Callable[[str], str] = str
 
     @property

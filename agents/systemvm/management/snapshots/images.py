@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from systemvm.management.resource_limits import limits
 from systemvm.management.snapshots import transitions
 from systemvm.management.snapshots.errors import SnapshotError
 from systemvm.management.snapshots.service import VolumeSnapshots
@@ -21,6 +22,7 @@ from systemvm.management.snapshots.transitions import NewSnapshot
 from systemvm.management.state import snapshot_images, snapshots, templates, volumes
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.resource_counts import ResourceType
 from systemvm.management.state.snapshots import Snapshot
 from systemvm.management.state.templates import COPY, EXPORT, StoreRef, Template
 from systemvm.management.templates.extraction import CreatedLink, Extraction
@@ -68,12 +70,14 @@ class SnapshotImages:
     ) -> Template:
         """Create a template that an SSVM makes from a snapshot; `ready` waits for it.
 
-        Raises: SnapshotStateError when the snapshot cannot be read, NoStoreError when no store takes it.
+        Raises: SnapshotStateError when the snapshot cannot be read, NoStoreError when no store takes it,
+        ResourceLimitError when its account has too many templates.
         """
 
         def create(connection: Connection) -> Template:
             snapshot = snapshots.by_id(connection, snapshot_id)
             transitions.check_stored(snapshot)
+            limits.check(connection, snapshot.account_id, {ResourceType.template: 1})
             owner = Owner(snapshot.account_id, snapshot.domain_id, user_id)
             return self._create(connection, snapshot, registration, owner, request_id)
 
@@ -138,8 +142,13 @@ class SnapshotImages:
             await self._forget(snapshot_id)
 
     async def snapshot_of_volume(self, volume_id: int, kind: str, user_id: int | None) -> Snapshot:
-        """Create the row of a snapshot that is deleted when its image is made."""
+        """Create the row of a snapshot that is deleted when its image is made.
+
+        Raises: ResourceLimitError when the image is a template that its account has no room for.
+        """
         volume = await self._database.read(volumes.by_id, volume_id)
+        if kind == snapshots.FOR_TEMPLATE:  # `create_template` repeats it, when the snapshot is taken
+            await self._database.read(limits.check, volume.account_id, {ResourceType.template: 1})
         return await self._snapshots.create(NewSnapshot(volume_id, volume.name, user_id, kind))
 
     async def for_copies(self, snapshot_id: int, request_id: str) -> Template:

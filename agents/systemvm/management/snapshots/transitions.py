@@ -6,9 +6,11 @@ from __future__ import annotations
 from attrs import frozen
 
 from systemvm.management.configurations.snapshots import of_zone as settings_of_zone
+from systemvm.management.resource_limits import limits
 from systemvm.management.snapshots.errors import SnapshotStateError
 from systemvm.management.state import events, snapshot_images, snapshots, volumes, zones
 from systemvm.management.state.database import Connection
+from systemvm.management.state.resource_counts import ResourceType
 from systemvm.management.state.snapshots import Snapshot
 from systemvm.management.state.status import SnapshotState
 from systemvm.management.state.templates import StoreRef
@@ -31,13 +33,17 @@ class NewSnapshot:
 def create(connection: Connection, new: NewSnapshot, settings: StoreSettings) -> Snapshot:
     """Create the row of a snapshot that is to be taken, on the emptiest store that holds snapshots.
 
-    Raises: VolumeStateError, NoStoreError.
+    One that is deleted when its image is made does not count for its account's limit.
+
+    Raises: VolumeStateError, NoStoreError, ResourceLimitError.
     """
     volume = volumes.by_id(connection, new.volume_id)
     check_usable(volume)
     if volume.zone_id is None or volume.host_id is None:
         raise SnapshotStateError(f"volumeid: volume {volume.name} is on no host", "start its VM once")
     store = _store_in(connection, volume.zone_id, settings)
+    if new.interval_type not in snapshots.TEMPORARY:
+        limits.check(connection, volume.account_id, {ResourceType.snapshot: 1})
     snapshot = snapshots.insert(
         connection,
         name=new.name or f"{volume.name}_{volume.id}",

@@ -11,7 +11,7 @@ from attrs import frozen
 from systemvm.management.state import schema, snapshots, volumes
 from systemvm.management.state.changes import columns
 from systemvm.management.state.listing import KEPT_LISTINGS, Listing, as_text, contains, that_fit
-from systemvm.management.state.snapshots import FOR_LINK, FOR_TEMPLATE, Snapshot
+from systemvm.management.state.snapshots import TEMPORARY, Snapshot
 from systemvm.management.state.status import SnapshotState
 from systemvm.management.state.volumes import Volume
 
@@ -88,7 +88,7 @@ def _conditions(which: SnapshotFilter) -> list[sa.ColumnElement[bool]]:
     where: list[sa.ColumnElement[bool]] = [
         _c.removed.is_(None),
         _c.state.not_in(_HIDDEN),
-        _c.interval_type.not_in([FOR_TEMPLATE, FOR_LINK]),
+        _c.interval_type.not_in(TEMPORARY),
     ]
     where += that_fit(
         exact=((_c.zone_id, which.zone_id),),

@@ -52,7 +52,7 @@ update = rows.update
 
 
 #: Interval types of snapshots that are taken for a moment, to make a template or a link; users see none.
-FOR_TEMPLATE, FOR_LINK = "TEMPLATE", "LINK"
+FOR_TEMPLATE, FOR_LINK = TEMPORARY = ("TEMPLATE", "LINK")
 
 
 def unfinished_of(connection: sa.Connection, volume_id: int) -> list[Snapshot]:
@@ -64,7 +64,7 @@ def unfinished_of(connection: sa.Connection, volume_id: int) -> list[Snapshot]:
 def by_uuid(connection: sa.Connection, uuid: str) -> Snapshot:
     """Return a snapshot that users see."""
     snapshot = rows.by_uuid(connection, uuid)
-    if snapshot.state.is_hidden or snapshot.interval_type in (FOR_TEMPLATE, FOR_LINK):
+    if snapshot.state.is_hidden or snapshot.interval_type in TEMPORARY:
         return rows.by_uuid(connection, "")  # raises: to its user it is deleted
     return snapshot
 

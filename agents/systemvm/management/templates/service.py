@@ -8,8 +8,10 @@ from typing import Protocol, TypeVar
 
 from attrs import frozen
 
+from systemvm.management.resource_limits import limits
 from systemvm.management.state import events, store_refs, templates, zones
 from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.resource_counts import ResourceType
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.state.zones import ImageStore
 from systemvm.management.templates import downloads
@@ -82,7 +84,7 @@ class TemplateService:
     ) -> Template:
         """Create a template that is not ready, on the emptiest store of the zone or of every zone.
 
-        Raises: NoStoreError when no store takes it.
+        Raises: NoStoreError when no store takes it, ResourceLimitError when its account has too many.
         """
         template, _ = await self._usage.choosing(
             create, registration, owner, zone_id, request_id, self._settings, self._sources
@@ -107,9 +109,11 @@ class TemplateService:
     ) -> Template:
         """Create a template that is not ready, on the emptiest store that `accepts`.
 
+        It is not checked against its account's limit, because exports do not count.
+
         Raises: NoStoreError when no store takes it.
         """
-        template, _ = create(
+        template, _ = _insert(
             connection, registration, owner, zone_id, request_id, self._settings, self._sources, accepts
         )
         return template
@@ -156,7 +160,26 @@ def create(
     request_id: str,
     settings: StoreSettings,
     sources: TemplateSources,
-    accepts: Callable[[ImageStore], bool] = lambda store: True,
+) -> tuple[Template, StoreRef]:
+    """Create a template for a user and its copies on the emptiest stores; return the first of these.
+
+    Raises: NoStoreError when no store takes it, ResourceLimitError when its account has too many.
+    """
+    limits.check(connection, owner.account_id, {ResourceType.template: 1})
+    return _insert(
+        connection, registration, owner, zone_id, request_id, settings, sources, lambda store: True
+    )
+
+
+def _insert(
+    connection: Connection,
+    registration: Registration,
+    owner: Owner,
+    zone_id: int | None,
+    request_id: str,
+    settings: StoreSettings,
+    sources: TemplateSources,
+    accepts: Callable[[ImageStore], bool],
 ) -> tuple[Template, StoreRef]:
     """Create a template and its copies on the emptiest stores that `accepts`; return the first of these.
 

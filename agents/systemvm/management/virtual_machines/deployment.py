@@ -8,10 +8,12 @@ import secrets
 
 from attrs import frozen
 
+from systemvm.management.resource_limits import limits
 from systemvm.management.state import accounts, events, instances, templates, volumes
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance
+from systemvm.management.state.resource_counts import ResourceType
 from systemvm.management.state.status import InstanceState, InstanceType
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.virtual_machines.errors import NotDeployableError
@@ -56,7 +58,7 @@ def root_disk_bytes(connection: Connection, template_id: int, zone_id: int, disk
 def deploy(connection: Connection, deployment: Deployment) -> Instance:
     """Create the rows of a Stopped machine, its NIC and its disk.
 
-    Raises: NotDeployableError when the request is invalid; no row is created then.
+    Raises: NotDeployableError when the request is invalid, ResourceLimitError; no row is created then.
     """
     _check_owner(connection, deployment.account_id)
     template = templates.by_id(connection, deployment.template_id)
@@ -64,6 +66,7 @@ def deploy(connection: Connection, deployment: Deployment) -> Instance:
     _check_ready(template, ref)
     _check_disk_size(deployment.disk_bytes, ref)
     _check_name(connection, deployment)
+    _check_limits(connection, deployment)
     vm = instances.create(
         connection,
         InstanceType.USER,
@@ -146,6 +149,20 @@ def _check_disk_size(disk_bytes: int | None, ref: StoreRef | None) -> None:
             f" ({template_bytes / GIB:.2f} GiB)",
             f"omit rootdisksize, or set it to at least {needed_gib}",
         )
+
+
+def _check_limits(connection: Connection, deployment: Deployment) -> None:
+    disk_bytes = root_disk_bytes(
+        connection, deployment.template_id, deployment.zone_id, deployment.disk_bytes
+    )
+    new = {
+        ResourceType.user_vm: 1,
+        ResourceType.cpu: deployment.vcpus,
+        ResourceType.memory: deployment.memory_mib,
+        ResourceType.volume: 1,
+        ResourceType.primary_storage: disk_bytes,
+    }
+    limits.check(connection, deployment.account_id, new)
 
 
 def _check_name(connection: Connection, deployment: Deployment) -> None:

@@ -6,10 +6,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from systemvm.management.hypervisors.base import DomainStatus, ExitReason
+from systemvm.management.resource_limits import limits
 from systemvm.management.state import accounts, events, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance
+from systemvm.management.state.resource_counts import ResourceType
 from systemvm.management.state.status import InstanceState
 from systemvm.management.virtual_machines.deployment import mark_expunged
 from systemvm.management.virtual_machines.errors import MachineStateError
@@ -101,7 +103,13 @@ def set_destroyed(connection: Connection, vm: Instance, expunge_at: datetime) ->
 
 
 def set_recovered(connection: Connection, vm: Instance) -> Instance | None:
-    """Change a VM from Destroyed to Stopped; return None when it is not Destroyed."""
+    """Change a VM from Destroyed to Stopped; return None when it is not Destroyed.
+
+    Raises: ResourceLimitError when its account has as many others as it is allowed to.
+    """
+    if vm.state is InstanceState.DESTROYED:
+        amounts = {ResourceType.user_vm: 1, ResourceType.cpu: vm.vcpus, ResourceType.memory: vm.memory_mib}
+        limits.check(connection, vm.account_id, amounts)
     recovered = instances.change_state(
         connection,
         vm.id,

@@ -6,9 +6,11 @@ from __future__ import annotations
 from attrs import frozen
 
 from systemvm.management.hypervisors.data_disks import UNITS
-from systemvm.management.state import accounts, events, volumes
+from systemvm.management.resource_limits import limits
+from systemvm.management.state import accounts, events, resource_counts, volumes
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance
+from systemvm.management.state.resource_counts import ResourceType
 from systemvm.management.state.status import InstanceState, VolumeState
 from systemvm.management.state.volumes import Volume
 from systemvm.management.volumes.errors import VolumeRequestError, VolumeStateError
@@ -32,13 +34,15 @@ class NewVolume:
 def create(connection: Connection, new: NewVolume) -> Volume:
     """Create the row of a data volume, which has no file yet.
 
-    Raises: VolumeStateError when its owner must not own more.
+    Raises: VolumeStateError when its owner is disabled, ResourceLimitError when it must not own more.
     """
     owner = accounts.account_by_id(connection, new.account_id)
     if not owner.may_run_machines:
         raise VolumeStateError(
             f"owner of the volume is disabled: {owner.name}", "enable the account, or use another one"
         )
+    amounts = {ResourceType.volume: 1, ResourceType.primary_storage: new.size_bytes}
+    limits.check(connection, owner.id, amounts)
     volume = volumes.create(
         connection,
         name=new.name,
@@ -118,6 +122,16 @@ def detach(connection: Connection, volume_id: int) -> Volume:
     if volume.vm_id is not None:
         record(connection, detached, "VOLUME.DETACH", "is detached")
     return detached
+
+
+def check_growth(connection: Connection, volume: Volume, size_bytes: int) -> None:
+    """Check whether a volume can become this large.
+
+    Raises: ResourceLimitError when its account, or a domain above it, would have too much primary storage.
+    """
+    more_bytes = size_bytes - resource_counts.bytes_of_volume(connection, volume.id)
+    if more_bytes > 0:
+        limits.check(connection, volume.account_id, {ResourceType.primary_storage: more_bytes})
 
 
 def set_size(connection: Connection, volume_id: int, size_bytes: int) -> Volume:

@@ -36,6 +36,19 @@ async def test_all_settings_are_listed_with_cloudstacks_defaults(cloud: SmallClo
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_setting_of_accounts_is_none_of_a_zone(cloud: SmallCloud) -> None:
+    name, zone = "max.account.user.vms", cloud.zone.uuid
+    [found] = (await cloud.call("listConfigurations", name=name))["configuration"]
+    assert (found["scope"], found["group"], found["value"]) == ("global", "Account Defaults", "-1")
+    assert name not in await listed(cloud, zoneid=zone)
+    for command, more in (("updateConfiguration", {"value": "3"}), ("resetConfiguration", {})):
+        with pytest.raises(ApiError, match="is the same in all zones"):
+            await cloud.call(command, name=name, zoneid=zone, **more)
+    await cloud.call("updateConfiguration", name=name, value="3")
+    assert (await listed(cloud, name=name)) == {name: "3"}
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_zones_value_comes_before_that_of_all_zones(cloud: SmallCloud) -> None:
     zone = cloud.zone.uuid
     await cloud.call("updateConfiguration", name=MAX, value="70", zoneid=zone)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""updateResourceLimit and listResourceLimits: the secondary storage of each account."""
+"""updateResourceLimit and listResourceLimits: above all the secondary storage of each account."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def limit_zone(cloud: SmallCloud, gib: int | None) -> None:
 
 async def limit(cloud: SmallCloud, **parameters: Any) -> dict[str, Any]:
     which = {"resourcetype": 11, "account": cloud.user.account.name, "domainid": cloud.user.domain.uuid}
-    answer = await cloud.call("updateResourceLimit", **(which | parameters))
+    values = {name: value for name, value in (which | parameters).items() if value is not None}
+    answer = await cloud.call("updateResourceLimit", **values)
     return dict(answer["resourcelimit"])
 
 
@@ -87,16 +88,17 @@ async def test_an_upload_beyond_the_limit_is_refused_with_it(cloud: SmallCloud) 
 @pytest_twisted.ensureDeferred
 async def test_users_see_their_own_limit_and_administrators_all(cloud: SmallCloud) -> None:
     await limit(cloud, max=7)
-    [own] = await listed(cloud, cloud.user)
+    [own] = await listed(cloud, cloud.user, resourcetype=11)
     assert (own["account"], own["max"]) == ("users", 7)
-    assert {each["account"]: each["max"] for each in await listed(cloud, listall="true")} == {
-        "admin": -1, "users": 7,
-    }  # fmt: skip
+    every = await listed(cloud, listall="true", resourcetype=11)
+    assert {each["account"]: each["max"] for each in every} == {"admin": -1, "users": 7}
     named = await listed(cloud, account="users", domainid=cloud.user.domain.uuid)
-    assert [each["account"] for each in named] == ["users"]
+    assert {each["account"] for each in named} == {"users"}
+    kinds = ["user_vm", "volume", "snapshot", "template", "cpu", "memory", "primary_storage"]
+    assert [each["resourcetypename"] for each in named] == [*kinds, "secondary_storage"]
     assert await listed(cloud, cloud.user, resourcetype=11, resourcetypename="secondary_storage") == [own]
-    assert await listed(cloud, cloud.user, resourcetype=0) == []
-    assert await listed(cloud, cloud.user, resourcetypename="cpu") == []
+    assert await listed(cloud, cloud.user, resourcetype=1) == []
+    assert await listed(cloud, cloud.user, resourcetypename="public_ip") == []
     with pytest.raises(ApiError, match="must not"):
         await listed(cloud, cloud.user, account="admin", domainid=cloud.user.domain.uuid)
 
@@ -105,7 +107,8 @@ async def test_users_see_their_own_limit_and_administrators_all(cloud: SmallClou
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"resourcetype": 2, "max": 5}, "resourcetype=2 is not limited"),
+        ({"resourcetype": 1, "max": 5}, "resourcetype=1 is not limited"),
+        ({"account": None, "max": 5}, "domain ROOT has no limit"),
         ({"max": -2}, "Please specify either '-1' for an infinite limit"),
         ({"max": 1 << 40}, "Please specify either '-1'"),
         ({"max": "many"}, "must be a whole number"),
@@ -128,7 +131,7 @@ async def test_what_cannot_be_limited_is_refused(
 async def test_an_account_without_its_domain_is_refused(cloud: SmallCloud) -> None:
     with pytest.raises(ApiError, match="must be specified together"):
         await cloud.call("updateResourceLimit", resourcetype=11, account="users", max=5)
-    with pytest.raises(ApiError, match="account"):
+    with pytest.raises(ApiError, match="account and domainid are missing"):
         await cloud.call("updateResourceLimit", resourcetype=11, max=5)
 
 

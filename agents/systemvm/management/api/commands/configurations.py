@@ -100,6 +100,8 @@ class ConfigurationCommands:
 
     async def _change(self, call: ApiCall, setting: Setting, value: str | None) -> ConfigurationAnswer:
         zone_uuid = call.arguments.text("zoneid")
+        if zone_uuid is not None and setting.scope != "zone":
+            raise parameter_error(f"{setting.name} is the same in all zones", "omit zoneid")
         await self._database.run(_write, setting.name, zone_uuid, value)
         await self._on_changed()
         found = await self._database.read(_answers, zone_uuid)
@@ -136,10 +138,11 @@ def _answers(connection: Connection, zone_uuid: str | None) -> list[Configuratio
             value=changed.get(setting.name, setting.text(setting.default)),
             defaultvalue=setting.text(setting.default),
             description=setting.description,
-            scope="zone",
+            scope=setting.scope,
             type=setting.type_name,
             isdynamic=True,
             units=setting.unit or None,
         )
         for setting in SETTINGS.values()
+        if zone_uuid is None or setting.scope == "zone"
     ]

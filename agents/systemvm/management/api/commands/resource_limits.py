@@ -1,46 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""updateResourceLimit and listResourceLimits, for secondary storage: nothing else is limited here."""
+"""updateResourceLimit, listResourceLimits and updateResourceCount, of accounts and of domains."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from systemvm.management.accounts import records
-from systemvm.management.api.answers.resource_limits import ResourceLimitAnswer
+from systemvm.management.api.answers.resource_limits import ResourceCountAnswer, ResourceLimitAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, matches_keyword, paged
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.ownership import OWNERS, owner_of, owners_of
-from systemvm.management.api.parameters import ParameterType, optional, required
+from systemvm.management.api.parameters import Arguments, ParameterType, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
-from systemvm.management.state import accounts, zones
-from systemvm.management.state.accounts import Account
+from systemvm.management.configurations.resource_limits import MOST, UNLIMITED
+from systemvm.management.resource_limits import limits
+from systemvm.management.resource_limits.limits import CHECKED, GIB
+from systemvm.management.state import accounts, resource_counts, zones
+from systemvm.management.state import resource_limits as rows
+from systemvm.management.state.accounts import ROOT_DOMAIN_ID, Account, Domain
 from systemvm.management.state.database import Connection, Database
-from systemvm.management.state.storage_quota import UNLIMITED_GIB, limit_gib
+from systemvm.management.state.resource_counts import ResourceType
+from systemvm.management.state.storage_quota import limit_gib
 
-#: CloudStack's number and name of the resource (Resource.ResourceType).
-SECONDARY_STORAGE, NAME = 11, "secondary_storage"
-#: Far above what any store has, and far below what the database counts in bytes.
-MAX_GIB = 1 << 32
 #: The limit that a zone's file gives to each account, by the zone's name.
 ZoneLimit = Callable[[str], int | None]
 
-INTEGER, STRING, BOOLEAN = ParameterType.INTEGER, ParameterType.STRING, ParameterType.BOOLEAN
+INTEGER, STRING, BOOLEAN, UUID = (
+    ParameterType.INTEGER,
+    ParameterType.STRING,
+    ParameterType.BOOLEAN,
+    ParameterType.UUID,
+)
+_KINDS = ", ".join(f"{int(kind)}: {kind.name}" for kind in ResourceType)
 _UPDATE = (
-    required("resourcetype", INTEGER, "11: secondary storage, the only one that is limited"),
-    optional("max", INTEGER, "GiB in each zone; -1, or without it: no limit"),
-    required("account", STRING, "the account; requires domainid"),
-    optional("domainid", ParameterType.UUID, "the domain of that account"),
-    optional("usedefault", BOOLEAN, "true, instead of max: the limit of the zone's file holds again"),
+    required("resourcetype", INTEGER, _KINDS),
+    optional("max", INTEGER, "MiB of memory, GiB of storage, else how many; -1, or without it: no limit"),
+    optional("account", STRING, "the account; requires domainid"),
+    optional("domainid", UUID, "the domain of that account; without account, the domain that is limited"),
+    optional("usedefault", BOOLEAN, "true, instead of max: the default holds again"),
 )
 _LIST = (
     *OWNERS,
-    optional("resourcetype", INTEGER, "list only limits of this type; there are some of 11 only"),
-    optional("resourcetypename", STRING, "list only limits with this name: secondary_storage"),
+    optional("resourcetype", INTEGER, f"list only limits of this kind; {_KINDS}"),
+    optional("resourcetypename", STRING, "list only limits of the kind with this name"),
+)
+_COUNT = (
+    required("domainid", UUID, "the domain; with account, that account's"),
+    optional("account", STRING, "count only what this account has"),
+    optional("resourcetype", INTEGER, f"count only this kind; {_KINDS}"),
 )
 
 
 class ResourceLimitCommands:
-    """Handlers of both commands."""
+    """Handlers of these commands."""
 
     def __init__(self, database: Database, zone_limit: ZoneLimit) -> None:
         self._database = database
@@ -49,76 +61,213 @@ class ResourceLimitCommands:
     def commands(self) -> tuple[Command, ...]:
         return (
             Command(
-                "updateResourceLimit", self._update, "Sets how much secondary storage an account can use.",
+                "updateResourceLimit", self._update, "Sets how much an account or a domain can have.",
                 ResourceLimitAnswer, "resourcelimit", ResponseShape.OBJECT, _UPDATE, ADMIN_ONLY,
                 related=("listResourceLimits",),
             ),
             Command(
-                "listResourceLimits", paged(self._list), "Lists how much secondary storage accounts can use.",
+                "listResourceLimits", paged(self._list),
+                "Lists how much accounts can have; with domainid alone, how much that domain can have.",
                 ResourceLimitAnswer, "resourcelimit", ResponseShape.LIST, _LIST,
                 related=("updateResourceLimit",),
+            ),
+            Command(
+                "updateResourceCount", paged(self._count),
+                "Counts what an account or a domain has. Counts are never out of date: nothing is changed.",
+                ResourceCountAnswer, "resourcecount", ResponseShape.LIST, _COUNT, ADMIN_ONLY, paged=False,
+                related=("listResourceLimits",),
             ),
         )  # fmt: skip
 
     async def _update(self, call: ApiCall) -> ResourceLimitAnswer:
         arguments = call.arguments
-        if arguments["resourcetype"] != SECONDARY_STORAGE:
-            raise parameter_error(
-                f"resourcetype={arguments['resourcetype']} is not limited in this release",
-                f"send {SECONDARY_STORAGE} for secondary storage",
-            )
-        most_gib = arguments.get("max")
+        kind = _kind(arguments["resourcetype"])
+        most = arguments.get("max")
         if arguments.flag("usedefault"):
-            if most_gib is not None:
+            if most is not None:
                 raise parameter_error("max and usedefault=true exclude each other", "omit one of them")
         else:
-            most_gib = UNLIMITED_GIB if most_gib is None else most_gib
-            if not UNLIMITED_GIB <= most_gib <= MAX_GIB:
+            most = UNLIMITED if most is None else most
+            if not UNLIMITED <= most <= MOST:
                 raise parameter_error(
                     "Please specify either '-1' for an infinite limit, or a limit that is at least '0'.",
-                    f"the maximum is {MAX_GIB} GiB",
+                    f"the maximum is {MOST}",
                 )
-        return await self._database.run(self._set, call, most_gib)
+        if "account" not in arguments:
+            return await self._database.run(_limit_domain, call, kind, most)
+        return await self._database.run(self._limit_account, call, kind, most)
 
-    def _set(self, connection: Connection, call: ApiCall, most_gib: int | None) -> ResourceLimitAnswer:
+    def _limit_account(
+        self, connection: Connection, call: ApiCall, kind: ResourceType, most: int | None
+    ) -> ResourceLimitAnswer:
         account = records.require_account(connection, owner_of(connection, call).id)
         if account.is_admin:
             raise parameter_error(
                 f"account {account.name} is an administrator's, which has no limit",
                 "limit accounts of users",
             )
-        changed = accounts.account_rows.update(connection, account.id, max_secondary_storage_gib=most_gib)
-        return self._answer(connection, changed)
+        if kind is ResourceType.secondary_storage:
+            account = accounts.account_rows.update(connection, account.id, max_secondary_storage_gib=most)
+        else:
+            rows.set_of_account(connection, account.id, kind, most)
+        [answer] = self._of_accounts(connection, [account], (kind,))
+        return answer
 
-    async def _list(self, call: ApiCall) -> list[ResourceLimitAnswer]:
+    async def _list(self, call: ApiCall) -> Sequence[ResourceLimitAnswer]:
         arguments = call.arguments
-        wanted_type = arguments.get("resourcetype", SECONDARY_STORAGE)
-        wanted_name = arguments.get("resourcetypename", NAME)
-        if wanted_type != SECONDARY_STORAGE or wanted_name.lower() != NAME:
-            return []
-        return await self._database.read(self._limits, call)
+        name = arguments.text("resourcetypename")
+        kinds = [
+            kind
+            for kind in ResourceType
+            if arguments.get("resourcetype", int(kind)) == int(kind)
+            and (name is None or name.lower() == kind.name)
+        ]
+        is_of_domain = (
+            "domainid" in arguments
+            and call.principal.is_admin
+            and not any(other in arguments for other in ("account", "isrecursive", "listall"))
+        )
+        read = self._of_domain if is_of_domain else self._of_owners
+        return await self._database.read(read, call, kinds)
 
-    def _limits(self, connection: Connection, call: ApiCall) -> list[ResourceLimitAnswer]:
+    @staticmethod
+    def _of_domain(
+        connection: Connection, call: ApiCall, kinds: Sequence[ResourceType]
+    ) -> list[ResourceLimitAnswer]:
+        domain = accounts.domain_by_uuid(connection, call.arguments["domainid"])
+        return _limits_of_domain(connection, domain, [kind for kind in kinds if kind in CHECKED])
+
+    def _of_owners(
+        self, connection: Connection, call: ApiCall, kinds: Sequence[ResourceType]
+    ) -> list[ResourceLimitAnswer]:
         owners = owners_of(connection, call)
-        return [
-            self._answer(connection, account)
+        chosen = [
+            account
             for account in accounts.list_accounts(connection)
             if account.id in owners and matches_keyword(call.arguments, account.name)
         ]
+        return self._of_accounts(connection, chosen, kinds)
 
-    def _answer(self, connection: Connection, account: Account) -> ResourceLimitAnswer:
-        domain = accounts.domain_by_id(connection, account.domain_id)
-        limits = [
-            limit_gib(account, self._zone_limit(zone.name)) for zone in zones.list_zones(connection)
-        ] or [limit_gib(account, None)]
-        known = [limit for limit in limits if limit is not None]
-        return ResourceLimitAnswer(
-            account=account.name,
+    def _of_accounts(
+        self, connection: Connection, chosen: Sequence[Account], kinds: Sequence[ResourceType]
+    ) -> list[ResourceLimitAnswer]:
+        own = rows.of_accounts(connection, (account.id for account in chosen))
+        most = limits.of_accounts(connection, chosen)
+        domains = {domain.id: domain for domain in accounts.all_domains(connection)}
+        answers = []
+        for account in chosen:
+            for kind in kinds:
+                if kind is ResourceType.secondary_storage:
+                    limit = self._secondary_storage(connection, account)
+                    is_default = account.max_secondary_storage_gib is None
+                else:
+                    limit = _in_units_of_limits(kind, most[account.id][kind])
+                    is_default = (account.id, kind) not in own
+                answers.append(_limit(domains[account.domain_id], kind, limit, is_default, account.name))
+        return answers
+
+    def _secondary_storage(self, connection: Connection, account: Account) -> int:
+        """Return the lowest limit of all zones in GiB; -1 for none."""
+        found = [limit_gib(account, self._zone_limit(zone.name)) for zone in zones.list_zones(connection)]
+        found = found or [limit_gib(account, None)]
+        return min((limit for limit in found if limit is not None), default=UNLIMITED)
+
+    async def _count(self, call: ApiCall) -> Sequence[ResourceCountAnswer]:
+        asked = call.arguments.get("resourcetype")
+        kinds = list(ResourceType) if asked is None else [_kind(asked)]
+        return await self._database.read(_counts, call, kinds)
+
+
+def _kind(number: int) -> ResourceType:
+    try:
+        return ResourceType(number)
+    except ValueError:
+        raise parameter_error(
+            f"resourcetype={number} is not limited in this release", f"send one of {_KINDS}"
+        ) from None
+
+
+def _limit_domain(
+    connection: Connection, call: ApiCall, kind: ResourceType, most: int | None
+) -> ResourceLimitAnswer:
+    """Set the limit of a domain.
+
+    Raises: ApiError 431 for a domain without a limit, and for more than the domain above it has.
+    """
+    domain = _named_domain(connection, call.arguments)
+    if domain.id == ROOT_DOMAIN_ID:
+        raise parameter_error("domain ROOT has no limit", "send account, too, or limit another domain")
+    if kind is ResourceType.secondary_storage:
+        raise parameter_error(
+            "resourcetype=11 is limited for accounts only in this release", "send account, too"
+        )
+    parent = accounts.domain_by_id(connection, domain.parent_id or ROOT_DOMAIN_ID)
+    above = _in_units_of_limits(kind, limits.of_domain(connection, parent)[kind])
+    if above != UNLIMITED and most is not None and (most == UNLIMITED or most > above):
+        raise parameter_error(
+            f"Domain {parent.name} has maximum allowed resource limit {above} for {kind.name},"
+            f" please specify a value less than or equal to {above}"
+        )
+    rows.set_of_domain(connection, domain.id, kind, most)
+    [answer] = _limits_of_domain(connection, domain, (kind,))
+    return answer
+
+
+def _named_domain(connection: Connection, arguments: Arguments) -> Domain:
+    if "domainid" not in arguments:
+        raise parameter_error("account and domainid are missing", "send both, or domainid for a domain")
+    return accounts.domain_by_uuid(connection, arguments["domainid"])
+
+
+def _limits_of_domain(
+    connection: Connection, domain: Domain, kinds: Sequence[ResourceType]
+) -> list[ResourceLimitAnswer]:
+    own, most = rows.of_domains(connection, (domain.id,)), limits.of_domain(connection, domain)
+    return [
+        _limit(domain, kind, _in_units_of_limits(kind, most[kind]), (domain.id, kind) not in own)
+        for kind in kinds
+    ]
+
+
+def _limit(
+    domain: Domain, kind: ResourceType, most: int, is_default: bool, account: str | None = None
+) -> ResourceLimitAnswer:
+    return ResourceLimitAnswer(
+        account=account,
+        domainid=domain.uuid,
+        domain=domain.name,
+        domainpath=domain.pretty_path,
+        resourcetype=str(int(kind)),
+        resourcetypename=kind.name,
+        max=most,
+        isdefault=is_default,
+    )
+
+
+def _in_units_of_limits(kind: ResourceType, most: int) -> int:
+    return most // GIB if kind.is_storage and most != UNLIMITED else most
+
+
+def _counts(
+    connection: Connection, call: ApiCall, kinds: Sequence[ResourceType]
+) -> list[ResourceCountAnswer]:
+    domain = _named_domain(connection, call.arguments)
+    if "account" in call.arguments:
+        account = owner_of(connection, call)
+        found = resource_counts.of_accounts(connection, [account.id], kinds)[account.id]
+        name = account.name
+    else:
+        found = {kind: resource_counts.of_domain(connection, domain.path, kind) for kind in kinds}
+        name = None
+    return [
+        ResourceCountAnswer(
+            account=name,
             domainid=domain.uuid,
             domain=domain.name,
             domainpath=domain.pretty_path,
-            resourcetype=str(SECONDARY_STORAGE),
-            resourcetypename=NAME,
-            max=min(known, default=UNLIMITED_GIB),
-            isdefault=account.max_secondary_storage_gib is None,
+            resourcetype=str(int(kind)),
+            resourcetypename=kind.name,
+            resourcecount=found[kind],
         )
+        for kind in kinds
+    ]

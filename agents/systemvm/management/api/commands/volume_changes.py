@@ -31,7 +31,7 @@ from systemvm.management.state.volumes import Volume
 from systemvm.management.virtual_machines.deployment import MAX_DISK_BYTES
 from systemvm.management.volumes.pool_choice import check_takes
 from systemvm.management.volumes.service import GIB, Volumes
-from systemvm.management.volumes.transitions import NewVolume
+from systemvm.management.volumes.transitions import NewVolume, check_growth
 from systemvm.management.volumes.uploads import VolumeUploads
 
 MAX_GIB = MAX_DISK_BYTES // GIB
@@ -162,6 +162,7 @@ class VolumeChangeCommands:
         offering, size_bytes = await self._chosen_size(call, is_required=True)
         if size_bytes is None:
             raise parameter_error("size is missing", f"send size, 1 to {MAX_GIB} GiB, or diskofferingid")
+        await self._database.read(check_growth, volume, size_bytes)
         offering_id = offering.id if offering is not None else volume.disk_offering_id
         return await self._start(
             call, "resizeVolume", volume, size_bytes=size_bytes, disk_offering_id=offering_id

@@ -8,6 +8,7 @@ from systemvm.management.state.schema.access import (
     api_keys,
     domains,
     login_sources,
+    resource_limits,
     sessions,
     users,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "physical_networks",
     "pods",
     "public_certificates",
+    "resource_limits",
     "resource_tags",
     "secrets",
     "service_offerings",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of domains, accounts, users, their keys and logins."""
+"""Tables of domains, accounts, their limits, users, their keys and logins."""
 
 from __future__ import annotations
 
@@ -25,6 +25,18 @@ accounts = table(
     sa.Column("domain_id", sa.ForeignKey("domains.id"), nullable=False),
     sa.Column("state", sa.String(20), nullable=False, default="enabled"),
     sa.Column("max_secondary_storage_gib", sa.BigInteger),  # NULL: the zone's; -1: no limit
+)
+
+# What an administrator has set for an account or for a domain, one of both; -1: no limit.
+resource_limits = table(
+    "resource_limits",
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("account_id", sa.ForeignKey("accounts.id")),
+    sa.Column("domain_id", sa.ForeignKey("domains.id")),
+    sa.Column("type", sa.Integer, nullable=False),  # CloudStack's number of the kind of resource
+    sa.Column("most", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("account_id", "type"),
+    sa.UniqueConstraint("domain_id", "type"),
 )
 
 users = table(
