@@ -18,14 +18,14 @@ PASSWORD = "the first password"
 PERSON = {"firstname": "Ada", "lastname": "L", "email": "ada@example.test", "password": PASSWORD}
 
 
-async def log_in(cloud: SmallCloud, username: str, password: str) -> Principal | None:
-    return await Authenticator(cloud.database, cloud.seal, HASHER).by_password(username, password, "/")
+async def log_in(cloud: SmallCloud, username: str, password: str, domain: str = "/") -> Principal | None:
+    return await Authenticator(cloud.database, cloud.seal, HASHER).by_password(username, password, domain)
 
 
 async def new_account(cloud: SmallCloud, name: str = "ada", **more: Any) -> Principal:
     answer = await cloud.call("createAccount", username=name, **PERSON, **more)
     assert answer["account"]["user"][0]["username"] == name
-    principal = await log_in(cloud, name, PASSWORD)
+    principal = await log_in(cloud, name, PASSWORD, answer["account"]["domainpath"])
     assert principal is not None
     return principal
 

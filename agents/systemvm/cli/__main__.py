@@ -15,6 +15,7 @@ from systemvm.cli import (
     completion,
     consoles,
     diagnose,
+    domains,
     hosts,
     machines,
     model_verbs,
@@ -113,6 +114,7 @@ main.add_command(accounts.account)
 accounts.account.add_command(account_limit.limit_account)
 accounts.account.add_command(account_limit.list_limits)
 main.add_command(accounts.user)
+main.add_command(domains.domain)
 main.add_command(certificates.ca)
 main.add_command(certificates.certificate)
 certificates.certificate.add_command(public_certificates.public)

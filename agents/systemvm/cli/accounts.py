@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from systemvm.cli import output
+from systemvm.cli import domains, output
 from systemvm.cli.daemon_client import CommandFailedError, DaemonClient
 
 _OF_ALL_ACCOUNTS = {"listall": "true"}
@@ -21,9 +21,14 @@ def _find_account(daemon: DaemonClient, name: str) -> dict[str, Any]:
 def _find_user(daemon: DaemonClient, name: str) -> dict[str, Any]:
     """Return a user by user name or id."""
     rows = daemon.records("listUsers", "user", **_OF_ALL_ACCOUNTS)
-    for row in rows:
-        if name in (row["username"], row["id"]):
-            return row
+    found = [row for row in rows if name in (row["username"], row["id"])]
+    if len(found) > 1:  # user names are unique within a domain
+        raise CommandFailedError(
+            f"name is ambiguous: {len(found)} users are named {name!r}",
+            f"give one of these ids: {', '.join(row['id'] for row in found)}",
+        )
+    if found:
+        return found[0]
     known = ", ".join(row["username"] for row in rows) or "none"
     raise CommandFailedError(f"there is no user named {name!r}", f"choose one of these users: {known}")
 
@@ -69,10 +74,11 @@ def list_accounts(daemon: DaemonClient) -> None:
         output.print_json(rows)
         return
     output.print_table(
-        ("NAME", "ROLE", "STATE", "USERS", "MACHINES", "TEMPLATES", "ID"),
+        ("NAME", "DOMAIN", "ROLE", "STATE", "USERS", "MACHINES", "TEMPLATES", "ID"),
         [
             (
                 row["name"],
+                row["domainpath"],
                 row["rolename"],
                 row["state"],
                 ", ".join(user["username"] for user in row["user"]),
@@ -89,6 +95,8 @@ def list_accounts(daemon: DaemonClient) -> None:
 @account.command("create")
 @click.argument("name")
 @click.option("--admin", is_flag=True, help="Make its users root administrators.")
+@click.option("--domain-admin", is_flag=True, help="Make its users administrators of its domain.")
+@click.option("--domain", "domain_path", help="Path of its domain. Default: the root domain.")
 @click.option("--username", help="Name of its first user. Default: NAME.")
 @click.option("--email", default="", help="Email address of that user.")
 @click.option("--first-name", default="", help="First name of that user. Default: the user name.")
@@ -98,6 +106,8 @@ def create_account(
     daemon: DaemonClient,
     name: str,
     admin: bool,
+    domain_admin: bool,
+    domain_path: str | None,
     username: str | None,
     email: str,
     first_name: str,
@@ -111,17 +121,24 @@ def create_account(
     Examples:
       systemvm account create ann
       systemvm account create ops --admin --username bob < password.txt
+      systemvm account create dora --domain sales --domain-admin
     """
+    if admin and (domain_admin or domain_path is not None):
+        raise CommandFailedError(
+            "--admin excludes --domain and --domain-admin", "root administrators are in the root domain"
+        )
     user = username or name
+    where = {} if domain_path is None else {"domainid": domains.find_domain(daemon, domain_path)["id"]}
     row = daemon.call(
         "createAccount",
         account=name,
-        accounttype="1" if admin else "0",
+        accounttype="1" if admin else "2" if domain_admin else "0",
         username=user,
         password=_read_new_password(),
         email=email or f"{user}@localhost",
         firstname=first_name or user,
         lastname=last_name or name,
+        **where,
     )["account"]
     _print_result(daemon, row, f"account {name} is created; {user} can log in.")
 
@@ -214,7 +231,7 @@ def list_users(daemon: DaemonClient) -> None:
 
 @user.command("create")
 @click.argument("username")
-@click.option("--account", "account_name", required=True, help="Account that the user belongs to.")
+@click.option("--account", "account_name", required=True, help="Name or id of the user's account.")
 @click.option("--email", default="", help="Email address.")
 @click.option("--first-name", default="", help="First name. Default: USERNAME.")
 @click.option("--last-name", default="", help="Last name. Default: the account's name.")
@@ -230,16 +247,18 @@ def create_user(
     Example:
       systemvm user create bob --account ann --email bob@example.test
     """
+    owner = _find_account(daemon, account_name)
     row = daemon.call(
         "createUser",
-        account=account_name,
+        account=owner["name"],
+        domainid=owner["domainid"],
         username=username,
         password=_read_new_password(),
         email=email or f"{username}@localhost",
         firstname=first_name or username,
-        lastname=last_name or account_name,
+        lastname=last_name or owner["name"],
     )["user"]
-    _print_result(daemon, row, f"user {username} of account {account_name} is created.")
+    _print_result(daemon, row, f"user {username} of account {owner['name']} is created.")
 
 
 @user.command("password")

@@ -17,7 +17,7 @@ USER = {
 }  # fmt: skip
 ACCOUNT = {
     "id": "a-1", "name": "ada", "rolename": "User", "state": "enabled", "user": [USER], "vmtotal": 2,
-    "templatetotal": 1,
+    "templatetotal": 1, "domainid": "d-1", "domainpath": "ROOT",
 }  # fmt: skip
 RESULTS: dict[str, Any] = {
     "listAccounts": {"account": [ACCOUNT]},

@@ -6,7 +6,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from systemvm.management.accounts.errors import AccountError
-from systemvm.management.state import accounts, events, login_sources, sessions
+from systemvm.management.state import accounts, domains, events, login_sources, sessions
 from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID, Account, User
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
@@ -66,6 +66,8 @@ def create_account(
     user: NewUser,
     password_hash: str,
 ) -> Account:
+    if not domains.is_present(connection, domain_id):  # it can have been deleted since it was found
+        raise NotFoundError("domain of the new account was deleted")
     _check_account_name(connection, name, domain_id)
     account = accounts.create_account(connection, name, account_type, domain_id)
     _record(connection, account, "ACCOUNT.CREATE", "Account", account.uuid, f"account {name} is created")

@@ -15,7 +15,11 @@ from systemvm.management.state.database import Connection
 from systemvm.management.state.status import AccountType, InstanceState
 
 #: (roletype, rolename) as CloudStack names the roles that every installation has.
-ROLES = {AccountType.USER: ("User", "User"), AccountType.ADMIN: ("Admin", "Root Admin")}
+ROLES = {
+    AccountType.USER: ("User", "User"),
+    AccountType.ADMIN: ("Admin", "Root Admin"),
+    AccountType.DOMAIN_ADMIN: ("DomainAdmin", "Domain Admin"),
+}
 #: A list without pages can have more than a query can name.
 AT_ONCE = 500
 _NO_ROLE = ("Unknown", "Unknown")

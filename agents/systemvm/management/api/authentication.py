@@ -8,7 +8,7 @@ import argon2
 from systemvm.management.api.passwords import PasswordService
 from systemvm.management.api.principal import Principal
 from systemvm.management.pki.seal import Seal
-from systemvm.management.state import accounts, login_sources
+from systemvm.management.state import accounts, domains, login_sources
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.rows import NotFoundError
 
@@ -75,7 +75,8 @@ def principal_of(connection: Connection, user: accounts.User) -> Principal | Non
     if not accounts.is_enabled(connection, user):
         return None
     account = accounts.account_by_id(connection, user.account_id)
-    return Principal(user, account, accounts.domain_by_id(connection, user.domain_id))
+    domain = accounts.domain_by_id(connection, user.domain_id)
+    return Principal(user, account, domain, beneath=domains.reach_of(connection, account, domain))
 
 
 def _by_username(connection: Connection, username: str, domain_path: str) -> Principal | None:

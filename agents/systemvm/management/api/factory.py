@@ -25,6 +25,7 @@ from systemvm.management.api.commands.console_watch import ConsoleWatchCommands,
 from systemvm.management.api.commands.consoles import ConsoleCommands, ConsoleEndpointCreator
 from systemvm.management.api.commands.diagnostics import DiagnosticsCommands, DiagnosticsRunner
 from systemvm.management.api.commands.disk_offerings import DISK_OFFERINGS, DiskOfferingCommands
+from systemvm.management.api.commands.domains import DomainCommands
 from systemvm.management.api.commands.events import EventCommands
 from systemvm.management.api.commands.extracts import ExtractCommands
 from systemvm.management.api.commands.hosts import HostCommands
@@ -230,6 +231,7 @@ def command_table(services: ApiServices) -> CommandTable:
             expunge=services.expunge,
         ).commands(),
         *AccountCommands(database, services.accounts, jobs).commands(),
+        *DomainCommands(database, services.accounts, jobs).commands(),
         *UserCommands(database, services.accounts, jobs).commands(),
         *ResourceLimitCommands(database, services.storage_limit_gib).commands(),
         *ConsoleCommands(services.consoles).commands(),

@@ -52,6 +52,15 @@ class OwnerNames:
             return None
         return next((domain.id for domain in self.domains.values() if domain.uuid == uuid), NO_ROW)
 
+    def numbers_of_domains(self, uuid: str | None, *, recursive: bool) -> frozenset[int] | None:
+        """Return the number of a domain for a filter, with `recursive` also those of all beneath it."""
+        number = self.number_of_domain(uuid)
+        if number is None:
+            return None
+        top = self.domains.get(number)
+        below = [one.id for one in self.domains.values() if recursive and top and one.is_beneath(top)]
+        return frozenset({number, *below})
+
     def host(self, number: int | None) -> Host | None:
         return None if number is None else self.hosts.get(number)
 

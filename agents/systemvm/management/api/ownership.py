@@ -85,15 +85,17 @@ def owners_of(connection: Connection, call: ApiCall, *, all_by_default: bool = F
         return OwnerFilter(frozenset({account.id}))
     if domain_uuid is not None:
         domain = _domain(connection, domain_uuid)
-        if not principal.is_admin:
-            if domain.id != principal.domain.id:
-                raise unauthorized(
-                    f"account {principal.account.name} must not list objects of domain {domain.pretty_path}"
-                )
-            return OwnerFilter(frozenset({principal.account.id}))
-        return OwnerFilter(_accounts_in(connection, domain, recursive=_is_recursive(arguments)))
-    if principal.is_admin and (all_by_default or arguments.flag("listall")):
-        return OwnerFilter(None)
+        if not principal.may_use_domain(domain):
+            raise unauthorized(
+                f"account {principal.account.name} must not list objects of domain {domain.pretty_path}"
+            )
+        found = _accounts_in(connection, domain, recursive=_is_recursive(arguments))
+        mine = principal.account_ids
+        if not principal.is_administrator:
+            return OwnerFilter(mine)
+        return OwnerFilter(found if mine is None else found & mine)
+    if all_by_default or arguments.flag("listall"):
+        return OwnerFilter(principal.account_ids)
     return OwnerFilter(frozenset({principal.account.id}))
 
 

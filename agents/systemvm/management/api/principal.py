@@ -9,6 +9,8 @@ from systemvm.management.state.accounts import Account, Domain, User
 from systemvm.management.state.status import AccountType
 
 ADMIN_ONLY = frozenset({AccountType.ADMIN})
+#: Root administrators, and domain administrators within their domain and those beneath it.
+ADMINISTRATORS = frozenset({AccountType.ADMIN, AccountType.DOMAIN_ADMIN})
 ANY_ACCOUNT = frozenset(AccountType)
 
 
@@ -20,6 +22,8 @@ class Principal:
     account: Account
     domain: Domain
     login_uuid: str | None = None  # of the session of this call; None for API keys and operators
+    #: Of a domain administrator: the accounts in the domain and beneath it, but no root administrators.
+    beneath: frozenset[int] = frozenset()
 
     @property
     def account_type(self) -> AccountType:
@@ -27,8 +31,25 @@ class Principal:
 
     @property
     def is_admin(self) -> bool:
+        """Whether this is a root administrator."""
         return self.account.is_admin
+
+    @property
+    def is_administrator(self) -> bool:
+        """Whether this is a root administrator or a domain administrator."""
+        return self.account_type in ADMINISTRATORS
+
+    @property
+    def account_ids(self) -> frozenset[int] | None:
+        """The accounts whose objects this user has access to; None for all."""
+        return None if self.is_admin else self.beneath | {self.account.id}
 
     def may_use(self, account_id: int) -> bool:
         """Return whether this user has access to the account's objects."""
-        return self.is_admin or account_id == self.account.id
+        return self.is_admin or account_id == self.account.id or account_id in self.beneath
+
+    def may_use_domain(self, domain: Domain) -> bool:
+        """Return whether this user can name a domain: the own one, and administrators those beneath it."""
+        if self.is_admin or domain.id == self.domain.id:
+            return True
+        return self.is_administrator and domain.is_beneath(self.domain)

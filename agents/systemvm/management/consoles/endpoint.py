@@ -79,10 +79,12 @@ class ConsoleUser:
     takes_over: bool = False  # other consoles of the VM, of this kind, end when the link is opened
     keyboard: str | None = None  # the guest's layout; by default the VM's
     kind: ConsoleKind = ConsoleKind.SCREEN
+    beneath: frozenset[int] = frozenset()  # of a domain administrator: further accounts
 
     def can_open(self, vm: Instance) -> bool:
-        """Return whether the user can open a VM: administrators all VMs, others their own."""
-        return self.is_admin or (vm.type is InstanceType.USER and vm.account_id == self.account_id)
+        """Return whether the user can open a VM: administrators all VMs, others those of their accounts."""
+        is_own = vm.account_id == self.account_id or vm.account_id in self.beneath
+        return self.is_admin or (vm.type is InstanceType.USER and is_own)
 
 
 @frozen

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from systemvm.management.consoles import authorization
 from systemvm.management.consoles.authorization import ConsoleDeniedError
 from systemvm.management.jobs.runner import JobRunner
-from systemvm.management.state import accounts, console_sessions, instances
+from systemvm.management.state import accounts, console_sessions, domains, instances
 from systemvm.management.state.accounts import Account
 from systemvm.management.state.console_sessions import ConsoleSessionRow
 from systemvm.management.state.database import Connection, Database
@@ -132,11 +132,13 @@ def _machine_of(connection: Connection, proxy_name: str, session_id: str) -> _Ma
         raise ConsoleDeniedError(ConsoleRefusal.MACHINE_GONE)
     user = accounts.user_by_id(connection, session.user_id)
     account = accounts.account_by_id(connection, user.account_id)
+    domain = accounts.domain_by_id(connection, account.domain_id)
+    beneath = domains.reach_of(connection, account, domain)
     may = (
         accounts.is_enabled(connection, user)
         and vm.type is InstanceType.USER
         and vm.is_driven
-        and (account.is_admin or account.id == vm.account_id)
+        and (account.is_admin or vm.account_id in {account.id} | beneath)
         and not session.policy.view_only
     )
     return _Machine(session, vm, account, _OF_STATE.get(vm.state, []) if may else [])

@@ -26,12 +26,12 @@ _DOMAIN_TOPICS = columns(schema.domains, "removed", "name", "path", "parent_id")
 class AccountFilter:
     """Conditions for a list of accounts; None means any."""
 
-    only_id: int | None  # the number of the only one that its caller has access to
+    ids: frozenset[int] | None  # the numbers of those that its caller has access to
     uuid: str | None = None
     name: str | None = None
     type: int | None = None
     state: str | None = None  # whatever its case
-    domain_id: int | None = None
+    domain_ids: frozenset[int] | None = None
     keyword: str | None = None  # in the name, whatever its case
 
 
@@ -39,13 +39,13 @@ class AccountFilter:
 class UserFilter:
     """Conditions for a list of users; None means any."""
 
-    account_id: int | None  # of the only account whose users its caller has access to
+    account_ids: frozenset[int] | None  # the accounts whose users its caller has access to
     uuid: str | None = None
     username: str | None = None
     account_name: str | None = None
     account_type: int | None = None
     state: str | None = None  # whatever its case
-    domain_id: int | None = None
+    domain_ids: frozenset[int] | None = None
     keyword: str | None = None  # in one of its names or its email address, whatever its case
 
 
@@ -53,6 +53,7 @@ class UserFilter:
 class DomainFilter:
     """Conditions for a list of domains; None means any."""
 
+    ids: frozenset[int] | None = None  # the numbers of those that its caller has access to
     uuid: str | None = None
     name: str | None = None  # whatever its case
     level: int | None = None  # 0 for the root
@@ -87,13 +88,12 @@ def _accounts(which: AccountFilter) -> Listing:
     where = [_a.removed.is_(None), _a.id != SYSTEM_ACCOUNT_ID]
     where += that_fit(
         exact=(
-            (_a.id, which.only_id),
             (_a.uuid, which.uuid),
             (_a.name, which.name),
             (_a.type, which.type),
-            (_a.domain_id, which.domain_id),
         ),
         texts=((_a.state, which.state),),
+        sets=((_a.id, which.ids), (_a.domain_id, which.domain_ids)),
     )
     if which.keyword is not None:
         where.append(contains(_a.name, which.keyword))
@@ -111,14 +111,13 @@ def _users(which: UserFilter) -> Listing:
     where = [_u.removed.is_(None), _u.account_id != SYSTEM_ACCOUNT_ID]
     where += that_fit(
         exact=(
-            (_u.account_id, which.account_id),
             (_u.uuid, which.uuid),
             (_u.username, which.username),
             (_a.name, which.account_name),
             (_a.type, which.account_type),
-            (_u.domain_id, which.domain_id),
         ),
         texts=((_u.state, which.state),),
+        sets=((_u.account_id, which.account_ids), (_u.domain_id, which.domain_ids)),
     )
     if which.keyword is not None:
         texts = (_u.username, _u.first_name, _u.last_name, _u.email)
@@ -138,7 +137,11 @@ def _domains(which: DomainFilter) -> Listing:
     # `/` is of level 0, `/a` of 1 and `/a/b` of 2
     slashes = sa.func.length(_d.path) - sa.func.length(sa.func.replace(_d.path, "/", ""))
     level = sa.case((_d.path == "/", 0), else_=slashes)
-    where += that_fit(exact=((_d.uuid, which.uuid), (level, which.level)), texts=((_d.name, which.name),))
+    where += that_fit(
+        exact=((_d.uuid, which.uuid), (level, which.level)),
+        texts=((_d.name, which.name),),
+        sets=((_d.id, which.ids),),
+    )
     if which.keyword is not None:
         where.append(contains(_d.name, which.keyword))
     return Listing(

@@ -35,6 +35,10 @@ class Domain:
         """The path as CloudStack returns it, ROOT or ROOT/a/b (ApiResponseHelper.getPrettyDomainPath)."""
         return f"ROOT{self.path}".rstrip("/")
 
+    def is_beneath(self, other: Domain) -> bool:
+        """Return whether this domain is one of those beneath another one."""
+        return self.id != other.id and self.path.startswith(f"{other.path.rstrip('/')}/")
+
 
 @frozen
 class Account:

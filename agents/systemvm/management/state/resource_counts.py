@@ -12,14 +12,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from systemvm.management.state import schema
+from systemvm.management.state import domains, schema
 from systemvm.management.state.rows import AT_ONCE
 from systemvm.management.state.snapshots import TEMPORARY
 from systemvm.management.state.status import InstanceState, InstanceType, SnapshotState
 from systemvm.management.state.templates import EXPORT
 from systemvm.wire.storage import DownloadState
 
-_a, _d = schema.accounts.c, schema.domains.c
 _v, _disk, _snapshot = schema.vm_instances.c, schema.volumes.c, schema.snapshots.c
 _t, _r, _s = schema.templates.c, schema.template_store_refs.c, schema.image_stores.c
 
@@ -64,24 +63,13 @@ def of_accounts(
 
 def of_domain(connection: sa.Connection, path: str, kind: ResourceType) -> int:
     """Return how much all accounts have of a kind in the domain with this path and in those beneath it."""
-    counts = of_accounts(connection, accounts_beneath(connection, path), (kind,))
+    counts = of_accounts(connection, domains.accounts_beneath(connection, path), (kind,))
     return sum(count[kind] for count in counts.values())
 
 
 def bytes_of_volume(connection: sa.Connection, volume_id: int) -> int:
     """Return what a volume counts for its account's primary storage."""
     return int(connection.scalar(sa.select(_disk_bytes()).where(_disk.id == volume_id)) or 0)
-
-
-def accounts_beneath(connection: sa.Connection, path: str) -> list[int]:
-    """Return the numbers of the accounts in the domain with this path and in those beneath it."""
-    beneath = f"{path.rstrip('/')}/"
-    query = (
-        sa.select(_a.id)
-        .join(schema.domains, _d.id == _a.domain_id)
-        .where(_a.removed.is_(None), sa.or_(_d.path == path, _d.path.startswith(beneath, autoescape=True)))
-    )
-    return list(connection.scalars(query))
 
 
 def _count(kind: ResourceType, account_ids: Sequence[int]) -> sa.Select[Any]:

@@ -72,8 +72,8 @@ async def test_names_are_unique(cloud: SmallCloud) -> None:
         await cloud.call("createUser", username="x", account="nobody", **PERSON)
     with pytest.raises(AccountError, match="system account"):
         await cloud.call("createUser", username="x", account="system", **PERSON)
-    with pytest.raises(ApiError, match="accounttype=2 is not supported"):
-        await cloud.call("createAccount", username="x", accounttype=2, **PERSON)
+    with pytest.raises(ApiError, match="accounttype=3 is not supported"):
+        await cloud.call("createAccount", username="x", accounttype=3, **PERSON)
 
 
 @pytest_twisted.ensureDeferred

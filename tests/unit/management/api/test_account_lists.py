@@ -90,6 +90,10 @@ async def test_filters_of_accounts(cloud: SmallCloud) -> None:
         ({"state": "Locked"}, lambda row: row.state == "locked"),
         ({"keyword": "äRG"}, lambda row: row.name == "Ärger"),
         *(({"domainid": one.uuid}, lambda row, one=one: row.domain_id == one.id) for one in domains),
+        (
+            {"domainid": domains[1].uuid, "isrecursive": "true"},
+            lambda row: row.domain_id in (domains[1].id, domains[2].id),
+        ),
     ]
     await check(cloud, "listAccounts", "account", rows, cases, lambda row: row.id == cloud.user.account.id)
     assert await cloud.call("listAccounts", domainid=rows[0].uuid) == {}
@@ -112,6 +116,10 @@ async def test_filters_of_users(cloud: SmallCloud) -> None:
         (everyones | {"keyword": "äRG"}, lambda row: "Ärger" in (row.username, row.first_name)),
         (everyones | {"keyword": "5@EXAMPLE"}, lambda row: "5@example" in row.email),
         (everyones | {"domainid": domains[1].uuid}, lambda row: row.domain_id == domains[1].id),
+        (
+            everyones | {"domainid": domains[1].uuid, "isrecursive": "true"},
+            lambda row: row.domain_id in (domains[1].id, domains[2].id),
+        ),
     ]
     await check(cloud, "listUsers", "user", rows, cases, lambda row: row.account_id == cloud.user.account.id)
     assert owners
@@ -131,7 +139,7 @@ async def test_filters_of_domains(cloud: SmallCloud) -> None:
         ({"level": "0"}, lambda row: row.path == "/"),
         ({"level": "1"}, lambda row: row.name in ("first", "Second")),
     ]
-    await check(cloud, "listDomains", "domain", rows, cases)
+    await check(cloud, "listDomains", "domain", rows, cases, lambda row: row.id == ROOT_DOMAIN_ID)
     answer = (await cloud.call("listDomains"))["domain"]
     assert {row["name"]: (row["level"], row["haschild"]) for row in answer} == {
         "ROOT": (0, True),
@@ -202,5 +210,5 @@ async def test_filters_of_jobs(cloud: SmallCloud) -> None:
 
 
 def test_a_filter_of_no_domain_finds_nothing(cloud: SmallCloud) -> None:
-    which = account_list.AccountFilter(only_id=None, domain_id=0)
+    which = account_list.AccountFilter(ids=None, domain_ids=frozenset({0}))
     assert cloud.database.run_now(account_list.accounts_page, which, slice(None)) == ([], 0)

@@ -11,7 +11,7 @@ from console_tokens import authorize, change_session, new_token, refusal
 from small_cloud import SmallCloud
 from systemvm.management.state import accounts, console_sessions, events, instances, jobs
 from systemvm.management.state.instances import Instance
-from systemvm.management.state.status import InstanceState
+from systemvm.management.state.status import AccountType, InstanceState
 from systemvm.wire.console import CONSOLE_POWER, ConsoleRefusal, MachinePower, PowerAction
 
 RUNNING = [PowerAction.REBOOT, PowerAction.STOP, PowerAction.RESET, PowerAction.TURN_OFF]
@@ -73,6 +73,19 @@ async def test_a_view_only_session_may_do_nothing(cloud: SmallCloud, vm: Instanc
     assert (await power(cloud, session.session_id)).actions == []
     for action in PowerAction:
         assert await refusal(power(cloud, session.session_id, action)) is ConsoleRefusal.POWER_REFUSED
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_domain_administrator_may_use_the_machines_beneath(cloud: SmallCloud, vm: Instance) -> None:
+    session = await authorize(cloud, await new_token(cloud, vm))
+    run, own = cloud.database.run_now, cloud.user.account
+    other = run(accounts.create_account, "other", AccountType.USER, own.domain_id)
+    cloud.update_instance(vm, account_id=other.id)
+    assert (await power(cloud, session.session_id)).actions == []
+    run(accounts.update_account, own.id, type=int(AccountType.DOMAIN_ADMIN))
+    assert (await power(cloud, session.session_id)).actions == RUNNING
+    cloud.update_instance(vm, account_id=cloud.admin.account.id)
+    assert (await power(cloud, session.session_id)).actions == []
 
 
 @pytest_twisted.ensureDeferred

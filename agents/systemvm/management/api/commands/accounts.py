@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""create-, update-, disable-, enable- and deleteAccount, listAccounts, listDomains."""
+"""create-, update-, disable-, enable- and deleteAccount, listAccounts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from systemvm.management.accounts import records
 from systemvm.management.accounts.records import NewUser
 from systemvm.management.accounts.service import AccountService
-from systemvm.management.api.account_answers import account_answers, domain_answers
+from systemvm.management.api.account_answers import account_answers
 from systemvm.management.api.answers.access import SuccessAnswer
-from systemvm.management.api.answers.accounts import AccountAnswer, DomainAnswer
+from systemvm.management.api.answers.accounts import AccountAnswer
 from systemvm.management.api.command import (
     ApiCall,
     Command,
@@ -19,15 +19,15 @@ from systemvm.management.api.command import (
     StartedJob,
 )
 from systemvm.management.api.envelope import plain
-from systemvm.management.api.errors import parameter_error
+from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import Arguments, Parameter, ParameterType, only, optional, required
-from systemvm.management.api.principal import ADMIN_ONLY
+from systemvm.management.api.principal import ADMINISTRATORS, Principal
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state import account_list, accounts
-from systemvm.management.state.account_list import AccountFilter, DomainFilter
+from systemvm.management.state.account_list import AccountFilter
 from systemvm.management.state.accounts import ROOT_DOMAIN_ID, Account
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.rows import NotFoundError
@@ -52,7 +52,7 @@ NEW_USER = (
 _WHICH = (
     optional("id", UUID, "UUID of the account; or give account and domainid"),
     optional("account", STRING, "name of the account, instead of id"),
-    optional("domainid", UUID, "UUID of the domain of account; the root domain by default"),
+    optional("domainid", UUID, "UUID of the domain of account; the caller's domain by default"),
 )
 _LIST = (
     optional("id", UUID, "list only the one with this id"),
@@ -60,8 +60,8 @@ _LIST = (
     optional("accounttype", INTEGER, "list only those of this type"),
     optional("state", STRING, "list only those in this state"),
     optional("domainid", UUID, "list only those of this domain"),
-    optional("listall", BOOLEAN, "accepted, but without effect: administrators always get all"),
-    optional("isrecursive", BOOLEAN, "accepted, but without effect: there is one domain"),
+    optional("listall", BOOLEAN, "accepted, but without effect: administrators always get all of theirs"),
+    optional("isrecursive", BOOLEAN, "with domainid: include its subdomains"),
 )
 
 
@@ -81,8 +81,10 @@ class AccountCommands:
 
     def commands(self) -> tuple[Command, ...]:
         name = optional("account", STRING, "name of the account; the user's name by default")
-        kind = optional("accounttype", INTEGER, "0 for users, 1 for root administrators; 0 by default")
-        domain = optional("domainid", UUID, "UUID of the domain; the root domain by default")
+        kind = optional(
+            "accounttype", INTEGER, "0 for users, 1 for root, 2 for domain administrators; 0 by default"
+        )
+        domain = optional("domainid", UUID, "UUID of the domain; the caller's domain by default")
         lock = required("lock", BOOLEAN, "true: keep its VMs running; false: stop them")
         return (
             self._command(
@@ -102,7 +104,7 @@ class AccountCommands:
                 "account",
                 ResponseShape.ASYNC,
                 (*_WHICH, lock),
-                ADMIN_ONLY,
+                ADMINISTRATORS,
             ),
             Command(
                 "deleteAccount",
@@ -111,7 +113,7 @@ class AccountCommands:
                 SuccessAnswer,
                 shape=ResponseShape.ASYNC,
                 parameters=(required("id", UUID, "the account"),),
-                roles=ADMIN_ONLY,
+                roles=ADMINISTRATORS,
             ),
             Command(
                 "listAccounts",
@@ -123,37 +125,24 @@ class AccountCommands:
                 _LIST,
                 kept=True,
             ),
-            Command(
-                "listDomains",
-                self._list_domains,
-                "Lists domains.",
-                DomainAnswer,
-                "domain",
-                ResponseShape.LIST,
-                (
-                    optional("id", UUID, "list only the one with this id"),
-                    optional("name", STRING, "list only the one with this name"),
-                    optional("level", INTEGER, "list only those of this level"),
-                    optional("listall", BOOLEAN, "accepted, but without effect: there is one domain"),
-                ),
-                kept=True,
-            ),
         )  # fmt: skip
 
     def _command(self, name: str, handler: Any, description: str, *parameters: Parameter) -> Command:
         return Command(
-            name, handler, description, AccountAnswer, "account", parameters=parameters, roles=ADMIN_ONLY
+            name, handler, description, AccountAnswer, "account", parameters=parameters, roles=ADMINISTRATORS
         )
 
     async def _create(self, call: ApiCall) -> AccountAnswer:
         arguments = call.arguments
         account_type = arguments.get("accounttype", int(AccountType.USER))
-        if account_type not in (AccountType.USER, AccountType.ADMIN):
+        if account_type not in tuple(AccountType):
             raise parameter_error(
                 f"accounttype={account_type} is not supported in this release",
-                "send 0 for users or 1 for root administrators",
+                "send 0 for users, 1 for root administrators or 2 for domain administrators",
             )
-        domain_id = await self._domain_id(arguments)
+        domain_id = await self._database.read(own_domain_id, call)
+        if account_type == AccountType.ADMIN:
+            _check_may_create_administrator(call.principal, domain_id)
         user = new_user(arguments)
         name = arguments.get("account", user.username)
         account = await self._service.create_account(
@@ -162,19 +151,19 @@ class AccountCommands:
         return await self._answer(account)
 
     async def _update(self, call: ApiCall) -> AccountAnswer:
-        account = await self._which(call.arguments)
+        account = await self._which(call)
         return await self._answer(await self._service.rename_account(account.id, call.arguments["newname"]))
 
     async def _enable(self, call: ApiCall) -> AccountAnswer:
-        account = await self._which(call.arguments)
+        account = await self._which(call)
         return await self._answer(await self._service.enable_account(account.id))
 
     async def _disable(self, call: ApiCall) -> StartedJob:
-        account = await self._which(call.arguments)
+        account = await self._which(call)
         return await self._start(call, "disableAccount", account, lock=call.arguments.flag("lock"))
 
     async def _delete(self, call: ApiCall) -> StartedJob:
-        return await self._start(call, "deleteAccount", await self._which(call.arguments))
+        return await self._start(call, "deleteAccount", await self._which(call))
 
     async def _start(self, call: ApiCall, command: str, account: Account, **arguments: Any) -> StartedJob:
         values = {"id": account.id} | arguments
@@ -192,18 +181,8 @@ class AccountCommands:
     async def _list(self, call: ApiCall) -> ResultPage:
         return await self._database.read(_select, call)
 
-    async def _list_domains(self, call: ApiCall) -> ResultPage:
-        return await self._database.read(_select_domains, call)
-
-    async def _which(self, arguments: Arguments) -> Account:
-        return await self._database.read(
-            _find, arguments.text("id"), arguments.text("account"), await self._domain_id(arguments)
-        )
-
-    async def _domain_id(self, arguments: Arguments) -> int:
-        if "domainid" not in arguments:
-            return ROOT_DOMAIN_ID
-        return (await self._database.read(accounts.domain_by_uuid, arguments["domainid"])).id
+    async def _which(self, call: ApiCall) -> Account:
+        return await self._database.read(_find, call)
 
     async def _answer(self, account: Account) -> AccountAnswer:
         [answer] = await self._database.read(account_answers, [account])
@@ -217,47 +196,61 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
     """
     arguments, principal = call.arguments, call.principal
     which = AccountFilter(
-        only_id=None if principal.is_admin else principal.account.id,
+        ids=principal.account_ids,
         uuid=arguments.text("id"),
         name=arguments.text("name"),
         type=arguments.get("accounttype"),
         state=arguments.text("state"),
-        domain_id=read_names(connection).number_of_domain(arguments.text("domainid")),
+        domain_ids=read_names(connection).numbers_of_domains(
+            arguments.text("domainid"), recursive=arguments.flag("isrecursive")
+        ),
         keyword=arguments.text("keyword"),
     )
     found, count = account_list.accounts_page(connection, which, page_window(arguments))
     return ResultPage(account_answers(connection, found), count)
 
 
-def _select_domains(connection: Connection, call: ApiCall) -> ResultPage:
-    """Return the rows of a page of listDomains.
+def own_domain_id(connection: Connection, call: ApiCall) -> int:
+    """Return the number of the domain that a call names, by default the caller's.
 
-    Raises: ApiError 431 for a page that does not exist.
+    Raises: ApiError 401 for one that the caller is no administrator of.
     """
-    arguments = call.arguments
-    which = DomainFilter(
-        uuid=arguments.text("id"),
-        name=arguments.text("name"),
-        level=arguments.get("level"),
-        keyword=arguments.text("keyword"),
-    )
-    found, count = account_list.domains_page(connection, which, page_window(arguments))
-    return ResultPage(domain_answers(connection, found), count)
+    uuid, principal = call.arguments.text("domainid"), call.principal
+    if uuid is None:
+        return principal.domain.id
+    domain = accounts.domain_by_uuid(connection, uuid)
+    if not principal.may_use_domain(domain):
+        raise unauthorized(f"account {principal.account.name} must not use domain {domain.pretty_path}")
+    return domain.id
 
 
-def _find(connection: Connection, uuid: str | None, name: str | None, domain_id: int) -> Account:
-    """Return an account by id, or by name and domain.
+def _check_may_create_administrator(principal: Principal, domain_id: int) -> None:
+    """Root administrators are in the root domain only, so that no domain administrator has access to one."""
+    if not principal.is_admin:
+        raise unauthorized("only root administrators can create root administrators")
+    if domain_id != ROOT_DOMAIN_ID:
+        raise parameter_error(
+            "accounttype=1 is not possible in this domain: root administrators are in domain ROOT",
+            "omit domainid, or send accounttype=2 for a domain administrator",
+        )
+
+
+def _find(connection: Connection, call: ApiCall) -> Account:
+    """Return an account that the caller administers, by id, or by name and domain.
 
     Raises: NotFoundError when there is none, AccountError for the system account, ApiError 431 without
-    either.
+    either, 401 for another one.
     """
+    uuid, name = call.arguments.text("id"), call.arguments.text("account")
     if uuid is not None:
         found = accounts.account_by_uuid(connection, uuid)
     elif name is not None:
-        by_name = accounts.account_by_name(connection, name, domain_id)
+        by_name = accounts.account_by_name(connection, name, own_domain_id(connection, call))
         if by_name is None:
             raise NotFoundError(f"there is no account named {name}")
         found = by_name
     else:
         raise parameter_error("parameter id is missing", "send id, or account and domainid")
+    if not call.principal.may_use(found.id):
+        raise unauthorized(f"account {call.principal.account.name} must not change this account")
     return records.require_account(connection, found.id)

@@ -98,7 +98,7 @@ class ConsoleSessionCommands:
 
     async def _end(self, call: ApiCall) -> SuccessAnswer:
         principal, session = call.principal, call.arguments["id"]
-        account_ids = None if principal.is_admin else frozenset({principal.account.id})
+        account_ids = principal.account_ids
         if await self._queries.find_open(session, account_ids) is None:
             raise parameter_error(
                 f"there is no open console session {session}", f"call {_LIST} for those that are open"

@@ -130,6 +130,7 @@ def user_of(
         takes_over,
         keyboard=call.arguments.text("keyboard"),
         kind=kind,
+        beneath=principal.beneath,
     )
 
 

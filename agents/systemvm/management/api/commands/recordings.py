@@ -142,7 +142,7 @@ class RecordingCommands:
 
     async def _find(self, call: ApiCall) -> ListedRecording:
         principal, recording_id = call.principal, call.arguments["id"]
-        account_ids = None if principal.is_admin else frozenset({principal.account.id})
+        account_ids = principal.account_ids
         found = await self._recordings.find(recording_id, account_ids)
         if found is None:
             raise parameter_error(

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from systemvm.management.accounts import records
 from systemvm.management.api.answers.resource_limits import ResourceCountAnswer, ResourceLimitAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, matches_keyword, paged
-from systemvm.management.api.errors import parameter_error
+from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.ownership import OWNERS, owner_of, owners_of
 from systemvm.management.api.parameters import Arguments, ParameterType, optional, required
-from systemvm.management.api.principal import ADMIN_ONLY
+from systemvm.management.api.principal import ADMINISTRATORS, Principal
 from systemvm.management.configurations.resource_limits import MOST, UNLIMITED
 from systemvm.management.resource_limits import limits
 from systemvm.management.resource_limits.limits import CHECKED, GIB
@@ -62,7 +62,7 @@ class ResourceLimitCommands:
         return (
             Command(
                 "updateResourceLimit", self._update, "Sets how much an account or a domain can have.",
-                ResourceLimitAnswer, "resourcelimit", ResponseShape.OBJECT, _UPDATE, ADMIN_ONLY,
+                ResourceLimitAnswer, "resourcelimit", ResponseShape.OBJECT, _UPDATE, ADMINISTRATORS,
                 related=("listResourceLimits",),
             ),
             Command(
@@ -74,7 +74,7 @@ class ResourceLimitCommands:
             Command(
                 "updateResourceCount", paged(self._count),
                 "Counts what an account or a domain has. Counts are never out of date: nothing is changed.",
-                ResourceCountAnswer, "resourcecount", ResponseShape.LIST, _COUNT, ADMIN_ONLY, paged=False,
+                ResourceCountAnswer, "resourcecount", ResponseShape.LIST, _COUNT, ADMINISTRATORS, paged=False,
                 related=("listResourceLimits",),
             ),
         )  # fmt: skip
@@ -101,6 +101,8 @@ class ResourceLimitCommands:
         self, connection: Connection, call: ApiCall, kind: ResourceType, most: int | None
     ) -> ResourceLimitAnswer:
         account = records.require_account(connection, owner_of(connection, call).id)
+        if not call.principal.is_admin and account.id == call.principal.account.id:
+            raise unauthorized("domain administrators cannot change limits of their own account")
         if account.is_admin:
             raise parameter_error(
                 f"account {account.name} is an administrator's, which has no limit",
@@ -124,7 +126,7 @@ class ResourceLimitCommands:
         ]
         is_of_domain = (
             "domainid" in arguments
-            and call.principal.is_admin
+            and call.principal.is_administrator
             and not any(other in arguments for other in ("account", "isrecursive", "listall"))
         )
         read = self._of_domain if is_of_domain else self._of_owners
@@ -134,7 +136,7 @@ class ResourceLimitCommands:
     def _of_domain(
         connection: Connection, call: ApiCall, kinds: Sequence[ResourceType]
     ) -> list[ResourceLimitAnswer]:
-        domain = accounts.domain_by_uuid(connection, call.arguments["domainid"])
+        domain = _named_domain(connection, call.arguments, call.principal)
         return _limits_of_domain(connection, domain, [kind for kind in kinds if kind in CHECKED])
 
     def _of_owners(
@@ -194,7 +196,9 @@ def _limit_domain(
 
     Raises: ApiError 431 for a domain without a limit, and for more than the domain above it has.
     """
-    domain = _named_domain(connection, call.arguments)
+    domain = _named_domain(connection, call.arguments, call.principal)
+    if not call.principal.is_admin and domain.id == call.principal.domain.id:
+        raise unauthorized("domain administrators cannot change limits of their own domain")
     if domain.id == ROOT_DOMAIN_ID:
         raise parameter_error("domain ROOT has no limit", "send account, too, or limit another domain")
     if kind is ResourceType.secondary_storage:
@@ -213,10 +217,13 @@ def _limit_domain(
     return answer
 
 
-def _named_domain(connection: Connection, arguments: Arguments) -> Domain:
+def _named_domain(connection: Connection, arguments: Arguments, principal: Principal) -> Domain:
     if "domainid" not in arguments:
         raise parameter_error("account and domainid are missing", "send both, or domainid for a domain")
-    return accounts.domain_by_uuid(connection, arguments["domainid"])
+    domain = accounts.domain_by_uuid(connection, arguments["domainid"])
+    if not principal.may_use_domain(domain):
+        raise unauthorized(f"account {principal.account.name} must not use domain {domain.pretty_path}")
+    return domain
 
 
 def _limits_of_domain(
@@ -251,7 +258,7 @@ def _in_units_of_limits(kind: ResourceType, most: int) -> int:
 def _counts(
     connection: Connection, call: ApiCall, kinds: Sequence[ResourceType]
 ) -> list[ResourceCountAnswer]:
-    domain = _named_domain(connection, call.arguments)
+    domain = _named_domain(connection, call.arguments, call.principal)
     if "account" in call.arguments:
         account = owner_of(connection, call)
         found = resource_counts.of_accounts(connection, [account.id], kinds)[account.id]

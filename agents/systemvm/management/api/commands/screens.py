@@ -257,7 +257,12 @@ class ScreenCommands:
 def _user_of(call: ApiCall) -> ConsoleUser:
     principal = call.principal
     return ConsoleUser(
-        principal.user.id, principal.account.id, principal.is_admin, call.client_address, call.request_id
+        principal.user.id,
+        principal.account.id,
+        principal.is_admin,
+        call.client_address,
+        call.request_id,
+        beneath=principal.beneath,
     )
 
 

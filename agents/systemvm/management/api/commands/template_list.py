@@ -123,7 +123,7 @@ def _filter_of(connection: Connection, call: ApiCall, kind: TemplateCategory) ->
     uuids = named_uuids(arguments)
     if uuids is not None:
         visibility = Visibility.ANY_USABLE
-        owner_ids = None if principal.is_admin else frozenset({principal.account.id})
+        owner_ids = principal.account_ids
     zone_uuid, category = arguments.get("zoneid", EVERY_ZONE), arguments.get("oscategoryid")
     return TemplateFilter(
         is_iso=kind.is_iso,

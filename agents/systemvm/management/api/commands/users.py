@@ -17,18 +17,26 @@ from systemvm.management.api.command import (
     ResultPage,
     StartedJob,
 )
-from systemvm.management.api.commands.accounts import BOOLEAN, INTEGER, NEW_USER, STRING, UUID, new_user
+from systemvm.management.api.commands.accounts import (
+    BOOLEAN,
+    INTEGER,
+    NEW_USER,
+    STRING,
+    UUID,
+    new_user,
+    own_domain_id,
+)
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import Parameter, only, optional, required
-from systemvm.management.api.principal import ADMIN_ONLY, ANY_ACCOUNT, Principal
+from systemvm.management.api.principal import ADMINISTRATORS, ANY_ACCOUNT, Principal
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state import account_list, accounts
 from systemvm.management.state.account_list import UserFilter
-from systemvm.management.state.accounts import ROOT_DOMAIN_ID, User
+from systemvm.management.state.accounts import User
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.rows import NotFoundError
 
@@ -53,12 +61,12 @@ _LIST_PARAMETERS = (
     optional("state", STRING, "list only those in this state"),
     optional("domainid", UUID, "list only those of this domain"),
     optional("listall", BOOLEAN, "list those of all accounts; for administrators only"),
-    optional("isrecursive", BOOLEAN, "accepted, but without effect: there is one domain"),
+    optional("isrecursive", BOOLEAN, "with domainid: include its subdomains"),
 )
 
 
 class UserCommands:
-    """Handlers of these commands. Users can change themselves, administrators everyone."""
+    """Handlers of these commands. Users can change themselves, administrators everyone in their domains."""
 
     def __init__(self, database: Database, service: AccountService, jobs: JobRunner) -> None:
         self._database = database
@@ -71,7 +79,7 @@ class UserCommands:
 
     def _changes(self) -> tuple[Command, ...]:
         account = required("account", STRING, "name of the account of the new user")
-        domain = optional("domainid", UUID, "UUID of the account's domain; the root domain by default")
+        domain = optional("domainid", UUID, "UUID of the account's domain; the caller's domain by default")
         return (
             self._command(
                 "createUser", self._create, "Creates a user of an account.", *NEW_USER, account, domain
@@ -96,7 +104,7 @@ class UserCommands:
                 "user",
                 ResponseShape.ASYNC,
                 (_ID,),
-                ADMIN_ONLY,
+                ADMINISTRATORS,
             ),
             Command(
                 "deleteUser",
@@ -105,7 +113,7 @@ class UserCommands:
                 SuccessAnswer,
                 shape=ResponseShape.BARE,
                 parameters=(_ID,),
-                roles=ADMIN_ONLY,
+                roles=ADMINISTRATORS,
             ),
         )
 
@@ -149,23 +157,23 @@ class UserCommands:
     def _command(
         self, name: str, handler: Any, description: str, *parameters: Parameter, everyone: bool = False
     ) -> Command:
-        roles = ANY_ACCOUNT if everyone else ADMIN_ONLY
+        roles = ANY_ACCOUNT if everyone else ADMINISTRATORS
         return Command(name, handler, description, UserAnswer, "user", parameters=parameters, roles=roles)
 
     # --- for administrators
 
     async def _create(self, call: ApiCall) -> UserAnswer:
         arguments = call.arguments
-        account = await self._database.read(_account, arguments["account"], arguments.text("domainid"))
+        account = await self._database.read(_account, call)
         user = await self._service.create_user(account, new_user(arguments), arguments["password"])
         return await self._answer(user)
 
     async def _enable(self, call: ApiCall) -> UserAnswer:
-        user = await self._database.read(_user, call.arguments["id"])
+        user = await self._own_or_administered(call)
         return await self._answer(await self._service.set_user_state(user.id, accounts.ENABLED))
 
     async def _disable(self, call: ApiCall) -> StartedJob:
-        user = await self._database.read(_user, call.arguments["id"])
+        user = await self._own_or_administered(call)
         return await start_job(self._jobs, call, "disableUser", {"id": user.id}, about="User", uuid=user.uuid)
 
     async def _run_disable(self, running: RunningJob) -> dict[str, Any]:
@@ -173,12 +181,15 @@ class UserCommands:
         return {"user": plain(await self._answer(user))}
 
     async def _delete(self, call: ApiCall) -> SuccessAnswer:
-        user = await self._database.read(_user, call.arguments["id"])
+        user = await self._own_or_administered(call)
         await self._service.delete_user(user.id)
         return SuccessAnswer(success=True)
 
     async def _get(self, call: ApiCall) -> UserAnswer:
-        return await self._answer(await self._database.read(_by_api_key, call.arguments["userapikey"]))
+        user = await self._database.read(_by_api_key, call.arguments["userapikey"])
+        if not _may_administer(call.principal, user):
+            raise unauthorized(f"user {call.principal.user.username} must not see this user")
+        return await self._answer(user)
 
     # --- for all users
 
@@ -188,7 +199,7 @@ class UserCommands:
     async def _update(self, call: ApiCall) -> UserAnswer:
         arguments, principal = call.arguments, call.principal
         user = await self._own_or_administered(call)
-        if "username" in arguments and not principal.is_admin:
+        if "username" in arguments and not principal.is_administrator:
             raise unauthorized("only administrators can change a user name")
         if "password" in arguments:
             await self._check_current_password(call, user)
@@ -209,8 +220,10 @@ class UserCommands:
         Raises: ApiError 431 without it, AccountError when it is wrong.
         """
         principal = call.principal
-        own_session = user.id == principal.user.id and principal.login_uuid is not None
-        if principal.is_admin and not own_session:
+        is_own = user.id == principal.user.id
+        if principal.is_administrator and not is_own:
+            return
+        if principal.is_admin and principal.login_uuid is None:
             return
         current = call.arguments.text("currentpassword")
         if current is None:
@@ -242,18 +255,22 @@ class UserCommands:
 
 
 def _may_administer(principal: Principal, user: User) -> bool:
-    return principal.is_admin or user.id == principal.user.id
+    if principal.is_administrator:
+        return principal.may_use(user.account_id)
+    return user.id == principal.user.id
 
 
 def _user(connection: Connection, uuid: str) -> User:
     return records.require_user(connection, accounts.user_by_uuid(connection, uuid).id)
 
 
-def _account(connection: Connection, name: str, domain_uuid: str | None) -> int:
-    domain_id = accounts.domain_by_uuid(connection, domain_uuid).id if domain_uuid else ROOT_DOMAIN_ID
-    account = accounts.account_by_name(connection, name, domain_id)
+def _account(connection: Connection, call: ApiCall) -> int:
+    name, principal = call.arguments["account"], call.principal
+    account = accounts.account_by_name(connection, name, own_domain_id(connection, call))
     if account is None:
         raise NotFoundError(f"there is no account named {name}")
+    if not principal.may_use(account.id):
+        raise unauthorized(f"account {principal.account.name} must not create users of account {name}")
     return account.id
 
 
@@ -271,15 +288,17 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
     """
     arguments, principal = call.arguments, call.principal
     named = "account" in arguments or "id" in arguments
-    everyones = principal.is_admin and (arguments.flag("listall") or named)
+    everyones = arguments.flag("listall") or named
     which = UserFilter(
-        account_id=None if everyones else principal.account.id,
+        account_ids=principal.account_ids if everyones else frozenset({principal.account.id}),
         uuid=arguments.text("id"),
         username=arguments.text("username"),
         account_name=arguments.text("account"),
         account_type=arguments.get("accounttype"),
         state=arguments.text("state"),
-        domain_id=read_names(connection).number_of_domain(arguments.text("domainid")),
+        domain_ids=read_names(connection).numbers_of_domains(
+            arguments.text("domainid"), recursive=arguments.flag("isrecursive")
+        ),
         keyword=arguments.text("keyword"),
     )
     found, count = account_list.users_page(connection, which, page_window(arguments))

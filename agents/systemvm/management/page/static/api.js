@@ -38,8 +38,8 @@ export const loggedIn = () => sessionStorage.getItem(KEY) !== null && sessionSto
 // only what the daemon permits.
 export const user = () => JSON.parse(sessionStorage.getItem(USER));
 
-export async function login(username, password) {
-  const session = await post({ command: "login", username, password });
+export async function login(username, password, domain) {
+  const session = await post({ command: "login", username, password, ...(domain ? { domain } : {}) });
   sessionStorage.setItem(KEY, session.sessionkey);
   sessionStorage.setItem(USER, JSON.stringify({ id: session.userid, name: session.username, admin: session.type === "1" }));
 }

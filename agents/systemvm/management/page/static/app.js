@@ -239,9 +239,9 @@ $("#login-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const errorLine = $("#login-error");
   errorLine.hidden = true;
-  const { username, password } = Object.fromEntries(new FormData(event.target));
+  const { username, password, domain } = Object.fromEntries(new FormData(event.target));
   try {
-    await login(username, password);
+    await login(username, password, domain.trim());
     event.target.reset();
     restoreUploads();
     await refresh();
