@@ -22,6 +22,7 @@ from systemvm.cli import (
     open_console,
     public_certificates,
     recordings,
+    roles,
     settings,
     snapshot_images,
     snapshots,
@@ -115,6 +116,8 @@ accounts.account.add_command(account_limit.limit_account)
 accounts.account.add_command(account_limit.list_limits)
 main.add_command(accounts.user)
 main.add_command(domains.domain)
+main.add_command(roles.role)
+accounts.account.add_command(roles.set_role)
 main.add_command(certificates.ca)
 main.add_command(certificates.certificate)
 certificates.certificate.add_command(public_certificates.public)

@@ -65,11 +65,12 @@ def create_account(
     domain_id: int,
     user: NewUser,
     password_hash: str,
+    role_id: int | None = None,
 ) -> Account:
     if not domains.is_present(connection, domain_id):  # it can have been deleted since it was found
         raise NotFoundError("domain of the new account was deleted")
     _check_account_name(connection, name, domain_id)
-    account = accounts.create_account(connection, name, account_type, domain_id)
+    account = accounts.create_account(connection, name, account_type, domain_id, role_id)
     _record(connection, account, "ACCOUNT.CREATE", "Account", account.uuid, f"account {name} is created")
     create_user(connection, account.id, user, password_hash)
     return account

@@ -117,20 +117,25 @@ class AccountService:
     # --- creating
 
     async def create_account(
-        self, name: str, account_type: AccountType, domain_id: int, user: NewUser, password: str
+        self,
+        name: str,
+        account_type: AccountType,
+        domain_id: int,
+        user: NewUser,
+        password: str,
+        role_id: int | None = None,
     ) -> Account:
         """Create an account with its first user."""
         hashed = await self._passwords.hash(password, source=ADMINISTRATORS)
-        return await self._database.run(records.create_account, name, account_type, domain_id, user, hashed)
+        return await self._database.run(
+            records.create_account, name, account_type, domain_id, user, hashed, role_id
+        )
 
     async def create_user(self, account_id: int, user: NewUser, password: str) -> User:
         hashed = await self._passwords.hash(password, source=ADMINISTRATORS)
         return await self._database.run(records.create_user, account_id, user, hashed)
 
     # --- changing
-
-    async def rename_account(self, account_id: int, name: str) -> Account:
-        return await self._database.run(records.rename_account, account_id, name)
 
     async def update_user(self, user_id: int, **columns: str) -> User:
         """Change `username`, `first_name`, `last_name` or `email`."""

@@ -8,21 +8,15 @@ from collections.abc import Mapping, Sequence
 from attrs import frozen
 
 from systemvm.management.api.answers.accounts import AccountAnswer, DomainAnswer, UserAnswer
-from systemvm.management.api.owner_names import read_names
+from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.state import accounts, instances, templates
 from systemvm.management.state.accounts import Account, Domain, User
 from systemvm.management.state.database import Connection
-from systemvm.management.state.status import AccountType, InstanceState
+from systemvm.management.state.roles import DEFAULTS
+from systemvm.management.state.status import InstanceState
 
-#: (roletype, rolename) as CloudStack names the roles that every installation has.
-ROLES = {
-    AccountType.USER: ("User", "User"),
-    AccountType.ADMIN: ("Admin", "Root Admin"),
-    AccountType.DOMAIN_ADMIN: ("DomainAdmin", "Domain Admin"),
-}
 #: A list without pages can have more than a query can name.
 AT_ONCE = 500
-_NO_ROLE = ("Unknown", "Unknown")
 
 
 @frozen
@@ -36,7 +30,7 @@ class _Counts:
 
 def user_answers(connection: Connection, users: Sequence[User]) -> list[UserAnswer]:
     names = read_names(connection)
-    return [_user(user, names.accounts[user.account_id], names.domains[user.domain_id]) for user in users]
+    return [_user(user, names.accounts[user.account_id], names) for user in users]
 
 
 def account_answers(connection: Connection, chosen: Sequence[Account]) -> list[AccountAnswer]:
@@ -53,10 +47,7 @@ def _account_answers(connection: Connection, chosen: Sequence[Account]) -> list[
     for user in accounts.users_of(connection, *numbers):
         users.setdefault(user.account_id, []).append(user)
     counts = _counts(connection, numbers)
-    return [
-        _account(account, names.domains[account.domain_id], users.get(account.id, []), counts)
-        for account in chosen
-    ]
+    return [_account(account, names, users.get(account.id, []), counts) for account in chosen]
 
 
 def domain_answers(connection: Connection, chosen: Sequence[Domain]) -> list[DomainAnswer]:
@@ -67,8 +58,19 @@ def domain_answers(connection: Connection, chosen: Sequence[Domain]) -> list[Dom
     return [_domain(domain, by_id, domain.id in parents) for domain in chosen]
 
 
-def _user(user: User, account: Account, domain: Domain) -> UserAnswer:
-    role_type, role_name = ROLES.get(AccountType(account.type), _NO_ROLE)
+def _role(account: Account, names: OwnerNames) -> dict[str, str]:
+    """Return the keys of an account's role."""
+    default = next(role for role in DEFAULTS if role.type == account.type)
+    made = names.roles.get(account.role_id or 0)
+    return {
+        "roletype": default.type_name,
+        "roleid": default.uuid if made is None else made.uuid,
+        "rolename": default.name if made is None else made.name,
+    }
+
+
+def _user(user: User, account: Account, names: OwnerNames) -> UserAnswer:
+    domain = names.domains[user.domain_id]
     return UserAnswer(
         id=user.uuid,
         username=user.username,
@@ -80,8 +82,7 @@ def _user(user: User, account: Account, domain: Domain) -> UserAnswer:
         account=account.name,
         accountid=account.uuid,
         accounttype=int(account.type),
-        roletype=role_type,
-        rolename=role_name,
+        **_role(account, names),
         domainid=domain.uuid,
         domain=domain.name,
         isdefault=False,
@@ -89,15 +90,14 @@ def _user(user: User, account: Account, domain: Domain) -> UserAnswer:
     )
 
 
-def _account(account: Account, domain: Domain, users: Sequence[User], counts: _Counts) -> AccountAnswer:
-    role_type, role_name = ROLES.get(AccountType(account.type), _NO_ROLE)
+def _account(account: Account, names: OwnerNames, users: Sequence[User], counts: _Counts) -> AccountAnswer:
+    domain = names.domains[account.domain_id]
     machines, running = counts.machines.get(account.id, 0), counts.running.get(account.id, 0)
     return AccountAnswer(
         id=account.uuid,
         name=account.name,
         accounttype=int(account.type),
-        roletype=role_type,
-        rolename=role_name,
+        **_role(account, names),
         domainid=domain.uuid,
         domain=domain.name,
         domainpath=domain.pretty_path,
@@ -108,7 +108,7 @@ def _account(account: Account, domain: Domain, users: Sequence[User], counts: _C
         vmrunning=running,
         vmstopped=machines - running,
         templatetotal=counts.templates.get(account.id, 0),
-        user=[_user(user, account, domain) for user in users],
+        user=[_user(user, account, names) for user in users],
     )
 
 

@@ -8,12 +8,12 @@ import argon2
 from systemvm.management.api.passwords import PasswordService
 from systemvm.management.api.principal import Principal
 from systemvm.management.pki.seal import Seal
-from systemvm.management.state import accounts, domains, login_sources
+from systemvm.management.state import accounts, domains, login_sources, roles
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.rows import NotFoundError
 
 #: What `principal_of` reads: its results are kept until one of these changes.
-PRINCIPAL_TABLES = ("users", "accounts", "domains")
+PRINCIPAL_TABLES = ("users", "accounts", "domains", "role_permissions")
 
 
 class Authenticator:
@@ -62,6 +62,8 @@ class Authenticator:
     async def operator(self) -> Principal:
         """Return the user that the host's operators act as: the first administrator with a password.
 
+        One whose role restricts anything is none.
+
         Raises: LookupError when there is none.
         """
         principal = await self._database.read(_first_administrator)
@@ -76,7 +78,13 @@ def principal_of(connection: Connection, user: accounts.User) -> Principal | Non
         return None
     account = accounts.account_by_id(connection, user.account_id)
     domain = accounts.domain_by_id(connection, user.domain_id)
-    return Principal(user, account, domain, beneath=domains.reach_of(connection, account, domain))
+    return Principal(
+        user,
+        account,
+        domain,
+        beneath=domains.reach_of(connection, account, domain),
+        rules=roles.rules_of(connection, account.role_id),
+    )
 
 
 def _by_username(connection: Connection, username: str, domain_path: str) -> Principal | None:
@@ -99,4 +107,11 @@ def _by_api_key(connection: Connection, api_key: str) -> tuple[Principal, bytes]
 def _first_administrator(connection: Connection) -> Principal | None:
     users = accounts.users_with_password(connection)
     principals = (principal_of(connection, user) for user in users)
-    return next((principal for principal in principals if principal and principal.is_admin), None)
+    return next(
+        (
+            principal
+            for principal in principals
+            if principal and principal.is_admin and principal.rules is None
+        ),
+        None,
+    )

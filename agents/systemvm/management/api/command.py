@@ -116,11 +116,11 @@ class Command:
 
         Raises: ApiError when the role or a parameter is rejected, and whatever the handler raises.
         """
-        if principal.account_type not in self.roles:
+        if not principal.can_call(self.name, self.roles):
             raise ApiError(
                 ErrorCode.UNSUPPORTED,
                 f"The given command '{self.name}' either does not exist, is not available for user.",
-                "log in as an administrator to use it",
+                "log in as someone whose account and role permit it",
             )
         arguments = read_arguments(self.all_parameters, raw, self.name)
         return await self.handler(ApiCall(principal, arguments, client_address, request_id))

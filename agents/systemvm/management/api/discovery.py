@@ -84,7 +84,7 @@ def discovery_command(table: CommandTable) -> Command:
         return [
             describe(command)
             for command in table
-            if call.principal.account_type in command.roles and wanted in (None, command.name)
+            if call.principal.can_call(command.name, command.roles) and wanted in (None, command.name)
         ]
 
     return Command(

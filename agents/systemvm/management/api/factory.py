@@ -44,6 +44,8 @@ from systemvm.management.api.commands.public_names import AcmeOrders, PublicName
 from systemvm.management.api.commands.recording_rules import RecordingRuleCommands
 from systemvm.management.api.commands.recordings import RecordingCommands
 from systemvm.management.api.commands.resource_limits import ResourceLimitCommands, ZoneLimit
+from systemvm.management.api.commands.role_permissions import RolePermissionCommands
+from systemvm.management.api.commands.roles import RoleCommands
 from systemvm.management.api.commands.screens import ScreenCommands
 from systemvm.management.api.commands.snapshot_copy import SnapshotCopyCommands
 from systemvm.management.api.commands.snapshot_images import SnapshotImageCommands
@@ -75,6 +77,7 @@ from systemvm.management.api.http import ApiResource, ClientResource, PublicAddr
 from systemvm.management.api.kept_answers import KeptAnswers
 from systemvm.management.api.login import LOGIN, LOGOUT, LoginService
 from systemvm.management.api.login import Consoles as LoginConsoles
+from systemvm.management.api.rights import Rights
 from systemvm.management.api.sessions import Sessions
 from systemvm.management.api.zone_parts import NetworksOf
 from systemvm.management.config import ExpungeConfig
@@ -168,6 +171,7 @@ def command_table(services: ApiServices) -> CommandTable:
     """Create all commands and register their jobs' handlers. Call it before `JobRunner.resume_pending`."""
     database, jobs = services.database, services.jobs
     table = CommandTable((LOGIN, LOGOUT))
+    rights = Rights(table)
     table.add(
         discovery_command(table),
         *ZoneCommands(database).commands(),
@@ -230,9 +234,11 @@ def command_table(services: ApiServices) -> CommandTable:
             host_id=services.host_id,
             expunge=services.expunge,
         ).commands(),
-        *AccountCommands(database, services.accounts, jobs).commands(),
+        *AccountCommands(database, services.accounts, jobs, rights).commands(),
+        *RoleCommands(database, table).commands(),
+        *RolePermissionCommands(database, table).commands(),
         *DomainCommands(database, services.accounts, jobs).commands(),
-        *UserCommands(database, services.accounts, jobs).commands(),
+        *UserCommands(database, services.accounts, jobs, rights).commands(),
         *ResourceLimitCommands(database, services.storage_limit_gib).commands(),
         *ConsoleCommands(services.consoles).commands(),
         *ConsoleSessionCommands(services.console_sessions, services.end_console).commands(),

@@ -7,16 +7,26 @@ from collections.abc import Mapping, Sequence
 
 from attrs import frozen
 
-from systemvm.management.state import accounts, offerings, zones
+from systemvm.management.state import accounts, offerings, roles, zones
 from systemvm.management.state.accounts import Account, Domain
 from systemvm.management.state.changes import keep
 from systemvm.management.state.database import Connection
 from systemvm.management.state.offerings import DiskOffering, ServiceOffering
+from systemvm.management.state.roles import AccountRole
 from systemvm.management.state.zones import Host, ImageStore, Zone
 
 #: The number of no row, for filters.
 NO_ROW = 0
-_TABLES = ("accounts", "domains", "zones", "hosts", "image_stores", "service_offerings", "disk_offerings")
+_TABLES = (
+    "accounts",
+    "domains",
+    "roles",
+    "zones",
+    "hosts",
+    "image_stores",
+    "service_offerings",
+    "disk_offerings",
+)
 
 
 @frozen
@@ -25,6 +35,7 @@ class OwnerNames:
 
     accounts: Mapping[int, Account]
     domains: Mapping[int, Domain]
+    roles: Mapping[int, AccountRole]  # those that were made, also those that were deleted
     zones: Mapping[int, Zone]
     hosts: Mapping[int, Host]
     stores: Mapping[int, ImageStore]
@@ -74,6 +85,7 @@ def _read(connection: Connection) -> OwnerNames:
     return OwnerNames(
         accounts={row.id: row for row in accounts.all_accounts(connection)},
         domains={row.id: row for row in accounts.all_domains(connection)},
+        roles={row.id: row for row in roles.all_roles(connection)},
         zones={row.id: row for row in zones.all_zones(connection)},
         hosts={row.id: row for row in zones.all_hosts(connection)},
         stores={row.id: row for row in zones.all_stores(connection)},

@@ -6,6 +6,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from systemvm.management.state.accounts import Account, Domain, User
+from systemvm.management.state.roles import Rules
 from systemvm.management.state.status import AccountType
 
 ADMIN_ONLY = frozenset({AccountType.ADMIN})
@@ -24,6 +25,7 @@ class Principal:
     login_uuid: str | None = None  # of the session of this call; None for API keys and operators
     #: Of a domain administrator: the accounts in the domain and beneath it, but no root administrators.
     beneath: frozenset[int] = frozenset()
+    rules: Rules | None = None  # of the account's role; None: all that its type permits
 
     @property
     def account_type(self) -> AccountType:
@@ -38,6 +40,10 @@ class Principal:
     def is_administrator(self) -> bool:
         """Whether this is a root administrator or a domain administrator."""
         return self.account_type in ADMINISTRATORS
+
+    def can_call(self, command: str, roles: frozenset[AccountType]) -> bool:
+        """Return whether this user can call a command that is for accounts of these types."""
+        return self.account_type in roles and (self.rules is None or self.rules.permit(command))
 
     @property
     def account_ids(self) -> frozenset[int] | None:

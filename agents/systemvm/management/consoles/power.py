@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from systemvm.management.consoles import authorization
 from systemvm.management.consoles.authorization import ConsoleDeniedError
 from systemvm.management.jobs.runner import JobRunner
-from systemvm.management.state import accounts, console_sessions, domains, instances
+from systemvm.management.state import accounts, console_sessions, domains, instances, roles
 from systemvm.management.state.accounts import Account
 from systemvm.management.state.console_sessions import ConsoleSessionRow
 from systemvm.management.state.database import Connection, Database
@@ -141,4 +141,6 @@ def _machine_of(connection: Connection, proxy_name: str, session_id: str) -> _Ma
         and (account.is_admin or vm.account_id in {account.id} | beneath)
         and not session.policy.view_only
     )
-    return _Machine(session, vm, account, _OF_STATE.get(vm.state, []) if may else [])
+    found = _OF_STATE.get(vm.state, []) if may else []
+    permitted = [action for action in found if roles.permits(connection, account, _JOBS[action][0])]
+    return _Machine(session, vm, account, permitted)

@@ -49,6 +49,7 @@ class Account:
     domain_id: int
     state: str
     max_secondary_storage_gib: int | None  # None: the zone's; -1: no limit
+    role_id: int | None  # None: the role that each account of its type has
     created: datetime
     removed: datetime | None
 
@@ -109,9 +110,15 @@ def create_domain(connection: sa.Connection, name: str, path: str, parent_id: in
 
 
 def create_account(
-    connection: sa.Connection, name: str, account_type: AccountType, domain_id: int
+    connection: sa.Connection,
+    name: str,
+    account_type: AccountType,
+    domain_id: int,
+    role_id: int | None = None,
 ) -> Account:
-    return account_rows.insert(connection, name=name, type=int(account_type), domain_id=domain_id)
+    return account_rows.insert(
+        connection, name=name, type=int(account_type), domain_id=domain_id, role_id=role_id
+    )
 
 
 def create_user(
@@ -207,11 +214,12 @@ def is_enabled(connection: sa.Connection, user: User) -> bool:
 
 
 def has_administrator(connection: sa.Connection) -> bool:
-    """Return whether at least one root administrator can log in."""
+    """Return whether at least one root administrator can log in whose role restricts nothing."""
     u, a = schema.users.c, schema.accounts.c
     query = sa.select(u.id).where(
         u.account_id == a.id,
         a.type == int(AccountType.ADMIN),
+        a.role_id.is_(None),
         sa.and_(u.state == ENABLED, a.state == ENABLED),
         sa.and_(u.removed.is_(None), a.removed.is_(None)),
         u.password_hash.is_not(None),

@@ -89,6 +89,17 @@ async def test_a_domain_administrator_may_use_the_machines_beneath(cloud: SmallC
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_role_denies_actions_of_the_console_too(cloud: SmallCloud, vm: Instance) -> None:
+    session = await authorize(cloud, await new_token(cloud, vm))
+    role = (await cloud.call("createRole", name="no reboots", type="User"))["role"]["id"]
+    await cloud.call("createRolePermission", roleid=role, rule="stop*", permission="allow")
+    await cloud.call("updateAccount", id=cloud.user.account.uuid, roleid=role)
+    assert (await power(cloud, session.session_id)).actions == [PowerAction.STOP, PowerAction.TURN_OFF]
+    reset = power(cloud, session.session_id, PowerAction.RESET)
+    assert await refusal(reset) is ConsoleRefusal.POWER_REFUSED
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_user_who_lost_the_right_may_do_nothing(cloud: SmallCloud, vm: Instance) -> None:
     """The session was open when the machine went to another account."""
     session = await authorize(cloud, await new_token(cloud, vm))

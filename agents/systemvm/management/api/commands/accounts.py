@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from systemvm.management.accounts import records
+from systemvm.management.accounts import records, roles
 from systemvm.management.accounts.records import NewUser
 from systemvm.management.accounts.service import AccountService
 from systemvm.management.api.account_answers import account_answers
@@ -18,6 +18,7 @@ from systemvm.management.api.command import (
     ResultPage,
     StartedJob,
 )
+from systemvm.management.api.commands.roles import find_role
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.job_start import start_job
@@ -25,11 +26,13 @@ from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import Arguments, Parameter, ParameterType, only, optional, required
 from systemvm.management.api.principal import ADMINISTRATORS, Principal
+from systemvm.management.api.rights import Rights
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state import account_list, accounts
 from systemvm.management.state.account_list import AccountFilter
 from systemvm.management.state.accounts import ROOT_DOMAIN_ID, Account
 from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.roles import AccountRole
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import AccountType
 
@@ -72,8 +75,9 @@ def new_user(arguments: Arguments) -> NewUser:
 class AccountCommands:
     """Handlers of these commands."""
 
-    def __init__(self, database: Database, service: AccountService, jobs: JobRunner) -> None:
+    def __init__(self, database: Database, service: AccountService, jobs: JobRunner, rights: Rights) -> None:
         self._database = database
+        self._rights = rights
         self._service = service
         self._jobs = jobs
         jobs.register("disableAccount", self._run_disable, resumes=True)
@@ -90,10 +94,12 @@ class AccountCommands:
             self._command(
                 "createAccount", self._create, "Creates an account with its first user.",
                 *NEW_USER, name, kind, domain,
+                optional("roleid", UUID, "its role, instead of accounttype; see listRoles"),
             ),
             self._command(
-                "updateAccount", self._update, "Renames an account.",
-                *_WHICH, required("newname", STRING, "the new name"),
+                "updateAccount", self._update, "Changes the name or the role of an account.",
+                *_WHICH, optional("newname", STRING, "the new name"),
+                optional("roleid", UUID, "its new role, of the same type; see listRoles"),
             ),
             self._command("enableAccount", self._enable, "Enables an account.", *_WHICH),
             Command(
@@ -134,25 +140,69 @@ class AccountCommands:
 
     async def _create(self, call: ApiCall) -> AccountAnswer:
         arguments = call.arguments
-        account_type = arguments.get("accounttype", int(AccountType.USER))
-        if account_type not in tuple(AccountType):
-            raise parameter_error(
-                f"accounttype={account_type} is not supported in this release",
-                "send 0 for users, 1 for root administrators or 2 for domain administrators",
-            )
+        account_type, role_id = await self._database.read(self._role, call)
         domain_id = await self._database.read(own_domain_id, call)
         if account_type == AccountType.ADMIN:
             _check_may_create_administrator(call.principal, domain_id)
         user = new_user(arguments)
         name = arguments.get("account", user.username)
         account = await self._service.create_account(
-            name, AccountType(account_type), domain_id, user, arguments["password"]
+            name, account_type, domain_id, user, arguments["password"], role_id
         )
         return await self._answer(account)
 
     async def _update(self, call: ApiCall) -> AccountAnswer:
         account = await self._which(call)
-        return await self._answer(await self._service.rename_account(account.id, call.arguments["newname"]))
+        return await self._answer(await self._database.run(self._change, call, account.id))
+
+    def _change(self, connection: Connection, call: ApiCall, account_id: int) -> Account:
+        arguments = call.arguments
+        account = records.require_account(connection, account_id)
+        if "roleid" in arguments:
+            role = find_role(connection, arguments["roleid"])
+            role_id = role.made.id if role.made else None
+            if role.type != account.type:
+                raise parameter_error(
+                    f"roleid is not a role for accounts of the type of {account.name}",
+                    "choose one of the same type; see listRoles",
+                )
+            self._check_can_give(connection, call.principal, role.type, role.made)
+            account = roles.assign(connection, account.id, role_id)
+        if "newname" in arguments:
+            account = records.rename_account(connection, account.id, arguments["newname"])
+        return account
+
+    def _role(self, connection: Connection, call: ApiCall) -> tuple[AccountType, int | None]:
+        """Return the type and the role of a new account; no role is the one of its type.
+
+        Raises: ApiError 431 for a type that is not here, 401 for a role that permits more than the caller's.
+        """
+        arguments = call.arguments
+        number = arguments.get("accounttype", int(AccountType.USER))
+        if number not in tuple(AccountType):
+            raise parameter_error(
+                f"accounttype={number} is not supported in this release",
+                "send 0 for users, 1 for root administrators or 2 for domain administrators",
+            )
+        account_type, made = AccountType(number), None
+        if "roleid" in arguments:
+            role = find_role(connection, arguments["roleid"])
+            if "accounttype" in arguments and role.type != account_type:
+                raise parameter_error(f"accounttype={number} is not the type of the role", "omit accounttype")
+            account_type, made = role.type, role.made
+        self._check_can_give(connection, call.principal, account_type, made)
+        return account_type, made.id if made else None
+
+    def _check_can_give(
+        self,
+        connection: Connection,
+        principal: Principal,
+        account_type: AccountType,
+        made: AccountRole | None,
+    ) -> None:
+        if made is not None and not made.is_public and not principal.is_admin:
+            raise unauthorized("only root administrators can give this role")
+        self._rights.check_role(connection, principal, account_type, made.id if made else None)
 
     async def _enable(self, call: ApiCall) -> AccountAnswer:
         account = await self._which(call)
@@ -182,7 +232,7 @@ class AccountCommands:
         return await self._database.read(_select, call)
 
     async def _which(self, call: ApiCall) -> Account:
-        return await self._database.read(_find, call)
+        return await self._database.read(_find, call, self._rights)
 
     async def _answer(self, account: Account) -> AccountAnswer:
         [answer] = await self._database.read(account_answers, [account])
@@ -235,7 +285,7 @@ def _check_may_create_administrator(principal: Principal, domain_id: int) -> Non
         )
 
 
-def _find(connection: Connection, call: ApiCall) -> Account:
+def _find(connection: Connection, call: ApiCall, rights: Rights) -> Account:
     """Return an account that the caller administers, by id, or by name and domain.
 
     Raises: NotFoundError when there is none, AccountError for the system account, ApiError 431 without
@@ -253,4 +303,5 @@ def _find(connection: Connection, call: ApiCall) -> Account:
         raise parameter_error("parameter id is missing", "send id, or account and domainid")
     if not call.principal.may_use(found.id):
         raise unauthorized(f"account {call.principal.account.name} must not change this account")
+    rights.check_account(connection, call.principal, found)
     return records.require_account(connection, found.id)

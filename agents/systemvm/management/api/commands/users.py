@@ -33,6 +33,7 @@ from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import Parameter, only, optional, required
 from systemvm.management.api.principal import ADMINISTRATORS, ANY_ACCOUNT, Principal
+from systemvm.management.api.rights import Rights
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state import account_list, accounts
 from systemvm.management.state.account_list import UserFilter
@@ -68,8 +69,9 @@ _LIST_PARAMETERS = (
 class UserCommands:
     """Handlers of these commands. Users can change themselves, administrators everyone in their domains."""
 
-    def __init__(self, database: Database, service: AccountService, jobs: JobRunner) -> None:
+    def __init__(self, database: Database, service: AccountService, jobs: JobRunner, rights: Rights) -> None:
         self._database = database
+        self._rights = rights
         self._service = service
         self._jobs = jobs
         jobs.register("disableUser", self._run_disable, resumes=True)
@@ -164,7 +166,7 @@ class UserCommands:
 
     async def _create(self, call: ApiCall) -> UserAnswer:
         arguments = call.arguments
-        account = await self._database.read(_account, call)
+        account = await self._database.read(_account, call, self._rights)
         user = await self._service.create_user(account, new_user(arguments), arguments["password"])
         return await self._answer(user)
 
@@ -247,6 +249,8 @@ class UserCommands:
         user = await self._database.read(_user, call.arguments["id"])
         if not _may_administer(call.principal, user):
             raise unauthorized(f"user {call.principal.user.username} must not change this user")
+        account = await self._database.read(accounts.account_by_id, user.account_id)
+        await self._database.read(self._rights.check_account, call.principal, account)
         return user
 
     async def _answer(self, user: User) -> UserAnswer:
@@ -264,13 +268,14 @@ def _user(connection: Connection, uuid: str) -> User:
     return records.require_user(connection, accounts.user_by_uuid(connection, uuid).id)
 
 
-def _account(connection: Connection, call: ApiCall) -> int:
+def _account(connection: Connection, call: ApiCall, rights: Rights) -> int:
     name, principal = call.arguments["account"], call.principal
     account = accounts.account_by_name(connection, name, own_domain_id(connection, call))
     if account is None:
         raise NotFoundError(f"there is no account named {name}")
     if not principal.may_use(account.id):
         raise unauthorized(f"account {principal.account.name} must not create users of account {name}")
+    rights.check_account(connection, principal, account)
     return account.id
 
 

@@ -9,6 +9,8 @@ from systemvm.management.state.schema.access import (
     domains,
     login_sources,
     resource_limits,
+    role_permissions,
+    roles,
     sessions,
     users,
 )
@@ -89,6 +91,8 @@ __all__ = [
     "public_certificates",
     "resource_limits",
     "resource_tags",
+    "role_permissions",
+    "roles",
     "secrets",
     "service_offerings",
     "sessions",

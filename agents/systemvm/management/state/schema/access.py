@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of domains, accounts, their limits, users, their keys and logins."""
+"""Tables of domains, accounts, their limits and roles, users, their keys and logins."""
 
 from __future__ import annotations
 
@@ -17,6 +17,26 @@ domains = table(
     sa.Column("parent_id", sa.ForeignKey("domains.id"), index=True),
 )
 
+# Roles that administrators have made; the three that every installation has are in `state/roles.py`.
+roles = table(
+    "roles",
+    *numbered(),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("type", sa.Integer, nullable=False),  # of accounts that can have it: an account type
+    sa.Column("description", sa.String(1024), nullable=False, default=""),
+    sa.Column("is_public", sa.Boolean, nullable=False, default=True),  # domain administrators see it
+)
+
+role_permissions = table(
+    "role_permissions",
+    *numbered(),
+    sa.Column("role_id", sa.ForeignKey("roles.id"), nullable=False, index=True),
+    sa.Column("rule", sa.String(255), nullable=False),  # a command, or several with `*`
+    sa.Column("is_allowed", sa.Boolean, nullable=False),
+    sa.Column("description", sa.String(1024), nullable=False, default=""),
+    sa.Column("place", sa.Integer, nullable=False),  # the first rule that matches a command decides
+)
+
 accounts = table(
     "accounts",
     *numbered(),
@@ -25,6 +45,7 @@ accounts = table(
     sa.Column("domain_id", sa.ForeignKey("domains.id"), nullable=False),
     sa.Column("state", sa.String(20), nullable=False, default="enabled"),
     sa.Column("max_secondary_storage_gib", sa.BigInteger),  # NULL: the zone's; -1: no limit
+    sa.Column("role_id", sa.Integer),  # NULL: the role that each account of its type has
 )
 
 # What an administrator has set for an account or for a domain, one of both; -1: no limit.
