@@ -33,6 +33,7 @@ from systemvm.cli import (
     system_vms,
     templates,
     trace,
+    user_keys,
     volume_uploads,
     volumes,
 )
@@ -115,6 +116,7 @@ main.add_command(accounts.account)
 accounts.account.add_command(account_limit.limit_account)
 accounts.account.add_command(account_limit.list_limits)
 main.add_command(accounts.user)
+accounts.user.add_command(user_keys.key)
 main.add_command(domains.domain)
 main.add_command(roles.role)
 accounts.account.add_command(roles.set_role)

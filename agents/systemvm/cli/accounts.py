@@ -18,7 +18,7 @@ def _find_account(daemon: DaemonClient, name: str) -> dict[str, Any]:
     return daemon.find("listAccounts", "account", name, "account")
 
 
-def _find_user(daemon: DaemonClient, name: str) -> dict[str, Any]:
+def find_user(daemon: DaemonClient, name: str) -> dict[str, Any]:
     """Return a user by user name or id."""
     rows = daemon.records("listUsers", "user", **_OF_ALL_ACCOUNTS)
     found = [row for row in rows if name in (row["username"], row["id"])]
@@ -274,7 +274,7 @@ def set_password(daemon: DaemonClient, username: str) -> None:
     Example:
       systemvm user password bob
     """
-    found = _find_user(daemon, username)
+    found = find_user(daemon, username)
     daemon.call("updateUser", id=found["id"], password=_read_new_password())
     click.echo(f"user {username} has a new password.")
 
@@ -291,7 +291,7 @@ def keys(daemon: DaemonClient, username: str, rotate: bool) -> None:
       systemvm user keys --rotate bob
     """
     command = "registerUserKeys" if rotate else "getUserKeys"
-    row = daemon.call(command, id=_find_user(daemon, username)["id"]).get("userkeys") or {}
+    row = daemon.call(command, id=find_user(daemon, username)["id"]).get("userkeys") or {}
     if daemon.as_json:
         output.print_json(row)
     elif not row:
@@ -314,7 +314,7 @@ def disable_user(daemon: DaemonClient, username: str) -> None:
     Example:
       systemvm user disable bob
     """
-    daemon.run_job("disableUser", id=_find_user(daemon, username)["id"])
+    daemon.run_job("disableUser", id=find_user(daemon, username)["id"])
     click.echo(f"user {username} is disabled.")
 
 
@@ -328,7 +328,7 @@ def enable_user(daemon: DaemonClient, username: str) -> None:
     Example:
       systemvm user enable bob
     """
-    daemon.call("enableUser", id=_find_user(daemon, username)["id"])
+    daemon.call("enableUser", id=find_user(daemon, username)["id"])
     click.echo(f"user {username} is enabled.")
 
 
@@ -343,5 +343,5 @@ def delete_user(daemon: DaemonClient, username: str) -> None:
     Example:
       systemvm user delete bob
     """
-    daemon.call("deleteUser", id=_find_user(daemon, username)["id"])
+    daemon.call("deleteUser", id=find_user(daemon, username)["id"])
     click.echo(f"user {username} is deleted.")

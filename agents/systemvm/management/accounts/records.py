@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from attrs import frozen
 
 from systemvm.management.accounts.errors import AccountError
 from systemvm.management.state import accounts, domains, events, login_sources, sessions
-from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID, Account, User
+from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID, Account, ApiKey, User
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import AccountType
 
 MAX_NAME_LENGTH = 255
+#: Of one user, with a name.
+MAX_KEYS = 50
 
 
 @frozen
@@ -125,6 +129,47 @@ def rotate_key(connection: Connection, user_id: int, api_key: str, sealed_secret
     user = require_user(connection, user_id)
     accounts.add_api_key(connection, user_id, api_key, sealed_secret)
     _record_of_user(connection, user, "REGISTER.USER.KEY", "has a new API key")
+
+
+def create_key(
+    connection: Connection,
+    user_id: int,
+    name: str,
+    api_key: str,
+    sealed_secret: bytes,
+    expires: datetime | None,
+    rules: list[str] | None,
+) -> ApiKey:
+    """Give a user a further key.
+
+    Raises: AccountError for a name that the user's keys have, or that cannot be, and for too many keys.
+    """
+    user = require_user(connection, user_id)
+    _check_length("name", name)
+    present = accounts.named_keys_of(connection, [user_id])
+    if any(each.name == name for each in present):
+        raise AccountError(f"API key {name} of user {user.username} already exists", "choose another name")
+    if len(present) >= MAX_KEYS:
+        raise AccountError(
+            f"user {user.username} has too many API keys: the maximum is {MAX_KEYS}", "delete one of them"
+        )
+    key = accounts.add_named_key(
+        connection,
+        user_id=user_id,
+        name=name,
+        api_key=api_key,
+        sealed_secret=sealed_secret,
+        expires=expires,
+        rules=rules,
+    )
+    _record_of_user(connection, user, "REGISTER.USER.KEY", f"has the API key {name}")
+    return key
+
+
+def delete_key(connection: Connection, key: ApiKey) -> None:
+    user = require_user(connection, key.user_id)
+    accounts.remove_key(connection, key.id)
+    _record_of_user(connection, user, "DELETE.USER.KEY", f"has no API key {key.name} any more")
 
 
 def set_user_state(connection: Connection, user_id: int, state: str) -> tuple[User, RevokedUsers]:

@@ -19,6 +19,11 @@ MAX_NAME, MAX_DESCRIPTION, MAX_RULES = 255, 1024, 1000
 _RULE = re.compile(r"[A-Za-z*]{1,100}")
 
 
+def is_rule(text: str) -> bool:
+    """Return whether a text is a pattern of commands."""
+    return _RULE.fullmatch(text) is not None
+
+
 def create(
     connection: Connection,
     name: str,
@@ -77,7 +82,7 @@ def add_rule(
     """
     role = roles.rows.by_id(connection, role_id)
     present = roles.permissions_of(connection, role_id)
-    if not _RULE.fullmatch(rule):
+    if not is_rule(rule):
         raise AccountError(
             f"Invalid role permission rule: {rule[:64]!r}; it must be letters and *",
             "write, for example, list*",

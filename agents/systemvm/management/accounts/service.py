@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 from attrs import field, frozen
@@ -23,7 +24,7 @@ from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts, instances
 from systemvm.management.state import templates as template_rows
 from systemvm.management.state import volumes as volume_rows
-from systemvm.management.state.accounts import Account, User
+from systemvm.management.state.accounts import Account, ApiKey, User
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AccountType
@@ -168,6 +169,15 @@ class AccountService:
         sealed = self._seal.close(keys.secret_key)
         await self._database.run(records.rotate_key, user_id, keys.api_key, sealed)
         return keys
+
+    async def create_key(
+        self, user_id: int, name: str, expires: datetime | None, rules: list[str] | None
+    ) -> tuple[ApiKey, str]:
+        """Create a further key of a user; return it with its secret, which nothing shows again."""
+        api_key, secret = secrets.token_urlsafe(KEY_BYTES), secrets.token_urlsafe(KEY_BYTES)
+        sealed = self._seal.close(secret)
+        key = await self._database.run(records.create_key, user_id, name, api_key, sealed, expires, rules)
+        return key, secret
 
     # --- disabling and deleting
 

@@ -3,13 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
+
 import argon2
+from attrs import evolve
 
 from systemvm.management.api.passwords import PasswordService
 from systemvm.management.api.principal import Principal
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts, domains, login_sources, roles
+from systemvm.management.state.accounts import ApiKey
+from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.roles import Rules
 from systemvm.management.state.rows import NotFoundError
 
 #: What `principal_of` reads: its results are kept until one of these changes.
@@ -19,8 +26,16 @@ PRINCIPAL_TABLES = ("users", "accounts", "domains", "role_permissions")
 class Authenticator:
     """Finds the user of a call. A wrong password takes as long as an unknown user name."""
 
-    def __init__(self, database: Database, seal: Seal, hasher: argon2.PasswordHasher | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        seal: Seal,
+        hasher: argon2.PasswordHasher | None = None,
+        *,
+        clock: Callable[[], datetime] = now,
+    ) -> None:
         self._database = database
+        self._clock = clock
         self._seal = seal
         self.passwords = PasswordService(hasher)
 
@@ -52,12 +67,14 @@ class Authenticator:
         await self._database.run(login_sources.remember, principal.user.id, source)
 
     async def by_api_key(self, api_key: str) -> tuple[Principal, str] | None:
-        """Return the key's user, and the secret that verifies signatures; None for an unknown key."""
+        """Return the key's user, and the secret that verifies signatures; None if unknown or expired."""
         found = await self._database.read_kept(_by_api_key, ("api_keys", *PRINCIPAL_TABLES), api_key)
         if found is None:
             return None
-        principal, sealed = found
-        return principal, self._seal.open(sealed)
+        principal, key = found
+        if key.expires is not None and self._clock() >= key.expires:
+            return None
+        return principal, self._seal.open(key.sealed_secret)
 
     async def operator(self) -> Principal:
         """Return the user that the host's operators act as: the first administrator with a password.
@@ -98,10 +115,14 @@ def _trusts(connection: Connection, username: str, domain_path: str, source: str
     return principal is not None and login_sources.is_known(connection, principal.user.id, source)
 
 
-def _by_api_key(connection: Connection, api_key: str) -> tuple[Principal, bytes] | None:
+def _by_api_key(connection: Connection, api_key: str) -> tuple[Principal, ApiKey] | None:
     key = accounts.find_api_key(connection, api_key)
     principal = principal_of(connection, accounts.user_by_id(connection, key.user_id)) if key else None
-    return (principal, key.sealed_secret) if key and principal else None
+    if key is None or principal is None:
+        return None
+    if key.rules is not None:
+        principal = evolve(principal, key_rules=Rules(tuple((rule, True) for rule in key.rules)))
+    return principal, key
 
 
 def _first_administrator(connection: Connection) -> Principal | None:

@@ -65,6 +65,7 @@ from systemvm.management.api.commands.template_retry import TemplateRetryCommand
 from systemvm.management.api.commands.template_update import TemplateUpdateCommands
 from systemvm.management.api.commands.templates import TemplateCommands
 from systemvm.management.api.commands.uploads import UploadCommands
+from systemvm.management.api.commands.user_keys import UserKeyCommands
 from systemvm.management.api.commands.users import UserCommands
 from systemvm.management.api.commands.virtual_machines import VirtualMachineCommands
 from systemvm.management.api.commands.volume_changes import VolumeChangeCommands
@@ -235,6 +236,7 @@ def command_table(services: ApiServices) -> CommandTable:
             expunge=services.expunge,
         ).commands(),
         *AccountCommands(database, services.accounts, jobs, rights).commands(),
+        *UserKeyCommands(database, services.accounts, rights).commands(),
         *RoleCommands(database, table).commands(),
         *RolePermissionCommands(database, table).commands(),
         *DomainCommands(database, services.accounts, jobs).commands(),

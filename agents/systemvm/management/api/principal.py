@@ -26,6 +26,7 @@ class Principal:
     #: Of a domain administrator: the accounts in the domain and beneath it, but no root administrators.
     beneath: frozenset[int] = frozenset()
     rules: Rules | None = None  # of the account's role; None: all that its type permits
+    key_rules: Rules | None = None  # of the API key; None: all that its user can call
 
     @property
     def account_type(self) -> AccountType:
@@ -43,7 +44,13 @@ class Principal:
 
     def can_call(self, command: str, roles: frozenset[AccountType]) -> bool:
         """Return whether this user can call a command that is for accounts of these types."""
-        return self.account_type in roles and (self.rules is None or self.rules.permit(command))
+        limits = [rules for rules in (self.rules, self.key_rules) if rules is not None]
+        return self.account_type in roles and all(rules.permit(command) for rules in limits)
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether role or key permit less than the type of the account."""
+        return self.rules is not None or self.key_rules is not None
 
     @property
     def account_ids(self) -> frozenset[int] | None:

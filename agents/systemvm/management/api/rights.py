@@ -30,7 +30,8 @@ class Rights:
 
         Raises: ApiError 401 when they can do more.
         """
-        if account.id != principal.account.id:
+        # a key with a scope cannot get its user's own password or keys either
+        if account.id != principal.account.id or principal.key_rules is not None:
             self.check_role(connection, principal, AccountType(account.type), account.role_id)
 
     @staticmethod
@@ -39,7 +40,7 @@ class Rights:
 
         Raises: ApiError 401 when the caller's role restricts anything.
         """
-        if principal.rules is not None:
+        if principal.is_restricted:
             raise unauthorized("only administrators whose role restricts nothing can change roles")
 
     def check_role(
@@ -49,13 +50,13 @@ class Rights:
 
         Raises: ApiError 401 when it permits more.
         """
-        if principal.rules is None:  # all that its type permits, and it reaches no type that permits more
+        if not principal.is_restricted:  # all that its type permits, and it reaches no type that permits more
             return
         rules = roles.rules_of(connection, role_id)
         for command in self.table:
             other_can = account_type in command.roles and (rules is None or rules.permit(command.name))
             if other_can and not principal.can_call(command.name, command.roles):
                 raise unauthorized(
-                    f"role of account {principal.account.name} does not permit {command.name}, which that of"
-                    " the other account permits"
+                    f"role or API key of {principal.user.username} does not permit {command.name}, which the"
+                    " role of the other account permits"
                 )

@@ -84,6 +84,11 @@ class ApiKey:
     user_id: int
     api_key: str
     sealed_secret: bytes = field(repr=False)
+    uuid: str
+    name: str | None  # None: the one of registerUserKeys
+    expires: datetime | None
+    rules: list[str] | None  # patterns of the commands that it can call; None: all that its user can
+    created: datetime
 
 
 domain_rows = Rows(schema.domains, Domain, "domain")
@@ -235,14 +240,30 @@ def remove_users(connection: sa.Connection, user_ids: Sequence[int]) -> None:
 
 
 def api_key_of(connection: sa.Connection, user_id: int) -> ApiKey | None:
+    """Return the key that has no name."""
     c = schema.api_keys.c
-    return key_rows.one(connection, c.user_id == user_id, c.removed.is_(None))
+    return key_rows.one(connection, c.user_id == user_id, c.name.is_(None), c.removed.is_(None))
+
+
+def named_keys_of(connection: sa.Connection, user_ids: Sequence[int]) -> list[ApiKey]:
+    """Return the keys with a name, the oldest first."""
+    c = schema.api_keys.c
+    return key_rows.all(connection, c.user_id.in_(user_ids), c.name.is_not(None), c.removed.is_(None))
+
+
+def add_named_key(connection: sa.Connection, /, **columns: Any) -> ApiKey:
+    return key_rows.insert(connection, **columns)
+
+
+def remove_key(connection: sa.Connection, key_id: int) -> None:
+    key_rows.update(connection, key_id, removed=now())
 
 
 def add_api_key(connection: sa.Connection, user_id: int, api_key: str, sealed_secret: bytes) -> ApiKey:
-    """Give a user this key; the user's earlier keys end."""
+    """Give a user this key; the user's earlier one without a name ends."""
     c = schema.api_keys.c
-    key_rows.update_where(connection, c.user_id == user_id, c.removed.is_(None), removed=now())
+    mine = (c.user_id == user_id, c.name.is_(None), c.removed.is_(None))
+    key_rows.update_where(connection, *mine, removed=now())
     return key_rows.insert(connection, user_id=user_id, api_key=api_key, sealed_secret=sealed_secret)
 
 

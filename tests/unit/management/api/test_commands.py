@@ -65,6 +65,7 @@ EXPECTED = {
     *("addImageStore", "updateImageStore", "deleteImageStore"),
     *("createSecondaryStagingStore", "listSecondaryStagingStores", "deleteSecondaryStagingStore"),
     *("updateResourceLimit", "listResourceLimits", "updateResourceCount"),
+    *("createUserKey", "listUserKeys", "deleteUserKey"),
     *("createDomain", "updateDomain", "deleteDomain"),
     *("createRole", "listRoles", "updateRole", "deleteRole"),
     *("createRolePermission", "listRolePermissions", "updateRolePermission", "deleteRolePermission"),

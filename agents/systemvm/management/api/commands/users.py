@@ -246,16 +246,24 @@ class UserCommands:
 
     async def _own_or_administered(self, call: ApiCall) -> User:
         """Return a user that the caller can change: the own one, not another one of the same account."""
-        user = await self._database.read(_user, call.arguments["id"])
-        if not _may_administer(call.principal, user):
-            raise unauthorized(f"user {call.principal.user.username} must not change this user")
-        account = await self._database.read(accounts.account_by_id, user.account_id)
-        await self._database.read(self._rights.check_account, call.principal, account)
-        return user
+        uuid = call.arguments["id"]
+        return await self._database.read(changeable_user, call.principal, uuid, self._rights)
 
     async def _answer(self, user: User) -> UserAnswer:
         [answer] = await self._database.read(user_answers, [user])
         return answer
+
+
+def changeable_user(connection: Connection, principal: Principal, uuid: str, rights: Rights) -> User:
+    """Return a user that the caller can change.
+
+    Raises: NotFoundError when there is none, ApiError 401 for another one.
+    """
+    user = _user(connection, uuid)
+    if not _may_administer(principal, user):
+        raise unauthorized(f"user {principal.user.username} must not change this user")
+    rights.check_account(connection, principal, accounts.account_by_id(connection, user.account_id))
+    return user
 
 
 def _may_administer(principal: Principal, user: User) -> bool:

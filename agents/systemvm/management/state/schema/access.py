@@ -81,6 +81,9 @@ api_keys = table(
     sa.Column("api_key", sa.String(255), nullable=False, unique=True),
     # Encrypted and not hashed: a signature can be verified only with the secret itself.
     sa.Column("sealed_secret", sa.LargeBinary, nullable=False),
+    sa.Column("name", sa.String(255)),  # NULL: the one of registerUserKeys
+    sa.Column("expires", UtcDateTime),
+    sa.Column("rules", sa.JSON),  # patterns of the commands that it can call; NULL: all that its user can
 )
 
 sessions = table(
