@@ -31,8 +31,10 @@ class Browser:
         target = f"/client/api?{urlencode({'response': 'json', **parameters})}"
         return await request(self.site, "GET", target, None, self.headers, self.address)
 
-    async def login(self, username: str = "admin", password: str = ADMIN_PASSWORD) -> HttpAnswer:
-        answer = await self.post(command="login", username=username, password=password)
+    async def login(
+        self, username: str = "admin", password: str = ADMIN_PASSWORD, domain: str = "/"
+    ) -> HttpAnswer:
+        answer = await self.post(command="login", username=username, password=password, domain=domain)
         if answer.status == 200:
             self.session_key = answer.json["loginresponse"]["sessionkey"]
             self.headers["Cookie"] = str(answer.headers["Set-Cookie"]).partition(";")[0]

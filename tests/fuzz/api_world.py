@@ -47,13 +47,20 @@ class FuzzedCloud:
         return str(self.cloud.database.run_now(_state_of, self.stranger.account.id))
 
 
-async def populate(cloud: SmallCloud) -> FuzzedCloud:
-    """Create both accounts, and an object of each kind for each."""
+async def populate(cloud: SmallCloud, *, is_domain_admin: bool = False) -> FuzzedCloud:
+    """Create both accounts, and an object of each kind for each.
+
+    With `is_domain_admin` the user administers a domain of their own, which the stranger is not in.
+    """
     SnapshotStore.of(cloud)
     receive_uploads(cloud)
     for method in (EXTRACT_SETUP, EXTRACT_LINKS):
         cloud.ssvm_peer.answers[method] = lambda _: Acknowledgement()
-    user, stranger = await new_account(cloud, "una"), await new_account(cloud, MARK)
+    where: dict[str, Any] = {}
+    if is_domain_admin:
+        domain = (await cloud.call("createDomain", name="unas"))["domain"]["id"]
+        where = {"domainid": domain, "accounttype": 2}
+    user, stranger = await new_account(cloud, "una", **where), await new_account(cloud, MARK)
     for owner, prefix in ((user, "una"), (stranger, MARK)):
         await _give_objects(cloud, owner, prefix)
     own = cloud.database.run_now(_uuids, user.account.id, user.user.id)

@@ -43,6 +43,7 @@ LONGER_S = float(os.environ.get("API_FUZZ_SECONDS", "0"))
 MIXED_PER_ROUND = 10
 PARTS = 3  # of an administrator's commands, so that they are tried side by side
 SESSIONS = ("login", "logout")
+DOMAIN_ADMIN = "domain administrator"
 
 NewCloud = Callable[[], SmallCloud]
 
@@ -67,7 +68,8 @@ async def fuzzer_of(world: FuzzedCloud, role: str) -> tuple[ApiFuzzer, Principal
     browser = Browser(world.cloud)
     is_admin = role == "administrator"
     who = world.cloud.admin if is_admin else world.user
-    answer = await browser.login(who.user.username, ADMIN_PASSWORD if is_admin else PASSWORD)
+    password = ADMIN_PASSWORD if is_admin else PASSWORD
+    answer = await browser.login(who.user.username, password, who.domain.path)
     assert answer.status == 200
     return ApiFuzzer(world, browser, sees_all=is_admin), who
 
@@ -85,15 +87,18 @@ def sample_of(command: Command, world: FuzzedCloud, *, sees_all: bool) -> Iterab
         yield from calls_with_foreign_objects(command, world)
 
 
-@pytest.mark.parametrize(("role", "part"), [("user", 0), *(("administrator", part) for part in range(PARTS))])
+@pytest.mark.parametrize(
+    ("role", "part"),
+    [("user", 0), (DOMAIN_ADMIN, 0), *(("administrator", part) for part in range(PARTS))],
+)
 @pytest_twisted.ensureDeferred
 async def test_a_call_is_answered_or_refused_by_a_typed_error(
     new_cloud: NewCloud, role: str, part: int
 ) -> None:
-    world = await populate(new_cloud())
+    world = await populate(new_cloud(), is_domain_admin=role == DOMAIN_ADMIN)
     fuzzer, who = await fuzzer_of(world, role)
     commands = commands_of(world.cloud, who, random.Random(1))
-    for command in commands if role == "user" else commands[part::PARTS]:
+    for command in commands[part::PARTS] if role == "administrator" else commands:
         await fuzzer.send(command, sample_of(command, world, sees_all=fuzzer.sees_all))
     fuzzer.check_jobs_of(who.account.id)
     assert fuzzer.count > 1000
@@ -101,13 +106,14 @@ async def test_a_call_is_answered_or_refused_by_a_typed_error(
 
 
 @pytest.mark.skipif(not LONGER_S, reason="only `make fuzz` sets API_FUZZ_SECONDS")
-@pytest.mark.parametrize("role", ["user", "administrator"])
+@pytest.mark.parametrize("role", ["user", DOMAIN_ADMIN, "administrator"])
 @pytest_twisted.ensureDeferred
 async def test_calls_with_several_such_parameters(new_cloud: NewCloud, role: str) -> None:
     until = time.monotonic() + LONGER_S
     while time.monotonic() < until:
         seed = random.randrange(1 << 32)
-        chance, world = random.Random(seed), await populate(new_cloud())
+        chance = random.Random(seed)
+        world = await populate(new_cloud(), is_domain_admin=role == DOMAIN_ADMIN)
         fuzzer, who = await fuzzer_of(world, role)
         for command in commands_of(world.cloud, who, chance):
             if time.monotonic() < until:
