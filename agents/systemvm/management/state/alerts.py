@@ -64,8 +64,8 @@ _c, _vm = schema.events.c, schema.vm_instances.c
 _BY_EVENT = {
     AlertType.SECONDARY_STORAGE: ("ALERT.STORAGE.SECONDARY",),
     AlertType.HOST: ("HOST.ALERT",),
-    AlertType.CONSOLE_PROXY: ("PROXY.STOP", "PROXY.PATCH"),
-    AlertType.SSVM: ("SSVM.STOP", "SSVM.PATCH"),
+    AlertType.CONSOLE_PROXY: ("PROXY.START", "PROXY.STOP", "PROXY.PATCH"),
+    AlertType.SSVM: ("SSVM.START", "SSVM.STOP", "SSVM.PATCH"),
     AlertType.UPLOAD_FAILED: ("ALERT.UPLOAD.FAILED", "TEMPLATE.DOWNLOAD.FAILED", "ISO.DOWNLOAD.FAILED"),
     AlertType.CA_CERTIFICATE: ("ALERT.CA.CERT",),
 }

@@ -228,16 +228,20 @@ class SystemVmLifecycle:
         )
 
     async def _record_failed_start(self, vm: Instance, failure: HypervisorError) -> None:
+        """Record why it is Stopped. A start is repeated for hours: only another reason is another event."""
+        reason = f"could not be started: {failure.message}"
         await self._database.run(
             instances.update,
             vm.id,
             state=InstanceState.STOPPED,
-            reason=f"could not be started: {failure.message}",
+            reason=reason,
             hint=failure.hint or None,
             ended_by_itself=False,
             **instances.NO_SCREEN,
         )
         self._directory.disconnected(vm.instance_name, "is gone: the virtual machine could not be started")
+        if vm.reason != reason:
+            await self._event(vm, "START", reason, level="ERROR")
 
     async def _stop(self, vm: Instance, forced: bool, why: str) -> Instance:
         if vm.state in STARTABLE:

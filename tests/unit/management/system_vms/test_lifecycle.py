@@ -13,7 +13,8 @@ from settling import settled
 from systemvm.management.hypervisors.base import ExitReason
 from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.pki.seal import Seal
-from systemvm.management.state import addresses, console_sessions, events, instances
+from systemvm.management.state import addresses, alerts, console_sessions, events, instances
+from systemvm.management.state.alerts import AlertFilter
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
@@ -97,6 +98,21 @@ async def test_failed_stop_leaves_it_running_with_a_reason(host: Any) -> None:
     assert after.state is InstanceState.RUNNING
     assert after.reason == "It could not be stopped: QEMU (pid 7) cannot be ended"
     assert after.hint == "look at the host's disks"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_failed_start_is_an_alert_once_for_each_reason(host: Any) -> None:
+    for message in ("no memory is left", "no memory is left", "disk is full"):
+        host.hypervisor.failing = HypervisorError(message, "stop a machine")
+        await host.reconciler.scan()
+        host.clock.advance(3600.0)
+    found, count = await host.database.read(alerts.page, AlertFilter(type=19), slice(None))
+    assert count == 2
+    texts = [f"s-1-VM could not be started: {reason}" for reason in ("disk is full", "no memory is left")]
+    assert [alert.description for alert in found] == texts
+    host.hypervisor.failing = None
+    await host.reconciler.scan()
+    assert await host.database.read(alerts.page, AlertFilter(type=19), slice(None)) == (found, 2)
 
 
 @pytest_twisted.ensureDeferred

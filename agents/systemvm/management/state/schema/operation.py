@@ -81,6 +81,7 @@ events = table(
     sa.Column("request_id", sa.String(64)),
     sa.Index(None, "created"),
     sa.Index(None, "account_id", "created"),
+    sa.Index(None, "type", "created"),  # alerts are a few types of many events
 )
 
 # Tags of objects, by the object's UUID. One that is deleted leaves no row: its key can be used again.
