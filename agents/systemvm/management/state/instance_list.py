@@ -9,11 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 from attrs import frozen
 
-from systemvm.management.state import instances, schema
+from systemvm.management.state import instances, schema, tags
 from systemvm.management.state.changes import columns
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.listing import KEPT_LISTINGS, Listing, contains, equals
 from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.management.state.tags import Wanted
 
 _v = schema.vm_instances.c
 _ROWS = sa.select(*instances.rows.columns)
@@ -51,6 +52,7 @@ class InstanceFilter:
     sizes: frozenset[Size] | None = None
     other_sizes_than: frozenset[Size] | None = None
     keyword: str | None = None  # in one of its names, whatever its case
+    tags: Wanted | None = None
 
 
 def page(connection: sa.Connection, which: InstanceFilter, window: slice) -> tuple[list[Instance], int]:
@@ -67,7 +69,7 @@ def _listing(which: InstanceFilter) -> Listing:
         rows=_ROWS,
         where=_conditions(which),
         order_by=(_v.id,),
-        topics=_TOPICS,
+        topics=(*_TOPICS, *tags.TOPICS) if which.tags else _TOPICS,
     )
 
 
@@ -104,6 +106,8 @@ def _conditions(which: InstanceFilter) -> list[sa.ColumnElement[bool]]:
     if which.keyword is not None:
         names = (_v.name, _v.display_name, _v.instance_name)
         where.append(sa.or_(*(contains(name, which.keyword) for name in names)))
+    if which.tags is not None:
+        where.append(tags.has_any(_v.uuid, which.tags))
     return where
 
 

@@ -8,11 +8,12 @@ import functools
 import sqlalchemy as sa
 from attrs import frozen
 
-from systemvm.management.state import schema, snapshots, volumes
+from systemvm.management.state import schema, snapshots, tags, volumes
 from systemvm.management.state.changes import columns
 from systemvm.management.state.listing import KEPT_LISTINGS, Listing, as_text, contains, that_fit
 from systemvm.management.state.snapshots import TEMPORARY, Snapshot
 from systemvm.management.state.status import SnapshotState
+from systemvm.management.state.tags import Wanted
 from systemvm.management.state.volumes import Volume
 
 _c, _v = schema.snapshots.c, schema.volumes.c
@@ -39,6 +40,7 @@ class SnapshotFilter:
     snapshot_type: str | None = None  # whatever its case
     interval_type: str | None = None  # the same column: CloudStack has two names for it
     keyword: str | None = None  # in the name, whatever its case
+    tags: Wanted | None = None
 
 
 @frozen
@@ -80,7 +82,7 @@ def _listing(which: SnapshotFilter) -> Listing:
         rows=_ROWS,
         where=_conditions(which),
         order_by=(_c.id,),
-        topics=_TOPICS,
+        topics=(*_TOPICS, *tags.TOPICS) if which.tags else _TOPICS,
     )
 
 
@@ -106,6 +108,8 @@ def _conditions(which: SnapshotFilter) -> list[sa.ColumnElement[bool]]:
         where.append(_c.volume_id == its)
     if which.keyword is not None:
         where.append(contains(_c.name, which.keyword))
+    if which.tags is not None:
+        where.append(tags.has_any(_c.uuid, which.tags))
     return where
 
 

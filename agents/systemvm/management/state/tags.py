@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import schema
+from systemvm.management.state.changes import columns
 from systemvm.management.state.listing import contains
 from systemvm.management.state.rows import Rows
 
@@ -36,14 +37,25 @@ class TagFilter:
     keyword: str | None = None  # in the key, whatever its case
 
 
+#: Keys and values of which an object has at least one.
+Wanted = frozenset[tuple[str, str]]
+
 rows = Rows(schema.resource_tags, Tag, "tag")
 _c = schema.resource_tags.c
+#: What a list of tagged objects depends on, besides their own table: a tag is never changed.
+TOPICS = columns(schema.resource_tags)
 _TAGGED = (schema.vm_instances, schema.templates, schema.volumes, schema.snapshots)
 
 
 def _is_present(owner: sa.Table) -> sa.ColumnElement[bool]:
     """Return the condition that a tag's object is in a table: tags of removed ones are not listed."""
     return sa.exists().where(owner.c.uuid == _c.resource_uuid, owner.c.removed.is_(None))
+
+
+def has_any(uuid: sa.ColumnElement[str], wanted: Wanted) -> sa.ColumnElement[bool]:
+    """Return the condition that the object with this UUID has one of these tags."""
+    one_of = (sa.and_(_c.key == key, _c.value == value) for key, value in sorted(wanted))
+    return sa.exists().where(_c.resource_uuid == uuid, sa.or_(*one_of))
 
 
 def of_objects(connection: sa.Connection, uuids: Collection[str]) -> Mapping[str, list[Tag]]:

@@ -11,9 +11,10 @@ from typing import Any
 import sqlalchemy as sa
 from attrs import frozen
 
-from systemvm.management.state import schema, templates
+from systemvm.management.state import schema, tags, templates
 from systemvm.management.state.changes import any_of, columns
 from systemvm.management.state.listing import KEPT_LISTINGS, Listing, contains, equals
+from systemvm.management.state.tags import Wanted
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.wire.storage import DownloadState, ImageFormat
 
@@ -66,6 +67,7 @@ class TemplateFilter:
     bootable: bool | None = None
     public: bool | None = None
     keyword: str | None = None  # in name or display text, whatever its case
+    tags: Wanted | None = None
     is_unique: bool = False  # each template in one zone only, its own before the others
 
 
@@ -104,7 +106,7 @@ def _listing(which: TemplateFilter) -> Listing:
         rows=_ROWS,
         where=_conditions(which),
         order_by=_ORDER,
-        topics=_TOPICS,
+        topics=(*_TOPICS, *tags.TOPICS) if which.tags else _TOPICS,
     )
 
 
@@ -181,6 +183,8 @@ def _conditions(which: TemplateFilter) -> list[sa.ColumnElement[bool]]:
         where.append(sa.or_(named, _t.os_type.is_(None)) if None in which.os_types else named)
     if which.keyword is not None:
         where.append(sa.or_(contains(_t.name, which.keyword), contains(_t.display_text, which.keyword)))
+    if which.tags is not None:
+        where.append(tags.has_any(_t.uuid, which.tags))
     return where
 
 

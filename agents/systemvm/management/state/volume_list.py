@@ -9,10 +9,11 @@ import attrs
 import sqlalchemy as sa
 from attrs import frozen
 
-from systemvm.management.state import schema, templates, volumes
+from systemvm.management.state import schema, tags, templates, volumes
 from systemvm.management.state.changes import columns
 from systemvm.management.state.listing import KEPT_LISTINGS, Listing, as_text, contains, that_fit
 from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.management.state.tags import Wanted
 from systemvm.management.state.volumes import Volume
 
 _c, _vm, _t = schema.volumes.c, schema.vm_instances.c, schema.templates.c
@@ -47,6 +48,7 @@ class VolumeFilter:
     own_directory_of: int | None = None  # a host: only what is in its own directory
     pool_id: int | None = None  # only what is in another pool
     keyword: str | None = None  # in the name, whatever its case
+    tags: Wanted | None = None
 
 
 @frozen
@@ -87,7 +89,7 @@ def _listing(which: VolumeFilter) -> Listing:
         rows=_ROWS,
         where=_conditions(which),
         order_by=(_c.id,),
-        topics=_TOPICS,
+        topics=(*_TOPICS, *tags.TOPICS) if which.tags else _TOPICS,
     )
 
 
@@ -108,6 +110,8 @@ def _conditions(which: VolumeFilter) -> list[sa.ColumnElement[bool]]:
         where.append(_c.vm_id == sa.select(vm.id).where(vm.uuid == which.vm_uuid).scalar_subquery())
     if which.keyword is not None:
         where.append(contains(_c.name, which.keyword))
+    if which.tags is not None:
+        where.append(tags.has_any(_c.uuid, which.tags))
     return where
 
 

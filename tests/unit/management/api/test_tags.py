@@ -10,9 +10,11 @@ import pytest_twisted
 
 from api_requests import NOWHERE, refusal
 from small_cloud import SmallCloud
+from snapshot_store import SnapshotStore
 from systemvm.management.api.errors import ErrorCode
 from systemvm.service.errors import FailureCode, SystemVmError
-from user_vms import deploy_stopped
+from systemvm.wire.storage import ImageFormat
+from user_vms import deploy_running, deploy_stopped
 
 ENV = {"tags[0].key": "env", "tags[0].value": "test"}
 
@@ -109,3 +111,56 @@ async def test_a_key_is_given_once(cloud: SmallCloud) -> None:
     await tag(cloud, vm.uuid, "UserVm", **ENV)
     error = await refusal(cloud, "createTags", resourceids=vm.uuid, resourcetype="UserVm", **ENV)
     assert error.message == f"tag env already on {vm.uuid} with value test"
+
+
+@pytest_twisted.ensureDeferred
+async def test_lists_are_limited_to_objects_with_one_of_the_tags(cloud: SmallCloud) -> None:
+    vm, other = await deploy_stopped(cloud), await deploy_stopped(cloud)
+    volume, _ = (await cloud.call("listVolumes"))["volume"]
+    template, _ = (await cloud.call("listTemplates", templatefilter="all"))["template"]
+    iso, _ = cloud.add_template(name="cd", format=ImageFormat.ISO)
+    kinds = {"UserVm": vm.uuid, "Volume": volume["id"], "Template": template["id"], "ISO": iso.uuid}
+    lists: dict[str, tuple[str, str, dict[str, str]]] = {
+        "UserVm": ("listVirtualMachines", "virtualmachine", {}),
+        "Volume": ("listVolumes", "volume", {}),
+        "Template": ("listTemplates", "template", {"templatefilter": "all"}),
+        "ISO": ("listIsos", "iso", {}),
+    }
+
+    async def found(kind: str, **tags: str) -> list[str]:
+        command, name, more = lists[kind]
+        answer = await cloud.call(command, **more, **tags)
+        rows = answer.get(name, [])
+        assert len(rows) == answer.get("count", 0)
+        return [row["id"] for row in rows]
+
+    for kind, uuid in kinds.items():
+        assert await found(kind, **ENV) == []
+        await tag(cloud, uuid, kind, **ENV)
+        assert await found(kind, **ENV) == [uuid]
+        assert await found(kind, **ENV | {"tags[0].value": "live"}) == []
+    await tag(cloud, other.uuid, "UserVm", **{"tags[0].key": "role", "tags[0].value": "web"})
+    either = ENV | {"tags[1].key": "role", "tags[1].value": "web"}
+    assert await found("UserVm", **either) == [vm.uuid, other.uuid]
+    await tag(cloud, vm.uuid, "UserVm", "deleteTags")
+    assert await found("UserVm", **either) == [other.uuid]
+    error = await refusal(cloud, "listVolumes", **{"tags[0].key": "env"})
+    assert error.code is ErrorCode.PARAMETER
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_snapshot_is_taken_with_tags_and_found_by_them(cloud: SmallCloud) -> None:
+    SnapshotStore.of(cloud)
+    vm = await deploy_running(cloud, cloud.user)
+    [volume] = (await cloud.call("listVolumes", cloud.user, virtualmachineid=vm.uuid))["volume"]
+    cloud.primary.sizes[volume["id"]] = 1 << 30
+    job = await cloud.job("createSnapshot", cloud.user, volumeid=volume["id"], **ENV)
+    await cloud.job("createSnapshot", cloud.user, volumeid=volume["id"])
+    [shown] = job.result["snapshot"]["tags"]
+    assert (shown["key"], shown["value"], shown["resourcetype"]) == ("env", "test", "Snapshot")
+    assert (await cloud.call("listSnapshots", cloud.user))["count"] == 2
+    [found] = (await cloud.call("listSnapshots", cloud.user, **ENV))["snapshot"]
+    assert (found["id"], found["tags"]) == (job.result["snapshot"]["id"], [shown])
+    error = await refusal(cloud, "createSnapshot", cloud.user, volumeid=volume["id"], **{"tags[0].key": "a"})
+    assert error.code is ErrorCode.PARAMETER
+    assert (await cloud.call("listSnapshots", cloud.user))["count"] == 2, "nothing was taken"

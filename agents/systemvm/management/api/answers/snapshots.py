@@ -8,6 +8,7 @@ from datetime import datetime
 from attrs import frozen
 
 from systemvm.management.api.answers.keys import optional_key, required_key
+from systemvm.management.api.answers.tags import TagAnswer
 
 
 @frozen(kw_only=True)
@@ -15,6 +16,7 @@ class SnapshotAnswer:
     """A snapshot of a volume."""
 
     id: str = required_key("the UUID")
+    tags: list[TagAnswer] = required_key("keys and values that its owner gave it; see createTags")
     name: str = required_key("the name")
     state: str = required_key("Allocated, Creating, BackingUp, BackedUp, Copying or Error")
     reason: str | None = optional_key("why it failed; an addition to CloudStack's keys")

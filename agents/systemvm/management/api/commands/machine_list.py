@@ -11,6 +11,7 @@ from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import Arguments, ParameterType, named_uuids, only, optional
+from systemvm.management.api.tag_parameters import TAGGED, wanted_tags
 from systemvm.management.api.zone_parts import guest_network_of
 from systemvm.management.state import instance_list
 from systemvm.management.state.database import Connection
@@ -37,6 +38,7 @@ PARAMETERS = (
     optional("hostid", ParameterType.UUID, "list only those that run on this host"),
     optional("serviceofferingid", ParameterType.UUID, "list only those of this size"),
     optional("arch", ParameterType.STRING, "list only those of this architecture"),
+    TAGGED,
     optional("networkid", ParameterType.UUID, "list only those on this network; see listNetworks"),
     optional(
         "details",
@@ -83,6 +85,7 @@ def _filter_of(connection: Connection, call: ApiCall, sees_destroyed: bool) -> I
         sizes=sizes,
         other_sizes_than=other_sizes,
         keyword=arguments.text("keyword"),
+        tags=wanted_tags(arguments),
     )
 
 

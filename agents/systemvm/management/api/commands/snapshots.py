@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from systemvm.management.api.answers.access import SuccessAnswer
@@ -15,23 +16,26 @@ from systemvm.management.api.command import (
     StartedJob,
 )
 from systemvm.management.api.commands.own_storage import name_of, own_snapshot, own_snapshot_in, own_volume
+from systemvm.management.api.commands.tags import tag_answers
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import ParameterType, named_uuids, only, optional, required
+from systemvm.management.api.tag_parameters import NEW_TAGS, TAGGED, given_tags, wanted_tags
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.snapshots.copies import SnapshotCopies
 from systemvm.management.snapshots.errors import SnapshotError
 from systemvm.management.snapshots.policies import TAKE, SnapshotPolicies
 from systemvm.management.snapshots.service import VolumeSnapshots
 from systemvm.management.snapshots.transitions import NewSnapshot
-from systemvm.management.state import snapshot_list, snapshots, zones
+from systemvm.management.state import snapshot_list, snapshots, tags, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.snapshot_list import SnapshotFilter, SnapshotOfVolume
 from systemvm.management.state.snapshots import Snapshot
 from systemvm.management.state.status import SnapshotState, VolumeState
+from systemvm.management.state.tags import Tag
 from systemvm.management.state.volumes import Volume
 from systemvm.service.errors import SystemVmError
 
@@ -70,6 +74,7 @@ class SnapshotCommands:
                     optional("name", text, "its name; by default that of the volume with the time"),
                     optional("quiescevm", flag, "have the guest agent write caches, and hold them still"),
                     optional("zoneids", ParameterType.LIST, "further zones that it is copied to"),
+                    NEW_TAGS,
                     only("asyncbackup", flag, "copy it to secondary storage later", False),
                     only("locationtype", text, "where it is kept", "SECONDARY"),
                 ),
@@ -87,6 +92,7 @@ class SnapshotCommands:
                     optional("state", text, "list only those in this state"),
                     optional("snapshottype", text, "list only those of this type"),
                     optional("intervaltype", text, "list only those of this type"),
+                    TAGGED,
                     *OWNERS,
                 ),
                 kept=True,
@@ -108,8 +114,10 @@ class SnapshotCommands:
     async def _create(self, call: ApiCall) -> StartedJob:
         volume = await self._database.read(own_volume, call.arguments["volumeid"], call.principal)
         zone_ids = await self._database.read(_other_zones, call, volume)
+        given = given_tags(call.arguments)
         new = NewSnapshot(volume.id, name_of(call), call.principal.user.id)
         snapshot = await self._snapshots.create(new)
+        await self._database.run(tags.add, "Snapshot", snapshot.uuid, snapshot.account_id, given)
         quiesce = call.arguments.flag("quiescevm")
         return await self._start(call, TAKE, snapshot, creates=True, quiesce=quiesce, zones=zone_ids)
 
@@ -182,7 +190,8 @@ def _other_zones(connection: Connection, call: ApiCall, volume: Volume) -> list[
 
 
 def answer_for(connection: Connection, snapshot: Snapshot) -> SnapshotAnswer:
-    return _answer(snapshot_list.one(connection, snapshot.id), read_names(connection), False)
+    tagged = tags.of_objects(connection, [snapshot.uuid]).get(snapshot.uuid, ())
+    return _answer(snapshot_list.one(connection, snapshot.id), read_names(connection), tagged, False)
 
 
 def _select(connection: Connection, call: ApiCall) -> ResultPage:
@@ -202,12 +211,19 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
         snapshot_type=arguments.text("snapshottype"),
         interval_type=arguments.text("intervaltype"),
         keyword=arguments.text("keyword"),
+        tags=wanted_tags(arguments),
     )
     found, count = snapshot_list.page(connection, which, window)
-    return ResultPage([_answer(each, names, call.principal.is_admin) for each in found], count)
+    tagged = tags.of_objects(connection, [each.snapshot.uuid for each in found])
+    answers = [
+        _answer(each, names, tagged.get(each.snapshot.uuid, ()), call.principal.is_admin) for each in found
+    ]
+    return ResultPage(answers, count)
 
 
-def _answer(listed: SnapshotOfVolume, names: OwnerNames, for_admin: bool) -> SnapshotAnswer:
+def _answer(
+    listed: SnapshotOfVolume, names: OwnerNames, tagged: Sequence[Tag], for_admin: bool
+) -> SnapshotAnswer:
     snapshot, volume = listed.snapshot, listed.volume
     account, zone = names.accounts[snapshot.account_id], names.zone(snapshot.zone_id)
     domain = names.domains[snapshot.domain_id]
@@ -215,6 +231,7 @@ def _answer(listed: SnapshotOfVolume, names: OwnerNames, for_admin: bool) -> Sna
     is_stored = snapshot.state is SnapshotState.BACKED_UP
     return SnapshotAnswer(
         id=snapshot.uuid,
+        tags=tag_answers(tagged, names),
         name=snapshot.name,
         state=snapshot.state.value,
         reason=snapshot.error_text,

@@ -16,6 +16,7 @@ from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import Parameter, ParameterType, optional, required
+from systemvm.management.api.tag_parameters import given_tags
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state import instances, snapshots, tags, templates, volumes
 from systemvm.management.state.database import Connection, Database
@@ -159,10 +160,7 @@ def _owners(connection: Connection, call: ApiCall) -> list[str]:
 
 
 def _check_new(connection: Connection, call: ApiCall) -> None:
-    given = call.arguments["tags"]
-    for key, value in given.items():
-        if value is None:
-            raise parameter_error(f"tags: the value of {key} is missing")
+    given = given_tags(call.arguments)
     for uuid, present in tags.of_objects(connection, _owners(connection, call)).items():
         for tag in present:
             if tag.key in given:

@@ -25,6 +25,7 @@ from systemvm.management.api.parameters import (
     required,
 )
 from systemvm.management.api.principal import Principal
+from systemvm.management.api.tag_parameters import TAGGED, wanted_tags
 from systemvm.management.state import tags, template_list, zones
 from systemvm.management.state.database import Connection
 from systemvm.management.state.tags import Tag
@@ -67,6 +68,7 @@ _BOTH = (
     optional(
         "oscategoryid", UUID, "list only those of this category of operating systems; see listOsCategories"
     ),
+    TAGGED,
     *OWNERS,
     only("showremoved", BOOLEAN, "include deleted ones", False),
     optional("showunique", BOOLEAN, "true: return one row for each, whatever the number of its zones"),
@@ -141,6 +143,7 @@ def _filter_of(connection: Connection, call: ApiCall, kind: TemplateCategory) ->
         bootable=arguments.get("bootable"),
         public=arguments.get("ispublic"),
         keyword=arguments.text("keyword"),
+        tags=wanted_tags(arguments),
         is_unique=arguments.flag("showunique"),
     )
 

@@ -12,6 +12,7 @@ from systemvm.management.api.owner_names import NO_ROW, OwnerNames, read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import ParameterType, named_uuids, optional
+from systemvm.management.api.tag_parameters import TAGGED, wanted_tags
 from systemvm.management.state import storage_pools, tags, volume_list, volumes
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.status import VolumeState
@@ -44,6 +45,7 @@ class VolumeCommands:
                     optional("virtualmachineid", identity, "list only those of this machine"),
                     optional("zoneid", identity, "list only those of this zone"),
                     optional("storageid", identity, "list only those in this pool; for administrators only"),
+                    TAGGED,
                     *OWNERS,
                 ),
                 kept=True,
@@ -83,6 +85,7 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
         own_directory_of=host_id,
         pool_id=pool_id,
         keyword=arguments.text("keyword"),
+        tags=wanted_tags(arguments),
     )
     found, count = volume_list.page(connection, which, window)
     by_id = {pool.id: pool for pool in pools}
