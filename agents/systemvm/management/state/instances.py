@@ -44,6 +44,7 @@ class Instance:
     vcpus: int
     memory_mib: int
     keyboard: str | None  # the layout of its guest
+    details: dict[str, str]  # what its owner noted of it
     vnc_address: str | None
     vnc_port: int | None
     sealed_vnc_password: bytes | None = field(repr=False)

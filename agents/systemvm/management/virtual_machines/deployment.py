@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Mapping
 
-from attrs import frozen
+from attrs import field, frozen
 
 from systemvm.management.resource_limits import limits
 from systemvm.management.state import accounts, events, instances, templates, volumes
@@ -46,6 +47,7 @@ class Deployment:
     disk_bytes: int | None = None
     should_run: bool = True
     pool_id: int | None = None  # of its disk; None: the host's own directory
+    details: Mapping[str, str] = field(factory=dict)  # kept and shown, without effect
 
 
 def root_disk_bytes(connection: Connection, template_id: int, zone_id: int, disk_bytes: int | None) -> int:
@@ -77,6 +79,7 @@ def deploy(connection: Connection, deployment: Deployment) -> Instance:
         name=deployment.name or "",
         display_name=deployment.display_name,
         keyboard=deployment.keyboard,
+        details=dict(deployment.details),
         arch=template.arch,
         template_id=None if template.is_iso else template.id,
         iso_id=template.id if template.is_iso else None,

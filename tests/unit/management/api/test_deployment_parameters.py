@@ -45,6 +45,19 @@ async def test_details_precede_the_parameter_as_in_cloudstack(cloud: SmallCloud)
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_an_owner_notes_of_a_vm_is_shown(cloud: SmallCloud) -> None:
+    values = await deployment_parameters(cloud)
+    noted = {"details[0].Owner": "Ada", "details[1].rootdisksize": "5", "details[1].cost.center": "7"}
+    job = await cloud.job("deployVirtualMachine", **values, **noted)
+    assert job.result["virtualmachine"]["details"] == {"Owner": "Ada", "cost.center": "7"}
+    [shown] = (await cloud.call("listVirtualMachines"))["virtualmachine"]
+    assert shown["details"] == {"Owner": "Ada", "cost.center": "7"}
+    await cloud.job("deployVirtualMachine", **values)
+    *_, plain = (await cloud.call("listVirtualMachines"))["virtualmachine"]
+    assert "details" not in plain
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_vm_keeps_the_keyboard_of_its_deployment(cloud: SmallCloud) -> None:
     values = await deployment_parameters(cloud)
     with pytest.raises(Exception, match="keyboard"):
@@ -67,6 +80,9 @@ async def test_a_vm_keeps_the_keyboard_of_its_deployment(cloud: SmallCloud) -> N
         ("userdata", "I2Nsb3VkLWNvbmZpZwo="),
         ("userdataid", NOWHERE),
         ("details[0].cpuNumber", "8"),
+        ("details[0].rootDiskController", "scsi"),
+        ("details[0].extraconfig-1", "memballoon"),
+        (f"details[0].{'k' * 256}", "x"),
         ("details[0].rootdisksize", "much"),
         ("rootdisksize", "0"),
         ("hostid", NOWHERE),

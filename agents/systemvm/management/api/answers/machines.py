@@ -115,4 +115,5 @@ class VirtualMachineAnswer:
     displayvm: bool = required_key("whether it is shown to its user")
     isdynamicallyscalable: bool = required_key("always false")
     arch: str | None = optional_key("processor architecture")
+    details: dict[str, str] | None = optional_key("what its owner noted of it, if anything")
     nic: list[NicAnswer] = required_key("its network cards")

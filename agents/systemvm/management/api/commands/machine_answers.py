@@ -79,6 +79,7 @@ def _answer(
         displayvm=True,
         isdynamicallyscalable=False,
         arch=vm.arch,
+        details=vm.details or None,
         nic=[_nic(nic, zone) for nic in nics],
     )
 

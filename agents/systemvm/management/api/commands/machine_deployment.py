@@ -6,6 +6,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from systemvm.management.api.command import ApiCall
+from systemvm.management.api.commands.machine_details import ROOT_DISK_SIZE, noted_details
 from systemvm.management.api.commands.template_registration import named_or_only_zone
 from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.ownership import OWNER, owner_of
@@ -22,8 +23,6 @@ from systemvm.management.state.zones import Zone
 from systemvm.management.virtual_machines.deployment import GIB, MAX_DISK_BYTES
 
 MAX_DISPLAY_NAME_CHARACTERS = 255
-#: The only key of `details` that is supported; as in CloudStack, it precedes the parameter of that name.
-_ROOT_DISK_SIZE = "rootdisksize"
 
 PARAMETERS = (
     required("zoneid", ParameterType.UUID, "the zone"),
@@ -41,9 +40,9 @@ PARAMETERS = (
         "keyboard layout of the guest, for its console and typeConsoleText",
         choices=tuple(LAYOUTS),
     ),
-    optional(_ROOT_DISK_SIZE, ParameterType.INTEGER, "size of the root disk in GiB, at least the template's"),
+    optional(ROOT_DISK_SIZE, ParameterType.INTEGER, "size of the root disk in GiB, at least the template's"),
     optional("size", ParameterType.INTEGER, "with an ISO: size of the root disk in GiB"),
-    optional("details", ParameterType.MAP, "further settings: only details[0].rootdisksize is supported"),
+    optional("details", ParameterType.MAP, "rootdisksize, and what you note of the VM; see its details"),
     optional("networkids", ParameterType.LIST, "only the zone's guest network; see listNetworks"),
     optional("startvm", ParameterType.BOOLEAN, "false: do not start it"),
     only("displayvm", ParameterType.BOOLEAN, "show it to its user", True),
@@ -67,6 +66,7 @@ class DeployRequest:
     display_name: str | None
     keyboard: str | None
     disk_bytes: int | None
+    details: dict[str, str]
 
 
 def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
@@ -92,6 +92,7 @@ def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
         display_name=_display_name(arguments.text("displayname")),
         keyboard=arguments.text("keyboard"),
         disk_bytes=_disk_bytes(arguments, template),
+        details=noted_details(arguments.get("details", {})),
     )
 
 
@@ -132,21 +133,18 @@ def _display_name(text: str | None) -> str | None:
 def _disk_bytes(arguments: Arguments, template: Template) -> int | None:
     """Return the size of the root disk from any of its parameters; None for the template's size."""
     details = {key.lower(): value for key, value in arguments.get("details", {}).items()}
-    unserved = sorted(details.keys() - {_ROOT_DISK_SIZE})
-    if unserved:
-        raise parameter_error(f"details[0].{unserved[0][:64]} is not supported in this release", "omit it")
     if "size" in arguments and not template.is_iso:
         raise parameter_error(
             "size is not supported with a template: it is the size of a data disk",
             "send rootdisksize for the size of the root disk",
         )
-    if "size" in arguments and (_ROOT_DISK_SIZE in arguments or _ROOT_DISK_SIZE in details):
+    if "size" in arguments and (ROOT_DISK_SIZE in arguments or ROOT_DISK_SIZE in details):
         raise parameter_error(
             "size and rootdisksize are both given for the one disk", "send only one of them"
         )
-    if _ROOT_DISK_SIZE in details:
-        return _gib("details[0].rootdisksize", _whole(details[_ROOT_DISK_SIZE]))
-    for name in (_ROOT_DISK_SIZE, "size"):
+    if ROOT_DISK_SIZE in details:
+        return _gib("details[0].rootdisksize", _whole(details[ROOT_DISK_SIZE]))
+    for name in (ROOT_DISK_SIZE, "size"):
         if name in arguments:
             return _gib(name, arguments[name])
     return None

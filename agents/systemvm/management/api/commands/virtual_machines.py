@@ -203,6 +203,7 @@ class VirtualMachineCommands:
                 name=request.name,
                 display_name=request.display_name,
                 keyboard=request.keyboard,
+                details=request.details,
                 disk_bytes=request.disk_bytes,
                 should_run=start,
                 pool_id=await self._pool_of(request),

@@ -31,6 +31,7 @@ vm_instances = table(
     sa.Column("vcpus", sa.Integer, nullable=False, default=1),
     sa.Column("memory_mib", sa.Integer, nullable=False, default=512),
     sa.Column("keyboard", sa.String(10)),  # the layout of its guest, by CloudStack's name
+    sa.Column("details", sa.JSON, nullable=False, default=dict, server_default="{}"),  # its owner's, as text
     sa.Column("vnc_address", sa.String(64)),
     sa.Column("vnc_port", sa.Integer),
     sa.Column("sealed_vnc_password", sa.LargeBinary),

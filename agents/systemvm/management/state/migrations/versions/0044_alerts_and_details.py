@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An index for alerts, which are a few types of many events."""
+"""Details of VMs; an index for alerts, which are a few types of many events."""
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0044"
@@ -15,7 +16,10 @@ INDEX = "ix_events_type_created"
 
 def upgrade() -> None:
     op.create_index(INDEX, "events", ["type", "created"])
+    op.add_column("vm_instances", sa.Column("details", sa.JSON(), server_default="{}", nullable=False))
 
 
 def downgrade() -> None:
+    # not in a batch: that would make the table anew
+    op.drop_column("vm_instances", "details")
     op.drop_index(INDEX, "events")
