@@ -34,7 +34,9 @@ from systemvm.management.api.commands.image_stores import ImageStoreCommands
 from systemvm.management.api.commands.infrastructure import InfrastructureCommands
 from systemvm.management.api.commands.jobs import JobCommands
 from systemvm.management.api.commands.model_commands import commands_of
+from systemvm.management.api.commands.network_offerings import NetworkOfferingCommands
 from systemvm.management.api.commands.networks import NetworkCommands
+from systemvm.management.api.commands.nics import NicCommands
 from systemvm.management.api.commands.offerings import OFFERINGS, OfferingCommands
 from systemvm.management.api.commands.os_types import os_type_commands
 from systemvm.management.api.commands.physical_networks import NETWORKS
@@ -191,6 +193,8 @@ def command_table(services: ApiServices) -> CommandTable:
         *StoreObjectCommands(database, services.inspection, jobs).commands(),
         *StoreMigrationCommands(database, services.migrations, jobs).commands(),
         *NetworkCommands(database, services.networks_of).commands(),
+        *NetworkOfferingCommands(database, services.networks_of).commands(),
+        *NicCommands(database).commands(),
         *TagCommands(database, jobs).commands(),
         *AbsentKindCommands(database).commands(),
         *VolumeCommands(database).commands(),

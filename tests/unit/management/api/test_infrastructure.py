@@ -14,6 +14,7 @@ from small_cloud_rows import NETWORKS
 from systemvm.management.api.errors import ErrorCode
 from systemvm.management.state import addresses, schema
 from systemvm.management.state.status import InstanceType
+from user_vms import deploy_stopped
 
 
 async def only(cloud: SmallCloud, command: str, kind: str, **parameters: Any) -> dict[str, Any]:
@@ -164,3 +165,35 @@ async def test_no_list_refuses_listall_or_the_id_of_every_project(cloud: SmallCl
     assert (await cloud.call("listNetworks", projectid="-1"))["count"] == 1
     error = await refusal(cloud, "listNetworks", projectid=NOWHERE)
     assert "projectid" in error.message
+
+
+@pytest_twisted.ensureDeferred
+async def test_network_cards_are_those_of_the_vm(cloud: SmallCloud) -> None:
+    vm, other = await deploy_stopped(cloud, cloud.user), await deploy_stopped(cloud)
+    [machine] = (await cloud.call("listVirtualMachines", cloud.user))["virtualmachine"]
+    [nic] = machine["nic"]
+    which = {"virtualmachineid": vm.uuid}
+    assert await cloud.call("listNics", cloud.user, **which) == {"count": 1, "nic": [nic]}
+    for more in ({"nicid": nic["id"]}, {"networkid": nic["networkid"]}, {"keyword": nic["macaddress"][:8]}):
+        assert (await cloud.call("listNics", cloud.user, **which, **more))["count"] == 1
+    for more in ({"nicid": NOWHERE}, {"networkid": NOWHERE}, {"keyword": "nothing"}):
+        assert await cloud.call("listNics", cloud.user, **which, **more) == {}
+    error = await refusal(cloud, "listNics", cloud.user, virtualmachineid=other.uuid)
+    assert error.code is ErrorCode.UNAUTHORIZED
+    error = await refusal(cloud, "listNics", virtualmachineid=cloud.ssvm.uuid)
+    assert error.code is ErrorCode.PARAMETER
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_zone_has_the_offering_of_its_guest_network(cloud: SmallCloud) -> None:
+    network = await only(cloud, "listNetworks", "network")
+    offering = await only(cloud, "listNetworkOfferings", "networkoffering")
+    assert (offering["id"], offering["name"]) == (
+        network["networkofferingid"],
+        network["networkofferingname"],
+    )
+    filters = {"id": offering["id"], "guestiptype": "shared", "zoneid": cloud.zone.uuid, "forvpc": "false"}
+    for name, value in filters.items():
+        assert (await cloud.call("listNetworkOfferings", cloud.user, **{name: value}))["count"] == 1
+    for name, value in {"id": NOWHERE, "guestiptype": "Isolated", "forvpc": "true"}.items():
+        assert await cloud.call("listNetworkOfferings", cloud.user, **{name: value}) == {}

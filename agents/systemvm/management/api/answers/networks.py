@@ -36,6 +36,26 @@ class NetworkAnswer:
 
 
 @frozen(kw_only=True)
+class NetworkOfferingAnswer:
+    """What the guest network of a zone is made by."""
+
+    id: str = required_key("the UUID")
+    name: str = required_key("the name")
+    displaytext: str = required_key("a description for people")
+    zoneid: str = required_key("UUID of the only zone that has it")
+    zone: str = required_key("name of that zone")
+    traffictype: str = required_key("Guest")
+    guestiptype: str = required_key("Shared")
+    state: str = required_key("Enabled")
+    availability: str = required_key("Required")
+    isdefault: bool = required_key("always true")
+    specifyvlan: bool = required_key("always false: the label of guest traffic names the bridge")
+    specifyipranges: bool = required_key("always false: the cloud gives no addresses on it")
+    forvpc: bool = required_key("always false")
+    ispersistent: bool = required_key("always true: it is there without any VM")
+
+
+@frozen(kw_only=True)
 class PublicIpAddressAnswer:
     id: str = required_key("the UUID")
     ipaddress: str = required_key("the address")

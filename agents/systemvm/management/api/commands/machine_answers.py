@@ -84,6 +84,11 @@ def _answer(
     )
 
 
+def nic_answers(connection: Connection, vm: Instance) -> list[NicAnswer]:
+    zone = read_names(connection).zone(vm.zone_id)
+    return [_nic(nic, zone) for nic in instances.nics_of(connection, vm.id)]
+
+
 def _power_of(vm: Instance) -> str:
     """Return CloudStack's name of a power state."""
     return "PowerOn" if vm.state is InstanceState.RUNNING else "PowerOff"
