@@ -65,6 +65,7 @@ from systemvm.management.hypervisors.base import (
 from systemvm.management.image_stores.buckets import StoreKeys
 from systemvm.management.image_stores.inspection import StoreInspection
 from systemvm.management.image_stores.migration import StoreMigration
+from systemvm.management.image_stores.object_links import ObjectLinks
 from systemvm.management.image_stores.replicas import ReplicaKeeper
 from systemvm.management.image_stores.service import ImageStores
 from systemvm.management.image_stores.staging import Staging
@@ -375,11 +376,13 @@ class SmallCloud:
         self.snapshot_copies = SnapshotCopies(
             self.database, self.snapshot_images, zone_copies, self.snapshot_files, self.settings
         )
+        inspection = StoreInspection(self.database, self.agents)
         services = ApiServices(
             database=self.database,
             jobs=self.jobs,
             templates=self.templates,
-            inspection=StoreInspection(self.database, self.agents),
+            inspection=inspection,
+            object_links=ObjectLinks(self.database, inspection, self.extraction, self.settings),
             zone_copies=zone_copies,
             migrations=StoreMigration(self.clock, self.database, self.settings, self.dispatch.wake),
             image_stores=self.image_stores,

@@ -288,3 +288,22 @@ def list_objects(daemon: DaemonClient, name: str, path: str) -> None:
         ],
         "The directory is empty.",
     )
+
+
+@store.command("link")
+@click.argument("name")
+@click.argument("path")
+@click.pass_obj
+def link_object(daemon: DaemonClient, name: str, path: str) -> None:
+    """Print a temporary link to the file PATH of the image store NAME.
+
+    \b
+    Example:
+      systemvm store link second template/tmpl/2/204/template.properties
+    """
+    result = daemon.run_job("downloadImageStoreObject", id=_find(daemon, name)["id"], path=path)
+    link = result["downloadimagestoreobjectresponse"]
+    if daemon.as_json:
+        output.print_json(link)
+        return
+    click.echo(link["url"])

@@ -10,6 +10,7 @@ from systemvm.management.foundation import Foundation
 from systemvm.management.image_stores.buckets import StoreKeys
 from systemvm.management.image_stores.inspection import StoreInspection
 from systemvm.management.image_stores.migration import StoreMigration
+from systemvm.management.image_stores.object_links import ObjectLinks
 from systemvm.management.image_stores.replicas import ReplicaKeeper
 from systemvm.management.image_stores.service import ImageStores
 from systemvm.management.image_stores.staging import Staging
@@ -40,6 +41,7 @@ class ImageServices:
     migrations: StoreMigration
     stores: ImageStores
     inspection: StoreInspection
+    object_links: ObjectLinks
     usage: StoreUsage
     sources: TemplateSources
 
@@ -79,17 +81,20 @@ def make_image_services(
     dispatcher.on_end(links.ended)
     dispatcher.on_end(replicas.changed)  # each end can change how many copies a zone wants
     staging = Staging(reactor, database, settings, dispatcher.wake)
+    extraction = Extraction(reactor, database, directory, settings, sites, staging, links.links_of_zone)
+    inspection = StoreInspection(database, directory)
     return ImageServices(
         dispatcher=dispatcher,
         replicas=replicas,
-        extraction=Extraction(reactor, database, directory, settings, sites, staging, links.links_of_zone),
+        extraction=extraction,
         copy_links=links,
         staging=staging,
         uploads=TemplateUploads(database, directory, dispatcher, usage, settings, sources, signer),
         zone_copies=ZoneCopies(reactor, database, settings, dispatcher.wake),
         migrations=StoreMigration(reactor, database, settings, dispatcher.wake),
         stores=ImageStores(database, directory, settings, replicas.changed, StoreKeys(seal)),
-        inspection=StoreInspection(database, directory),
+        inspection=inspection,
+        object_links=ObjectLinks(database, inspection, extraction, settings),
         usage=usage,
         sources=sources,
     )

@@ -239,6 +239,7 @@ def make_user_services(
             jobs=jobs,
             templates=templates,
             inspection=images.inspection,
+            object_links=images.object_links,
             zone_copies=images.zone_copies,
             migrations=images.migrations,
             image_stores=images.stores,

@@ -27,6 +27,7 @@ BROWSE = "store.browse"  # agent
 QUARANTINE = "store.quarantine"  # agent
 PROBE = "store.probe"  # agent, of a bucket: can its keys write and delete?
 OPEN = "store.open"  # serve: the file of a published template, for reading
+OPEN_OBJECT = "store.open_object"  # serve: any other file of a store, for reading
 MOUNT = "mount.mount"  # agent
 UNMOUNT = "mount.unmount"  # agent
 OPEN_SOURCES = "firewall.open_sources"  # agent, to the mount helper
@@ -228,8 +229,16 @@ class OpenRequest:
 
 
 @frozen
+class OpenObjectRequest:
+    """A path relative to the store, which an administrator chose."""
+
+    mount_id: str
+    path: str
+
+
+@frozen
 class OpenedImage:
-    """The file of a published template; `entity_tag` is another one after every change of the file."""
+    """An opened file of a store; `entity_tag` is another one after every change of the file."""
 
     size_bytes: int
     modified_unix_s: int

@@ -42,6 +42,14 @@ class ExtractLink:
     account_id: int
     template_id: int
     expires_unix_s: float
+    store_path: str = ""  # of any file of the store; the numbers are 0 then
+
+    def is_of(self, account_id: int, template_id: int) -> bool:
+        """Return whether it leads to a template, or to a file in its directory."""
+        directory = f"template/tmpl/{account_id}/{template_id}/"
+        return (self.account_id, self.template_id) == (account_id, template_id) or self.store_path.startswith(
+            directory
+        )
 
     @property
     def path(self) -> str:
@@ -51,11 +59,12 @@ class ExtractLink:
 
 @frozen
 class PresignRequest:
-    """The file of a template in a bucket, and how long its link works."""
+    """An object of a bucket, and how long its link works."""
 
     store: Store
-    file: PublishedFile
+    file: PublishedFile | None  # of a template; None: any object
     expires_s: int
+    path: str = ""  # of any object, which is its key
 
 
 @frozen

@@ -210,6 +210,19 @@ def test_a_directory_is_listed(run: Callable[..., Result]) -> None:
     assert fake.calls[-1] == ("listImageStoreObjects", {"id": "s-1", "path": "template/tmpl/2/204"})
 
 
+def test_a_file_of_a_store_has_a_link(run: Callable[..., Result]) -> None:
+    link = {"url": "https://203.0.113.9/userdata/x/template.properties"}
+    fake = FakeDaemon(
+        listImageStores=STORES,
+        downloadImageStoreObject={"jobid": "j-1"},
+        queryAsyncJobResult=[ended(downloadimagestoreobjectresponse=link)],
+    )
+    result = run(fake, "store", "link", "first", "template/tmpl/2/204/template.properties")
+    assert result.output.splitlines()[-1] == link["url"]
+    asked = {"id": "s-1", "path": "template/tmpl/2/204/template.properties"}
+    assert ("downloadImageStoreObject", asked) in fake.calls
+
+
 def test_an_only_copy_is_refused_with_the_daemons_words(run: Callable[..., Result]) -> None:
     refused = RpcError.refused("in_use", "Cannot delete image store", "retire it")
     result = run(FakeDaemon(listImageStores=STORES, deleteImageStore=refused), "store", "delete", "first")

@@ -89,6 +89,7 @@ from systemvm.management.consoles.live_sessions import ConsoleSessionQueries
 from systemvm.management.foreign_hosts.service import ForeignHosts
 from systemvm.management.image_stores.inspection import StoreInspection
 from systemvm.management.image_stores.migration import StoreMigration
+from systemvm.management.image_stores.object_links import ObjectLinks
 from systemvm.management.image_stores.service import ImageStores
 from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.primary.pool_service import StoragePools
@@ -129,6 +130,7 @@ class ApiServices:
     image_stores: ImageStores
     migrations: StoreMigration
     inspection: StoreInspection
+    object_links: ObjectLinks
     hosts: ForeignHosts
     system_vms: SystemVmControl
     virtual_machines: VirtualMachines
@@ -190,7 +192,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *commands_of((*PLACES, *NETWORKS, *RANGES, *OFFERINGS, *DISK_OFFERINGS), services.model, jobs),
         *hypervisor_commands(),
         *ImageStoreCommands(database, services.image_stores).commands(),
-        *StoreObjectCommands(database, services.inspection, jobs).commands(),
+        *StoreObjectCommands(database, services.inspection, services.object_links, jobs).commands(),
         *StoreMigrationCommands(database, services.migrations, jobs).commands(),
         *NetworkCommands(database, services.networks_of).commands(),
         *NetworkOfferingCommands(database, services.networks_of).commands(),

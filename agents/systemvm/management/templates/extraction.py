@@ -23,7 +23,15 @@ from systemvm.management.control.agent_calls import ConnectedAgents
 from systemvm.management.image_stores.staging import Staging
 from systemvm.management.pki.public import NotPermittedError, PublicIdentity
 from systemvm.management.public_certificates.presented import PresentedCertificates
-from systemvm.management.state import events, extract_links, instances, store_buckets, templates, zones
+from systemvm.management.state import (
+    events,
+    extract_links,
+    instances,
+    store_buckets,
+    store_object_links,
+    templates,
+    zones,
+)
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.extract_links import ExtractLinkRow
@@ -153,22 +161,37 @@ class Extraction:
             return await self._presign(bucket, template_id, zone_id, settings, request_id)
         if bucket is not None:
             await self._staging.ensure(template_id, zone_id, for_host=False)
+        servers = await self.servers(zone)
+        lifetime = timedelta(seconds=settings.extract_url_expiration_interval)
+        row = await self._database.run(_create, template_id, zone_id, servers, lifetime, request_id)
+        link = await self._database.read(_wire_link, row)
+        await self.serve(link, servers, row.origin)
+        return CreatedLink(row, row.origin + link.path)
+
+    async def servers(self, zone: Zone) -> list[PublicServer]:
+        """Return the SSVMs of a zone that serve links.
+
+        Raises: ExtractionError when there is none.
+        """
         found = await self._servers(zone)
         servers = [server for server in found if self._agents.can(server.name, Capability.LINKS)]
         if found and not servers:
             raise _no_links(found)
         if not servers:
             raise _no_ssvm()
-        lifetime = timedelta(seconds=settings.extract_url_expiration_interval)
-        row = await self._database.run(_create, template_id, zone_id, servers, lifetime, request_id)
-        link = await self._database.read(_wire_link, row)
+        return servers
+
+    async def serve(self, link: ExtractLink, servers: list[PublicServer], origin: str) -> None:
+        """Have these SSVMs serve a link.
+
+        Raises: ExtractionError when the one with the link's origin does not.
+        """
         first: RpcError | None = None
         # the SSVM of the link is last: its error is the caller's
-        for server in sorted(servers, key=lambda each: each.endpoint.url == row.origin):
+        for server in sorted(servers, key=lambda each: each.endpoint.url == origin):
             first = await self._send(server.name, ExtractLinks([link]))
         if first is not None:
             raise ExtractionError(_message_of(first), _hint_of(first))
-        return CreatedLink(row, row.origin + link.path)
 
     async def _presign(
         self,
@@ -178,26 +201,34 @@ class Extraction:
         settings: SecondaryStorageConfig,
         request_id: str,
     ) -> CreatedLink:
-        """Have an SSVM, which has the keys, sign a link to the server of a bucket."""
+        """Return a link to the server of a bucket."""
+        lifetime = settings.extract_url_expiration_interval
+        order = PresignRequest(bucket.store.wire, bucket.file, int(min(lifetime, MAX_PRESIGNED_S)))
+        url = await self.presigned(zone_id, order)
+        origin = bucket.store.url.rpartition("/")[0]
+        row = await self._database.run(
+            _create_row, template_id, zone_id, origin, timedelta(seconds=order.expires_s), request_id
+        )
+        return CreatedLink(row, url)
+
+    async def presigned(self, zone_id: int, order: PresignRequest) -> str:
+        """Have an SSVM of a zone, which has the keys, sign a link to the server of a bucket.
+
+        Raises: ExtractionError when there is none, or it refuses.
+        """
         names = await self._database.read(instances.names_of_ssvms_by_zone)
         up = self._agents.up(Role.SSVM)
         name = next((each for each in names.get(zone_id, []) if each in up), None)
         peer = None if name is None else self._agents.peer(name)
         if peer is None:
             raise _no_ssvm()
-        lifetime = settings.extract_url_expiration_interval
-        order = PresignRequest(bucket.store.wire, bucket.file, int(min(lifetime, MAX_PRESIGNED_S)))
         try:
             link: PresignedLink = await peer.call(
                 EXTRACT_PRESIGN, order, result=PresignedLink, deadline_s=CALL_DEADLINE_S
             )
         except RpcError as error:
             raise ExtractionError(_message_of(error), _hint_of(error)) from None
-        origin = bucket.store.url.rpartition("/")[0]
-        row = await self._database.run(
-            _create_row, template_id, zone_id, origin, timedelta(seconds=order.expires_s), request_id
-        )
-        return CreatedLink(row, link.url)
+        return link.url
 
     async def agent_up(self, name: str) -> None:
         """Send the certificate and all links of its zone to an SSVM; never raises for a refusal."""
@@ -208,6 +239,7 @@ class Extraction:
             return
         links = [
             *await self._database.read(_wire_links, vm.zone_id),
+            *await self._database.read(store_object_links.wire_links, vm.zone_id),
             *([] if self._more_links is None else await self._more_links(vm.zone_id)),
         ]
         for start in range(0, max(1, len(links)), LINKS_PAGE):

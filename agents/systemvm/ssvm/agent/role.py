@@ -272,9 +272,12 @@ class StorageRole:
             raise RpcError.refused(
                 TransferFailure.REQUEST_INVALID, "a link is for a bucket, and for 7 days at most"
             )
-        endpoint, file = endpoint_of(bucket), request.file
+        endpoint, file, key = endpoint_of(bucket), request.file, request.path
+        if file is not None:
+            key = object_keys.image_key(file.account_id, file.template_id, require_file_name(file.name))
+        if not 0 < len(key.encode()) <= object_keys.MAX_KEY_BYTES:
+            raise RpcError.refused(TransferFailure.REQUEST_INVALID, "a key has 1 to 1024 bytes")
         signer = signing.Signer(signing.credentials_of(bucket), endpoint.region)
-        key = object_keys.image_key(file.account_id, file.template_id, require_file_name(file.name))
         now = datetime.now(UTC)
         return PresignedLink(requests.presigned_get(endpoint, signer, key, request.expires_s, now))
 

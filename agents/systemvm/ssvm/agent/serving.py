@@ -145,7 +145,7 @@ class Serving:
         """End the transfers of a template before its files are deleted; without serve there are none."""
         dropped = DropTemplate(account_id, template_id)
         for secret, link in list(self._links.items()):
-            if (link.account_id, link.template_id) == (account_id, template_id):
+            if link.is_of(account_id, template_id):
                 del self._links[secret]
         if self._is_connected:
             try:

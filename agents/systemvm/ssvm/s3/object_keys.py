@@ -9,6 +9,7 @@ from attrs import frozen
 
 from systemvm.wire.storage import ImageFormat
 
+MAX_KEY_BYTES = 1024  # of S3
 TEMPLATES = "template/tmpl/"
 #: One object for each unpublished image, by SSVM and job: what a killed job leaves is found by it, and where
 #: it continues is in it. Not below a prefix that CloudStack lists.

@@ -81,7 +81,7 @@ class Downloads:
         """End the transfers of a template: an open file would keep the server from removing it."""
         self._links.drop_template(account_id, template_id)
         for transfer in list(self._transfers):
-            if (transfer.link.account_id, transfer.link.template_id) == (account_id, template_id):
+            if transfer.link.is_of(account_id, template_id):
                 transfer.is_dropped = True
                 if transfer.sender is not None:
                     transfer.sender.abort()

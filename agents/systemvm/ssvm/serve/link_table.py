@@ -40,7 +40,7 @@ class LinkTable:
     def drop_template(self, account_id: int, template_id: int) -> None:
         """Drop the links to a template: its files are about to be deleted."""
         for key, link in list(self._links.items()):
-            if (link.account_id, link.template_id) == (account_id, template_id):
+            if link.is_of(account_id, template_id):
                 del self._links[key]
 
     def find(self, path: str) -> ExtractLink | None:

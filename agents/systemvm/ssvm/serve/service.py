@@ -25,7 +25,7 @@ from systemvm.ssvm.serve.link_table import LinkTable
 from systemvm.ssvm.serve.upload_handler import UploadHandler
 from systemvm.ssvm.serve.upload_table import UploadTable
 from systemvm.ssvm.serve_messages import DROP, DropTemplate
-from systemvm.ssvm.store_messages import OpenedImage, OpenRequest
+from systemvm.ssvm.store_messages import OpenedImage, OpenObjectRequest, OpenRequest
 from systemvm.ssvm.upload_messages import DROP_UPLOAD, SERVE_UPLOADS, DroppedUpload, ServedUploads
 from systemvm.web.certificate import CertificateError, server_context
 from systemvm.web.challenges import FindContext, PendingChallenges
@@ -201,12 +201,15 @@ class ServeService:
             await self._downloads.answer(request, path)
 
     async def _open_image(self, link: ExtractLink) -> tuple[OpenedImage, int]:
-        wanted = OpenRequest(store_messages.mount_id(link.store), link.account_id, link.template_id)
+        mount_id = store_messages.mount_id(link.store)
+        is_object = bool(link.store_path)
         opened, descriptors = await helper_client.call(
             self._reactor,
             self._paths.store_socket,
-            store_messages.OPEN,
-            wanted,
+            store_messages.OPEN_OBJECT if is_object else store_messages.OPEN,
+            OpenObjectRequest(mount_id, link.store_path)
+            if is_object
+            else OpenRequest(mount_id, link.account_id, link.template_id),
             OpenedImage,
             OPEN_TIMEOUT_S,
         )

@@ -22,7 +22,7 @@ from systemvm.ssvm.failure import TransferError, of_store
 from systemvm.ssvm.helper_call import Operation, Reply
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.properties.template import TemplateProperties
-from systemvm.ssvm.store import published_templates, recordings, snapshots
+from systemvm.ssvm.store import open_file, published_templates, recordings, snapshots
 from systemvm.ssvm.store.allowed_users import AGENT_USER, FETCH_USER, SERVE_USER, allow
 from systemvm.ssvm.store.browse import browse
 from systemvm.ssvm.store.copy_image import copy_chain, copy_image
@@ -95,6 +95,9 @@ class StoreHelper:
             ),
             # serve sends it to users, fetch has a mover copy it to a bucket
             messages.OPEN: Operation(messages.OpenRequest, self.open_image, readers, of_store, True),
+            messages.OPEN_OBJECT: Operation(
+                messages.OpenObjectRequest, self.open_object, allow(SERVE_USER), of_store, True
+            ),
             messages.LIST: Operation(
                 messages.ListRequest, self.list_templates, agent, of_store, cancellable=True
             ),
@@ -211,6 +214,12 @@ class StoreHelper:
                 mount, request.account_id, request.template_id
             )
         return Reply(opened_image, (file,))
+
+    def open_object(self, uid: int, request: messages.OpenObjectRequest) -> Reply:
+        """Open any file of a store as `open_image` does."""
+        with self._mounted(request.mount_id) as mount:
+            found, file = open_file.open_object(mount, request.path)
+        return Reply(found, (file,))
 
     def publish(self, uid: int, request: messages.PublishRequest) -> Reply:
         """Check the image, write its properties, make both durable, and rename them into place."""

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from contextlib import suppress
 
 from systemvm.ssvm.failure import TransferError
@@ -13,6 +11,7 @@ from systemvm.ssvm.properties.template import FILE_NAME, MAX_BYTES, TemplateProp
 from systemvm.ssvm.store import foreign_properties
 from systemvm.ssvm.store.descriptors import list_names, opened
 from systemvm.ssvm.store.foreign_properties import MISSING
+from systemvm.ssvm.store.open_file import NOT_THERE, open_file
 from systemvm.ssvm.store.openat2 import open_beneath, open_directory
 from systemvm.ssvm.store_messages import OpenedImage, PublishedTemplate, require_number
 from systemvm.wire.storage import ListedTemplate
@@ -20,8 +19,6 @@ from systemvm.wire.transfer_failure import TransferFailure
 
 TEMPLATES = "template/tmpl"
 
-#: The file is not there, or a link or a mount is in its place.
-_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV})
 _MAX_DIGITS = 15  # of a number: templates that are registered later get higher ones, and those must fit, too
 
 #: Account and template.
@@ -79,18 +76,11 @@ def open_image(mount: int, account_id: int, template_id: int) -> tuple[OpenedIma
     if not listed.file_name:
         raise _lost(install)
     try:
-        # O_NONBLOCK: opening a FIFO that somebody put there must not wait for a writer
-        file = open_beneath(mount, f"{install}/{listed.file_name}", os.O_RDONLY | os.O_NONBLOCK)
+        return open_file(mount, f"{install}/{listed.file_name}")
     except OSError as error:
-        if error.errno in _NOT_THERE:
+        if error.errno in NOT_THERE:
             raise _lost(install) from None
         raise
-    state = os.fstat(file)
-    if not stat.S_ISREG(state.st_mode):
-        os.close(file)
-        raise _lost(install)
-    entity_tag = f"{state.st_ino:x}-{state.st_size:x}-{state.st_mtime_ns:x}"
-    return OpenedImage(state.st_size, int(state.st_mtime), entity_tag), file
 
 
 def _lost(install: str) -> TransferError:

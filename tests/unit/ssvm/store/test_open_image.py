@@ -97,3 +97,48 @@ def test_only_serve_and_root_may_open() -> None:
     operation = StoreHelper(Path("/nowhere")).operations()[messages.OPEN]
     assert operation.may_call(0)
     assert not operation.may_call(os.getuid() + 12345)
+
+
+@pytest.mark.parametrize("path", ["snapshots/2/7/x.qcow2", "/snapshots/2/7/x.qcow2/"])
+def test_any_file_of_a_store_is_opened_for_reading_only(tmp_path: Path, path: str) -> None:
+    file = tmp_path / "snapshots/2/7/x.qcow2"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"abc")
+    reply = UnmountedStoreHelper(tmp_path).open_object(0, messages.OpenObjectRequest(MOUNT_ID, path))
+    (descriptor,) = reply.descriptors
+    assert (os.pread(descriptor, 10, 0), reply.result.size_bytes) == (b"abc", 3)
+    with pytest.raises(OSError):
+        os.pwrite(descriptor, b"x", 0)
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("", TransferFailure.REQUEST_INVALID),
+        ("/", TransferFailure.REQUEST_INVALID),
+        ("..", TransferFailure.REQUEST_INVALID),
+        ("a/../outside", TransferFailure.REQUEST_INVALID),
+        ("a//file", TransferFailure.REQUEST_INVALID),
+        ("a/./file", TransferFailure.REQUEST_INVALID),
+        (".systemvm-jobs/s-1-VM/job/image", TransferFailure.REQUEST_INVALID),
+        ("a/\0", TransferFailure.REQUEST_INVALID),
+        ("a" * 1025, TransferFailure.REQUEST_INVALID),
+        ("a", TransferFailure.LOST),
+        ("missing", TransferFailure.LOST),
+        ("a/file/below", TransferFailure.LOST),
+        ("a/link", TransferFailure.LOST),
+        ("a/fifo", TransferFailure.LOST),
+        ("linked/file", TransferFailure.LOST),
+    ],
+)
+def test_what_is_no_file_of_the_store_is_not_opened(tmp_path: Path, path: str, code: TransferFailure) -> None:
+    store = tmp_path / "store"
+    (store / "a").mkdir(parents=True)
+    (store / "a/file").write_bytes(b"abc")
+    (store / "a/link").symlink_to(store / "a/file")
+    (store / "linked").symlink_to(store / "a")
+    os.mkfifo(store / "a/fifo")
+    with pytest.raises(TransferError) as refused:
+        UnmountedStoreHelper(store).open_object(0, messages.OpenObjectRequest(MOUNT_ID, path))
+    assert refused.value.code is code

@@ -62,3 +62,15 @@ class ImageStoreAnswer:
         "a fuller store gets nothing new, between 0 and 1; an addition to CloudStack's keys"
     )
     hasannotations: bool = required_key("always false")
+
+
+@frozen(kw_only=True)
+class StoreObjectLinkAnswer:
+    """A temporary link to a file of an image store."""
+
+    id: str = required_key("UUID of the link")
+    name: str = required_key("name of the file")
+    state: str = required_key("DOWNLOAD_URL_CREATED")
+    url: str = required_key("URL of the file, as it is")
+    created: datetime = required_key("when the link was created")
+    expires: datetime = required_key("when it expires; an addition to CloudStack's keys")

@@ -158,3 +158,15 @@ extract_links = table(
     sa.Column("file_name", sa.String(255), nullable=False),
     sa.Column("expires", UtcDateTime, nullable=False, index=True),
 )
+
+# Links to any file of a store, which administrators make.
+store_object_links = table(
+    "store_object_links",
+    *numbered(),
+    sa.Column("store_id", sa.ForeignKey("image_stores.id"), nullable=False, index=True),
+    sa.Column("path", sa.String(1024), nullable=False),
+    sa.Column("secret", sa.String(36), nullable=False, unique=True),
+    sa.Column("origin", sa.String(255), nullable=False),
+    sa.Column("file_name", sa.String(255), nullable=False),
+    sa.Column("expires", UtcDateTime, nullable=False, index=True),
+)
