@@ -41,6 +41,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
     extract.EXTRACT_SETUP: (extract.ExtractSetup, Acknowledgement),
     extract.EXTRACT_PRESIGN: (extract.PresignRequest, extract.PresignedLink),
     extract.EXTRACT_LINKS: (extract.ExtractLinks, Acknowledgement),
+    extract.EXTRACT_SERVED: (None, extract.ServedBytes),
     console.CONSOLE_LIST: (None, console.ConsoleSessions),
     console.CONSOLE_HOSTS: (console.ConsoleHosts, Acknowledgement),
     acme.CONSOLE_CHALLENGE: (acme.AcmeChallenges, Acknowledgement),

@@ -24,7 +24,16 @@ from rpc_wait import until
 from systemvm.rpc.core.errors import RpcError
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
-from systemvm.wire.extract import EXTRACT_LINKS, EXTRACT_SETUP, ExtractLink, ExtractLinks, ExtractSetup
+from systemvm.wire.extract import (
+    EXTRACT_LINKS,
+    EXTRACT_SERVED,
+    EXTRACT_SETUP,
+    AccountBytes,
+    ExtractLink,
+    ExtractLinks,
+    ExtractSetup,
+    ServedBytes,
+)
 from systemvm.wire.storage import TemplateDelete
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
@@ -97,6 +106,26 @@ async def test_link_serves_the_file_and_its_parts(
     assert part.read_bytes() == CONTENT
     twice = client.get(url, url)  # two requests on one connection
     assert twice == CONTENT + CONTENT
+
+
+@pytest_twisted.ensureDeferred
+async def test_any_file_of_the_store_is_served_and_what_is_sent_is_counted(
+    daemon: Daemon, world: World, client: Client, authority: trustme.CA
+) -> None:
+    publish(world)
+    assert await daemon.call(EXTRACT_SERVED, None, ServedBytes) == ServedBytes(), "serve does not run"
+    owned, plain = evolve(link(), owner_id=7), link()
+    path = "template/tmpl/2/204/template.properties"
+    of_store = evolve(link(), file_name="x", account_id=0, template_id=0, store_path=path)
+    directory = evolve(of_store, secret=str(uuid.uuid4()), store_path="template/tmpl/2")
+    await serve(daemon, identity(authority, VM), owned, plain, of_store, directory)
+    assert client.get(ORIGIN + of_store.path) == (world.store / path).read_bytes()
+    assert client.code(ORIGIN + directory.path) == 404
+    assert client.get(ORIGIN + owned.path) == client.get(ORIGIN + plain.path) == CONTENT
+    assert client.get(ORIGIN + owned.path, "-r", "0-99") == CONTENT[:100]
+    served = await daemon.call(EXTRACT_SERVED, None, ServedBytes)
+    assert served.instance
+    assert served.accounts == [AccountBytes(7, len(CONTENT) + 100)]
 
 
 @pytest_twisted.ensureDeferred

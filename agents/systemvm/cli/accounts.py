@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from systemvm.cli import domains, output
+from systemvm.cli.account_usage import account_usage
 from systemvm.cli.daemon_client import CommandFailedError, DaemonClient
 
 _OF_ALL_ACCOUNTS = {"listall": "true"}
@@ -58,6 +59,9 @@ def account() -> None:
     Example:
       systemvm account create ann --email ann@example.test
     """
+
+
+account.add_command(account_usage)
 
 
 @account.command("list")

@@ -18,6 +18,7 @@ from systemvm.management.inventory import ZoneSettings
 from systemvm.management.templates.copy_links import CopyLinks
 from systemvm.management.templates.dispatch import DownloadDispatcher
 from systemvm.management.templates.extraction import Extraction
+from systemvm.management.templates.served_usage import ServedUsage
 from systemvm.management.templates.sources import TemplateSources
 from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.management.templates.upload_orders import UploadOrders
@@ -43,6 +44,7 @@ class ImageServices:
     inspection: StoreInspection
     object_links: ObjectLinks
     usage: StoreUsage
+    served: ServedUsage
     sources: TemplateSources
 
     def start(self) -> None:
@@ -51,8 +53,10 @@ class ImageServices:
         self.replicas.start()
         self.extraction.start()
         self.copy_links.start()
+        self.served.start()
 
     def stop(self) -> None:
+        self.served.stop()
         self.extraction.stop()
         self.copy_links.stop()
         self.replicas.stop()
@@ -96,5 +100,6 @@ def make_image_services(
         inspection=inspection,
         object_links=ObjectLinks(database, inspection, extraction, settings),
         usage=usage,
+        served=ServedUsage(reactor, database, directory),
         sources=sources,
     )

@@ -14,6 +14,7 @@ EXTRACT_SETUP = (
 )
 EXTRACT_LINKS = "extract.links"  # daemon → agent: more links, or all links; idempotent (protocol 3)
 
+EXTRACT_SERVED = "extract.served"  # daemon → agent: what was sent by links, by account (protocol 3)
 EXTRACT_PRESIGN = "extract.presign"  # daemon → agent: a link to an object of a bucket (protocol 3)
 
 #: How many links one message has at most: far below the longest frame.
@@ -43,6 +44,7 @@ class ExtractLink:
     template_id: int
     expires_unix_s: float
     store_path: str = ""  # of any file of the store; the numbers are 0 then
+    owner_id: int = 0  # the account that what is sent counts for; 0: none
 
     def is_of(self, account_id: int, template_id: int) -> bool:
         """Return whether it leads to a template, or to a file in its directory."""
@@ -80,6 +82,20 @@ class ExtractLinks:
 
     links: list[ExtractLink]
     is_first: bool = False
+
+
+@frozen
+class AccountBytes:
+    account_id: int
+    size_bytes: int
+
+
+@frozen
+class ServedBytes:
+    """What a process has sent since its start; another one begins at 0."""
+
+    instance: str = ""  # of the process; empty while none runs
+    accounts: list[AccountBytes] = field(factory=list)
 
 
 def link_file_name(name: str, extension: str) -> str:

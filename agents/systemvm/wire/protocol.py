@@ -7,7 +7,7 @@
 | 2 | listings (`storage.jobs`, `template.list`, `console.list`), `console.end`, `hello.instance` |
 | 3 | a reason in the data of every error, and in a guest's journal, exit codes and serial console |
 | 3 | `storage.release`, `storage.sweep`, `template.copy`, `template.quarantine`, `storage.browse` |
-| 3 | `extract.setup`, `extract.links`, also to any file of a store |
+| 3 | `extract.setup`, `extract.links`, also to any file of a store, `extract.served` |
 | 3 | `template.upload`, `template.reserve`, `hello.capabilities` |
 | 3 | `console.retarget`, `console.drain` |
 | 3 | `console.configure`, live figures in `console.list`, the secret of a console link, how it ended |

@@ -133,3 +133,23 @@ def test_the_limit_of_an_account_is_shown_and_only_one_is_set(run: Callable[...,
     assert both.exit_code == 1
     assert "more than one limit" in both.output
     assert run(fake, "account", "limit", "ada", "--secondary-storage-gib", "-1").exit_code == 2
+
+
+USAGE = [
+    {
+        "account": "ada", "accountid": "a-1", "domainid": "d-1", "domain": "ROOT",
+        "storedbytes": 3 << 20, "servedbytes": 5, "consoleminutes": 2,
+    }
+]  # fmt: skip
+
+
+def test_usage_is_a_table_or_metrics(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(listAccountUsage={"accountusage": USAGE})
+    shown = run(fake, "account", "usage")
+    assert all(word in shown.output for word in ("CONSOLE MINUTES", "ada", "3.0 MiB")), shown.output
+    assert fake.calls[-1] == ("listAccountUsage", {"listall": "true"})
+    metrics = run(fake, "account", "usage", "--prometheus").output.splitlines()
+    assert 'systemvm_account_stored_bytes{account="ada",domain="ROOT"} 3.145728e+06' in metrics
+    assert 'systemvm_account_served_bytes_total{account="ada",domain="ROOT"} 5.0' in metrics
+    assert 'systemvm_account_console_seconds_total{account="ada",domain="ROOT"} 120.0' in metrics
+    assert "# TYPE systemvm_account_served_bytes_total counter" in metrics

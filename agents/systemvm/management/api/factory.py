@@ -67,6 +67,7 @@ from systemvm.management.api.commands.template_retry import TemplateRetryCommand
 from systemvm.management.api.commands.template_update import TemplateUpdateCommands
 from systemvm.management.api.commands.templates import TemplateCommands
 from systemvm.management.api.commands.uploads import UploadCommands
+from systemvm.management.api.commands.usage import UsageCommands
 from systemvm.management.api.commands.user_keys import UserKeyCommands
 from systemvm.management.api.commands.users import UserCommands
 from systemvm.management.api.commands.virtual_machines import VirtualMachineCommands
@@ -247,6 +248,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *RolePermissionCommands(database, table).commands(),
         *DomainCommands(database, services.accounts, jobs).commands(),
         *UserCommands(database, services.accounts, jobs, rights).commands(),
+        *UsageCommands(database).commands(),
         *ResourceLimitCommands(database, services.storage_limit_gib).commands(),
         *ConsoleCommands(services.consoles).commands(),
         *ConsoleSessionCommands(services.console_sessions, services.end_console).commands(),

@@ -435,4 +435,6 @@ def _with_store(connection: Connection, row: ExtractLinkRow, template: Template)
     if store.is_bucket:  # its own server serves it
         return None
     account_id, number = templates.place_of(ref, template)
-    return ExtractLink(row.secret, row.file_name, store.wire, account_id, number, row.expires.timestamp())
+    expires, owner_id = row.expires.timestamp(), row.account_id
+    place = (store.wire, account_id, number)
+    return ExtractLink(row.secret, row.file_name, *place, expires, owner_id=owner_id)

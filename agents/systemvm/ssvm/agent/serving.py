@@ -40,11 +40,13 @@ from systemvm.wire.acme import EXTRACT_CHALLENGE, AcmeChallenges
 from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.extract import (
     EXTRACT_LINKS,
+    EXTRACT_SERVED,
     EXTRACT_SETUP,
     LINKS_PAGE,
     ExtractLink,
     ExtractLinks,
     ExtractSetup,
+    ServedBytes,
 )
 from systemvm.wire.role import Role
 from systemvm.wire.upload import UploadRequest
@@ -91,6 +93,8 @@ class Serving:
                 ),
             )
         ]
+        served = "Return what was sent by links, by account"
+        offers.append(Offer(EXTRACT_SERVED, self.served, None, ServedBytes, served))
         methods.add_all(frozenset({Role.MANAGEMENT.value}), offers)
 
     def metrics(self) -> list[Metric]:
@@ -125,6 +129,13 @@ class Serving:
         elif self._links and self._setup is not None:
             await self._connected()
         return Acknowledgement()
+
+    async def served(self, call: Call, params: None) -> ServedBytes:
+        """Return what serve has counted; nothing while it does not run."""
+        if self._peer is None or not self._is_connected:
+            return ServedBytes()
+        served: ServedBytes = await self._peer.call(EXTRACT_SERVED, result=ServedBytes)
+        return served
 
     async def challenge(self, call: Call, wanted: AcmeChallenges) -> Acknowledgement:
         """Have serve answer these challenges, which starts it; it forgets them by itself.

@@ -50,6 +50,7 @@ class Downloads:
         self._links = links
         self._open_image = open_image
         self._transfers: set[_Transfer] = set()
+        self._ended_bytes: dict[int, int] = {}  # by account
         self.sendfile = False  # whether connections have no TLS
 
     async def answer(self, request: ServeRequest, path: str) -> None:
@@ -94,6 +95,19 @@ class Downloads:
     def __len__(self) -> int:
         return len(self._transfers)
 
+    def served_bytes(self) -> dict[int, int]:
+        """Return what was sent by links since the start, by account, also by transfers that still run."""
+        counted = dict(self._ended_bytes)
+        for transfer in self._transfers:
+            self._add(counted, transfer)
+        return counted
+
+    @staticmethod
+    def _add(counted: dict[int, int], transfer: _Transfer) -> None:
+        account_id = transfer.link.owner_id
+        if account_id and transfer.sender is not None:
+            counted[account_id] = counted.get(account_id, 0) + transfer.sender.sent_bytes
+
     def _has_room(self, link: ExtractLink) -> bool:
         of_link = sum(transfer.link.secret == link.secret for transfer in self._transfers)
         return len(self._transfers) < MAX_TRANSFERS and of_link < MAX_TRANSFERS_OF_LINK
@@ -130,6 +144,7 @@ class Downloads:
 
         def ended(complete: bool) -> None:
             self._transfers.discard(transfer)
+            self._add(self._ended_bytes, transfer)
             if complete:
                 request.finish()
 

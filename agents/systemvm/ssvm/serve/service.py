@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ssl
 import time
+import uuid
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,10 +39,13 @@ from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.acme import EXTRACT_CHALLENGE, AcmeChallenges
 from systemvm.wire.extract import (
     EXTRACT_LINKS,
+    EXTRACT_SERVED,
     EXTRACT_SETUP,
+    AccountBytes,
     ExtractLink,
     ExtractLinks,
     ExtractSetup,
+    ServedBytes,
 )
 
 AGENT = Caller("agent", "agent")
@@ -64,6 +68,7 @@ class ServeService:
         self._proxies: list[Network] = []
         self._port: TlsPort | PlainPort | None = None
         self._pool = ThreadPool(0, MAX_TRANSFERS, "transfers")
+        self._instance = uuid.uuid4().hex
         self._links = LinkTable(time.time)
         self._downloads = Downloads(reactor, self._pool, self._links, self._open_image)
         self._upload_table = UploadTable(time.time)
@@ -86,6 +91,7 @@ class ServeService:
             (DROP_UPLOAD, self.drop_upload, DroppedUpload),
         ):
             methods.add(name, handler, params=params, result=Acknowledgement, roles=roles)
+        methods.add(EXTRACT_SERVED, self.served, params=None, result=ServedBytes, roles=roles)
         return methods
 
     def authorize(self, uid: int, gid: int, pid: int) -> Caller | None:
@@ -141,6 +147,10 @@ class ServeService:
             self._links.clear()
         self._links.put(links.links)
         return Acknowledgement()
+
+    async def served(self, call: Call, params: None) -> ServedBytes:
+        counted = self._downloads.served_bytes()
+        return ServedBytes(self._instance, [AccountBytes(*each) for each in sorted(counted.items())])
 
     async def challenge(self, call: Call, wanted: AcmeChallenges) -> Acknowledgement:
         """Answer these challenges of an ACME server, and no others."""

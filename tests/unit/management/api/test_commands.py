@@ -88,7 +88,7 @@ EXPECTED = {
     *("listSSHKeyPairs", "listSecurityGroups", "listAffinityGroups", "listAffinityGroupTypes"),
     *("listInstanceGroups", "listProjects", "listFirewallRules", "listEgressFirewallRules"),
     *("listRouters", "listVPCs", "listVPCOfferings"),
-    *("listNics", "listNetworkOfferings"),
+    *("listNics", "listNetworkOfferings", "listAccountUsage"),
 }
 
 

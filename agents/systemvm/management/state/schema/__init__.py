@@ -52,6 +52,7 @@ from systemvm.management.state.schema.places import (
     zones,
 )
 from systemvm.management.state.schema.snapshots import snapshot_policies, snapshots
+from systemvm.management.state.schema.usage import served_bytes
 from systemvm.management.state.schema.zone_model import (
     address_ranges,
     clusters,
@@ -95,6 +96,7 @@ __all__ = [
     "role_permissions",
     "roles",
     "secrets",
+    "served_bytes",
     "service_offerings",
     "sessions",
     "snapshot_images",

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What accounts have used: bytes on secondary storage, bytes served by links, time in consoles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.state import schema
+from systemvm.management.state.columns import now
+from systemvm.wire.storage import DownloadState
+
+_served, _accounts = schema.served_bytes.c, schema.accounts.c
+_refs, _templates = schema.template_store_refs.c, schema.templates.c
+_snapshots, _recordings, _sessions = (
+    schema.snapshots.c,
+    schema.console_recordings.c,
+    schema.console_sessions.c,
+)
+#: Of the row with what processes counted that have ended.
+_ENDED = ""
+
+
+@frozen
+class AccountUsage:
+    account_id: int
+    stored_bytes: int  # every copy on every store
+    served_bytes: int  # ever
+    console_seconds: int  # ever, open consoles until now
+
+
+def record_served(
+    connection: sa.Connection, agent_name: str, instance: str, counted: Mapping[int, int]
+) -> None:
+    """Record what one process of an SSVM has sent since its start, by account; repeating it has no effect.
+
+    A process counts only while no other one of the same SSVM does.
+    """
+    _end_others(connection, agent_name, instance)
+    known = set(connection.scalars(sa.select(_accounts.id).where(_accounts.id.in_(counted))))
+    for account_id in sorted(known):
+        _raise_to(connection, account_id, agent_name, instance, counted[account_id])
+
+
+def usage(connection: sa.Connection, account_ids: frozenset[int] | None) -> list[AccountUsage]:
+    """Return the usage of each account that is not removed, in the order of their numbers; None means all."""
+    query = sa.select(
+        _accounts.id, _stored(), _sum(_served.size_bytes, _served.account_id == _accounts.id), _seconds()
+    ).where(_accounts.removed.is_(None))
+    if account_ids is not None:
+        query = query.where(_accounts.id.in_(account_ids))
+    rows = connection.execute(query.order_by(_accounts.id))
+    return [AccountUsage(number, int(stored), int(sent), int(time)) for number, stored, sent, time in rows]
+
+
+def _raise_to(
+    connection: sa.Connection, account_id: int, agent_name: str, instance: str, size_bytes: int
+) -> None:
+    key = (_served.account_id == account_id, _served.agent_name == agent_name, _served.instance == instance)
+    present = connection.scalar(sa.select(_served.size_bytes).where(*key))
+    if present is None:
+        values = {"account_id": account_id, "agent_name": agent_name, "instance": instance}
+        connection.execute(schema.served_bytes.insert().values(**values, size_bytes=size_bytes))
+    elif present < size_bytes:
+        connection.execute(schema.served_bytes.update().where(*key).values(size_bytes=size_bytes))
+
+
+def _end_others(connection: sa.Connection, agent_name: str, instance: str) -> None:
+    """Add what other processes of the SSVM counted to its row of ended ones."""
+    others = (_served.agent_name == agent_name, _served.instance.not_in([instance, _ENDED]))
+    total = sa.func.sum(_served.size_bytes)
+    counted = sa.select(_served.account_id, total).where(*others).group_by(_served.account_id)
+    for account_id, size_bytes in connection.execute(counted).all():
+        ended = (_served.account_id == account_id, _served.agent_name == agent_name)
+        before = connection.scalar(sa.select(_served.size_bytes).where(*ended, _served.instance == _ENDED))
+        _raise_to(connection, account_id, agent_name, _ENDED, int(before or 0) + int(size_bytes))
+    connection.execute(schema.served_bytes.delete().where(*others))
+
+
+def _sum(value: sa.ColumnElement[int], *where: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
+    return sa.select(sa.func.coalesce(sa.func.sum(value), 0)).where(*where).scalar_subquery()
+
+
+def _stored() -> sa.ColumnElement[int]:
+    images = _sum(
+        _refs.physical_size_bytes,
+        _refs.template_id == _templates.id,
+        _templates.account_id == _accounts.id,
+        _refs.state == DownloadState.DOWNLOADED,
+        _refs.removed.is_(None),
+    )
+    snapshots = _sum(
+        _snapshots.physical_size_bytes,
+        _snapshots.account_id == _accounts.id,
+        _snapshots.store_id.is_not(None),
+        _snapshots.removed.is_(None),
+    )
+    recordings = _sum(
+        _recordings.size_bytes, _recordings.account_id == _accounts.id, _recordings.removed.is_(None)
+    )
+    return images + snapshots + recordings
+
+
+def _seconds() -> sa.ScalarSelect[int]:
+    end = sa.func.coalesce(_sessions.removed, sa.literal(now(), _sessions.removed.type))
+    elapsed = sa.extract("epoch", end) - sa.extract("epoch", _sessions.acquired)
+    return _sum(
+        elapsed,
+        _sessions.account_id == _accounts.id,
+        _sessions.acquired.is_not(None),
+        _sessions.watches.is_(None),  # an administrator who watches uses nothing of the account's
+    )
