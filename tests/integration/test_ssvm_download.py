@@ -23,6 +23,7 @@ from integration.ssvm_lab.bad_server import BODY
 from integration.ssvm_lab.daemon import Daemon, request
 from integration.ssvm_lab.fixtures import BAD, GOOD, daemon, published
 from integration.ssvm_lab.world import NAME, SERVER, Builder, World
+from rpc_wait import until
 from systemvm.wire.storage import (
     DownloadState,
     ImageFormat,
@@ -207,7 +208,7 @@ async def test_failure_has_a_code_and_leaves_nothing(
     assert world.leftovers() == []
     assert world.job_directories() == []
     assert world.forbidden_connections() == []
-    assert world.mover_pids() == []
+    await until(lambda: world.mover_pids() == [])
 
 
 @pytest.mark.parametrize("compressed", [False, True])

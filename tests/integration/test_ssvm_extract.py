@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import time
 import uuid
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from attrs import evolve
 from integration.ssvm_lab.daemon import Daemon
 from integration.ssvm_lab.fixtures import daemon, world
 from integration.ssvm_lab.public_client import ORIGIN, Client, identity
-from integration.ssvm_lab.world import STORE, VM, World
+from integration.ssvm_lab.world import STORE, VM, World, kill_all
 from rpc_wait import until
 from systemvm.rpc.core.errors import RpcError
 from systemvm.wire import storage
@@ -138,9 +137,8 @@ async def test_unknown_expired_and_foreign_links_are_the_same(
     publish(world)
     known, gone, lost = link(), link(lifetime_s=2.0), link(template_id=999)
     await serve(daemon, identity(authority, VM), known, gone, lost)
-    deadline_s = time.monotonic() + 30
-    while client.code(ORIGIN + gone.path) == 200:
-        assert time.monotonic() < deadline_s
+    while client.code(ORIGIN + gone.path) == 200:  # the test's own time limit ends it
+        pass
     paths = [
         gone.path, lost.path, f"/userdata/{uuid.uuid4()}/tiny.raw", known.path + "x", known.path.upper(),
         f"/userdata/{known.secret}/", f"/userdata/{known.secret}/../{known.secret}/tiny.raw", "/",
@@ -170,7 +168,7 @@ async def test_links_survive_a_kill_of_serve_and_are_replaced_by_the_daemon(
     await serve(daemon, identity(authority, VM), known)
     assert client.code(ORIGIN + known.path) == 200
     (before,) = world.serve_pids()
-    os.kill(before, signal.SIGKILL)
+    kill_all([before])
     await until(lambda: world.serve_pids() not in ([], [before]), 60)
     await until(lambda: client.code(ORIGIN + known.path) == 200, 60)
     other = link()
@@ -193,7 +191,7 @@ async def test_deleting_a_template_ends_its_transfers(
         await until(lambda: (tmp_path / "slow").exists(), 60)
         order = TemplateDelete(str(uuid.uuid4()), STORE, 2, 204)
         await daemon.call(storage.TEMPLATE_DELETE, order, Acknowledgement)
-        assert slow.wait(60) != 0
+        assert slow.wait(240) != 0
     assert client.code(ORIGIN + known.path) == 404
     assert world.leftovers() == []
 
@@ -249,8 +247,7 @@ async def test_connections_are_reset_until_there_is_a_certificate(
     world: World,
     client: Client,
 ) -> None:
-    for pid in world.serve_pids():
-        os.kill(pid, signal.SIGKILL)
+    kill_all(world.serve_pids())
     refused, reset_in_handshake = 7, 35
     codes: list[int] = []
 

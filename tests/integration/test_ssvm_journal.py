@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest_twisted
 
 from integration.ssvm_lab.daemon import Daemon, request
 from integration.ssvm_lab.fixtures import daemon
-from integration.ssvm_lab.world import NAME, STORE, Builder, World
+from integration.ssvm_lab.world import NAME, STORE, Builder, World, kill_all
 from rpc_wait import until
 from systemvm.wire import storage
 from systemvm.wire.storage import DownloadState, DownloadStatus, StorageSweep, StoreStats
@@ -24,7 +23,7 @@ pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 
 __all__ = ["daemon"]  # a fixture
 
-LARGE_BYTES = 80 << 20
+LARGE_BYTES = 112 << 20
 #: Behind two checkpoints at least.
 KILL_AFTER_BYTES = 50 << 20
 MOST_TWICE_BYTES = 64 << 20
@@ -76,8 +75,7 @@ async def test_a_process_killed_in_the_middle_costs_64_mib_at_most(
         "fetch": world.fetch_pids,
     }[victim]()
     assert pids
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+    kill_all(pids)
     paced.check(await ended)
 
 
@@ -87,8 +85,7 @@ async def test_a_new_agent_and_a_new_fetch_continue_what_the_store_has(world: Wo
     paced = Paced(world, daemon)
     await paced.begin()
     await daemon.close()
-    for pid in world.fetch_pids():
-        os.kill(pid, signal.SIGKILL)
+    kill_all(world.fetch_pids())
     await until(lambda: world.mover_pids() == [], 10)
     with tempfile.TemporaryDirectory(prefix="ssvmd") as directory:
         other = await Daemon(Path(directory), world).start()

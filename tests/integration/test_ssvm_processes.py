@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,7 @@ import pytest_twisted
 from integration.ssvm_lab.bad_server import BODY
 from integration.ssvm_lab.daemon import Daemon, request
 from integration.ssvm_lab.fixtures import BAD, daemon, published, world
-from integration.ssvm_lab.world import STORE, World
+from integration.ssvm_lab.world import STORE, World, kill_all
 from rpc_wait import until
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
@@ -31,8 +29,7 @@ __all__ = ["daemon", "world"]  # fixtures
 
 def _kill(pids: list[int]) -> None:
     assert pids
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+    kill_all(pids)
 
 
 @pytest_twisted.ensureDeferred

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import tempfile
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from integration.ssvm_lab.fixtures import daemon, published
 from integration.ssvm_lab.public_client import Client, identity
 from integration.ssvm_lab.upload_fixtures import authority, client, uploads, world
 from integration.ssvm_lab.uploads import LARGE, MIB, Uploads, upload_request
-from integration.ssvm_lab.world import VM, World
+from integration.ssvm_lab.world import VM, World, kill_all
 from rpc_wait import until
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.extract import EXTRACT_SETUP
@@ -28,7 +26,7 @@ from systemvm.wire.transfer_failure import TransferFailure
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 __all__ = ["authority", "client", "daemon", "uploads", "world"]  # fixtures
 #: Behind two checkpoints at least.
-KILL_AFTER_BYTES = 40 * MIB
+KILL_AFTER_BYTES = 36 * MIB
 MOST_TWICE_BYTES = 32 * MIB
 
 
@@ -40,7 +38,7 @@ async def test_a_process_killed_in_the_middle_costs_what_its_journal_lacks(
     uploader = await uploads.begin(upload_request(LARGE))
     ended = uploads.daemon.end_of(uploader.request.job_id)
     assert (await uploader.create(len(LARGE))).code == 201
-    running = uploader.start_patch(0, LARGE, "--limit-rate", "20m")
+    running = uploader.start_patch(0, LARGE, "--limit-rate", "12m")
     await until(lambda: uploads.received(uploader) > KILL_AFTER_BYTES, 60)
     pids = {
         "mover": world.mover_pids,
@@ -49,8 +47,7 @@ async def test_a_process_killed_in_the_middle_costs_what_its_journal_lacks(
         "serve": world.serve_pids,
     }[victim]()
     assert pids
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+    kill_all(pids)
     await deferToThread(running.wait)
     head = await uploader.offset()
     assert KILL_AFTER_BYTES - MOST_TWICE_BYTES <= head.offset <= len(LARGE)
@@ -69,8 +66,7 @@ async def test_a_new_agent_and_a_new_fetch_continue_what_the_store_has(
     assert (await uploader.create(len(LARGE))).code == 201
     assert (await uploader.patch(0, LARGE[: 50 * MIB])).code == 204
     await uploads.daemon.close()
-    for pid in [*world.fetch_pids(), *world.serve_pids()]:
-        os.kill(pid, signal.SIGKILL)
+    kill_all([*world.fetch_pids(), *world.serve_pids()])
     await until(lambda: world.mover_pids() == [], 10)
     with tempfile.TemporaryDirectory(prefix="ssvmd") as directory:
         other = await Daemon(Path(directory), world).start()
@@ -95,8 +91,7 @@ async def test_a_form_that_breaks_off_is_the_end(uploads: Uploads, world: World,
     ended = uploads.daemon.end_of(uploader.request.job_id)
     running = uploader.start_form(LARGE, "--limit-rate", "20m")
     await until(lambda: uploads.received(uploader) > 4 * MIB, 60)
-    for pid in {"mover": world.mover_pids, "serve": world.serve_pids}[victim]():
-        os.kill(pid, signal.SIGKILL)
+    kill_all({"mover": world.mover_pids, "serve": world.serve_pids}[victim]())
     await deferToThread(running.wait)
     status = await ended
     assert status.error is not None

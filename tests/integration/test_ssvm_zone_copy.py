@@ -29,7 +29,7 @@ from twisted.internet import reactor
 
 from integration.ssvm_lab.daemon import Daemon, request
 from integration.ssvm_lab.fixtures import daemon
-from integration.ssvm_lab.world import AGENTS, STORE, Builder, World, run
+from integration.ssvm_lab.world import AGENTS, STORE, Builder, World, kill_all, run
 from rpc_wait import until
 from systemvm.rpc.core.method import Call, Caller
 from systemvm.ssvm.agent.serving import Serving
@@ -111,7 +111,7 @@ class FarSsvm:
     def kill(self) -> None:
         """End the listener and serve, as when the VM is off."""
         os.killpg(self.serve.pid, signal.SIGKILL)
-        self.serve.wait(10)
+        self.serve.wait(120)
         (self._directory / "serve.sock").unlink(missing_ok=True)
 
     async def offer(self, *links: ExtractLink) -> None:
@@ -187,7 +187,7 @@ def sent_bytes(world: World) -> int:
     """Return what has left the namespace of the source."""
     shown = subprocess.run(
         ["ip", "-n", world.world_namespace, "-s", "-j", "link", "show", "dev", "eth0"],
-        capture_output=True, check=True, timeout=10,
+        capture_output=True, check=True, timeout=60,
     )  # fmt: skip
     return int(json.loads(shown.stdout)[0]["stats64"]["tx"]["bytes"])
 
@@ -202,7 +202,7 @@ class Slow:
 
     def __init__(self, world: World, far: FarSsvm) -> None:
         run("tc", "-n", world.world_namespace, "qdisc", "add", "dev", "eth0", "root", "tbf",
-            "rate", "400mbit", "burst", "256k", "latency", "50ms")  # fmt: skip
+            "rate", "250mbit", "burst", "256k", "latency", "50ms")  # fmt: skip
         self._world = world
 
     def __enter__(self) -> Slow:
@@ -296,8 +296,10 @@ async def test_a_source_that_is_away_for_long_loses_nothing(
         await until(lambda: received(daemon, asked.job_id) > STOP_AFTER_BYTES, 60)
         far.kill()
         await until(lambda: waits(daemon, asked.job_id), 60)
-        assert world.mover_pids() == []
-        assert received(daemon, asked.job_id) > STOP_AFTER_BYTES, "what it has is still shown"
+        await until(lambda: world.mover_pids() == [])
+        # behind the last checkpoint, everything is received again
+        shown = received(daemon, asked.job_id)
+        assert shown > STOP_AFTER_BYTES - MOST_TWICE_BYTES, "what it has is still shown"
         new = far.link if link == "the same link" else evolve(far.link, secret=str(uuid.uuid4()))
         far.start()
         await far.offer(new)
@@ -340,8 +342,7 @@ async def test_a_new_destination_continues_by_a_new_link(world: World, daemon: D
         await daemon.call(storage.TEMPLATE_DOWNLOAD, asked, DownloadStatus)
         await until(lambda: received(daemon, asked.job_id) > STOP_AFTER_BYTES, 60)
         await daemon.close()
-        for pid in world.fetch_pids():
-            os.kill(pid, signal.SIGKILL)
+        kill_all(world.fetch_pids())
     await until(lambda: world.mover_pids() == [], 10)
     renewed = evolve(far.link, secret=str(uuid.uuid4()))
     await far.offer(renewed)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import tempfile
 import uuid
@@ -16,7 +14,7 @@ import pytest_twisted
 from attrs import evolve
 
 from integration.ssvm_lab.daemon import Daemon
-from integration.ssvm_lab.world import STORE, World
+from integration.ssvm_lab.world import STORE, World, kill_all
 from rpc_wait import until
 from s3.bucket_flow import (
     IMAGE,
@@ -114,8 +112,7 @@ async def test_a_killed_transfer_to_a_bucket_continues(
             status = await another.download(wanted, LONG_S)
             await another.close()
     else:
-        for pid in world.mover_pids() if victim == "mover" else world.fetch_pids():
-            os.kill(pid, signal.SIGKILL)
+        kill_all(world.mover_pids() if victim == "mover" else world.fetch_pids())
         status = await ended
     assert status.state is DownloadState.DOWNLOADED, status
     sent = sum(int(line) for line in world.access_log.read_text().splitlines())
@@ -176,8 +173,7 @@ async def test_a_sweep_aborts_uploads_that_nobody_wants(swift: Swift, world: Wor
     await daemon.call(storage.TEMPLATE_DOWNLOAD, wanted, DownloadStatus)
     await received(daemon, wanted.job_id, 30 * MIB)
     await daemon.close()
-    for pid in world.fetch_pids():
-        os.kill(pid, signal.SIGKILL)
+    kill_all(world.fetch_pids())
     with tempfile.TemporaryDirectory(prefix="ssvmd") as directory:
         another = await Daemon(Path(directory), world).start()
         await set_up(another)

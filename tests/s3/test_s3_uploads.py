@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +17,7 @@ from twisted.internet.threads import deferToThread
 from integration.ssvm_lab.daemon import Daemon
 from integration.ssvm_lab.public_client import Client, identity
 from integration.ssvm_lab.uploads import Uploads, upload_request
-from integration.ssvm_lab.world import VM, World
+from integration.ssvm_lab.world import VM, World, kill_all
 from rpc_wait import until
 from s3.bucket_flow import (
     IMAGE,
@@ -125,8 +123,7 @@ async def test_a_process_killed_in_the_middle_continues_from_the_parts_in_the_bu
     assert (await uploader.create(SIZE)).code == 201
     running = uploader.start_patch(0, IMAGE, "--limit-rate", "10m")
     await until(lambda: uploads.received(uploader) > 40 * MIB, LONG_S)
-    for pid in world.mover_pids() if victim == "mover" else world.fetch_pids():
-        os.kill(pid, signal.SIGKILL)
+    kill_all(world.mover_pids() if victim == "mover" else world.fetch_pids())
     await deferToThread(running.wait)
     head = await uploader.offset()
     assert 40 * MIB - 32 * MIB <= head.offset < SIZE
@@ -146,8 +143,7 @@ async def test_a_new_agent_and_a_new_fetch_continue_what_the_bucket_has(
     assert (await uploader.create(SIZE)).code == 201
     assert (await uploader.patch(0, IMAGE[: 50 * MIB])).code == 204
     await uploads.daemon.close()
-    for pid in [*world.fetch_pids(), *world.serve_pids()]:
-        os.kill(pid, signal.SIGKILL)
+    kill_all([*world.fetch_pids(), *world.serve_pids()])
     await until(lambda: world.mover_pids() == [], LONG_S)
     with tempfile.TemporaryDirectory(prefix="ssvmd") as directory:
         other = await Daemon(Path(directory), world).start()
