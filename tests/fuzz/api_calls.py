@@ -104,7 +104,7 @@ def calls(command: Command, world: FuzzedCloud) -> list[Call]:
     for parameter in command.all_parameters:
         others = {name: value for name, value in plain.items() if not _belongs(name, parameter)}
         found.append(others)
-        found += [others | given for given in _values(parameter, world)]
+        found += [others | given for given in _values(command, parameter, world)]
     return found
 
 
@@ -116,7 +116,7 @@ def sample(command: Command, world: FuzzedCloud, chance: random.Random) -> Itera
         yield others
         for value in _FIRST.get(parameter.type, _FIRST_OF_OTHERS):
             yield others | {parameter.name: value}
-        yield others | chance.choice(list(_values(parameter, world)))
+        yield others | chance.choice(list(_values(command, parameter, world)))
     yield plain
 
 
@@ -132,7 +132,7 @@ def mixed_call(command: Command, world: FuzzedCloud, chance: random.Random) -> C
     for parameter in command.all_parameters:
         if chance.random() < (0.8 if parameter.required else 0.3):
             is_plain = parameter.required and chance.random() < 0.6
-            values = list(_values(parameter, world))
+            values = list(_values(command, parameter, world))
             call |= _plain_value(command, parameter, world) if is_plain else chance.choice(values)
     return call
 
@@ -153,7 +153,7 @@ def _plain_value(command: Command, parameter: Parameter, world: FuzzedCloud) -> 
     return {name: _OTHERS.get(command.name, {}).get(name) or _PLAIN.get(name, "fuzzed")}
 
 
-def _values(parameter: Parameter, world: FuzzedCloud) -> Iterator[dict[str, str]]:
+def _values(command: Command, parameter: Parameter, world: FuzzedCloud) -> Iterator[dict[str, str]]:
     """Yield values of a parameter: the wrong ones, each allowed word, and every object, whosever it is."""
     name = parameter.name
     for value in (*WRONG, *parameter.choices, *map(str, parameter.only), *parameter.literals):
@@ -163,7 +163,9 @@ def _values(parameter: Parameter, world: FuzzedCloud) -> Iterator[dict[str, str]
         yield from ({name: uuid} for uuid in objects)
     if parameter.type is ParameterType.LIST:
         yield {name: ",".join(objects)}
-    if parameter.name in ("account", "username", "keyword", "accounts"):
+    names_an_account = name in ("account", "accounts", "keyword")
+    finds_a_user = name == "username" and not command.name.startswith(("create", "update"))
+    if names_an_account or finds_a_user:  # a new user can be named as a stranger in another domain is
         yield {name: world.stranger.account.name}
     if parameter.type in (ParameterType.MAP, ParameterType.TAGS):
         for entry in _ENTRIES:
