@@ -88,13 +88,12 @@ class ConsoleRecordings:
 
     def write(self, kind: EntryKind, number: int, content: bytes | memoryview) -> None:
         """Write an entry; the recording ends when there is no room for it."""
-        now_s = self._seconds()
-        log, time_ms = self._log, int(now_s * 1000)
-        for part in (content,) if len(content) <= MAX_CONTENT_BYTES else _parts(content):
-            if log is None or not log.append(kind, number, time_ms, part):
-                self._end(number, RecordingEnd.SPOOL_FAILED)
-                return
-            if log.may_be_pressed:
+        now_s, log = self._seconds(), self._log
+        if log is None or not log.append_if_free(kind, number, now_s, content):
+            for part in _parts(content):
+                if log is None or not log.append(kind, number, now_s, part):
+                    self._end(number, RecordingEnd.SPOOL_FAILED)
+                    return
                 self.is_pressed = log.is_pressed
         if now_s >= self._look_at_s:
             self._look(at_once=kind is EntryKind.BEGIN)
@@ -207,7 +206,7 @@ class ConsoleRecordings:
 
 
 def _parts(content: bytes | memoryview) -> Iterator[bytes | memoryview]:
-    for at in range(0, len(content), MAX_CONTENT_BYTES):
+    for at in range(0, max(1, len(content)), MAX_CONTENT_BYTES):
         yield content[at : at + MAX_CONTENT_BYTES]
 
 

@@ -21,9 +21,11 @@ MAX_CONTENT_BYTES = 512 << 10
 _BEGIN = 64  # of the entries; before them are the counters
 _COUNTER = struct.Struct("=Q")
 _WRITTEN_AT, _TAKEN_AT = 0, 8
-_HEAD = struct.Struct("=IIQQ")  # kind, number of the recording, time in ms, length of the content
+_HEAD = struct.Struct("=IIdQ")  # kind, number of the recording, time in s, length of the content
 _ALIGNED = 8
 _HEAD_BYTES, _write_head, _write_counter = _HEAD.size, _HEAD.pack_into, _COUNTER.pack_into  # of the hot path
+
+Content = bytes | memoryview
 
 
 class EntryKind(enum.IntEnum):
@@ -60,8 +62,8 @@ class SharedLog:
         self._written: int = _COUNTER.unpack_from(self._memory, _WRITTEN_AT)[0]
         self._pressed_bytes = capacity_bytes // 2
         self._taken: int = _COUNTER.unpack_from(self._memory, _TAKEN_AT)[0]
-        #: While less was written, the log is not pressed: what the reader had taken, and half of the room.
-        self._may_be_pressed_at: int = self._taken + self._pressed_bytes
+        #: Up to here an entry needs no look at the reader, and no filler before it.
+        self._free_until = self._written
 
     @classmethod
     def create(cls, capacity_bytes: int = CAPACITY_BYTES) -> SharedLog:
@@ -84,11 +86,6 @@ class SharedLog:
     # -- the agent's end
 
     @property
-    def may_be_pressed(self) -> bool:
-        """Return whether `is_pressed` is to be asked: a cheaper question."""
-        return self._written > self._may_be_pressed_at
-
-    @property
     def waiting_bytes(self) -> int:
         """Return how much the reader has not taken."""
         taken: int = _COUNTER.unpack_from(self._memory, _TAKEN_AT)[0]
@@ -99,28 +96,39 @@ class SharedLog:
         """Return whether half of the room is taken: those who write much are to wait."""
         return self.waiting_bytes > self._pressed_bytes
 
-    def append(self, kind: EntryKind, number: int, time_ms: int, content: bytes | memoryview) -> bool:
-        """Write an entry; return False when there is no room for it."""
-        size, memory, capacity, written = len(content), self._memory, self._capacity, self._written
-        total = (_HEAD_BYTES + size + _ALIGNED - 1) & -_ALIGNED
-        at = written % capacity
-        filler = capacity - at if at + total > capacity else 0
-        after = written + filler + total
-        if after > self._may_be_pressed_at:
-            [taken] = _COUNTER.unpack_from(memory, _TAKEN_AT)
-            if after - taken > capacity:
-                return False
-            self._may_be_pressed_at = taken + self._pressed_bytes
-        if filler:
-            if filler >= _HEAD_BYTES:
-                _write_head(memory, _BEGIN + at, 0, 0, 0, 0)
-            at = 0
-        begin = _BEGIN + at
-        _write_head(memory, begin, kind, number, time_ms, size)
-        begin += _HEAD_BYTES
-        memory[begin : begin + size] = content
+    def append_if_free(self, kind: EntryKind, number: int, time_s: float, content: Content) -> bool:
+        """Write an entry if that is known to leave the log without pressure; return whether it was written.
+
+        This is on the path of every update of a recorded screen.
+        """
+        size, written = len(content), self._written
+        after = written + (_HEAD_BYTES + size + _ALIGNED - 1 & -_ALIGNED)
+        if after > self._free_until:
+            return False
+        memory, at = self._memory, _BEGIN + written % self._capacity
+        _write_head(memory, at, kind, number, time_s, size)
+        memory[at + _HEAD_BYTES : at + _HEAD_BYTES + size] = content
         self._written = after
         _write_counter(memory, _WRITTEN_AT, after)
+        return True
+
+    def append(self, kind: EntryKind, number: int, time_s: float, content: Content) -> bool:
+        """Write an entry; return False when there is no room for it."""
+        capacity, written = self._capacity, self._written
+        total = _HEAD_BYTES + len(content) + _ALIGNED - 1 & -_ALIGNED
+        left = capacity - written % capacity  # before the end of the memory
+        filler = left if total > left else 0
+        [taken] = _COUNTER.unpack_from(self._memory, _TAKEN_AT)
+        if written + filler + total - taken > capacity:
+            return False
+        if filler:
+            if filler >= _HEAD_BYTES:
+                _write_head(self._memory, _BEGIN + written % capacity, EntryKind.FILLER, 0, 0.0, 0)
+            self._written = written = written + filler
+            left = capacity
+        self._free_until = written + total
+        self.append_if_free(kind, number, time_s, content)
+        self._free_until = min(taken + self._pressed_bytes, written + left)
         return True
 
     # -- the recorder's end
@@ -139,14 +147,14 @@ class SharedLog:
             if capacity - at < _HEAD.size:
                 self._free(capacity - at)
                 continue
-            kind, number, time_ms, size = _HEAD.unpack_from(memory, _BEGIN + at)
+            kind, number, time_s, size = _HEAD.unpack_from(memory, _BEGIN + at)
             if kind == EntryKind.FILLER:
                 self._free(capacity - at)
                 continue
             begin = _BEGIN + at + _HEAD.size
             content = memory[begin : begin + size]
             self._free((_HEAD.size + size + _ALIGNED - 1) & -_ALIGNED)
-            yield LogEntry(EntryKind(kind), number, time_ms, content)
+            yield LogEntry(EntryKind(kind), number, int(time_s * 1000), content)
 
     def _free(self, count: int) -> None:
         self._taken += count

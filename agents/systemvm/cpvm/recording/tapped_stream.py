@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from systemvm.cpvm.recording.shared_log import EntryKind
 from systemvm.cpvm.recording.tap import RecordingTap
 from systemvm.cpvm.target_stream import TargetStream
+
+_SERVER = EntryKind.SERVER
 
 
 class TappedStream:
@@ -15,8 +18,9 @@ class TappedStream:
     def __init__(self, target: TargetStream, tap: RecordingTap, must_wait: Callable[[], bool]) -> None:
         self._target = target
         self._read_into = target.read_into
-        self._copy = tap.copy
-        self._writer = tap.writer
+        self._tap = tap
+        self._writer = writer = tap.writer
+        self._write = writer.write
         self._must_wait = must_wait
         self.fileno, self.has_pending = target.fileno, target.has_pending
         self.write, self.close = target.write, target.close
@@ -33,6 +37,6 @@ class TappedStream:
         if self._writer.is_pressed and self._must_wait():
             raise BlockingIOError
         count = self._read_into(buffer)
-        if count:
-            self._copy(buffer[:count])
+        if count and not self._tap.is_ended:
+            self._write(_SERVER, self._tap.number, buffer[:count])
         return count
