@@ -45,7 +45,7 @@ def test_a_certificate_is_uploaded_used_by_a_name_and_given_up_by_keyboard(
         dialog = page.locator("#certificate-upload")
         page.get_by_role("button", name="Upload certificate…").focus()
         page.keyboard.press("Enter")
-        page.get_by_label("Domain").fill(DOMAIN)
+        page.get_by_role("textbox", name="Domain").fill(DOMAIN)
         page.get_by_label("Certificate and chain").fill(leaf.pem + INTERMEDIATE.pem + ROOT.pem)
         page.get_by_label("Private key, PKCS#8").fill(server().key_pem)
         page.keyboard.press("Tab")  # to the field for a file
@@ -62,7 +62,7 @@ def test_a_certificate_is_uploaded_used_by_a_name_and_given_up_by_keyboard(
         expect(page.locator("#certificate-upload [name=privatekey]")).to_have_value("")
 
         page.get_by_role("button", name="Upload certificate…").click()
-        page.get_by_label("Domain").fill(DOMAIN)
+        page.get_by_role("textbox", name="Domain").fill(DOMAIN)
         page.set_input_files("[data-fills=certificate]", chain)
         page.set_input_files("[data-fills=privatekey]", key)
         expect(page.locator("#certificate-upload [name=privatekey]")).to_have_value(leaf.key_pem)
