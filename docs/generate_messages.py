@@ -49,9 +49,9 @@ SECTIONS = (
         ("ssvm", "cpvm", "guest"),
     ),
     (
-        "Network helper and launcher",
-        "Written by the two privileged programs of the host.",
-        ("nethelper", "launcher"),
+        "Network helper, launcher and guest networks",
+        "Written by the three privileged programs of the host.",
+        ("nethelper", "launcher", "guestnet"),
     ),
 )
 ROOTS = {"SystemVmError", "ClickException"}

@@ -21,6 +21,7 @@ from prepared_database import open_file
 from small_cloud_fakes import (
     FakeAgents,
     FakeDiagnostics,
+    FakeGuestServices,
     FakeHypervisor,
     FakePeer,
     FakePrimary,
@@ -59,6 +60,7 @@ from systemvm.management.control.certificates import AgentCertificates
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.foreign_hosts.access import ApiExchange
 from systemvm.management.foreign_hosts.service import ForeignHosts
+from systemvm.management.guest_networks.service import GuestNetworks
 from systemvm.management.hypervisors.base import (
     Hypervisor,
 )
@@ -158,6 +160,7 @@ class SmallCloud:
     console: ConsoleConfig = field(factory=lambda: ConsoleConfig(origin=CONSOLE_ORIGIN))
     hypervisor: FakeHypervisor = field(factory=FakeHypervisor)
     recognizer: FakeRecognizer = field(factory=FakeRecognizer)
+    guest_services: FakeGuestServices = field(factory=FakeGuestServices)
 
     authority: ControlAuthority = field(init=False)
     control: AgentDirectory = field(init=False)
@@ -175,6 +178,7 @@ class SmallCloud:
     extraction: Extraction = field(init=False)
     copy_links: CopyLinks = field(init=False)
     replicas: ReplicaKeeper = field(init=False)
+    guest_networks: GuestNetworks = field(init=False)
     machines: VirtualMachines = field(init=False)
     volumes: Volumes = field(init=False)
     volume_uploads: VolumeUploads = field(init=False)
@@ -263,6 +267,9 @@ class SmallCloud:
             host_id=self.host.id,
             staging=staging,
         )
+        self.guest_networks = GuestNetworks(
+            self.clock, self.database, self.guest_services, self.configuration.labels, host_id=self.host.id
+        )
         self.machines = VirtualMachines(
             self.database,
             cast(Hypervisor, self.hypervisor),
@@ -271,6 +278,7 @@ class SmallCloud:
             host_id=self.host.id,
             end_consoles=self.revocation.of_machine,
             move_consoles=ConsoleRetargeting(self.database, self.agents).of_machine,
+            update_networks=self.guest_networks.update,
         )
         self.machines.subscribe()
         self.volumes = Volumes(

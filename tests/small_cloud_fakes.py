@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from systemvm.host.guest_services import GuestBridge
 from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.hypervisors.base import (
     DomainSpec,
@@ -19,6 +20,7 @@ from systemvm.management.hypervisors.base import (
 )
 from systemvm.management.hypervisors.data_disks import DataDisk
 from systemvm.management.hypervisors.disk_backup import DiskBackup
+from systemvm.management.network_helper import NetworkError
 from systemvm.management.public_certificates.sites import PublicSites
 from systemvm.management.screens.picture import Picture
 from systemvm.management.screens.recognition import RecognitionError
@@ -109,6 +111,21 @@ class FakeRecognizer:
         self.require()
         self.readings += 1
         return self.texts.get(picture.pixels, "")
+
+
+class FakeGuestServices:
+    """DHCP and DNS that remember what they serve, and fail where a test wants it."""
+
+    def __init__(self) -> None:
+        self.served: list[Sequence[GuestBridge]] = []
+        self.failed: dict[str, NetworkError] = {}
+        self.error: NetworkError | None = None
+
+    async def serve(self, bridges: Sequence[GuestBridge]) -> dict[str, NetworkError]:
+        if self.error is not None:
+            raise self.error
+        self.served.append(bridges)
+        return self.failed
 
 
 class FakeHypervisor:

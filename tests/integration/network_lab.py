@@ -50,9 +50,12 @@ from twisted.internet import asyncioreactor
 asyncioreactor.install()
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from systemvm.host.guest_services import decode
+from systemvm.management.guest_networks.driver import GuestServicesDriver
 from systemvm.management.network_helper import NetworkDriver
 
 driver = NetworkDriver(Path({socket!r}))
+services = GuestServicesDriver(Path({services!r}))
 
 async def work():
 {work}
@@ -101,14 +104,16 @@ class Host:
         self.name = f"{tag}-host"
         self.layout = layout
         self.neighbours = {bridge: f"{tag}-{bridge}" for bridge in BRIDGES}
+        self._sockets = helper_sockets(layout)
 
-    def start_helper(self) -> ChildProcess:
-        """Start the helper as its unit does: as its own user, with one capability and an inherited socket."""
-        program = HostProgram.NETWORK_HELPER
-        listener = helper_sockets(self.layout)[program]
-        argv = program.argv(self.layout)
+    def start_helper(self, program: HostProgram = HostProgram.NETWORK_HELPER) -> ChildProcess:
+        """Start a helper as its unit does: as its own user, with few capabilities and an inherited socket."""
         return children.start(
-            "helper", self.name, argv, self.layout.root / "helper.log", sockets={"helper": listener}
+            program.module,
+            self.name,
+            program.argv(self.layout),
+            self.layout.root / f"{program.module}.log",
+            sockets={"helper": self._sockets[program]},
         )
 
     def run_as(self, user: str, script: str) -> subprocess.CompletedProcess[str]:
@@ -126,9 +131,14 @@ class Host:
         )
 
     def drive(self, work: str) -> str:
-        """Run statements with a `driver`, as the daemon's user, and return their output."""
+        """Run statements with a `driver` and `services`, as the daemon's user, and return their output."""
         work = textwrap.indent(textwrap.dedent(work), "    ")
-        done = self.run_as(DAEMON_USER, DRIVE.format(socket=str(self.layout.network_socket), work=work))
+        script = DRIVE.format(
+            socket=str(self.layout.network_socket),
+            services=str(self.layout.guest_services_socket),
+            work=work,
+        )
+        done = self.run_as(DAEMON_USER, script)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -34,6 +34,7 @@ UNITS = (
     "systemvm-managementd.socket",
     "systemvm-nethelper.socket",
     "systemvm-launcher.socket",
+    "systemvm-guestnet.socket",
     "systemvm-managementd.service",
 )
 BOOT_TIMEOUT_S = 900.0  # it takes three minutes on an idle machine
@@ -105,6 +106,7 @@ def install(root: Path, observer: str, zone: str) -> None:
         ("systemvm-managementd", "systemvm.management"),
         ("systemvm-nethelper", "systemvm.nethelper"),
         ("systemvm-launcher", "systemvm.launcher"),
+        ("systemvm-guestnet", "systemvm.guestnet"),
     ):
         program = root / "usr/bin" / name
         program.write_text(_ENTRY.format(prefix=PREFIX, module=module))

@@ -63,7 +63,8 @@ observed = {}
 active = lambda: run("systemctl", "is-active", "systemvm-managementd.service") == "active"
 until(active, 300)
 units = ["systemvm-managementd.service", "systemvm-nethelper.service", "systemvm-launcher.service",
-         "systemvm-managementd.socket", "systemvm-nethelper.socket", "systemvm-launcher.socket"]
+         "systemvm-managementd.socket", "systemvm-nethelper.socket", "systemvm-launcher.socket",
+         "systemvm-guestnet.socket"]
 observed["machines"] = until(lambda: (found := machines()) and len(found) == 2 and found, 120)
 observed["active"] = {unit: run("systemctl", "is-active", unit) for unit in units}
 observed["page"] = page()

@@ -18,6 +18,8 @@ DAEMON_USER = "systemvm"
 QEMU_USER = "systemvm-qemu"
 #: The network helper's user.
 NETWORK_USER = "systemvm-net"
+#: The user of the guest networks' services.
+GUEST_SERVICES_USER = "systemvm-guestnet"
 
 
 @frozen
@@ -106,6 +108,16 @@ class Layout:
         return self.run / "launcher.sock"
 
     @property
+    def guest_services_socket(self) -> Path:
+        """The socket of `systemvm-guestnet`."""
+        return self.run / "guestnet.sock"
+
+    @property
+    def guest_services(self) -> Path:
+        """What `systemvm-guestnet` serves: one directory for each bridge, until the host restarts."""
+        return self.root / "run/systemvm-guestnet"
+
+    @property
     def logs(self) -> Path:
         """Serial logs of VMs; everything else goes to the journal."""
         return self.state / "log"
@@ -120,7 +132,7 @@ class Layout:
                 directory.chmod(mode)
 
     def prepare(self) -> None:
-        """Make the directories as root, with the owners and groups of the daemon and QEMU.
+        """Make the directories as root, with the owners and groups of their programs.
 
         State of a daemon that ran as another user gets this one's owner.
 
@@ -142,6 +154,10 @@ class Layout:
                 case _Owner.SHARED:
                     os.chown(directory, daemon.pw_uid, qemu.gr_gid)
             directory.chmod(mode)
+        services = pwd.getpwnam(GUEST_SERVICES_USER)
+        self.guest_services.mkdir(parents=True, exist_ok=True)
+        os.chown(self.guest_services, services.pw_uid, services.pw_gid)
+        self.guest_services.chmod(0o700)
         volumes = self.primary / "volumes"
         if volumes.exists() and volumes.stat().st_gid != qemu.gr_gid:
             for found in (*self.primary.iterdir(), *volumes.iterdir()):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's three programs with users and capabilities as in their units."""
+"""The host's programs with users and capabilities as in their units."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from systemvm.host.layout import DAEMON_USER, NETWORK_USER, QEMU_USER, Layout
+from systemvm.host.layout import DAEMON_USER, GUEST_SERVICES_USER, NETWORK_USER, QEMU_USER, Layout
 from systemvm.lab.errors import LabError
 from systemvm.service import unix_calls
 
@@ -23,6 +23,7 @@ class HostProgram(enum.Enum):
     DAEMON = ("systemvm.management", DAEMON_USER)
     NETWORK_HELPER = ("systemvm.nethelper", NETWORK_USER)
     LAUNCHER = ("systemvm.launcher", QEMU_USER)
+    GUEST_SERVICES = ("systemvm.guestnet", GUEST_SERVICES_USER)
 
     @property
     def module(self) -> str:
@@ -34,10 +35,16 @@ class HostProgram(enum.Enum):
 
     def argv(self, layout: Layout, see: Sequence[Path] = ()) -> list[str | Path]:
         """Return the command line for root in a network namespace; the program can reach the paths `see`."""
-        options = ["--capability", "net_admin", "--tun"] if self is HostProgram.NETWORK_HELPER else []
-        prefix = as_user(self.user, [layout.root, *see], options)
+        prefix = as_user(self.user, [layout.root, *see], _OPTIONS.get(self, ()))
         arguments: list[str | Path] = [] if self is HostProgram.LAUNCHER else ["--root", layout.root]
         return [*prefix, sys.executable, "-m", self.module, *arguments]
+
+
+#: Options of `drop_privileges`: what the units of these programs have.
+_OPTIONS = {
+    HostProgram.NETWORK_HELPER: ("--capability", "net_admin", "--tun"),
+    HostProgram.GUEST_SERVICES: ("--capability", "net_admin", "--capability", "net_bind_service"),
+}
 
 
 def as_user(user: str, see: Sequence[Path], options: Sequence[str] = ()) -> list[str | Path]:
@@ -80,6 +87,7 @@ def helper_sockets(layout: Layout) -> dict[HostProgram, socket.socket]:
     for program, path in (
         (HostProgram.NETWORK_HELPER, layout.network_socket),
         (HostProgram.LAUNCHER, layout.launcher_socket),
+        (HostProgram.GUEST_SERVICES, layout.guest_services_socket),
     ):
         sockets[program] = unix_calls.bind(path)
         os.chown(path, account.pw_uid, account.pw_gid)

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from systemvm.host.accelerator import Accelerator, GuestTimeoutScale
 from systemvm.management.foundation import Foundation
+from systemvm.management.guest_networks.driver import GuestServicesDriver
 from systemvm.management.hypervisors.base import Hypervisor
 from systemvm.management.hypervisors.launchers import SocketLauncher
 from systemvm.management.hypervisors.qemu import QemuHypervisor
@@ -30,6 +31,7 @@ class HostDrivers:
 
     hypervisor: Hypervisor
     networks: NetworkDriver
+    guest_services: GuestServicesDriver
     primary: PrimaryStorage  # the host's own directory
     pools: PrimaryPools[PrimaryStorage]
     #: Multiplies timeouts that wait for a guest of this host.
@@ -83,6 +85,7 @@ def make_host_drivers(
     return HostDrivers(
         hypervisor=hypervisor,
         networks=networks,
+        guest_services=GuestServicesDriver(layout.guest_services_socket),
         primary=primary,
         pools=PrimaryPools(
             foundation.database,

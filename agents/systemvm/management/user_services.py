@@ -36,6 +36,7 @@ from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.control_plane import ControlPlane
 from systemvm.management.foreign_host_services import ForeignHostServices, make_foreign_hosts
 from systemvm.management.foundation import Foundation
+from systemvm.management.guest_networks.service import GuestNetworks
 from systemvm.management.host_drivers import HostDrivers
 from systemvm.management.hypervisors.base import DomainStatus
 from systemvm.management.image_services import ImageServices, make_image_services
@@ -107,6 +108,7 @@ class UserServices:
     acme: AcmeRenewal
     operators: Authenticator
     foreign_hosts: ForeignHostServices
+    guest_networks: GuestNetworks
 
     def add_methods(self, agent_methods: MethodTable, operator_methods: MethodTable) -> None:
         self.images.dispatcher.add_methods(agent_methods)
@@ -128,6 +130,7 @@ class UserServices:
 
     async def start(self) -> None:
         """Resume the jobs and downloads of an earlier daemon."""
+        self.guest_networks.start()
         await self.volumes.finish_deletions()
         await self.jobs.resume_pending()
         self.images.start()
@@ -150,6 +153,7 @@ class UserServices:
         self.agent_reconciler.stop()
         self.images.stop()
         self.jobs.stop()
+        self.guest_networks.stop()
 
     async def job_events(self, call: Call, job: str | None) -> AsyncIterator[Any]:
         """Yield the progress of a job until it ends: `GET /events?job=ID`.
@@ -186,8 +190,11 @@ def make_user_services(
     jobs = JobRunner(database, reactor, describe_job_error)
     revocation = ConsoleRevocation(database, directory)
     screens = ConsoleRetargeting(database, directory)
+    guest_networks = GuestNetworks(
+        reactor, database, drivers.guest_services, configuration.labels, host_id=foundation.host.id
+    )
     virtual_machines = _make_virtual_machines(
-        foundation, drivers, settings, revocation, screens, images.staging
+        foundation, drivers, settings, revocation, screens, images.staging, guest_networks
     )
     volumes = Volumes(database, drivers.pools, drivers.hypervisor, virtual_machines.lock)
     snapshot_files = SnapshotFiles(reactor, database, directory)
@@ -336,6 +343,7 @@ def make_user_services(
         acme=acme,
         operators=users,
         foreign_hosts=foreign_hosts,
+        guest_networks=guest_networks,
     )
 
 
@@ -358,6 +366,7 @@ def _make_virtual_machines(
     revocation: ConsoleRevocation,
     screens: ConsoleRetargeting,
     staging: Staging,
+    guest_networks: GuestNetworks,
 ) -> VirtualMachines:
     configuration, database, host_id = foundation.configuration, foundation.database, foundation.host.id
     builder = UserVmBuilder(
@@ -378,6 +387,7 @@ def _make_virtual_machines(
         expunge_delay_s=configuration.management.expunge.delay,
         end_consoles=revocation.of_machine,
         move_consoles=screens.of_machine,
+        update_networks=guest_networks.update,
     )
 
 

@@ -92,12 +92,28 @@ def allocate(
         raise PoolExhaustedError(
             f"no free {traffic_type} address: all of {first}–{last} in zone {zone_id} are in use"
         )
+    _insert(connection, zone_id, traffic_type, address, vm_id)
+    return address
+
+
+def claim(
+    connection: sa.Connection, *, zone_id: int, traffic_type: str, address: IPv4Address, vm_id: int
+) -> bool:
+    """Allocate this address for a VM; return False when another one has it."""
+    if address in in_use(connection, zone_id, traffic_type):
+        return False
+    _insert(connection, zone_id, traffic_type, address, vm_id)
+    return True
+
+
+def _insert(
+    connection: sa.Connection, zone_id: int, traffic_type: str, address: IPv4Address, vm_id: int
+) -> None:
     connection.execute(
         schema.ip_addresses.insert().values(
             zone_id=zone_id, traffic_type=traffic_type, address=str(address), vm_id=vm_id
         )
     )
-    return address
 
 
 def of_vm(connection: sa.Connection, vm_id: int) -> dict[str, str]:

@@ -6,9 +6,11 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 
 from attrs import field, frozen
 
+from systemvm.management.guest_networks.nics import add_guest_nic
 from systemvm.management.resource_limits import limits
 from systemvm.management.state import accounts, events, instances, templates, volumes
 from systemvm.management.state.columns import now
@@ -48,6 +50,7 @@ class Deployment:
     should_run: bool = True
     pool_id: int | None = None  # of its disk; None: the host's own directory
     details: Mapping[str, str] = field(factory=dict)  # kept and shown, without effect
+    address: IPv4Address | None = None  # that its owner wants
 
 
 def root_disk_bytes(connection: Connection, template_id: int, zone_id: int, disk_bytes: int | None) -> int:
@@ -88,9 +91,7 @@ def deploy(connection: Connection, deployment: Deployment) -> Instance:
         state=InstanceState.STOPPED,
         wanted=deployment.should_run,
     )
-    instances.add_nic(
-        connection, vm_id=vm.id, device=0, traffic_type="guest", bridge=deployment.bridge, mac=random_mac()
-    )
+    add_guest_nic(connection, vm, bridge=deployment.bridge, mac=random_mac(), wanted=deployment.address)
     volumes.create(
         connection,
         name=f"ROOT-{vm.id}",

@@ -54,6 +54,7 @@ class VirtualMachines:
         expunge_delay_s: float = 86_400.0,
         end_consoles: Callable[[int], Awaitable[None]],
         move_consoles: Callable[[int], Awaitable[None]],
+        update_networks: Callable[[], Awaitable[None]],
     ) -> None:
         self._database = database
         self._hypervisor = hypervisor
@@ -63,6 +64,7 @@ class VirtualMachines:
         self._timeout_scale = timeout_scale
         self._end_consoles = end_consoles
         self._move_consoles = move_consoles
+        self._update_networks = update_networks
         self._expunge_delay = timedelta(seconds=expunge_delay_s)
         self._lock = PerVmLock(database, instances.by_id, _check_is_users)
         #: Held by whatever changes a VM or its disks.
@@ -207,6 +209,7 @@ class VirtualMachines:
             await self._database.run(
                 instances.update, vm.id, sealed_vnc_password=self._seal.close(built.vnc_password)
             )
+            await self._update_networks()  # it asks for its address as soon as it runs
             status = await self._hypervisor.start(built.spec)
         except Exception as error:
             message, hint = _message_and_hint(error)
@@ -236,6 +239,7 @@ class VirtualMachines:
         await self._database.run(transitions.set_expunging, vm)
         await self._builder.delete_disk(vm)
         await self._database.run(transitions.set_expunged, vm)
+        await self._update_networks()
 
     async def _expunged(self, vm_id: int) -> Instance:
         self._lock.forget(vm_id)

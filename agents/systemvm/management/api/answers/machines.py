@@ -67,6 +67,8 @@ class NicAnswer:
     traffictype: str = required_key("Guest")
     macaddress: str = required_key("the MAC")
     ipaddress: str | None = optional_key("the address, when the cloud gave it one")
+    netmask: str | None = optional_key("the netmask of that address")
+    gateway: str | None = optional_key("the router of that address's network")
     isdefault: bool = required_key("whether the default route goes there")
     type: str = required_key("Shared")
 

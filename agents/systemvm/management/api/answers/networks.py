@@ -32,7 +32,7 @@ class NetworkAnswer:
     issystem: bool = required_key("always false")
     isdefault: bool = required_key("whether machines are put on it without being asked")
     canusefordeploy: bool = required_key("whether machines can be put on it")
-    specifyipranges: bool = required_key("always false: the cloud gives no addresses on it")
+    specifyipranges: bool = required_key("whether the cloud gives addresses on it; see listVlanIpRanges")
 
 
 @frozen(kw_only=True)

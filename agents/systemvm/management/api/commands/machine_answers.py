@@ -104,6 +104,8 @@ def _nic(nic: Nic, zone: Zone | None) -> NicAnswer:
         traffictype=nic.traffic_type.capitalize(),
         macaddress=nic.mac,
         ipaddress=nic.address,
+        netmask=nic.netmask,
+        gateway=nic.gateway,
         isdefault=nic.device == 0,
         type="Shared",
     )

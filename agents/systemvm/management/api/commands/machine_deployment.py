@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+
 from attrs import frozen
 
 from systemvm.management.api.command import ApiCall
@@ -21,6 +23,7 @@ from systemvm.management.state.offerings import ServiceOffering
 from systemvm.management.state.templates import Template
 from systemvm.management.state.zones import Zone
 from systemvm.management.virtual_machines.deployment import GIB, MAX_DISK_BYTES
+from systemvm.management.zone_model.subnets import read_address
 
 MAX_DISPLAY_NAME_CHARACTERS = 255
 
@@ -44,6 +47,7 @@ PARAMETERS = (
     optional("size", ParameterType.INTEGER, "with an ISO: size of the root disk in GiB"),
     optional("details", ParameterType.MAP, "rootdisksize, and what you note of the VM; see its details"),
     optional("networkids", ParameterType.LIST, "only the zone's guest network; see listNetworks"),
+    optional("ipaddress", ParameterType.STRING, "its address on the guest network; a free one by default"),
     optional("startvm", ParameterType.BOOLEAN, "false: do not start it"),
     only("displayvm", ParameterType.BOOLEAN, "show it to its user", True),
     only("dynamicscalingenabled", ParameterType.BOOLEAN, "change its size while it runs", False),
@@ -67,6 +71,7 @@ class DeployRequest:
     keyboard: str | None
     disk_bytes: int | None
     details: dict[str, str]
+    address: IPv4Address | None
 
 
 def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
@@ -93,6 +98,7 @@ def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
         keyboard=arguments.text("keyboard"),
         disk_bytes=_disk_bytes(arguments, template),
         details=noted_details(arguments.get("details", {})),
+        address=read_address("ipaddress", arguments["ipaddress"]) if "ipaddress" in arguments else None,
     )
 
 

@@ -117,7 +117,7 @@ class NetworkCommands:
                     issystem=False,
                     isdefault=True,
                     canusefordeploy=True,
-                    specifyipranges=False,
+                    specifyipranges=await self._database.read(_gives_addresses, zone),
                 )
             )
         names = ("id", "zoneid", "type", "traffictype", "physicalnetworkid", "acltype", "canusefordeploy")
@@ -154,6 +154,10 @@ class NetworkCommands:
             )
         names = ("id", "zoneid", "ipaddress", "virtualmachineid", "physicalnetworkid", "vlanid", "state")
         return matching(call, answers, *names, "issourcenat", "isstaticnat", "forvirtualnetwork")
+
+
+def _gives_addresses(connection: Connection, zone: Zone) -> bool:
+    return any(each.size for each in address_ranges.list_ranges(connection, zone.id, TrafficType.GUEST))
 
 
 def _place_of(

@@ -204,6 +204,7 @@ class VirtualMachineCommands:
                 display_name=request.display_name,
                 keyboard=request.keyboard,
                 details=request.details,
+                address=request.address,
                 disk_bytes=request.disk_bytes,
                 should_run=start,
                 pool_id=await self._pool_of(request),

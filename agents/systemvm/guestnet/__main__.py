@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm-guestnet`: serves the daemon's requests on an inherited socket, one after another."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import pwd
+import sys
+from pathlib import Path
+
+from systemvm.guestnet.operations import ServiceOperations
+from systemvm.host.layout import DAEMON_USER, Layout
+from systemvm.service.sigint import restore_sigint
+from systemvm.service.unix_calls import RefusedError, inherited_socket, serve_one
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until stopped; return 2 when the user does not exist or no socket is inherited."""
+    parser = argparse.ArgumentParser(
+        prog="systemvm-guestnet", description="Run DHCP and DNS on guest bridges for the daemon."
+    )
+    parser.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="read DIR/etc/systemvm")
+    parser.add_argument("--for-user", default=DAEMON_USER, metavar="NAME", help="serve only this user")
+    options = parser.parse_args(arguments)
+    # dnsmasq is in sbin, which a system user's PATH can lack
+    os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
+    os.umask(0o077)
+    try:
+        uid = pwd.getpwnam(options.for_user).pw_uid
+        listener = inherited_socket()
+    except (KeyError, RefusedError) as error:
+        sys.stderr.write(f"systemvm-guestnet: {error}\n")
+        return 2
+    restore_sigint()
+    operations = ServiceOperations(Layout(options.root.resolve()))
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            refusal = serve_one(listener, uid, operations)
+            if refusal is not None:
+                sys.stderr.write(f"<4>request refused: {refusal}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The text of dnsmasq's files for one bridge; pure functions.
+
+Every address is a static one: dnsmasq answers a MAC that it knows, and no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from attrs import frozen
+
+from systemvm.host.guest_services import Guest, GuestBridge
+
+#: By this name cloud-init finds CloudStack's metadata service.
+DATA_SERVER = "data-server"
+_LEASE = "24h"
+
+#: This host's address in each subnet of the bridge.
+OwnAddresses = Mapping[IPv4Network, IPv4Address]
+
+
+@frozen
+class DnsmasqFiles:
+    """What dnsmasq reads: the configuration at its start, the rest again at each SIGHUP."""
+
+    configuration: str
+    dhcp_hosts: str
+    names: str
+
+
+def files_of(bridge: GuestBridge, own: OwnAddresses, directory: Path) -> DnsmasqFiles:
+    """Return the files of a bridge; those for a subnet without an address of this host are left out."""
+    served = [subnet for subnet in bridge.subnets if subnet.cidr in own]
+    lines = [
+        f"interface={bridge.bridge}",
+        "except-interface=lo",
+        "bind-interfaces",
+        f"pid-file={directory / 'pid'}",
+        # names: of the machines, and of the zone's name servers
+        "no-hosts",
+        "no-resolv",
+        "domain-needed",
+        "bogus-priv",
+        "cache-size=1000",
+        f"addn-hosts={directory / 'names'}",
+        *(f"server={server}" for server in bridge.name_servers),
+        # leases: of the machines only
+        "dhcp-authoritative",
+        "dhcp-ignore=tag:!known",
+        "dhcp-lease-max=65536",
+        f"dhcp-hostsfile={directory / 'dhcp-hosts'}",
+        f"dhcp-leasefile={directory / 'leases'}",
+        "no-ping",
+    ]
+    for number, subnet in enumerate(served):
+        tag = f"subnet{number}"
+        lines += [
+            f"dhcp-range=set:{tag},{subnet.cidr.network_address},static,{subnet.cidr.netmask},{_LEASE}",
+            f"domain={subnet.domain},{subnet.cidr}",
+            f"dhcp-option=tag:{tag},option:dns-server,{own[subnet.cidr]}",
+            # without a value, so that dnsmasq does not name itself as the router
+            f"dhcp-option=tag:{tag},option:router" + (f",{subnet.gateway}" if subnet.gateway else ""),
+        ]
+    here = [guest for subnet in served for guest in subnet.guests if guest.is_here]
+    return DnsmasqFiles(
+        "\n".join(lines) + "\n",
+        "".join(f"{guest.mac},{guest.address},{guest.name},{_LEASE}\n" for guest in here),
+        "".join(_names(bridge, own)),
+    )
+
+
+def _names(bridge: GuestBridge, own: OwnAddresses) -> list[str]:
+    """Return one line for each name. Of machines with the same name the first has it: accounts share a
+    network, and nobody can take the name of another's machine.
+    """
+    taken = {DATA_SERVER}
+    lines = [f"{address} {DATA_SERVER}\n" for address in own.values()]
+    guests: list[tuple[Guest, str]] = [
+        (guest, subnet.domain) for subnet in bridge.subnets for guest in subnet.guests
+    ]
+    for guest, domain in guests:
+        names = [f"{guest.name}.{domain}", guest.name]
+        free = [name for name in names if name.lower() not in taken]
+        taken.update(name.lower() for name in free)
+        if free:
+            lines.append(f"{guest.address} {' '.join(free)}\n")
+    return lines

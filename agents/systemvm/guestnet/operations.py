@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The allowed operations. Bridges and this host's addresses come from root's files, never from a request."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+from typing import Any
+
+from systemvm.guestnet.dnsmasq import Dnsmasq
+from systemvm.guestnet.dnsmasq_files import files_of
+from systemvm.host.bridges import HostNetwork
+from systemvm.host.config_file import ConfigError
+from systemvm.host.guest_services import GuestBridge, decode
+from systemvm.host.host_file import labelled_networks, load_host
+from systemvm.host.layout import Layout
+from systemvm.host.zone import TrafficType, load_zones
+from systemvm.service.unix_calls import RefusedError
+
+_MAX_BYTES = 64 * 1024 * 1024
+
+Answer = tuple[dict[str, Any], list[int]]
+
+
+class ServiceOperations:
+    """The table of operations; an object is a handler for `unix_calls.serve_one`."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def __call__(self, request: dict[str, Any], descriptors: list[int]) -> Answer:
+        if request.get("do") == "serve" and len(descriptors) == 1:
+            return self._serve(decode(_content(descriptors[0])))
+        raise RefusedError(f"unknown operation: {str(request.get('do'))[:40]!r}")
+
+    def _serve(self, bridges: list[GuestBridge]) -> Answer:
+        """Serve these bridges and no other; one that cannot be served does not keep the others from it."""
+        known = self._guest_networks()
+        failed = {}
+        for each in bridges:
+            network = known.get(each.bridge)
+            if network is None:
+                raise RefusedError(
+                    f"bridge {each.bridge[:40]} carries no guest traffic of this host",
+                    "check the bridges in host.yaml and in the zones' files",
+                )
+            own = _own_addresses(network, each)
+            directory = self._directory(each.bridge)
+            try:
+                Dnsmasq(directory).serve(files_of(each, own, directory))
+            except RefusedError as error:
+                failed[each.bridge] = {"why": error.message, "hint": error.hint}
+        for name in self._served() - {each.bridge for each in bridges}:
+            Dnsmasq(self._directory(name)).stop()
+        return {"failed": failed}, []
+
+    def _served(self) -> set[str]:
+        return {path.name for path in self._layout.guest_services.iterdir() if path.is_dir()}
+
+    def _directory(self, bridge: str) -> Path:
+        return self._layout.guest_services / bridge
+
+    def _guest_networks(self) -> dict[str, HostNetwork]:
+        """Read the files at each request, so that a change needs no restart."""
+        try:
+            networks = labelled_networks(load_zones(self._layout.zones), load_host(self._layout.etc))
+        except ConfigError as error:
+            raise RefusedError(str(error)) from error
+        return {
+            network.bridge: network
+            for network in networks.values()
+            if TrafficType.GUEST.value in network.traffic_types and not network.is_control
+        }
+
+
+def _own_addresses(network: HostNetwork, bridge: GuestBridge) -> dict[IPv4Network, IPv4Address]:
+    """Return this host's address in each subnet that has one."""
+    own = [each.ip for each in network.addresses if isinstance(each, IPv4Interface)]
+    found = {}
+    for subnet in bridge.subnets:
+        address = next((each for each in own if each in subnet.cidr), None)
+        if address is not None:
+            found[subnet.cidr] = address
+    return found
+
+
+def _content(descriptor: int) -> bytes:
+    size = os.fstat(descriptor).st_size
+    if size > _MAX_BYTES:
+        raise RefusedError(f"request is too long: {size} bytes, the maximum is {_MAX_BYTES}")
+    return os.pread(descriptor, size, 0)

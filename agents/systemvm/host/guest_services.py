@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `systemvm-guestnet` serves on guest bridges: the daemon writes it, the program reads and checks it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network
+
+import msgspec
+
+#: RFC 1123 labels; these names occur unquoted in dnsmasq's files.
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+_DOMAIN = re.compile(rf"{_HOST_NAME.pattern}(\.{_HOST_NAME.pattern})*")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_MAX_DOMAIN_LENGTH = 190
+
+
+def is_host_name(text: str) -> bool:
+    return _HOST_NAME.fullmatch(text) is not None
+
+
+class Guest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A NIC with an address that the cloud gave it."""
+
+    mac: str
+    address: IPv4Address
+    name: str  # of its machine, without a domain
+    is_here: bool  # whether its machine runs on this host: DHCP answers only these
+
+    def __post_init__(self) -> None:
+        if not _MAC.fullmatch(self.mac):
+            raise ValueError(f"{self.mac[:40]!r} is not a MAC")
+        if not is_host_name(self.name):
+            raise ValueError(f"{self.name[:64]!r} is not a host name")
+
+
+class GuestSubnet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A subnet on a guest bridge, with its machines."""
+
+    cidr: IPv4Network
+    gateway: IPv4Address | None
+    domain: str
+    guests: tuple[Guest, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.domain) > _MAX_DOMAIN_LENGTH or not _DOMAIN.fullmatch(self.domain):
+            raise ValueError(f"{self.domain[:64]!r} is not a domain")
+        for guest in self.guests:
+            if guest.address not in self.cidr:
+                raise ValueError(f"address {guest.address} is not in {self.cidr}")
+
+
+class GuestBridge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A bridge of this host with guest traffic, its subnets, and the name servers that names are asked of."""
+
+    bridge: str
+    subnets: tuple[GuestSubnet, ...]
+    name_servers: tuple[IPv4Address, ...] = ()
+
+
+def encode(bridges: Sequence[GuestBridge]) -> bytes:
+    return msgspec.json.encode(list(bridges), enc_hook=str)
+
+
+def decode(data: bytes) -> list[GuestBridge]:
+    """Raises: ValueError when it is not what `encode` returns."""
+    return msgspec.json.decode(data, type=list[GuestBridge], dec_hook=_address)
+
+
+def _address(wanted: type, value: object) -> object:
+    if wanted in (IPv4Address, IPv4Network) and isinstance(value, str):
+        return wanted(value)
+    raise ValueError(f"cannot be read as {wanted.__name__}")

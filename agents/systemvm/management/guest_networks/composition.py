@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this host serves on its guest bridges, from the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Network
+
+from systemvm.host.bridges import HostNetwork
+from systemvm.host.guest_services import Guest, GuestBridge, GuestSubnet, is_host_name
+from systemvm.host.zone import TrafficType
+from systemvm.management.state import address_ranges, guest_nics, zones
+from systemvm.management.state.address_ranges import NetworkRange
+from systemvm.management.state.database import Connection
+from systemvm.management.state.guest_nics import GuestNic
+from systemvm.management.state.zones import Zone
+from systemvm.management.zone_model.system_vm_networks import IncompleteZoneError, bridge_of
+
+#: The domain of machines in a zone without one (guest.domain.suffix).
+DEFAULT_DOMAIN = "cloud.internal"
+
+
+def compose(connection: Connection, labels: Mapping[str, HostNetwork], host_id: int) -> list[GuestBridge]:
+    """Return each bridge that carries a guest network with addresses."""
+    nics: dict[str, list[GuestNic]] = {}
+    for nic in guest_nics.list_addressed(connection):
+        nics.setdefault(nic.bridge, []).append(nic)
+    subnets: dict[str, dict[IPv4Network, GuestSubnet]] = {}
+    servers: dict[str, dict[IPv4Address, None]] = {}
+    for zone in zones.list_zones(connection):
+        ranges = [
+            each
+            for each in address_ranges.list_ranges(connection, zone.id, TrafficType.GUEST)
+            if each.first is not None
+        ]
+        try:
+            bridge = bridge_of(connection, zone.id, TrafficType.GUEST, labels) if ranges else ""
+        except IncompleteZoneError:
+            continue  # another host has it
+        for each in ranges:
+            subnet = _subnet(zone, each, nics.get(bridge, []), host_id)
+            subnets.setdefault(bridge, {}).setdefault(each.cidr, subnet)
+            servers.setdefault(bridge, {}).update(dict.fromkeys(map(IPv4Address, zone.dns)))
+    return [
+        GuestBridge(bridge, tuple(found.values()), tuple(servers[bridge]))
+        for bridge, found in subnets.items()
+    ]
+
+
+def _subnet(zone: Zone, of: NetworkRange, nics: list[GuestNic], host_id: int) -> GuestSubnet:
+    return GuestSubnet(
+        of.cidr,
+        of.gateway,
+        zone.network_domain or DEFAULT_DOMAIN,
+        tuple(
+            Guest(nic.mac, nic.address, nic.name, nic.host_id in (None, host_id))
+            for nic in nics
+            if nic.address in of.cidr and is_host_name(nic.name)
+        ),
+    )

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NICs of users' VMs to which the cloud gave an address, with the names of their VMs."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.host.zone import TrafficType
+from systemvm.management.state import schema
+
+
+@frozen
+class GuestNic:
+    vm_id: int
+    host_id: int | None
+    zone_id: int
+    name: str  # the host name of its VM
+    bridge: str
+    mac: str
+    address: IPv4Address
+
+
+def list_addressed(connection: sa.Connection) -> list[GuestNic]:
+    """Return those of all VMs that are not expunged, in the order in which these were deployed."""
+    v, n = schema.vm_instances.c, schema.nics.c
+    query = (
+        sa.select(v.id, v.host_id, v.zone_id, v.name, n.bridge, n.mac, n.address)
+        .select_from(sa.join(schema.nics, schema.vm_instances, n.vm_id == v.id))
+        .where(
+            n.traffic_type == TrafficType.GUEST.value,
+            n.address.is_not(None),
+            n.removed.is_(None),
+            v.removed.is_(None),
+        )
+        .order_by(v.id, n.device)
+    )
+    return [GuestNic(*row[:6], IPv4Address(row[6])) for row in connection.execute(query)]

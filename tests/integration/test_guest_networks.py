@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DHCP and DNS on a guest bridge: real dnsmasq, asked by busybox's clients from the bridge's ports."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+
+from integration.network_lab import Host, host, sh
+from systemvm.host.guest_services import Guest, GuestBridge, GuestSubnet, encode
+from systemvm.host.layout import GUEST_SERVICES_USER
+from systemvm.lab.children import ChildProcess
+from systemvm.lab.host_programs import HostProgram
+
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
+
+__all__ = ["host"]  # the fixture
+
+BRIDGE = "cloudbr3"
+MAC, OTHER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
+WEB = Guest(MAC, IPv4Address("10.13.0.50"), "web", is_here=True)
+DB = Guest("02:00:00:00:00:03", IPv4Address("10.13.0.51"), "db", is_here=False)
+SCRIPT = '#!/bin/sh\n[ "$1" = bound ] && env\nexit 0\n'
+
+
+@pytest.fixture
+def services(host: Host) -> Iterator[ChildProcess]:
+    helper = host.start_helper(HostProgram.GUEST_SERVICES)
+    yield helper
+    helper.stop()
+    for pid in dnsmasq_of(host):  # they outlive it
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def machine(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    machine = Machine(host, tmp_path_factory.mktemp("machine"))
+    yield machine
+    sh("ip", "netns", "del", machine.name)
+
+
+class Machine:
+    """A namespace with one port of the guest bridge, in the place of a virtual machine."""
+
+    def __init__(self, host: Host, directory: Path) -> None:
+        self.name = f"{host.name}-vm"
+        self._script = directory / "script"
+        self._script.write_text(SCRIPT)
+        self._script.chmod(0o755)
+        sh("ip", "netns", "add", self.name)
+        sh("ip", "-n", host.name, "link", "add", "vm0", "type", "veth", "peer", "eth0", "netns", self.name)
+        sh("ip", "-n", host.name, "link", "set", "vm0", "master", BRIDGE, "up")
+        sh("ip", "-n", self.name, "link", "set", "lo", "up")
+
+    def lease(self, mac: str, *, tries: int = 10) -> dict[str, str]:
+        """Ask for a lease with this MAC, and use it; return it by the names of udhcpc's variables."""
+        sh("ip", "-n", self.name, "addr", "flush", "dev", "eth0")
+        sh("ip", "-n", self.name, "link", "set", "eth0", "address", mac, "up")
+        done = subprocess.run(
+            [
+                *("ip", "netns", "exec", self.name, "busybox", "udhcpc", "-i", "eth0", "-f", "-q", "-n"),
+                *("-t", str(tries), "-T", "2", "-O", "hostname", "-O", "domain", "-s", str(self._script)),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=200,
+        )
+        found = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+        if "ip" in found:
+            sh("ip", "-n", self.name, "addr", "add", f"{found['ip']}/{found['mask']}", "dev", "eth0")
+        return found
+
+    def ask(self, name: str) -> list[str]:
+        """Return the addresses of a name, from the host's name server."""
+        done = subprocess.run(
+            ["ip", "netns", "exec", self.name, "busybox", "nslookup", name, "10.13.0.1"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+        _, _, answer = done.stdout.partition("\n\n")
+        return [line.split()[-1] for line in answer.splitlines() if line.startswith("Address")]
+
+
+def serve(host: Host, *guests: Guest, bridge: str = BRIDGE, cidr: str = "10.13.0.0/24") -> str:
+    """Have the helper serve a bridge, or none when there are no guests; return what failed."""
+    subnet = GuestSubnet(IPv4Network(cidr), IPv4Address("10.13.0.254"), "zone1.test", guests)
+    bridges: Sequence[GuestBridge] = [GuestBridge(bridge, (subnet,))] if guests else []
+    return host.drive(f"print(await services.serve(decode({encode(bridges)!r})))").strip()
+
+
+def dnsmasq_of(host: Host) -> dict[int, dict[str, str]]:
+    """Return the status of each dnsmasq of the host by its process id."""
+    found = {}
+    for number in sh("ip", "netns", "pids", host.name).split():
+        if Path(f"/proc/{number}/cmdline").read_text().startswith("dnsmasq"):
+            lines = Path(f"/proc/{number}/status").read_text().splitlines()
+            found[int(number)] = dict(line.split(":\t", 1) for line in lines)
+    return found
+
+
+def test_a_machine_gets_its_own_address_and_a_stranger_none(
+    host: Host, services: ChildProcess, machine: Machine
+) -> None:
+    assert serve(host, WEB, DB) == "{}"
+    lease = machine.lease(MAC)
+    assert lease["ip"] == "10.13.0.50"
+    assert lease["subnet"] == "255.255.255.0"
+    assert lease["router"] == "10.13.0.254"
+    assert lease["dns"] == lease["serverid"] == "10.13.0.1"
+    assert (lease["hostname"], lease["domain"]) == ("web", "zone1.test")
+    assert machine.lease(OTHER_MAC, tries=2) == {}
+    # a machine of another host gets its lease there
+    assert machine.lease(DB.mac, tries=2) == {}
+
+
+def test_names_of_machines_and_of_the_metadata_service_are_answered(
+    host: Host, services: ChildProcess, machine: Machine
+) -> None:
+    serve(host, WEB, DB)
+    machine.lease(MAC)
+    assert machine.ask("db.zone1.test") == ["10.13.0.51"]
+    assert machine.ask("web") == ["10.13.0.50"]
+    assert machine.ask("data-server") == ["10.13.0.1"]
+    assert machine.ask("nobody.zone1.test") == []
+
+
+def test_an_address_that_was_taken_back_is_given_to_another_machine(
+    host: Host, services: ChildProcess, machine: Machine
+) -> None:
+    serve(host, WEB)
+    [before] = dnsmasq_of(host)
+    serve(host, WEB, DB)
+    assert [*dnsmasq_of(host)] == [before]  # a new machine does not interrupt the service of others
+    machine.lease(MAC)
+    serve(host, Guest(OTHER_MAC, WEB.address, "next", is_here=True))
+    assert machine.lease(OTHER_MAC)["ip"] == "10.13.0.50"
+    assert machine.lease(MAC, tries=2) == {}
+
+
+def test_dnsmasq_has_its_own_user_and_few_capabilities(host: Host, services: ChildProcess) -> None:
+    serve(host, WEB)
+    [status] = dnsmasq_of(host).values()
+    assert status["CapBnd"] == status["CapEff"] == f"{1 << 12 | 1 << 10:016x}"  # net_admin, net_bind_service
+    assert status["NoNewPrivs"] == "1"
+    assert "0" not in status["Uid"].split()
+    owner = (host.layout.guest_services / BRIDGE).owner()
+    assert owner == GUEST_SERVICES_USER
+
+
+def test_a_helper_that_is_started_again_keeps_the_process(host: Host, services: ChildProcess) -> None:
+    serve(host, WEB)
+    [before] = dnsmasq_of(host)
+    services.kill()
+    again = host.start_helper(HostProgram.GUEST_SERVICES)
+    try:
+        serve(host, WEB)
+        assert [*dnsmasq_of(host)] == [before]
+        serve(host)
+        assert dnsmasq_of(host) == {}
+        assert [*host.layout.guest_services.iterdir()] == []
+    finally:
+        again.stop()
+
+
+@pytest.mark.parametrize("bridge", ["cloud0", "cloudbr1", "nobridge", "../../etc"])
+def test_only_guest_bridges_of_roots_files_are_served(
+    host: Host, services: ChildProcess, bridge: str
+) -> None:
+    with pytest.raises(AssertionError, match="carries no guest traffic of this host"):
+        serve(host, WEB, bridge=bridge)
+    assert dnsmasq_of(host) == {}
