@@ -33,6 +33,7 @@ from small_cloud_hosts import foreign_hosts
 from small_cloud_rows import HASHER, NETWORKS, add_system_vm, add_template, principal
 from systemvm.host.layout import Layout
 from systemvm.host.zone import ConsoleConfig, ZoneConfig
+from systemvm.management.accounts.second_factors import SecondFactors
 from systemvm.management.accounts.service import AccountService
 from systemvm.management.api import envelope
 from systemvm.management.api.authentication import Authenticator
@@ -192,6 +193,7 @@ class SmallCloud:
     revocation: ConsoleRevocation = field(init=False)
     recordings: Recordings = field(init=False)
     account_service: AccountService = field(init=False)
+    second_factors: SecondFactors = field(init=False)
     diagnostics: FakeDiagnostics = field(init=False)
     sites: PublicSites = field(init=False)
     public_certificates: PublicCertificates = field(init=False)
@@ -319,6 +321,7 @@ class SmallCloud:
             host_id=self.host.id,
         )  # fmt: skip
         self.dispatch.on_end(self.volume_uploads.changed)
+        self.second_factors = SecondFactors(self.database, self.seal)
         self.account_service = AccountService(
             self.database,
             self.seal,
@@ -429,6 +432,8 @@ class SmallCloud:
             ),
             host_id=self.host.id,
             accounts=self.account_service,
+            second_factors=self.second_factors,
+            seconds=self.clock.seconds,
             extraction=self.extraction,
             uploads=TemplateUploads(
                 self.database, self.agents, self.dispatch, usage, self.settings, sources, signer
@@ -459,6 +464,7 @@ class SmallCloud:
             self.table,
             self.database,
             directory,
+            self.second_factors,
             self.clock,
             PublicAddress.of(PublicEndpoint.parse(ORIGIN)),
             self.revocation,

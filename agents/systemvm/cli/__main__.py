@@ -23,6 +23,7 @@ from systemvm.cli import (
     public_certificates,
     recordings,
     roles,
+    second_factors,
     settings,
     snapshot_images,
     snapshots,
@@ -117,6 +118,7 @@ accounts.account.add_command(account_limit.limit_account)
 accounts.account.add_command(account_limit.list_limits)
 main.add_command(accounts.user)
 accounts.user.add_command(user_keys.key)
+accounts.user.add_command(second_factors.two_factor)
 main.add_command(domains.domain)
 main.add_command(roles.role)
 accounts.account.add_command(roles.set_role)

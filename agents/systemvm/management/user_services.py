@@ -10,6 +10,7 @@ from attrs import frozen
 from twisted.internet.threads import deferToThread
 from twisted.web.server import Site
 
+from systemvm.management.accounts.second_factors import SecondFactors
 from systemvm.management.accounts.service import AccountService
 from systemvm.management.api import operators
 from systemvm.management.api.authentication import Authenticator
@@ -221,6 +222,7 @@ def make_user_services(
     snapshot_images = SnapshotImages(reactor, database, snapshots, templates, images.extraction)
     draining = ConsoleDraining(database, directory, reactor)
     users = Authenticator(database, foundation.seal)
+    second_factors = SecondFactors(database, foundation.seal)
     machine_screens = MachineScreens(reactor, database, drivers.hypervisor, Tesseract())
     files = RecordingFiles(database, directory)
     recordings = Recordings(reactor, database, files, foundation.seal)
@@ -309,6 +311,7 @@ def make_user_services(
                 templates,
                 revocation,
             ),
+            second_factors=second_factors,
             extraction=images.extraction,
             uploads=images.uploads,
             is_extraction_disabled=lambda name: settings.secondary_storage(name).disable_extraction,
@@ -318,7 +321,9 @@ def make_user_services(
     )
     return UserServices(
         jobs=jobs,
-        site=_make_site(reactor, foundation, system_vms, settings, commands, users, revocation),
+        site=_make_site(
+            reactor, foundation, system_vms, settings, commands, users, second_factors, revocation
+        ),
         directory=directory,
         images=images,
         virtual_machines=virtual_machines,
@@ -444,6 +449,7 @@ def _make_site(
     settings: ZoneSettings,
     commands: CommandTable,
     users: Authenticator,
+    second_factors: SecondFactors,
     revocation: ConsoleRevocation,
 ) -> Site:
     """The page, the HTTP API and downloads of diagnostics, below the advertised path."""
@@ -460,7 +466,7 @@ def _make_site(
         xterm=management.image_source.parent / "xterm",  # the build unpacks it beside the images
     )
     front = PublicAddress.of(page.endpoint, networks(page.trusted_proxies))
-    client = client_resource(commands, foundation.database, users, reactor, front, revocation)
+    client = client_resource(commands, foundation.database, users, second_factors, reactor, front, revocation)
     root.putChild(b"client", client)
     root.putChild(b"diagnostics", DiagnosticsResource(system_vms.diagnostics.find))
     return ManagementSite(root.below(page.endpoint.path))

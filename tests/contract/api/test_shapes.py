@@ -161,6 +161,7 @@ def test_error_codes_are_those_of_cloudstack() -> None:
         "PARAMETER": 431,
         "UNSUPPORTED": 432,
         "BUSY": 503,
+        "SECOND_FACTOR": 511,
         "INTERNAL": 530,
         "ACCOUNT": 531,
         "ACCOUNT_LIMIT": 532,

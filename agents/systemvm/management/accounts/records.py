@@ -110,7 +110,7 @@ def update_user(connection: Connection, /, user_id: int, **columns: str) -> User
     user = require_user(connection, user_id)
     if columns.get("username", user.username) != user.username:
         _check_username(connection, columns["username"], user.domain_id)
-    _record_of_user(connection, user, "USER.UPDATE", f"is changed: {', '.join(sorted(columns))}")
+    record_of_user(connection, user, "USER.UPDATE", f"is changed: {', '.join(sorted(columns))}")
     return accounts.update_user(connection, user_id, **columns)
 
 
@@ -120,7 +120,7 @@ def set_password(
     """Set a password; return the user and the UUIDs of the logins that ended, which used the old one."""
     user = require_user(connection, user_id)
     changed = accounts.update_user(connection, user_id, password_hash=password_hash)
-    _record_of_user(connection, user, "USER.UPDATE", "has a new password")
+    record_of_user(connection, user, "USER.UPDATE", "has a new password")
     login_sources.forget(connection, user_id)  # they were trusted for knowing the old password
     return changed, sessions.end_of_users(connection, [user_id], except_uuid=keep_login)
 
@@ -128,7 +128,7 @@ def set_password(
 def rotate_key(connection: Connection, user_id: int, api_key: str, sealed_secret: bytes) -> None:
     user = require_user(connection, user_id)
     accounts.add_api_key(connection, user_id, api_key, sealed_secret)
-    _record_of_user(connection, user, "REGISTER.USER.KEY", "has a new API key")
+    record_of_user(connection, user, "REGISTER.USER.KEY", "has a new API key")
 
 
 def create_key(
@@ -162,28 +162,28 @@ def create_key(
         expires=expires,
         rules=rules,
     )
-    _record_of_user(connection, user, "REGISTER.USER.KEY", f"has the API key {name}")
+    record_of_user(connection, user, "REGISTER.USER.KEY", f"has the API key {name}")
     return key
 
 
 def delete_key(connection: Connection, key: ApiKey) -> None:
     user = require_user(connection, key.user_id)
     accounts.remove_key(connection, key.id)
-    _record_of_user(connection, user, "DELETE.USER.KEY", f"has no API key {key.name} any more")
+    record_of_user(connection, user, "DELETE.USER.KEY", f"has no API key {key.name} any more")
 
 
 def set_user_state(connection: Connection, user_id: int, state: str) -> tuple[User, RevokedUsers]:
     user = require_user(connection, user_id)
     changed = accounts.update_user(connection, user_id, state=state)
     verb = "ENABLE" if state == accounts.ENABLED else "DISABLE"
-    _record_of_user(connection, user, f"USER.{verb}", f"is {state}")
+    record_of_user(connection, user, f"USER.{verb}", f"is {state}")
     return changed, _revoke(connection, [] if state == accounts.ENABLED else [user_id])
 
 
 def delete_user(connection: Connection, user_id: int) -> RevokedUsers:
     user = require_user(connection, user_id)
     accounts.remove_users(connection, [user_id])
-    _record_of_user(connection, user, "USER.DELETE", "is deleted")
+    record_of_user(connection, user, "USER.DELETE", "is deleted")
     return _revoke(connection, [user_id])
 
 
@@ -240,7 +240,8 @@ def _check_length(what: str, name: str) -> None:
         )
 
 
-def _record_of_user(connection: Connection, user: User, kind: str, text: str) -> None:
+def record_of_user(connection: Connection, user: User, kind: str, text: str) -> None:
+    """Record an event of a user."""
     account = accounts.account_by_id(connection, user.account_id)
     _record(connection, account, kind, "User", user.uuid, f"user {user.username} {text}")
 

@@ -9,7 +9,8 @@ from attrs import frozen
 
 from systemvm.management.api.answers.accounts import AccountAnswer, DomainAnswer, UserAnswer
 from systemvm.management.api.owner_names import OwnerNames, read_names
-from systemvm.management.state import accounts, instances, templates
+from systemvm.management.configurations import second_factor as settings
+from systemvm.management.state import accounts, instances, second_factors, templates
 from systemvm.management.state.accounts import Account, Domain, User
 from systemvm.management.state.database import Connection
 from systemvm.management.state.roles import DEFAULTS
@@ -28,9 +29,17 @@ class _Counts:
     templates: Mapping[int, int]
 
 
+@frozen
+class _SecondFactors:
+    """Whose logins ask for a second factor, among the users of an answer."""
+
+    users: frozenset[int]
+    are_mandated: bool
+
+
 def user_answers(connection: Connection, users: Sequence[User]) -> list[UserAnswer]:
-    names = read_names(connection)
-    return [_user(user, names.accounts[user.account_id], names) for user in users]
+    names, factors = read_names(connection), _second_factors(connection, users)
+    return [_user(user, names.accounts[user.account_id], names, factors) for user in users]
 
 
 def account_answers(connection: Connection, chosen: Sequence[Account]) -> list[AccountAnswer]:
@@ -47,7 +56,8 @@ def _account_answers(connection: Connection, chosen: Sequence[Account]) -> list[
     for user in accounts.users_of(connection, *numbers):
         users.setdefault(user.account_id, []).append(user)
     counts = _counts(connection, numbers)
-    return [_account(account, names, users.get(account.id, []), counts) for account in chosen]
+    factors = _second_factors(connection, [user for several in users.values() for user in several])
+    return [_account(account, names, users.get(account.id, []), counts, factors) for account in chosen]
 
 
 def domain_answers(connection: Connection, chosen: Sequence[Domain]) -> list[DomainAnswer]:
@@ -69,7 +79,7 @@ def _role(account: Account, names: OwnerNames) -> dict[str, str]:
     }
 
 
-def _user(user: User, account: Account, names: OwnerNames) -> UserAnswer:
+def _user(user: User, account: Account, names: OwnerNames, factors: _SecondFactors) -> UserAnswer:
     domain = names.domains[user.domain_id]
     return UserAnswer(
         id=user.uuid,
@@ -87,10 +97,14 @@ def _user(user: User, account: Account, names: OwnerNames) -> UserAnswer:
         domain=domain.name,
         isdefault=False,
         iscallerchilddomain=False,
+        is2faenabled=user.id in factors.users,
+        is2famandated=factors.are_mandated,
     )
 
 
-def _account(account: Account, names: OwnerNames, users: Sequence[User], counts: _Counts) -> AccountAnswer:
+def _account(
+    account: Account, names: OwnerNames, users: Sequence[User], counts: _Counts, factors: _SecondFactors
+) -> AccountAnswer:
     domain = names.domains[account.domain_id]
     machines, running = counts.machines.get(account.id, 0), counts.running.get(account.id, 0)
     return AccountAnswer(
@@ -108,7 +122,7 @@ def _account(account: Account, names: OwnerNames, users: Sequence[User], counts:
         vmrunning=running,
         vmstopped=machines - running,
         templatetotal=counts.templates.get(account.id, 0),
-        user=[_user(user, account, names) for user in users],
+        user=[_user(user, account, names, factors) for user in users],
     )
 
 
@@ -124,6 +138,13 @@ def _domain(domain: Domain, by_id: Mapping[int, Domain], has_child: bool) -> Dom
         parentdomainname=parent.name if parent else None,
         state="Active",
     )
+
+
+def _second_factors(connection: Connection, users: Sequence[User]) -> _SecondFactors:
+    numbers, found = [user.id for user in users], set[int]()
+    for begin in range(0, len(numbers), AT_ONCE):
+        found |= second_factors.confirmed_among(connection, numbers[begin : begin + AT_ONCE])
+    return _SecondFactors(frozenset(found), settings.read(connection).is_mandated)
 
 
 def _counts(connection: Connection, account_ids: Sequence[int]) -> _Counts:

@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from systemvm.management.api.errors import ApiError, ErrorCode
+from systemvm.management.api.errors import ApiError, ErrorCode, second_factor_required
 from systemvm.management.api.paging import PAGING, page_window
 from systemvm.management.api.parameters import (
     Arguments,
@@ -88,6 +88,8 @@ class Command:
     #: Whether its answer depends on nothing but the database, the caller and the arguments: such an answer
     #: is kept until a table that it was read from changes. Times must not be compared with the clock in it.
     kept: bool = False
+    #: Whether a session can call it whose second factor is not verified yet.
+    before_verification: bool = False
 
     @property
     def all_parameters(self) -> tuple[Parameter, ...]:
@@ -112,11 +114,14 @@ class Command:
     async def run(
         self, principal: Principal, raw: Mapping[str, Any], client_address: str, request_id: str
     ) -> Any:
-        """Check the role, parse the parameters and call the handler.
+        """Check the second factor and the role, parse the parameters and call the handler.
 
-        Raises: ApiError when the role or a parameter is rejected, and whatever the handler raises.
+        Raises: ApiError when one of these is rejected, and whatever the handler raises.
         """
-        if not principal.can_call(self.name, self.roles):
+        if not principal.is_verified and not self.before_verification:
+            raise second_factor_required()
+        # no role keeps a session from its verification
+        if principal.is_verified and not principal.can_call(self.name, self.roles):
             raise ApiError(
                 ErrorCode.UNSUPPORTED,
                 f"The given command '{self.name}' either does not exist, is not available for user.",

@@ -19,6 +19,7 @@ class ErrorCode(enum.IntEnum):
     PARAMETER = 431
     UNSUPPORTED = 432
     BUSY = 503
+    SECOND_FACTOR = 511
     INTERNAL = 530
     ACCOUNT = 531
     ACCOUNT_LIMIT = 532
@@ -76,3 +77,12 @@ def parameter_error(text: str, hint: str = "") -> ApiError:
 def unauthorized(text: str = "unable to verify user credentials and/or request signature") -> ApiError:
     """Return an error 401, with CloudStack's text, which does not reveal which part was wrong."""
     return ApiError(ErrorCode.UNAUTHORIZED, text)
+
+
+def second_factor_required() -> ApiError:
+    """Return an error 511: the session's second factor is not verified yet."""
+    return ApiError(
+        ErrorCode.SECOND_FACTOR,
+        "two factor authentication is required",
+        "call validateUserTwoFactorAuthenticationCode with a code of your authenticator app",
+    )

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from attrs import field, frozen
 from twisted.internet.interfaces import IReactorTime
 
+from systemvm.management.accounts.second_factors import SecondFactors
 from systemvm.management.accounts.service import AccountService
 from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.command import CommandTable
@@ -49,6 +51,7 @@ from systemvm.management.api.commands.resource_limits import ResourceLimitComman
 from systemvm.management.api.commands.role_permissions import RolePermissionCommands
 from systemvm.management.api.commands.roles import RoleCommands
 from systemvm.management.api.commands.screens import ScreenCommands
+from systemvm.management.api.commands.second_factors import SecondFactorCommands
 from systemvm.management.api.commands.snapshot_copy import SnapshotCopyCommands
 from systemvm.management.api.commands.snapshot_images import SnapshotImageCommands
 from systemvm.management.api.commands.snapshot_policies import SnapshotPolicyCommands
@@ -166,11 +169,13 @@ class ApiServices:
     public_names: PublicNames
     renew_page: Callable[[], None]
     accounts: AccountService
+    second_factors: SecondFactors
     extraction: Extraction
     uploads: TemplateUploads
     is_extraction_disabled: Callable[[str], bool]  # by zone name
     storage_limit_gib: ZoneLimit  # of each account, by zone name
     expunge: ExpungeConfig = field(factory=ExpungeConfig)
+    seconds: Callable[[], float] = time.monotonic  # for limits of rates
 
 
 def command_table(services: ApiServices) -> CommandTable:
@@ -244,6 +249,7 @@ def command_table(services: ApiServices) -> CommandTable:
         ).commands(),
         *AccountCommands(database, services.accounts, jobs, rights).commands(),
         *UserKeyCommands(database, services.accounts, rights).commands(),
+        *SecondFactorCommands(database, services.second_factors, rights, services.seconds).commands(),
         *RoleCommands(database, table).commands(),
         *RolePermissionCommands(database, table).commands(),
         *DomainCommands(database, services.accounts, jobs).commands(),
@@ -280,13 +286,14 @@ def client_resource(
     table: CommandTable,
     database: Database,
     directory: Authenticator,
+    second_factors: SecondFactors,
     clock: IReactorTime,
     front: PublicAddress,
     consoles: LoginConsoles,
 ) -> ClientResource:
     """Create `/client`, a child of the page's root; `front` is the page's address as browsers see it."""
     sessions = Sessions(database)
-    login = LoginService(directory, sessions, clock, consoles)
+    login = LoginService(directory, sessions, second_factors, clock, consoles)
     return ClientResource(
         ApiResource(table, directory, sessions, login, KeptAnswers(database.changes), front=front)
     )

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from systemvm.management.accounts.second_factors import Requirement, SecondFactors
 from systemvm.management.api.answers.access import LoginAnswer, LogoutAnswer
 from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.command import ApiCall, Command, ResponseShape
@@ -61,10 +62,16 @@ class LoginService:
     log = Logger()
 
     def __init__(
-        self, directory: Authenticator, sessions: Sessions, clock: IReactorTime, consoles: Consoles
+        self,
+        directory: Authenticator,
+        sessions: Sessions,
+        second_factors: SecondFactors,
+        clock: IReactorTime,
+        consoles: Consoles,
     ) -> None:
         self._directory = directory
         self._sessions = sessions
+        self._second_factors = second_factors
         self._clock = clock
         self._limit = LoginLimit(clock.seconds)
         self._consoles = consoles
@@ -84,8 +91,11 @@ class LoginService:
         principal = await self._directory.by_password(
             username, password, domain, source=source, trusted=trusted
         )
-        opened = await self._sessions.open(principal, client_address) if principal else None
-        if principal is None or opened is None:
+        opened = needed = None
+        if principal is not None:
+            needed = await self._second_factors.requirement(principal.user.id)
+            opened = await self._sessions.open(principal, client_address, is_verified=not needed.holds)
+        if principal is None or needed is None or opened is None:
             self.log.info(
                 "login refused for {username!r} from {client}", username=username, client=client_address
             )
@@ -96,7 +106,7 @@ class LoginService:
         self._limit.succeeded(attempt)
         await self._directory.trust(principal, source)
         self.log.info("{username} logged in from {client}", username=username, client=client_address)
-        return _answer(principal, opened), opened
+        return _answer(principal, opened, needed), opened
 
     async def logout(self, cookie: str) -> LogoutAnswer:
         """End the session and the consoles that were opened in it."""
@@ -112,7 +122,7 @@ def _account_key(username: str, domain: str) -> str:
     return f"{'' if path == 'root' else path}/{username.lower()}"
 
 
-def _answer(principal: Principal, opened: OpenedSession) -> LoginAnswer:
+def _answer(principal: Principal, opened: OpenedSession, needed: Requirement) -> LoginAnswer:
     return LoginAnswer(
         username=principal.user.username,
         userid=principal.user.uuid,
@@ -126,6 +136,8 @@ def _answer(principal: Principal, opened: OpenedSession) -> LoginAnswer:
         timezoneoffset="0.0",
         registered="false",
         sessionkey=opened.session_key,
-        is2faenabled="false",
-        is2faverified="true",
+        is2faenabled=str(needed.holds).lower(),
+        is2faverified=str(not needed.holds).lower(),
+        providerfor2fa="totp" if needed.is_set_up else None,
+        issuerfor2fa=needed.issuer if needed.holds else None,
     )

@@ -41,7 +41,17 @@ class LoginLimit:
     successful login takes its own attempt back. Memory is bounded whatever sources are used.
     """
 
-    def __init__(self, seconds: Callable[[], float], allowed: int = 5, window_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        seconds: Callable[[], float],
+        allowed: int = 5,
+        window_s: float = 60.0,
+        *,
+        text: str = "too many failed logins",
+        otherwise: str = ", log in from an address used before, or use an API key",
+    ) -> None:
+        """`text` and `otherwise` are what is said of too many, and what can be done besides waiting."""
+        self._text, self._otherwise = text, otherwise
         self._seconds = seconds
         self._allowed = allowed
         self._leak_s = window_s / allowed
@@ -59,8 +69,8 @@ class LoginLimit:
         if wait_s > 0 and not attempt.trusted:
             raise ApiError(
                 ErrorCode.RATE_LIMITED,
-                "too many failed logins",
-                f"try again in {int(wait_s) + 1} s, log in from an address used before, or use an API key",
+                self._text,
+                f"try again in {int(wait_s) + 1} s{self._otherwise}",
                 retry_after_s=wait_s,
             )
         for key in attempt.keys:

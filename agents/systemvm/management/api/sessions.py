@@ -40,10 +40,15 @@ class Sessions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def open(self, principal: Principal, client_address: str) -> OpenedSession | None:
-        """Open a session for a user whose password was verified; None when it was changed meanwhile."""
+    async def open(
+        self, principal: Principal, client_address: str, *, is_verified: bool = True
+    ) -> OpenedSession | None:
+        """Open a session for a user whose password was verified; None when it was changed meanwhile.
+
+        `is_verified` is false when a second factor is to be verified in the session first.
+        """
         opened = OpenedSession(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
-        is_open = await self._database.run(_open, opened, principal, client_address)
+        is_open = await self._database.run(_open, opened, principal, client_address, is_verified)
         return opened if is_open else None
 
     async def find(self, cookie: str, session_key: str) -> Principal | None:
@@ -59,14 +64,20 @@ class Sessions:
                 sessions.extend, session.id, moment + IDLE_LIMIT, unused_since=moment - EXTEND_EVERY
             )
         principal = await self._database.read_kept(_principal, PRINCIPAL_TABLES, session.user_id)
-        return principal and evolve(principal, login_uuid=session.uuid)
+        return principal and evolve(principal, login_uuid=session.uuid, is_verified=session.is_verified)
 
     async def end(self, cookie: str) -> str | None:
         """End a session and return its UUID; None when it had already ended."""
         return await self._database.run(_end, digest(cookie))
 
 
-def _open(connection: Connection, opened: OpenedSession, principal: Principal, client_address: str) -> bool:
+def _open(
+    connection: Connection,
+    opened: OpenedSession,
+    principal: Principal,
+    client_address: str,
+    is_verified: bool,
+) -> bool:
     """Open a session unless the user changed while the password was verified, which can take long."""
     present = _principal(connection, principal.user.id)
     if present is None or present.user.password_hash != principal.user.password_hash:
@@ -79,6 +90,7 @@ def _open(connection: Connection, opened: OpenedSession, principal: Principal, c
         session_key_hash=digest(opened.session_key),
         client_address=client_address,
         expires=now() + IDLE_LIMIT,
+        is_verified=is_verified,
     )
     return True
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from systemvm.management.configurations.console import CONSOLE_SETTINGS
 from systemvm.management.configurations.public_names import PUBLIC_NAME_SETTINGS
 from systemvm.management.configurations.resource_limits import RESOURCE_LIMIT_SETTINGS
+from systemvm.management.configurations.second_factor import SECOND_FACTOR_SETTINGS
 from systemvm.management.configurations.setting import Setting
 from systemvm.management.configurations.snapshots import SNAPSHOT_SETTINGS
 from systemvm.management.configurations.storage import STORAGE_SETTINGS
@@ -16,6 +17,7 @@ SETTINGS: dict[str, Setting] = {
         *CONSOLE_SETTINGS,
         *PUBLIC_NAME_SETTINGS,
         *RESOURCE_LIMIT_SETTINGS,
+        *SECOND_FACTOR_SETTINGS,
         *SNAPSHOT_SETTINGS,
         *STORAGE_SETTINGS,
     )

@@ -25,12 +25,15 @@ class LoginSession:
     created: datetime
     last_used: datetime
     expires: datetime
+    is_verified: bool  # False: the second factor is missing
 
 
 rows = Rows(schema.sessions, LoginSession, "session")
 _c = schema.sessions.c
 #: What the result of `not_ended` depends on.
-TOPICS = columns(schema.sessions, "removed", "last_used", "expires", "session_key_hash", "created")
+TOPICS = columns(
+    schema.sessions, "removed", "last_used", "expires", "session_key_hash", "created", "is_verified"
+)
 
 
 def create(
@@ -41,6 +44,7 @@ def create(
     session_key_hash: str,
     client_address: str | None,
     expires: datetime,
+    is_verified: bool = True,
 ) -> LoginSession:
     return rows.insert(
         connection,
@@ -49,6 +53,7 @@ def create(
         session_key_hash=session_key_hash,
         client_address=client_address,
         expires=expires,
+        is_verified=is_verified,
     )
 
 
@@ -69,8 +74,19 @@ def extend(connection: sa.Connection, session_id: int, expires: datetime, *, unu
     )
 
 
+def verify(connection: sa.Connection, uuid: str) -> None:
+    """Record that the second factor of a session was verified."""
+    rows.update_where(connection, _c.uuid == uuid, _c.removed.is_(None), is_verified=True)
+
+
 def end(connection: sa.Connection, session_id: int) -> None:
     rows.update_where(connection, _c.id == session_id, _c.removed.is_(None), removed=now())
+
+
+def end_unverified(connection: sa.Connection, user_id: int) -> None:
+    """End the logins of a user that wait for a second factor."""
+    where = (_c.user_id == user_id, _c.removed.is_(None), sa.not_(_c.is_verified))
+    rows.update_where(connection, *where, removed=now())
 
 
 def end_of_users(

@@ -65,6 +65,8 @@ EXPECTED = {
     *("addImageStore", "updateImageStore", "deleteImageStore"),
     *("createSecondaryStagingStore", "listSecondaryStagingStores", "deleteSecondaryStagingStore"),
     *("updateResourceLimit", "listResourceLimits", "updateResourceCount"),
+    *("setupUserTwoFactorAuthentication", "validateUserTwoFactorAuthenticationCode"),
+    "listUserTwoFactorAuthenticatorProviders",
     *("createUserKey", "listUserKeys", "deleteUserKey"),
     *("createDomain", "updateDomain", "deleteDomain"),
     *("createRole", "listRoles", "updateRole", "deleteRole"),

@@ -25,8 +25,12 @@ class LoginAnswer:
     timezoneoffset: str = required_key("0.0")
     registered: str = required_key("always false")
     sessionkey: str = required_key("session key, to be sent with every later call")
-    is2faenabled: str = required_key("always false")
-    is2faverified: str = required_key("always true")
+    is2faenabled: str = required_key("whether this login needs a second factor, too")
+    is2faverified: str = required_key(
+        "whether the session can be used; false: verify the second factor first"
+    )
+    providerfor2fa: str | None = optional_key("totp; none while the user has not set up a second factor")
+    issuerfor2fa: str | None = optional_key("name that the authenticator app shows beside the user's")
 
 
 @frozen(kw_only=True)

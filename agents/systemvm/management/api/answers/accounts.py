@@ -29,6 +29,8 @@ class UserAnswer:
     domain: str = required_key("name of the domain")
     isdefault: bool = required_key("always false: every user can be deleted")
     iscallerchilddomain: bool = required_key("always false in this release")
+    is2faenabled: bool = required_key("whether the user's logins need a second factor")
+    is2famandated: bool = required_key("whether every user must set one up")
 
 
 @frozen(kw_only=True)

@@ -11,6 +11,7 @@ from systemvm.management.state.schema.access import (
     resource_limits,
     role_permissions,
     roles,
+    second_factors,
     sessions,
     users,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "resource_tags",
     "role_permissions",
     "roles",
+    "second_factors",
     "secrets",
     "served_bytes",
     "service_offerings",

@@ -95,6 +95,18 @@ sessions = table(
     sa.Column("client_address", sa.String(64)),
     sa.Column("last_used", UtcDateTime, nullable=False, default=now),
     sa.Column("expires", UtcDateTime, nullable=False),
+    # False: the user's second factor is not verified yet, and the session can do nothing else.
+    sa.Column("is_verified", sa.Boolean, nullable=False, default=True, server_default=sa.true()),
+)
+
+# Secrets that authenticator apps share: encrypted and not hashed, because codes are computed with them.
+second_factors = table(
+    "second_factors",
+    *numbered(),
+    sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False, unique=True),
+    sa.Column("sealed_secret", sa.LargeBinary, nullable=False),
+    sa.Column("is_confirmed", sa.Boolean, nullable=False, default=False),  # by a first code
+    sa.Column("last_step", sa.BigInteger),  # of the last code that was used
 )
 
 # Sources, which are IPv4 addresses or IPv6 /64 networks, from which a user logged in with the right password.
