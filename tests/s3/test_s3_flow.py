@@ -266,7 +266,7 @@ async def test_a_recording_in_a_bucket_is_stored_read_and_deleted(
     assert await append(MAX_PIECE_BYTES + 1000, 4000) == len(file)
     assert await append(MAX_PIECE_BYTES, 1000) == len(file)  # repeated
     assert len(keys(swift, prefix)) == 2
-    assert world.leftovers() == []
+    assert leftovers(swift, prefix) == []
     assert await read(0) == RecordingContent(file[:MAX_PIECE_BYTES], len(file))
     assert await read(MAX_PIECE_BYTES - 10) == RecordingContent(file[MAX_PIECE_BYTES - 10 :], len(file))
     await daemon.call(recording.RECORDING_DELETE, RecordingPlace(S3, 2, recording_id), Acknowledgement)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Protocol
 
 from systemvm.service.openssl_errors import clear_openssl_errors, send_close_notify
@@ -52,12 +53,10 @@ class PlainStream:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
+        self.read_into: Callable[[memoryview], int] = connection.recv_into
 
     def fileno(self) -> int:
         return self._socket.fileno()
-
-    def read_into(self, buffer: memoryview) -> int:
-        return self._socket.recv_into(buffer)
 
     def has_pending(self) -> bool:
         return False

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from systemvm.cpvm.recording.messages import RecorderNotice, RecordingBegin
 from systemvm.cpvm.recording.recorder_link import RecorderLink, Spawn
 from systemvm.cpvm.recording.recorder_process import READ_EACH_S
-from systemvm.cpvm.recording.shared_log import MAX_CONTENT_BYTES, EntryKind, SharedLog
+from systemvm.cpvm.recording.shared_log import MAX_CONTENT_BYTES, EntryKind, ReadInto, SharedLog
 from systemvm.cpvm.recording.tap import RecordingTap
 from systemvm.cpvm.rfb import ServerInit
 from systemvm.service.slowness import scaled_s
@@ -39,15 +39,12 @@ class ConsoleRecordings:
 
     def __init__(self, reactor: Any, directory: Path, spawn: Spawn) -> None:
         self._reactor = reactor
-        self._seconds = reactor.seconds
         self._directory = directory
         self._spawn = spawn
         self._log: SharedLog | None = None
-        self.is_pressed = False  # the recorder is behind: nothing is to be read from recorded screens
         self._link: RecorderLink | None = None
         self._taps: dict[int, RecordingTap] = {}
         self._numbers = 0
-        self._look_at_s = 0.0  # when an entry has the recorder look again
         self._waiting: list[Callable[[], None]] = []  # for room
         self._waiting_call: IDelayedCall | None = None
         self._unread = (0, 0.0)  # how much the recorder had to read, and since when
@@ -88,15 +85,28 @@ class ConsoleRecordings:
 
     def write(self, kind: EntryKind, number: int, content: bytes | memoryview) -> None:
         """Write an entry; the recording ends when there is no room for it."""
-        now_s, log = self._seconds(), self._log
-        if log is None or not log.append_if_free(kind, number, now_s, content):
-            for part in _parts(content):
-                if log is None or not log.append(kind, number, now_s, part):
-                    self._end(number, RecordingEnd.SPOOL_FAILED)
-                    return
-                self.is_pressed = log.is_pressed
-        if now_s >= self._look_at_s:
-            self._look(at_once=kind is EntryKind.BEGIN)
+        log, now_s = self._log, self._reactor.seconds()
+        for part in _parts(content):
+            if log is None or not log.append(kind, number, now_s, part):
+                self._end(number, RecordingEnd.SPOOL_FAILED)
+                return
+        if log is not None and now_s >= log.quiet_until_s:
+            self._look(log, at_once=kind is EntryKind.BEGIN)
+
+    def copying(self, number: int, read_into: ReadInto, must_wait: Callable[[], bool]) -> ReadInto:
+        """Return a `read_into` that writes what it has read from a screen, unread."""
+        if self._log is None:
+            return read_into
+
+        def write(content: memoryview) -> None:
+            self.write(EntryKind.SERVER, number, content)
+
+        return self._log.copying(read_into, number, self._reactor.seconds, must_wait, write)
+
+    @property
+    def is_pressed(self) -> bool:
+        """Return whether the recorder is behind: nothing is to be read from recorded screens."""
+        return self._log is not None and self._log.is_pressed
 
     def end(self, number: int) -> None:
         """End a recording with its connection."""
@@ -107,14 +117,14 @@ class ConsoleRecordings:
         """Call `go_on` when the recorder has read enough."""
         self._waiting.append(go_on)
         if self._waiting_call is None and self._log is not None:
-            self._look(at_once=True)
+            self._look(self._log, at_once=True)
             self._unread = (self._log.waiting_bytes, self._reactor.seconds())
             self._waiting_call = self._reactor.callLater(ROOM_EACH_S, self._find_room)
 
     def _find_room(self) -> None:
         self._waiting_call = None
         log, now_s = self._log, self._reactor.seconds()
-        if log is not None and log.is_pressed:
+        if log is not None and log.look_at_reader():
             unread, since_s = self._unread
             if log.waiting_bytes < unread:
                 self._unread = (log.waiting_bytes, now_s)
@@ -127,7 +137,6 @@ class ConsoleRecordings:
         self._release()
 
     def _release(self) -> None:
-        self.is_pressed = False
         waiting, self._waiting = self._waiting, []
         for go_on in waiting:
             go_on()
@@ -139,7 +148,6 @@ class ConsoleRecordings:
             return
         if self._restart is not None and self._restart.active():
             self._restart.cancel()
-        self._look_at_s = 0.0
         try:
             self._log = SharedLog.create()
             self._link = self._spawn(self._log.descriptor, self._notice, self._recorder_ended)
@@ -147,8 +155,8 @@ class ConsoleRecordings:
             self.log.error("recorder cannot be started: {why}", why=str(error))
             self._drop_log()
 
-    def _look(self, *, at_once: bool) -> None:
-        self._look_at_s = self._reactor.seconds() + READ_EACH_S
+    def _look(self, log: SharedLog, *, at_once: bool) -> None:
+        log.quiet_until_s = self._reactor.seconds() + READ_EACH_S
         if self._link is not None:
             self._link.look(at_once=at_once)
 
@@ -165,7 +173,7 @@ class ConsoleRecordings:
     def _end(self, number: int, end: RecordingEnd) -> None:
         tap = self._taps.pop(number, None)
         if tap is not None:
-            tap.is_ended = True
+            tap.stop()
             self._reactor.callLater(0, tap.on_end, end)
 
     def _recorder_ended(self) -> None:

@@ -11,7 +11,7 @@ import enum
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from attrs import field, frozen
 
@@ -25,7 +25,8 @@ _HEAD = struct.Struct("=IIdQ")  # kind, number of the recording, time in s, leng
 _ALIGNED = 8
 _HEAD_BYTES, _write_head, _write_counter = _HEAD.size, _HEAD.pack_into, _COUNTER.pack_into  # of the hot path
 
-Content = bytes | memoryview
+#: Fills the beginning of a buffer, and returns how many bytes it has read.
+ReadInto = Callable[[memoryview], int]
 
 
 class EntryKind(enum.IntEnum):
@@ -54,6 +55,11 @@ class SharedLog:
     `capacity_bytes` is a multiple of 8, and of both ends the same.
     """
 
+    __slots__ = (
+        *("descriptor", "is_pressed", "quiet_until_s"),
+        *("_capacity", "_free_until", "_memory", "_pressed_bytes", "_taken", "_written"),
+    )
+
     def __init__(self, descriptor: int, capacity_bytes: int = CAPACITY_BYTES) -> None:
         self.descriptor = descriptor
         self._capacity = capacity_bytes
@@ -64,6 +70,10 @@ class SharedLog:
         self._taken: int = _COUNTER.unpack_from(self._memory, _TAKEN_AT)[0]
         #: Up to here an entry needs no look at the reader, and no filler before it.
         self._free_until = self._written
+        #: Whether half of the room was taken when that was looked at: those who write much are to wait.
+        self.is_pressed = False
+        #: Until then `copying` need not call its `write`.
+        self.quiet_until_s = 0.0
 
     @classmethod
     def create(cls, capacity_bytes: int = CAPACITY_BYTES) -> SharedLog:
@@ -91,45 +101,75 @@ class SharedLog:
         taken: int = _COUNTER.unpack_from(self._memory, _TAKEN_AT)[0]
         return self._written - taken
 
-    @property
-    def is_pressed(self) -> bool:
-        """Return whether half of the room is taken: those who write much are to wait."""
-        return self.waiting_bytes > self._pressed_bytes
+    def look_at_reader(self) -> bool:
+        """Return whether the log is pressed now."""
+        self.is_pressed = self.waiting_bytes > self._pressed_bytes
+        return self.is_pressed
 
-    def append_if_free(self, kind: EntryKind, number: int, time_s: float, content: Content) -> bool:
-        """Write an entry if that is known to leave the log without pressure; return whether it was written.
-
-        This is on the path of every update of a recorded screen.
-        """
-        size, written = len(content), self._written
-        after = written + (_HEAD_BYTES + size + _ALIGNED - 1 & -_ALIGNED)
-        if after > self._free_until:
+    def append(self, kind: EntryKind, number: int, time_s: float, content: bytes | memoryview) -> bool:
+        """Write an entry; return False when there is no room for it."""
+        memory, capacity, written, size = self._memory, self._capacity, self._written, len(content)
+        total = _HEAD_BYTES + size + _ALIGNED - 1 & -_ALIGNED
+        at = written % capacity
+        if at + total > capacity:
+            filler, begin = capacity - at, _BEGIN
+        else:
+            filler, begin = 0, _BEGIN + at
+        after, taken = written + filler + total, written - self.waiting_bytes
+        if after - taken > capacity:
             return False
-        memory, at = self._memory, _BEGIN + written % self._capacity
-        _write_head(memory, at, kind, number, time_s, size)
-        memory[at + _HEAD_BYTES : at + _HEAD_BYTES + size] = content
+        if filler >= _HEAD_BYTES:
+            _write_head(memory, _BEGIN + at, EntryKind.FILLER, 0, 0.0, 0)
+        _write_head(memory, begin, kind, number, time_s, size)
+        begin += _HEAD_BYTES
+        memory[begin : begin + size] = content
         self._written = after
         _write_counter(memory, _WRITTEN_AT, after)
+        self._free_until = min(taken + self._pressed_bytes, after + capacity - after % capacity)
+        self.look_at_reader()
         return True
 
-    def append(self, kind: EntryKind, number: int, time_s: float, content: Content) -> bool:
-        """Write an entry; return False when there is no room for it."""
-        capacity, written = self._capacity, self._written
-        total = _HEAD_BYTES + len(content) + _ALIGNED - 1 & -_ALIGNED
-        left = capacity - written % capacity  # before the end of the memory
-        filler = left if total > left else 0
-        [taken] = _COUNTER.unpack_from(self._memory, _TAKEN_AT)
-        if written + filler + total - taken > capacity:
-            return False
-        if filler:
-            if filler >= _HEAD_BYTES:
-                _write_head(self._memory, _BEGIN + written % capacity, EntryKind.FILLER, 0, 0.0, 0)
-            self._written = written = written + filler
-            left = capacity
-        self._free_until = written + total
-        self.append_if_free(kind, number, time_s, content)
-        self._free_until = min(taken + self._pressed_bytes, written + left)
-        return True
+    def copying(
+        self,
+        read_into: ReadInto,
+        number: int,
+        seconds: Callable[[], float],
+        must_wait: Callable[[], bool],
+        write: Callable[[memoryview], None],
+    ) -> ReadInto:
+        """Return a `read_into` that writes what it has read as an entry, too; nothing while it must wait.
+
+        Where the room, the reader or the time is to be looked at, it calls `write` instead. A relay reads
+        every update of a screen by this, and between two of them the processor's caches forget it: one
+        function that touches little costs half of what several cost.
+        """
+        memory, capacity = self._memory, self._capacity
+        write_head, write_counter, head_bytes, server = (
+            _write_head,
+            _write_counter,
+            _HEAD_BYTES,
+            int(EntryKind.SERVER),
+        )
+
+        def read_and_copy(buffer: memoryview) -> int:
+            if self.is_pressed and must_wait():
+                raise BlockingIOError
+            size = read_into(buffer)
+            written, now_s = self._written, seconds()
+            after = written + (head_bytes + size + 7 & -8)
+            if not size or after > self._free_until or now_s >= self.quiet_until_s:
+                if size:
+                    write(buffer[:size])
+                return size
+            at = _BEGIN + written % capacity
+            write_head(memory, at, server, number, now_s, size)
+            at += head_bytes
+            memory[at : at + size] = buffer[:size]
+            self._written = after
+            write_counter(memory, _WRITTEN_AT, after)
+            return size
+
+        return read_and_copy
 
     # -- the recorder's end
 

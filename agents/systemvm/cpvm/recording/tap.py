@@ -8,18 +8,19 @@ from typing import Protocol
 
 from systemvm.cpvm.filter.scanner import Piece
 from systemvm.cpvm.filter.session_filter import SessionFilter
-from systemvm.cpvm.recording.shared_log import EntryKind
+from systemvm.cpvm.recording.shared_log import EntryKind, ReadInto
 from systemvm.cpvm.rfb import ServerInit
 from systemvm.wire.console import ConsolePolicy
 from systemvm.wire.recording import RecordingEnd
-
-_SERVER = EntryKind.SERVER
 
 
 class TapWriter(Protocol):
     """Where a tap writes: the recordings of its agent."""
 
-    is_pressed: bool
+    @property
+    def is_pressed(self) -> bool: ...
+
+    def copying(self, number: int, read_into: ReadInto, must_wait: Callable[[], bool]) -> ReadInto: ...
 
     def write(self, kind: EntryKind, number: int, content: bytes | memoryview) -> None: ...
 
@@ -45,8 +46,8 @@ class RecordingTap:
         self.on_gap = on_gap
         self.is_ended = False
         self.on_full_update: Callable[[bytes], None] = lambda request: None  # to the VNC server
+        self.on_stop: Callable[[], None] = lambda: None
         self.writer = writer
-        self._write = writer.write
         self._filter = None if screen is None else SessionFilter(policy, screen, is_recorded=True)
         self._told: tuple[bytes, bool] | None = None  # the format of pixels, and whether it is the last one
 
@@ -83,7 +84,11 @@ class RecordingTap:
     def copy(self, data: Piece) -> None:
         """Record what the browser gets, unread."""
         if not self.is_ended:
-            self._write(_SERVER, self.number, data)
+            self.writer.write(EntryKind.SERVER, self.number, data)
+
+    def copying(self, read_into: ReadInto, must_wait: Callable[[], bool]) -> ReadInto:
+        """Return a `read_into` that records what it reads until `on_stop` is called."""
+        return self.writer.copying(self.number, read_into, must_wait)
 
     @property
     def is_behind(self) -> bool:
@@ -102,5 +107,10 @@ class RecordingTap:
     def end(self) -> None:
         """End the recording with the connection."""
         if not self.is_ended:
-            self.is_ended = True
+            self.stop()
             self.writer.end(self.number)
+
+    def stop(self) -> None:
+        """Record nothing from now on."""
+        self.is_ended = True
+        self.on_stop()

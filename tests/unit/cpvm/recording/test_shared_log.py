@@ -15,6 +15,34 @@ from systemvm.cpvm.recording.shared_log import EntryKind, SharedLog
 CAPACITY = 512
 
 
+class Screen:
+    """A screen that is recorded, and what its copies have left to a look at the reader."""
+
+    def __init__(self, log: SharedLog) -> None:
+        self.left: list[bytes] = []
+        self.now_s = 0.0
+        self._shown = b""
+        self._read_into = log.copying(
+            self._read,
+            1,
+            lambda: self.now_s,
+            lambda: log.is_pressed,
+            lambda content: self.left.append(bytes(content)),
+        )
+
+    def _read(self, buffer: memoryview) -> int:
+        buffer[: len(self._shown)] = self._shown
+        return len(self._shown)
+
+    def shows(self, content: bytes) -> int:
+        """Return how many bytes its relay has read, and checks that they are its content."""
+        self._shown = content
+        buffer = memoryview(bytearray(1024))
+        count = self._read_into(buffer)
+        assert buffer[:count] == content
+        return count
+
+
 @pytest.fixture
 def ends() -> Iterator[tuple[SharedLog, SharedLog]]:
     yield from _ends()
@@ -53,14 +81,30 @@ def test_what_finds_no_room_is_not_written(ends: tuple[SharedLog, SharedLog]) ->
     assert agent.append(EntryKind.SERVER, 1, 0, bytes(100)) and not agent.is_pressed
 
 
-def test_an_entry_that_could_press_the_log_is_not_written_without_a_look_at_the_reader(
+def test_a_copy_that_could_press_the_log_is_left_to_a_look_at_the_reader(
     ends: tuple[SharedLog, SharedLog],
 ) -> None:
-    agent, _ = ends
+    agent, recorder = ends
+    screen = Screen(agent)
+    assert screen.shows(b"first") and screen.left == [b"first"]
+    agent.quiet_until_s = 10.0
     assert agent.append(EntryKind.SERVER, 1, 0, b"x")
-    assert agent.append_if_free(EntryKind.SERVER, 1, 0, bytes(100))
-    assert not agent.append_if_free(EntryKind.SERVER, 1, 0, bytes(200)) and agent.waiting_bytes == 160
-    assert agent.append(EntryKind.SERVER, 1, 0, bytes(200)) and agent.is_pressed
+    assert screen.shows(bytes(100)) and screen.left == [b"first"]
+    assert screen.shows(bytes(200)) and screen.left == [b"first", bytes(200)]
+    assert [entry.content for entry in recorder.take(recorder.end)] == [b"x", bytes(100)]
+    screen.now_s = 10.0
+    assert screen.shows(b"late") and screen.left == [b"first", bytes(200), b"late"]
+    assert not screen.shows(b"") and len(screen.left) == 3
+
+
+def test_nothing_is_read_while_the_log_is_pressed(ends: tuple[SharedLog, SharedLog]) -> None:
+    agent, recorder = ends
+    screen = Screen(agent)
+    agent.append(EntryKind.SERVER, 1, 0, bytes(300))
+    with pytest.raises(BlockingIOError):
+        screen.shows(b"more")
+    list(recorder.take(recorder.end))
+    assert not agent.look_at_reader() and screen.shows(b"more")
 
 
 def test_a_reader_that_stops_between_entries_goes_on_with_the_next(
@@ -85,12 +129,19 @@ def test_what_a_killed_writer_has_left_is_read(ends: tuple[SharedLog, SharedLog]
 @given(st.lists(st.tuples(st.integers(0, 230), st.booleans()), max_size=40))
 def test_nothing_is_lost_or_changed_at_any_lap(steps: list[tuple[int, bool]]) -> None:
     for agent, recorder in _ends():
+        screen = Screen(agent)
+        agent.quiet_until_s = 1.0
         written, read = list[bytes](), list[bytes]()
         for number, (size, is_read) in enumerate(steps):
             content = bytes((number,)) * size
-            entry = EntryKind.SERVER, number, number, content
-            if agent.append_if_free(*entry) or agent.append(*entry):
-                written.append(content)
+            if number % 2 and not agent.look_at_reader():
+                screen.shows(content)
+                if content and not screen.left:
+                    written.append(content)
+            else:
+                screen.left.append(content)
+            written += [each for each in screen.left if agent.append(EntryKind.SERVER, 1, number, each)]
+            screen.left.clear()
             if is_read:
                 read += [entry.content for entry in recorder.take(recorder.end)]
         read += [entry.content for entry in recorder.take(recorder.end)]
