@@ -35,6 +35,7 @@ from systemvm.host.layout import Layout
 from systemvm.host.zone import ConsoleConfig, ZoneConfig
 from systemvm.management.accounts.second_factors import SecondFactors
 from systemvm.management.accounts.service import AccountService
+from systemvm.management.alerts.delivery import AlertDelivery
 from systemvm.management.api import envelope
 from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.command import CommandTable
@@ -194,6 +195,7 @@ class SmallCloud:
     recordings: Recordings = field(init=False)
     account_service: AccountService = field(init=False)
     second_factors: SecondFactors = field(init=False)
+    alert_delivery: AlertDelivery = field(init=False)
     diagnostics: FakeDiagnostics = field(init=False)
     sites: PublicSites = field(init=False)
     public_certificates: PublicCertificates = field(init=False)
@@ -321,6 +323,7 @@ class SmallCloud:
             host_id=self.host.id,
         )  # fmt: skip
         self.dispatch.on_end(self.volume_uploads.changed)
+        self.alert_delivery = AlertDelivery(self.clock, self.database, self.seal, self.host.name)
         self.second_factors = SecondFactors(self.database, self.seal)
         self.account_service = AccountService(
             self.database,
@@ -350,6 +353,7 @@ class SmallCloud:
         async def configured() -> None:
             await limits.send_all()
             await self.public_certificates.changed()
+            await self.alert_delivery.changed()
 
         self.supervision = ConsoleSupervision(
             self.database, self.agents, lambda zone_id, address: self.sites.console(self.zone.name, address)
@@ -433,6 +437,8 @@ class SmallCloud:
             host_id=self.host.id,
             accounts=self.account_service,
             second_factors=self.second_factors,
+            alert_delivery=self.alert_delivery,
+            seal=self.seal,
             seconds=self.clock.seconds,
             extraction=self.extraction,
             uploads=TemplateUploads(

@@ -11,6 +11,7 @@ from systemvm.cli import (
     access,
     account_limit,
     accounts,
+    alerts,
     certificates,
     completion,
     consoles,
@@ -102,6 +103,7 @@ consoles.console.add_command(open_console.open_console)
 for command in recordings.COMMANDS:
     consoles.console.add_command(command)
 main.add_command(settings.setting)
+main.add_command(alerts.alert)
 main.add_command(system_vms.system_vm)
 main.add_command(system_vms.check)
 main.add_command(diagnose.diagnose)

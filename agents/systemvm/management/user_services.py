@@ -12,6 +12,7 @@ from twisted.web.server import Site
 
 from systemvm.management.accounts.second_factors import SecondFactors
 from systemvm.management.accounts.service import AccountService
+from systemvm.management.alerts.delivery import AlertDelivery
 from systemvm.management.api import operators
 from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.command import CommandTable
@@ -108,6 +109,7 @@ class UserServices:
     commands: CommandTable
     acme: AcmeRenewal
     operators: Authenticator
+    alert_delivery: AlertDelivery
     foreign_hosts: ForeignHostServices
     guest_networks: GuestNetworks
 
@@ -143,8 +145,10 @@ class UserServices:
         self.recordings.start()
         self.snapshot_images.start()
         self.foreign_hosts.start()
+        self.alert_delivery.start()
 
     def stop(self) -> None:
+        self.alert_delivery.stop()
         self.foreign_hosts.stop()
         self.snapshot_images.stop()
         self.recordings.stop()
@@ -223,6 +227,7 @@ def make_user_services(
     draining = ConsoleDraining(database, directory, reactor)
     users = Authenticator(database, foundation.seal)
     second_factors = SecondFactors(database, foundation.seal)
+    alert_delivery = AlertDelivery(reactor, database, foundation.seal, foundation.host.name)
     machine_screens = MachineScreens(reactor, database, drivers.hypervisor, Tesseract())
     files = RecordingFiles(database, directory)
     recordings = Recordings(reactor, database, files, foundation.seal)
@@ -241,6 +246,7 @@ def make_user_services(
     async def configured() -> None:
         await limits.send_all()
         certificates.start_change(acme.changed)
+        await alert_delivery.changed()
 
     commands = command_table(
         CommandServices(
@@ -312,6 +318,8 @@ def make_user_services(
                 revocation,
             ),
             second_factors=second_factors,
+            alert_delivery=alert_delivery,
+            seal=foundation.seal,
             extraction=images.extraction,
             uploads=images.uploads,
             is_extraction_disabled=lambda name: settings.secondary_storage(name).disable_extraction,
@@ -347,6 +355,7 @@ def make_user_services(
         commands=commands,
         acme=acme,
         operators=users,
+        alert_delivery=alert_delivery,
         foreign_hosts=foreign_hosts,
         guest_networks=guest_networks,
     )

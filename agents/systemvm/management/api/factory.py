@@ -12,11 +12,13 @@ from twisted.internet.interfaces import IReactorTime
 
 from systemvm.management.accounts.second_factors import SecondFactors
 from systemvm.management.accounts.service import AccountService
+from systemvm.management.alerts.delivery import AlertDelivery
 from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.command import CommandTable
 from systemvm.management.api.commands.absent_kinds import AbsentKindCommands
 from systemvm.management.api.commands.accounts import AccountCommands
 from systemvm.management.api.commands.address_ranges import RANGES
+from systemvm.management.api.commands.alert_deliveries import AlertDeliveryCommands
 from systemvm.management.api.commands.alerts import AlertCommands
 from systemvm.management.api.commands.capacity import CapacityCommands
 from systemvm.management.api.commands.certificates import CertificateCommands, CertificateControl
@@ -96,6 +98,7 @@ from systemvm.management.image_stores.migration import StoreMigration
 from systemvm.management.image_stores.object_links import ObjectLinks
 from systemvm.management.image_stores.service import ImageStores
 from systemvm.management.jobs.runner import JobRunner
+from systemvm.management.pki.seal import Seal
 from systemvm.management.primary.pool_service import StoragePools
 from systemvm.management.public_certificates.overview import PublicNames
 from systemvm.management.public_certificates.service import PublicCertificates
@@ -128,6 +131,7 @@ class ApiServices:
     """The services that commands call."""
 
     database: Database
+    seal: Seal
     jobs: JobRunner
     templates: TemplateService
     zone_copies: ZoneCopies
@@ -170,6 +174,7 @@ class ApiServices:
     renew_page: Callable[[], None]
     accounts: AccountService
     second_factors: SecondFactors
+    alert_delivery: AlertDelivery
     extraction: Extraction
     uploads: TemplateUploads
     is_extraction_disabled: Callable[[str], bool]  # by zone name
@@ -262,11 +267,12 @@ def command_table(services: ApiServices) -> CommandTable:
         *ConsoleDrainCommands(services.draining).commands(),
         *RecordingCommands(services.recordings, services.player_url).commands(),
         *RecordingRuleCommands(database).commands(),
-        *ConfigurationCommands(database, services.on_configured).commands(),
+        *ConfigurationCommands(database, services.on_configured, services.seal.close).commands(),
         *ScreenCommands(services.screens, services.thumbnails, jobs).commands(),
         *DiagnosticsCommands(database, services.diagnostics, jobs, services.diagnostics_url).commands(),
         *EventCommands(database).commands(),
-        *AlertCommands(database).commands(),
+        *AlertCommands(database, jobs).commands(),
+        *AlertDeliveryCommands(services.alert_delivery).commands(),
         *JobCommands(database).commands(),
         *CertificateCommands(database, services.certificates, jobs).commands(),
         *PublicCertificateCommands(database, services.public_certificates, services.acme, jobs).commands(),

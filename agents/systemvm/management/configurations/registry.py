@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from systemvm.management.configurations.alerts import ALERT_SETTINGS
 from systemvm.management.configurations.console import CONSOLE_SETTINGS
 from systemvm.management.configurations.public_names import PUBLIC_NAME_SETTINGS
 from systemvm.management.configurations.resource_limits import RESOURCE_LIMIT_SETTINGS
@@ -14,6 +15,7 @@ from systemvm.management.configurations.storage import STORAGE_SETTINGS
 SETTINGS: dict[str, Setting] = {
     setting.name: setting
     for setting in (
+        *ALERT_SETTINGS,
         *CONSOLE_SETTINGS,
         *PUBLIC_NAME_SETTINGS,
         *RESOURCE_LIMIT_SETTINGS,

@@ -29,6 +29,7 @@ class Setting:
     group: str = "Console Proxy"
     scope: str = "zone"  # zone: a zone can have a value of its own; global: none can
     check: Callable[[str], str] = str
+    is_secret: bool = False  # stored sealed, and never shown
 
     @property
     def type_name(self) -> str:

@@ -69,6 +69,9 @@ _BY_EVENT = {
     AlertType.UPLOAD_FAILED: ("ALERT.UPLOAD.FAILED", "TEMPLATE.DOWNLOAD.FAILED", "ISO.DOWNLOAD.FAILED"),
     AlertType.CA_CERTIFICATE: ("ALERT.CA.CERT",),
 }
+#: Of generateAlert, by CloudStack's number.
+GENERATED = {kind: f"ALERT.GENERATED.{kind.number}" for kind in AlertType}
+_BY_EVENT = {kind: (*kinds, GENERATED[kind]) for kind, kinds in _BY_EVENT.items()}
 _AGENT = "AGENT.ALERT"  # of both roles
 _EVENTS = (_AGENT, *(kind for kinds in _BY_EVENT.values() for kind in kinds))
 _is_of_proxy = sa.exists().where(_vm.uuid == _c.resource_uuid, _vm.type == InstanceType.CONSOLE_PROXY)
@@ -87,18 +90,28 @@ def page(connection: sa.Connection, which: AlertFilter, window: slice) -> tuple[
     query = query.order_by(_c.created.desc(), _c.id.desc())
     if window.stop is not None:
         query = query.limit(window.stop - (window.start or 0)).offset(window.start or 0)
-    found = [
-        Alert(number, uuid, _BY_NUMBER[kind], text, created)
-        for number, uuid, kind, text, created in connection.execute(query)
-    ]
+    found = [_alert(*row) for row in connection.execute(query)]
     count = connection.scalar(sa.select(sa.func.count()).select_from(schema.events).where(*where))
     return found, count or 0
+
+
+def after(connection: sa.Connection, event_id: int, most: int) -> tuple[list[Alert], int]:
+    """Return the newest alerts after an event, the newest first, and how many there are after it."""
+    where = (*_conditions(AlertFilter()), _c.id > event_id)
+    query = sa.select(_c.id, _c.uuid, _number, _c.description, _c.created).where(*where)
+    found = connection.execute(query.order_by(_c.id.desc()).limit(most))
+    count = connection.scalar(sa.select(sa.func.count()).select_from(schema.events).where(*where))
+    return [_alert(*row) for row in found], count or 0
 
 
 def take_away(connection: sa.Connection, which: AlertFilter) -> int:
     """Archive or delete the alerts that fit; return how many did."""
     fitting = schema.events.update().where(*_conditions(which))
     return connection.execute(fitting.values(removed=now())).rowcount
+
+
+def _alert(number: int, uuid: str, kind: int, text: str, created: datetime) -> Alert:
+    return Alert(number, uuid, _BY_NUMBER[kind], text, created)
 
 
 def _conditions(which: AlertFilter) -> Sequence[sa.ColumnElement[bool]]:

@@ -49,6 +49,7 @@ EXPECTED = {
     *("startVirtualMachine", "stopSystemVm", "stopVirtualMachine", "patchSystemVm"),
     *("getDiagnosticsData", "runDiagnostics", "listEvents"),
     *("listAlerts", "archiveAlerts", "deleteAlerts", "listCapacity"),
+    *("generateAlert", "listAlertDeliveries"),
     *("createTags", "deleteTags", "listTags"),
     *("migrateSystemVm", "scaleSystemVm", "changeServiceForSystemVm", "prepareTemplate"),
     "createConsoleThumbnail",
@@ -95,6 +96,7 @@ EXPECTED = {
 
 
 ADMINISTRATORS = {
+    *("generateAlert", "listAlertDeliveries"),
     *("createDiskOffering", "updateDiskOffering", "deleteDiskOffering"),
     *("createStoragePool", "updateStoragePool", "deleteStoragePool", "migrateVolume"),
     *("enableStorageMaintenance", "cancelStorageMaintenance"),

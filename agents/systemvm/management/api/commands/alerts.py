@@ -1,18 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""listAlerts, archiveAlerts, deleteAlerts."""
+"""listAlerts, archiveAlerts, deleteAlerts, generateAlert."""
 
 from __future__ import annotations
 
+import uuid
+from typing import Any
+
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.alerts import AlertAnswer
-from systemvm.management.api.command import ApiCall, Command, Handler, ResponseShape, ResultPage
+from systemvm.management.api.command import (
+    ApiCall,
+    Command,
+    Handler,
+    ResponseShape,
+    ResultPage,
+    StartedJob,
+)
 from systemvm.management.api.errors import parameter_error
+from systemvm.management.api.job_start import start_job
 from systemvm.management.api.paging import page_window
-from systemvm.management.api.parameters import ParameterType, optional
+from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.periods import end_of, first_moment
 from systemvm.management.api.principal import ADMIN_ONLY
-from systemvm.management.state import alerts
-from systemvm.management.state.alerts import Alert, AlertFilter
+from systemvm.management.jobs.runner import JobRunner, RunningJob
+from systemvm.management.state import alerts, events
+from systemvm.management.state.alerts import Alert, AlertFilter, AlertType
 from systemvm.management.state.database import Connection, Database
 
 _TYPE = optional("type", ParameterType.INTEGER, "only those of this type, a number of CloudStack's")
@@ -29,11 +41,20 @@ _TAKE_AWAY = (
 )
 
 
+_GENERATE = (
+    required("type", ParameterType.INTEGER, "a number of CloudStack's"),
+    required("name", ParameterType.STRING, "the name of the type, such as ALERT.SERVICE.SSVM"),
+    required("description", ParameterType.STRING, "what the alert says"),
+)
+
+
 class AlertCommands:
     """Alerts concern the installation: they are for administrators only."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, jobs: JobRunner) -> None:
         self._database = database
+        self._jobs = jobs
+        jobs.register("generateAlert", self._run_generate, resumes=True)
 
     def commands(self) -> tuple[Command, ...]:
         return (
@@ -43,6 +64,11 @@ class AlertCommands:
             ),
             self._taking("archiveAlerts", "Takes alerts from the list; listEvents keeps what happened."),
             self._taking("deleteAlerts", "Deletes alerts; listEvents keeps what happened."),
+            Command(
+                "generateAlert", self._generate, "Makes an alert, for example to try its ways out.",
+                SuccessAnswer, shape=ResponseShape.ASYNC, parameters=_GENERATE, roles=ADMIN_ONLY,
+                related=("listAlerts",),
+            ),
         )  # fmt: skip
 
     def _taking(self, name: str, description: str) -> Command:
@@ -77,6 +103,31 @@ class AlertCommands:
         )
         await self._database.run(_take_away, which)
         return SuccessAnswer(success=True)
+
+    async def _generate(self, call: ApiCall) -> StartedJob:
+        arguments = call.arguments
+        kind = next((kind for kind in AlertType if kind.number == arguments["type"]), None)
+        if kind is None or arguments["name"] != kind.title:
+            known = ", ".join(f"{kind.number} {kind.title}" for kind in AlertType)
+            raise parameter_error(
+                "there is no such type of alerts", f"type and name are one of these: {known}"
+            )
+        made = str(uuid.uuid4())
+        values = {"type": kind.number, "description": arguments["description"], "uuid": made}
+        return await start_job(self._jobs, call, "generateAlert", values, about="Alert", uuid=made)
+
+    async def _run_generate(self, running: RunningJob) -> dict[str, Any]:
+        arguments = running.job.arguments
+        kind = next(kind for kind in AlertType if kind.number == arguments["type"])
+        await self._database.run(_generate, kind, arguments["description"], arguments["uuid"])
+        return {"success": True}
+
+
+def _generate(connection: Connection, kind: AlertType, description: str, made: str) -> None:
+    """Record the alert, unless this job did so before the daemon was restarted."""
+    which = events.EventFilter(uuid=made)
+    if not events.page(connection, which, slice(0, 1))[1]:
+        events.record(connection, alerts.GENERATED[kind], description, level="WARN", uuid=made)
 
 
 def _take_away(connection: Connection, which: AlertFilter) -> None:

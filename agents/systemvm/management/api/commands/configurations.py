@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import difflib
 from collections.abc import Awaitable, Callable
 
@@ -18,12 +19,18 @@ from systemvm.management.state.database import Connection, Database
 
 _NAMES = ("listConfigurations", "updateConfiguration", "resetConfiguration")
 _CATEGORY = "Advanced"
+HIDDEN = "********"
+MAX_SECRET_LENGTH = 128  # it is longer when it is sealed
 
 
 class ConfigurationCommands:
     """Handlers of the three commands; `on_changed` is called after each change."""
 
-    def __init__(self, database: Database, on_changed: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, database: Database, on_changed: Callable[[], Awaitable[None]], seal: Callable[[str], bytes]
+    ) -> None:
+        """`seal` encrypts the values of secrets."""
+        self._seal = seal
         self._database = database
         self._on_changed = on_changed
 
@@ -93,6 +100,12 @@ class ConfigurationCommands:
             value = setting.text(setting.parse(call.arguments["value"]))
         except SettingError as wrong:
             raise parameter_error(wrong.message) from None
+        if setting.is_secret and value:
+            if len(value) > MAX_SECRET_LENGTH:
+                raise parameter_error(
+                    f"{setting.name} is too long: the maximum is {MAX_SECRET_LENGTH} characters"
+                )
+            value = base64.b64encode(self._seal(value)).decode()
         return await self._change(call, setting, value)
 
     async def _reset(self, call: ApiCall) -> ConfigurationAnswer:
@@ -128,6 +141,10 @@ def _write(connection: Connection, name: str, zone_uuid: str | None, value: str 
         configurations.put(connection, name, zone_id, value)
 
 
+def _shown(setting: Setting, value: str) -> str:
+    return HIDDEN if setting.is_secret and value else value
+
+
 def _answers(connection: Connection, zone_uuid: str | None) -> list[ConfigurationAnswer]:
     changed = configurations.values(connection, _zone_id(connection, zone_uuid))
     return [
@@ -135,7 +152,7 @@ def _answers(connection: Connection, zone_uuid: str | None) -> list[Configuratio
             category=_CATEGORY,
             group=setting.group,
             name=setting.name,
-            value=changed.get(setting.name, setting.text(setting.default)),
+            value=_shown(setting, changed.get(setting.name, setting.text(setting.default))),
             defaultvalue=setting.text(setting.default),
             description=setting.description,
             scope=setting.scope,

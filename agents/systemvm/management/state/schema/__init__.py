@@ -37,6 +37,7 @@ from systemvm.management.state.schema.images import (
 )
 from systemvm.management.state.schema.machines import ip_addresses, nics, vm_instances, volumes
 from systemvm.management.state.schema.operation import (
+    alert_deliveries,
     async_jobs,
     certificates,
     events,
@@ -70,6 +71,7 @@ __all__ = [
     "WANTED",
     "accounts",
     "address_ranges",
+    "alert_deliveries",
     "api_keys",
     "async_jobs",
     "certificates",

@@ -84,6 +84,19 @@ events = table(
     sa.Index(None, "type", "created"),  # alerts are a few types of many events
 )
 
+# How far alerts were delivered by a way out; those after the event wait.
+alert_deliveries = table(
+    "alert_deliveries",
+    *numbered(),
+    sa.Column("way", sa.String(16), nullable=False, unique=True),  # email or webhook
+    sa.Column("event_id", sa.Integer, nullable=False),
+    sa.Column("next_try", UtcDateTime, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False, default=0),
+    sa.Column("reason", sa.Text),
+    sa.Column("hint", sa.Text),
+    sa.Column("succeeded", UtcDateTime),
+)
+
 # Tags of objects, by the object's UUID. One that is deleted leaves no row: its key can be used again.
 resource_tags = table(
     "resource_tags",

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A connection to a server that alerts go to, within a bounded time; it blocks, so use a thread."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from threading import Timer
+
+from systemvm.management.alerts.errors import DeliveryError
+from systemvm.service.slowness import scaled_s
+
+#: For each part of a delivery, and for the whole: a server that sends a byte now and then holds no thread.
+DEADLINE_S = 20.0
+TOTAL_S = 60.0
+
+Address = IPv4Address | IPv6Address
+Permits = Callable[[Address], bool]
+
+
+def is_another_machine(address: Address) -> bool:
+    """Return whether an address is neither this host's own, nor one that system VMs are controlled by."""
+    return not (
+        address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
+    )
+
+
+def is_no_control_address(address: Address) -> bool:
+    """Return whether an address can be that of a mail server, which this host itself can have."""
+    return address.is_loopback or is_another_machine(address)
+
+
+def tls_context() -> ssl.SSLContext:
+    """Return a context that trusts this host's roots, to which operators add their own CA."""
+    return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE"))
+
+
+@contextmanager
+def connection_to(host: str, port: int, permits: Permits) -> Iterator[socket.socket]:
+    """Connect to the first address that answers, of those that are permitted; end in a bounded time.
+
+    Raises: DeliveryError when there is none, and for what fails in the block.
+    """
+    where = f"{host}:{port}"
+    try:
+        with closing(_connect(host, port, permits)) as connection, _cut_in_time(connection):
+            yield connection
+    except ssl.SSLCertVerificationError as error:
+        raise DeliveryError(
+            f"certificate of {where} cannot be verified: {error.verify_message}",
+            "add its CA to the roots of this host",
+        ) from None
+    except ssl.SSLError:
+        raise DeliveryError(f"TLS with {where} failed", "it must offer TLS 1.2 or 1.3 at this port") from None
+    except socket.gaierror:
+        raise DeliveryError(
+            f"name of {where} cannot be resolved", "correct the setting, or the name servers"
+        ) from None
+    except OSError as error:
+        why = error.strerror or "the connection was lost"
+        raise DeliveryError(f"{where} cannot be used: {why}", "check that it runs, and its port") from None
+
+
+def _connect(host: str, port: int, permits: Permits) -> socket.socket:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    permitted = [str(place[0]) for *_, place in found if permits(ip_address(place[0]))]
+    if not permitted:
+        raise DeliveryError(
+            f"{host} is not permitted: its address {found[0][-1][0]} is not one of another machine",
+            "use a server of another address",
+        )
+    problem = OSError()
+    for address in permitted:
+        try:
+            return socket.create_connection((address, port), timeout=scaled_s(DEADLINE_S))
+        except OSError as error:
+            problem = error
+    raise problem
+
+
+@contextmanager
+def _cut_in_time(connection: socket.socket) -> Iterator[None]:
+    # a copy, because TLS takes the descriptor out of the socket that it wraps
+    with closing(connection.dup()) as copy:
+        timer = Timer(scaled_s(TOTAL_S), _cut, (copy,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def _cut(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
