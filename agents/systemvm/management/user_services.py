@@ -21,6 +21,7 @@ from systemvm.management.api.factory import client_resource, command_table
 from systemvm.management.api.http import PublicAddress
 from systemvm.management.api.job_start import describe_job_error
 from systemvm.management.api.site import ManagementSite
+from systemvm.management.api.throttle import ApiThrottle
 from systemvm.management.consoles.authorizer import ConsoleAuthorizer
 from systemvm.management.consoles.draining import ConsoleDraining
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
@@ -239,6 +240,7 @@ def make_user_services(
     )
 
     page = foundation.page_certificate
+    throttle = ApiThrottle(database, reactor.seconds)
 
     addresses = ProxySettingSender(database, directory, HOST_ADDRESSES)
     foreign_hosts = make_foreign_hosts(reactor, foundation, addresses, revocation.of_machine)
@@ -320,6 +322,7 @@ def make_user_services(
             second_factors=second_factors,
             alert_delivery=alert_delivery,
             seal=foundation.seal,
+            throttle=throttle,
             extraction=images.extraction,
             uploads=images.uploads,
             is_extraction_disabled=lambda name: settings.secondary_storage(name).disable_extraction,
@@ -330,7 +333,7 @@ def make_user_services(
     return UserServices(
         jobs=jobs,
         site=_make_site(
-            reactor, foundation, system_vms, settings, commands, users, second_factors, revocation
+            reactor, foundation, system_vms, settings, commands, users, second_factors, revocation, throttle
         ),
         directory=directory,
         images=images,
@@ -460,6 +463,7 @@ def _make_site(
     users: Authenticator,
     second_factors: SecondFactors,
     revocation: ConsoleRevocation,
+    throttle: ApiThrottle,
 ) -> Site:
     """The page, the HTTP API and downloads of diagnostics, below the advertised path."""
     management = foundation.configuration.management
@@ -475,7 +479,9 @@ def _make_site(
         xterm=management.image_source.parent / "xterm",  # the build unpacks it beside the images
     )
     front = PublicAddress.of(page.endpoint, networks(page.trusted_proxies))
-    client = client_resource(commands, foundation.database, users, second_factors, reactor, front, revocation)
+    client = client_resource(
+        commands, foundation.database, users, second_factors, reactor, front, revocation, throttle
+    )
     root.putChild(b"client", client)
     root.putChild(b"diagnostics", DiagnosticsResource(system_vms.diagnostics.find))
     return ManagementSite(root.below(page.endpoint.path))

@@ -20,6 +20,7 @@ from systemvm.management.api.commands.accounts import AccountCommands
 from systemvm.management.api.commands.address_ranges import RANGES
 from systemvm.management.api.commands.alert_deliveries import AlertDeliveryCommands
 from systemvm.management.api.commands.alerts import AlertCommands
+from systemvm.management.api.commands.api_limits import ApiLimitCommands
 from systemvm.management.api.commands.capacity import CapacityCommands
 from systemvm.management.api.commands.certificates import CertificateCommands, CertificateControl
 from systemvm.management.api.commands.configurations import ConfigurationCommands
@@ -88,6 +89,7 @@ from systemvm.management.api.login import LOGIN, LOGOUT, LoginService
 from systemvm.management.api.login import Consoles as LoginConsoles
 from systemvm.management.api.rights import Rights
 from systemvm.management.api.sessions import Sessions
+from systemvm.management.api.throttle import ApiThrottle
 from systemvm.management.api.zone_parts import NetworksOf
 from systemvm.management.config import ExpungeConfig
 from systemvm.management.consoles.draining import ConsoleDraining
@@ -175,6 +177,7 @@ class ApiServices:
     accounts: AccountService
     second_factors: SecondFactors
     alert_delivery: AlertDelivery
+    throttle: ApiThrottle
     extraction: Extraction
     uploads: TemplateUploads
     is_extraction_disabled: Callable[[str], bool]  # by zone name
@@ -260,6 +263,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *DomainCommands(database, services.accounts, jobs).commands(),
         *UserCommands(database, services.accounts, jobs, rights).commands(),
         *UsageCommands(database).commands(),
+        *ApiLimitCommands(database, services.throttle).commands(),
         *ResourceLimitCommands(database, services.storage_limit_gib).commands(),
         *ConsoleCommands(services.consoles).commands(),
         *ConsoleSessionCommands(services.console_sessions, services.end_console).commands(),
@@ -296,10 +300,13 @@ def client_resource(
     clock: IReactorTime,
     front: PublicAddress,
     consoles: LoginConsoles,
+    throttle: ApiThrottle,
 ) -> ClientResource:
     """Create `/client`, a child of the page's root; `front` is the page's address as browsers see it."""
     sessions = Sessions(database)
     login = LoginService(directory, sessions, second_factors, clock, consoles)
     return ClientResource(
-        ApiResource(table, directory, sessions, login, KeptAnswers(database.changes), front=front)
+        ApiResource(
+            table, directory, sessions, login, KeptAnswers(database.changes), throttle.admit, front=front
+        )
     )

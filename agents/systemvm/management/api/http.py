@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -76,12 +76,15 @@ class ApiResource(Resource):
         sessions: Sessions,
         login: LoginService,
         kept: KeptAnswers,
+        admit: Callable[[Principal], Awaitable[None]],
         *,
         front: PublicAddress | None = None,
         clock: Callable[[], datetime] = now,
     ) -> None:
+        """`admit` raises ApiError 429 when the caller's account sends too many calls."""
         super().__init__()
         self._table = table
+        self._admit = admit
         self._directory = directory
         self._sessions = sessions
         self._login = login
@@ -134,6 +137,7 @@ class ApiResource(Resource):
         if exchange.command == LOGOUT.name:
             return envelope.write(await self._log_out(exchange), exchange.form)
         principal = await self._authenticate(exchange)
+        await self._admit(principal)
         command = self._table.find(exchange.command)
 
         async def make() -> bytes:

@@ -11,6 +11,7 @@ from systemvm.management.configurations.second_factor import SECOND_FACTOR_SETTI
 from systemvm.management.configurations.setting import Setting
 from systemvm.management.configurations.snapshots import SNAPSHOT_SETTINGS
 from systemvm.management.configurations.storage import STORAGE_SETTINGS
+from systemvm.management.configurations.throttling import THROTTLING_SETTINGS
 
 SETTINGS: dict[str, Setting] = {
     setting.name: setting
@@ -22,5 +23,6 @@ SETTINGS: dict[str, Setting] = {
         *SECOND_FACTOR_SETTINGS,
         *SNAPSHOT_SETTINGS,
         *STORAGE_SETTINGS,
+        *THROTTLING_SETTINGS,
     )
 }

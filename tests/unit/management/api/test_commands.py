@@ -16,6 +16,7 @@ from systemvm.management.state.status import AgentState, InstanceState, Instance
 
 #: The commands that CloudStack's clients, the page and the CLI use.
 EXPECTED = {
+    *("getApiLimit", "resetApiLimit"),
     *("createTemplate", "extractSnapshot", "extractVolume", "copySnapshot"),
     *("createStoragePool", "updateStoragePool", "deleteStoragePool", "migrateVolume"),
     *("enableStorageMaintenance", "cancelStorageMaintenance"),
@@ -97,6 +98,7 @@ EXPECTED = {
 
 ADMINISTRATORS = {
     *("generateAlert", "listAlertDeliveries"),
+    "resetApiLimit",
     *("createDiskOffering", "updateDiskOffering", "deleteDiskOffering"),
     *("createStoragePool", "updateStoragePool", "deleteStoragePool", "migrateVolume"),
     *("enableStorageMaintenance", "cancelStorageMaintenance"),
