@@ -27,6 +27,7 @@ from systemvm.wire.acknowledgement import Acknowledgement
 #: Method: type of its parameters and of its result.
 TYPES: dict[str, tuple[Any, Any]] = {
     agent.HELLO: (agent.Hello, agent.Welcome),
+    agent.METRICS: (None, agent.AgentMetrics),
     storage.STORAGE_JOBS: (None, storage.JobListing),
     storage.TEMPLATE_LIST: (storage.TemplateListRequest, storage.TemplateListing),
     storage.STORAGE_SETUP: (storage.Store, storage.StoreStats),
@@ -87,6 +88,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
         "rpc_challenges_v3.frames",
         "rpc_hosts_v3.frames",
         "rpc_serial_v3.frames",
+        "rpc_metrics_v3.frames",
     ],
 )  # fmt: skip
 def test_both_ends_read_and_write_recorded_frames(name: str) -> None:

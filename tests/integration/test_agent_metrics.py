@@ -22,7 +22,8 @@ direct_epoll.install()
 from twisted.internet import reactor
 from systemvm.guest import metrics_port
 from systemvm.service.metrics import gauge
-assert metrics_port.listen(reactor, {{"eth1ip": "{ADDRESS}"}}, [lambda: [gauge("test_open", "Open now", 3)]])
+expose = metrics_port.exposition_of([lambda: [gauge("test_open", "Open now", 3)]])
+assert metrics_port.listen(reactor, {{"eth1ip": "{ADDRESS}"}}, expose)
 reactor.callWhenRunning(print, "listening", flush=True)
 reactor.run()
 """

@@ -20,7 +20,18 @@ from systemvm.rpc.core.errors import INTERNAL, RpcError
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.stream.peer_credentials import OPERATOR, OPERATORS
 from systemvm.service.single_flight import SingleFlight
-from systemvm.wire.agent import CHECK, HEALTH, PING, CheckReport, Health, Ping, Pong
+from systemvm.web.metrics_site import Expose
+from systemvm.wire.agent import (
+    CHECK,
+    HEALTH,
+    METRICS,
+    PING,
+    AgentMetrics,
+    CheckReport,
+    Health,
+    Ping,
+    Pong,
+)
 from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.role import Role
 
@@ -50,10 +61,12 @@ class AgentMethods:
         paths: GuestPaths,
         health: HealthSource,
         state: Callable[[], ConnectionState],
+        expose: Expose,
         waiting: Callable[[], int] | None = None,
     ) -> None:
-        """`waiting` returns how many calls of the daemon are being handled."""
+        """`waiting` returns how many calls of the daemon are being handled, `expose` the agent's metrics."""
         self._waiting = waiting
+        self._expose = expose
         self._reactor = reactor
         self._paths = paths
         self._health = health
@@ -91,6 +104,15 @@ class AgentMethods:
             summary="Return whether the agent is Up, and why not",
         )
 
+        methods.add(
+            METRICS,
+            self._show_metrics,
+            params=None,
+            result=AgentMetrics,
+            roles=DAEMON_AND_OPERATOR,
+            summary="Return the agent's metrics as Prometheus reads them",
+        )
+
     async def _ping(self, call: Call, params: Ping) -> Pong:
         return Pong(params.sent_unix_s, time.time())
 
@@ -103,6 +125,10 @@ class AgentMethods:
             lambda: deferToThreadPool(self._reactor, pool, self._health.snapshot, reconnects, others),
         )
         return health
+
+    async def _show_metrics(self, call: Call, params: None) -> AgentMetrics:
+        text, _ = await self._expose("")
+        return AgentMetrics(text.decode())
 
     async def _get_state(self, call: Call, params: None) -> ConnectionState:
         return self._state()

@@ -124,7 +124,14 @@ class AgentService:
             lambda: self._dialer.peer,
             lambda: self._notifier.status(self._status_text()),
         )
-        common = AgentMethods(reactor, settings.paths, HealthSource(), self._state, self._calls_in_progress)
+        common = AgentMethods(
+            reactor,
+            settings.paths,
+            HealthSource(),
+            self._state,
+            lambda accept: self._expose(accept),
+            self._calls_in_progress,
+        )
         common.add_to(methods)
         methods.add(
             RENEW,
@@ -146,6 +153,7 @@ class AgentService:
             find_peer=lambda: self._dialer.peer,
             metrics=[self._own_metrics],
         )
+        self._expose = metrics_port.exposition_of(self.context.metrics)
 
     async def start(self) -> None:
         """Start listeners, then the dialer, then notify READY, so that later units can rely on them.
@@ -158,7 +166,7 @@ class AgentService:
             await installed
         self._socket = local_socket.listen(self._reactor, self._settings.paths, self.context.methods)
         self._dialer.start()
-        self._metrics = metrics_port.listen(self._reactor, self._settings.boot, self.context.metrics)
+        self._metrics = metrics_port.listen(self._reactor, self._settings.boot, self._expose)
         self._watchdog = feed_watchdog(self._reactor, self._notifier, self._environment)
         self._renewal.start()
         self._notifier.ready()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures that a program counts, as Prometheus knows them; without its library, which costs boot time.
 
-`guest.metrics_port` shows them.
+`service.exposition` writes them for Prometheus.
 """
 
 from __future__ import annotations

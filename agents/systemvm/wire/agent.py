@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages of every agent: `hello`, `ping`, `agent.health`, `identity.sign`."""
+"""Messages of every agent: `hello`, `ping`, `agent.health`, `agent.metrics`, `identity.sign`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ HELLO = "hello"  # agent → daemon, the first call on a connection
 PING = "ping"  # either way
 HEALTH = "agent.health"  # daemon → agent
 CHECK = "agent.check"  # daemon → agent: the staged checks of `systemvm check`
+METRICS = "agent.metrics"  # daemon → agent
 SIGN = "identity.sign"  # agent → daemon
 RENEW = "identity.renew"  # daemon → agent: make a new key and have it signed now
 PATCH = "agent.patch"  # daemon → agent: new agent code into a running image
@@ -79,6 +80,13 @@ class Health:
     failed_units: list[str]
     reconnects: int
     load: MachineLoad | None = None  # None: the agent is older than this member
+
+
+@frozen
+class AgentMetrics:
+    """What the agent shows to Prometheus, in its text format 0.0.4."""
+
+    text: str
 
 
 @frozen

@@ -20,6 +20,7 @@
 | 3 | sessions that watch another one: `ConsoleSession.watches` |
 | 3 | files of volume snapshots: `snapshot.write` and its siblings, `snapshot.adopt` |
 | 3 | serial ports: `ConsoleTarget.kind`, `console.scrollback` |
+| 3 | `agent.metrics` |
 
 A newer agent says hello again in the version of an older daemon's welcome, so that the older daemon finds a
 version that it speaks.
@@ -47,6 +48,9 @@ RECORDINGS_SINCE = 3
 
 #: Since when SSVMs store volume snapshots.
 SNAPSHOTS_SINCE = 3
+
+#: Since when agents send their metrics over the channel.
+METRICS_SINCE = 3
 
 
 class Compatibility(enum.Enum):

@@ -16,9 +16,9 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from systemvm.guest import metrics_port
-from systemvm.guest.exposition import expose
-from systemvm.guest.metrics_port import MetricsSite
+from systemvm.service.exposition import expose
 from systemvm.service.metrics import Histogram, Metric, MetricKind, counter, gauge
+from systemvm.web.metrics_site import MetricsSite, listening_socket
 
 TOP = Path(__file__).resolve().parents[3]
 
@@ -44,7 +44,7 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 def answer(monkeypatch: pytest.MonkeyPatch, request: bytes, sources: Any = (own_metrics,)) -> tuple[str, str]:
     """Return head and body of the response to a request."""
     monkeypatch.setattr(metrics_port, "deferToThread", execute)
-    channel = MetricsSite(Clock(), sources).buildProtocol(None)
+    channel = MetricsSite(Clock(), metrics_port.exposition_of(sources)).buildProtocol(None)
     transport = StringTransport()
     channel.makeConnection(transport)
     channel.dataReceived(request)
@@ -103,11 +103,11 @@ def test_a_source_that_fails_is_an_error_of_the_scrape(monkeypatch: pytest.Monke
 
 
 def test_without_a_management_address_nothing_listens() -> None:
-    assert metrics_port.listen(Clock(), {"eth0ip": "169.254.1.2"}, []) is None
+    assert metrics_port.listen(Clock(), {"eth0ip": "169.254.1.2"}, metrics_port.exposition_of([])) is None
 
 
 def test_an_address_that_cannot_be_used_does_not_stop_the_agent() -> None:
-    assert metrics_port.listen(Clock(), {"eth1ip": "203.0.113.77"}, []) is None
+    assert metrics_port.listen(Clock(), {"eth1ip": "203.0.113.77"}, metrics_port.exposition_of([])) is None
 
 
 @pytest.mark.parametrize("role", ["ssvm", "cpvm"])
@@ -123,7 +123,7 @@ def test_only_the_management_network_reaches_the_port(role: str) -> None:
 
 
 def test_the_socket_belongs_to_its_device() -> None:
-    made = metrics_port._listening("127.0.0.1", "lo")
+    made = listening_socket("127.0.0.1", 0, "lo")
     try:
         device = made.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
         assert device.rstrip(b"\0") == b"lo"
