@@ -45,7 +45,7 @@ from systemvm.management.api.http import ClientResource, PublicAddress
 from systemvm.management.api.job_start import describe_job_error
 from systemvm.management.api.passwords import PasswordService
 from systemvm.management.api.principal import Principal
-from systemvm.management.api.throttle import ApiThrottle
+from systemvm.management.api.traffic import ApiTraffic
 from systemvm.management.config import Configuration, ManagementConfig
 from systemvm.management.consoles.authorizer import ConsoleAuthorizer
 from systemvm.management.consoles.draining import ConsoleDraining
@@ -197,7 +197,7 @@ class SmallCloud:
     account_service: AccountService = field(init=False)
     second_factors: SecondFactors = field(init=False)
     alert_delivery: AlertDelivery = field(init=False)
-    throttle: ApiThrottle = field(init=False)
+    traffic: ApiTraffic = field(init=False)
     diagnostics: FakeDiagnostics = field(init=False)
     sites: PublicSites = field(init=False)
     public_certificates: PublicCertificates = field(init=False)
@@ -327,7 +327,7 @@ class SmallCloud:
         self.dispatch.on_end(self.volume_uploads.changed)
         self.alert_delivery = AlertDelivery(self.clock, self.database, self.seal, self.host.name)
         self.second_factors = SecondFactors(self.database, self.seal)
-        self.throttle = ApiThrottle(self.database, self.clock.seconds)
+        self.traffic = ApiTraffic.of(self.database, self.clock.seconds)
         self.account_service = AccountService(
             self.database,
             self.seal,
@@ -460,7 +460,7 @@ class SmallCloud:
                 lambda: [*self.agents.up(Role.CPVM), *self.agents.up(Role.SSVM)],
             ),
             renew_page=lambda: None,
-            throttle=self.throttle,
+            throttle=self.traffic.throttle,
             certificates=CertificateService(
                 self.clock, self.control, self.authority, self.certificates, rotation
             ),
@@ -478,7 +478,7 @@ class SmallCloud:
             self.clock,
             PublicAddress.of(PublicEndpoint.parse(ORIGIN)),
             self.revocation,
-            self.throttle,
+            self.traffic,
         )
 
     async def call(self, command: str, as_user: Principal | None = None, /, **parameters: Any) -> Any:

@@ -37,6 +37,7 @@ from systemvm.rpc.http.unix import unix_call
 from systemvm.service.slowness import MAX_SCALE, scaled_s
 
 CALL_S = 300.0
+MANAGEMENT_ADDRESS = "10.11.0.1"  # of the host, in the sample of a zone
 #: The longest time for which the daemon waits for a guest agent that never answers, on a slow machine.
 LONGEST_READ_S = READ_KEY_S * MAX_SCALE
 #: A multiboot kernel (flags: addresses are in the header) that halts for ever at 0x100020.
@@ -196,6 +197,7 @@ def host_with(tmp_path: Path, *, zone_file: bool = True) -> Iterator[Host]:
         "hypervisor": {"accelerator": "tcg"},
         "image_source": str(images),
         "supervision": {"scan_interval_s": 0.5},
+        "metrics": {"listen": MANAGEMENT_ADDRESS},
     }
     layout.config_file.write_text(yaml.safe_dump(management))
     namespace = f"svm-core-{os.getpid()}"

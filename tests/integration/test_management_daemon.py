@@ -9,15 +9,18 @@ import shutil
 import signal
 import subprocess
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from integration.daemon_lab import CALL_S, LONGEST_READ_S, Host, host, until
+from integration.daemon_lab import CALL_S, LONGEST_READ_S, MANAGEMENT_ADDRESS, Host, host, until
 from public_pki import DOMAIN, INTERMEDIATE, ROOT, WILDCARD, server
 from systemvm.management.first_start import FirstLogin
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.http.unix import unix_call, unix_events
+from systemvm.service.slowness import scaled_s
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
 
@@ -95,6 +98,45 @@ def test_the_page_and_the_first_login(host: Host) -> None:
     assert not host.layout.first_login.exists()
     with urllib.request.urlopen(f"{host.page}/client/api", body, timeout=30) as answer:
         assert answer.status == 200
+
+
+def test_metrics_are_for_the_management_network(host: Host) -> None:
+    host.start()
+    host.both_running()
+    with neighbour(host.namespace, "cloudbr1", "10.11.0.250/24") as management:
+        shown = scrape(management)
+    assert 'systemvm_jobs{status="pending"}' in shown
+    assert 'systemvm_agent_scraped{role="ssvm",system_vm="s-1-VM"} 0.0' in shown
+    assert 'systemvm_system_vms{agent_state="Connecting",role="cpvm",state="Running"} 1.0' in shown
+    with neighbour(host.namespace, "cloudbr0", "203.0.113.250/24", via="203.0.113.1") as public:
+        assert scrape(public) == ""
+
+
+@contextmanager
+def neighbour(of: str, bridge: str, address: str, via: str = "") -> Iterator[str]:
+    """Make a namespace that is connected to a bridge of another one."""
+    name = f"{of}-peer"
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, timeout=60)
+
+    ip("netns", "add", name)
+    try:
+        ip("-n", name, "link", "add", "net", "type", "veth", "peer", "name", "probe", "netns", of)
+        ip("-n", of, "link", "set", "probe", "master", bridge, "up")
+        ip("-n", name, "link", "set", "net", "up")
+        ip("-n", name, "address", "add", address, "dev", "net")
+        if via:
+            ip("-n", name, "route", "add", "default", "via", via)
+        yield name
+    finally:
+        ip("netns", "delete", name)
+
+
+def scrape(namespace: str) -> str:
+    url = f"http://{MANAGEMENT_ADDRESS}:9595/metrics"
+    argv = ["ip", "netns", "exec", namespace, "curl", "--silent", "--max-time", f"{scaled_s(60.0)}", url]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=1800).stdout
 
 
 @pytest.mark.timeout(180 + LONGEST_READ_S)

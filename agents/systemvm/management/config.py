@@ -27,14 +27,17 @@ from systemvm.wire.role import CONTROL_PORT
 #: The network helper opens no other ports.
 _UnprivilegedPort = Annotated[int, Meta(ge=1024, le=65_535)]
 
+#: CloudStack's prometheus.exporter.port.
+METRICS_PORT = 9595
+
 #: `sun_path` of unix(7) has 108 bytes with its last zero.
 MAX_SOCKET_PATH_BYTES = 107
 
 
-def parse_listener(text: str, default_port: int) -> tuple[str, int]:
+def parse_listener(text: str, default_port: int, key: str = "control.extra_listeners") -> tuple[str, int]:
     """Parse address and port of `127.0.0.1`, `127.0.0.1:8250`, `[::1]` or `[::1]:8250`.
 
-    A wildcard is rejected: the channel must not listen on unintended networks.
+    A wildcard is rejected: `key` must not listen on unintended networks.
     Raises: ValueError when the text is anything else.
     """
     hint = "write ADDRESS or ADDRESS:PORT, an IPv6 address in brackets"
@@ -42,15 +45,13 @@ def parse_listener(text: str, default_port: int) -> tuple[str, int]:
         parts = urlsplit(f"//{text}")
         address, port = ip_address(parts.hostname or ""), parts.port or default_port
     except ValueError as error:
-        raise ValueError(f"control.extra_listeners: {text!r} cannot be used: {error}; {hint}") from None
+        raise ValueError(f"{key}: {text!r} cannot be used: {error}; {hint}") from None
     if parts.netloc != text or "@" in text:
-        raise ValueError(f"control.extra_listeners: {text!r} is not an address; {hint}")
+        raise ValueError(f"{key}: {text!r} is not an address; {hint}")
     if address.is_unspecified or address.is_multicast:
-        raise ValueError(
-            f"control.extra_listeners: {text!r} is not the address of one host; list each address"
-        )
+        raise ValueError(f"{key}: {text!r} is not the address of one host; list each address")
     if not 1024 <= port <= 65_535:
-        raise ValueError(f"control.extra_listeners: {text!r}: the port must be from 1024 to 65535")
+        raise ValueError(f"{key}: {text!r}: the port must be from 1024 to 65535")
     return str(address), port
 
 
@@ -132,6 +133,20 @@ class ExpungeConfig(ConfigSection, frozen=True):
     allow_user_view_destroyed_vm: bool = False  # false: users do not see what they have destroyed
 
 
+class MetricsConfig(ConfigSection, frozen=True):
+    """Where Prometheus reads the metrics of the daemon and of its agents."""
+
+    #: `ADDRESS` or `ADDRESS:PORT` (IPv6 in brackets), of the management network or loopback; empty: nowhere.
+    listen: str = ""
+
+    def __post_init__(self) -> None:
+        self.endpoint  # noqa: B018  (checks the text)
+
+    @property
+    def endpoint(self) -> tuple[str, int] | None:
+        return parse_listener(self.listen, METRICS_PORT, "metrics.listen") if self.listen else None
+
+
 class ManagementConfig(ConfigSection, frozen=True):
     """The daemon's configuration."""
 
@@ -143,6 +158,7 @@ class ManagementConfig(ConfigSection, frozen=True):
     operators_group: str = "systemvm"  # can use the UNIX socket, as root can
     image_source: Path = Path("/usr/lib/systemvm/images")  # where built images are imported from
     job_expiry_minutes: int = 1440
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     expunge: ExpungeConfig = field(default_factory=ExpungeConfig)
 
 

@@ -93,6 +93,7 @@ class Daemon:
         await self._user_services.start()
         self._listen_for_operators()
         self._control.start()
+        self._user_services.metrics.start()
         page = self._configuration.management.page
         self._ports.append(
             await listen(self._reactor, page, self._user_services.site, self._foundation.page_certificate)
@@ -111,6 +112,7 @@ class Daemon:
         await self._system_vms.stop()
         self._control.stop()
         self._user_services.stop()
+        await self._user_services.metrics.stop()
         for port in reversed(self._ports):
             await maybeDeferred(port.stopListening)
         await self._control.close()

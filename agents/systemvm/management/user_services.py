@@ -17,11 +17,9 @@ from systemvm.management.api import operators
 from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.command import CommandTable
 from systemvm.management.api.factory import ApiServices as CommandServices
-from systemvm.management.api.factory import client_resource, command_table
-from systemvm.management.api.http import PublicAddress
+from systemvm.management.api.factory import command_table
 from systemvm.management.api.job_start import describe_job_error
-from systemvm.management.api.site import ManagementSite
-from systemvm.management.api.throttle import ApiThrottle
+from systemvm.management.api.traffic import ApiTraffic
 from systemvm.management.consoles.authorizer import ConsoleAuthorizer
 from systemvm.management.consoles.draining import ConsoleDraining
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
@@ -46,14 +44,16 @@ from systemvm.management.image_services import ImageServices, make_image_service
 from systemvm.management.image_stores.staging import Staging
 from systemvm.management.inventory import ZoneSettings
 from systemvm.management.jobs.runner import JobRunner
-from systemvm.management.page.diagnostics_download import DiagnosticsResource
-from systemvm.management.page.resource import PageResource
-from systemvm.management.page.storage_origins import StorageOrigins
+from systemvm.management.metrics.agents import AgentScraper
+from systemvm.management.metrics.reactor_lag import ReactorLag
+from systemvm.management.metrics.service import MetricsService
+from systemvm.management.metrics.sources import DaemonMetrics
 from systemvm.management.primary.pool_service import StoragePools
 from systemvm.management.primary.pool_usage import PoolUsage
 from systemvm.management.public_certificates.acme_renewal import AcmeRenewal
 from systemvm.management.public_certificates.overview import PublicNames
 from systemvm.management.public_certificates.service import PublicCertificates
+from systemvm.management.public_site import make_site
 from systemvm.management.recordings.files import RecordingFiles
 from systemvm.management.recordings.intake import RecordingIntake
 from systemvm.management.recordings.service import Recordings
@@ -81,7 +81,6 @@ from systemvm.management.zone_model.changes import ModelChanges
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.stream.transport import Reactor
-from systemvm.web.forwarded import networks
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.role import Role
@@ -113,6 +112,7 @@ class UserServices:
     alert_delivery: AlertDelivery
     foreign_hosts: ForeignHostServices
     guest_networks: GuestNetworks
+    metrics: MetricsService
 
     def add_methods(self, agent_methods: MethodTable, operator_methods: MethodTable) -> None:
         self.images.dispatcher.add_methods(agent_methods)
@@ -240,7 +240,14 @@ def make_user_services(
     )
 
     page = foundation.page_certificate
-    throttle = ApiThrottle(database, reactor.seconds)
+    traffic = ApiTraffic.of(database, reactor.seconds)
+    pools = StoragePools(
+        database,
+        drivers.pools,
+        PoolUsage(reactor, drivers.pools.directories),
+        configuration.layout.primary,
+        host_id=foundation.host.id,
+    )
 
     addresses = ProxySettingSender(database, directory, HOST_ADDRESSES)
     foreign_hosts = make_foreign_hosts(reactor, foundation, addresses, revocation.of_machine)
@@ -290,13 +297,7 @@ def make_user_services(
             volume_migration=VolumeMigration(
                 database, drivers.pools, drivers.hypervisor, virtual_machines.lock, volumes
             ),
-            pools=StoragePools(
-                database,
-                drivers.pools,
-                PoolUsage(reactor, drivers.pools.directories),
-                configuration.layout.primary,
-                host_id=foundation.host.id,
-            ),
+            pools=pools,
             host_id=foundation.host.id,
             certificates=control.certificate_service,
             public_certificates=certificates,
@@ -322,7 +323,7 @@ def make_user_services(
             second_factors=second_factors,
             alert_delivery=alert_delivery,
             seal=foundation.seal,
-            throttle=throttle,
+            throttle=traffic.throttle,
             extraction=images.extraction,
             uploads=images.uploads,
             is_extraction_disabled=lambda name: settings.secondary_storage(name).disable_extraction,
@@ -332,8 +333,8 @@ def make_user_services(
     )
     return UserServices(
         jobs=jobs,
-        site=_make_site(
-            reactor, foundation, system_vms, settings, commands, users, second_factors, revocation, throttle
+        site=make_site(
+            reactor, foundation, system_vms, settings, commands, users, second_factors, revocation, traffic
         ),
         directory=directory,
         images=images,
@@ -361,6 +362,15 @@ def make_user_services(
         alert_delivery=alert_delivery,
         foreign_hosts=foreign_hosts,
         guest_networks=guest_networks,
+        metrics=MetricsService(
+            reactor,
+            configuration.management.metrics,
+            list(configuration.labels.values()),
+            DaemonMetrics(
+                database, configuration.layout.database, pools, traffic.meter, jobs.ended, ReactorLag(reactor)
+            ),
+            AgentScraper(reactor, directory),
+        ),
     )
 
 
@@ -452,36 +462,3 @@ def _make_agent_reconciler(
     reconciler.add(Role.CPVM, lambda agent: limits.send(agent.name))
     reconciler.add(Role.CPVM, lambda agent: addresses.send(agent.name))
     return reconciler
-
-
-def _make_site(
-    reactor: Reactor,
-    foundation: Foundation,
-    system_vms: SystemVmServices,
-    settings: ZoneSettings,
-    commands: CommandTable,
-    users: Authenticator,
-    second_factors: SecondFactors,
-    revocation: ConsoleRevocation,
-    throttle: ApiThrottle,
-) -> Site:
-    """The page, the HTTP API and downloads of diagnostics, below the advertised path."""
-    management = foundation.configuration.management
-    page = management.page
-    origins = StorageOrigins(
-        foundation.database,
-        lambda zone_name, address: settings.secondary_storage(zone_name, address).endpoint,
-    )
-    root = PageResource(
-        secure=page.endpoint.scheme == "https",
-        public_root_pem=foundation.public.ca_pem,
-        list_origins=origins.list,
-        xterm=management.image_source.parent / "xterm",  # the build unpacks it beside the images
-    )
-    front = PublicAddress.of(page.endpoint, networks(page.trusted_proxies))
-    client = client_resource(
-        commands, foundation.database, users, second_factors, reactor, front, revocation, throttle
-    )
-    root.putChild(b"client", client)
-    root.putChild(b"diagnostics", DiagnosticsResource(system_vms.diagnostics.find))
-    return ManagementSite(root.below(page.endpoint.path))

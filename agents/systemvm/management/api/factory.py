@@ -90,6 +90,7 @@ from systemvm.management.api.login import Consoles as LoginConsoles
 from systemvm.management.api.rights import Rights
 from systemvm.management.api.sessions import Sessions
 from systemvm.management.api.throttle import ApiThrottle
+from systemvm.management.api.traffic import ApiTraffic
 from systemvm.management.api.zone_parts import NetworksOf
 from systemvm.management.config import ExpungeConfig
 from systemvm.management.consoles.draining import ConsoleDraining
@@ -300,13 +301,19 @@ def client_resource(
     clock: IReactorTime,
     front: PublicAddress,
     consoles: LoginConsoles,
-    throttle: ApiThrottle,
+    traffic: ApiTraffic,
 ) -> ClientResource:
     """Create `/client`, a child of the page's root; `front` is the page's address as browsers see it."""
     sessions = Sessions(database)
     login = LoginService(directory, sessions, second_factors, clock, consoles)
     return ClientResource(
         ApiResource(
-            table, directory, sessions, login, KeptAnswers(database.changes), throttle.admit, front=front
+            table,
+            directory,
+            sessions,
+            login,
+            KeptAnswers(database.changes),
+            traffic,
+            front=front,
         )
     )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,10 +23,12 @@ from systemvm.management.api.errors import ApiError, ErrorCode, unauthorized
 from systemvm.management.api.failures import as_api_error
 from systemvm.management.api.kept_answers import KeptAnswers
 from systemvm.management.api.login import LOGIN, LOGOUT, LoginService
+from systemvm.management.api.meter import UNKNOWN
 from systemvm.management.api.parameters import is_added_by_clients
 from systemvm.management.api.principal import Principal
 from systemvm.management.api.request_parameters import read_parameters
 from systemvm.management.api.sessions import Sessions
+from systemvm.management.api.traffic import ApiTraffic
 from systemvm.management.state.columns import now
 from systemvm.web.forwarded import Network, client_address
 from systemvm.web.public_endpoint import PublicEndpoint
@@ -76,15 +78,14 @@ class ApiResource(Resource):
         sessions: Sessions,
         login: LoginService,
         kept: KeptAnswers,
-        admit: Callable[[Principal], Awaitable[None]],
+        traffic: ApiTraffic,
         *,
         front: PublicAddress | None = None,
         clock: Callable[[], datetime] = now,
     ) -> None:
-        """`admit` raises ApiError 429 when the caller's account sends too many calls."""
         super().__init__()
         self._table = table
-        self._admit = admit
+        self._traffic = traffic
         self._directory = directory
         self._sessions = sessions
         self._login = login
@@ -99,6 +100,7 @@ class ApiResource(Resource):
         return NOT_DONE_YET
 
     async def _serve(self, request: Request) -> None:
+        began_s = self._traffic.meter.seconds()
         gone = request.notifyFinish()
         gone.addErrback(lambda _: None)
         exchange = ApiRequest(request, uuid.uuid4().hex, self._front.proxies)
@@ -115,6 +117,8 @@ class ApiResource(Resource):
             request.setResponseCode(int(problem.code), problem.code.reason.encode())
             if problem.retry_after_s is not None:
                 request.setHeader(b"Retry-After", str(int(problem.retry_after_s) + 1).encode())
+        command = self._known(exchange)
+        self._traffic.meter.observe(command.name if command else UNKNOWN, request.code, began_s)
         if not gone.called:
             self._send(exchange, body)
 
@@ -137,7 +141,7 @@ class ApiResource(Resource):
         if exchange.command == LOGOUT.name:
             return envelope.write(await self._log_out(exchange), exchange.form)
         principal = await self._authenticate(exchange)
-        await self._admit(principal)
+        await self._traffic.throttle.admit(principal)
         command = self._table.find(exchange.command)
 
         async def make() -> bytes:

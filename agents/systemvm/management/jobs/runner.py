@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -95,6 +96,8 @@ class JobRunner:
         self._running: dict[str, Deferred[None]] = {}
         self._stopping = False
         self._feed: EventFeed[JobProgress] = EventFeed()
+        #: How many have ended since the start, by command and outcome.
+        self.ended: Counter[tuple[str, str]] = Counter()
 
     def register(
         self,
@@ -231,4 +234,5 @@ class JobRunner:
 
     async def _write(self, uuid: str, outcome: _Outcome) -> None:
         ended = await self._database.run(rows.finish, uuid, outcome.status, outcome.code, outcome.result)
+        self.ended[ended.command, ended.status.name.lower()] += 1
         self._feed.publish(uuid, JobProgress.of(ended))

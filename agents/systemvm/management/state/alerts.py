@@ -104,6 +104,12 @@ def after(connection: sa.Connection, event_id: int, most: int) -> tuple[list[Ale
     return [_alert(*row) for row in found], count or 0
 
 
+def counts(connection: sa.Connection) -> dict[AlertType, int]:
+    """Return how many alerts of each type there are; none of a type without any."""
+    query = sa.select(_number, sa.func.count()).where(*_conditions(AlertFilter())).group_by(_number)
+    return {_BY_NUMBER[kind]: number for kind, number in connection.execute(query)}
+
+
 def take_away(connection: sa.Connection, which: AlertFilter) -> int:
     """Archive or delete the alerts that fit; return how many did."""
     fitting = schema.events.update().where(*_conditions(which))

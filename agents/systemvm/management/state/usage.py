@@ -44,15 +44,23 @@ def record_served(
         _raise_to(connection, account_id, agent_name, instance, counted[account_id])
 
 
-def usage(connection: sa.Connection, account_ids: frozenset[int] | None) -> list[AccountUsage]:
+def usage(
+    connection: sa.Connection, account_ids: frozenset[int] | None, *, limit: int | None = None
+) -> list[AccountUsage]:
     """Return the usage of each account that is not removed, in the order of their numbers; None means all."""
     query = sa.select(
         _accounts.id, _stored(), _sum(_served.size_bytes, _served.account_id == _accounts.id), _seconds()
     ).where(_accounts.removed.is_(None))
     if account_ids is not None:
         query = query.where(_accounts.id.in_(account_ids))
-    rows = connection.execute(query.order_by(_accounts.id))
+    rows = connection.execute(query.order_by(_accounts.id).limit(limit))
     return [AccountUsage(number, int(stored), int(sent), int(time)) for number, stored, sent, time in rows]
+
+
+def count_accounts(connection: sa.Connection) -> int:
+    """Return how many accounts have a usage."""
+    query = sa.select(sa.func.count()).select_from(schema.accounts).where(_accounts.removed.is_(None))
+    return connection.scalar(query) or 0
 
 
 def _raise_to(
