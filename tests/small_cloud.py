@@ -274,7 +274,12 @@ class SmallCloud:
             staging=staging,
         )
         self.guest_networks = GuestNetworks(
-            self.clock, self.database, self.guest_services, self.configuration.labels, host_id=self.host.id
+            self.clock,
+            self.database,
+            self.guest_services,
+            self.guest_services,
+            self.configuration.labels,
+            host_id=self.host.id,
         )
         self.machines = VirtualMachines(
             self.database,
@@ -284,7 +289,7 @@ class SmallCloud:
             host_id=self.host.id,
             end_consoles=self.revocation.of_machine,
             move_consoles=ConsoleRetargeting(self.database, self.agents).of_machine,
-            update_networks=self.guest_networks.update,
+            networks=self.guest_networks,
         )
         self.machines.subscribe()
         self.volumes = Volumes(
@@ -416,6 +421,7 @@ class SmallCloud:
             consoles=self.consoles,
             console_sessions=ConsoleSessionQueries(self.database, self.agents),
             end_console=self.revocation.of_session,
+            send_machine_data=self.guest_networks.send_data,
             recordings=self.recordings,
             supervision=self.supervision,
             draining=ConsoleDraining(self.database, self.agents, self.clock),

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import inspect
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from systemvm.host.guest_services import GuestBridge
+from systemvm.host.guest_filter import BoundGuest
+from systemvm.host.guest_services import GuestBridge, GuestData
 from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.hypervisors.base import (
     DomainSpec,
@@ -114,10 +116,12 @@ class FakeRecognizer:
 
 
 class FakeGuestServices:
-    """DHCP and DNS that remember what they serve, and fail where a test wants it."""
+    """DHCP, DNS, metadata and a filter that remember what they serve, and fail where a test wants it."""
 
     def __init__(self) -> None:
         self.served: list[Sequence[GuestBridge]] = []
+        self.bound: list[BoundGuest] = []
+        self.data: dict[IPv4Address, GuestData] = {}
         self.failed: dict[str, NetworkError] = {}
         self.error: NetworkError | None = None
 
@@ -126,6 +130,14 @@ class FakeGuestServices:
             raise self.error
         self.served.append(bridges)
         return self.failed
+
+    async def bind_guests(self, guests: Iterable[BoundGuest]) -> None:
+        self.bound = list(guests)
+
+    async def put_data(self, bridge: str, address: IPv4Address, data: GuestData) -> None:
+        if self.error is not None:
+            raise self.error
+        self.data[address] = data
 
 
 class FakeHypervisor:

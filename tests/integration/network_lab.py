@@ -50,7 +50,7 @@ from twisted.internet import asyncioreactor
 asyncioreactor.install()
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from systemvm.host.guest_services import decode
+from systemvm.host.guest_services import decode, decode_data
 from systemvm.management.guest_networks.driver import GuestServicesDriver
 from systemvm.management.network_helper import NetworkDriver
 

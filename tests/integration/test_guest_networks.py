@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from integration.daemon_lab import until
 from integration.network_lab import Host, host, sh
-from systemvm.host.guest_services import Guest, GuestBridge, GuestSubnet, encode
+from systemvm.host.guest_services import Guest, GuestBridge, GuestData, GuestSubnet, encode, encode_data
 from systemvm.host.layout import GUEST_SERVICES_USER
 from systemvm.lab.children import ChildProcess
 from systemvm.lab.host_programs import HostProgram
@@ -25,6 +26,7 @@ __all__ = ["host"]  # the fixture
 
 BRIDGE = "cloudbr3"
 MAC, OTHER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
+PORT, OTHER_PORT = "t0000000001-0", "t0000000002-0"
 WEB = Guest(MAC, IPv4Address("10.13.0.50"), "web", is_here=True)
 DB = Guest("02:00:00:00:00:03", IPv4Address("10.13.0.51"), "db", is_here=False)
 SCRIPT = '#!/bin/sh\n[ "$1" = bound ] && env\nexit 0\n'
@@ -35,14 +37,14 @@ def services(host: Host) -> Iterator[ChildProcess]:
     helper = host.start_helper(HostProgram.GUEST_SERVICES)
     yield helper
     helper.stop()
-    for pid in dnsmasq_of(host):  # they outlive it
+    for pid in [*dnsmasq_of(host), *processes_of(host, "--metadata")]:  # they outlive it
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
 def machine(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    machine = Machine(host, tmp_path_factory.mktemp("machine"))
+    machine = Machine(host, tmp_path_factory.mktemp("machine"), PORT)
     yield machine
     sh("ip", "netns", "del", machine.name)
 
@@ -50,14 +52,14 @@ def machine(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ma
 class Machine:
     """A namespace with one port of the guest bridge, in the place of a virtual machine."""
 
-    def __init__(self, host: Host, directory: Path) -> None:
-        self.name = f"{host.name}-vm"
+    def __init__(self, host: Host, directory: Path, port: str) -> None:
+        self.name = f"{host.name}-{port}"
         self._script = directory / "script"
         self._script.write_text(SCRIPT)
         self._script.chmod(0o755)
         sh("ip", "netns", "add", self.name)
-        sh("ip", "-n", host.name, "link", "add", "vm0", "type", "veth", "peer", "eth0", "netns", self.name)
-        sh("ip", "-n", host.name, "link", "set", "vm0", "master", BRIDGE, "up")
+        sh("ip", "-n", host.name, "link", "add", port, "type", "veth", "peer", "eth0", "netns", self.name)
+        sh("ip", "-n", host.name, "link", "set", port, "master", BRIDGE, "up")
         sh("ip", "-n", self.name, "link", "set", "lo", "up")
 
     def lease(self, mac: str, *, tries: int = 10) -> dict[str, str]:
@@ -91,6 +93,29 @@ class Machine:
         _, _, answer = done.stdout.partition("\n\n")
         return [line.split()[-1] for line in answer.splitlines() if line.startswith("Address")]
 
+    def use(self, mac: str, address: str) -> None:
+        """Use a MAC and an address without asking."""
+        sh("ip", "-n", self.name, "addr", "flush", "dev", "eth0")
+        sh("ip", "-n", self.name, "link", "set", "eth0", "address", mac, "up")
+        sh("ip", "-n", self.name, "addr", "add", f"{address}/24", "dev", "eth0")
+
+    def get(self, path: str, *options: str) -> tuple[int, str]:
+        """Return status and body of a request to the metadata service."""
+        done = subprocess.run(
+            [
+                *("ip", "netns", "exec", self.name, "curl", "-s", "-m", "60", "--retry", "0", *options),
+                *("-w", "\\n%{http_code}", f"http://10.13.0.1{path}"),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+        if done.returncode != 0:
+            return 0, ""  # no answer
+        body, _, status = done.stdout.rpartition("\n")
+        return int(status), body
+
 
 def serve(host: Host, *guests: Guest, bridge: str = BRIDGE, cidr: str = "10.13.0.0/24") -> str:
     """Have the helper serve a bridge, or none when there are no guests; return what failed."""
@@ -99,13 +124,30 @@ def serve(host: Host, *guests: Guest, bridge: str = BRIDGE, cidr: str = "10.13.0
     return host.drive(f"print(await services.serve(decode({encode(bridges)!r})))").strip()
 
 
+def bind(host: Host, *guests: tuple[str, str, str]) -> None:
+    made = ", ".join(f"BoundGuest({p!r}, {m!r}, ipaddress.ip_address({a!r}))" for p, m, a in guests)
+    host.drive(f"from systemvm.host.guest_filter import BoundGuest\nawait driver.bind_guests([{made}])")
+
+
+def put_data(host: Host, address: str, data: GuestData) -> None:
+    arguments = f"{BRIDGE!r}, ipaddress.ip_address({address!r}), decode_data({encode_data(data)!r})"
+    host.drive(f"await services.put_data({arguments})")
+
+
 def dnsmasq_of(host: Host) -> dict[int, dict[str, str]]:
     """Return the status of each dnsmasq of the host by its process id."""
+    return processes_of(host, "dnsmasq")
+
+
+def processes_of(host: Host, argument: str) -> dict[int, dict[str, str]]:
+    """Return the status of each process of the host with this argument by its process id."""
     found = {}
     for number in sh("ip", "netns", "pids", host.name).split():
-        if Path(f"/proc/{number}/cmdline").read_text().startswith("dnsmasq"):
-            lines = Path(f"/proc/{number}/status").read_text().splitlines()
-            found[int(number)] = dict(line.split(":\t", 1) for line in lines)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            process = Path("/proc") / number
+            if argument in (process / "cmdline").read_text().split("\0"):
+                lines = (process / "status").read_text().splitlines()
+                found[int(number)] = dict(line.split(":\t", 1) for line in lines)
     return found
 
 
@@ -148,6 +190,75 @@ def test_an_address_that_was_taken_back_is_given_to_another_machine(
     assert machine.lease(MAC, tries=2) == {}
 
 
+def test_a_machine_gets_its_own_data_and_no_other(
+    host: Host, services: ChildProcess, machine: Machine
+) -> None:
+    near = Guest(OTHER_MAC, IPv4Address("10.13.0.52"), "near", is_here=True)
+    serve(host, WEB, near)
+    put_data(host, "10.13.0.50", GuestData({"instance-id": "of web"}, b"script of web"))
+    put_data(host, "10.13.0.52", GuestData({"instance-id": "of near"}))
+    machine.lease(MAC)
+    assert machine.get("/latest/meta-data/") == (200, "instance-id\n")
+    assert machine.get("/latest/meta-data/instance-id") == (200, "of web")
+    assert machine.get("/latest/user-data") == (200, "script of web")
+    forwarded = ("-H", "X-Forwarded-For: 10.13.0.52")
+    assert machine.get("/latest/meta-data/instance-id", *forwarded) == (200, "of web")
+    assert machine.get("/latest/user-data", "-X", "POST")[0] == 405
+    assert machine.get("/latest/user-data", "-d", "body")[0] == 413
+    machine.lease(OTHER_MAC)
+    assert machine.get("/latest/meta-data/instance-id") == (200, "of near")
+    assert machine.get("/latest/user-data")[0] == 404
+    serve(host, WEB)  # the other one is expunged
+    assert machine.get("/latest/meta-data/instance-id")[0] == 404
+
+
+def test_a_machine_cannot_use_the_address_of_another(
+    host: Host, services: ChildProcess, machine: Machine, tmp_path: Path
+) -> None:
+    near = Guest(OTHER_MAC, IPv4Address("10.13.0.52"), "near", is_here=True)
+    serve(host, WEB, near)
+    put_data(host, "10.13.0.50", GuestData({"instance-id": "of web"}))
+    put_data(host, "10.13.0.52", GuestData({"instance-id": "of near"}))
+    bind(host, (PORT, MAC, "10.13.0.50"))
+    path = "/latest/meta-data/instance-id"
+    machine.lease(MAC)
+    assert machine.get(path) == (200, "of web")
+    machine.use(MAC, "10.13.0.52")
+    assert machine.get(path, "-m", "3")[0] == 0
+    machine.use(OTHER_MAC, "10.13.0.50")
+    assert machine.get(path, "-m", "3")[0] == 0
+    # a machine whose address the cloud did not give can take a free one, and not that of another
+    other = Machine(host, tmp_path, OTHER_PORT)
+    try:
+        other.use("02:00:00:00:00:09", "10.13.0.50")
+        assert other.get(path, "-m", "3")[0] == 0
+        other.use("02:00:00:00:00:09", "10.13.0.77")
+        assert other.get(path)[0] == 404
+        machine.use(MAC, "10.13.0.50")
+        assert machine.get(path) == (200, "of web")
+    finally:
+        sh("ip", "netns", "del", other.name)
+        bind(host)
+    machine.use(OTHER_MAC, "10.13.0.52")
+    assert machine.get(path) == (200, "of near")  # without the filter, so that it is what refused
+
+
+def test_the_metadata_server_has_no_capability_and_is_replaced_when_it_ended(
+    host: Host, services: ChildProcess, machine: Machine
+) -> None:
+    serve(host, WEB)
+    put_data(host, "10.13.0.50", GuestData({"instance-id": "of web"}))
+    machine.lease(MAC)
+    assert machine.get("/latest/meta-data/instance-id")[0] == 200
+    [(pid, status)] = processes_of(host, "--metadata").items()
+    assert status["CapEff"] == status["CapPrm"] == status["CapAmb"] == f"{0:016x}"
+    assert "0" not in status["Uid"].split()
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: pid not in processes_of(host, "--metadata"), "its end")
+    serve(host, WEB)
+    assert machine.get("/latest/meta-data/instance-id") == (200, "of web")
+
+
 def test_dnsmasq_has_its_own_user_and_few_capabilities(host: Host, services: ChildProcess) -> None:
     serve(host, WEB)
     [status] = dnsmasq_of(host).values()
@@ -167,7 +278,7 @@ def test_a_helper_that_is_started_again_keeps_the_process(host: Host, services: 
         serve(host, WEB)
         assert [*dnsmasq_of(host)] == [before]
         serve(host)
-        assert dnsmasq_of(host) == {}
+        assert dnsmasq_of(host) == processes_of(host, "--metadata") == {}
         assert [*host.layout.guest_services.iterdir()] == []
     finally:
         again.stop()

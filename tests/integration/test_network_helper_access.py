@@ -31,6 +31,7 @@ __all__ = ["host"]  # the fixture
         {"do": "ensure", "vnc_ports": [22, 6100], "control_port": 8250, "consoles": []},
         {"do": "ensure", "vnc_ports": ["5900 accept", 6100], "control_port": 8250, "consoles": []},
         {"do": "ensure", "vnc_ports": [5900, 6100], "control_port": 22, "consoles": []},
+        {"do": "bind-guests"},
         {"do": "run", "argv": ["id"]},
         {},
     ],

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import base64
+from typing import BinaryIO
+
 import click
 
 from systemvm.cli import output
@@ -58,6 +61,12 @@ def list_machines(daemon: DaemonClient) -> None:
     help="The keyboard layout that the guest will have, such as de or fr-be: its console and "
     '"systemvm console type" use it.',
 )
+@click.option("--address", help="Its address on the guest network. Default: a free one.")
+@click.option(
+    "--user-data",
+    type=click.File("rb"),
+    help="A file, such as of cloud-init, that the metadata service of the guest network answers the guest.",
+)
 @click.pass_obj
 def deploy(
     daemon: DaemonClient,
@@ -66,6 +75,8 @@ def deploy(
     iso_name: str | None,
     offering: str | None,
     keyboard: str | None,
+    address: str | None,
+    user_data: BinaryIO | None,
 ) -> None:
     """Create the VM NAME from a template or an ISO, and start it.
 
@@ -75,6 +86,7 @@ def deploy(
     Examples:
       systemvm vm deploy one --template tiny
       systemvm vm deploy two --iso netboot --offering medium --keyboard de
+      systemvm vm deploy three --template debian --address 10.13.0.60 --user-data cloud-init.yaml
     """
     if (template_name is None) == (iso_name is None):
         raise click.UsageError("give either --template or --iso")
@@ -96,6 +108,8 @@ def deploy(
         zoneid=source.get("zoneid") or daemon.zone_id(),
         hypervisor="KVM",
         keyboard=keyboard,
+        ipaddress=address,
+        userdata=None if user_data is None else base64.b64encode(user_data.read()).decode(),
     )
     machine = result["virtualmachine"]
     if daemon.as_json:

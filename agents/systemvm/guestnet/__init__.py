@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DHCP and DNS of guest networks: a dnsmasq process on each guest bridge, fed by the daemon."""
+"""DHCP, DNS and metadata of guest networks: dnsmasq and an HTTP server on each guest bridge."""

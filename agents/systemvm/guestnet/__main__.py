@@ -10,6 +10,7 @@ import pwd
 import sys
 from pathlib import Path
 
+from systemvm.guestnet.metadata_process import OPTION
 from systemvm.guestnet.operations import ServiceOperations
 from systemvm.host.layout import DAEMON_USER, Layout
 from systemvm.service.sigint import restore_sigint
@@ -19,11 +20,19 @@ from systemvm.service.unix_calls import RefusedError, inherited_socket, serve_on
 def main(arguments: list[str] | None = None) -> int:
     """Serve until stopped; return 2 when the user does not exist or no socket is inherited."""
     parser = argparse.ArgumentParser(
-        prog="systemvm-guestnet", description="Run DHCP and DNS on guest bridges for the daemon."
+        prog="systemvm-guestnet", description="Run DHCP, DNS and metadata on guest bridges for the daemon."
     )
     parser.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="read DIR/etc/systemvm")
     parser.add_argument("--for-user", default=DAEMON_USER, metavar="NAME", help="serve only this user")
+    parser.add_argument(
+        OPTION, nargs="+", metavar="DIR ADDRESS", help="be the metadata server of a bridge (internal)"
+    )
+    parser.add_argument("--descriptors", nargs="+", type=int, default=[], help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if options.metadata:
+        from systemvm.guestnet import metadata_server  # with Twisted, which the helper does not need
+
+        return metadata_server.main(Path(options.metadata[0]), options.descriptors)
     # dnsmasq is in sbin, which a system user's PATH can lack
     os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
     os.umask(0o077)

@@ -3,25 +3,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import select
-import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 from systemvm.guestnet.dnsmasq_files import DnsmasqFiles
+from systemvm.guestnet.process import end, process_of
 from systemvm.service.slowness import scaled_s
 from systemvm.service.unix_calls import RefusedError
 
 _START_S = 20.0
-_END_S = 5.0
 
 
 class Dnsmasq:
-    """A process that outlives this program: it is found by its pid file and its command line."""
+    """A process that outlives this program."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -31,7 +26,7 @@ class Dnsmasq:
 
         Raises: RefusedError when it cannot be started.
         """
-        with self._process() as process:
+        with process_of(self._directory / "pid", [self._option]) as process:
             configured = self._write("dnsmasq.conf", files.configuration)
             lines = self._read("dhcp-hosts")
             changed = [self._write("dhcp-hosts", files.dhcp_hosts), self._write("names", files.names)]
@@ -42,16 +37,15 @@ class Dnsmasq:
                     signal.pidfd_send_signal(process, signal.SIGHUP)
                 return
             if process is not None:
-                _end(process)
+                end(process)
         (self._directory / "leases").unlink(missing_ok=True)
         self._start()
 
     def stop(self) -> None:
-        """End the process, if there is one, and delete its files."""
-        with self._process() as process:
+        """End the process, if there is one."""
+        with process_of(self._directory / "pid", [self._option]) as process:
             if process is not None:
-                _end(process)
-        shutil.rmtree(self._directory, ignore_errors=True)
+                end(process)
 
     def _start(self) -> None:
         """Start dnsmasq, which returns when it listens, and continues in the background."""
@@ -77,25 +71,6 @@ class Dnsmasq:
     def _option(self) -> str:
         return f"--conf-file={self._directory / 'dnsmasq.conf'}"
 
-    @contextlib.contextmanager
-    def _process(self) -> Iterator[int | None]:
-        """Yield a descriptor of the process, None when it does not run."""
-        try:
-            pid = int(self._read("pid"))
-            descriptor = os.pidfd_open(pid)
-        except (ValueError, OSError):
-            yield None
-            return
-        try:
-            # the process id is not reused while the descriptor is open
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-        except OSError:
-            arguments = []
-        try:
-            yield descriptor if self._option in arguments else None
-        finally:
-            os.close(descriptor)
-
     def _read(self, name: str) -> str:
         try:
             return (self._directory / name).read_text()
@@ -112,13 +87,3 @@ class Dnsmasq:
         new.write_text(text)
         new.replace(path)
         return True
-
-
-def _end(process: int) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(process, number)
-        poll = select.poll()
-        poll.register(process, select.POLLIN)
-        if poll.poll(scaled_s(_END_S) * 1000):
-            return

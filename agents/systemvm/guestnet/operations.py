@@ -3,22 +3,22 @@
 
 from __future__ import annotations
 
-import os
+import shutil
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
 
 from systemvm.guestnet.dnsmasq import Dnsmasq
 from systemvm.guestnet.dnsmasq_files import files_of
+from systemvm.guestnet.metadata_process import MetadataProcess
 from systemvm.host.bridges import HostNetwork
 from systemvm.host.config_file import ConfigError
-from systemvm.host.guest_services import GuestBridge, decode
+from systemvm.host.guest_services import GuestBridge, GuestData, decode, decode_data
 from systemvm.host.host_file import labelled_networks, load_host
 from systemvm.host.layout import Layout
 from systemvm.host.zone import TrafficType, load_zones
-from systemvm.service.unix_calls import RefusedError
-
-_MAX_BYTES = 64 * 1024 * 1024
+from systemvm.service.unix_calls import RefusedError, read_whole
 
 Answer = tuple[dict[str, Any], list[int]]
 
@@ -31,7 +31,10 @@ class ServiceOperations:
 
     def __call__(self, request: dict[str, Any], descriptors: list[int]) -> Answer:
         if request.get("do") == "serve" and len(descriptors) == 1:
-            return self._serve(decode(_content(descriptors[0])))
+            return self._serve(decode(read_whole(descriptors[0])))
+        if request.get("do") == "put-data" and len(descriptors) == 1:
+            address = IPv4Address(request["address"])
+            return self._put_data(str(request["bridge"]), address, decode_data(read_whole(descriptors[0])))
         raise RefusedError(f"unknown operation: {str(request.get('do'))[:40]!r}")
 
     def _serve(self, bridges: list[GuestBridge]) -> Answer:
@@ -39,21 +42,32 @@ class ServiceOperations:
         known = self._guest_networks()
         failed = {}
         for each in bridges:
-            network = known.get(each.bridge)
-            if network is None:
-                raise RefusedError(
-                    f"bridge {each.bridge[:40]} carries no guest traffic of this host",
-                    "check the bridges in host.yaml and in the zones' files",
-                )
-            own = _own_addresses(network, each)
+            own = _own_addresses(_network(known, each.bridge), each)
             directory = self._directory(each.bridge)
+            guests = [guest.address for net in each.subnets for guest in net.guests if guest.is_here]
+            if not own:
+                failed[each.bridge] = {
+                    "why": "this host has no address in its network",
+                    "hint": "add one to the addresses of its label in host.yaml",
+                }
+                continue
             try:
                 Dnsmasq(directory).serve(files_of(each, own, directory))
+                MetadataProcess(directory).serve(own.values(), guests)
             except RefusedError as error:
                 failed[each.bridge] = {"why": error.message, "hint": error.hint}
         for name in self._served() - {each.bridge for each in bridges}:
-            Dnsmasq(self._directory(name)).stop()
+            directory = self._directory(name)
+            Dnsmasq(directory).stop()
+            MetadataProcess(directory).stop()
+            shutil.rmtree(directory, ignore_errors=True)
         return {"failed": failed}, []
+
+    def _put_data(self, bridge: str, address: IPv4Address, data: GuestData) -> Answer:
+        """Keep the data of a machine, until the bridge is served without that machine."""
+        _network(self._guest_networks(), bridge)
+        MetadataProcess(self._directory(bridge)).put(address, data)
+        return {}, []
 
     def _served(self) -> set[str]:
         return {path.name for path in self._layout.guest_services.iterdir() if path.is_dir()}
@@ -74,6 +88,16 @@ class ServiceOperations:
         }
 
 
+def _network(known: Mapping[str, HostNetwork], bridge: str) -> HostNetwork:
+    network = known.get(bridge)
+    if network is None:
+        raise RefusedError(
+            f"bridge {bridge[:40]} carries no guest traffic of this host",
+            "check the bridges in host.yaml and in the zones' files",
+        )
+    return network
+
+
 def _own_addresses(network: HostNetwork, bridge: GuestBridge) -> dict[IPv4Network, IPv4Address]:
     """Return this host's address in each subnet that has one."""
     own = [each.ip for each in network.addresses if isinstance(each, IPv4Interface)]
@@ -83,10 +107,3 @@ def _own_addresses(network: HostNetwork, bridge: GuestBridge) -> dict[IPv4Networ
         if address is not None:
             found[subnet.cidr] = address
     return found
-
-
-def _content(descriptor: int) -> bytes:
-    size = os.fstat(descriptor).st_size
-    if size > _MAX_BYTES:
-        raise RefusedError(f"request is too long: {size} bytes, the maximum is {_MAX_BYTES}")
-    return os.pread(descriptor, size, 0)

@@ -59,6 +59,22 @@ class GuestBridge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name_servers: tuple[IPv4Address, ...] = ()
 
 
+class GuestData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the metadata service answers one machine."""
+
+    items: dict[str, str]  # CloudStack's names of meta-data and their values
+    user_data: bytes | None = None
+
+
+def encode_data(data: GuestData) -> bytes:
+    return msgspec.json.encode(data)
+
+
+def decode_data(data: bytes) -> GuestData:
+    """Raises: ValueError when it is not what `encode_data` returns."""
+    return msgspec.json.decode(data, type=GuestData)
+
+
 def encode(bridges: Sequence[GuestBridge]) -> bytes:
     return msgspec.json.encode(list(bridges), enc_hook=str)
 

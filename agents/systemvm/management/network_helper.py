@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 
 from twisted.internet.threads import deferToThread
 
+from systemvm.host.guest_filter import BoundGuest
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.service.slowness import scaled_s
-from systemvm.service.unix_calls import RefusedError, call
+from systemvm.service.unix_calls import RefusedError, call, call_with_content
 from systemvm.wire.role import CONTROL_PORT
 
 _TIMEOUT_S = 40.0
@@ -62,9 +64,18 @@ class NetworkDriver:
         """Remove a tap; does nothing when there is none."""
         await self._call(do="remove-tap", name=name)
 
-    async def _call(self, **request: Any) -> list[int]:
+    async def bind_guests(self, guests: Iterable[BoundGuest]) -> None:
+        """Have the ports of exactly these machines send from their own MAC and address only."""
+        content = [(guest.port, guest.mac, str(guest.address)) for guest in guests]
+        await self._call(json.dumps(content).encode(), do="bind-guests")
+
+    async def _call(self, content: bytes | None = None, **request: Any) -> list[int]:
+        timeout_s = scaled_s(_TIMEOUT_S)
         try:
-            _, descriptors = await deferToThread(call, self._helper, request, timeout_s=scaled_s(_TIMEOUT_S))
+            if content is not None:
+                await deferToThread(call_with_content, self._helper, request, content, timeout_s=timeout_s)
+                return []
+            _, descriptors = await deferToThread(call, self._helper, request, timeout_s=timeout_s)
         except RefusedError as error:
             raise NetworkError(error.message, error.hint) from error
         except OSError as error:

@@ -197,7 +197,12 @@ def make_user_services(
     revocation = ConsoleRevocation(database, directory)
     screens = ConsoleRetargeting(database, directory)
     guest_networks = GuestNetworks(
-        reactor, database, drivers.guest_services, configuration.labels, host_id=foundation.host.id
+        reactor,
+        database,
+        drivers.guest_services,
+        drivers.networks,
+        configuration.labels,
+        host_id=foundation.host.id,
     )
     virtual_machines = _make_virtual_machines(
         foundation, drivers, settings, revocation, screens, images.staging, guest_networks
@@ -281,6 +286,7 @@ def make_user_services(
             consoles=_make_console_endpoints(foundation, directory, settings),
             console_sessions=ConsoleSessionQueries(database, directory),
             end_console=revocation.of_session,
+            send_machine_data=guest_networks.send_data,
             recordings=recordings,
             supervision=_make_supervision(foundation, directory, settings),
             draining=draining,
@@ -414,7 +420,7 @@ def _make_virtual_machines(
         expunge_delay_s=configuration.management.expunge.delay,
         end_consoles=revocation.of_machine,
         move_consoles=screens.of_machine,
-        update_networks=guest_networks.update,
+        networks=guest_networks,
     )
 
 

@@ -4,23 +4,26 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from systemvm.host import firewall
+from systemvm.host import firewall, guest_filter
 from systemvm.host.bridges import HostNetwork
 from systemvm.host.config_file import ConfigError
+from systemvm.host.guest_filter import BoundGuest
 from systemvm.host.host_file import labelled_networks, load_host
 from systemvm.host.layout import Layout
 from systemvm.host.zone import load_zones
 from systemvm.nethelper import links
 from systemvm.service.slowness import scaled_s
-from systemvm.service.unix_calls import RefusedError
+from systemvm.service.unix_calls import RefusedError, read_whole
 
 #: The daemon's taps: ten digits of a VM's UUID and the NIC's number. No other name is accepted.
 TAP_NAME = re.compile(r"t[0-9a-f]{10}-[0-9]{1,2}")
+MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _NFT_S = 20.0
 _MAX_ADDRESSES = 4096
 
@@ -37,13 +40,17 @@ class Operations:
             "admit-consoles": self._admit_consoles,
             "make-tap": self._make_tap,
             "remove-tap": self._remove_tap,
+            "bind-guests": self._bind_guests,
             "state": self._state,
         }
 
     def __call__(self, request: dict[str, Any], descriptors: list[int]) -> Answer:
         operation = self._known.get(str(request.get("do")))
-        if operation is None or descriptors:
+        if operation is None:
             raise RefusedError(f"unknown operation: {str(request.get('do'))[:40]!r}")
+        if descriptors:
+            # longer than a packet: JSON in a file, under the name of its descriptor
+            request = request | {"content": json.loads(read_whole(descriptors[0]))}
         return operation(request)
 
     def _ensure(self, request: dict[str, Any]) -> Answer:
@@ -77,6 +84,15 @@ class Operations:
         links.remove_tap(_tap(request["name"]))
         return {}, []
 
+    def _bind_guests(self, request: dict[str, Any]) -> Answer:
+        """Have the ports of exactly these machines send from their own MAC and address only."""
+        guests = [
+            BoundGuest(_tap(port), _mac(mac), ipaddress.IPv4Address(str(address)))
+            for port, mac, address in request["content"]
+        ]
+        _nft(guest_filter.ruleset(guests))
+        return {}, []
+
     def _state(self, request: dict[str, Any]) -> Answer:
         known = {network.bridge for network in self._networks()}
         ports = {name: port for name, port in links.ports().items() if port["bridge"] in known}
@@ -95,6 +111,12 @@ def _tap(name: object) -> str:
     if not isinstance(name, str) or not TAP_NAME.fullmatch(name):
         raise RefusedError(f"{str(name)[:40]!r} is not the name of a VM's tap")
     return name
+
+
+def _mac(value: object) -> str:
+    if not isinstance(value, str) or not MAC.fullmatch(value):
+        raise RefusedError(f"{str(value)[:40]!r} is not a MAC")
+    return value
 
 
 def _port(value: object) -> int:

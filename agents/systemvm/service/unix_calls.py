@@ -22,6 +22,7 @@ from systemvm.service.slowness import scaled_s
 
 PACKET_BYTES = 64 * 1024
 MAX_DESCRIPTORS = 24
+MAX_CONTENT_BYTES = 64 * 1024 * 1024
 #: How long a caller can take to send its request.
 _REQUEST_TIMEOUT_S = 5.0
 _UCRED = struct.Struct("iII")  # pid, uid, gid
@@ -118,6 +119,27 @@ def call(
     if "refused" in answer:
         raise RefusedError(str(answer["refused"]), str(answer.get("hint", "")))
     return answer, received
+
+
+def call_with_content(
+    path: Path, request: dict[str, Any], content: bytes, *, timeout_s: float = 20.0
+) -> tuple[dict[str, Any], list[int]]:
+    """Send a request with content that can be longer than a packet, in a file without a name; see `call`."""
+    with os.fdopen(os.memfd_create("content", os.MFD_CLOEXEC), "wb") as file:
+        file.write(content)
+        file.flush()
+        return call(path, request, [file.fileno()], timeout_s=timeout_s)
+
+
+def read_whole(descriptor: int) -> bytes:
+    """Return the content of a request, which the caller can no longer change.
+
+    Raises: RefusedError when it is too long.
+    """
+    size = os.fstat(descriptor).st_size
+    if size > MAX_CONTENT_BYTES:
+        raise RefusedError(f"request is too long: {size} bytes, the maximum is {MAX_CONTENT_BYTES}")
+    return os.pread(descriptor, size, 0)
 
 
 def bind(path: Path) -> socket.socket:

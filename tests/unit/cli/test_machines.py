@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from click.testing import Result
 
@@ -54,3 +55,20 @@ def test_a_machine_is_deployed_with_the_keyboard_of_its_guest(run: Callable[...,
         assert "web is Running" in run(fake, "vm", "deploy", "web", "--template", "tiny", *options).output
     deployed = [call[1].get("keyboard") for call in fake.calls if call[0] == "deployVirtualMachine"]
     assert deployed == [None, "sc"]
+
+
+def test_a_machine_is_deployed_with_an_address_and_user_data(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    fake = FakeDaemon(
+        listTemplates={"template": [{"id": "t-1", "name": "tiny", "zoneid": "z-1"}]},
+        listServiceOfferings={"serviceoffering": [{"id": "o-1", "name": "small"}]},
+        deployVirtualMachine={"jobid": "j-1"},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": {"virtualmachine": {"state": "Running"}}},
+    )
+    file = tmp_path / "data"
+    file.write_bytes(b"#cloud-config\n\xff")
+    options = ("--address", "10.13.0.60", "--user-data", str(file))
+    run(fake, "vm", "deploy", "web", "--template", "tiny", *options)
+    [deployed] = [call[1] for call in fake.calls if call[0] == "deployVirtualMachine"]
+    assert (deployed["ipaddress"], deployed["userdata"]) == ("10.13.0.60", "I2Nsb3VkLWNvbmZpZwr/")

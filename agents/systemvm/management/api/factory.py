@@ -38,6 +38,7 @@ from systemvm.management.api.commands.hypervisors import hypervisor_commands
 from systemvm.management.api.commands.image_stores import ImageStoreCommands
 from systemvm.management.api.commands.infrastructure import InfrastructureCommands
 from systemvm.management.api.commands.jobs import JobCommands
+from systemvm.management.api.commands.machine_update import MachineUpdateCommands
 from systemvm.management.api.commands.model_commands import commands_of
 from systemvm.management.api.commands.network_offerings import NetworkOfferingCommands
 from systemvm.management.api.commands.networks import NetworkCommands
@@ -154,6 +155,7 @@ class ApiServices:
     consoles: ConsoleEndpointCreator
     console_sessions: ConsoleSessionQueries
     end_console: Callable[[str], Awaitable[None]]  # by the session's id
+    send_machine_data: Callable[[int], Awaitable[None]]  # by the VM's number
     recordings: Recordings
     supervision: ConsoleWatcher
     draining: ConsoleDraining
@@ -256,6 +258,7 @@ def command_table(services: ApiServices) -> CommandTable:
             host_id=services.host_id,
             expunge=services.expunge,
         ).commands(),
+        *MachineUpdateCommands(database, services.send_machine_data).commands(),
         *AccountCommands(database, services.accounts, jobs, rights).commands(),
         *UserKeyCommands(database, services.accounts, rights).commands(),
         *SecondFactorCommands(database, services.second_factors, rights, services.seconds).commands(),

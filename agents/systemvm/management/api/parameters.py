@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import difflib
 import enum
 import re
@@ -17,6 +18,7 @@ from systemvm.management.api.errors import ApiError, ErrorCode
 
 MAX_TEXT_LENGTH = 4096
 MAX_PEM_LENGTH = 64 * 1024
+MAX_BASE64_LENGTH = 32 * 1024  # CloudStack's vm.userdata.max.length
 MAX_MAP_ENTRIES = 100
 MAX_TAG_LENGTH = 255
 MAX_INTEGER = (1 << 63) - 1  # of a column
@@ -66,6 +68,18 @@ def _text(value: Any, allowed: str = "") -> str:
         raise ValueError(f"at most {MAX_TEXT_LENGTH} characters long")
     if any(character < " " and character not in allowed for character in text):
         raise ValueError("free of control characters")
+    return text
+
+
+def _base64(value: Any) -> str:
+    """Read base64, without the blanks and line feeds that it can have."""
+    text = "".join(value.split()) if isinstance(value, str) else "?"
+    if len(text) > MAX_BASE64_LENGTH:
+        raise ValueError(f"base64 of at most {MAX_BASE64_LENGTH} characters")
+    try:
+        base64.b64decode(text, validate=True)
+    except ValueError:
+        raise ValueError("base64") from None
     return text
 
 
@@ -154,11 +168,12 @@ class ParameterType(enum.Enum):
     TAGS = "tags"  # tags[0].key=name and tags[0].value=text
     PEM = "pem"
     LINES = "lines"  # a text with line feeds and tabs
+    BASE64 = "base64"
 
     @property
     def api_name(self) -> str:
-        """The name in listApis: CloudStack's clients know neither PEM nor lines."""
-        is_text = self in (ParameterType.PEM, ParameterType.LINES)
+        """The name in listApis: CloudStack's clients know neither PEM, lines nor base64."""
+        is_text = self in (ParameterType.PEM, ParameterType.LINES, ParameterType.BASE64)
         if self is ParameterType.TAGS:
             return ParameterType.MAP.value
         return ParameterType.STRING.value if is_text else self.value
@@ -183,6 +198,7 @@ _READERS: dict[ParameterType, Callable[[Any], Any]] = {
     ParameterType.TAGS: _tags,
     ParameterType.PEM: _pem,
     ParameterType.LINES: _lines,
+    ParameterType.BASE64: _base64,
 }
 _PYTHON_TYPES: dict[ParameterType, Any] = {
     ParameterType.STRING: str,
@@ -195,6 +211,7 @@ _PYTHON_TYPES: dict[ParameterType, Any] = {
     ParameterType.TAGS: list[dict[str, str]],
     ParameterType.PEM: str,
     ParameterType.LINES: str,
+    ParameterType.BASE64: str,
 }
 
 

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
 
 from systemvm.host.bridges import HostNetwork
+from systemvm.host.guest_filter import BoundGuest
 from systemvm.host.guest_services import Guest, GuestBridge, GuestSubnet, is_host_name
 from systemvm.host.zone import TrafficType
+from systemvm.management.hypervisors.qemu_arguments import tap_name
 from systemvm.management.state import address_ranges, guest_nics, zones
 from systemvm.management.state.address_ranges import NetworkRange
 from systemvm.management.state.database import Connection
@@ -44,6 +46,15 @@ def compose(connection: Connection, labels: Mapping[str, HostNetwork], host_id: 
     return [
         GuestBridge(bridge, tuple(found.values()), tuple(servers[bridge]))
         for bridge, found in subnets.items()
+    ]
+
+
+def bound_guests(connection: Connection, host_id: int) -> list[BoundGuest]:
+    """Return the ports of this host's machines that have an address of the cloud."""
+    return [
+        BoundGuest(tap_name(nic.vm_uuid, nic.device), nic.mac, nic.address)
+        for nic in guest_nics.list_addressed(connection)
+        if nic.host_id in (None, host_id)
     ]
 
 

@@ -3,22 +3,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.threads import deferToThread
 
-from systemvm.host.guest_services import GuestBridge, encode
+from systemvm.host.guest_services import GuestBridge, GuestData, encode, encode_data
 from systemvm.management.network_helper import NetworkError
 from systemvm.service.slowness import scaled_s
-from systemvm.service.unix_calls import RefusedError, call
+from systemvm.service.unix_calls import RefusedError, call_with_content
 
 _TIMEOUT_S = 60.0
 
 
 class GuestServicesDriver:
-    """DHCP and DNS on this host's guest bridges; every call is idempotent."""
+    """DHCP, DNS and metadata on this host's guest bridges; every call is idempotent."""
 
     def __init__(self, helper: Path) -> None:
         self._helper = helper
@@ -28,8 +29,21 @@ class GuestServicesDriver:
 
         Raises: NetworkError when none is.
         """
+        answer = await self._call({"do": "serve"}, encode(bridges))
+        failed = answer["failed"].items()
+        return {bridge: NetworkError(found["why"], found["hint"]) for bridge, found in failed}
+
+    async def put_data(self, bridge: str, address: IPv4Address, data: GuestData) -> None:
+        """Have the metadata service answer the machine at this address with its data.
+
+        Raises: NetworkError when it is not kept.
+        """
+        request = {"do": "put-data", "bridge": bridge, "address": str(address)}
+        await self._call(request, encode_data(data))
+
+    async def _call(self, request: dict[str, Any], content: bytes) -> dict[str, Any]:
         try:
-            return await deferToThread(self._serve, encode(bridges))
+            return await deferToThread(self._send, request, content)
         except RefusedError as error:
             raise NetworkError(error.message, error.hint) from error
         except OSError as error:
@@ -38,12 +52,6 @@ class GuestServicesDriver:
                 "check that systemvm-guestnet.socket is active",
             ) from error
 
-    def _serve(self, content: bytes) -> dict[str, NetworkError]:
-        # a file: it is longer than a packet when there are many machines
-        descriptor = os.memfd_create("guest-bridges", os.MFD_CLOEXEC)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            answer, _ = call(self._helper, {"do": "serve"}, [descriptor], timeout_s=scaled_s(_TIMEOUT_S))
-        failed = answer["failed"].items()
-        return {bridge: NetworkError(found["why"], found["hint"]) for bridge, found in failed}
+    def _send(self, request: dict[str, Any], content: bytes) -> dict[str, Any]:
+        answer, _ = call_with_content(self._helper, request, content, timeout_s=scaled_s(_TIMEOUT_S))
+        return answer

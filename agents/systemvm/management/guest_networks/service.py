@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import IPv4Address
 from typing import Protocol
 
 from twisted.internet.defer import DeferredLock
@@ -11,8 +12,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from systemvm.host.bridges import HostNetwork
-from systemvm.host.guest_services import GuestBridge
-from systemvm.management.guest_networks.composition import compose
+from systemvm.host.guest_filter import BoundGuest
+from systemvm.host.guest_services import GuestBridge, GuestData
+from systemvm.management.guest_networks.composition import bound_guests, compose
+from systemvm.management.guest_networks.machine_data import data_of
 from systemvm.management.network_helper import NetworkError
 from systemvm.management.state.database import Database
 from systemvm.service.periodic import Periodic
@@ -25,10 +28,17 @@ class GuestServices(Protocol):
     """Serves bridges, and returns why some cannot be."""
 
     async def serve(self, bridges: Sequence[GuestBridge]) -> dict[str, NetworkError]: ...
+    async def put_data(self, bridge: str, address: IPv4Address, data: GuestData) -> None: ...
+
+
+class PortFilter(Protocol):
+    """Has ports send from their machines' own addresses only."""
+
+    async def bind_guests(self, guests: Iterable[BoundGuest]) -> None: ...
 
 
 class GuestNetworks:
-    """`update` before a machine starts and after one is expunged; the rest follows within a minute."""
+    """`prepare` before a machine starts, `update` after one is expunged; others follow within a minute."""
 
     _log = Logger()
 
@@ -37,12 +47,14 @@ class GuestNetworks:
         clock: IReactorTime,
         database: Database,
         services: GuestServices,
+        ports: PortFilter,
         labels: Mapping[str, HostNetwork],
         *,
         host_id: int,
     ) -> None:
         self._database = database
         self._services = services
+        self._ports = ports
         self._labels = labels
         self._host_id = host_id
         self._lock = DeferredLock()
@@ -57,6 +69,21 @@ class GuestNetworks:
     def stop(self) -> None:
         self._loop.stop()
 
+    async def prepare(self, vm_id: int) -> None:
+        """Serve a machine, which asks for its address and its data as soon as it runs."""
+        await self.update()
+        await self.send_data(vm_id)
+
+    async def send_data(self, vm_id: int) -> None:
+        """Have the metadata service answer a machine with what the rows say now; a failure is logged."""
+        for nic, data in await self._database.read(data_of, vm_id):
+            try:
+                await self._services.put_data(nic.bridge, nic.address, data)
+            except NetworkError as error:
+                self._log.warn(
+                    "data of {name} is not served: {why}", name=nic.name, why=f"{error.message}; {error.hint}"
+                )
+
     async def update(self) -> None:
         """Serve what the rows say now; a failure is logged, because machines run without it, too."""
         begun_before = self._begun
@@ -67,15 +94,14 @@ class GuestNetworks:
             bridges = await self._database.read(compose, self._labels, self._host_id)
             if not bridges and not self._has_served:
                 return
-            try:
-                failed = {
-                    bridge: f"{error.message}; {error.hint}"
-                    for bridge, error in (await self._services.serve(bridges)).items()
-                }
-            except NetworkError as error:
-                failed = {"all bridges": f"{error.message}; {error.hint}"}
             self._has_served = True
-            self._report(failed)
+            try:
+                # first: the metadata service knows a machine by its address
+                await self._ports.bind_guests(await self._database.read(bound_guests, self._host_id))
+                failed = await self._services.serve(bridges)
+            except NetworkError as error:
+                failed = {"all bridges": error}
+            self._report({bridge: f"{error.message}; {error.hint}" for bridge, error in failed.items()})
 
     def _report(self, failed: dict[str, str]) -> None:
         for bridge, why in failed.items():

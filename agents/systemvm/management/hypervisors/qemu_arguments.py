@@ -78,7 +78,11 @@ def check(spec: DomainSpec) -> None:
 
 def tap_names(spec: DomainSpec) -> list[str]:
     """Derive names of at most 15 characters from the UUID, so that they are unique and found again."""
-    return [f"t{spec.uuid.replace('-', '')[:10]}-{index}" for index in range(len(spec.nics))]
+    return [tap_name(spec.uuid, index) for index in range(len(spec.nics))]
+
+
+def tap_name(uuid: str, device: int) -> str:
+    return f"t{uuid.replace('-', '')[:10]}-{device}"
 
 
 def command_line(

@@ -15,19 +15,21 @@ from systemvm.management.state import schema
 @frozen
 class GuestNic:
     vm_id: int
+    vm_uuid: str
     host_id: int | None
     zone_id: int
     name: str  # the host name of its VM
+    device: int
     bridge: str
     mac: str
     address: IPv4Address
 
 
-def list_addressed(connection: sa.Connection) -> list[GuestNic]:
-    """Return those of all VMs that are not expunged, in the order in which these were deployed."""
+def list_addressed(connection: sa.Connection, vm_id: int | None = None) -> list[GuestNic]:
+    """Return those of one VM, or of all, that are not expunged, in the order of their deployment."""
     v, n = schema.vm_instances.c, schema.nics.c
     query = (
-        sa.select(v.id, v.host_id, v.zone_id, v.name, n.bridge, n.mac, n.address)
+        sa.select(v.id, v.uuid, v.host_id, v.zone_id, v.name, n.device, n.bridge, n.mac, n.address)
         .select_from(sa.join(schema.nics, schema.vm_instances, n.vm_id == v.id))
         .where(
             n.traffic_type == TrafficType.GUEST.value,
@@ -37,4 +39,6 @@ def list_addressed(connection: sa.Connection) -> list[GuestNic]:
         )
         .order_by(v.id, n.device)
     )
-    return [GuestNic(*row[:6], IPv4Address(row[6])) for row in connection.execute(query)]
+    if vm_id is not None:
+        query = query.where(v.id == vm_id)
+    return [GuestNic(*row[:8], IPv4Address(row[8])) for row in connection.execute(query)]

@@ -12,7 +12,7 @@ from attrs import field, frozen
 
 from systemvm.management.guest_networks.nics import add_guest_nic
 from systemvm.management.resource_limits import limits
-from systemvm.management.state import accounts, events, instances, templates, volumes
+from systemvm.management.state import accounts, events, instances, machine_data, templates, volumes
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance
@@ -51,6 +51,7 @@ class Deployment:
     pool_id: int | None = None  # of its disk; None: the host's own directory
     details: Mapping[str, str] = field(factory=dict)  # kept and shown, without effect
     address: IPv4Address | None = None  # that its owner wants
+    user_data: bytes = field(default=b"", repr=False)
 
 
 def root_disk_bytes(connection: Connection, template_id: int, zone_id: int, disk_bytes: int | None) -> int:
@@ -91,6 +92,7 @@ def deploy(connection: Connection, deployment: Deployment) -> Instance:
         state=InstanceState.STOPPED,
         wanted=deployment.should_run,
     )
+    machine_data.put_user_data(connection, vm.id, deployment.user_data)
     add_guest_nic(connection, vm, bridge=deployment.bridge, mac=random_mac(), wanted=deployment.address)
     volumes.create(
         connection,

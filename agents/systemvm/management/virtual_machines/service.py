@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -37,6 +38,13 @@ from systemvm.wire.vm_name import VmName
 SHUTDOWN_S = 60.0
 
 
+class MachineNetworks(Protocol):
+    """The services of the networks that machines are on; neither call fails."""
+
+    async def prepare(self, vm_id: int) -> None: ...
+    async def update(self) -> None: ...
+
+
 class VirtualMachines:
     """The operations on a user's VM, by its id."""
 
@@ -54,7 +62,7 @@ class VirtualMachines:
         expunge_delay_s: float = 86_400.0,
         end_consoles: Callable[[int], Awaitable[None]],
         move_consoles: Callable[[int], Awaitable[None]],
-        update_networks: Callable[[], Awaitable[None]],
+        networks: MachineNetworks,
     ) -> None:
         self._database = database
         self._hypervisor = hypervisor
@@ -64,7 +72,7 @@ class VirtualMachines:
         self._timeout_scale = timeout_scale
         self._end_consoles = end_consoles
         self._move_consoles = move_consoles
-        self._update_networks = update_networks
+        self._networks = networks
         self._expunge_delay = timedelta(seconds=expunge_delay_s)
         self._lock = PerVmLock(database, instances.by_id, _check_is_users)
         #: Held by whatever changes a VM or its disks.
@@ -209,7 +217,7 @@ class VirtualMachines:
             await self._database.run(
                 instances.update, vm.id, sealed_vnc_password=self._seal.close(built.vnc_password)
             )
-            await self._update_networks()  # it asks for its address as soon as it runs
+            await self._networks.prepare(vm.id)
             status = await self._hypervisor.start(built.spec)
         except Exception as error:
             message, hint = _message_and_hint(error)
@@ -239,7 +247,7 @@ class VirtualMachines:
         await self._database.run(transitions.set_expunging, vm)
         await self._builder.delete_disk(vm)
         await self._database.run(transitions.set_expunged, vm)
-        await self._update_networks()
+        await self._networks.update()
 
     async def _expunged(self, vm_id: int) -> Instance:
         self._lock.forget(vm_id)

@@ -75,7 +75,7 @@ EXPECTED = {
     *("createRolePermission", "listRolePermissions", "updateRolePermission", "deleteRolePermission"),
     *("migrateSecondaryStorageData", "retireImageStore", "cancelImageStoreMigration"),
     *("listImageStoreObjects", "downloadImageStoreObject", "adoptImageStoreTemplates"),
-    *("copyTemplate", "copyIso", "updateTemplate", "updateIso"),
+    *("copyTemplate", "copyIso", "updateTemplate", "updateIso", "updateVirtualMachine"),
     *("updateTemplatePermissions", "updateIsoPermissions"),
     *("listTemplatePermissions", "listIsoPermissions"),
     *("listImageStores", "listHypervisors", "listNetworks", "listPublicIpAddresses", "listVolumes"),

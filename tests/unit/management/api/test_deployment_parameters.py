@@ -77,7 +77,6 @@ async def test_a_vm_keeps_the_keyboard_of_its_deployment(cloud: SmallCloud) -> N
         ("iptonetworklist[0].networkid", NOWHERE),
         ("keypair", "mine"),
         ("keypairs", "mine"),
-        ("userdata", "I2Nsb3VkLWNvbmZpZwo="),
         ("userdataid", NOWHERE),
         ("details[0].cpuNumber", "8"),
         ("details[0].rootDiskController", "scsi"),

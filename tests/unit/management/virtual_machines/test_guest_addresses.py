@@ -10,6 +10,7 @@ import pytest_twisted
 from twisted.logger import capturedLogs
 
 from small_cloud import SmallCloud
+from systemvm.host.guest_filter import BoundGuest
 from systemvm.host.guest_services import Guest
 from systemvm.management.network_helper import NetworkError
 from systemvm.management.state import instances
@@ -57,6 +58,8 @@ async def test_a_vm_has_an_address_of_the_guest_network(cloud: SmallCloud) -> No
         "10.13.0.1",
     )
     assert served(cloud) == [Guest(nic_of(cloud, one).mac, IPv4Address("10.13.0.50"), "one", is_here=True)]
+    port = f"t{one.uuid.replace('-', '')[:10]}-0"
+    assert cloud.guest_services.bound == [BoundGuest(port, nic_of(cloud, one).mac, IPv4Address("10.13.0.50"))]
     [bridge] = cloud.guest_services.served[-1]
     assert bridge.bridge == "cloudbr3"
     [network] = (await cloud.call("listNetworks"))["network"]

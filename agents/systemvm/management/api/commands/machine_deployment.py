@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 from ipaddress import IPv4Address
 
 from attrs import frozen
@@ -48,6 +49,7 @@ PARAMETERS = (
     optional("details", ParameterType.MAP, "rootdisksize, and what you note of the VM; see its details"),
     optional("networkids", ParameterType.LIST, "only the zone's guest network; see listNetworks"),
     optional("ipaddress", ParameterType.STRING, "its address on the guest network; a free one by default"),
+    optional("userdata", ParameterType.BASE64, "what the metadata service answers it, in base64"),
     optional("startvm", ParameterType.BOOLEAN, "false: do not start it"),
     only("displayvm", ParameterType.BOOLEAN, "show it to its user", True),
     only("dynamicscalingenabled", ParameterType.BOOLEAN, "change its size while it runs", False),
@@ -72,6 +74,7 @@ class DeployRequest:
     disk_bytes: int | None
     details: dict[str, str]
     address: IPv4Address | None
+    user_data: bytes
 
 
 def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
@@ -94,11 +97,12 @@ def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
         offering=_offering(connection, arguments["serviceofferingid"]),
         owner=owner_of(connection, call),
         name=arguments.text("name"),
-        display_name=_display_name(arguments.text("displayname")),
+        display_name=display_name(arguments.text("displayname")),
         keyboard=arguments.text("keyboard"),
         disk_bytes=_disk_bytes(arguments, template),
         details=noted_details(arguments.get("details", {})),
         address=read_address("ipaddress", arguments["ipaddress"]) if "ipaddress" in arguments else None,
+        user_data=base64.b64decode(arguments.get("userdata", "")),
     )
 
 
@@ -127,7 +131,7 @@ def _offering(connection: Connection, uuid: str) -> ServiceOffering:
     raise parameter_error(f"there is no service offering with the id {uuid}", "call listServiceOfferings")
 
 
-def _display_name(text: str | None) -> str | None:
+def display_name(text: str | None) -> str | None:
     if text is not None and len(text) > MAX_DISPLAY_NAME_CHARACTERS:
         raise parameter_error(
             f"Invalid value for parameter displayname: it has {len(text)} characters, the maximum is"

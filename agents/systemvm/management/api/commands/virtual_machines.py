@@ -205,6 +205,7 @@ class VirtualMachineCommands:
                 keyboard=request.keyboard,
                 details=request.details,
                 address=request.address,
+                user_data=request.user_data,
                 disk_bytes=request.disk_bytes,
                 should_run=start,
                 pool_id=await self._pool_of(request),

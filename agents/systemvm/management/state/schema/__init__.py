@@ -35,7 +35,7 @@ from systemvm.management.state.schema.images import (
     template_uploads,
     templates,
 )
-from systemvm.management.state.schema.machines import ip_addresses, nics, vm_instances, volumes
+from systemvm.management.state.schema.machines import ip_addresses, machine_data, nics, vm_instances, volumes
 from systemvm.management.state.schema.operation import (
     alert_deliveries,
     async_jobs,
@@ -89,6 +89,7 @@ __all__ = [
     "image_stores",
     "ip_addresses",
     "login_sources",
+    "machine_data",
     "metadata",
     "nics",
     "physical_networks",

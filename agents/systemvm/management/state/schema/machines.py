@@ -58,6 +58,14 @@ vm_instances = table(
     sa.Index(None, "account_id"),
 )
 
+# Apart from the VMs, so that no list of these reads it.
+machine_data = table(
+    "machine_data",
+    *numbered(),
+    sa.Column("vm_id", sa.ForeignKey("vm_instances.id"), nullable=False, unique=True),
+    sa.Column("user_data", sa.LargeBinary, nullable=False),
+)
+
 nics = table(
     "nics",
     *numbered(),

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts and ends the metadata server of one bridge, and keeps the files that it answers from."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Collection
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from systemvm.guestnet.metadata import DataDirectory
+from systemvm.guestnet.process import end, process_of
+from systemvm.host.guest_services import GuestData, encode_data
+from systemvm.service.unix_calls import RefusedError
+
+PORT = 80
+#: The option by which `systemvm-guestnet` is the server and not the helper.
+OPTION = "--metadata"
+
+
+class MetadataProcess:
+    """A process that outlives this program; files of machines are in `data/`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._pid = directory / "metadata.pid"
+        self._data = directory / "data"
+
+    def serve(self, own: Collection[IPv4Address], guests: Collection[IPv4Address]) -> None:
+        """Serve at these addresses of this host, and forget the data of all but these machines.
+
+        Raises: RefusedError when a port is in use.
+        """
+        self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kept = {f"{address}.json" for address in guests}
+        for path in self._data.iterdir():
+            if path.name not in kept:
+                path.unlink()
+        arguments = [OPTION, str(self._data), *map(str, sorted(own))]
+        with process_of(self._pid, arguments) as process:
+            if process is not None:
+                return
+        self.stop()
+        listeners = [_listen(address) for address in sorted(own)]
+        try:
+            numbers = [listener.fileno() for listener in listeners]
+            command = [
+                # its ports are open, and it needs no capability any more
+                *("setpriv", "--ambient-caps", "-all", "--"),
+                *(sys.executable, sys.argv[0], *arguments, "--descriptors", *map(str, numbers)),
+            ]
+            server = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, pass_fds=numbers, start_new_session=True
+            )
+        finally:
+            for listener in listeners:
+                listener.close()
+        self._pid.write_text(str(server.pid))
+
+    def stop(self) -> None:
+        """End the process, if there is one."""
+        with process_of(self._pid, [OPTION, str(self._data)]) as process:
+            if process is not None:
+                end(process)
+
+    def put(self, address: IPv4Address, data: GuestData) -> None:
+        """Have the server answer a machine with this data from now on."""
+        self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = DataDirectory(self._data).path(address)
+        new = path.with_suffix(".new")
+        new.write_bytes(encode_data(data))
+        new.replace(path)
+
+
+def _listen(address: IPv4Address) -> socket.socket:
+    try:
+        return socket.create_server((str(address), PORT), backlog=128)
+    except OSError as error:
+        raise RefusedError(
+            f"cannot listen at {address} on port {PORT}: {error.strerror}",
+            "end the program that uses it, or have it listen at other addresses",
+        ) from error

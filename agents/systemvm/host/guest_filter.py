@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""nftables rules of bridges: a machine sends from its own MAC and address only.
+
+The metadata service knows a machine by its address, so that nobody may take another one's. A port of a
+machine without an address of the cloud can use any that no other machine of this host has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address
+
+from attrs import frozen
+
+TABLE = "systemvm"
+#: Taps begin with a t. An address of this host's machines is of no other tap's.
+_TAPS = "t*"
+
+
+@frozen
+class BoundGuest:
+    """The port of a machine, and what it can send from."""
+
+    port: str
+    mac: str
+    address: IPv4Address
+
+
+def removal() -> str:
+    """Return nft input that deletes the table, whether it exists or not."""
+    return f"table bridge {TABLE}\ndelete table bridge {TABLE}\n"
+
+
+def ruleset(guests: Sequence[BoundGuest]) -> str:
+    """Return nft input that replaces the whole table in one transaction."""
+    quoted = [f'"{guest.port}"' for guest in guests]
+    by_mac = [f"{port} . {guest.mac}" for port, guest in zip(quoted, guests, strict=True)]
+    by_address = [f"{port} . {guest.address}" for port, guest in zip(quoted, guests, strict=True)]
+    lines = [
+        removal() + f"table bridge {TABLE} {{",
+        _set("ports", "ifname", quoted),
+        _set("macs", "ether_addr", [guest.mac for guest in guests]),
+        _set("addresses", "ipv4_addr", [str(guest.address) for guest in guests]),
+        _set("by_mac", "ifname . ether_addr", by_mac),
+        _set("by_address", "ifname . ipv4_addr", by_address),
+        "    chain prerouting {",
+        "        type filter hook prerouting priority -300; policy accept;",
+        "        iifname @ports iifname . ether saddr != @by_mac drop",
+        # a machine that asks for its address has none yet
+        "        iifname @ports ip saddr != 0.0.0.0 iifname . ip saddr != @by_address drop",
+        "        iifname @ports arp saddr ip != 0.0.0.0 iifname . arp saddr ip != @by_address drop",
+        f'        iifname "{_TAPS}" ether saddr @macs iifname . ether saddr != @by_mac drop',
+        f'        iifname "{_TAPS}" ip saddr @addresses iifname . ip saddr != @by_address drop',
+        f'        iifname "{_TAPS}" arp saddr ip @addresses iifname . arp saddr ip != @by_address drop',
+        # nobody else answers for DHCP
+        "        iifname @ports udp sport 67 drop",
+        "    }",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _set(name: str, kind: str, elements: Iterable[str]) -> str:
+    found = ", ".join(sorted(set(elements)))
+    return f"    set {name} {{ type {kind};" + (f" elements = {{ {found} }};" if found else "") + " }"

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""updateVirtualMachine: a VM's name for people, and its user data."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Awaitable, Callable
+
+from systemvm.management.api.answers.machines import VirtualMachineAnswer
+from systemvm.management.api.command import ApiCall, Command, ResponseShape
+from systemvm.management.api.commands.machine_answers import answer_for
+from systemvm.management.api.commands.machine_deployment import display_name
+from systemvm.management.api.commands.virtual_machines import own_machine
+from systemvm.management.api.parameters import ParameterType, optional, required
+from systemvm.management.state import instances, machine_data
+from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.instances import Instance
+
+
+class MachineUpdateCommands:
+    """The handler of this command."""
+
+    def __init__(self, database: Database, send_data: Callable[[int], Awaitable[None]]) -> None:
+        self._database = database
+        self._send_data = send_data  # by the VM's number
+
+    def commands(self) -> tuple[Command, ...]:
+        return (
+            Command(
+                "updateVirtualMachine", self._update, "Changes a VM's name for people, or its user data.",
+                VirtualMachineAnswer, "virtualmachine", ResponseShape.OBJECT,
+                (
+                    required("id", ParameterType.UUID, "the virtual machine"),
+                    optional("displayname", ParameterType.STRING, "the new name for people"),
+                    optional(
+                        "userdata", ParameterType.BASE64,
+                        "what the metadata service answers it from now on, in base64",
+                    ),
+                ),
+                related=("listVirtualMachines",),
+            ),
+        )  # fmt: skip
+
+    async def _update(self, call: ApiCall) -> VirtualMachineAnswer:
+        vm = await self._database.run(_update, call)
+        if "userdata" in call.arguments:
+            await self._send_data(vm.id)
+        return await self._database.read(answer_for, vm)
+
+
+def _update(connection: Connection, call: ApiCall) -> Instance:
+    arguments = call.arguments
+    vm = own_machine(connection, arguments["id"], call.principal)
+    if "userdata" in arguments:
+        machine_data.put_user_data(connection, vm.id, base64.b64decode(arguments["userdata"]))
+    if "displayname" in arguments:
+        return instances.update(connection, vm.id, display_name=display_name(arguments["displayname"]))
+    return vm
