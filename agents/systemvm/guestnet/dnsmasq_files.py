@@ -17,6 +17,7 @@ from systemvm.host.guest_services import Guest, GuestBridge
 #: By this name cloud-init finds CloudStack's metadata service.
 DATA_SERVER = "data-server"
 _LEASE = "24h"
+_NO_ROUTER = "no-router"
 
 #: This host's address in each subnet of the bridge.
 OwnAddresses = Mapping[IPv4Network, IPv4Address]
@@ -53,6 +54,7 @@ def files_of(bridge: GuestBridge, own: OwnAddresses, directory: Path) -> Dnsmasq
         "dhcp-lease-max=65536",
         f"dhcp-hostsfile={directory / 'dhcp-hosts'}",
         f"dhcp-leasefile={directory / 'leases'}",
+        f"dhcp-option=tag:{_NO_ROUTER},option:router",
         "no-ping",
     ]
     for number, subnet in enumerate(served):
@@ -62,14 +64,20 @@ def files_of(bridge: GuestBridge, own: OwnAddresses, directory: Path) -> Dnsmasq
             f"domain={subnet.domain},{subnet.cidr}",
             f"dhcp-option=tag:{tag},option:dns-server,{own[subnet.cidr]}",
             # without a value, so that dnsmasq does not name itself as the router
-            f"dhcp-option=tag:{tag},option:router" + (f",{subnet.gateway}" if subnet.gateway else ""),
+            f"dhcp-option=tag:{tag},tag:!{_NO_ROUTER},option:router"
+            + (f",{subnet.gateway}" if subnet.gateway else ""),
         ]
     here = [guest for subnet in served for guest in subnet.guests if guest.is_here]
     return DnsmasqFiles(
         "\n".join(lines) + "\n",
-        "".join(f"{guest.mac},{guest.address},{guest.name},{_LEASE}\n" for guest in here),
+        "".join(map(_dhcp_host, here)),
         "".join(_names(bridge, own)),
     )
+
+
+def _dhcp_host(guest: Guest) -> str:
+    tag = "" if guest.has_router else f"set:{_NO_ROUTER},"
+    return f"{guest.mac},{tag}{guest.address},{guest.name},{_LEASE}\n"
 
 
 def _names(bridge: GuestBridge, own: OwnAddresses) -> list[str]:

@@ -20,6 +20,10 @@ def is_host_name(text: str) -> bool:
     return _HOST_NAME.fullmatch(text) is not None
 
 
+def is_domain(text: str) -> bool:
+    return len(text) <= _MAX_DOMAIN_LENGTH and _DOMAIN.fullmatch(text) is not None
+
+
 class Guest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A NIC with an address that the cloud gave it."""
 
@@ -27,6 +31,7 @@ class Guest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     address: IPv4Address
     name: str  # of its machine, without a domain
     is_here: bool  # whether its machine runs on this host: DHCP answers only these
+    has_router: bool = True  # only a machine's first NIC gets a default route
 
     def __post_init__(self) -> None:
         if not _MAC.fullmatch(self.mac):
@@ -44,7 +49,7 @@ class GuestSubnet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     guests: tuple[Guest, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.domain) > _MAX_DOMAIN_LENGTH or not _DOMAIN.fullmatch(self.domain):
+        if not is_domain(self.domain):
             raise ValueError(f"{self.domain[:64]!r} is not a domain")
         for guest in self.guests:
             if guest.address not in self.cidr:

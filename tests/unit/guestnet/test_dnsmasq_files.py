@@ -49,8 +49,14 @@ def test_a_subnet_without_an_address_of_this_host_is_left_out() -> None:
 
 
 def test_a_network_without_a_router_does_not_name_the_host_as_one() -> None:
-    assert "dhcp-option=tag:subnet0,option:router\n" in files(gateway=None).configuration
-    assert "dhcp-option=tag:subnet0,option:router,10.13.0.254\n" in files().configuration
+    assert "dhcp-option=tag:subnet0,tag:!no-router,option:router\n" in files(gateway=None).configuration
+    assert "dhcp-option=tag:subnet0,tag:!no-router,option:router,10.13.0.254\n" in files().configuration
+
+
+def test_a_second_nic_has_no_router() -> None:
+    second = Guest(WEB.mac, WEB.address, "web", is_here=True, has_router=False)
+    assert files(second).dhcp_hosts == "02:00:00:00:00:01,set:no-router,10.13.0.50,web,24h\n"
+    assert "dhcp-option=tag:no-router,option:router\n" in files(second).configuration
 
 
 def test_the_oldest_machine_has_a_name_that_two_have() -> None:

@@ -33,6 +33,7 @@ from systemvm.management.api.commands.disk_offerings import DISK_OFFERINGS, Disk
 from systemvm.management.api.commands.domains import DomainCommands
 from systemvm.management.api.commands.events import EventCommands
 from systemvm.management.api.commands.extracts import ExtractCommands
+from systemvm.management.api.commands.guest_networks import GUEST_NETWORKS
 from systemvm.management.api.commands.hosts import HostCommands
 from systemvm.management.api.commands.hypervisors import hypervisor_commands
 from systemvm.management.api.commands.image_stores import ImageStoreCommands
@@ -206,12 +207,14 @@ def command_table(services: ApiServices) -> CommandTable:
         *CapacityCommands(database, services.pools).commands(),
         *OfferingCommands(database).commands(),
         *DiskOfferingCommands(database).commands(),
-        *commands_of((*PLACES, *NETWORKS, *RANGES, *OFFERINGS, *DISK_OFFERINGS), services.model, jobs),
+        *commands_of(
+            (*PLACES, *NETWORKS, *RANGES, *GUEST_NETWORKS, *OFFERINGS, *DISK_OFFERINGS), services.model, jobs
+        ),
         *hypervisor_commands(),
         *ImageStoreCommands(database, services.image_stores).commands(),
         *StoreObjectCommands(database, services.inspection, services.object_links, jobs).commands(),
         *StoreMigrationCommands(database, services.migrations, jobs).commands(),
-        *NetworkCommands(database, services.networks_of).commands(),
+        *NetworkCommands(database).commands(),
         *NetworkOfferingCommands(database, services.networks_of).commands(),
         *NicCommands(database).commands(),
         *TagCommands(database, jobs).commands(),

@@ -155,6 +155,14 @@ def _tags(value: Any) -> dict[str, str | None]:
     return found
 
 
+def _maps(value: Any) -> list[dict[str, str]]:
+    """Read a list of objects with texts."""
+    parts = value if isinstance(value, list) else [value]
+    if len(parts) > MAX_MAP_ENTRIES or not all(isinstance(part, Mapping) for part in parts):
+        raise ValueError(f"a list of at most {MAX_MAP_ENTRIES} maps, written as name[0].key=value")
+    return [{str(key): _text(item) for key, item in part.items()} for part in parts]
+
+
 class ParameterType(enum.Enum):
     """CloudStack's types of parameters, each with its parser and its Python type for JSON-RPC's schema."""
 
@@ -169,12 +177,13 @@ class ParameterType(enum.Enum):
     PEM = "pem"
     LINES = "lines"  # a text with line feeds and tabs
     BASE64 = "base64"
+    MAPS = "maps"  # name[0].one=text and name[0].other=text, name[1].one=…
 
     @property
     def api_name(self) -> str:
         """The name in listApis: CloudStack's clients know neither PEM, lines nor base64."""
         is_text = self in (ParameterType.PEM, ParameterType.LINES, ParameterType.BASE64)
-        if self is ParameterType.TAGS:
+        if self in (ParameterType.TAGS, ParameterType.MAPS):
             return ParameterType.MAP.value
         return ParameterType.STRING.value if is_text else self.value
 
@@ -199,6 +208,7 @@ _READERS: dict[ParameterType, Callable[[Any], Any]] = {
     ParameterType.PEM: _pem,
     ParameterType.LINES: _lines,
     ParameterType.BASE64: _base64,
+    ParameterType.MAPS: _maps,
 }
 _PYTHON_TYPES: dict[ParameterType, Any] = {
     ParameterType.STRING: str,
@@ -212,6 +222,7 @@ _PYTHON_TYPES: dict[ParameterType, Any] = {
     ParameterType.PEM: str,
     ParameterType.LINES: str,
     ParameterType.BASE64: str,
+    ParameterType.MAPS: list[dict[str, str]],
 }
 
 

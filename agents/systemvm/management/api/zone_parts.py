@@ -11,8 +11,10 @@ from typing import Any
 
 from attrs import frozen
 
-from systemvm.host.zone import NetworksConfig
+from systemvm.host.zone import NetworksConfig, TrafficType
 from systemvm.management.api.command import ApiCall, matches_keyword
+from systemvm.management.state import address_ranges
+from systemvm.management.state.database import Connection
 from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model.file_import import part_id
 
@@ -34,6 +36,12 @@ def guest_network_of(zone: Zone) -> ZonePart:
 
 def guest_network_offering_of(zone: Zone) -> ZonePart:
     return ZonePart(part_id(zone.uuid, "guest network offering"), "Bridged guest network without services")
+
+
+def has_own_network(connection: Connection, zone: Zone) -> bool:
+    """Whether the zone has a guest network that createNetwork has not made."""
+    ranges = address_ranges.list_ranges(connection, zone.id, TrafficType.GUEST)
+    return any(each.guest_network_id is None for each in ranges)
 
 
 def matching(call: ApiCall, answers: Iterable[Any], *names: str, **keys: str) -> list[Any]:

@@ -11,11 +11,10 @@ from systemvm.host.guest_filter import BoundGuest
 from systemvm.host.guest_services import Guest, GuestBridge, GuestSubnet, is_host_name
 from systemvm.host.zone import TrafficType
 from systemvm.management.hypervisors.qemu_arguments import tap_name
-from systemvm.management.state import address_ranges, guest_nics, zones
+from systemvm.management.state import address_ranges, guest_networks, guest_nics, zones
 from systemvm.management.state.address_ranges import NetworkRange
 from systemvm.management.state.database import Connection
 from systemvm.management.state.guest_nics import GuestNic
-from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model.system_vm_networks import IncompleteZoneError, bridge_of
 
 #: The domain of machines in a zone without one (guest.domain.suffix).
@@ -28,6 +27,7 @@ def compose(connection: Connection, labels: Mapping[str, HostNetwork], host_id: 
     for nic in guest_nics.list_addressed(connection):
         nics.setdefault(nic.bridge, []).append(nic)
     subnets: dict[str, dict[IPv4Network, GuestSubnet]] = {}
+    created = {network.id: network for network in guest_networks.list_networks(connection)}
     servers: dict[str, dict[IPv4Address, None]] = {}
     for zone in zones.list_zones(connection):
         ranges = [
@@ -40,7 +40,9 @@ def compose(connection: Connection, labels: Mapping[str, HostNetwork], host_id: 
         except IncompleteZoneError:
             continue  # another host has it
         for each in ranges:
-            subnet = _subnet(zone, each, nics.get(bridge, []), host_id)
+            network = created.get(each.guest_network_id or 0)
+            domain = (network and network.network_domain) or zone.network_domain or DEFAULT_DOMAIN
+            subnet = _subnet(each, domain, nics.get(bridge, []), host_id)
             subnets.setdefault(bridge, {}).setdefault(each.cidr, subnet)
             servers.setdefault(bridge, {}).update(dict.fromkeys(map(IPv4Address, zone.dns)))
     return [
@@ -58,13 +60,13 @@ def bound_guests(connection: Connection, host_id: int) -> list[BoundGuest]:
     ]
 
 
-def _subnet(zone: Zone, of: NetworkRange, nics: list[GuestNic], host_id: int) -> GuestSubnet:
+def _subnet(of: NetworkRange, domain: str, nics: list[GuestNic], host_id: int) -> GuestSubnet:
     return GuestSubnet(
         of.cidr,
         of.gateway,
-        zone.network_domain or DEFAULT_DOMAIN,
+        domain,
         tuple(
-            Guest(nic.mac, nic.address, nic.name, nic.host_id in (None, host_id))
+            Guest(nic.mac, nic.address, nic.name, nic.host_id in (None, host_id), nic.device == 0)
             for nic in nics
             if nic.address in of.cidr and is_host_name(nic.name)
         ),

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
+
+from attrs import frozen
 
 from systemvm.host.zone import TrafficType
 from systemvm.management.state import address_ranges, addresses, instances
@@ -15,31 +18,42 @@ from systemvm.management.virtual_machines.errors import NotDeployableError
 _GUEST = TrafficType.GUEST
 
 
-def add_guest_nic(
-    connection: Connection, vm: Instance, *, bridge: str, mac: str, wanted: IPv4Address | None
-) -> None:
-    """Add eth0 of a VM on the guest network of its zone.
+@frozen
+class WantedNic:
+    """A NIC on a network of `state/guest_networks.py`, or on the zone's own; an address if it matters."""
 
-    Raises: NotDeployableError when the VM cannot have the address that is wanted; PoolExhaustedError.
+    network_id: int | None = None
+    address: IPv4Address | None = None
+
+
+def add_guest_nics(
+    connection: Connection, vm: Instance, wanted: Sequence[WantedNic], *, bridge: str, mac: Callable[[], str]
+) -> None:
+    """Add eth0, eth1, … of a VM on guest networks of its zone.
+
+    Raises: NotDeployableError when the VM cannot have an address that is wanted; PoolExhaustedError.
     """
     ranges = [each for each in address_ranges.list_ranges(connection, vm.zone_id, _GUEST) if each.size]
-    found: tuple[NetworkRange, IPv4Address] | None = None
-    if wanted is not None:
-        found = _claim(connection, ranges, vm, wanted)
-    elif ranges:
-        found = addresses.allocate_from(connection, ranges, vm_id=vm.id)
-    of_range, address = found or (None, None)
-    instances.add_nic(
-        connection,
-        vm_id=vm.id,
-        device=0,
-        traffic_type=_GUEST.value,
-        bridge=bridge,
-        mac=mac,
-        address=None if address is None else str(address),
-        netmask=None if of_range is None else str(of_range.cidr.netmask),
-        gateway=None if of_range is None or of_range.gateway is None else str(of_range.gateway),
-    )
+    for device, nic in enumerate(wanted):
+        usable = [each for each in ranges if each.guest_network_id == nic.network_id]
+        found: tuple[NetworkRange, IPv4Address] | None = None
+        if nic.address is not None:
+            found = _claim(connection, usable, vm, nic.address)
+        elif usable:
+            found = addresses.allocate_from(connection, usable, vm_id=vm.id)
+        of_range, address = found or (None, None)
+        instances.add_nic(
+            connection,
+            vm_id=vm.id,
+            device=device,
+            traffic_type=_GUEST.value,
+            bridge=bridge,
+            mac=mac(),
+            address=None if address is None else str(address),
+            netmask=None if of_range is None else str(of_range.cidr.netmask),
+            gateway=None if of_range is None or of_range.gateway is None else str(of_range.gateway),
+            guest_network_id=nic.network_id,
+        )
 
 
 def _claim(

@@ -45,6 +45,7 @@ class NetworkRange:
     cidr6: IPv6Network | None = field(converter=_network6)
     gateway6: IPv6Address | None = field(converter=_address6)
     for_system_vms: bool
+    guest_network_id: int | None
     created: datetime
     removed: datetime | None
 

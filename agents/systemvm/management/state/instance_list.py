@@ -53,6 +53,7 @@ class InstanceFilter:
     other_sizes_than: frozenset[Size] | None = None
     keyword: str | None = None  # in one of its names, whatever its case
     tags: Wanted | None = None
+    on_network: int | None = None  # of state/guest_networks.py; 0: the zone's own
 
 
 def page(connection: sa.Connection, which: InstanceFilter, window: slice) -> tuple[list[Instance], int]:
@@ -69,7 +70,11 @@ def _listing(which: InstanceFilter) -> Listing:
         rows=_ROWS,
         where=_conditions(which),
         order_by=(_v.id,),
-        topics=(*_TOPICS, *tags.TOPICS) if which.tags else _TOPICS,
+        topics=(
+            *_TOPICS,
+            *(tags.TOPICS if which.tags else ()),
+            *(columns(schema.nics, "removed") if which.on_network is not None else ()),
+        ),
     )
 
 
@@ -106,6 +111,8 @@ def _conditions(which: InstanceFilter) -> list[sa.ColumnElement[bool]]:
     if which.keyword is not None:
         names = (_v.name, _v.display_name, _v.instance_name)
         where.append(sa.or_(*(contains(name, which.keyword) for name in names)))
+    if which.on_network is not None:
+        where.append(_is_on(which.on_network))
     if which.tags is not None:
         where.append(tags.has_any(_v.uuid, which.tags))
     return where
@@ -114,6 +121,15 @@ def _conditions(which: InstanceFilter) -> list[sa.ColumnElement[bool]]:
 def _with_uuid(template_uuid: str) -> sa.ScalarSelect[Any]:
     templates = schema.templates.c
     return sa.select(templates.id).where(templates.uuid == template_uuid).scalar_subquery()
+
+
+def _is_on(network_id: int) -> sa.ColumnElement[bool]:
+    n = schema.nics.c
+    nic = sa.exists().where(n.vm_id == _v.id, n.removed.is_(None))
+    if network_id:
+        return nic.where(n.guest_network_id == network_id)
+    # rows of other hosts' VMs have no NIC
+    return sa.or_(nic.where(n.guest_network_id.is_(None)), ~nic)
 
 
 def _has_size(sizes: frozenset[Size]) -> sa.ColumnElement[bool]:

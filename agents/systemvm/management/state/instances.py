@@ -99,6 +99,7 @@ class Nic:
     gateway: str | None
     address6: str | None  # with its prefix length
     gateway6: str | None
+    guest_network_id: int | None  # of state/guest_networks.py
 
 
 #: Traffic types of the NIC that has a system VM's default route, the first that it has.
@@ -291,6 +292,7 @@ def add_nic(
     gateway: str | None = None,
     address6: str | None = None,
     gateway6: str | None = None,
+    guest_network_id: int | None = None,
 ) -> Nic:
     return nic_rows.insert(
         connection,
@@ -304,6 +306,7 @@ def add_nic(
         gateway=gateway,
         address6=address6,
         gateway6=gateway6,
+        guest_network_id=guest_network_id,
     )
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
-from ipaddress import IPv4Address
+from collections.abc import Mapping, Sequence
 
 from attrs import field, frozen
 
-from systemvm.management.guest_networks.nics import add_guest_nic
+from systemvm.management.guest_networks.nics import WantedNic, add_guest_nics
 from systemvm.management.resource_limits import limits
 from systemvm.management.state import accounts, events, instances, machine_data, templates, volumes
 from systemvm.management.state.columns import now
@@ -50,7 +49,7 @@ class Deployment:
     should_run: bool = True
     pool_id: int | None = None  # of its disk; None: the host's own directory
     details: Mapping[str, str] = field(factory=dict)  # kept and shown, without effect
-    address: IPv4Address | None = None  # that its owner wants
+    nics: Sequence[WantedNic] = (WantedNic(),)
     user_data: bytes = field(default=b"", repr=False)
 
 
@@ -93,7 +92,7 @@ def deploy(connection: Connection, deployment: Deployment) -> Instance:
         wanted=deployment.should_run,
     )
     machine_data.put_user_data(connection, vm.id, deployment.user_data)
-    add_guest_nic(connection, vm, bridge=deployment.bridge, mac=random_mac(), wanted=deployment.address)
+    add_guest_nics(connection, vm, deployment.nics, bridge=deployment.bridge, mac=random_mac)
     volumes.create(
         connection,
         name=f"ROOT-{vm.id}",

@@ -76,6 +76,7 @@ EXPECTED = {
     *("migrateSecondaryStorageData", "retireImageStore", "cancelImageStoreMigration"),
     *("listImageStoreObjects", "downloadImageStoreObject", "adoptImageStoreTemplates"),
     *("copyTemplate", "copyIso", "updateTemplate", "updateIso", "updateVirtualMachine"),
+    *("createNetwork", "updateNetwork", "deleteNetwork"),
     *("updateTemplatePermissions", "updateIsoPermissions"),
     *("listTemplatePermissions", "listIsoPermissions"),
     *("listImageStores", "listHypervisors", "listNetworks", "listPublicIpAddresses", "listVolumes"),
@@ -99,6 +100,7 @@ EXPECTED = {
 ADMINISTRATORS = {
     *("generateAlert", "listAlertDeliveries"),
     "resetApiLimit",
+    *("createNetwork", "updateNetwork", "deleteNetwork"),
     *("createDiskOffering", "updateDiskOffering", "deleteDiskOffering"),
     *("createStoragePool", "updateStoragePool", "deleteStoragePool", "migrateVolume"),
     *("enableStorageMaintenance", "cancelStorageMaintenance"),

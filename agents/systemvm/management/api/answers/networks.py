@@ -25,6 +25,7 @@ class NetworkAnswer:
     cidr: str = required_key("the network")
     gateway: str | None = optional_key("its gateway")
     netmask: str = required_key("its netmask")
+    networkdomain: str = required_key("the domain of its VMs' names")
     networkofferingid: str = required_key("UUID of the offering it was made by")
     networkofferingname: str = required_key("name of the offering it was made by")
     networkofferingdisplaytext: str = required_key("description of that offering")

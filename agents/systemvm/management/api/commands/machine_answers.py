@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from systemvm.management.api.answers.machines import NicAnswer, VirtualMachineAnswer
 from systemvm.management.api.commands.tags import tag_answers
 from systemvm.management.api.owner_names import OwnerNames, read_names
-from systemvm.management.api.zone_parts import guest_network_of
-from systemvm.management.state import instances, tags, templates
+from systemvm.management.api.zone_parts import ZonePart, guest_network_of
+from systemvm.management.state import guest_networks, instances, tags, templates
 from systemvm.management.state.database import Connection
+from systemvm.management.state.guest_networks import GuestNetwork
 from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.state.offerings import CPU_MHZ, of_vm
 from systemvm.management.state.status import InstanceState
@@ -25,7 +26,8 @@ def answers_of(connection: Connection, found: list[Instance]) -> list[VirtualMac
     images = {number for vm in found for number in (vm.template_id, vm.iso_id) if number is not None}
     sources = templates.by_ids(connection, images)
     tagged = tags.of_objects(connection, [vm.uuid for vm in found])
-    return [_answer(vm, nics[vm.id], names, sources, tagged.get(vm.uuid, ())) for vm in found]
+    networks = _networks_of(connection, [nic for of_vm in nics.values() for nic in of_vm])
+    return [_answer(vm, nics[vm.id], names, sources, tagged.get(vm.uuid, ()), networks) for vm in found]
 
 
 def answer_for(connection: Connection, vm: Instance) -> VirtualMachineAnswer:
@@ -34,7 +36,12 @@ def answer_for(connection: Connection, vm: Instance) -> VirtualMachineAnswer:
 
 
 def _answer(
-    vm: Instance, nics: list[Nic], names: OwnerNames, sources: dict[int, Template], tagged: Sequence[Tag]
+    vm: Instance,
+    nics: list[Nic],
+    names: OwnerNames,
+    sources: dict[int, Template],
+    tagged: Sequence[Tag],
+    networks: dict[int, GuestNetwork],
 ) -> VirtualMachineAnswer:
     account, domain = names.accounts[vm.account_id], names.domains[vm.domain_id]
     zone = names.zone(vm.zone_id)
@@ -80,13 +87,20 @@ def _answer(
         isdynamicallyscalable=False,
         arch=vm.arch,
         details=vm.details or None,
-        nic=[_nic(nic, zone) for nic in nics],
+        nic=[_nic(nic, zone, networks) for nic in nics],
     )
 
 
 def nic_answers(connection: Connection, vm: Instance) -> list[NicAnswer]:
     zone = read_names(connection).zone(vm.zone_id)
-    return [_nic(nic, zone) for nic in instances.nics_of(connection, vm.id)]
+    nics = instances.nics_of(connection, vm.id)
+    networks = _networks_of(connection, nics)
+    return [_nic(nic, zone, networks) for nic in nics]
+
+
+def _networks_of(connection: Connection, nics: list[Nic]) -> dict[int, GuestNetwork]:
+    numbers = {nic.guest_network_id for nic in nics}
+    return guest_networks.by_ids(connection, numbers) if numbers - {None} else {}
 
 
 def _power_of(vm: Instance) -> str:
@@ -94,8 +108,11 @@ def _power_of(vm: Instance) -> str:
     return "PowerOn" if vm.state is InstanceState.RUNNING else "PowerOff"
 
 
-def _nic(nic: Nic, zone: Zone | None) -> NicAnswer:
+def _nic(nic: Nic, zone: Zone | None, networks: dict[int, GuestNetwork]) -> NicAnswer:
     network = guest_network_of(zone) if zone is not None else None
+    if nic.guest_network_id is not None:
+        created = networks[nic.guest_network_id]
+        network = ZonePart(created.uuid, created.name)
     return NicAnswer(
         id=nic.uuid,
         deviceid=str(nic.device),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 from ipaddress import IPv4Address
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from systemvm.management.api.command import ApiCall
 from systemvm.management.api.commands.machine_details import ROOT_DISK_SIZE, noted_details
@@ -15,11 +15,13 @@ from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.ownership import OWNER, owner_of
 from systemvm.management.api.parameters import Arguments, ParameterType, only, optional, required
 from systemvm.management.api.principal import Principal
-from systemvm.management.api.zone_parts import guest_network_of
+from systemvm.management.api.zone_parts import guest_network_of, has_own_network
+from systemvm.management.guest_networks.nics import WantedNic
 from systemvm.management.screens.keymap import LAYOUTS
-from systemvm.management.state import offerings, template_permissions, templates
+from systemvm.management.state import guest_networks, offerings, template_permissions, templates
 from systemvm.management.state.accounts import Account
 from systemvm.management.state.database import Connection
+from systemvm.management.state.guest_networks import GuestNetwork
 from systemvm.management.state.offerings import ServiceOffering
 from systemvm.management.state.templates import Template
 from systemvm.management.state.zones import Zone
@@ -47,8 +49,15 @@ PARAMETERS = (
     optional(ROOT_DISK_SIZE, ParameterType.INTEGER, "size of the root disk in GiB, at least the template's"),
     optional("size", ParameterType.INTEGER, "with an ISO: size of the root disk in GiB"),
     optional("details", ParameterType.MAP, "rootdisksize, and what you note of the VM; see its details"),
-    optional("networkids", ParameterType.LIST, "only the zone's guest network; see listNetworks"),
-    optional("ipaddress", ParameterType.STRING, "its address on the guest network; a free one by default"),
+    optional(
+        "networkids", ParameterType.LIST, "guest networks of the zone, one for each NIC; see listNetworks"
+    ),
+    optional("ipaddress", ParameterType.STRING, "its address on the first network; a free one by default"),
+    optional(
+        "iptonetworklist",
+        ParameterType.MAPS,
+        "instead of networkids: networks with addresses, as iptonetworklist[0].networkid and .ip",
+    ),
     optional("userdata", ParameterType.BASE64, "what the metadata service answers it, in base64"),
     optional("startvm", ParameterType.BOOLEAN, "false: do not start it"),
     only("displayvm", ParameterType.BOOLEAN, "show it to its user", True),
@@ -73,7 +82,7 @@ class DeployRequest:
     keyboard: str | None
     disk_bytes: int | None
     details: dict[str, str]
-    address: IPv4Address | None
+    nics: list[WantedNic]
     user_data: bytes
 
 
@@ -90,7 +99,6 @@ def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
         raise parameter_error(
             f"template {template.name} is not in zone {zone.name}", "copy it to that zone with copyTemplate"
         )
-    _check_networks(arguments, zone)
     return DeployRequest(
         zone=zone,
         template=template,
@@ -101,7 +109,7 @@ def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
         keyboard=arguments.text("keyboard"),
         disk_bytes=_disk_bytes(arguments, template),
         details=noted_details(arguments.get("details", {})),
-        address=read_address("ipaddress", arguments["ipaddress"]) if "ipaddress" in arguments else None,
+        nics=_nics(connection, arguments, zone),
         user_data=base64.b64decode(arguments.get("userdata", "")),
     )
 
@@ -114,14 +122,53 @@ def _usable_template(connection: Connection, uuid: str, principal: Principal) ->
     return template
 
 
-def _check_networks(arguments: Arguments, zone: Zone) -> None:
-    network = guest_network_of(zone)
-    for asked in arguments.get("networkids", []):
-        if asked.lower() != network.id:
+def _nics(connection: Connection, arguments: Arguments, zone: Zone) -> list[WantedNic]:
+    """Return the NICs of networkids, or of iptonetworklist; without both, one on the zone's own network."""
+    address = _address("ipaddress", arguments.text("ipaddress"))
+    created = guest_networks.list_networks(connection, zone.id)
+    wanted = _asked_networks(arguments)
+    if not wanted:
+        only_created = created and not has_own_network(connection, zone)
+        return [WantedNic(created[0].id if only_created else None, address)]
+    nics = [
+        WantedNic(_network_id(zone, created, network), _address("iptonetworklist", ip))
+        for network, ip in wanted
+    ]
+    return [evolve(nics[0], address=address), *nics[1:]] if address is not None else nics
+
+
+def _asked_networks(arguments: Arguments) -> list[tuple[str, str | None]]:
+    """Return the ids of networks, each with an address if one is asked for."""
+    wanted: list[tuple[str, str | None]] = [(each.lower(), None) for each in arguments.get("networkids", [])]
+    listed = arguments.get("iptonetworklist", [])
+    if wanted and listed:
+        raise parameter_error("networkids and iptonetworklist are both given", "send only one of them")
+    for entry in listed:
+        if "networkid" not in entry or entry.keys() - {"networkid", "ip"}:
             raise parameter_error(
-                f"Unable to find a network with the id {asked[:64]} in zone {zone.name}",
-                f"omit networkids, or send {network.id} for {network.name}",
+                "Invalid value for parameter iptonetworklist: it must have networkid, and ip if it matters"
             )
+        wanted.append((entry["networkid"].lower(), entry.get("ip")))
+    if len({network for network, _ in wanted}) < len(wanted):
+        raise parameter_error("a network is given twice", "send each network once")
+    return wanted
+
+
+def _network_id(zone: Zone, created: list[GuestNetwork], asked: str) -> int | None:
+    own = guest_network_of(zone)
+    if asked == own.id:
+        return None
+    for network in created:
+        if network.uuid == asked:
+            return network.id
+    raise parameter_error(
+        f"Unable to find a network with the id {asked[:64]} in zone {zone.name}",
+        f"omit networkids, or send {own.id} for {own.name}",
+    )
+
+
+def _address(name: str, text: str | None) -> IPv4Address | None:
+    return None if text is None else read_address(name, text)
 
 
 def _offering(connection: Connection, uuid: str) -> ServiceOffering:

@@ -13,7 +13,7 @@ from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import Arguments, ParameterType, named_uuids, only, optional
 from systemvm.management.api.tag_parameters import TAGGED, wanted_tags
 from systemvm.management.api.zone_parts import guest_network_of
-from systemvm.management.state import instance_list
+from systemvm.management.state import guest_networks, instance_list
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instance_list import InstanceFilter, Size
 from systemvm.management.state.offerings import CUSTOM, ServiceOffering
@@ -69,6 +69,7 @@ def _filter_of(connection: Connection, call: ApiCall, sees_destroyed: bool) -> I
     state = arguments.text("state")
     is_present = state is not None and state.lower() == "present"  # all that are not destroyed
     host_ids = [host.id for host in names.hosts.values() if host.uuid == arguments.get("hostid")]
+    created = _created_network(connection, arguments.text("networkid"))
     sizes, other_sizes = _sizes_of(arguments.text("serviceofferingid"), names.offerings)
     return InstanceFilter(
         owner_ids=owners_of(connection, call).account_ids,
@@ -76,7 +77,7 @@ def _filter_of(connection: Connection, call: ApiCall, sees_destroyed: bool) -> I
         uuids=named_uuids(arguments),
         name=arguments.text("name"),
         state=None if is_present else state,
-        zone_ids=_zone_ids(arguments, names),
+        zone_ids=_zone_ids(arguments, names, is_created=created is not None),
         template_uuid=arguments.text("templateid"),
         iso_uuid=arguments.text("isoid"),
         host_id=(host_ids or [0])[0] if "hostid" in arguments else None,
@@ -86,15 +87,22 @@ def _filter_of(connection: Connection, call: ApiCall, sees_destroyed: bool) -> I
         other_sizes_than=other_sizes,
         keyword=arguments.text("keyword"),
         tags=wanted_tags(arguments),
+        on_network=(created or 0) if "networkid" in arguments else None,
     )
 
 
-def _zone_ids(arguments: Arguments, names: OwnerNames) -> frozenset[int] | None:
+def _created_network(connection: Connection, uuid: str | None) -> int | None:
+    """Return the number of a network that createNetwork has made; None for any other id."""
+    found = [] if uuid is None else guest_networks.list_networks(connection)
+    return next((each.id for each in found if each.uuid == uuid), None)
+
+
+def _zone_ids(arguments: Arguments, names: OwnerNames, *, is_created: bool) -> frozenset[int] | None:
     """Return the zones that `zoneid` and `networkid` name; None when the call has neither."""
     zones = list(names.zones.values())
     if "zoneid" in arguments:
         zones = [zone for zone in zones if zone.uuid == arguments["zoneid"]]
-    if "networkid" in arguments:
+    if "networkid" in arguments and not is_created:
         zones = [zone for zone in zones if guest_network_of(zone).id == arguments["networkid"]]
     elif "zoneid" not in arguments:
         return None

@@ -16,14 +16,16 @@ from systemvm.management.api.command import ApiCall, Command, ResponseShape, pag
 from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.parameters import ParameterType, optional
 from systemvm.management.api.zone_parts import (
-    NetworksOf,
     guest_network_of,
     guest_network_offering_of,
+    has_own_network,
     matching,
 )
-from systemvm.management.state import address_ranges, addresses, physical_networks, zones
+from systemvm.management.guest_networks.composition import DEFAULT_DOMAIN
+from systemvm.management.state import address_ranges, addresses, guest_networks, physical_networks, zones
 from systemvm.management.state.address_ranges import NetworkRange
 from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.guest_networks import GuestNetwork
 from systemvm.management.state.physical_networks import PhysicalNetwork
 from systemvm.management.state.zones import Zone
 
@@ -35,9 +37,8 @@ _ZONE = optional("zoneid", ParameterType.UUID, "list only those of this zone")
 class NetworkCommands:
     """The shared guest network of each zone, and public addresses, which only system VMs have."""
 
-    def __init__(self, database: Database, networks_of: NetworksOf) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._networks_of = networks_of
 
     def commands(self) -> tuple[Command, ...]:
         text, boolean = ParameterType.STRING, ParameterType.BOOLEAN
@@ -86,40 +87,7 @@ class NetworkCommands:
         await self._database.read(
             owners_of, call
         )  # networks are shared, but the parameters are still checked
-        answers = []
-        for zone in await self._database.read(zones.list_zones):
-            guest = self._networks_of(zone.name).guest
-            if guest is None:
-                continue
-            network, offering = guest_network_of(zone), guest_network_offering_of(zone)
-            physical = await self._database.read(
-                physical_networks.network_of_traffic, zone.id, TrafficType.GUEST
-            )
-            answers.append(
-                NetworkAnswer(
-                    id=network.id,
-                    name=network.name,
-                    displaytext=f"the guest network of {zone.name}",
-                    zoneid=zone.uuid,
-                    zonename=zone.name,
-                    traffictype="Guest",
-                    type="Shared",
-                    state="Setup",
-                    acltype="Domain",
-                    broadcastdomaintype="Vlan",
-                    cidr=str(guest.cidr),
-                    gateway=str(guest.router) if guest.router else None,
-                    netmask=str(guest.netmask),
-                    networkofferingid=offering.id,
-                    networkofferingname=offering.name,
-                    networkofferingdisplaytext=offering.name,
-                    physicalnetworkid=physical.uuid if physical else None,
-                    issystem=False,
-                    isdefault=True,
-                    canusefordeploy=True,
-                    specifyipranges=await self._database.read(_gives_addresses, zone),
-                )
-            )
+        answers = await self._database.read(_all_networks)
         names = ("id", "zoneid", "type", "traffictype", "physicalnetworkid", "acltype", "canusefordeploy")
         return matching(call, answers, *names, "issystem")
 
@@ -156,8 +124,51 @@ class NetworkCommands:
         return matching(call, answers, *names, "issourcenat", "isstaticnat", "forvirtualnetwork")
 
 
-def _gives_addresses(connection: Connection, zone: Zone) -> bool:
-    return any(each.size for each in address_ranges.list_ranges(connection, zone.id, TrafficType.GUEST))
+def _all_networks(connection: Connection) -> list[NetworkAnswer]:
+    created = guest_networks.list_networks(connection)
+    answers = []
+    for zone in zones.list_zones(connection):
+        if has_own_network(connection, zone):
+            answers.append(answer_of(connection, zone, None))
+        answers += [answer_of(connection, zone, each) for each in created if each.zone_id == zone.id]
+    return answers
+
+
+def answer_of(connection: Connection, zone: Zone, created: GuestNetwork | None) -> NetworkAnswer:
+    """Return the answer of a network that createNetwork has made, or of the zone's own."""
+    own, offering = guest_network_of(zone), guest_network_offering_of(zone)
+    physical = physical_networks.network_of_traffic(connection, zone.id, TrafficType.GUEST)
+    number = None if created is None else created.id
+    ranges = [
+        each
+        for each in address_ranges.list_ranges(connection, zone.id, TrafficType.GUEST)
+        if each.guest_network_id == number
+    ]
+    first = ranges[0]
+    return NetworkAnswer(
+        id=own.id if created is None else created.uuid,
+        name=own.name if created is None else created.name,
+        displaytext=f"the guest network of {zone.name}" if created is None else created.display_text,
+        zoneid=zone.uuid,
+        zonename=zone.name,
+        traffictype="Guest",
+        type="Shared",
+        state="Setup",
+        acltype="Domain",
+        broadcastdomaintype="Vlan",
+        cidr=str(first.cidr),
+        gateway=str(first.gateway) if first.gateway else None,
+        netmask=str(first.cidr.netmask),
+        networkdomain=(created and created.network_domain) or zone.network_domain or DEFAULT_DOMAIN,
+        networkofferingid=offering.id,
+        networkofferingname=offering.name,
+        networkofferingdisplaytext=offering.name,
+        physicalnetworkid=physical.uuid if physical else None,
+        issystem=False,
+        isdefault=created is None,
+        canusefordeploy=True,
+        specifyipranges=any(each.size for each in ranges),
+    )
 
 
 def _place_of(

@@ -204,7 +204,7 @@ class VirtualMachineCommands:
                 display_name=request.display_name,
                 keyboard=request.keyboard,
                 details=request.details,
-                address=request.address,
+                nics=request.nics,
                 user_data=request.user_data,
                 disk_bytes=request.disk_bytes,
                 should_run=start,

@@ -79,6 +79,7 @@ nics = table(
     sa.Column("gateway", sa.String(64)),
     sa.Column("address6", sa.String(64)),  # with its prefix length
     sa.Column("gateway6", sa.String(64)),
+    sa.Column("guest_network_id", sa.Integer),  # NULL: the zone's own guest network, or other traffic
 )
 
 # One row per address in use; a released address has no row, so that the pair stays unique.

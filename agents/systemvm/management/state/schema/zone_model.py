@@ -63,6 +63,16 @@ address_ranges = table(
     sa.Column("cidr6", sa.String(64)),
     sa.Column("gateway6", sa.String(64)),
     sa.Column("for_system_vms", sa.Boolean, nullable=False, default=True, server_default=sa.true()),
+    sa.Column("guest_network_id", sa.Integer),  # NULL: of the zone's own guest network, or of other traffic
+)
+
+guest_networks = table(
+    "guest_networks",
+    *numbered(),
+    sa.Column("zone_id", sa.ForeignKey("zones.id"), nullable=False, index=True),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("display_text", sa.String(4096), nullable=False),
+    sa.Column("network_domain", sa.String(255)),
 )
 
 storage_pools = table(

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Creates, changes and deletes shared guest networks. Each function is one transaction.
+
+All guest networks of a zone are on the bridge of its guest traffic: each is a subnet with its addresses.
+"""
+
+from __future__ import annotations
+
+from systemvm.host.zone import TrafficType
+from systemvm.management.state import address_ranges, guest_networks
+from systemvm.management.state.columns import now
+from systemvm.management.state.database import Connection
+from systemvm.management.state.guest_networks import GuestNetwork
+from systemvm.management.state.zones import Zone
+from systemvm.management.zone_model.ranges import Labels, add_range, delete_range
+from systemvm.management.zone_model.refusals import check_name, invalid
+from systemvm.management.zone_model.subnets import Subnet
+from systemvm.management.zone_model.system_vm_networks import label_of
+
+_GUEST = TrafficType.GUEST
+
+
+def create_network(
+    connection: Connection,
+    zone: Zone,
+    subnet: Subnet,
+    labels: Labels,
+    *,
+    name: str,
+    display_text: str,
+    domain: str | None,
+) -> GuestNetwork:
+    """Create a network with its range of addresses.
+
+    Raises: ModelError when its name or its subnet is not free, or this host has no address in the subnet.
+    """
+    others = guest_networks.list_networks(connection, zone.id)
+    wanted = check_name("name", name, [other.name for other in others])
+    if any(each.cidr == subnet.cidr for each in address_ranges.list_ranges(connection, zone.id, _GUEST)):
+        raise invalid(
+            "netmask",
+            f"network {subnet.cidr} is a guest network of zone {zone.name} already",
+            "add addresses to it with createVlanIpRange, or choose another one",
+        )
+    added = add_range(connection, zone, _GUEST, subnet, labels)
+    label = label_of(connection, zone.id, _GUEST, labels)
+    facts = labels.get(label)
+    if facts is not None and not any(each.ip in subnet.cidr for each in facts.addresses):
+        raise invalid(
+            "gateway",
+            f"this host has no address in {subnet.cidr} on bridge {facts.bridge}: it cannot serve DHCP",
+            f"add one to the addresses of the label {label} in host.yaml",
+        )
+    network = guest_networks.rows.insert(
+        connection, zone_id=zone.id, name=wanted, display_text=display_text or wanted, network_domain=domain
+    )
+    address_ranges.rows.update(connection, added.id, guest_network_id=network.id)
+    return network
+
+
+def update_network(
+    connection: Connection,
+    network: GuestNetwork,
+    *,
+    name: str | None,
+    display_text: str | None,
+    domain: str | None,
+) -> GuestNetwork:
+    """Change what is not None. Raises: ModelError when the name is not free."""
+    changes = {"display_text": display_text, "network_domain": domain}
+    if name is not None:
+        others = guest_networks.list_networks(connection, network.zone_id)
+        changes["name"] = check_name("name", name, [each.name for each in others if each.id != network.id])
+    given = {column: value for column, value in changes.items() if value is not None}
+    return guest_networks.rows.update(connection, network.id, **given) if given else network
+
+
+def delete_network(connection: Connection, network: GuestNetwork) -> None:
+    """Delete a network. Raises: ModelError when a virtual machine has one of its addresses."""
+    for each in address_ranges.list_ranges(connection, network.zone_id, _GUEST):
+        if each.guest_network_id == network.id:
+            delete_range(connection, each)
+    guest_networks.rows.update(connection, network.id, removed=now())

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared guest networks: made by the API, used by machines, and deleted when none is on them."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from typing import Any
+
+import pytest
+import pytest_twisted
+from attrs import evolve
+
+from small_cloud import SmallCloud
+from systemvm.host.bridges import HostNetwork
+from systemvm.management.api.errors import ApiError
+from systemvm.management.api.zone_parts import guest_network_of, guest_network_offering_of
+from systemvm.management.zone_model.refusals import ModelError
+from user_vms import deploy_by_api, deployment_parameters
+
+SUBNET = {
+    "gateway": "10.14.0.254",
+    "netmask": "255.255.255.0",
+    "startip": "10.14.0.10",
+    "endip": "10.14.0.11",
+}
+
+
+@pytest.fixture
+def cloud(cloud: SmallCloud) -> SmallCloud:
+    """A cloud whose host has an address in a second guest subnet."""
+    labels: Any = cloud.configuration.labels
+    bridge: HostNetwork = labels["cloudbr3"]
+    second = HostNetwork.of("cloudbr3", ["guest"], "10.14.0.1/24").addresses
+    labels["cloudbr3"] = evolve(bridge, addresses=(*bridge.addresses, *second))
+    return cloud
+
+
+async def create(cloud: SmallCloud, **more: Any) -> dict[str, Any]:
+    offering = guest_network_offering_of(cloud.zone).id
+    parameters = SUBNET | {"name": "second", "zoneid": cloud.zone.uuid, "networkofferingid": offering} | more
+    found: dict[str, Any] = (await cloud.call("createNetwork", **parameters))["network"]
+    return found
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_network_is_listed_beside_the_zones_own(cloud: SmallCloud) -> None:
+    created = await create(cloud, displaytext="For tests", networkdomain="second.test")
+    assert (created["cidr"], created["gateway"]) == ("10.14.0.0/24", "10.14.0.254")
+    assert (created["networkdomain"], created["isdefault"]) == ("second.test", False)
+    own, listed = (await cloud.call("listNetworks"))["network"]
+    assert (own["id"], own["isdefault"]) == (guest_network_of(cloud.zone).id, True)
+    assert listed == created
+    [found] = (await cloud.call("listNetworks", id=created["id"]))["network"]
+    assert found["displaytext"] == "For tests"
+    await cloud.job("updateNetwork", id=created["id"], name="other", networkdomain="other.test")
+    [found] = (await cloud.call("listNetworks", id=created["id"]))["network"]
+    assert (found["name"], found["networkdomain"]) == ("other", "other.test")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_vm_has_a_nic_on_each_network_that_it_names(cloud: SmallCloud) -> None:
+    network = await create(cloud, networkdomain="second.test")
+    own = guest_network_of(cloud.zone).id
+    both = await deploy_by_api(
+        cloud, name="both", networkids=f"{network['id']},{own}", ipaddress="10.14.0.11"
+    )
+    only_own = await deploy_by_api(cloud, name="own")
+    [listed] = (await cloud.call("listVirtualMachines", networkid=network["id"]))["virtualmachine"]
+    assert listed["id"] == both.uuid
+    assert [(nic["networkname"], nic.get("ipaddress")) for nic in listed["nic"]] == [
+        ("second", "10.14.0.11"),
+        ("zone1-guest", None),
+    ]
+    assert [nic["isdefault"] for nic in listed["nic"]] == [True, False]
+    on_own = (await cloud.call("listVirtualMachines", networkid=own))["virtualmachine"]
+    assert {vm["id"] for vm in on_own} == {both.uuid, only_own.uuid}
+    [bridge] = cloud.guest_services.served[-1]
+    [subnet] = bridge.subnets
+    assert (subnet.domain, subnet.gateway) == ("second.test", IPv4Address("10.14.0.254"))
+    assert [(guest.name, guest.has_router) for guest in subnet.guests] == [("both", True)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_addresses_are_asked_for_by_network(cloud: SmallCloud) -> None:
+    network = await create(cloud)
+    parameters: dict[str, Any] = {
+        "iptonetworklist": [
+            {"networkid": guest_network_of(cloud.zone).id},
+            {"networkid": network["id"], "ip": "10.14.0.11"},
+        ]
+    }
+    vm = await deploy_by_api(cloud, name="one", **parameters)
+    [listed] = (await cloud.call("listVirtualMachines", id=vm.uuid))["virtualmachine"]
+    assert [nic.get("ipaddress") for nic in listed["nic"]] == [None, "10.14.0.11"]
+    [bridge] = cloud.guest_services.served[-1]
+    assert [guest.has_router for subnet in bridge.subnets for guest in subnet.guests] == [False]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"networkids": "{id},{id}"},
+        {"networkids": "{id}", "iptonetworklist": [{"networkid": "{id}"}]},
+        {"iptonetworklist": [{"ip": "10.14.0.10"}]},
+        {"iptonetworklist": [{"networkid": "{id}", "mac": "x"}]},
+        {"iptonetworklist": [{"networkid": "5a8b6d3e-0000-4000-8000-000000000000"}]},
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_networks_of_a_deployment_that_cannot_be_are_refused(
+    cloud: SmallCloud, wrong: dict[str, Any]
+) -> None:
+    uuid = (await create(cloud))["id"]
+
+    def named(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace("{id}", uuid)
+        return [{key: named(text) for key, text in entry.items()} for entry in value]
+
+    parameters = await deployment_parameters(cloud)
+    with pytest.raises(ApiError):
+        await cloud.call("deployVirtualMachine", **parameters, **{k: named(v) for k, v in wrong.items()})
+    assert await cloud.call("listVirtualMachines") == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_network_is_deleted_when_no_vm_is_on_it(cloud: SmallCloud) -> None:
+    network = await create(cloud)
+    vm = await deploy_by_api(cloud, name="one", networkids=network["id"])
+    refused = await cloud.job("deleteNetwork", id=network["id"])
+    assert refused.result_code != 0
+    await cloud.job("destroyVirtualMachine", id=vm.uuid, expunge="true")
+    assert (await cloud.job("deleteNetwork", id=network["id"])).result_code == 0
+    [own] = (await cloud.call("listNetworks"))["network"]
+    assert own["isdefault"] is True
+    assert (await create(cloud))["id"] != network["id"]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            {"gateway": "10.15.0.1", "startip": "10.15.0.10", "endip": "10.15.0.20"},
+            "no address in 10.15.0.0/24",
+        ),
+        (
+            {"gateway": "10.13.0.1", "startip": "10.13.0.10", "endip": "10.13.0.20"},
+            "guest network of zone zone1",
+        ),
+        ({"gateway": "10.11.0.1", "startip": "10.11.0.10", "endip": "10.11.0.20"}, "overlaps"),
+        ({"startip": "10.14.0.1", "endip": "10.14.0.20"}, "own address 10.14.0.1"),
+        ({"vlan": "100"}, "vlan"),
+        ({"networkdomain": "a b"}, "is not a domain"),
+        ({"networkofferingid": "5a8b6d3e-0000-4000-8000-000000000000"}, "not an offering"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_network_that_cannot_be_served_is_refused(
+    cloud: SmallCloud, change: dict[str, str], why: str
+) -> None:
+    with pytest.raises(ModelError, match=why):
+        await create(cloud, **change)
+    assert len((await cloud.call("listNetworks"))["network"]) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_name_is_given_once(cloud: SmallCloud) -> None:
+    await create(cloud)
+    with pytest.raises(ModelError, match="name: SECOND is the name of another one"):
+        await create(cloud, name="SECOND")
