@@ -134,7 +134,7 @@ class FakeGuestServices:
     async def bind_guests(self, guests: Iterable[BoundGuest]) -> None:
         self.bound = list(guests)
 
-    async def put_data(self, bridge: str, address: IPv4Address, data: GuestData) -> None:
+    async def put_data(self, bridge: str, address: IPv4Address, mac: str, data: GuestData) -> None:
         if self.error is not None:
             raise self.error
         self.data[address] = data

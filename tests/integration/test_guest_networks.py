@@ -129,9 +129,9 @@ def bind(host: Host, *guests: tuple[str, str, str]) -> None:
     host.drive(f"from systemvm.host.guest_filter import BoundGuest\nawait driver.bind_guests([{made}])")
 
 
-def put_data(host: Host, address: str, data: GuestData) -> None:
-    arguments = f"{BRIDGE!r}, ipaddress.ip_address({address!r}), decode_data({encode_data(data)!r})"
-    host.drive(f"await services.put_data({arguments})")
+def put_data(host: Host, guest: Guest, data: GuestData) -> None:
+    arguments = f"{BRIDGE!r}, ipaddress.ip_address({str(guest.address)!r}), {guest.mac!r}"
+    host.drive(f"await services.put_data({arguments}, decode_data({encode_data(data)!r}))")
 
 
 def dnsmasq_of(host: Host) -> dict[int, dict[str, str]]:
@@ -195,8 +195,8 @@ def test_a_machine_gets_its_own_data_and_no_other(
 ) -> None:
     near = Guest(OTHER_MAC, IPv4Address("10.13.0.52"), "near", is_here=True)
     serve(host, WEB, near)
-    put_data(host, "10.13.0.50", GuestData({"instance-id": "of web"}, b"script of web"))
-    put_data(host, "10.13.0.52", GuestData({"instance-id": "of near"}))
+    put_data(host, WEB, GuestData({"instance-id": "of web"}, b"script of web"))
+    put_data(host, near, GuestData({"instance-id": "of near"}))
     machine.lease(MAC)
     assert machine.get("/latest/meta-data/") == (200, "instance-id\n")
     assert machine.get("/latest/meta-data/instance-id") == (200, "of web")
@@ -208,7 +208,8 @@ def test_a_machine_gets_its_own_data_and_no_other(
     machine.lease(OTHER_MAC)
     assert machine.get("/latest/meta-data/instance-id") == (200, "of near")
     assert machine.get("/latest/user-data")[0] == 404
-    serve(host, WEB)  # the other one is expunged
+    # the other one is expunged, and a third gets its address before its own data
+    serve(host, WEB, Guest("02:00:00:00:00:04", near.address, "third", is_here=True))
     assert machine.get("/latest/meta-data/instance-id")[0] == 404
 
 
@@ -217,8 +218,8 @@ def test_a_machine_cannot_use_the_address_of_another(
 ) -> None:
     near = Guest(OTHER_MAC, IPv4Address("10.13.0.52"), "near", is_here=True)
     serve(host, WEB, near)
-    put_data(host, "10.13.0.50", GuestData({"instance-id": "of web"}))
-    put_data(host, "10.13.0.52", GuestData({"instance-id": "of near"}))
+    put_data(host, WEB, GuestData({"instance-id": "of web"}))
+    put_data(host, near, GuestData({"instance-id": "of near"}))
     bind(host, (PORT, MAC, "10.13.0.50"))
     path = "/latest/meta-data/instance-id"
     machine.lease(MAC)
@@ -247,7 +248,7 @@ def test_the_metadata_server_has_no_capability_and_is_replaced_when_it_ended(
     host: Host, services: ChildProcess, machine: Machine
 ) -> None:
     serve(host, WEB)
-    put_data(host, "10.13.0.50", GuestData({"instance-id": "of web"}))
+    put_data(host, WEB, GuestData({"instance-id": "of web"}))
     machine.lease(MAC)
     assert machine.get("/latest/meta-data/instance-id")[0] == 200
     [(pid, status)] = processes_of(host, "--metadata").items()

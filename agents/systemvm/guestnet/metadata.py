@@ -16,7 +16,10 @@ _META_DATA, _USER_DATA = "meta-data", "user-data"
 
 
 class DataDirectory:
-    """The data of one bridge's machines, a file for each by its address."""
+    """The data of one bridge's machines, a file for each by its address and its MAC.
+
+    An address can be given to another machine: it does not get the data of the one before.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -24,12 +27,13 @@ class DataDirectory:
     def of(self, peer: str) -> GuestData | None:
         """Return the data of the machine that asks; None when there is none with this address."""
         try:
-            return decode_data(self.path(IPv4Address(peer)).read_bytes())
+            [path] = self._directory.glob(f"{IPv4Address(peer)}_*.json")
+            return decode_data(path.read_bytes())
         except (FileNotFoundError, ValueError):
             return None
 
-    def path(self, address: IPv4Address) -> Path:
-        return self._directory / f"{address}.json"
+    def path(self, address: IPv4Address, mac: str) -> Path:
+        return self._directory / f"{address}_{mac.replace(':', '')}.json"
 
 
 def answer(path: str, data: GuestData) -> bytes | None:

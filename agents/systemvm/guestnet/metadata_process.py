@@ -6,7 +6,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -27,15 +27,15 @@ class MetadataProcess:
         self._pid = directory / "metadata.pid"
         self._data = directory / "data"
 
-    def serve(self, own: Collection[IPv4Address], guests: Collection[IPv4Address]) -> None:
-        """Serve at these addresses of this host, and forget the data of all but these machines.
+    def serve(self, own: Collection[IPv4Address], guests: Mapping[IPv4Address, str]) -> None:
+        """Serve at these addresses of this host, and forget the data of all but these, by their MACs.
 
         Raises: RefusedError when a port is in use.
         """
         self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept = {f"{address}.json" for address in guests}
+        kept = {DataDirectory(self._data).path(address, mac) for address, mac in guests.items()}
         for path in self._data.iterdir():
-            if path.name not in kept:
+            if path not in kept:
                 path.unlink()
         arguments = [OPTION, str(self._data), *map(str, sorted(own))]
         with process_of(self._pid, arguments) as process:
@@ -64,10 +64,10 @@ class MetadataProcess:
             if process is not None:
                 end(process)
 
-    def put(self, address: IPv4Address, data: GuestData) -> None:
+    def put(self, address: IPv4Address, mac: str, data: GuestData) -> None:
         """Have the server answer a machine with this data from now on."""
         self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = DataDirectory(self._data).path(address)
+        path = DataDirectory(self._data).path(address, mac)
         new = path.with_suffix(".new")
         new.write_bytes(encode_data(data))
         new.replace(path)

@@ -14,7 +14,7 @@ from systemvm.guestnet.dnsmasq_files import files_of
 from systemvm.guestnet.metadata_process import MetadataProcess
 from systemvm.host.bridges import HostNetwork
 from systemvm.host.config_file import ConfigError
-from systemvm.host.guest_services import GuestBridge, GuestData, decode, decode_data
+from systemvm.host.guest_services import GuestBridge, GuestData, decode, decode_data, is_mac
 from systemvm.host.host_file import labelled_networks, load_host
 from systemvm.host.layout import Layout
 from systemvm.host.zone import TrafficType, load_zones
@@ -33,8 +33,7 @@ class ServiceOperations:
         if request.get("do") == "serve" and len(descriptors) == 1:
             return self._serve(decode(read_whole(descriptors[0])))
         if request.get("do") == "put-data" and len(descriptors) == 1:
-            address = IPv4Address(request["address"])
-            return self._put_data(str(request["bridge"]), address, decode_data(read_whole(descriptors[0])))
+            return self._put_data(request, decode_data(read_whole(descriptors[0])))
         raise RefusedError(f"unknown operation: {str(request.get('do'))[:40]!r}")
 
     def _serve(self, bridges: list[GuestBridge]) -> Answer:
@@ -44,7 +43,9 @@ class ServiceOperations:
         for each in bridges:
             own = _own_addresses(_network(known, each.bridge), each)
             directory = self._directory(each.bridge)
-            guests = [guest.address for net in each.subnets for guest in net.guests if guest.is_here]
+            guests = {
+                guest.address: guest.mac for net in each.subnets for guest in net.guests if guest.is_here
+            }
             if not own:
                 failed[each.bridge] = {
                     "why": "this host has no address in its network",
@@ -63,10 +64,13 @@ class ServiceOperations:
             shutil.rmtree(directory, ignore_errors=True)
         return {"failed": failed}, []
 
-    def _put_data(self, bridge: str, address: IPv4Address, data: GuestData) -> Answer:
+    def _put_data(self, request: dict[str, Any], data: GuestData) -> Answer:
         """Keep the data of a machine, until the bridge is served without that machine."""
+        bridge, mac = str(request["bridge"]), str(request["mac"])
         _network(self._guest_networks(), bridge)
-        MetadataProcess(self._directory(bridge)).put(address, data)
+        if not is_mac(mac):
+            raise RefusedError(f"{mac[:40]!r} is not a MAC")
+        MetadataProcess(self._directory(bridge)).put(IPv4Address(request["address"]), mac, data)
         return {}, []
 
     def _served(self) -> set[str]:

@@ -20,6 +20,10 @@ def is_host_name(text: str) -> bool:
     return _HOST_NAME.fullmatch(text) is not None
 
 
+def is_mac(text: str) -> bool:
+    return _MAC.fullmatch(text) is not None
+
+
 def is_domain(text: str) -> bool:
     return len(text) <= _MAX_DOMAIN_LENGTH and _DOMAIN.fullmatch(text) is not None
 
@@ -34,7 +38,7 @@ class Guest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     has_router: bool = True  # only a machine's first NIC gets a default route
 
     def __post_init__(self) -> None:
-        if not _MAC.fullmatch(self.mac):
+        if not is_mac(self.mac):
             raise ValueError(f"{self.mac[:40]!r} is not a MAC")
         if not is_host_name(self.name):
             raise ValueError(f"{self.name[:64]!r} is not a host name")

@@ -39,15 +39,24 @@ def test_a_machine_without_user_data_has_none() -> None:
     assert answer("/latest/user-data", GuestData({})) is None
 
 
-@pytest.mark.parametrize("peer", ["10.13.0.51", "::ffff:10.13.0.50", "../10.13.0.50", "10.13.0.50/..", ""])
+@pytest.mark.parametrize(
+    "peer", ["10.13.0.51", "::ffff:10.13.0.50", "../10.13.0.50", "10.13.0.50/..", "", "*", "10.13.0.5"]
+)
 def test_only_the_address_that_asks_has_data(tmp_path: Path, peer: str) -> None:
     directory = DataDirectory(tmp_path)
-    directory.path(IPv4Address("10.13.0.50")).write_bytes(encode_data(DATA))
+    directory.path(IPv4Address("10.13.0.50"), "02:00:00:00:00:01").write_bytes(encode_data(DATA))
     assert directory.of("10.13.0.50") == DATA
     assert directory.of(peer) is None
 
 
 def test_a_file_that_is_not_whole_is_no_data(tmp_path: Path) -> None:
     directory = DataDirectory(tmp_path)
-    directory.path(IPv4Address("10.13.0.50")).write_bytes(encode_data(DATA)[:-5])
+    directory.path(IPv4Address("10.13.0.50"), "02:00:00:00:00:01").write_bytes(encode_data(DATA)[:-5])
+    assert directory.of("10.13.0.50") is None
+
+
+def test_of_two_machines_with_one_address_none_has_data(tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    for mac in ("02:00:00:00:00:01", "02:00:00:00:00:02"):
+        directory.path(IPv4Address("10.13.0.50"), mac).write_bytes(encode_data(DATA))
     assert directory.of("10.13.0.50") is None

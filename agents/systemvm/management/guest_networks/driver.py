@@ -33,12 +33,12 @@ class GuestServicesDriver:
         failed = answer["failed"].items()
         return {bridge: NetworkError(found["why"], found["hint"]) for bridge, found in failed}
 
-    async def put_data(self, bridge: str, address: IPv4Address, data: GuestData) -> None:
+    async def put_data(self, bridge: str, address: IPv4Address, mac: str, data: GuestData) -> None:
         """Have the metadata service answer the machine at this address with its data.
 
         Raises: NetworkError when it is not kept.
         """
-        request = {"do": "put-data", "bridge": bridge, "address": str(address)}
+        request = {"do": "put-data", "bridge": bridge, "address": str(address), "mac": mac}
         await self._call(request, encode_data(data))
 
     async def _call(self, request: dict[str, Any], content: bytes) -> dict[str, Any]:

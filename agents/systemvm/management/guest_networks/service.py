@@ -28,7 +28,7 @@ class GuestServices(Protocol):
     """Serves bridges, and returns why some cannot be."""
 
     async def serve(self, bridges: Sequence[GuestBridge]) -> dict[str, NetworkError]: ...
-    async def put_data(self, bridge: str, address: IPv4Address, data: GuestData) -> None: ...
+    async def put_data(self, bridge: str, address: IPv4Address, mac: str, data: GuestData) -> None: ...
 
 
 class PortFilter(Protocol):
@@ -78,7 +78,7 @@ class GuestNetworks:
         """Have the metadata service answer a machine with what the rows say now; a failure is logged."""
         for nic, data in await self._database.read(data_of, vm_id):
             try:
-                await self._services.put_data(nic.bridge, nic.address, data)
+                await self._services.put_data(nic.bridge, nic.address, nic.mac, data)
             except NetworkError as error:
                 self._log.warn(
                     "data of {name} is not served: {why}", name=nic.name, why=f"{error.message}; {error.hint}"
