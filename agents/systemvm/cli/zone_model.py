@@ -54,6 +54,10 @@ STORAGE_RANGES = ModelList(
     "listStorageNetworkIpRange", "storagenetworkiprange", "storage IP range", ("startip", "endip", "id")
 )
 
+GUEST_NETWORKS = ModelList(
+    "listNetworks", "network", "guest network", ("name", "zonename", "cidr", "gateway", "id")
+)
+
 OFFERINGS = ModelList(
     "listServiceOfferings", "serviceoffering", "service offering", ("name", "cpunumber", "memory", "id")
 )
@@ -78,6 +82,7 @@ REFERENCES = {
 _NETWORK = "gateway=10.11.0.1 netmask=255.255.255.0 startip=10.11.0.100 endip=10.11.0.199"
 _PUBLIC = "gateway=203.0.113.1 netmask=255.255.255.0 startip=203.0.113.100 endip=203.0.113.199"
 _STORAGE = "gateway=10.12.0.1 netmask=255.255.255.0 startip=10.12.0.100 endip=10.12.0.199"
+_GUEST = "gateway=10.14.0.1 netmask=255.255.255.0 startip=10.14.0.10 endip=10.14.0.99"
 _LABEL = "traffictype=Public kvmnetworklabel=cloudbr0"
 
 # One line for each verb: a table is read faster than a tree.
@@ -128,6 +133,14 @@ GROUPS = (
              "id=ID endip=203.0.113.209"),
         Verb("delete", "deleteVlanIpRange", "", "Delete a range that is not in use.", "id=ID"),
     ), RANGES),
+    Group("guest-network", "Manage shared guest networks, which users' VMs are on.", (
+        Verb("create", "createNetwork", "name", "Create the guest network NAME.",
+             f"guests2 zone=zone2 {_GUEST}"),
+        Verb("update", "updateNetwork", "id", "Change name, description or domain of the guest network NAME.",
+             "guests2 networkdomain=guests.example.test", True),
+        Verb("delete", "deleteNetwork", "id", "Delete the guest network NAME, which no VM is on.", "guests2",
+             True),
+    ), GUEST_NETWORKS),
     Group("offering", "Manage service offerings, which are sizes of VMs.", (
         Verb("create", "createServiceOffering", "name", "Create the offering NAME.",
              "huge cpunumber=4 memory=8192"),

@@ -34,6 +34,14 @@ def test_a_job_is_waited_for_and_its_object_is_shown(run: Callable[..., Result])
     assert ("addTrafficType", expected) in fake.calls
 
 
+def test_a_guest_network_is_created_in_a_named_zone(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(listZones=ZONE, createNetwork={"network": {"id": "g-1", "name": "second"}})
+    span = ("gateway=10.14.0.1", "netmask=255.255.255.0", "startip=10.14.0.10")
+    assert run(fake, "guest-network", "create", "second", "zone=zone2", *span).output.strip() == "g-1"
+    expected = {"name": "second", "zoneid": "z-2", **dict(each.split("=") for each in span)}
+    assert fake.calls[-1] == ("createNetwork", expected)
+
+
 def test_an_object_is_named_for_its_deletion(run: Callable[..., Result]) -> None:
     fake = FakeDaemon(listZones=ZONE, deleteZone={"success": True})
     assert run(fake, "zone", "delete", "zone2").output.strip() == "Done."

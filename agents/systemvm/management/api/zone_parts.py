@@ -35,7 +35,7 @@ def guest_network_of(zone: Zone) -> ZonePart:
 
 
 def guest_network_offering_of(zone: Zone) -> ZonePart:
-    return ZonePart(part_id(zone.uuid, "guest network offering"), "Bridged guest network without services")
+    return ZonePart(part_id(zone.uuid, "guest network offering"), "Shared guest network")
 
 
 def has_own_network(connection: Connection, zone: Zone) -> bool:

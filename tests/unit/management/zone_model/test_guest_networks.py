@@ -36,15 +36,17 @@ def cloud(cloud: SmallCloud) -> SmallCloud:
 
 
 async def create(cloud: SmallCloud, **more: Any) -> dict[str, Any]:
-    offering = guest_network_offering_of(cloud.zone).id
-    parameters = SUBNET | {"name": "second", "zoneid": cloud.zone.uuid, "networkofferingid": offering} | more
+    parameters = SUBNET | {"name": "second", "zoneid": cloud.zone.uuid} | more
     found: dict[str, Any] = (await cloud.call("createNetwork", **parameters))["network"]
     return found
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_network_is_listed_beside_the_zones_own(cloud: SmallCloud) -> None:
-    created = await create(cloud, displaytext="For tests", networkdomain="second.test")
+    offering = guest_network_offering_of(cloud.zone).id
+    created = await create(
+        cloud, displaytext="For tests", networkdomain="second.test", networkofferingid=offering
+    )
     assert (created["cidr"], created["gateway"]) == ("10.14.0.0/24", "10.14.0.254")
     assert (created["networkdomain"], created["isdefault"]) == ("second.test", False)
     own, listed = (await cloud.call("listNetworks"))["network"]

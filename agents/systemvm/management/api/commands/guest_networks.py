@@ -33,7 +33,7 @@ def _create(connection: Connection, arguments: Arguments, labels: Labels) -> Net
     check_vlan(arguments.text("vlan"))
     zone = zone_of(connection, arguments)
     offering = guest_network_offering_of(zone)
-    if arguments["networkofferingid"] != offering.id:
+    if arguments.get("networkofferingid", offering.id) != offering.id:
         raise invalid(
             "networkofferingid",
             f"is not an offering of zone {zone.name}",
@@ -86,7 +86,7 @@ GUEST_NETWORKS = (
         (
             ZONE,
             required("name", STRING, "the name"),
-            required("networkofferingid", UUID, "UUID of the zone's offering; see listNetworkOfferings"),
+            optional("networkofferingid", UUID, "UUID of the zone's only offering; see listNetworkOfferings"),
             optional("displaytext", STRING, "a description for people; the name by default"),
             *subnet_parameters(is_span_required=True),
             _DOMAIN,
