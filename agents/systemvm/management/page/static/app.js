@@ -6,6 +6,7 @@ import { certificateActions, refreshCertificates, wireCertificates } from "./cer
 import { showLink, wireLink } from "./extract.js";
 import { hostActions, refreshHosts, wireHosts } from "./hosts.js";
 import { KEYBOARDS } from "./keyboards.js";
+import { askForCode, wireSecondFactor } from "./second_factor.js";
 import { refreshStores, storeActions, wireStores } from "./stores.js";
 import { $, ask, draw, form, options, toast, wireCancelButtons } from "./ui.js";
 import { endUploads, isUploading, reconcileUploads, restoreUploads, uploadActions, uploadAgain, wireUploads } from "./uploads.js";
@@ -15,6 +16,7 @@ const state = { zone: null, templates: [], machines: [], busy: new Map(), timer:
 
 function show(place) {
   $("#login").hidden = place !== "login";
+  $("#code").hidden = place !== "code";
   $("#cloud").hidden = place !== "cloud";
 }
 
@@ -31,6 +33,10 @@ async function refresh() {
   clearTimeout(state.timer);
   if (!loggedIn()) {
     show("login");
+    return;
+  }
+  if (user().secondFactor) {
+    await showCode();
     return;
   }
   let pause = 3000;
@@ -75,6 +81,23 @@ async function refresh() {
     show("cloud");
   }
   state.timer = setTimeout(refresh, pause);
+}
+
+// Ask for the second factor; a session that has ended meanwhile begins with the password again.
+async function showCode() {
+  if (!$("#code").hidden) return;
+  show("code");
+  try {
+    await askForCode();
+  } catch (error) {
+    await leave();
+    toast(error.message, true);
+  }
+}
+
+async function leave() {
+  await logout().catch(() => {});
+  show("login");
 }
 
 async function act(id, doing, work) {
@@ -178,6 +201,7 @@ wireHosts(zone, act);
 wireCertificates(act);
 wireUploads(zone, refresh);
 wireLink();
+wireSecondFactor(refresh, leave);
 wireCancelButtons();
 
 form($("#register"), async (data) => {
