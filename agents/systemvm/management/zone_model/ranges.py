@@ -57,6 +57,9 @@ def add_range(
     check_subnet(connection, zone, kind, subnet)
     check_free(connection, zone, kind, subnet, labels)
     cidr6, gateway6 = ipv6
+    # a subnet of a guest network stays its own, whichever range of it is added
+    siblings = address_ranges.list_ranges(connection, zone.id, kind)
+    network_id = next((each.guest_network_id for each in siblings if each.cidr == subnet.cidr), None)
     return address_ranges.rows.insert(
         connection,
         zone_id=zone.id,
@@ -65,6 +68,7 @@ def add_range(
         cidr6=None if cidr6 is None else str(cidr6),
         gateway6=None if gateway6 is None else str(gateway6),
         for_system_vms=for_system_vms,
+        guest_network_id=network_id,
         **subnet.columns,
     )
 

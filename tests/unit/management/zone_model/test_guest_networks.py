@@ -166,6 +166,27 @@ async def test_a_network_that_cannot_be_served_is_refused(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_further_range_of_a_subnet_is_of_its_network(cloud: SmallCloud) -> None:
+    network = await create(cloud)
+    span = SUBNET | {"startip": "10.14.0.20", "endip": "10.14.0.20"}
+    await cloud.call("createVlanIpRange", zoneid=cloud.zone.uuid, forvirtualnetwork="false", **span)
+    await deploy_by_api(cloud, name="one", networkids=network["id"], ipaddress="10.14.0.20")
+    # the zone's own network has got no address by that
+    own = guest_network_of(cloud.zone).id
+    await deploy_by_api(cloud, name="two", networkids=own)
+    [listed] = (await cloud.call("listVirtualMachines", networkid=own))["virtualmachine"]
+    assert "ipaddress" not in listed["nic"][0]
+    await cloud.job("destroyVirtualMachine", id=(await machine_named(cloud, "one"))["id"], expunge="true")
+    assert (await cloud.job("deleteNetwork", id=network["id"])).result_code == 0
+    assert len((await cloud.call("listVlanIpRanges"))["vlaniprange"]) == 1  # the public one
+
+
+async def machine_named(cloud: SmallCloud, name: str) -> dict[str, Any]:
+    [found] = (await cloud.call("listVirtualMachines", name=name))["virtualmachine"]
+    return dict(found)
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_name_is_given_once(cloud: SmallCloud) -> None:
     await create(cloud)
     with pytest.raises(ModelError, match="name: SECOND is the name of another one"):
