@@ -6,6 +6,7 @@ import { certificateActions, refreshCertificates, wireCertificates } from "./cer
 import { showLink, wireLink } from "./extract.js";
 import { hostActions, refreshHosts, wireHosts } from "./hosts.js";
 import { KEYBOARDS } from "./keyboards.js";
+import { wireKeys } from "./keys.js";
 import { askForCode, wireSecondFactor } from "./second_factor.js";
 import { refreshStores, storeActions, wireStores } from "./stores.js";
 import { $, ask, draw, form, options, toast, wireCancelButtons } from "./ui.js";
@@ -201,6 +202,7 @@ wireHosts(zone, act);
 wireCertificates(act);
 wireUploads(zone, refresh);
 wireLink();
+wireKeys();
 wireSecondFactor(refresh, leave);
 wireCancelButtons();
 

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// The API keys of the user, each with a name, an end and a scope.
+
+import { call } from "./api.js";
+import { element } from "./elements.js";
+import { $, form, toast } from "./ui.js";
+
+async function show() {
+  const { userkey = [] } = await call("listUserKeys");
+  const dialog = $("#keys");
+  dialog.querySelector("tbody").replaceChildren(...userkey.map((key) => {
+    const remove = element("button", { type: "button", className: "danger", ariaLabel: `Delete ${key.name}` }, "Delete");
+    remove.addEventListener("click", () => deleteKey(key));
+    return element("tr", {}, element("td", {}, key.name), element("td", {}, key.enddate ?? "never"),
+      element("td", {}, (key.rules ?? ["all"]).join(", ")), element("td", {}, remove));
+  }));
+  dialog.querySelector("table").hidden = !userkey.length;
+}
+
+async function deleteKey({ id, name }) {
+  try {
+    await call("deleteUserKey", { id });
+    await show();
+    $("#keys [name=name]").focus();
+    toast(`${name} is deleted.`);
+  } catch (error) {
+    toast(error.message, true);
+  }
+}
+
+export function wireKeys() {
+  $("#open-keys").addEventListener("click", async () => {
+    try {
+      await show();
+      $("#keys").showModal();
+    } catch (error) {
+      toast(error.message, true);
+    }
+  });
+  form($("#keys"), async (data) => {
+    const given = Object.fromEntries([...data].filter(([, value]) => value));
+    const { userkey } = await call("createUserKey", given);
+    $("#key-secret [name=apikey]").value = userkey.apikey;
+    $("#key-secret [name=secretkey]").value = userkey.secretkey;
+    $("#key-secret").showModal();
+  });
+  $("#key-secret").addEventListener("close", () => { // the secret does not stay in the page
+    for (const field of $("#key-secret").querySelectorAll("input")) field.value = "";
+  });
+}
