@@ -17,6 +17,7 @@ from twisted.internet.threads import deferToThread
 
 from systemvm.management.control.agent_calls import AgentPeer, ConnectedAgents
 from systemvm.management.snapshots.errors import SnapshotError
+from systemvm.management.snapshots.filled_ranges import filled_ranges
 from systemvm.management.state import instances, snapshots, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.snapshots import Snapshot
@@ -73,17 +74,32 @@ class SnapshotFiles:
         self._agents = agents
         self._in_thread = in_thread
 
-    async def upload(self, snapshot: Snapshot, path: Path, report: Report) -> None:
-        """Copy a file to the store, where it is visible when all of it is there; `report` gets percents."""
+    async def upload(self, snapshot: Snapshot, path: Path, report: Report) -> int:
+        """Copy a file to the store, where it is visible when all of it is there; `report` gets percents.
+
+        Return how many bytes were sent: zeros are not, except the last of the file, which gives its length.
+        """
         await self.delete(snapshot)  # what an earlier attempt has left
         size_bytes = (await self._in_thread(path.stat)).st_size
         offsets = iter(range(0, size_bytes, MAX_PIECE_BYTES))
+        sent_bytes = 0
         file = await self._in_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+
+        target: _Target | None = None
+
+        async def send(offset: int, data: bytes) -> None:
+            nonlocal sent_bytes, target
+            piece = partial(SnapshotPiece, offset=offset, data=data)
+            target = await self._call(snapshot, SNAPSHOT_WRITE, piece, target)
+            sent_bytes += len(data)
 
         async def send_pieces() -> None:
             for offset in offsets:
-                data = await self._in_thread(os.pread, file, MAX_PIECE_BYTES, offset)
-                await self._call(snapshot, SNAPSHOT_WRITE, partial(SnapshotPiece, offset=offset, data=data))
+                data, filled = await self._in_thread(_read_piece, file, offset)
+                for begin, end in filled:
+                    await send(offset + begin, data[begin:end])
+                if offset + len(data) == size_bytes and (not filled or filled[-1][1] < len(data)):
+                    await send(size_bytes - 1, data[-1:])
                 report(100 * offset // size_bytes)
 
         sending = [Deferred.fromCoroutine(send_pieces()) for _ in range(PIECES_IN_FLIGHT)]
@@ -97,6 +113,7 @@ class SnapshotFiles:
         finally:
             os.close(file)
         await self._call(snapshot, SNAPSHOT_PUBLISH, lambda place: SnapshotEnd(place, size_bytes))
+        return sent_bytes
 
     async def adopt(self, snapshot: Snapshot, image_account_id: int, image_id: int) -> None:
         """Give the image of a template on the store of a snapshot its place, too."""
@@ -122,18 +139,27 @@ class SnapshotFiles:
                 )
         return paths
 
-    async def _call(self, snapshot: Snapshot, method: str, params: Callable[[SnapshotPlace], Any]) -> None:
-        """Have one of the zone's SSVMs do it; one that is lost meanwhile is replaced by another."""
+    async def _call(
+        self,
+        snapshot: Snapshot,
+        method: str,
+        params: Callable[[SnapshotPlace], Any],
+        known: _Target | None = None,
+    ) -> _Target:
+        """Have one of the zone's SSVMs do it; one that is lost meanwhile is replaced by another.
+
+        Return where that was, for the next call.
+        """
         deadline = self._clock.seconds() + scaled_s(SSVM_WAIT_S)
         while True:
-            target = await self._database.read(_target, snapshot)
+            target = await self._database.read(_target, snapshot) if known is None else known
             peer = self._peer(target.ssvms)
             if peer is not None:
                 try:
                     await peer.call(
                         method, params(target.place), result=Acknowledgement, deadline_s=CALL_DEADLINE_S
                     )
-                    return
+                    return target
                 except RpcError as error:
                     if error.code != NOT_CONNECTED:
                         raise SnapshotError(
@@ -145,6 +171,7 @@ class SnapshotFiles:
                     f"no secondary storage VM of the zone can reach snapshot {snapshot.name}",
                     'see "systemvm system-vm list" for the reason',
                 )
+            known = None
             await deferLater(self._clock, SSVM_POLL_S, lambda: None)
 
     def _peer(self, names: list[str]) -> AgentPeer | None:
@@ -154,6 +181,12 @@ class SnapshotFiles:
             if peer is not None:
                 return peer
         return None
+
+
+def _read_piece(file: int, offset: int) -> tuple[bytes, list[tuple[int, int]]]:
+    """Return a piece of a file and what of it is to be sent. It blocks."""
+    data = os.pread(file, MAX_PIECE_BYTES, offset)
+    return data, list(filled_ranges(data))
 
 
 def _target(connection: Connection, snapshot: Snapshot) -> _Target:

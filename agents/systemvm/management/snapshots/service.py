@@ -93,20 +93,22 @@ class VolumeSnapshots:
         async with self._turn(snapshot.volume_id):
             snapshot = await self._database.read(snapshots.by_id, snapshot_id)
             if snapshot.state.has_ended:
+                await self._delete_on_primary(snapshot)  # a daemon that was killed has not
                 return snapshot
             try:
                 if snapshot.state is not SnapshotState.BACKING_UP:
                     report(5, "Writing it to primary storage")
+                    is_whole = not await self._can_follow_last(snapshot.volume_id)
                     async with self._volumes.lock(snapshot.volume_id) as volume:
-                        snapshot = await self._write(snapshot, volume, quiesce=quiesce)
+                        snapshot = await self._write(snapshot, volume, quiesce=quiesce, is_whole=is_whole)
                 storage = await self._storage_of(snapshot)
                 path = storage.snapshot_path(snapshot.uuid)
-                await self._files.upload(
+                moved_bytes = await self._files.upload(
                     snapshot,
                     path,
                     lambda percent: report(50 + percent // 2, "Copying it to secondary storage"),
                 )
-                snapshot = await self._database.run(transitions.set_backed_up, snapshot)
+                snapshot = await self._database.run(transitions.set_backed_up, snapshot, moved_bytes)
             except CancelledError:  # the daemon ends, and the next one continues
                 raise
             except Exception as error:
@@ -214,9 +216,26 @@ class VolumeSnapshots:
                 if not lock.waiting:
                     del self._turns[volume_id]
 
+    async def _can_follow_last(self, volume_id: int) -> bool:
+        """Return whether the files of a volume's last snapshot are there: others can write to a store, too.
+
+        It is called without the locks of volume and VM, because a store that hangs can delay it.
+        """
+        last = await self._database.read(snapshots.last_of, volume_id)
+        if last is None:
+            return True
+        try:
+            await self._files.chain(last)
+        except SnapshotError as error:
+            self._log.warn(
+                "the next snapshot of volume {id} is whole: {why}", id=volume_id, why=error.message
+            )
+            return False
+        return True
+
     # --- steps, under the volume's lock
 
-    async def _write(self, snapshot: Snapshot, volume: Volume, *, quiesce: bool) -> Snapshot:
+    async def _write(self, snapshot: Snapshot, volume: Volume, *, quiesce: bool, is_whole: bool) -> Snapshot:
         """Write what the volume contains now to primary storage; a stopped VM cannot start meanwhile."""
         check_usable(volume)
         snapshot = await self._database.run(snapshots.update, snapshot.id, state=SnapshotState.CREATING)
@@ -227,7 +246,9 @@ class VolumeSnapshots:
         async with self._machines.acquire(volume.vm_id) as vm:
             if not self._runs(vm):
                 return await self._copy(snapshot, volume, size_bytes)
-        base = await self._database.read(transitions.base_for, snapshot, size_bytes)
+        base = None
+        if not is_whole:
+            base = await self._database.read(transitions.base_for, snapshot, size_bytes)
         path = await storage.create_snapshot(snapshot.uuid, size_bytes)
         since = base.uuid if base else None
         backup = DiskBackup(snapshot.uuid, _disk_of(volume), path, since, quiesce)
@@ -291,13 +312,15 @@ class VolumeSnapshots:
         return await self._primary.of(volume.pool_id)
 
     async def _delete_on_primary(self, snapshot: Snapshot) -> None:
-        """Delete what a snapshot left on primary storage; a pool that cannot be used now keeps it."""
+        """Delete what a snapshot left on primary storage; a pool that cannot be used now keeps it.
+
+        `Leftovers` deletes it then.
+        """
         try:
             storage = await self._storage_of(snapshot)
-        except PrimaryStorageError as error:
-            self._log.warn("file of {uuid} stays: {why}", uuid=snapshot.uuid, why=error.message)
-        else:
             await storage.delete_snapshot(snapshot.uuid)
+        except (OSError, PrimaryStorageError) as error:
+            self._log.warn("file of {uuid} stays: {why}", uuid=snapshot.uuid, why=str(error))
 
     def _runs(self, vm: Instance) -> bool:
         status = self._hypervisor.status(vm.instance_name)

@@ -154,14 +154,16 @@ def set_backing_up(
     )
 
 
-def set_backed_up(connection: Connection, snapshot: Snapshot) -> Snapshot:
+def set_backed_up(connection: Connection, snapshot: Snapshot, moved_bytes: int | None = None) -> Snapshot:
+    """Record that a snapshot's file is on its store; without `moved_bytes` it came there as an image."""
     stored = snapshots.update(connection, snapshot.id, state=SnapshotState.BACKED_UP)
     kind = "an increment" if stored.parent_id is not None else "whole"
+    moved = "" if moved_bytes is None else f", of which {moved_bytes} were moved"
     record(
         connection,
         stored,
         "SNAPSHOT.BACKUP",
-        f"is on secondary storage: {kind}, {stored.physical_size_bytes} bytes",
+        f"is on secondary storage: {kind}, {stored.physical_size_bytes} bytes{moved}",
     )
     return stored
 

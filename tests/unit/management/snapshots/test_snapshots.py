@@ -128,6 +128,39 @@ async def test_what_cannot_be_an_increment_is_whole(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_snapshot_is_whole_when_somebody_has_removed_what_it_would_be_an_increment_on(
+    cloud: SmallCloud,
+) -> None:
+    store = SnapshotStore.of(cloud)
+    _, volume = await running(cloud)
+    chain = [await take(cloud, volume) for _ in range(3)]
+    store.files()[chain[0].uuid].unlink()
+    code, text, hint = await refusal(cloud, "createVolume", snapshotid=chain[2].uuid)
+    assert code == ErrorCode.RESOURCE_UNAVAILABLE
+    assert f"{chain[0].uuid} does not exist" in text and "restore the file" in hint
+    fourth, fifth = await take(cloud, volume), await take(cloud, volume)
+    assert (fourth.parent_id, fifth.parent_id) == (None, fourth.id)
+    job = await cloud.job("createVolume", snapshotid=fifth.uuid)
+    assert job.result_code == 0, job.result
+    for gone in chain:
+        assert (await cloud.job("deleteSnapshot", id=gone.uuid)).result_code == 0
+    assert store.files().keys() == {fourth.uuid, fifth.uuid}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_snapshot_that_was_stored_before_a_kill_leaves_nothing_on_primary_storage(
+    cloud: SmallCloud,
+) -> None:
+    SnapshotStore.of(cloud)
+    _, volume = await running(cloud)
+    snapshot = await take(cloud, volume)
+    left = cloud.primary.snapshot_path(snapshot.uuid)
+    left.touch()  # the daemon was killed before it deleted it
+    await cloud.snapshots.take(snapshot.id)
+    assert not left.exists()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_stopped_vms_disk_is_copied_whole_and_the_next_is_an_increment(cloud: SmallCloud) -> None:
     store = SnapshotStore.of(cloud)
     vm, volume = await running(cloud)
