@@ -74,6 +74,7 @@ from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.virtual_machines.pool_maintenance import PoolMaintenance
 from systemvm.management.virtual_machines.reaper import ExpungeReaper
 from systemvm.management.virtual_machines.service import VirtualMachines
+from systemvm.management.volumes.leftovers import Leftovers
 from systemvm.management.volumes.migration import VolumeMigration
 from systemvm.management.volumes.service import Volumes
 from systemvm.management.volumes.uploads import VolumeUploads
@@ -96,6 +97,7 @@ class UserServices:
     images: ImageServices
     virtual_machines: VirtualMachines
     volumes: Volumes
+    leftovers: Leftovers
     volume_uploads: VolumeUploads
     snapshots: VolumeSnapshots
     snapshot_policies: SnapshotPolicies
@@ -135,6 +137,7 @@ class UserServices:
     async def start(self) -> None:
         """Resume the jobs and downloads of an earlier daemon."""
         self.guest_networks.start()
+        await self.leftovers.claim_unmade()
         await self.volumes.finish_deletions()
         await self.jobs.resume_pending()
         self.images.start()
@@ -180,6 +183,7 @@ class UserServices:
         if agent.role is Role.SSVM:
             await self.images.agent_up(agent.name)
             await self.snapshots.finish_deletions()
+            await self.leftovers.delete()
 
 
 def make_user_services(
@@ -346,6 +350,7 @@ def make_user_services(
         images=images,
         virtual_machines=virtual_machines,
         volumes=volumes,
+        leftovers=Leftovers(database, drivers.pools, volumes, host_id=foundation.host.id),
         volume_uploads=volume_uploads,
         snapshots=snapshots,
         snapshot_policies=snapshot_policies,

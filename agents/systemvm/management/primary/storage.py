@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -195,6 +196,10 @@ class PrimaryStorage:
         """Delete a disk; does nothing when there is none."""
         await deferToThread(self.volume_path(volume_uuid).unlink, True)
 
+    async def volume_names(self) -> list[str]:
+        """Return the UUIDs of the volumes that have a file."""
+        return await deferToThread(_names, self._volumes)
+
     async def restore_volume(self, volume_uuid: str, chain: list[Path], size_bytes: int) -> Path:
         """Create a disk, or replace it, by what a chain of snapshots has, the whole one first."""
 
@@ -245,3 +250,16 @@ class PrimaryStorage:
     async def delete_snapshot(self, name: str) -> None:
         """Delete the file of a snapshot; does nothing when there is none."""
         await deferToThread(self.snapshot_path(name).unlink, True)
+
+    async def snapshot_names(self) -> list[str]:
+        """Return the UUIDs of the snapshots that have a file."""
+        return await deferToThread(_names, self._snapshots)
+
+
+def _names(directory: Path) -> list[str]:
+    """Return the UUIDs that files of a directory are named by. It blocks."""
+    found = []
+    for path in directory.glob("*.qcow2"):
+        with suppress(ValueError):  # it is not ours
+            found.append(str(uuid.UUID(path.stem)))
+    return found

@@ -88,6 +88,10 @@ class Rows(Generic[R]):
             raise NotFoundError(f"there is no {self.label} with the id {uuid}")
         return found
 
+    def find(self, connection: sa.Connection, uuid: str) -> R | None:
+        """Return the row with a UUID, also a removed one; None when there is none."""
+        return self.one(connection, self.table.c.uuid == uuid)
+
     def insert(self, connection: sa.Connection, /, **values: Any) -> R:
         result = connection.execute(self.table.insert().values(**values))
         key = cast("sa.Row[Any]", result.inserted_primary_key)

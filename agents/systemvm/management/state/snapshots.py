@@ -47,6 +47,7 @@ _STORED = _c.state.in_([SnapshotState.BACKED_UP, SnapshotState.HIDDEN])
 _TAKEN = _c.copy_of.is_(None)
 
 by_id = rows.by_id
+find = rows.find
 insert = rows.insert
 update = rows.update
 

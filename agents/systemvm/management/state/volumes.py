@@ -54,6 +54,7 @@ VIRTUAL_SIZE = sa.func.coalesce(
 _ALLOCATED = sa.func.sum(sa.func.coalesce(VIRTUAL_SIZE, 0))
 
 by_id = rows.by_id
+find = rows.find
 by_uuid = rows.by_uuid
 
 
@@ -104,6 +105,12 @@ def count(connection: sa.Connection) -> int:
 def half_deleted(connection: sa.Connection) -> list[Volume]:
     """Return the data volumes whose file is still to be deleted."""
     return rows.all(connection, _c.state == VolumeState.DESTROYED, _c.type == DATA, _c.removed.is_(None))
+
+
+def never_made(connection: sa.Connection, host_id: int) -> list[Volume]:
+    """Return the data volumes of a host that have no file yet."""
+    where = (_c.state == VolumeState.ALLOCATED, _c.type == DATA, _c.host_id == host_id, _c.removed.is_(None))
+    return rows.all(connection, *where)
 
 
 def release_data_of(connection: sa.Connection, vm_id: int) -> None:

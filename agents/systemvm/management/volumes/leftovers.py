@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deletes what is left on primary storage: files that nothing needs, and volumes that nobody makes.
+
+A pool did not answer when a file was to be deleted, or the daemon was killed between a row and its file. A
+file without a row, or of another host, stays: it is not of this daemon.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.logger import Logger
+
+from systemvm.management.primary.pools import StorageByPool
+from systemvm.management.primary.qemu_img import PrimaryStorageError
+from systemvm.management.state import jobs, snapshots, storage_pools, volumes
+from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.volumes import Volume
+from systemvm.management.volumes import transitions
+from systemvm.management.volumes.service import Volumes
+
+
+class ListedStorage(Protocol):
+    """The part of primary storage that lists files by their UUIDs and deletes them."""
+
+    async def volume_names(self) -> list[str]: ...
+    async def snapshot_names(self) -> list[str]: ...
+    async def delete_volume(self, volume_uuid: str) -> None: ...
+    async def delete_snapshot(self, name: str) -> None: ...
+
+
+class Leftovers:
+    """Compares the files in each pool with rows."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        database: Database,
+        primary: StorageByPool[ListedStorage],
+        service: Volumes,
+        *,
+        host_id: int,
+    ) -> None:
+        self._database = database
+        self._primary = primary
+        self._volumes = service
+        self._host_id = host_id
+
+    async def claim_unmade(self) -> None:
+        """Have volumes deleted whose row was created, and then the daemon was killed before their job was.
+
+        Call it before jobs are resumed, and `Volumes.finish_deletions` afterwards.
+        """
+        await self._database.run(_claim_unmade, self._host_id)
+
+    async def delete(self) -> None:
+        """Delete what is left in each pool that can be used now."""
+        for pool in (None, *await self._database.read(storage_pools.list_created)):
+            pool_id = None if pool is None else pool.id
+            try:
+                await self._delete_in(pool_id, await self._primary.of(pool_id))
+            except (OSError, PrimaryStorageError) as error:
+                self._log.info("leftovers in storage pool {id} stay: {why}", id=pool_id, why=str(error))
+
+    async def _delete_in(self, pool_id: int | None, storage: ListedStorage) -> None:
+        for uuid in await storage.volume_names():
+            found = await self._database.read(volumes.find, uuid)
+            if found is not None and self._is_elsewhere(found, pool_id):
+                async with self._volumes.lock(found.id) as volume:  # nobody moves it meanwhile
+                    if self._is_elsewhere(volume, pool_id):
+                        await storage.delete_volume(uuid)
+        for name in await storage.snapshot_names():
+            snapshot = await self._database.read(snapshots.find, name)
+            if snapshot is not None and snapshot.host_id == self._host_id and snapshot.state.has_ended:
+                await storage.delete_snapshot(name)
+
+    def _is_elsewhere(self, volume: Volume, pool_id: int | None) -> bool:
+        is_here = volume.removed is None and volume.pool_id == pool_id
+        return volume.host_id == self._host_id and not is_here
+
+
+def _claim_unmade(connection: Connection, host_id: int) -> None:
+    known = {job.instance_uuid for job in jobs.pending(connection)}
+    for volume in volumes.never_made(connection, host_id):
+        if volume.uuid not in known:
+            transitions.claim_deletion(connection, volume.id)
