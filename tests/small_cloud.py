@@ -528,7 +528,7 @@ class SmallCloud:
         return self.database.run_now(instances.by_id, vm_id)
 
 
-def make(directory: Path, pristine: Path) -> SmallCloud:
+def make(directory: Path, pristine: Path, hypervisor: FakeHypervisor | None = None) -> SmallCloud:
     """Return a cloud in `directory`, on a copy of a filled database file."""
     shutil.copy(pristine, directory / "systemvm.sqlite")
     shutil.copy(pristine.with_name("seal.key"), directory / "seal.key")
@@ -548,4 +548,5 @@ def make(directory: Path, pristine: Path) -> SmallCloud:
         cpvm=cpvm,
         admin=database.run_now(principal, "admin"),
         user=database.run_now(principal, "ulla"),
+        hypervisor=hypervisor or FakeHypervisor(),
     )

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is true of the model and of both storages whenever no job runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from systemvm.management.state import resource_counts, schema, snapshots, storage_pools, templates, volumes
+from systemvm.management.state.instances import rows as machine_rows
+from systemvm.management.state.resource_counts import ResourceType
+from systemvm.management.state.snapshots import Snapshot
+from systemvm.management.state.status import (
+    InstanceState,
+    InstanceType,
+    SnapshotState,
+    SpoolState,
+    VolumeState,
+)
+from unit.management.zone_sequences.disks import flat, read
+from unit.management.zone_sequences.world import World
+
+
+def check(world: World) -> None:
+    """Raises: AssertionError that says what is not so."""
+    assert world.machines.faulty == []
+    _check_volumes(world)
+    _check_copies(world)
+    _check_snapshots(world)
+    _check_images(world)
+    _check_machines(world)
+    _check_counts(world)
+
+
+def _directories(world: World) -> dict[int | None, Path]:
+    pools = world.database.run_now(storage_pools.list_created)
+    return {None: world.directory} | {pool.id: Path(pool.path) for pool in pools}
+
+
+def _check_volumes(world: World) -> None:
+    rows = world.present(volumes.rows)
+    expected = set()
+    for row in rows:
+        assert row.state in (VolumeState.READY, VolumeState.ALLOCATED), f"{row} is left half made or deleted"
+        path = _directories(world)[row.pool_id] / f"{row.uuid}.volume"
+        if row.state is VolumeState.ALLOCATED:
+            assert row.type == volumes.ROOT, f"{row} is never made"
+            continue
+        expected.add(path)
+        assert row.path == str(path)
+        image = read(path)
+        assert row.size_bytes in (None, image["size"]), f"{row} has {image}"
+        backing = image.get("backing")
+        assert backing is None or Path(backing).exists(), f"{row.name} has lost its base {backing}"
+    there = {path for place in _places(world) for path in place.glob("*.volume")}
+    assert there == expected, f"files without a volume: {there - expected}"
+    assert len({row.uuid for row in rows}) == len(rows)
+
+
+def _places(world: World) -> list[Path]:
+    return [world.directory, *world.directory.glob("pool-*")]
+
+
+def _check_copies(world: World) -> None:
+    """A template has a copy where a row says so, as long as it is not deleted or a clone needs it."""
+    rows = world.present(templates.spool_refs)
+    for place in _places(world):
+        assert not list(place.glob("*.snapshot")), "a snapshot is left on primary storage"
+    expected = {Path(row.path or "") for row in rows if row.state is SpoolState.READY}
+    there = {path for place in _directories(world).values() for path in place.glob("*.template")}
+    assert there <= {_copy_of(world, row.template_id, row.pool_id) for row in rows}, "a copy has no row"
+    assert expected <= there, f"lost copies: {expected - there}"
+    keys = [(row.template_id, row.host_id, row.pool_id) for row in rows]
+    assert len(set(keys)) == len(keys), "a template has two copies in a pool"
+
+
+def _copy_of(world: World, template_id: int, pool_id: int | None) -> Path:
+    template = world.database.run_now(templates.by_id, template_id)
+    return _directories(world)[pool_id] / f"{template.uuid}.template"
+
+
+def _check_snapshots(world: World) -> None:
+    rows = world.present(snapshots.rows)
+    by_id = {row.id: row for row in rows}
+    folder = world.store / "snapshots"
+    expected = set()
+    for row in rows:
+        assert row.state.has_ended, f"{row} is never taken"
+        assert row.state is not SnapshotState.DESTROYING, f"{row} is never deleted"
+        if row.state is SnapshotState.ERROR:
+            assert row.error_text, "a failure has its reason"
+            continue
+        chain = _chain(row, by_id)
+        paths = [folder / str(each.account_id) / str(each.volume_id) / each.uuid for each in chain]
+        expected.add(paths[-1])
+        assert flat(paths) == world.machines.taken.get(row.uuid, flat(paths)), f"{row.name} has other content"
+        if row.state is SnapshotState.HIDDEN:
+            assert any(each.parent_id == row.id for each in rows), f"nothing needs {row}"
+    there = {path for path in folder.glob("*/*/*") if not path.name.startswith(".")}
+    assert there == expected, f"files without a snapshot: {there - expected}, missing: {expected - there}"
+    failed = {f".{row.uuid}.part" for row in rows if row.state is SnapshotState.ERROR}
+    assert {path.name for path in folder.glob("*/*/.*")} <= failed, "a piece of a snapshot is left"
+
+
+def _chain(row: Snapshot, by_id: dict[int, Snapshot]) -> list[Snapshot]:
+    chain = [row]
+    while (parent_id := chain[0].parent_id) is not None:
+        assert parent_id in by_id, f"{chain[0]} has lost its base"
+        chain.insert(0, by_id[parent_id])
+    return chain
+
+
+def _check_images(world: World) -> None:
+    refs = world.present(templates.store_refs)
+    expected = {world.store / (ref.install_path or "") for ref in refs if ref.is_ready}
+    there = {path for path in (world.store / "template/tmpl").glob("*/*/*") if path.is_file()}
+    assert there == expected, f"images without a row: {there - expected}, missing: {expected - there}"
+    taken = world.machines.taken
+    for number, snapshot in world.images.items():
+        for ref in refs:
+            if ref.template_id == number and ref.is_ready and snapshot in taken:
+                assert read(world.store / (ref.install_path or ""))["blocks"] == taken[snapshot]
+
+
+def _check_machines(world: World) -> None:
+    rows = [row for row in world.database.run_now(machine_rows.all) if row.type is InstanceType.USER]
+    running = set(world.machines.running())
+    for row in rows:
+        is_running = row.instance_name in running
+        assert is_running == (row.state is InstanceState.RUNNING and row.removed is None), row
+        data = world.database.run_now(volumes.data_of, row.id)
+        assert len({each.device_id for each in data}) == len(data), "two disks have one device number"
+        if is_running:
+            attached = {disk.uuid for disk in world.machines.disks(row.instance_name).attached.values()}
+            assert attached == {each.uuid for each in data}, f"{row.name} has other disks than its rows"
+        assert row.removed is None or not data, "a VM that is gone has disks"
+    nics = world.database.run_now(lambda connection: connection.execute(schema.nics.select()).all())
+    assert len({nic.mac for nic in nics}) == len(nics), "a MAC address is given twice"
+    addresses = [(nic.bridge, nic.address) for nic in nics if nic.address]
+    assert len(set(addresses)) == len(addresses), "an address is given twice"
+
+
+def _check_counts(world: World) -> None:
+    account = world.cloud.admin.account.id
+    counts = world.database.run_now(resource_counts.of_accounts, [account])[account]
+    files = sum(1 for place in _places(world) for _ in place.glob("*.volume"))
+    rows = world.present(volumes.rows)
+    unmade = sum(1 for row in rows if row.state is VolumeState.ALLOCATED)
+    assert counts[ResourceType.volume] == files + unmade
+    stored = sum(path.is_file() for path in (world.store / "snapshots").glob("*/*/*") if path.name[0] != ".")
+    assert counts[ResourceType.snapshot] <= stored

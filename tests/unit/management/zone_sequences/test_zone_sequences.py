@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Any sequence of calls leaves model and storages consistent, with the daemon killed anywhere.
+
+`make test` runs 200 sequences, `make soak-zone` 10,000. Each is repeatable by its number.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import maybeDeferred
+
+from systemvm.management.primary import pool_directories, pool_usage
+from unit.management.zone_sequences.actions import ACTIONS, create_pool, deploy, register_template
+from unit.management.zone_sequences.consistency import check
+from unit.management.zone_sequences.fuse import Killed
+from unit.management.zone_sequences.world import World
+
+SEQUENCES = int(os.environ.get("ZONE_SEQUENCES", "30"))
+FIRST = int(os.environ.get("ZONE_SEQUENCE", "0"))
+#: A test is so many sequences, so that the processes of a run share them.
+EACH = 10
+
+
+async def run(number: int, directory: Path, pristine: Path) -> World:
+    """Run one sequence, and end it with everything in order again."""
+    order = random.Random(number)
+    world = World(directory, pristine, order)
+    try:
+        await world.fuse.drive(world.start())
+        await world.call("createServiceOffering", name="shared", cpunumber=1, memory=64, storagetype="shared")
+        for action in (register_template, create_pool, deploy):
+            await action(world)
+        with_faults = order.random() < 0.4
+        for _ in range(order.randint(4, 15)):
+            await step(world, with_faults=with_faults)
+        world.faults.share = 0.0
+        await world.restart()
+        await settle(world)
+        check(world)
+    except BaseException as error:
+        error.add_note("\n".join([f"sequence {number}:", *world.log]))
+        raise
+    finally:
+        world.close()
+    return world
+
+
+async def step(world: World, *, with_faults: bool) -> None:
+    order = world.order
+    world.faults.share = 0.1 if with_faults and order.random() < 0.5 else 0.0
+    if order.random() < 0.15:
+        world.fuse.set(order.randrange(30))
+    [action] = order.choices(list(ACTIONS), list(ACTIONS.values()))
+    try:
+        await action(world)
+        if order.random() < 0.7:  # otherwise the next call comes meanwhile
+            await world.quiet()
+            if not with_faults:
+                await world.fuse.drive(world.tend())
+                check(world)
+    except Killed:
+        await world.restart()
+
+
+async def settle(world: World) -> None:
+    while True:
+        try:
+            await world.quiet()
+            await world.end_maintenance()
+            await world.fuse.drive(world.tend())
+            return
+        except Killed:
+            await world.restart()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (pool_directories, pool_usage):
+        monkeypatch.setattr(module, "deferToThread", maybeDeferred)
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("first", range(FIRST, FIRST + SEQUENCES, EACH))
+@pytest_twisted.ensureDeferred
+async def test_any_sequence_of_calls_and_kills_leaves_all_consistent(first: int, pristine: Path) -> None:
+    for number in range(first, first + min(EACH, SEQUENCES)):
+        with TemporaryDirectory(prefix="zone") as name:
+            await run(number, Path(name), pristine)
