@@ -162,7 +162,7 @@ endef
 test: ## everything, and how long each stage took
 	@mkdir -p build; : > $(STAGES)
 	$(call stage,setup,$(MAKE) --no-print-directory setup $(ORACLES)/stamp $(SSLYZE)/stamp)
-	$(call stage,check,DOWNLOAD_SCHEDULES=300 HYPOTHESIS_EXAMPLES=100 $(MAKE) --no-print-directory check)
+	$(call stage,check,DOWNLOAD_SCHEDULES=300 ZONE_SEQUENCES=200 HYPOTHESIS_EXAMPLES=100 $(MAKE) --no-print-directory check)
 	$(call stage,images,$(MAKE) --no-print-directory images)
 	$(call stage,integration,$(PYTEST_WAITING) tests/integration)
 	$(call stage,image and system,$(PYTEST_BLOCKING) tests/image tests/system)
@@ -243,6 +243,15 @@ bench-api: setup ## signed API requests beside 100,000 templates, 10,000 VMs and
 .PHONY: bench-clone
 bench-clone: setup ## a machine's disk as a linked clone of 2 GiB, compared with a copy by qemu-img
 	@$(PYTHON) tests/benchmark/clone.py
+
+.PHONY: bench-snapshot
+bench-snapshot: setup ## snapshots of a running machine and their restore, compared with a copy by qemu-img
+	@$(PYTHON) tests/benchmark/snapshot.py
+
+.PHONY: soak-zone
+soak-zone: $(VENV)/stamp ## 10,000 random sequences of calls, kills and faults, and 100 chains of snapshots (about two hours)
+	@ZONE_SEQUENCES=10000 $(PYTEST_PARALLEL) --timeout=0 tests/unit/management/zone_sequences
+	@SNAPSHOT_CHAINS=100 $(PYTEST) --timeout=0 tests/integration/test_volume_snapshots.py -k chains
 
 .PHONY: soak-memory
 soak-memory: setup ## memory of agent and fetch over 10,000 downloads (about ten minutes)
