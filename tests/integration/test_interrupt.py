@@ -26,6 +26,7 @@ AGENTS = Path(__file__).resolve().parents[2] / "agents"
 IN_BACKGROUND = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
 SERVED = [
     "systemvm.nethelper",
+    "systemvm.guestnet",
     "systemvm.launcher",
     "systemvm.ssvm.fetch.main",
     "systemvm.ssvm.store.operations",
@@ -48,7 +49,7 @@ def command(program: str, root: Path, listener: socket.socket) -> list[str]:
     argv = [sys.executable, "-m", program]
     if program == "systemvm.cli":
         return [*argv, "--root", str(root), "system-vm", "list"]
-    if program == "systemvm.nethelper":
+    if program in ("systemvm.nethelper", "systemvm.guestnet"):
         argv += ["--root", str(root)]
     if program == "systemvm.launcher":
         argv = ["unshare", "--mount", *map(str, as_user(QEMU_USER, [root])), *argv]
