@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 from attrs import frozen
@@ -19,6 +21,9 @@ _snapshots, _recordings, _sessions = (
     schema.console_recordings.c,
     schema.console_sessions.c,
 )
+#: The column of the account, and a query for sums by it.
+Sums = tuple[sa.Column[int], Any]
+
 #: Of the row with what processes counted that have ended.
 _ENDED = ""
 
@@ -48,13 +53,15 @@ def usage(
     connection: sa.Connection, account_ids: frozenset[int] | None, *, limit: int | None = None
 ) -> list[AccountUsage]:
     """Return the usage of each account that is not removed, in the order of their numbers; None means all."""
-    query = sa.select(
-        _accounts.id, _stored(), _sum(_served.size_bytes, _served.account_id == _accounts.id), _seconds()
-    ).where(_accounts.removed.is_(None))
+    query = sa.select(_accounts.id).where(_accounts.removed.is_(None)).order_by(_accounts.id).limit(limit)
     if account_ids is not None:
         query = query.where(_accounts.id.in_(account_ids))
-    rows = connection.execute(query.order_by(_accounts.id).limit(limit))
-    return [AccountUsage(number, int(stored), int(sent), int(time)) for number, stored, sent, time in rows]
+    wanted = list(connection.scalars(query))
+    one = wanted[0] if len(wanted) == 1 else None
+    stored = sum((_by_account(connection, sums, one) for sums in _stored()), Counter())
+    sent = _by_account(connection, _sums(_served.account_id, _served.size_bytes), one)
+    time = _by_account(connection, _seconds(), one)
+    return [AccountUsage(number, stored[number], sent[number], time[number]) for number in wanted]
 
 
 def count_accounts(connection: sa.Connection) -> int:
@@ -87,36 +94,42 @@ def _end_others(connection: sa.Connection, agent_name: str, instance: str) -> No
     connection.execute(schema.served_bytes.delete().where(*others))
 
 
-def _sum(value: sa.ColumnElement[int], *where: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
-    return sa.select(sa.func.coalesce(sa.func.sum(value), 0)).where(*where).scalar_subquery()
+def _sums(account_id: sa.Column[int], value: sa.ColumnElement[int], *where: sa.ColumnElement[bool]) -> Sums:
+    """Return the sums of all accounts in one pass: a query for each account would read all rows each time."""
+    return account_id, sa.select(account_id, sa.func.sum(value)).where(*where).group_by(account_id)
 
 
-def _stored() -> sa.ColumnElement[int]:
-    images = _sum(
+def _by_account(connection: sa.Connection, sums: Sums, account_id: int | None) -> Counter[int]:
+    """Return the sums of one account, or of all."""
+    column, query = sums
+    if account_id is not None:
+        query = query.where(column == account_id)
+    return Counter({number: int(total or 0) for number, total in connection.execute(query)})
+
+
+def _stored() -> Iterator[Sums]:
+    yield _sums(
+        _templates.account_id,
         _refs.physical_size_bytes,
         _refs.template_id == _templates.id,
-        _templates.account_id == _accounts.id,
         _refs.state == DownloadState.DOWNLOADED,
         _refs.removed.is_(None),
     )
-    snapshots = _sum(
+    yield _sums(
+        _snapshots.account_id,
         _snapshots.physical_size_bytes,
-        _snapshots.account_id == _accounts.id,
         _snapshots.store_id.is_not(None),
         _snapshots.removed.is_(None),
     )
-    recordings = _sum(
-        _recordings.size_bytes, _recordings.account_id == _accounts.id, _recordings.removed.is_(None)
-    )
-    return images + snapshots + recordings
+    yield _sums(_recordings.account_id, _recordings.size_bytes, _recordings.removed.is_(None))
 
 
-def _seconds() -> sa.ScalarSelect[int]:
+def _seconds() -> Sums:
     end = sa.func.coalesce(_sessions.removed, sa.literal(now(), _sessions.removed.type))
     elapsed = sa.extract("epoch", end) - sa.extract("epoch", _sessions.acquired)
-    return _sum(
+    return _sums(
+        _sessions.account_id,
         elapsed,
-        _sessions.account_id == _accounts.id,
         _sessions.acquired.is_not(None),
         _sessions.watches.is_(None),  # an administrator who watches uses nothing of the account's
     )
