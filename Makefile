@@ -110,6 +110,10 @@ messages: ## write docs/reference/messages.md from the source
 api-coverage: $(VENV)/stamp ## write docs/reference/api-coverage.md from the table of commands
 	@$(PYTHON) docs/generate_api_coverage.py
 
+.PHONY: api-reference
+api-reference: $(VENV)/stamp ## write docs/reference/api/: every command with its parameters, answer and callers
+	@$(PYTHON) docs/generate_api_reference.py
+
 .PHONY: keymaps
 keymaps: $(VENV)/stamp ## write the key tables of the console's page, from QEMU's
 	@PYTHONPATH=agents $(PYTHON) packer/page_keymaps.py
