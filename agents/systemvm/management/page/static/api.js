@@ -34,7 +34,7 @@ async function post(parameters) {
 
 export const loggedIn = () => sessionStorage.getItem(KEY) !== null && sessionStorage.getItem(USER) !== null;
 
-// The user who is logged in: {id, name, admin, secondFactor}. Before the session can be used, `secondFactor` is
+// The user who is logged in: {id, name, admin, administrator, secondFactor}; a domain administrator is no admin. Before the session can be used, `secondFactor` is
 // "code", or "missing" for who must set it up. The daemon decides what each user is allowed to do; the page calls
 // only what the daemon permits.
 export const user = () => JSON.parse(sessionStorage.getItem(USER));
@@ -42,7 +42,7 @@ export const user = () => JSON.parse(sessionStorage.getItem(USER));
 export async function login(username, password, domain) {
   const session = await post({ command: "login", username, password, ...(domain ? { domain } : {}) });
   sessionStorage.setItem(KEY, session.sessionkey);
-  sessionStorage.setItem(USER, JSON.stringify({ id: session.userid, name: session.username, admin: session.type === "1",
+  sessionStorage.setItem(USER, JSON.stringify({ id: session.userid, name: session.username, admin: session.type === "1", administrator: session.type !== "0",
     secondFactor: session.is2faverified === "true" ? "" : session.providerfor2fa ? "code" : "missing" }));
 }
 

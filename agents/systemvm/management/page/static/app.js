@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page: polls the API every second while something changes, else every three seconds, and redraws what changed.
 
+import { accountActions, refreshAccounts, wireAccounts } from "./accounts.js";
 import { ApiError, call, followJob, forget, job, loggedIn, login, logout, user } from "./api.js";
 import { certificateActions, refreshCertificates, wireCertificates } from "./certificates.js";
 import { showLink, wireLink } from "./extract.js";
@@ -42,7 +43,7 @@ async function refresh() {
   }
   let pause = 3000;
   try {
-    const { admin } = user();
+    const { admin, administrator } = user();
     const [zones, systems, templates, isos, vms] = await Promise.all([
       call("listZones"),
       admin ? call("listSystemVms") : {},
@@ -53,6 +54,7 @@ async function refresh() {
     state.zone = zones.zone?.[0] ?? null;
     state.templates = [...templates, ...isos.map((iso) => ({ ...iso, format: "ISO" }))];
     for (const section of document.querySelectorAll(".operators")) section.hidden = !admin;
+    for (const section of document.querySelectorAll(".administrators")) section.hidden = !administrator;
     state.machines = vms.virtualmachine ?? [];
     $("#zone").textContent = state.zone?.name ?? "";
     const { busy } = state;
@@ -64,6 +66,7 @@ async function refresh() {
     const storesMove = admin && await refreshStores(busy);
     if (admin) await refreshHosts(busy);
     if (admin) await refreshCertificates(busy);
+    if (administrator) await refreshAccounts(busy);
     $("#open-deploy").disabled = !state.templates.some((t) => t.isready);
     const moving = state.templates.some((t) => download(t).moving);
     const changing = (systems.systemvm ?? []).some((v) => v.agentstate !== "Up");
@@ -120,6 +123,7 @@ const templateOf = (id) => state.templates.find((template) => template.id === id
 const isIso = (id) => templateOf(id)?.format === "ISO";
 
 const actions = {
+  ...accountActions,
   ...certificateActions,
   ...storeActions,
   ...hostActions,
@@ -202,6 +206,7 @@ wireHosts(zone, act);
 wireCertificates(act);
 wireUploads(zone, refresh);
 wireLink();
+wireAccounts(act, refresh);
 wireKeys();
 wireSecondFactor(refresh, leave);
 wireCancelButtons();
