@@ -235,7 +235,7 @@ class SmallCloud:
             self.agents,
             self.settings,
             self.seal,
-            issuer.ca_pem,
+            lambda: issuer.roots_pem,
             self.sites.root_of,
         )
         self.dispatch = DownloadDispatcher(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -177,6 +177,8 @@ class Configuration:
     current: dict[str, ZoneConfig] = attrs.field(init=False)
     #: Every range of the zones' public and guest networks, by the zone's name.
     address_ranges: dict[str, list[AddressRange]] = attrs.field(init=False, factory=dict)
+    #: The networks of each zone that system VMs are reached on from outside: public, else management.
+    outside_networks: dict[str, list[IPv4Network]] = attrs.field(init=False, factory=dict)
 
     @current.default
     def _of_files(self) -> dict[str, ZoneConfig]:

@@ -72,7 +72,12 @@ def open_foundation(configuration: Configuration) -> Foundation:
     host = database.run_now(write_inventory, configuration)
     catalog = ZoneCatalog(configuration)
     database.run_now(catalog.load)
-    public = PublicAuthority.open(layout.pki, configuration.current.values(), management.page.endpoint)
+    public = PublicAuthority.open(
+        layout.pki,
+        configuration.current.values(),
+        management.page.endpoint,
+        configuration.outside_networks.values(),
+    )
     page_certificate = PageCertificate(management.page, public) if management.page.ends_tls else None
     sites = PublicSites(lambda name: configuration.zone(name).console, public, CertificateShelf(seal))
     database.run_now(sites.load)

@@ -79,7 +79,9 @@ def make_image_services(
         UploadSigner(seal),
     )
     orders = UploadOrders(signer, settings, (foundation.configuration.management.page.endpoint.origin,))
-    links = CopyLinks(reactor, database, directory, settings, seal, foundation.public.ca_pem, sites.root_of)
+    links = CopyLinks(
+        reactor, database, directory, settings, seal, lambda: foundation.public.roots_pem, sites.root_of
+    )
     dispatcher = DownloadDispatcher(reactor, database, directory, settings, sources, orders, usage, links)
     replicas = ReplicaKeeper(reactor, database, settings, dispatcher.wake)
     dispatcher.on_end(links.ended)

@@ -78,6 +78,18 @@ class _File(Resource):
         return self._body
 
 
+class _PublicRoot(_File):
+    """The root of consoles, which can be another one after a change of the zones."""
+
+    def __init__(self, root_pem: Callable[[], bytes], secure: bool) -> None:
+        super().__init__(b"", b"application/x-x509-ca-cert", secure)
+        self._root_pem = root_pem
+
+    def render_GET(self, request: Request) -> bytes | int:
+        self._body = self._root_pem()
+        return super().render_GET(request)
+
+
 class _Document(_File):
     """The page itself, whose policy follows the addresses of SSVMs."""
 
@@ -126,7 +138,7 @@ class PageResource(Resource):
         self,
         *,
         secure: bool = False,
-        public_root_pem: bytes = b"",
+        public_root_pem: Callable[[], bytes] = bytes,
         list_origins: ListOrigins = _no_origins,
         xterm: Path | None = None,
     ) -> None:
@@ -144,7 +156,7 @@ class PageResource(Resource):
             self.putChild(entry.name.encode(), file)
         self.putChild(b"", self.children[b"index.html"])
         # the root that a browser must trust to open consoles; it is public
-        self.putChild(b"public-ca.crt", _File(public_root_pem, b"application/x-x509-ca-cert", secure))
+        self.putChild(b"public-ca.crt", _PublicRoot(public_root_pem, secure))
 
     def below(self, path: str) -> Resource:
         """Return the root of a site with the page at an advertised path (`/cloud`), or the page itself."""

@@ -28,8 +28,8 @@ class CaOperations:
             params=None,
             result=PublicRoot,
             roles=OPERATORS,
-            summary="Return the root certificate that browsers must trust",
+            summary="Return the root certificate that browsers must trust, and earlier ones",
         )
 
     async def _show(self, call: Call, params: None) -> PublicRoot:
-        return PublicRoot(self._public.ca_pem.decode())
+        return PublicRoot(self._public.roots_pem.decode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -24,6 +24,8 @@ from systemvm.web.public_endpoint import WILDCARD, PublicEndpoint
 
 LIFETIME = timedelta(days=90)
 STEM = "public-ca"
+#: The certificates of earlier roots, which have signed what is still in use.
+EARLIER = "public-ca-earlier.crt"
 
 #: Not the name of a host: OpenSSL treats a common name that looks like one, even 127.0.0.1, as a DNS name and
 #: applies the root's constraints to it.
@@ -82,30 +84,53 @@ class NotPermittedError(SystemVmError):
 class PublicAuthority:
     """Signs for advertised origins, serverAuth only."""
 
-    _log = Logger()
+    log = Logger()
 
-    def __init__(self, authority: CertificateAuthority) -> None:
+    def __init__(
+        self,
+        authority: CertificateAuthority,
+        renew: Callable[[x509.GeneralName], CertificateAuthority | None] = lambda name: None,
+        earlier_pem: bytes = b"",
+    ) -> None:
+        """`renew` returns a new root for a name if the zones have it now."""
         self.authority = authority
+        self._renew = renew
+        self._earlier_pem = earlier_pem
 
     @classmethod
-    def open(cls, directory: Path, zones: Iterable[ZoneConfig], page: PublicEndpoint) -> PublicAuthority:
-        """Load the root from `directory`; create one at the first start, or when the zones' names changed."""
-        constraints = constraints_of(zones, page)
+    def open(
+        cls,
+        directory: Path,
+        zones: Iterable[ZoneConfig],
+        page: PublicEndpoint,
+        networks: Iterable[Sequence[IPv4Network]] = (),
+    ) -> PublicAuthority:
+        """Load the root from `directory`; create one at the first start, or when the zones' names changed.
+
+        `networks` has all networks of each zone that consoles and links are on. Both are read again when
+        a name is asked for that is in no zone yet: the API can have added one.
+        """
+
+        def renewed(name: x509.GeneralName) -> CertificateAuthority | None:
+            constraints = constraints_of(list(zones), page, list(networks))
+            return _create(directory, constraints) if _is_permitted(name, constraints) else None
+
+        constraints = constraints_of(list(zones), page, list(networks))
         authority = CertificateAuthority.load(directory, STEM)
-        if authority is not None and _constraints_in(authority.certificate) == constraints:
-            return cls(authority)
-        if authority is not None:
-            cls._log.warn(
-                "created a new root because the zones' names or addresses changed: let browsers trust {path}",
-                path=str(directory / f"{STEM}.crt"),
-            )
-        authority = CertificateAuthority.create("systemvm public CA", constraints)
-        authority.save(directory, STEM)
-        return cls(authority)
+        if authority is None or _constraints_in(authority.certificate) != constraints:
+            authority = _create(directory, constraints)
+        earlier = directory / EARLIER
+        return cls(authority, renewed, earlier.read_bytes() if earlier.exists() else b"")
 
     @property
     def ca_pem(self) -> bytes:
+        """The root, which browsers must trust."""
         return self.authority.certificate_pem
+
+    @property
+    def roots_pem(self) -> bytes:
+        """The root, and the earlier ones: certificates that these have signed are in use until they end."""
+        return self.ca_pem + self._earlier_pem
 
     def identity(
         self,
@@ -154,22 +179,46 @@ class PublicAuthority:
         """Return whether the root is allowed to sign for an address, a name, or `*.` and a domain."""
         return self._permits(general_name(host))
 
-    def _permits(self, name: x509.GeneralName) -> bool:
-        constraints = _constraints_in(self.authority.certificate)
-        permitted = constraints.permitted_subtrees if constraints is not None else None
-        if isinstance(name, x509.IPAddress):
-            address = name.value
-            return any(
-                isinstance(tree, x509.IPAddress)
-                and isinstance(tree.value, IPv4Network | IPv6Network)
-                and address in tree.value
-                for tree in permitted or []
-            )
-        text = f".{name.value.removeprefix('*.')}".lower()
+    def _permits(self, name: x509.DNSName | x509.IPAddress) -> bool:
+        if _is_permitted(name, _constraints_in(self.authority.certificate)):
+            return True
+        renewed = self._renew(name)
+        if renewed is None:
+            return False
+        self._earlier_pem = self.roots_pem
+        self.authority = renewed
+        return True
+
+
+def _create(directory: Path, constraints: x509.NameConstraints) -> CertificateAuthority:
+    """Create and save a root, and add the one before to the earlier ones."""
+    certificate = directory / f"{STEM}.crt"
+    if certificate.exists():
+        with (directory / EARLIER).open("ab") as earlier:
+            earlier.write(certificate.read_bytes())
+        PublicAuthority.log.warn(
+            "created a new root because the zones' names or addresses changed: let browsers trust {path}",
+            path=str(certificate),
+        )
+    authority = CertificateAuthority.create("systemvm public CA", constraints)
+    authority.save(directory, STEM)
+    return authority
+
+
+def _is_permitted(name: x509.GeneralName, constraints: x509.NameConstraints | None) -> bool:
+    permitted = constraints.permitted_subtrees if constraints is not None else None
+    if isinstance(name, x509.IPAddress):
+        address = name.value
         return any(
-            isinstance(tree, x509.DNSName) and text.endswith(f".{tree.value}".lower())
+            isinstance(tree, x509.IPAddress)
+            and isinstance(tree.value, IPv4Network | IPv6Network)
+            and address in tree.value
             for tree in permitted or []
         )
+    text = f".{name.value.removeprefix('*.')}".lower()
+    return any(
+        isinstance(tree, x509.DNSName) and text.endswith(f".{tree.value}".lower()) for tree in permitted or []
+    )
 
 
 def general_name(host: str) -> x509.DNSName | x509.IPAddress:
@@ -179,10 +228,12 @@ def general_name(host: str) -> x509.DNSName | x509.IPAddress:
         return x509.DNSName(host.lower())
 
 
-def constraints_of(zones: Iterable[ZoneConfig], page: PublicEndpoint) -> x509.NameConstraints:
+def constraints_of(
+    zones: Iterable[ZoneConfig], page: PublicEndpoint, further: Iterable[Sequence[IPv4Network]] = ()
+) -> x509.NameConstraints:
     """Return what the root can sign for: the zones' domains and public networks, and all endpoints' hosts."""
     domains: set[str] = set()
-    networks: set[IPv4Network | IPv6Network] = set()
+    networks: set[IPv4Network | IPv6Network] = {network for of_zone in further for network in of_zone}
     hosts = [page.host]
     for zone in zones:
         networks.add(zone.networks.outside.cidr)

@@ -57,10 +57,10 @@ class CopyLinks:
         agents: ConnectedAgents,
         settings: ExtractionSettings,
         seal: Seal,
-        ca_pem: bytes,
+        roots_pem: Callable[[], bytes],
         root_of: Callable[[str], str | None] = lambda host: None,
     ) -> None:
-        """`ca_pem` is the CA that has signed the certificates of SSVMs.
+        """`roots_pem` returns the CAs that have signed the certificates of SSVMs.
 
         `root_of` returns the root of a host that has another one's, empty when everybody knows it.
         """
@@ -68,7 +68,7 @@ class CopyLinks:
         self._agents = agents
         self._settings = settings
         self._seal = seal
-        self._ca_pem = ca_pem.decode()
+        self._roots_pem = roots_pem
         self._root_of = root_of
         self._sent: dict[tuple[int, str], ExtractLink] = {}  # by zone and path
         self._has_ended = False
@@ -106,7 +106,7 @@ class CopyLinks:
                 settings = self._settings.secondary_storage(zone.name, server.address)
                 endpoint = server.endpoint if root_pem is not None else _endpoint(server, settings)
                 address = SsvmAddress(server.address, endpoint.port)
-                ca_pem = None if endpoint.scheme == "http" else self._ca_pem + (root_pem or "")
+                ca_pem = None if endpoint.scheme == "http" else self._roots_pem().decode() + (root_pem or "")
                 return SourceLink(endpoint.url + wire.path, address, ca_pem)
             if error.code != METHOD_NOT_FOUND:
                 raise SourceUnavailableError(zone.name, f"{server.name}: {error.message}")

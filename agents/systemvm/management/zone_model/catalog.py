@@ -50,6 +50,7 @@ class ZoneCatalog:
         current: dict[str, ZoneConfig] = {}
         names: dict[int, str] = {}
         ranges: dict[str, list[AddressRange]] = {}
+        outside: dict[str, list[IPv4Network]] = {}
         for zone in zones.list_zones(connection):
             names[zone.id] = zone.name
             of_type = _ranges_by_type(connection, zone.id)
@@ -59,6 +60,8 @@ class ZoneCatalog:
                 for each in of_type.get(kind, [])
                 if each.first is not None and each.last is not None
             ]
+            reached = of_type.get(TrafficType.PUBLIC) or of_type.get(TrafficType.MANAGEMENT, [])
+            outside[zone.name] = [each.cidr for each in reached if each.size]
             try:
                 current[zone.name] = self._compose(zone, self._networks(connection, zone, of_type))
             except ValueError as error:
@@ -66,6 +69,7 @@ class ZoneCatalog:
         _replace(self.names, names)
         _replace(self._configuration.current, current)
         _replace(self._configuration.address_ranges, ranges)
+        _replace(self._configuration.outside_networks, outside)
 
     def _compose(self, zone: Zone, networks: NetworksConfig) -> ZoneConfig:
         file = self._files.get(zone.name) or ZoneConfig(

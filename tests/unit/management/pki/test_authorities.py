@@ -38,7 +38,7 @@ def verify_server(leaf_pem: bytes, ca_pem: bytes, host: str, at: datetime | None
     builder = PolicyBuilder().store(Store(x509.load_pem_x509_certificates(ca_pem)))
     if at is not None:
         builder = builder.time(at)
-    builder.build_server_verifier(name).verify(x509.load_pem_x509_certificate(leaf_pem), [])
+    builder.build_server_verifier(name).verify(x509.load_pem_x509_certificates(leaf_pem)[0], [])
 
 
 def verify_client(leaf_pem: bytes, ca_pem: bytes, at: datetime | None = None) -> list[str]:
@@ -210,6 +210,32 @@ def test_zone_with_another_domain_gets_another_public_root(tmp_path: Path, zone:
     first = PublicAuthority.open(tmp_path, [zone], PAGE).ca_pem
     assert PublicAuthority.open(tmp_path, [zone], PAGE).ca_pem == first
     assert PublicAuthority.open(tmp_path, [replace(zone, domain="other.test")], PAGE).ca_pem != first
+
+
+def test_a_zone_that_the_api_adds_gets_a_new_root_and_the_earlier_one_stays_trusted(
+    tmp_path: Path, zone: ZoneConfig
+) -> None:
+    from msgspec.structs import replace
+
+    zones = {"zone1": zone}
+    public = PublicAuthority.open(tmp_path, zones.values(), PAGE)
+    first, before = public.ca_pem, public.issue("127.0.0.1").certificate_pem.encode()
+    with pytest.raises(NotPermittedError):
+        public.issue("10.21.0.100")
+    assert public.ca_pem == first
+    # a zone without a public network, whose consoles are on its management network
+    network = ipaddress.IPv4Network("10.21.0.0/24")
+    management = replace(zone.networks.management, cidr=network, host_address=None, gateway=None, pool=None)
+    without = replace(zone, name="zone2", networks=replace(zone.networks, management=management, public=None))
+    zones["zone2"] = without
+    chain = x509.load_pem_x509_certificates(public.issue("10.21.0.100").certificate_pem.encode())
+    verify_with_openssl(chain[0], public.ca_pem)
+    assert public.ca_pem != first
+    assert public.roots_pem == public.ca_pem + first
+    # certificates of the earlier root are verified as before
+    verify_server(before, public.roots_pem, "127.0.0.1")
+    again = PublicAuthority.open(tmp_path, zones.values(), PAGE)
+    assert (again.ca_pem, again.roots_pem) == (public.ca_pem, public.roots_pem)
 
 
 def test_daemons_identity_is_kept_for_two_thirds_of_its_life(control: ControlAuthority) -> None:

@@ -120,7 +120,7 @@ async def test_the_source_zones_certificate_is_trusted_and_no_login_is_sent(two:
     [request] = two.ordered()
     assert request.access == SourceAccess(proxy=SourceProxy("10.11.0.9")), "the zone's proxy and no login"
     assert request.source_ca_pem is not None
-    assert two.cloud.copy_links._ca_pem in request.source_ca_pem
+    assert two.cloud.copy_links._roots_pem().decode() in request.source_ca_pem
 
 
 @pytest_twisted.ensureDeferred
@@ -219,7 +219,7 @@ async def test_a_new_daemon_withdraws_links_that_it_has_only_repeated(two: TwoZo
     await two.cloud.dispatch.reconcile()
     [link] = two.links()
     cloud = two.cloud
-    new = CopyLinks(cloud.clock, cloud.database, cloud.agents, cloud.settings, cloud.seal, b"")
+    new = CopyLinks(cloud.clock, cloud.database, cloud.agents, cloud.settings, cloud.seal, lambda: b"")
     assert [each.path for each in await new.links_of_zone(cloud.zone.id)] == [link.path]
     cloud.database.run_now(templates.update_store_ref, two.ref.id, state=READY)
     two.here.calls.clear()
