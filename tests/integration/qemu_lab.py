@@ -35,7 +35,7 @@ WHITE = bytes.fromhex("b81300 cd10 b800a0 8ec0 31ff b900fa b00f f3aa") + IDLE
 class NoTaps:
     """A network driver that refuses: these guests have no network."""
 
-    async def create_tap(self, name: str, bridge: str, *, isolated: bool) -> int:
+    async def create_tap(self, name: str, bridge: str, *, isolated: bool, vlan: int | None = None) -> int:
         raise AssertionError("a tap was requested")
 
     async def remove_tap(self, name: str) -> None:

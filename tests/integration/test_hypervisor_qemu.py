@@ -216,8 +216,8 @@ async def work():
     await deferToThread(links.ensure_bridge, HostNetwork.of("cloudbr0", ["public"]))
 
     class networks:
-        async def create_tap(name, bridge, *, isolated):
-            return await deferToThread(links.make_tap, name, bridge, isolated=isolated)
+        async def create_tap(name, bridge, *, isolated, vlan=None):
+            return await deferToThread(links.make_tap, name, bridge, isolated=isolated, vlan=vlan)
         async def remove_tap(name):
             await deferToThread(links.remove_tap, name)
 

@@ -37,7 +37,7 @@ BLUE, GREEN = (0, 0, 168), (0, 168, 0)  # as VGA's text mode has them
 class NoTaps:
     """A network driver that refuses: the guest has no network."""
 
-    async def create_tap(self, name: str, bridge: str, *, isolated: bool) -> int:
+    async def create_tap(self, name: str, bridge: str, *, isolated: bool, vlan: int | None = None) -> int:
         raise AssertionError("a tap was requested")
 
     async def remove_tap(self, name: str) -> None:

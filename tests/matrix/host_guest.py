@@ -120,6 +120,7 @@ def install(root: Path, observer: str, zone: str) -> None:
     zones.mkdir(parents=True)
     (zones / "zone1.yaml").write_text(zone)
     (prefix / "observe.py").write_text(observer)
+    shutil.copy(TOP / "tests/vlan_probe.py", root / PREFIX)
     (root / "usr/lib/systemd/system/observe.service").write_text(_OBSERVE_UNIT)
     subprocess.run(
         ["systemctl", f"--root={root}", "--quiet", "enable", *UNITS, "observe.service"],

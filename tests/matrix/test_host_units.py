@@ -13,6 +13,7 @@ import yaml
 
 from matrix import host_guest
 from systemvm.management.samples import read_sample
+from vlan_probe_facts import EXPECTED
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -97,6 +98,8 @@ observed["as_daemon"] = {
     "etc": as_user("systemvm", "touch", "/etc/systemvm/zones/mine.yaml"),
 }
 observed["ports"] = json.loads(run("ip", "-d", "-j", "link", "show", "type", "tun") or "[]")
+imports = "PYTHONPATH=/usr/lib/systemvm/agents:/usr/lib/systemvm/packages"
+observed["vlans"] = run("unshare", "--net", "env", imports, "python3", "/usr/lib/systemvm/vlan_probe.py")
 numbers = lambda: {name: found[0] for name, found in machines().items()}
 before = numbers()
 for unit in ("systemvm-launcher.service", "systemvm-nethelper.service"):
@@ -193,6 +196,10 @@ def test_qemus_user_reaches_only_disks(observed: dict[str, Any]) -> None:
 def test_the_daemons_user_cannot_change_networks_or_the_allow_list(observed: dict[str, Any]) -> None:
     assert "Operation not permitted" in observed["as_daemon"]["link"]
     assert "Permission denied" in observed["as_daemon"]["etc"]
+
+
+def test_debians_kernel_keeps_vlans_apart(observed: dict[str, Any]) -> None:
+    assert json.loads(observed["vlans"]) == EXPECTED
 
 
 def test_control_ports_are_isolated(observed: dict[str, Any]) -> None:

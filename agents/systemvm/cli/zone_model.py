@@ -48,7 +48,7 @@ TRAFFIC = ModelList(
     "listTrafficTypes", "traffictype", "traffic type", ("traffictype", "kvmnetworklabel", "id")
 )
 RANGES = ModelList(
-    "listVlanIpRanges", "vlaniprange", "IP range", ("startip", "endip", "cidr", "gateway", "id")
+    "listVlanIpRanges", "vlaniprange", "IP range", ("startip", "endip", "cidr", "gateway", "vlan", "id")
 )
 STORAGE_RANGES = ModelList(
     "listStorageNetworkIpRange", "storagenetworkiprange", "storage IP range", ("startip", "endip", "id")

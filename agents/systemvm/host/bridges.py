@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from attrs import field, frozen
 
@@ -17,6 +17,43 @@ MANAGEMENT_TRAFFIC = "management"
 
 #: IFNAMSIZ without its NUL; these names occur unquoted in nft's input and in paths below /proc.
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,14}")
+
+#: Tags that a network can have: 0 is no tag, 1 is Linux's name for untagged frames, 4095 is reserved.
+VLANS = range(2, 4095)
+_SPAN = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
+
+
+def parse_vlans(texts: Iterable[str]) -> frozenset[int]:
+    """Return the VLANs of texts such as 100 and 200-299.
+
+    >>> sorted(parse_vlans(["100", "200-202"]))
+    [100, 200, 201, 202]
+
+    Raises: ValueError when one is not a VLAN.
+    """
+    found: set[int] = set()
+    for text in texts:
+        match = _SPAN.fullmatch(text)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if first > last or first not in VLANS or last not in VLANS:
+            raise ValueError(f"{text!r} is not a VLAN: write it as 100 or 200-299, from 2 to 4094")
+        found.update(range(first, last + 1))
+    return frozenset(found)
+
+
+def format_vlans(vlans: Iterable[int]) -> str:
+    """Return VLANs as they are written in `host.yaml`.
+
+    >>> format_vlans([100, 200, 201, 202])
+    '100, 200-202'
+    """
+    spans: list[list[int]] = []
+    for vlan in sorted(vlans):
+        if spans and vlan == spans[-1][1] + 1:
+            spans[-1][1] = vlan
+        else:
+            spans.append([vlan, vlan])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
 
 
 def _is_label(_instance: object, _attribute: object, value: str) -> None:
@@ -32,6 +69,8 @@ class HostNetwork:
     traffic_types: tuple[str, ...]
     addresses: tuple[Interface, ...] = ()
     uplink: str | None = None  # an interface of the host that becomes a port of the bridge
+    #: The VLANs that system VMs can be in: their ports of the bridge have the tag, not the VMs' own frames.
+    vlans: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, bridge: str, traffic_types: Sequence[str], *addresses: str) -> HostNetwork:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec import field
 
-from systemvm.host.bridges import HostNetwork, Interface
+from systemvm.host.bridges import HostNetwork, Interface, parse_vlans
 from systemvm.host.config_file import ConfigError, ConfigSection, load
 from systemvm.host.host_networks import host_networks
 from systemvm.host.zone import TrafficType, ZoneConfig
@@ -28,6 +28,7 @@ class LabelConfig(ConfigSection, frozen=True):
     bridge: str = ""  # default: the label
     addresses: list[str] = field(default_factory=list)  # of this host, such as 10.11.0.1/24
     uplink: str | None = None  # an interface that becomes a port of the bridge
+    vlans: list[str] = field(default_factory=list)  # tags that address ranges can have, such as 200-299
 
     def __post_init__(self) -> None:
         if not self.traffic_types:
@@ -36,6 +37,8 @@ class LabelConfig(ConfigSection, frozen=True):
             if "/" not in address:
                 raise ValueError(f"addresses: {address!r} has no prefix length: write it as 10.11.0.1/24")
         _ = self.interfaces  # raises when one is not an address
+        if parse_vlans(self.vlans) and TrafficType.CONTROL in self.traffic_types:
+            raise ValueError("vlans: control traffic has no VLAN")
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:
@@ -64,6 +67,7 @@ class HostConfig(ConfigSection, frozen=True):
                 tuple(kind.value for kind in config.traffic_types),
                 config.interfaces,
                 config.uplink,
+                parse_vlans(config.vlans),
             )
             for label, config in self.labels.items()
         }
@@ -100,6 +104,7 @@ def labelled_networks(zones: Iterable[ZoneConfig], host: HostConfig) -> Mapping[
                 tuple(dict.fromkeys((*other.traffic_types, *network.traffic_types))),
                 tuple(dict.fromkeys((*other.addresses, *network.addresses))),
                 network.uplink or other.uplink,
+                network.vlans,
             )
             found[network.bridge] = network
         found[label] = network

@@ -53,11 +53,12 @@ class NetworkDriver:
             await self._call(do="admit-consoles", addresses=sorted(map(str, admitted)))
             self._consoles = admitted
 
-    async def create_tap(self, name: str, bridge: str, *, isolated: bool) -> int:
+    async def create_tap(self, name: str, bridge: str, *, isolated: bool, vlan: int | None = None) -> int:
         """Create a tap and return its descriptor, which the caller closes; the tap ends with its last
         copy.
         """
-        [descriptor] = await self._call(do="make-tap", name=name, bridge=bridge, isolated=isolated)
+        wanted = {"name": name, "bridge": bridge, "isolated": isolated, "vlan": vlan}
+        [descriptor] = await self._call(do="make-tap", **wanted)
         return descriptor
 
     async def remove_tap(self, name: str) -> None:

@@ -23,6 +23,10 @@ PROC = Path("/proc/sys/net")
 # linux/if_tun.h
 _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+#: The VLAN of frames without a tag, in which each new port of a bridge is.
+_UNTAGGED = 1
+#: BRIDGE_VLAN_INFO_PVID and BRIDGE_VLAN_INFO_UNTAGGED of linux/if_bridge.h
+_ACCESS_PORT = 0x0002 | 0x0004
 _IFREQ = struct.Struct("16sH22x")
 
 
@@ -58,18 +62,40 @@ def ensure_bridge(network: HostNetwork) -> None:
             except NetlinkError as error:
                 if error.code != errno.EEXIST:
                     raise
+        if network.vlans:
+            _filter_vlans(netlink, index, name)
         if network.uplink is not None:
             uplink = _index(netlink, network.uplink)
             if uplink is None:
                 raise RefusedError(f"uplink {network.uplink} of bridge {name} does not exist")
             netlink.link("set", index=uplink, master=index, state="up")
+            for vlan in sorted(network.vlans):
+                netlink.vlan_filter("add", index=uplink, vlan_info={"vid": vlan})
     # strict about the bridge's own addresses in ARP, too; CAP_NET_ADMIN allows to write these
     for key, value in (("arp_ignore", "1"), ("arp_announce", "2"), ("rp_filter", "1")):
         (PROC / "ipv4" / "conf" / name / key).write_text(value)
 
 
-def make_tap(name: str, bridge: str, *, isolated: bool) -> int:
+def _filter_vlans(netlink: IPRoute, index: int, name: str) -> None:
+    """Have a bridge keep VLANs apart: from then on a port takes only frames of the VLANs that it is in.
+
+    Ports are in VLAN 1, untagged, unless they are put into another; a tag that a VM sends itself is dropped.
+    """
+    try:
+        netlink.link("set", index=index, kind="bridge", br_vlan_filtering=1)
+    except NetlinkError as error:
+        if error.code != errno.EOPNOTSUPP:
+            raise
+        raise RefusedError(
+            f"bridge {name} cannot have VLANs: this kernel has no VLAN filtering (BRIDGE_VLAN_FILTERING)",
+            "boot Debian's kernel, or remove vlans of this label from host.yaml",
+        ) from error
+
+
+def make_tap(name: str, bridge: str, *, isolated: bool, vlan: int | None = None) -> int:
     """Make a tap as a port of `bridge`, set it up, and return its descriptor; it exists while that is open.
+
+    What the VM sends and receives has no tag; beyond the port it has that of `vlan`.
 
     Raises: RefusedError when the bridge does not exist, or the tap cannot be made.
     """
@@ -92,7 +118,10 @@ def make_tap(name: str, bridge: str, *, isolated: bool) -> int:
             netlink.link("set", index=index, master=master)
             if isolated:
                 netlink.brport("set", index=index, isolated=1)
-            # set up last, so that no frame passes before the port is isolated
+            if vlan is not None:
+                netlink.vlan_filter("add", index=index, vlan_info={"vid": vlan, "flags": _ACCESS_PORT})
+                netlink.vlan_filter("del", index=index, vlan_info={"vid": _UNTAGGED})
+            # set up last, so that no frame passes before the port is isolated and in its VLAN
             netlink.link("set", index=index, state="up")
         except OSError as error:
             os.close(descriptor)

@@ -14,7 +14,7 @@ from systemvm.host import firewall, guest_filter
 from systemvm.host.bridges import HostNetwork
 from systemvm.host.config_file import ConfigError
 from systemvm.host.guest_filter import BoundGuest
-from systemvm.host.host_file import labelled_networks, load_host
+from systemvm.host.host_file import FILE_NAME, labelled_networks, load_host
 from systemvm.host.layout import Layout
 from systemvm.host.zone import load_zones
 from systemvm.nethelper import links
@@ -78,7 +78,8 @@ class Operations:
             )
         # ports of the control network are always isolated
         isolated = network.is_control or request["isolated"] is True
-        return {}, [links.make_tap(name, network.bridge, isolated=isolated)]
+        vlan = _vlan(request.get("vlan"), network)
+        return {}, [links.make_tap(name, network.bridge, isolated=isolated, vlan=vlan)]
 
     def _remove_tap(self, request: dict[str, Any]) -> Answer:
         links.remove_tap(_tap(request["name"]))
@@ -116,6 +117,18 @@ def _tap(name: object) -> str:
 def _mac(value: object) -> str:
     if not isinstance(value, str) or not MAC.fullmatch(value):
         raise RefusedError(f"{str(value)[:40]!r} is not a MAC")
+    return value
+
+
+def _vlan(value: object, network: HostNetwork) -> int | None:
+    """Return the VLAN of a tap: one that root's file permits on this network."""
+    if value is None:
+        return None
+    if type(value) is not int or value not in network.vlans:
+        raise RefusedError(
+            f"bridge {network.bridge} has no VLAN {str(value)[:40]}",
+            f"add it to vlans of the bridge's label in {FILE_NAME}",
+        )
     return value
 
 

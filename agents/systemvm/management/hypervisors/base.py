@@ -50,6 +50,7 @@ class DomainNic:
     traffic_type: str  # control | management | public | storage | guest
     bridge: str
     mac: str
+    vlan: int | None = None  # of its port of the bridge; the guest sends and receives no tags
     model: str = "virtio-net-pci"
 
 
@@ -172,7 +173,7 @@ class Hypervisor(Protocol):
 class Taps(Protocol):
     """The network operations that a driver needs."""
 
-    async def create_tap(self, name: str, bridge: str, *, isolated: bool) -> int:
+    async def create_tap(self, name: str, bridge: str, *, isolated: bool, vlan: int | None = None) -> int:
         """Return the descriptor of a new tap on `bridge`, up; the tap exists while a descriptor is open."""
 
     async def remove_tap(self, name: str) -> None:

@@ -160,7 +160,8 @@ class QemuHypervisor:
                 record, serial = self._offer_serial(record, self._screens)
             for tap, nic in zip(record.taps, spec.nics, strict=True):
                 isolated = nic.traffic_type == qemu_arguments.CONTROL
-                taps.append(await in_twisted(self._taps.create_tap(tap, nic.bridge, isolated=isolated)))
+                made = self._taps.create_tap(tap, nic.bridge, isolated=isolated, vlan=nic.vlan)
+                taps.append(await in_twisted(made))
             process = await self._program.spawn(spec, record, credentials, taps, serial)
         except BaseException:
             await self._clean(record)

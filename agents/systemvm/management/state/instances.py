@@ -93,6 +93,7 @@ class Nic:
     device: int
     traffic_type: str
     bridge: str
+    vlan: int | None
     mac: str
     address: str | None
     netmask: str | None
@@ -287,6 +288,7 @@ def add_nic(
     traffic_type: str,
     bridge: str,
     mac: str,
+    vlan: int | None = None,
     address: str | None = None,
     netmask: str | None = None,
     gateway: str | None = None,
@@ -300,6 +302,7 @@ def add_nic(
         device=device,
         traffic_type=traffic_type,
         bridge=bridge,
+        vlan=vlan,
         mac=mac,
         address=address,
         netmask=netmask,

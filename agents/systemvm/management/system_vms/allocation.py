@@ -70,6 +70,7 @@ def allocate(
             device=network.device,
             traffic_type=traffic.value,
             bridge=network.bridge,
+            vlan=chosen.vlan,
             mac=mac_of(traffic, address),
             address=str(address),
             netmask=str(chosen.cidr.netmask),

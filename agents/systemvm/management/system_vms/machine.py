@@ -108,7 +108,7 @@ class SystemVmBuilder:
             uuid=vm.uuid,
             memory_mib=vm.memory_mib,
             vcpus=vm.vcpus,
-            nics=[DomainNic(nic.traffic_type, nic.bridge, nic.mac) for nic in nics],
+            nics=[DomainNic(nic.traffic_type, nic.bridge, nic.mac, nic.vlan) for nic in nics],
             serial_log=self.serial_log(vm),
             disk=Disk(disk),
             kernel=image.kernel,

@@ -127,7 +127,7 @@ class UserVmBuilder:
             uuid=vm.uuid,
             memory_mib=vm.memory_mib,
             vcpus=vm.vcpus,
-            nics=[DomainNic(nic.traffic_type, nic.bridge, nic.mac) for nic in parts.nics],
+            nics=[DomainNic(nic.traffic_type, nic.bridge, nic.mac, nic.vlan) for nic in parts.nics],
             serial_log=self._logs / f"{vm.instance_name}.log",
             disk=Disk(disk),
             data_disks=[await self._data_disk(vm, volume) for volume in parts.data],

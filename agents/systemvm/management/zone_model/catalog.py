@@ -118,7 +118,8 @@ class ZoneCatalog:
         return NetworkConfig(
             bridge=label if facts is None else facts.bridge,
             cidr=first.cidr,
-            host_address=None if facts is None else _address_in(facts, first.cidr),
+            # the host itself is in no VLAN of a label
+            host_address=None if facts is None or first.vlan else _address_in(facts, first.cidr),
             gateway=first.gateway,
             pool=None if first.first is None or first.last is None else AddressRange(first.first, first.last),
             uplink=None if facts is None else facts.uplink,

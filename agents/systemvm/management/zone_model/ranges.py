@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
-from systemvm.host.bridges import HostNetwork
+from systemvm.host.bridges import HostNetwork, format_vlans
 from systemvm.host.zone import TrafficType
 from systemvm.management.state import address_ranges, physical_networks, pods, zones
 from systemvm.management.state.address_ranges import NetworkRange
@@ -33,6 +33,7 @@ def add_range(
     labels: Labels,
     *,
     pod: Pod | None = None,
+    vlan: int | None = None,
     ipv6: tuple[IPv6Network | None, IPv6Address | None] = (None, None),
     for_system_vms: bool = True,
 ) -> NetworkRange:
@@ -54,8 +55,9 @@ def add_range(
             f"network {subnet.cidr} is not that of pod {pod.name}, {pod.cidr}",
             f"send gateway={pod.gateway} and netmask={pod.cidr.netmask}",
         )
-    check_subnet(connection, zone, kind, subnet)
-    check_free(connection, zone, kind, subnet, labels)
+    check_subnet(connection, zone, kind, subnet, vlan)
+    check_vlan(connection, zone, kind, vlan, labels)
+    check_free(connection, zone, kind, subnet, labels, vlan)
     cidr6, gateway6 = ipv6
     # a subnet of a guest network stays its own, whichever range of it is added
     siblings = address_ranges.list_ranges(connection, zone.id, kind)
@@ -65,6 +67,7 @@ def add_range(
         zone_id=zone.id,
         pod_id=None if pod is None else pod.id,
         traffic_type=kind.value,
+        vlan=vlan,
         cidr6=None if cidr6 is None else str(cidr6),
         gateway6=None if gateway6 is None else str(gateway6),
         for_system_vms=for_system_vms,
@@ -90,7 +93,7 @@ def update_range(
             f"include {outside[0]}, or destroy the VM that has it",
         )
     subnet = Subnet(found.cidr, found.gateway or found.cidr[1], first, last)
-    check_free(connection, zone, found.traffic_type, subnet, labels, but=found)
+    check_free(connection, zone, found.traffic_type, subnet, labels, found.vlan, but=found)
     return address_ranges.rows.update(connection, found.id, first=str(first), last=str(last))
 
 
@@ -106,7 +109,33 @@ def delete_range(connection: Connection, found: NetworkRange) -> None:
     address_ranges.rows.update(connection, found.id, removed=now())
 
 
-def check_subnet(connection: Connection, zone: Zone, kind: TrafficType, subnet: Subnet) -> None:
+def check_vlan(
+    connection: Connection,
+    zone: Zone,
+    kind: TrafficType,
+    vlan: int | None,
+    labels: Labels,
+    parameter: str = "vlan",
+) -> None:
+    """Check that the host's network of a traffic type has a VLAN; `parameter` is what a caller can change.
+
+    Raises: ModelError that lists those which it has.
+    """
+    label = _label(connection, zone, kind, labels)
+    network = None if label is None else labels.get(label)
+    if vlan is None or network is None or vlan in network.vlans:
+        return
+    known = format_vlans(network.vlans)
+    raise invalid(
+        parameter,
+        f"{vlan} is not a VLAN of label {label} on this host, which has {known or 'none'}",
+        f"send {'one of these' if known else 'untagged'}, or add {vlan} to vlans of the label in host.yaml",
+    )
+
+
+def check_subnet(
+    connection: Connection, zone: Zone, kind: TrafficType, subnet: Subnet, vlan: int | None = None
+) -> None:
     """Check that a subnet is the same as, or apart from, each other subnet of the zone.
 
     Raises: ModelError when it overlaps one of another traffic type, or a different one of its own.
@@ -118,6 +147,12 @@ def check_subnet(connection: Connection, zone: Zone, kind: TrafficType, subnet: 
                 "gateway",
                 f"{subnet.gateway} is not the gateway of {other.cidr} in zone {zone.name}, {other.gateway}",
                 f"send gateway={other.gateway}",
+            )
+        if same and other.vlan != vlan:
+            raise invalid(
+                "vlan",
+                f"network {other.cidr} of zone {zone.name} is in VLAN {other.vlan_text}",
+                f"send vlan={other.vlan_text}, or choose a gateway and a netmask of another network",
             )
         if not same and other.cidr.overlaps(subnet.cidr):
             raise invalid(
@@ -141,11 +176,13 @@ def check_free(
     kind: TrafficType,
     subnet: Subnet,
     labels: Labels,
+    vlan: int | None = None,
     but: NetworkRange | None = None,
+    parameter: str = "startip",
 ) -> None:
     """Check that no other range has an address of this one, nor has a host.
 
-    Ranges of other zones count where both are on the same network of this host.
+    Ranges of other zones count where both are on the same network of this host, and in the same VLAN of it.
 
     Raises: ModelError when an address is not free.
     """
@@ -153,11 +190,12 @@ def check_free(
     if first is None or last is None:
         return
     label = _label(connection, zone, kind, labels)
-    for address in labels[label].addresses if label is not None and label in labels else ():
+    network = None if label is None or vlan is not None else labels.get(label)
+    for address in network.addresses if network is not None else ():
         own = address.ip
         if isinstance(own, IPv4Address) and first <= own <= last:
             raise invalid(
-                "startip", f"range {first}–{last} contains this host's own address {own}", f"leave out {own}"
+                parameter, f"range {first}–{last} contains this host's own address {own}", f"leave out {own}"
             )
     for other in address_ranges.list_ranges(connection):
         if but is not None and other.id == but.id:
@@ -166,10 +204,12 @@ def check_free(
             continue
         if other.zone_id != zone.id:
             theirs = zones.zone_by_id(connection, other.zone_id)
-            if label is None or _label(connection, theirs, other.traffic_type, labels) != label:
+            if label is None or vlan != other.vlan:
+                continue
+            if _label(connection, theirs, other.traffic_type, labels) != label:
                 continue
         raise invalid(
-            "startip",
+            parameter,
             f"range {first}–{last} overlaps {other.first}–{other.last} of {other.traffic_type.value} traffic",
             f"choose addresses below {other.first} or above {other.last}",
         )

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from attrs import frozen
 
+from systemvm.host.bridges import VLANS
 from systemvm.management.zone_model.refusals import invalid
 
 UNTAGGED = "untagged"
@@ -141,16 +142,32 @@ def read_ipv6(cidr: str | None, gateway: str | None) -> tuple[IPv6Network | None
     return network, router
 
 
-def check_vlan(text: str | None) -> None:
-    """Check the VLAN of a range: each VLAN of a host is a network with a label of its own.
+def read_vlan(given: str | None) -> int | None:
+    """Return the VLAN of a range, which clients also write as vlan://100; None when it is untagged.
 
-    Raises: ModelError when it is not untagged.
+    Raises: ModelError when it is not a VLAN.
     """
-    if text is None or text.lower() in (UNTAGGED, f"vlan://{UNTAGGED}"):
-        return
-    raise invalid(
-        "vlan",
-        f"{text[:64]} is not supported in this release, only {UNTAGGED}",
-        "give the VLAN a label in host.yaml with an uplink such as eth0.100, and add that label to the "
-        "traffic type",
-    )
+    value = "" if given is None else given.lower().removeprefix("vlan://")
+    if value in ("", UNTAGGED):
+        return None
+    if not value.isascii() or not value.isdigit() or int(value[:5]) not in VLANS:
+        raise invalid(
+            "vlan",
+            f"{str(given)[:64]} is not a VLAN",
+            f"use a number from {VLANS[0]} to {VLANS[-1]}, or {UNTAGGED}",
+        )
+    return int(value)
+
+
+def check_untagged(vlan: int | None) -> None:
+    """Check that a range of management addresses has no VLAN: the host's own address there has none.
+
+    Raises: ModelError when it has one.
+    """
+    if vlan is not None:
+        raise invalid(
+            "vlan",
+            f"{vlan} cannot be the VLAN of management addresses: this host's own address there is untagged",
+            f"send {UNTAGGED}; or give management traffic a label of host.yaml whose uplink is in the VLAN, "
+            f"such as eth0.{vlan}",
+        )

@@ -9,10 +9,11 @@ from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.physical_networks import CarriedTraffic, PhysicalNetwork
 from systemvm.management.state.zones import Zone
-from systemvm.management.zone_model.ranges import Labels, check_free
+from systemvm.management.zone_model.ranges import Labels, check_free, check_vlan
 from systemvm.management.zone_model.refusals import check_name, in_use, invalid, named
 from systemvm.management.zone_model.subnets import Subnet
 
+_LABEL = "kvmnetworklabel"
 #: The traffic types that addTrafficType adds; control traffic is on no physical network.
 ADDABLE = (TrafficType.MANAGEMENT, TrafficType.PUBLIC, TrafficType.GUEST, TrafficType.STORAGE)
 
@@ -115,14 +116,15 @@ def delete_traffic(connection: Connection, traffic: CarriedTraffic) -> None:
 
 
 def _check_ranges(connection: Connection, zone_id: int, kind: TrafficType, labels: Labels) -> None:
-    """Check that the ranges of a traffic type are free on the network that now carries it.
+    """Check that the network that now carries a traffic type has its VLANs, and its ranges are free there.
 
-    Raises: ModelError when an address is not free there.
+    Raises: ModelError when it lacks a VLAN, or an address is not free there.
     """
     zone = zones.zone_by_id(connection, zone_id)
     for each in address_ranges.list_ranges(connection, zone_id, kind):
         subnet = Subnet(each.cidr, each.gateway or each.cidr[1], each.first, each.last)
-        check_free(connection, zone, kind, subnet, labels, but=each)
+        check_vlan(connection, zone, kind, each.vlan, labels, _LABEL)
+        check_free(connection, zone, kind, subnet, labels, each.vlan, but=each, parameter=_LABEL)
 
 
 def check_label(label: str, labels: Labels) -> None:
@@ -132,7 +134,7 @@ def check_label(label: str, labels: Labels) -> None:
     """
     if label not in labels:
         raise invalid(
-            "kvmnetworklabel",
+            _LABEL,
             f"this host has no network with the label {label[:64]}",
             f"choose one of {', '.join(labels)}, or add the label to host.yaml",
         )

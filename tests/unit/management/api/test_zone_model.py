@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
-from attrs import frozen
+from attrs import evolve, frozen
 
 from small_cloud import SmallCloud
+from systemvm.host.bridges import HostNetwork, parse_vlans
 from systemvm.management.api.errors import ApiError
 from systemvm.management.state import addresses, zones
 from systemvm.management.state.address_ranges import list_ranges
@@ -256,15 +257,58 @@ async def test_labels_are_those_of_this_host(cloud: SmallCloud) -> None:
         kvmnetworklabel="cloudbr0",
     )
     assert twice.message.startswith("traffictype: ")
-    vlan = await refused(
-        cloud, "createVlanIpRange", zoneid=made.zone, vlan="100", startip="198.51.100.10", **PUBLIC
-    )
-    assert vlan.message.startswith("vlan: 100 is not supported")
     without = await refused(
         cloud, "createStorageNetworkIpRange", podid=made.pod, gateway="10.22.0.1", netmask="255.255.255.0",
         startip="10.22.0.10", endip="10.22.0.20",
     )  # fmt: skip
     assert "no physical network carries storage traffic" in without.message
+
+
+@pytest_twisted.ensureDeferred
+async def test_vlans_of_ranges_are_those_of_the_label(cloud: SmallCloud) -> None:
+    made = await make_zone(cloud)
+    span = {"zoneid": made.zone, "startip": "198.51.100.10", "endip": "198.51.100.20", **PUBLIC}
+    none = await refused(cloud, "createVlanIpRange", vlan="100", **span)
+    assert none.message == "vlan: 100 is not a VLAN of label cloudbr0 on this host, which has none"
+    assert "add 100 to vlans of the label in host.yaml" in none.hint
+    give_vlans(cloud, "cloudbr0", "100", "200-299")
+    other = await refused(cloud, "createVlanIpRange", vlan="300", **span)
+    assert other.message.endswith("which has 100, 200-299")
+    for wrong in ("1", "4095", "x", "²"):
+        assert "is not a VLAN" in (await refused(cloud, "createVlanIpRange", vlan=wrong, **span)).message
+    added = (await cloud.call("createVlanIpRange", vlan="vlan://200", **span))["vlan"]
+    assert added["vlan"] == "vlan://200"
+    [listed] = (await cloud.call("listVlanIpRanges", vlan="vlan://200"))["vlaniprange"]
+    assert listed["id"] == added["id"]
+    # the same network is in one VLAN only
+    second = {**span, "startip": "198.51.100.30", "endip": "198.51.100.40"}
+    twice = await refused(cloud, "createVlanIpRange", vlan="100", **second)
+    assert twice.message == "vlan: network 198.51.100.0/24 of zone zone2 is in VLAN 200"
+    assert (await cloud.call("createVlanIpRange", vlan="200", **second))["vlan"]["vlan"] == "vlan://200"
+    # VNC servers and guests are untagged
+    management = await refused(
+        cloud, "createManagementNetworkIpRange", podid=made.pod, vlan="100", startip="10.21.0.10",
+        endip="10.21.0.20", **MANAGEMENT,
+    )  # fmt: skip
+    assert management.message.startswith("vlan: 100 cannot be the VLAN of management addresses")
+    guest = await refused(cloud, "createVlanIpRange", vlan="100", forvirtualnetwork=False, **span)
+    assert guest.message.startswith("vlan: 100 cannot be the VLAN of guests' addresses")
+    # a label without the VLAN cannot carry the traffic any more
+    [kind] = [
+        each
+        for each in (await cloud.call("listTrafficTypes", physicalnetworkid=made.network))["traffictype"]
+        if each["traffictype"] == "Public"
+    ]
+    moved = await refused(cloud, "updateTrafficType", id=kind["id"], kvmnetworklabel="cloudbr1")
+    assert (
+        moved.message == "kvmnetworklabel: 200 is not a VLAN of label cloudbr1 on this host, which has none"
+    )
+
+
+def give_vlans(cloud: SmallCloud, label: str, *vlans: str) -> None:
+    """Have the host's network of a label carry VLANs, as host.yaml says it."""
+    labels = cast(dict[str, HostNetwork], cloud.configuration.labels)
+    labels[label] = evolve(labels[label], vlans=parse_vlans(vlans))
 
 
 @pytest_twisted.ensureDeferred

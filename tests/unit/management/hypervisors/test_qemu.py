@@ -25,7 +25,7 @@ class FakeTaps:
         self.existing: set[str] = set()
         self.made: list[str] = []
 
-    async def create_tap(self, name: str, bridge: str, *, isolated: bool) -> int:
+    async def create_tap(self, name: str, bridge: str, *, isolated: bool, vlan: int | None = None) -> int:
         if bridge == self._missing:
             raise NetworkError(f"there is no bridge {bridge}", "is it in the zone's file?")
         self.made.append(name)

@@ -130,6 +130,23 @@ async def test_traffic_types_with_one_label_share_its_bridge(host: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_nic_is_in_the_vlan_of_its_range(host: Any) -> None:
+    def tag(connection: sa.Connection) -> None:
+        where = schema.address_ranges.c.traffic_type.in_(["public", "storage"])
+        address_ranges.rows.update_where(connection, where, vlan=200)
+
+    host.database.run_now(tag)
+    await host.reconciler.scan()
+    spec = host.hypervisor.specs["s-1-VM"]
+    assert [(nic.traffic_type, nic.bridge, nic.vlan) for nic in spec.nics] == [
+        ("control", "cloud0", None),
+        ("management", "cloudbr1", None),
+        ("public", "cloudbr0", 200),
+        ("storage", "cloudbr2", 200),
+    ]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_label_that_the_host_does_not_have_starts_nothing(host: Any) -> None:
     where = schema.traffic_types.c.traffic_type == "public"
     host.database.run_now(physical_networks.traffic_rows.update_where, where, kvm_label="elsewhere")

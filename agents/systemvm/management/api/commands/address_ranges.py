@@ -27,9 +27,16 @@ from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model import ranges
 from systemvm.management.zone_model.ranges import Labels
 from systemvm.management.zone_model.refusals import invalid
-from systemvm.management.zone_model.subnets import check_vlan, read_address, read_ipv6
+from systemvm.management.zone_model.subnets import (
+    UNTAGGED,
+    check_untagged,
+    read_address,
+    read_ipv6,
+    read_vlan,
+)
 
-_VLAN = optional("vlan", STRING, "untagged: a VLAN of a host has a label of its own in host.yaml")
+_VLAN = optional("vlan", STRING, "VLAN of the range, one of the label's in host.yaml; untagged by default")
+_UNTAGGED = optional("vlan", STRING, "untagged: management addresses have no VLAN")
 _RANGE = identity("range", "listVlanIpRanges")
 
 
@@ -44,8 +51,15 @@ def _zone_of(connection: Connection, arguments: Arguments) -> Zone:
 
 
 def _create(connection: Connection, arguments: Arguments, labels: Labels) -> VlanIpRangeAnswer:
-    check_vlan(arguments.text("vlan"))
     is_public = arguments.flag("forvirtualnetwork", True)
+    vlan = read_vlan(arguments.text("vlan"))
+    if vlan is not None and not is_public:
+        raise invalid(
+            "vlan",
+            f"{vlan} cannot be the VLAN of guests' addresses",
+            f"send {UNTAGGED}; or give guest traffic a label of host.yaml whose uplink is in the VLAN, such "
+            f"as eth0.{vlan}",
+        )
     zone = _zone_of(connection, arguments)
     added = ranges.add_range(
         connection,
@@ -53,6 +67,7 @@ def _create(connection: Connection, arguments: Arguments, labels: Labels) -> Vla
         TrafficType.PUBLIC if is_public else TrafficType.GUEST,
         subnet_of(arguments),
         labels,
+        vlan=vlan,
         ipv6=read_ipv6(arguments.text("ip6cidr"), arguments.text("ip6gateway")),
         for_system_vms=arguments.flag("forsystemvms", True),
     )
@@ -85,7 +100,7 @@ def _delete(connection: Connection, arguments: Arguments, labels: Labels) -> str
 
 
 def _create_management(connection: Connection, arguments: Arguments, labels: Labels) -> PodAnswer:
-    check_vlan(arguments.text("vlan"))
+    check_untagged(read_vlan(arguments.text("vlan")))
     pod = pod_of(connection, arguments)
     zone = zones.zone_by_id(connection, pod.zone_id)
     ranges.add_range(connection, zone, TrafficType.MANAGEMENT, subnet_of(arguments), labels, pod=pod)
@@ -94,7 +109,7 @@ def _create_management(connection: Connection, arguments: Arguments, labels: Lab
 
 def _delete_management(connection: Connection, arguments: Arguments, labels: Labels) -> str:
     pod = pod_of(connection, arguments)
-    check_vlan(arguments.text("vlan"))
+    check_untagged(read_vlan(arguments.text("vlan")))
     first, last = (read_address(name, arguments[name]) for name in ("startip", "endip"))
     found = _with_span(
         address_ranges.list_ranges(connection, pod.zone_id, TrafficType.MANAGEMENT, pod.id), first, last
@@ -112,10 +127,12 @@ def _with_span(found: list[NetworkRange], first: IPv4Address, last: IPv4Address)
 
 
 def _create_storage(connection: Connection, arguments: Arguments, labels: Labels) -> StorageIpRangeAnswer:
-    check_vlan(arguments.text("vlan"))
     pod = pod_of(connection, arguments)
     zone = zones.zone_by_id(connection, pod.zone_id)
-    added = ranges.add_range(connection, zone, TrafficType.STORAGE, subnet_of(arguments), labels, pod=pod)
+    vlan = read_vlan(arguments.text("vlan"))
+    added = ranges.add_range(
+        connection, zone, TrafficType.STORAGE, subnet_of(arguments), labels, pod=pod, vlan=vlan
+    )
     return zone_answers.storage_range_answer(added, pod, zone)
 
 
@@ -177,7 +194,7 @@ POD_RANGES = (
     ModelCommand(
         "createManagementNetworkIpRange", "Adds a range of management addresses to a pod.", "IP range",
         "MANAGEMENT.IP.RANGE.CREATE", Done.CREATED, _create_management,
-        (POD, *subnet_parameters(is_span_required=True), _VLAN), PodAnswer, "pod", is_async=True,
+        (POD, *subnet_parameters(is_span_required=True), _UNTAGGED), PodAnswer, "pod", is_async=True,
         related=("listPods",),
     ),
     ModelCommand(
@@ -187,7 +204,7 @@ POD_RANGES = (
             POD,
             required("startip", STRING, "first address of the range"),
             required("endip", STRING, "last address of the range"),
-            _VLAN,
+            _UNTAGGED,
         ),
         is_async=True, related=("listPods",),
     ),

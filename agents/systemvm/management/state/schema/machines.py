@@ -73,6 +73,7 @@ nics = table(
     sa.Column("device", sa.Integer, nullable=False),  # the N of ethN
     sa.Column("traffic_type", sa.String(20), nullable=False),
     sa.Column("bridge", sa.String(15), nullable=False),
+    sa.Column("vlan", sa.Integer),  # of its port of the bridge; NULL: untagged
     sa.Column("mac", sa.String(17), nullable=False),
     sa.Column("address", sa.String(64)),
     sa.Column("netmask", sa.String(64)),

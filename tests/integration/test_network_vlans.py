@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VLANs of a bridge: frames of one reach neither another nor the untagged network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from integration.network_lab import AGENTS, sh
+from vlan_probe_facts import EXPECTED
+
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]
+PROBE = Path(__file__).resolve().parents[1] / "vlan_probe.py"
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    name = f"vlan{os.getpid()}"
+    sh("ip", "netns", "add", name)
+    yield name
+    sh("ip", "netns", "del", name)
+
+
+def test_vlans_are_kept_apart_or_refused_where_the_kernel_cannot(namespace: str) -> None:
+    sh("ip", "-n", namespace, "link", "add", "probe", "type", "bridge")
+    filtering = subprocess.run(
+        ["ip", "-n", namespace, "link", "set", "probe", "type", "bridge", "vlan_filtering", "1"],
+        capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    done = subprocess.run(
+        ["ip", "netns", "exec", namespace, sys.executable, PROBE],
+        env={**os.environ, "PYTHONPATH": str(AGENTS)},
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    if filtering.returncode == 0:
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == EXPECTED
+    else:
+        assert "RefusedError" in done.stderr
+        assert "this kernel has no VLAN filtering" in done.stderr
