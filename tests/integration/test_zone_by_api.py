@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/zone-by-api.sh makes the zone of the sample file by the API alone, on a daemon without a zone."""
+"""docs/zone-by-api.sh makes the zone of the sample file by the API alone, on a daemon without a zone; then
+docs/zone-growth-by-api.sh adds to it.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,11 @@ from systemvm.host.zone import NetworksConfig
 from systemvm.management.samples import read_sample
 
 TOP = Path(__file__).resolve().parents[2]
-SCRIPT = TOP / "docs/zone-by-api.sh"
+SCRIPT, GROWTH = TOP / "docs/zone-by-api.sh", TOP / "docs/zone-growth-by-api.sh"
 
 
-def run_script(host: Host, *arguments: str) -> None:
-    """Run the script as an operator does, with the command line of the tree."""
+def run_script(host: Host, script: Path, **variables: str) -> None:
+    """Run a script as an operator does, with the command line of the tree."""
     root = host.layout.root
     wanted = {
         "SYSTEMVM": f"{sys.executable} -m systemvm.cli --root {root}",
@@ -29,7 +31,7 @@ def run_script(host: Host, *arguments: str) -> None:
         "STORE_PATH": str(root / "store"),
         "PYTHONPATH": str(TOP / "agents"),
     }
-    subprocess.run([SCRIPT, *arguments], env=os.environ | wanted, check=True, timeout=600)
+    subprocess.run([script], env=os.environ | wanted | variables, check=True, timeout=600)
 
 
 @pytest.mark.timeout(1200)
@@ -38,19 +40,32 @@ def test_the_zone_of_the_sample_is_made_by_the_api_alone(tmp_path: Path) -> None
         host.start()
         assert host.call("listZones").get("zone", []) == []
         assert host.machines() == {}
-        run_script(host)
+        run_script(host, SCRIPT)
         running = until(lambda: _running(host), "two running machines", timeout_s=600)
         check_addresses(running)
         ranges = {each["startip"]: each["endip"] for each in host.call("listVlanIpRanges")["vlaniprange"]}
         assert ranges == {"203.0.113.100": "203.0.113.199"}
         [network] = host.call("listNetworks")["network"]
         assert network["cidr"] == "10.13.0.0/24"
-        # while it runs: a second range of public addresses, and a part that is used stays
-        host.call(
-            "createVlanIpRange", zoneid=network["zoneid"], gateway="203.0.113.1", netmask="255.255.255.0",
-            startip="203.0.113.50", endip="203.0.113.59",
-        )  # fmt: skip
-        assert len(host.call("listVlanIpRanges")["vlaniprange"]) == 2
+        pids = host.pids()
+        check_growth(host)
+        assert host.pids() == pids, "the zone has grown without an interruption"
+
+
+def check_growth(host: Host) -> None:
+    """Add a pod, public addresses and a pool while the zone runs."""
+    pool = host.layout.root / "shared"
+    pool.mkdir()
+    like = host.layout.primary.stat()
+    os.chown(pool, like.st_uid, like.st_gid)
+    pool.chmod(like.st_mode)
+    # the kernel of a development machine can lack VLANs: tests/unit/.../test_script.py adds one
+    run_script(host, GROWTH, POOL=str(pool), VLAN="untagged")
+    assert [pod["name"] for pod in host.call("listPods")["pod"]] == ["pod1", "pod2"]
+    ranges = {each["cidr"]: each["startip"] for each in host.call("listVlanIpRanges")["vlaniprange"]}
+    assert ranges == {"203.0.113.0/24": "203.0.113.100", "198.51.100.0/24": "198.51.100.100"}
+    [shared] = host.call("listStoragePools", name="shared1")["storagepool"]
+    assert (shared["scope"], shared["state"]) == ("ZONE", "Up")
 
 
 def _running(host: Host) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from attrs import evolve
 
+from systemvm.host.host_file import HostConfig
 from systemvm.lab import activity, children, configuration, diagnosis, namespaces, services
 from systemvm.lab.api_client import ApiClient
 from systemvm.lab.children import ChildProcess
@@ -46,13 +47,18 @@ class Cloud:
         accelerator: str = "auto",
         system_vms: bool = True,
         hang_s: float | None = HANG_S,
+        host: HostConfig | None = None,
     ) -> None:
-        """A wait without any activity for `hang_s` is an error; with None it never is."""
+        """A wait without any activity for `hang_s` is an error; with None it never is.
+
+        With `host`, the host has these networks and no zone: start it with `wait_for_system_vms=False`.
+        """
         self.plan = plan
         self._reporter: Reporter = reporter or NullReporter()
         self._accelerator = accelerator
         self._wants_system_vms = system_vms
         self._hang_s = hang_s
+        self._host = host
         self._lock = LabLock(plan.lab / "lock")
         self._listeners: dict[str, socket.socket] = {}
         self._children: list[ChildProcess] = []
@@ -133,6 +139,7 @@ class Cloud:
             services.source_certificates(plan),
             accelerator=self._accelerator,
             system_vms=self._wants_system_vms,
+            host=self._host,
         )
         with step("privileged helpers"):
             self._start_helpers()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from systemvm.host.config_file import to_yaml
+from systemvm.host.host_file import FILE_NAME, HostConfig
 from systemvm.host.zone import (
     AddressRange,
     ConsoleConfig,
@@ -21,9 +22,17 @@ from systemvm.management.config import HypervisorConfig, ManagementConfig, PageC
 
 
 def write(
-    plan: LabPlan, certificates: SourceCertificates, *, accelerator: str = "auto", system_vms: bool = True
+    plan: LabPlan,
+    certificates: SourceCertificates,
+    *,
+    accelerator: str = "auto",
+    system_vms: bool = True,
+    host: HostConfig | None = None,
 ) -> None:
-    """Write `managementd.yaml` and one zone, at every start, because they follow from the plan."""
+    """Write `managementd.yaml` and one zone, at every start, because they follow from the plan.
+
+    With `host` it writes `host.yaml` instead of the zone, which is then made by the API.
+    """
     layout = plan.layout
     layout.prepare()
     management = ManagementConfig(
@@ -34,6 +43,9 @@ def write(
     )
     header = "# Written by systemvm-lab at every start; changes are lost.\n"
     layout.config_file.write_text(header + to_yaml(management))
+    if host is not None:
+        (layout.etc / FILE_NAME).write_text(header + to_yaml(host))
+        return
     (layout.zones / f"{ZONE_NAME}.yaml").write_text(
         header + to_yaml(zone(plan, certificates, system_vms=system_vms))
     )

@@ -27,7 +27,7 @@ from systemvm.cli import daemon_client
 from systemvm.host.config_file import load
 from systemvm.host.host_file import FILE_NAME
 from systemvm.host.layout import Layout
-from systemvm.host.zone import ZoneConfig
+from systemvm.host.zone import TrafficType, ZoneConfig
 from systemvm.management import config as configuration_files
 from systemvm.management import samples
 from systemvm.management.api import envelope
@@ -46,15 +46,18 @@ from systemvm.management.config import Configuration, ManagementConfig
 from systemvm.management.foreign_hosts.service import ForeignHosts
 from systemvm.management.inventory import write_inventory
 from systemvm.management.jobs.runner import JobRunner
-from systemvm.management.state import accounts, instances, zones
+from systemvm.management.state import accounts, address_ranges, instances, pods, zones
 from systemvm.management.state.database import Database
 from systemvm.management.system_vms.allocation import allocate
 from systemvm.management.zone_model.catalog import ZoneCatalog
 from systemvm.management.zone_model.changes import ModelChanges
 from systemvm.wire.role import Role
 
-SCRIPT = Path(__file__).resolve().parents[4] / "docs/zone-by-api.sh"
+DOCS = Path(__file__).resolve().parents[4] / "docs"
+SCRIPT, GROWTH = DOCS / "zone-by-api.sh", DOCS / "zone-growth-by-api.sh"
 SAMPLE = load(Path(samples.__file__).with_name("zone.yaml"), ZoneConfig)
+#: Of the label of public traffic in the sample, where it is a comment.
+VLANS = "# vlans: [200-299]"
 #: Stands for the command line while the script runs: it records its arguments.
 RECORDER = "import json, os, sys; open(os.environ['RECORD'], 'a').write(json.dumps(sys.argv[1:]) + '\\n')"
 
@@ -68,12 +71,12 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-def lines_of_script(directory: Path) -> list[list[str]]:
+def lines_of_script(script: Path, directory: Path) -> list[list[str]]:
     """Return the arguments of each call of the command line."""
-    recorder, record = directory / "recorder.py", directory / "calls"
+    recorder, record = directory / "recorder.py", directory / f"{script.stem}-calls"
     recorder.write_text(RECORDER)
     wanted = {"SYSTEMVM": f"{sys.executable} {recorder}", "RECORD": str(record), "HOST_NAME": "host1"}
-    subprocess.run([SCRIPT], env=os.environ | wanted, check=True, timeout=300)
+    subprocess.run([script], env=os.environ | wanted, check=True, timeout=300)
     return [json.loads(line) for line in record.read_text().splitlines()]
 
 
@@ -81,7 +84,9 @@ class Cloud:
     """A host without a zone, with the commands that the script uses."""
 
     def __init__(self, layout: Layout, database: Database) -> None:
-        (layout.etc / FILE_NAME).write_text(samples.read_sample("host.yaml"))
+        described = samples.read_sample("host.yaml")
+        assert VLANS in described
+        (layout.etc / FILE_NAME).write_text(described.replace(VLANS, VLANS.removeprefix("# ")))
         read = configuration_files.read(layout)
         management = ManagementConfig(host_name="host1")
         self.database = database
@@ -104,6 +109,8 @@ class Cloud:
         """Answer the command line, which runs in a thread."""
         if method == "addImageStore":  # tests/unit/management/image_stores
             return {"imagestore": {"id": "store", "name": params["name"]}}
+        if method == "createStoragePool":  # tests/unit/management/api/test_storage_pools.py
+            return {"storagepool": {"id": "pool", "name": params["name"]}}
         return blockingCallFromThread(
             cast(Any, reactor), lambda: Deferred.fromCoroutine(self._call(method, params))
         )
@@ -117,6 +124,12 @@ class Cloud:
         return envelope.result_body(command, await command.run(admin, params, "192.0.2.1", "request-1"))
 
 
+async def obey(lines: list[list[str]]) -> None:
+    for arguments in lines:
+        result = await deferToThread(CliRunner().invoke, program.main, ["--root", "/nowhere", *arguments])
+        assert result.exit_code == 0, (arguments, result.output)
+
+
 @pytest_twisted.ensureDeferred
 async def test_each_line_of_the_script_is_obeyed(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
@@ -125,9 +138,7 @@ async def test_each_line_of_the_script_is_obeyed(
     monkeypatch.setattr(daemon_client, "unix_call", cloud)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     monkeypatch.setattr(program, "restore_sigint", lambda: None)  # it works in the main thread only
-    for arguments in lines_of_script(tmp_path):
-        result = await deferToThread(CliRunner().invoke, program.main, ["--root", "/nowhere", *arguments])
-        assert result.exit_code == 0, (arguments, result.output)
+    await obey(lines_of_script(SCRIPT, tmp_path))
 
     [zone] = database.run_now(zones.list_zones)
     assert zone.allocation_state == "Enabled"
@@ -147,3 +158,11 @@ async def test_each_line_of_the_script_is_obeyed(
         for vm in database.run_now(instances.list_system)
     ]
     assert bridges == [["cloud0", "cloudbr1", "cloudbr0", "cloudbr2"], ["cloud0", "cloudbr1", "cloudbr0"]]
+
+    await obey(lines_of_script(GROWTH, tmp_path))
+    ranges = database.run_now(address_ranges.list_ranges, zone.id, TrafficType.PUBLIC)
+    assert [(str(each.cidr), each.vlan) for each in ranges] == [
+        ("203.0.113.0/24", None),
+        ("198.51.100.0/24", 200),
+    ]
+    assert [pod.name for pod in database.run_now(pods.list_pods, zone.id)] == ["pod1", "pod2"]
