@@ -28,7 +28,7 @@ def create_disk_offering(
     if not is_customized and size_gib is None:
         raise invalid("disksize", "is missing", f"send 1 to {MAX_GIB} GiB, or customized=true")
     if size_gib is not None and not 1 <= size_gib <= MAX_GIB:
-        raise invalid("disksize", f"must be 1 to {MAX_GIB} GiB: {size_gib}")
+        raise invalid("disksize", f"must be 1 to {MAX_GIB} GiB: {size_gib}", f"send 1 to {MAX_GIB}")
     size = "a size of its user's choice" if size_gib is None else f"{size_gib} GiB"
     return offerings.disk_rows.insert(
         connection, name=wanted, display_text=display_text or f"{wanted}: {size}", size_gib=size_gib

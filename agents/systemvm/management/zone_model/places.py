@@ -143,6 +143,7 @@ def add_host(connection: Connection, cluster: Cluster, name: str) -> Host:
             "clusterid",
             f"cluster {cluster.name} is for {cluster.hypervisor} on {cluster.arch}, and host {host.name} has "
             f"{host.hypervisor} on {host.arch}",
+            "choose another cluster, or add one with addCluster",
         )
     return join_cluster(connection, host, cluster)
 

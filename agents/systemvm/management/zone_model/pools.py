@@ -26,6 +26,7 @@ MAX_PATH_CHARACTERS = 1024
 MAX_TAGS_CHARACTERS = 1024
 _LOCAL_NAMES = ("", "localhost")
 _NFS_PORT = 2049
+_SHAPES = "send nfs://SERVER/PATH or SharedMountPoint://localhost/PATH"
 
 
 @frozen
@@ -58,18 +59,22 @@ def read_url(url: str) -> PoolAddress:
             raise invalid(
                 "url",
                 f"{other[:32]!r} is not a supported kind of storage",
-                "send nfs://SERVER/PATH or SharedMountPoint://localhost/PATH",
+                _SHAPES,
             )
 
 
 def _path(text: str) -> str:
     path = PurePosixPath(text)
     if not path.is_absolute() or ".." in path.parts or not text.isprintable():
-        raise invalid("url", "its path must be absolute, without .. and control characters")
+        raise invalid("url", "its path must be absolute, without .. and control characters", _SHAPES)
     if len(text) > MAX_PATH_CHARACTERS:
-        raise invalid("url", f"its path has {len(text)} characters, the maximum is {MAX_PATH_CHARACTERS}")
+        raise invalid(
+            "url",
+            f"its path has {len(text)} characters, the maximum is {MAX_PATH_CHARACTERS}",
+            "shorten the path",
+        )
     if path == PurePosixPath("/"):
-        raise invalid("url", "its path must name a directory below /")
+        raise invalid("url", "its path must name a directory below /", _SHAPES)
     return str(path)
 
 
@@ -88,7 +93,9 @@ def read_tags(text: str) -> str:
     """Return tags as they are stored. Raises: ModelError when they are too long."""
     tags = ",".join(dict.fromkeys(filter(None, (tag.strip() for tag in text.split(",")))))
     if len(tags) > MAX_TAGS_CHARACTERS:
-        raise invalid("tags", f"have {len(tags)} characters, the maximum is {MAX_TAGS_CHARACTERS}")
+        raise invalid(
+            "tags", f"have {len(tags)} characters, the maximum is {MAX_TAGS_CHARACTERS}", "send fewer"
+        )
     return tags
 
 
@@ -201,7 +208,11 @@ def place_of(
         if host is None:
             raise invalid("hostid", "is missing: scope is host", "send the id of a host; see listHosts")
         if host.cluster_id is None or not host.is_driven:
-            raise invalid("hostid", f"host {host.name} runs no machines of this cloud")
+            raise invalid(
+                "hostid",
+                f"host {host.name} runs no machines of this cloud",
+                "choose a KVM host; see listHosts",
+            )
         cluster = pods.cluster_by_id(connection, host.cluster_id)
     elif host is not None:
         raise invalid("hostid", "must not be sent with scope=cluster", "omit it, or send scope=host")

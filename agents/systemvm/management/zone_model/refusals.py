@@ -18,17 +18,17 @@ class ModelError(SystemVmError):
     code = FailureCode.INVALID
 
 
-def invalid(parameter: str, why: str, hint: str = "") -> ModelError:
+def invalid(parameter: str, why: str, hint: str) -> ModelError:
     """Return the refusal of a value."""
     return ModelError(f"{parameter}: {why}", hint)
 
 
-def in_use(what: str, why: str, hint: str = "") -> ModelError:
+def in_use(what: str, why: str, hint: str) -> ModelError:
     """Return the refusal to change or delete an object that others depend on."""
     return ModelError(f"{what} is in use: {why}", hint, code=FailureCode.IN_USE)
 
 
-def wrong_state(what: str, why: str, hint: str = "") -> ModelError:
+def wrong_state(what: str, why: str, hint: str) -> ModelError:
     return ModelError(f"{what}: {why}", hint, code=FailureCode.WRONG_STATE)
 
 
@@ -51,9 +51,10 @@ def check_name(parameter: str, name: str, others: Iterable[str]) -> str:
     """
     wanted = name.strip()
     if not wanted:
-        raise invalid(parameter, "must not be blank")
+        raise invalid(parameter, "must not be blank", f"send 1 to {MAX_NAME_LENGTH} characters")
     if len(wanted) > MAX_NAME_LENGTH:
-        raise invalid(parameter, f"is too long: {len(wanted)} characters, the maximum is {MAX_NAME_LENGTH}")
+        why = f"is too long: {len(wanted)} characters, the maximum is {MAX_NAME_LENGTH}"
+        raise invalid(parameter, why, "shorten it")
     if any(wanted.lower() == other.lower() for other in others):
         raise invalid(parameter, f"{wanted} is the name of another one", "choose another name")
     return wanted

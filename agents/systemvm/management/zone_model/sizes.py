@@ -28,9 +28,10 @@ def create_offering(
     known = offerings.list_service_offerings(connection)
     wanted = check_name("name", name, [each.name for each in known])
     if not 1 <= vcpus <= MAX_VCPUS:
-        raise invalid("cpunumber", f"must be 1 to {MAX_VCPUS}: {vcpus}")
+        raise invalid("cpunumber", f"must be 1 to {MAX_VCPUS}: {vcpus}", f"send 1 to {MAX_VCPUS}")
     if not MIN_MEMORY_MIB <= memory_mib <= MAX_MEMORY_MIB:
-        raise invalid("memory", f"must be {MIN_MEMORY_MIB} to {MAX_MEMORY_MIB} MiB: {memory_mib}")
+        why = f"must be {MIN_MEMORY_MIB} to {MAX_MEMORY_MIB} MiB: {memory_mib}"
+        raise invalid("memory", why, f"send {MIN_MEMORY_MIB} to {MAX_MEMORY_MIB}")
     for other in known:
         if (other.vcpus, other.memory_mib) == (vcpus, memory_mib):
             raise invalid(

@@ -87,7 +87,7 @@ def read_address(parameter: str, text: str) -> IPv4Address:
     except ValueError:
         raise invalid(parameter, f"{text[:64]!r} is not an IPv4 address", "write it as 10.11.0.100") from None
     if address.is_multicast or address.is_loopback or address.is_unspecified or address.is_reserved:
-        raise invalid(parameter, f"{address} cannot be the address of a host")
+        raise invalid(parameter, f"{address} cannot be the address of a host", "write it as 10.11.0.100")
     return address
 
 
@@ -132,7 +132,8 @@ def read_ipv6(cidr: str | None, gateway: str | None) -> tuple[IPv6Network | None
     try:
         router = IPv6Address(gateway.strip())
     except ValueError:
-        raise invalid("ip6gateway", f"{gateway[:64]!r} is not an IPv6 address") from None
+        hint = f"use fe80::1, or an address of {network}"
+        raise invalid("ip6gateway", f"{gateway[:64]!r} is not an IPv6 address", hint) from None
     if not router.is_link_local and router not in network:
         raise invalid(
             "ip6gateway",

@@ -181,7 +181,7 @@ def architecture(text: str) -> str:
     try:
         return Architecture.of(text).value
     except ValueError as error:
-        raise invalid("arch", str(error)) from error
+        raise invalid("arch", str(error), "use amd64 or arm64") from error
 
 
 def _servers(parameter: str, texts: list[str]) -> list[str]:

@@ -26,7 +26,7 @@ from systemvm.management.state.database import Connection
 from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model import ranges
 from systemvm.management.zone_model.ranges import Labels
-from systemvm.management.zone_model.refusals import invalid
+from systemvm.management.zone_model.refusals import ModelError, invalid
 from systemvm.management.zone_model.subnets import (
     UNTAGGED,
     check_untagged,
@@ -89,8 +89,19 @@ def _update(connection: Connection, arguments: Arguments, labels: Labels) -> Vla
 def _of_vlan(connection: Connection, arguments: Arguments) -> NetworkRange:
     found = address_ranges.by_uuid(connection, arguments["id"])
     if found.traffic_type not in zone_answers.OF_VLANS:
-        raise invalid("id", f"is that of a range of {found.traffic_type.value} addresses")
+        raise _wrong_kind(found)
     return found
+
+
+def _wrong_kind(found: NetworkRange) -> ModelError:
+    """Return the refusal of a range whose traffic type has commands of its own."""
+    hints = {
+        TrafficType.STORAGE: "use updateStorageNetworkIpRange or deleteStorageNetworkIpRange",
+        TrafficType.MANAGEMENT: "use deleteManagementNetworkIpRange",
+        TrafficType.CONTROL: "change the control network in host.yaml",
+    }
+    hint = hints.get(found.traffic_type, "use updateVlanIpRange or deleteVlanIpRange")
+    return invalid("id", f"is that of a range of {found.traffic_type.value} addresses", hint)
 
 
 def _delete(connection: Connection, arguments: Arguments, labels: Labels) -> str:
@@ -150,7 +161,7 @@ def _update_storage(connection: Connection, arguments: Arguments, labels: Labels
 def _of_storage(connection: Connection, arguments: Arguments) -> NetworkRange:
     found = address_ranges.by_uuid(connection, arguments["id"])
     if found.traffic_type is not TrafficType.STORAGE:
-        raise invalid("id", f"is that of a range of {found.traffic_type.value} addresses")
+        raise _wrong_kind(found)
     return found
 
 
