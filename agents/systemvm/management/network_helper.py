@@ -57,7 +57,7 @@ class NetworkDriver:
         """Create a tap and return its descriptor, which the caller closes; the tap ends with its last
         copy.
         """
-        wanted = {"name": name, "bridge": bridge, "isolated": isolated, "vlan": vlan}
+        wanted: dict[str, Any] = {"name": name, "bridge": bridge, "isolated": isolated, "vlan": vlan}
         [descriptor] = await self._call(do="make-tap", **wanted)
         return descriptor
 

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from attrs import frozen
 
 from systemvm.host.bridges import VLANS
+from systemvm.host.zone import TrafficType
 from systemvm.management.zone_model.refusals import invalid
 
 UNTAGGED = "untagged"
@@ -160,15 +161,16 @@ def read_vlan(given: str | None) -> int | None:
     return int(value)
 
 
-def check_untagged(vlan: int | None) -> None:
-    """Check that a range of management addresses has no VLAN: the host's own address there has none.
+def check_untagged(given: str | None, kind: TrafficType) -> None:
+    """Check that a range has no VLAN: the host's own address on a network of this kind has none.
 
     Raises: ModelError when it has one.
     """
+    vlan = read_vlan(given)
     if vlan is not None:
         raise invalid(
             "vlan",
-            f"{vlan} cannot be the VLAN of management addresses: this host's own address there is untagged",
-            f"send {UNTAGGED}; or give management traffic a label of host.yaml whose uplink is in the VLAN, "
+            f"{vlan} cannot be the VLAN of {kind.value} addresses: this host's own address there is untagged",
+            f"send {UNTAGGED}; or give {kind.value} traffic a label of host.yaml whose uplink is in it, "
             f"such as eth0.{vlan}",
         )

@@ -292,7 +292,7 @@ async def test_vlans_of_ranges_are_those_of_the_label(cloud: SmallCloud) -> None
     )  # fmt: skip
     assert management.message.startswith("vlan: 100 cannot be the VLAN of management addresses")
     guest = await refused(cloud, "createVlanIpRange", vlan="100", forvirtualnetwork=False, **span)
-    assert guest.message.startswith("vlan: 100 cannot be the VLAN of guests' addresses")
+    assert guest.message.startswith("vlan: 100 cannot be the VLAN of guest addresses")
     # a label without the VLAN cannot carry the traffic any more
     [kind] = [
         each

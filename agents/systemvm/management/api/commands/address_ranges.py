@@ -28,7 +28,6 @@ from systemvm.management.zone_model import ranges
 from systemvm.management.zone_model.ranges import Labels
 from systemvm.management.zone_model.refusals import ModelError, invalid
 from systemvm.management.zone_model.subnets import (
-    UNTAGGED,
     check_untagged,
     read_address,
     read_ipv6,
@@ -52,14 +51,8 @@ def _zone_of(connection: Connection, arguments: Arguments) -> Zone:
 
 def _create(connection: Connection, arguments: Arguments, labels: Labels) -> VlanIpRangeAnswer:
     is_public = arguments.flag("forvirtualnetwork", True)
-    vlan = read_vlan(arguments.text("vlan"))
-    if vlan is not None and not is_public:
-        raise invalid(
-            "vlan",
-            f"{vlan} cannot be the VLAN of guests' addresses",
-            f"send {UNTAGGED}; or give guest traffic a label of host.yaml whose uplink is in the VLAN, such "
-            f"as eth0.{vlan}",
-        )
+    if not is_public:
+        check_untagged(arguments.text("vlan"), TrafficType.GUEST)
     zone = _zone_of(connection, arguments)
     added = ranges.add_range(
         connection,
@@ -67,7 +60,7 @@ def _create(connection: Connection, arguments: Arguments, labels: Labels) -> Vla
         TrafficType.PUBLIC if is_public else TrafficType.GUEST,
         subnet_of(arguments),
         labels,
-        vlan=vlan,
+        vlan=read_vlan(arguments.text("vlan")),
         ipv6=read_ipv6(arguments.text("ip6cidr"), arguments.text("ip6gateway")),
         for_system_vms=arguments.flag("forsystemvms", True),
     )
@@ -111,7 +104,7 @@ def _delete(connection: Connection, arguments: Arguments, labels: Labels) -> str
 
 
 def _create_management(connection: Connection, arguments: Arguments, labels: Labels) -> PodAnswer:
-    check_untagged(read_vlan(arguments.text("vlan")))
+    check_untagged(arguments.text("vlan"), TrafficType.MANAGEMENT)
     pod = pod_of(connection, arguments)
     zone = zones.zone_by_id(connection, pod.zone_id)
     ranges.add_range(connection, zone, TrafficType.MANAGEMENT, subnet_of(arguments), labels, pod=pod)
@@ -120,7 +113,7 @@ def _create_management(connection: Connection, arguments: Arguments, labels: Lab
 
 def _delete_management(connection: Connection, arguments: Arguments, labels: Labels) -> str:
     pod = pod_of(connection, arguments)
-    check_untagged(read_vlan(arguments.text("vlan")))
+    check_untagged(arguments.text("vlan"), TrafficType.MANAGEMENT)
     first, last = (read_address(name, arguments[name]) for name in ("startip", "endip"))
     found = _with_span(
         address_ranges.list_ranges(connection, pod.zone_id, TrafficType.MANAGEMENT, pod.id), first, last

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from systemvm.host.guest_services import is_domain
+from systemvm.host.zone import TrafficType
 from systemvm.management.api.answers.networks import NetworkAnswer
 from systemvm.management.api.commands.model_commands import Done, ModelCommand
 from systemvm.management.api.commands.model_parameters import (
@@ -23,14 +24,14 @@ from systemvm.management.state.database import Connection
 from systemvm.management.zone_model import guest_networks as model
 from systemvm.management.zone_model.ranges import Labels
 from systemvm.management.zone_model.refusals import invalid
-from systemvm.management.zone_model.subnets import check_vlan
+from systemvm.management.zone_model.subnets import check_untagged
 
 _IDENTITY = identity("network", "listNetworks")
 _DOMAIN = optional("networkdomain", STRING, "domain of its VMs' names; the zone's by default")
 
 
 def _create(connection: Connection, arguments: Arguments, labels: Labels) -> NetworkAnswer:
-    check_vlan(arguments.text("vlan"))
+    check_untagged(arguments.text("vlan"), TrafficType.GUEST)
     zone = zone_of(connection, arguments)
     offering = guest_network_offering_of(zone)
     if arguments.get("networkofferingid", offering.id) != offering.id:
@@ -42,7 +43,11 @@ def _create(connection: Connection, arguments: Arguments, labels: Labels) -> Net
     if "physicalnetworkid" in arguments:
         network = physical_networks.network_by_uuid(connection, arguments["physicalnetworkid"])
         if network.zone_id != zone.id:
-            raise invalid("physicalnetworkid", f"{network.name} is not in zone {zone.name}")
+            raise invalid(
+                "physicalnetworkid",
+                f"{network.name} is not in zone {zone.name}",
+                "send one of the zone; see listPhysicalNetworks",
+            )
     created = model.create_network(
         connection,
         zone,
