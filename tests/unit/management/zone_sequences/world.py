@@ -9,13 +9,12 @@ from typing import Any, TypeVar, cast
 
 from attrs import AttrsInstance
 
-from prepared_database import open_file
 from small_cloud import SmallCloud, make
 from snapshot_store import SnapshotStore
 from systemvm.management.api.errors import ErrorCode
 from systemvm.management.api.failures import as_api_error
 from systemvm.management.primary.pools import StorageByPool
-from systemvm.management.state import instances, jobs, schema, storage_pools, zones
+from systemvm.management.state import instances, jobs, schema, storage_pools
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
 from systemvm.management.state.rows import Rows
@@ -113,16 +112,14 @@ class World:
         self.kills += 1
         self.log.append("kill")
         before = self.cloud
-        self.close()
+        self._end()
         self.fuse = Fuse(self.order, self.order.randrange(60) if self.order.random() < 0.2 else None)
         self.machines.restart_daemon(self.fuse)
-        database = open_file(self.directory / "systemvm.sqlite")
-        [store] = database.run_now(zones.list_stores)
         self.cloud = SmallCloud(
-            database=database,
+            database=before.database,  # opening it again would only cost time
             seal=before.seal,
             zone=before.zone,
-            store=store,
+            store=before.store,
             host=before.host,
             ssvm=before.ssvm,
             cpvm=before.cpvm,
@@ -231,11 +228,14 @@ class World:
         await self.quiet()
 
     def close(self) -> None:
+        self._end()
+        self.database.close()
+
+    def _end(self) -> None:
         self.fuse.blow()
         self.cloud.jobs.stop()
         self.cloud.dispatch.stop()
         self.cloud.snapshot_policies.stop()
-        self.database.close()
 
     def end_expunge_delay(self) -> None:
         """Make the destroyed machines due."""
