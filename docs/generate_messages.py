@@ -49,9 +49,9 @@ SECTIONS = (
         ("ssvm", "cpvm", "guest"),
     ),
     (
-        "Network helper, launcher and guest networks",
-        "Written by the three privileged programs of the host.",
-        ("nethelper", "launcher", "guestnet"),
+        "Helpers of networks, mounts and guest networks, and launcher",
+        "Written by the privileged programs of the host.",
+        ("nethelper", "mounthelper", "launcher", "guestnet"),
     ),
 )
 ROOTS = {"SystemVmError", "ClickException"}

@@ -23,6 +23,7 @@ from small_cloud_fakes import (
     FakeDiagnostics,
     FakeGuestServices,
     FakeHypervisor,
+    FakeMounter,
     FakePeer,
     FakePrimary,
     FakeRecognizer,
@@ -169,6 +170,7 @@ class SmallCloud:
     control: AgentDirectory = field(init=False)
     certificates: AgentCertificates = field(init=False)
     primary: FakePrimary = field(init=False)
+    mounter: FakeMounter = field(init=False)
     pools: PrimaryPools[FakePrimary] = field(init=False)
     storage_pools: StoragePools = field(init=False)
     system_vms: FakeSystemVms = field(init=False)
@@ -251,10 +253,11 @@ class SmallCloud:
         self.dispatch.on_end(self.copy_links.ended)
         self.revocation = ConsoleRevocation(self.database, self.agents)
         staging = Staging(self.clock, self.database, self.settings, self.dispatch.wake)
+        self.mounter = FakeMounter(directory)
         self.pools = PrimaryPools(
             self.database,
             self.primary,
-            HostPoolDirectories(directory),
+            HostPoolDirectories(directory, self.mounter.mounts, self.mounter, self.mounter.mountinfo),
             FakePrimary,
             host_id=self.host.id,
         )

@@ -69,6 +69,11 @@ class Layout:
         return self.state / "primary"
 
     @property
+    def mounts(self) -> Path:
+        """Mount points of storage pools, which belong to root: so does their parent."""
+        return self.root / "var/lib/systemvm-pools"
+
+    @property
     def agent_code(self) -> Path:
         """A package `systemvm` in this directory is used to patch system VMs instead of the daemon's code."""
         return self.state / "agent"
@@ -101,6 +106,11 @@ class Layout:
     def network_socket(self) -> Path:
         """The socket of `systemvm-nethelper`."""
         return self.run / "network.sock"
+
+    @property
+    def mount_socket(self) -> Path:
+        """The socket of `systemvm-mounthelper`."""
+        return self.run / "mount.sock"
 
     @property
     def launcher_socket(self) -> Path:
@@ -173,6 +183,7 @@ class Layout:
             (self.images, 0o755, _Owner.DAEMON),
             # files of the daemon in it get the directory's group, so that QEMU can open them
             (self.primary, 0o2750, _Owner.SHARED),
+            (self.mounts, 0o755, _Owner.ROOT),
             (self.diagnostics, 0o700, _Owner.DAEMON),
             (self.logs, 0o750, _Owner.DAEMON),
             (self.run, 0o755, _Owner.DAEMON),

@@ -10,24 +10,40 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Protocol
 
 from twisted.internet.threads import deferToThread
 
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import storage_pools
 from systemvm.management.state.storage_pools import StoragePool
+from systemvm.service.mountinfo import find_mount
+
+
+class Mounter(Protocol):
+    """Mounts exports, as root."""
+
+    async def mount(self, pool: StoragePool) -> None: ...
+    async def unmount(self, pool: StoragePool) -> None: ...
 
 
 class HostPoolDirectories:
     """Prepares the directory of a pool before each use."""
 
-    def __init__(self, own: Path) -> None:
+    def __init__(
+        self, own: Path, mounts: Path, mounter: Mounter, mountinfo: Path = Path("/proc/self/mountinfo")
+    ) -> None:
         """`own` is the host's own directory, whose group the others must have."""
         self._own = own
+        self._mounts = mounts
+        self._mounter = mounter
+        self._mountinfo = mountinfo
 
     def directory(self, pool: StoragePool) -> Path:
         """Return where a pool is on this host, whether it can be used or not."""
-        return self._own if pool.is_own_directory else Path(pool.path)
+        if pool.is_own_directory:
+            return self._own
+        return self._mounts / pool.uuid if pool.type == storage_pools.NFS_POOL else Path(pool.path)
 
     async def prepare(self, pool: StoragePool) -> Path:
         """Return the directory of a pool that can be used.
@@ -35,17 +51,28 @@ class HostPoolDirectories:
         Raises: PrimaryStorageError with the reason when it cannot be used.
         """
         directory = self.directory(pool)
-        if pool.type == storage_pools.NFS_POOL:
-            raise PrimaryStorageError(
-                f"{pool.place} cannot be a storage pool: this release mounts no NFS for pools",
-                "mount it on each host, and create the pool with SharedMountPoint://localhost/PATH",
-            )
-        if pool.type == storage_pools.SHARED_MOUNT_POINT:
-            await deferToThread(check_directory, directory, self._own)
+        if pool.is_own_directory:
+            return directory
+        if pool.type == storage_pools.NFS_POOL and not self._is_mounted(directory):
+            await self._mounter.mount(pool)
+            if not self._is_mounted(directory):
+                raise PrimaryStorageError(
+                    f"storage pool {pool.name}: the mount at {directory} is not visible to the daemon",
+                    "restart systemvm-managementd and systemvm-launcher",
+                )
+        await deferToThread(check_directory, directory, self._own)
         return directory
 
     async def release(self, pool: StoragePool) -> None:
-        """Undo what `prepare` did on this host; files stay."""
+        """Unmount a pool on this host; files stay.
+
+        Raises: PrimaryStorageError when something uses it.
+        """
+        if pool.type == storage_pools.NFS_POOL:
+            await self._mounter.unmount(pool)
+
+    def _is_mounted(self, directory: Path) -> bool:
+        return find_mount(self._mountinfo.read_text(), directory) is not None
 
 
 def check_directory(directory: Path, own: Path) -> None:

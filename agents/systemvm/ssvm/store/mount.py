@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from systemvm.guest.paths import GuestPaths
+from systemvm.service.mountinfo import find_mount
 from systemvm.service.slowness import scaled_s
 from systemvm.ssvm import store_messages as messages
 from systemvm.ssvm.failure import TransferError
@@ -23,7 +24,6 @@ from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store import mount_error
 from systemvm.ssvm.store.allowed_users import AGENT_USER, allow
 from systemvm.ssvm.store.helper_server import serve_inherited_socket
-from systemvm.ssvm.store.mountinfo import find_mount
 from systemvm.ssvm.store.nfs_probe import require_server
 from systemvm.ssvm.store.source_firewall import SourceFirewall
 from systemvm.wire.acknowledgement import Acknowledgement

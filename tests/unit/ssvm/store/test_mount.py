@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from systemvm.service.mountinfo import MountPoint, find_mount
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.store import mount
-from systemvm.ssvm.store.mountinfo import MountPoint, find_mount
 from systemvm.ssvm.store_messages import mount_id, require_mount_id, require_name, require_number
 from systemvm.wire.storage import Store
 from systemvm.wire.transfer_failure import TransferFailure
