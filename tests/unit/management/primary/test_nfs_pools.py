@@ -58,9 +58,7 @@ async def test_an_export_that_cannot_be_mounted_makes_no_pool(cloud: SmallCloud)
 
 
 @pytest_twisted.ensureDeferred
-async def test_without_the_mount_helper_the_reason_names_its_socket(
-    cloud: SmallCloud, tmp_path: Path
-) -> None:
+async def test_an_absent_mount_helper_is_named_by_its_socket(cloud: SmallCloud, tmp_path: Path) -> None:
     pool = await create_nfs_pool(cloud)
     with pytest.raises(PrimaryStorageError, match="mount helper does not answer") as caught:
         await MountHelper(tmp_path / "mount.sock").mount(pool)
