@@ -35,7 +35,7 @@ _CREATE = (
     required(
         "url",
         STRING,
-        "SharedMountPoint://localhost/PATH, a directory that each host has mounted",
+        "nfs://ADDRESS/PATH, or SharedMountPoint://localhost/PATH for a directory that each host has mounted",
     ),
     required("zoneid", UUID, "UUID of the zone; see listZones"),
     optional("podid", UUID, "UUID of the pod of the cluster"),
@@ -91,7 +91,7 @@ class StoragePoolCommands:
             ),
             _command(
                 "createStoragePool", self._create,
-                "Creates a primary storage pool on a file system that its hosts have mounted.",
+                "Creates a primary storage pool; NFS is mounted on each host that uses it.",
                 ResponseShape.OBJECT, *_CREATE,
             ),
             _command(
