@@ -30,14 +30,14 @@ class MountHelper:
         """Unmount the export of a pool that nothing uses. Raises: PrimaryStorageError with the reason."""
         await self._call(pool, do="unmount", pool=pool.uuid)
 
-    async def _call(self, pool: StoragePool, **request: Any) -> None:
+    async def _call(self, of: StoragePool, **request: Any) -> None:
         try:
             await deferToThread(call, self._helper, request, timeout_s=scaled_s(_TIMEOUT_S))
         except RefusedError as error:
-            raise PrimaryStorageError(f"storage pool {pool.name}: {error.message}", error.hint) from error
+            raise PrimaryStorageError(f"storage pool {of.name}: {error.message}", error.hint) from error
         except OSError as error:
             raise PrimaryStorageError(
-                f"storage pool {pool.name}: mount helper does not answer at {self._helper}:"
+                f"storage pool {of.name}: mount helper does not answer at {self._helper}:"
                 f" {error.strerror or error}",
                 "check that systemvm-mounthelper.socket is active",
             ) from error
