@@ -256,6 +256,8 @@ class FakeMounter:
         append_line(self.mountinfo, f"36 35 0:50 / {directory} rw - nfs4 {pool.place} rw")
 
     async def unmount(self, pool: StoragePool) -> None:
+        if self.fails_with is not None:
+            raise self.fails_with
         remove_line(self.mountinfo, str(self.mounts / pool.uuid))
 
 

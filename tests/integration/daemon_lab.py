@@ -132,8 +132,9 @@ class Host:
     ) -> ChildProcess:
         argv = program.argv(self.layout)
         return children.start(
-            program.name, self.namespace, argv, self.log, sockets=sockets, environment=environment
-        )
+            program.name, self.namespace, argv, self.log, sockets=sockets, environment=environment,
+            own_mounts=program.own_mounts,
+        )  # fmt: skip
 
     def end(self, how: signal.Signals) -> int:
         assert self.process is not None

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from systemvm.service.nfs_service import null_call
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.store.nfs_probe import null_call, require_server
+from systemvm.ssvm.store.nfs_probe import require_server
 from systemvm.wire.transfer_failure import TransferFailure
 
 

@@ -28,13 +28,14 @@ TAR, KERNEL, INITRD = HOME / "root.tar", HOME / "vmlinuz", HOME / "initrd"
 DISK_BYTES = 3 << 30
 PACKAGES = (
     "linux-image-cloud-amd64,systemd-sysv,udev,dbus,python3,nftables,iproute2,qemu-system-x86,"
-    "qemu-utils,procps"
+    "qemu-utils,procps,util-linux,nfs-common,nfs-kernel-server"
 )
 UNITS = (
     "systemvm-managementd.socket",
     "systemvm-nethelper.socket",
     "systemvm-launcher.socket",
     "systemvm-guestnet.socket",
+    "systemvm-mounthelper.socket",
     "systemvm-managementd.service",
 )
 BOOT_TIMEOUT_S = 900.0  # it takes three minutes on an idle machine
@@ -107,6 +108,7 @@ def install(root: Path, observer: str, zone: str) -> None:
         ("systemvm-nethelper", "systemvm.nethelper"),
         ("systemvm-launcher", "systemvm.launcher"),
         ("systemvm-guestnet", "systemvm.guestnet"),
+        ("systemvm-mounthelper", "systemvm.mounthelper"),
     ):
         program = root / "usr/bin" / name
         program.write_text(_ENTRY.format(prefix=PREFIX, module=module))

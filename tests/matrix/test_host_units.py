@@ -23,7 +23,7 @@ _HEADER = [_MAGIC, _FLAGS, (-_MAGIC - _FLAGS) & 0xFFFFFFFF, _AT, _AT, 0, 0, _AT 
 IDLE_KERNEL = b"".join(field.to_bytes(4, "little") for field in _HEADER) + bytes.fromhex("f4 ebfd")
 
 OBSERVE = r"""
-import glob, json, os, subprocess, time, urllib.request
+import glob, http.client, json, os, socket, subprocess, time, urllib.request
 
 def run(*command):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -60,13 +60,57 @@ def page():
     except OSError as error:
         return str(error)
 
+def api(method, **params):
+    connection = http.client.HTTPConnection("localhost", timeout=120)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect("/run/systemvm/managementd.sock")
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+    connection.request("POST", "/rpc", body, {"Content-Type": "application/json"})
+    answer = json.loads(connection.getresponse().read())
+    return answer.get("result", answer)
+
+def finished(job):
+    ended = lambda: (found := api("queryAsyncJobResult", jobid=job["jobid"]))["jobstatus"] and found
+    return until(ended, 120)
+
+def nfs_pool():
+    '''Make a pool on the NFS server of this very kernel, and observe who sees its mount.'''
+    os.makedirs("/srv/pool")
+    with open("/etc/exports", "w") as exports:
+        exports.write("/srv/pool 127.0.0.1(rw,no_root_squash,no_subtree_check,fsid=1)\n")
+    found = {"export": run("exportfs", "-ra")}
+    zone = api("listZones")["zone"][0]["id"]
+    found["wrong"] = api("createStoragePool", name="wrong", zoneid=zone, url="nfs://127.0.0.1/srv/other")
+    made = api("createStoragePool", name="nfs", zoneid=zone, url="nfs://127.0.0.1/srv/pool")
+    if "storagepool" not in made:
+        return found | {"made": made}
+    pool = made["storagepool"]["id"]
+    directory = f"/var/lib/systemvm-pools/{pool}"
+    found["made"] = "made"
+    found["mount"] = run("findmnt", "-n", "-o", "FSTYPE,SOURCE", directory)
+    found["options"] = run("findmnt", "-n", "-o", "VFS-OPTIONS,FS-OPTIONS", directory)
+    found["modes"] = run("stat", "-c", "%A %U %G", directory)
+    volume = finished(api("createVolume", name="disk", size=1, storageid=pool))["jobresult"]["volume"]["id"]
+    found["files"] = sorted(os.listdir("/srv/pool/volumes")) == [f"{volume}.qcow2"]
+    launcher = run("systemctl", "show", "-P", "MainPID", "systemvm-launcher.service")
+    disk = f"{directory}/volumes/{volume}.qcow2"
+    found["launcher"] = run("nsenter", "-t", launcher, "-m", "--", "runuser", "-u", "systemvm-qemu", "--",
+                            "qemu-io", "-c", "write 0 4k", disk)
+    with open(disk):
+        api("deleteVolume", id=volume)
+        found["in_use"] = api("deleteStoragePool", id=pool)
+    found["deleted"] = api("deleteStoragePool", id=pool)
+    found["left"] = [run("findmnt", "-n", directory), os.path.exists(directory)]
+    return found
+
 observed = {}
 active = lambda: run("systemctl", "is-active", "systemvm-managementd.service") == "active"
 until(active, 300)
 units = ["systemvm-managementd.service", "systemvm-nethelper.service", "systemvm-launcher.service",
-         "systemvm-managementd.socket", "systemvm-nethelper.socket", "systemvm-launcher.socket",
-         "systemvm-guestnet.socket"]
+         "systemvm-mounthelper.service", "systemvm-managementd.socket", "systemvm-nethelper.socket",
+         "systemvm-launcher.socket", "systemvm-mounthelper.socket", "systemvm-guestnet.socket"]
 observed["machines"] = until(lambda: (found := machines()) and len(found) == 2 and found, 120)
+observed["nfs"] = nfs_pool()
 observed["active"] = {unit: run("systemctl", "is-active", unit) for unit in units}
 observed["page"] = page()
 services = [unit for unit in units if unit.endswith(".service")]
@@ -82,7 +126,8 @@ observed["journal"] = run("journalctl", "-o", "cat", "--no-pager", "-u", "system
 observed["other_journals"] = run("journalctl", "-o", "cat", "--no-pager", "-u", "systemvm-nethelper.service",
                              "-u", "systemvm-launcher.service")
 observed["modes"] = {path: run("stat", "-c", "%A %U %G", path) for path in (
-    "/run/systemvm/network.sock", "/run/systemvm/launcher.sock", "/run/systemvm/managementd.sock",
+    "/run/systemvm/network.sock", "/run/systemvm/launcher.sock", "/run/systemvm/mount.sock",
+    "/run/systemvm/managementd.sock", "/var/lib/systemvm-pools",
     "/var/lib/systemvm/pki", "/var/lib/systemvm/first-login.json", "/var/lib/systemvm/primary",
     "/etc/systemvm", "/etc/systemvm/managementd.yaml", "/run/systemvm/qemu")}
 as_user = lambda user, *command: run("runuser", "-u", user, "--", *command)
@@ -154,12 +199,15 @@ def test_each_program_has_its_own_user_and_minimal_capabilities(observed: dict[s
         "systemvm-managementd.service": "systemvm",
         "systemvm-nethelper.service": "systemvm-net",
         "systemvm-launcher.service": "systemvm-qemu",
+        "systemvm-mounthelper.service": "root",
     }
     capabilities = {unit: int(status["CapBnd"], 16) for unit, status in observed["status"].items()}
     assert capabilities == {
         "systemvm-managementd.service": 0,
         "systemvm-nethelper.service": 1 << 12,  # CAP_NET_ADMIN
         "systemvm-launcher.service": 0,
+        # CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_NET_BIND_SERVICE, CAP_SYS_ADMIN
+        "systemvm-mounthelper.service": 1 << 0 | 1 << 1 | 1 << 3 | 1 << 10 | 1 << 21,
     }
     for status in observed["status"].values():
         assert status["NoNewPrivs"] == "1"
@@ -176,6 +224,8 @@ def test_files_and_sockets_have_their_owners(observed: dict[str, Any]) -> None:
     assert observed["modes"] == {
         "/run/systemvm/network.sock": "srw------- systemvm systemvm",
         "/run/systemvm/launcher.sock": "srw------- systemvm systemvm",
+        "/run/systemvm/mount.sock": "srw------- systemvm systemvm",
+        "/var/lib/systemvm-pools": "drwxr-xr-x root root",
         "/run/systemvm/managementd.sock": "srw-rw---- systemvm systemvm",
         "/var/lib/systemvm/pki": "drwx------ systemvm systemvm",
         "/var/lib/systemvm/first-login.json": "-rw------- systemvm systemvm",
@@ -184,6 +234,26 @@ def test_files_and_sockets_have_their_owners(observed: dict[str, Any]) -> None:
         "/etc/systemvm/managementd.yaml": "-rw-r--r-- root root",
         "/run/systemvm/qemu": "drwxr-s--- systemvm systemvm-qemu",
     }
+
+
+def test_an_nfs_pool_is_mounted_for_daemon_and_qemu_and_unmounted_with_it(observed: dict[str, Any]) -> None:
+    found = observed["nfs"]
+    assert found["made"] == "made", found
+    assert found["mount"].split() == ["nfs4", "127.0.0.1:/srv/pool"]
+    assert {"hard", "nosuid", "nodev", "noexec"} <= set(found["options"].replace(" ", ",").split(","))
+    assert found["modes"] == "drwxr-s--- systemvm systemvm-qemu"
+    assert found["files"]
+    assert found["launcher"].startswith("wrote 4096/4096 bytes")
+    assert found["deleted"] == {"success": True}, found
+    assert found["left"] == ["", False]
+
+
+def test_a_wrong_export_and_a_mount_in_use_are_refused_with_their_reason(observed: dict[str, Any]) -> None:
+    wrong, in_use = (observed["nfs"][each]["error"] for each in ("wrong", "in_use"))
+    assert wrong["data"]["reason"] == "resource_unavailable", wrong
+    assert "127.0.0.1:/srv/other: the server does not export this path" in wrong["message"]
+    assert in_use["data"]["reason"] == "resource_in_use", in_use
+    assert "127.0.0.1:/srv/pool: something uses it" in in_use["message"]
 
 
 def test_qemus_user_reaches_only_disks(observed: dict[str, Any]) -> None:

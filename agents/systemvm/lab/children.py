@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from systemvm.lab import activity
+from systemvm.lab import activity, namespaces
 from systemvm.lab.reporting import Step
 from systemvm.lab.waiting import EndedError, WaitState, wait_for
 
@@ -90,8 +90,12 @@ def start(
     *,
     sockets: dict[str, socket.socket] | None = None,
     environment: dict[str, str] | None = None,
+    own_mounts: bool = True,
 ) -> ChildProcess:
-    """Start a program in a namespace, optionally with inherited listening sockets."""
+    """Start a program in a namespace, optionally with inherited listening sockets.
+
+    Without `own_mounts` what it mounts is mounted for the host, and for what shares that with the host.
+    """
     argv = [str(argument) for argument in command]
     descriptors: list[int] = []
     if sockets:
@@ -101,7 +105,7 @@ def start(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(
-            ["ip", "netns", "exec", namespace, *argv],
+            [*(namespaces.enter(namespace) if not own_mounts else ("ip", "netns", "exec", namespace)), *argv],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

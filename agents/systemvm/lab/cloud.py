@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from attrs import evolve
 
 from systemvm.host.host_file import HostConfig
-from systemvm.lab import activity, children, configuration, diagnosis, namespaces, services
+from systemvm.lab import activity, children, configuration, diagnosis, namespaces, pool_mounts, services
 from systemvm.lab.api_client import ApiClient
 from systemvm.lab.children import ChildProcess
 from systemvm.lab.errors import LabError
@@ -121,6 +121,7 @@ class Cloud:
     def _start(self, wait_for_system_vms: bool) -> None:
         plan, step = self.plan, self._reporter.step
         namespaces.remove(plan)
+        pool_mounts.release(plan)
         # made before any namespace: only these listeners are in the host's namespace
         for name, port in plan.ports.items():
             self._listeners[name] = _listen(port)
@@ -142,6 +143,7 @@ class Cloud:
             host=self._host,
         )
         with step("privileged helpers"):
+            pool_mounts.share(plan)
             self._start_helpers()
         self.start_daemon()
         self._login = read_login(plan)
@@ -161,6 +163,7 @@ class Cloud:
                     program.argv(plan.layout, see=(plan.build,)),
                     plan.logs / f"{program.module.rpartition('.')[2]}.log",
                     sockets={"helper": listener},
+                    own_mounts=program.own_mounts,
                 )
             self._children.append(child)
 
@@ -298,6 +301,7 @@ class Cloud:
                 self.stop_daemon()
                 shown.waits_for("VMs and servers")
                 namespaces.remove(self.plan)
+                pool_mounts.release(self.plan)
             for child in [*self._children, *([self._storage] if self._storage is not None else [])]:
                 child.process.wait()
             self._storage = None

@@ -13,8 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from systemvm.host.layout import DAEMON_USER, GUEST_SERVICES_USER, NETWORK_USER, QEMU_USER, Layout
+from systemvm.lab.drop_privileges import setpriv
 from systemvm.lab.errors import LabError
 from systemvm.service import unix_calls
+
+#: Of the mount helper, which is root's (systemd/host/systemvm-mounthelper.service).
+MOUNT_CAPABILITIES = ("sys_admin", "chown", "fowner", "dac_override", "net_bind_service")
 
 
 class HostProgram(enum.Enum):
@@ -22,6 +26,7 @@ class HostProgram(enum.Enum):
 
     DAEMON = ("systemvm.management", DAEMON_USER)
     NETWORK_HELPER = ("systemvm.nethelper", NETWORK_USER)
+    MOUNT_HELPER = ("systemvm.mounthelper", "root")
     LAUNCHER = ("systemvm.launcher", QEMU_USER)
     GUEST_SERVICES = ("systemvm.guestnet", GUEST_SERVICES_USER)
 
@@ -33,11 +38,18 @@ class HostProgram(enum.Enum):
     def user(self) -> str:
         return self.value[1]
 
+    @property
+    def own_mounts(self) -> bool:
+        """Whether it runs in a mount namespace of its own."""
+        return self is not HostProgram.MOUNT_HELPER
+
     def argv(self, layout: Layout, see: Sequence[Path] = ()) -> list[str | Path]:
         """Return the command line for root in a network namespace; the program can reach the paths `see`."""
-        prefix = as_user(self.user, [layout.root, *see], _OPTIONS.get(self, ()))
         arguments: list[str | Path] = [] if self is HostProgram.LAUNCHER else ["--root", layout.root]
-        return [*prefix, sys.executable, "-m", self.module, *arguments]
+        program = [sys.executable, "-m", self.module, *arguments]
+        if not self.own_mounts:
+            return [*setpriv(self.user, list(MOUNT_CAPABILITIES)), *program]
+        return [*as_user(self.user, [layout.root, *see], _OPTIONS.get(self, ())), *program]
 
 
 #: Options of `drop_privileges`: what the units of these programs have.
@@ -86,6 +98,7 @@ def helper_sockets(layout: Layout) -> dict[HostProgram, socket.socket]:
     sockets = {}
     for program, path in (
         (HostProgram.NETWORK_HELPER, layout.network_socket),
+        (HostProgram.MOUNT_HELPER, layout.mount_socket),
         (HostProgram.LAUNCHER, layout.launcher_socket),
         (HostProgram.GUEST_SERVICES, layout.guest_services_socket),
     ):

@@ -124,6 +124,11 @@ def _wait(descriptors: list[int], timeout_s: float) -> bool:
     return bool(left)
 
 
+def enter(name: str) -> list[str]:
+    """Return what comes before a command line for a namespace, without other mounts (`ip netns exec`)."""
+    return ["nsenter", f"--net={RUN / name}", "--"]
+
+
 def inside(name: str, function: Callable[[], T]) -> T:
     """Call a function in a namespace, in a new thread, because a namespace belongs to a thread."""
     results: list[T] = []

@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from systemvm.lab import namespaces
+from systemvm.lab import namespaces, pool_mounts
 from systemvm.lab.errors import LabError
 from systemvm.lab.lab_lock import LabLock
 from systemvm.lab.plan import LabPlan
@@ -20,6 +20,7 @@ def down(plan: LabPlan) -> None:
     """
     LabLock(plan.lab / "lock").terminate_holder(timeout_s=scaled_s(120.0))
     namespaces.remove(plan)
+    pool_mounts.release(plan)
     if plan.root.exists():
         remove_sockets(plan)
 

@@ -10,10 +10,21 @@ from twisted.internet.threads import deferToThread
 
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state.storage_pools import StoragePool
+from systemvm.service.errors import FailureCode
 from systemvm.service.slowness import scaled_s
 from systemvm.service.unix_calls import RefusedError, call
+from systemvm.wire.mount_failure import MountFailure
 
-_TIMEOUT_S = 150.0  # longer than what the helper gives mount(8)
+_TIMEOUT_S = 150.0  # longer than what the helper gives one program
+
+
+class MountError(PrimaryStorageError):
+    """An export that was not mounted or unmounted; `failure` is the reason for programs."""
+
+    def __init__(self, failure: MountFailure, message: str, hint: str) -> None:
+        in_use = failure is MountFailure.IN_USE
+        super().__init__(message, hint, code=FailureCode.IN_USE if in_use else FailureCode.UNAVAILABLE)
+        self.failure = failure
 
 
 class MountHelper:
@@ -23,21 +34,35 @@ class MountHelper:
         self._helper = helper
 
     async def mount(self, pool: StoragePool) -> None:
-        """Mount the export of a pool. Raises: PrimaryStorageError with the reason."""
+        """Mount the export of a pool; a stale one that nothing uses is mounted again.
+
+        Raises: MountError with the reason.
+        """
         await self._call(pool, do="mount", pool=pool.uuid, server=pool.server, path=pool.path)
 
     async def unmount(self, pool: StoragePool) -> None:
-        """Unmount the export of a pool that nothing uses. Raises: PrimaryStorageError with the reason."""
+        """Unmount the export of a pool. Raises: MountError with the reason, for example when it is in use."""
         await self._call(pool, do="unmount", pool=pool.uuid)
 
     async def _call(self, of: StoragePool, **request: Any) -> None:
         try:
             await deferToThread(call, self._helper, request, timeout_s=scaled_s(_TIMEOUT_S))
         except RefusedError as error:
-            raise PrimaryStorageError(f"storage pool {of.name}: {error.message}", error.hint) from error
+            raise MountError(
+                _failure(error.reason), f"storage pool {of.name}: {error.message}", error.hint
+            ) from error
         except OSError as error:
-            raise PrimaryStorageError(
+            raise MountError(
+                MountFailure.FAILED,
                 f"storage pool {of.name}: mount helper does not answer at {self._helper}:"
                 f" {error.strerror or error}",
                 "check that systemvm-mounthelper.socket is active",
             ) from error
+
+
+def _failure(reason: str) -> MountFailure:
+    """Return the reason that a helper reports; one of a newer helper is a failure like any other."""
+    try:
+        return MountFailure(reason)
+    except ValueError:
+        return MountFailure.FAILED

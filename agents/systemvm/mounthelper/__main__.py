@@ -7,6 +7,7 @@ A few threads serve at the same time, so that a server that hangs delays only re
 from __future__ import annotations
 
 import argparse
+import contextlib
 import grp
 import os
 import pwd
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from systemvm.host.layout import DAEMON_USER, QEMU_USER, Layout
 from systemvm.mounthelper.operations import Operations
+from systemvm.service.sigint import restore_sigint
 from systemvm.service.unix_calls import RefusedError, inherited_socket, serve_one
 
 THREADS = 8
@@ -39,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyError, RefusedError) as error:
         sys.stderr.write(f"systemvm-mounthelper: {error}\n")
         return 2
+    restore_sigint()
     mounts = Layout(options.root.resolve()).mounts
     operations = Operations(mounts, uid, gid, Path("/proc/self/mountinfo"))
     threads = [
@@ -46,11 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     ]
     for thread in threads:
         thread.start()
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         for thread in threads:
             thread.join()
-    except KeyboardInterrupt:
-        pass
     return 0
 
 

@@ -29,6 +29,12 @@ def find_mount(mountinfo: str, directory: Path) -> MountPoint | None:
     return found
 
 
+def mounts_below(mountinfo: str, directory: Path) -> list[str]:
+    """Return the mount points below `directory`, in the order in which they were mounted."""
+    places = [_unescape(line.split(" ")[4]) for line in mountinfo.splitlines() if line.count(" ") >= 5]
+    return [place for place in places if place.startswith(f"{directory}/")]
+
+
 def _unescape(text: str) -> str:
     """Decode the escapes of the kernel, which writes a space as \\040."""
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

@@ -33,9 +33,13 @@ Handler = Callable[[dict[str, Any], list[int]], tuple[dict[str, Any], list[int]]
 
 
 class RefusedError(SystemVmError):
-    """The other end refused the request, or failed; with a message and a hint."""
+    """The other end refused the request, or failed; with a message, a hint and, for programs, a reason."""
 
     code = FailureCode.UNAVAILABLE
+
+    def __init__(self, message: str, hint: str = "", reason: str = "") -> None:
+        super().__init__(message, hint)
+        self.reason = reason
 
 
 def inherited_socket() -> socket.socket:
@@ -82,7 +86,7 @@ def _answer(connection: socket.socket, handler: Handler) -> str | None:
             answer, to_send = handler(request, received)
         except RefusedError as error:
             refusal = error.message
-            answer = {"refused": error.message, "hint": error.hint}
+            answer = {"refused": error.message, "hint": error.hint, "reason": error.reason}
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             refusal = f"invalid request: {type(error).__name__}: {error}"
             answer = {"refused": refusal, "hint": ""}
@@ -117,7 +121,7 @@ def call(
         )
     answer: dict[str, Any] = json.loads(data)
     if "refused" in answer:
-        raise RefusedError(str(answer["refused"]), str(answer.get("hint", "")))
+        raise RefusedError(str(answer["refused"]), str(answer.get("hint", "")), str(answer.get("reason", "")))
     return answer, received
 
 

@@ -1,32 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What root's helper mounts for the daemon, and what it refuses. mount(8) is a stand-in here."""
+"""What root's helper mounts for the daemon, and what it refuses. mount(8) is a fake here."""
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from pathlib import Path
 
 import pytest
 
+from systemvm.mounthelper import programs
 from systemvm.mounthelper.operations import OPTIONS, Operations, export
 from systemvm.service.unix_calls import RefusedError
+from systemvm.wire.mount_failure import MountFailure
 
 POOL = "8d4e6a6e-1d0c-4d6e-9a51-0f2d5f3c1a11"
-_MOUNT = """#!/bin/sh
+_FAKE_MOUNT = """#!/bin/sh
 echo "mount $*" >> "$LOG"
-[ -e "$LOG.fails" ] && { echo "mount.nfs: access denied" >&2; exit 32; }
+[ -e "$LOG.hangs" ] && { exec 5> "$LOG.hangs"; sleep 1000; }
+[ -e "$LOG.fails" ] && { cat "$LOG.fails" >&2; exit 32; }
 for last; do :; done
 echo "36 35 0:50 / $last rw - nfs4 $6 rw" >> "$MOUNTINFO"
 """
-_UMOUNT = """#!/bin/sh
+_FAKE_UMOUNT = """#!/bin/sh
 echo "umount $*" >> "$LOG"
+[ -e "$LOG.busy" ] && { echo "umount: $3: target is busy." >&2; exit 32; }
+rm -f "$LOG.stale"
 : > "$MOUNTINFO"
+"""
+#: It is what a stale mount answers; of any other directory it is the real one.
+_FAKE_STAT = """#!/bin/sh
+[ -e "$LOG.stale" ] && { echo "stat: cannot statx '$3': Stale file handle" >&2; exit 1; }
+exec /usr/bin/stat "$@"
 """
 
 
-class StandIn:
-    """Programs in the place of mount(8) and umount(8), which record what they are called with."""
+class FakeMount:
+    """Programs in the place of mount(8), umount(8) and stat(1), which record what they are called with."""
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.mounts, self.mountinfo, self.log = (
@@ -37,16 +48,36 @@ class StandIn:
         self.mountinfo.touch()
         programs = directory / "bin"
         programs.mkdir()
-        for name, text in (("mount", _MOUNT), ("umount", _UMOUNT)):
+        for name, text in (("mount", _FAKE_MOUNT), ("umount", _FAKE_UMOUNT), ("stat", _FAKE_STAT)):
             (programs / name).write_text(text)
             (programs / name).chmod(0o755)
         monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
         monkeypatch.setenv("LOG", str(self.log))
         monkeypatch.setenv("MOUNTINFO", str(self.mountinfo))
-        self.operations = Operations(self.mounts, os.getuid(), os.getgid(), self.mountinfo)
+        self.server: bool | OSError = True
+        self.operations = Operations(self.mounts, os.getuid(), os.getgid(), self.mountinfo, self.probe)
+
+    def probe(self, server: str, version: int) -> bool:
+        if isinstance(self.server, OSError):
+            raise self.server
+        return self.server
 
     def call(self, **request: object) -> None:
         assert self.operations({"pool": POOL, **request}, []) == ({}, [])
+
+    def mount(self) -> None:
+        self.call(do="mount", server="192.0.2.1", path="/export/primary")
+
+    def refused(self, **request: object) -> RefusedError:
+        with pytest.raises(RefusedError) as refused:
+            self.call(**request or {"do": "mount", "server": "192.0.2.1", "path": "/export/primary"})
+        return refused.value
+
+    def has(self, state: str, text: str = "") -> Path:
+        """Have the programs find a file of this name."""
+        path = Path(f"{self.log}.{state}")
+        path.write_text(text)
+        return path
 
     @property
     def calls(self) -> list[str]:
@@ -54,42 +85,104 @@ class StandIn:
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    return StandIn(tmp_path, monkeypatch)
+def fake_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeMount:
+    return FakeMount(tmp_path, monkeypatch)
 
 
-def test_an_export_is_mounted_once_and_given_to_the_daemon(stand_in: StandIn) -> None:
+def test_an_export_is_mounted_once_and_given_to_the_daemon(fake_mount: FakeMount) -> None:
     for _ in range(2):
-        stand_in.call(do="mount", server="192.0.2.1", path="/export/primary")
-    directory = stand_in.mounts / POOL
-    assert stand_in.calls == [f"mount -t nfs -o {OPTIONS} -- 192.0.2.1:/export/primary {directory}"]
+        fake_mount.mount()
+    directory = fake_mount.mounts / POOL
+    assert fake_mount.calls == [f"mount -t nfs -o {OPTIONS} -- 192.0.2.1:/export/primary {directory}"]
     status = directory.stat()
     assert (status.st_uid, status.st_mode & 0o7777) == (os.getuid(), 0o2750)
     for _ in range(2):
-        stand_in.call(do="unmount")
-    assert stand_in.calls[1:] == [f"umount -- {directory}"]
+        fake_mount.call(do="unmount")
+    assert fake_mount.calls[1:] == [f"umount -c -- {directory}"]
     assert not directory.exists()
 
 
-def test_another_export_at_its_place_is_refused(stand_in: StandIn) -> None:
-    stand_in.call(do="mount", server="192.0.2.1", path="/export/primary")
-    with pytest.raises(RefusedError, match=r"192\.0\.2\.1:/export/primary is mounted at"):
-        stand_in.call(do="mount", server="192.0.2.2", path="/export/primary")
+def test_another_export_at_its_place_is_refused(fake_mount: FakeMount) -> None:
+    fake_mount.mount()
+    refused = fake_mount.refused(do="mount", server="192.0.2.2", path="/export/primary")
+    assert refused.reason == MountFailure.IN_USE.value
+    assert "192.0.2.1:/export/primary is mounted at" in refused.message
 
 
-def test_a_mount_that_fails_names_the_export_and_not_what_mount_writes(stand_in: StandIn) -> None:
-    Path(f"{stand_in.log}.fails").touch()
-    with pytest.raises(RefusedError) as refused:
-        stand_in.call(do="mount", server="192.0.2.1", path="/export/primary")
-    assert refused.value.message == "192.0.2.1:/export/primary: mount ended with status 32"
-    assert "access denied" not in str(refused.value)
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("mount.nfs: access denied by server while mounting 192.0.2.1:/e", MountFailure.REFUSES),
+        ("mount.nfs: Operation not permitted", MountFailure.REFUSES),
+        ("mount.nfs: mounting 192.0.2.1:/e failed, reason given by server: No such file or directory",
+         MountFailure.NOT_EXPORTED),
+        ("mount: unknown filesystem type 'nfs'.", MountFailure.NO_CLIENT),
+        ("mount.nfs: No such device", MountFailure.NO_CLIENT),
+        ("mount.nfs: Connection timed out", MountFailure.UNREACHABLE),
+        ("mount.nfs: Stale file handle", MountFailure.STALE),
+        ("what no release of it has written yet", MountFailure.FAILED),
+    ],
+)  # fmt: skip
+def test_a_mount_that_fails_has_a_reason_and_not_what_mount_writes(
+    fake_mount: FakeMount, output: str, reason: MountFailure
+) -> None:
+    fake_mount.has("fails", output)
+    refused = fake_mount.refused()
+    assert refused.reason == reason.value
+    assert refused.message.startswith("192.0.2.1:/export/primary: ")
+    assert refused.hint
+    assert output not in refused.message
+
+
+def test_a_server_that_hangs_is_reported_before_anything_is_mounted(fake_mount: FakeMount) -> None:
+    fake_mount.server = False
+    assert fake_mount.refused().reason == MountFailure.HANGS.value
+    fake_mount.server = OSError(errno.ECONNREFUSED, "Connection refused")
+    assert fake_mount.refused().reason == MountFailure.UNREACHABLE.value
+    assert fake_mount.calls == []
+
+
+def test_a_mount_that_hangs_is_killed_with_its_children(
+    fake_mount: FakeMount, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(programs, "MOUNT_TIMEOUT_S", 0.5)
+    held = Path(f"{fake_mount.log}.hangs")
+    os.mkfifo(held)
+    reader = os.open(held, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert fake_mount.refused().reason == MountFailure.HANGS.value
+        os.set_blocking(reader, True)
+        assert os.read(reader, 1) == b""  # no process has it open any more
+    finally:
+        os.close(reader)
+
+
+def test_a_stale_mount_that_nothing_uses_is_mounted_again(fake_mount: FakeMount) -> None:
+    fake_mount.mount()
+    stale = fake_mount.has("stale")
+    fake_mount.mount()
+    assert [call.split()[0] for call in fake_mount.calls] == ["mount", "umount", "mount"]
+    stale.touch()
+    fake_mount.has("busy")
+    assert fake_mount.refused().reason == MountFailure.IN_USE.value
+
+
+def test_a_mount_in_use_is_not_unmounted(fake_mount: FakeMount) -> None:
+    fake_mount.mount()
+    busy = fake_mount.has("busy")
+    refused = fake_mount.refused(do="unmount")
+    assert refused.reason == MountFailure.IN_USE.value
+    assert refused.message == "192.0.2.1:/export/primary: something uses it"
+    busy.unlink()
+    fake_mount.call(do="unmount")
+    assert not (fake_mount.mounts / POOL).exists()
 
 
 @pytest.mark.parametrize("name", ["../../etc", "", "a", f"{POOL}/..", 3])
-def test_a_pool_is_named_by_its_uuid(stand_in: StandIn, name: object) -> None:
+def test_a_pool_is_named_by_its_uuid(fake_mount: FakeMount, name: object) -> None:
     with pytest.raises((ValueError, AttributeError)):
-        stand_in.operations({"do": "mount", "pool": name, "server": "192.0.2.1", "path": "/e"}, [])
-    assert stand_in.calls == []
+        fake_mount.operations({"do": "mount", "pool": name, "server": "192.0.2.1", "path": "/e"}, [])
+    assert fake_mount.calls == []
 
 
 @pytest.mark.parametrize(
@@ -105,11 +198,11 @@ def test_a_pool_is_named_by_its_uuid(stand_in: StandIn, name: object) -> None:
     ],
 )
 def test_what_mount_would_interpret_differently_is_refused(
-    stand_in: StandIn, server: object, path: object
+    fake_mount: FakeMount, server: object, path: object
 ) -> None:
     with pytest.raises(RefusedError):
-        stand_in.call(do="mount", server=server, path=path)
-    assert stand_in.calls == []
+        fake_mount.call(do="mount", server=server, path=path)
+    assert fake_mount.calls == []
 
 
 def test_an_ipv6_server_is_in_brackets() -> None:
@@ -117,6 +210,6 @@ def test_an_ipv6_server_is_in_brackets() -> None:
 
 
 @pytest.mark.parametrize("operation", ["", "ensure", None])
-def test_other_operations_are_refused(stand_in: StandIn, operation: object) -> None:
+def test_other_operations_are_refused(fake_mount: FakeMount, operation: object) -> None:
     with pytest.raises(RefusedError, match="unknown operation"):
-        stand_in.operations({"do": operation, "pool": str(uuid.uuid4())}, [])
+        fake_mount.operations({"do": operation, "pool": str(uuid.uuid4())}, [])

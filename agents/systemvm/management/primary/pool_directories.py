@@ -7,11 +7,13 @@ directory with the set-group-ID bit (inode(7)).
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 from typing import Protocol
 
+from twisted.internet.defer import DeferredLock
 from twisted.internet.threads import deferToThread
 
 from systemvm.management.primary.qemu_img import PrimaryStorageError
@@ -27,6 +29,10 @@ class Mounter(Protocol):
     async def unmount(self, pool: StoragePool) -> None: ...
 
 
+class StaleDirectoryError(PrimaryStorageError):
+    """The directory of a mount was deleted or replaced on its server."""
+
+
 class HostPoolDirectories:
     """Prepares the directory of a pool before each use."""
 
@@ -38,6 +44,7 @@ class HostPoolDirectories:
         self._mounts = mounts
         self._mounter = mounter
         self._mountinfo = mountinfo
+        self._locks: dict[str, DeferredLock] = {}
 
     def directory(self, pool: StoragePool) -> Path:
         """Return where a pool is on this host, whether it can be used or not."""
@@ -53,15 +60,26 @@ class HostPoolDirectories:
         directory = self.directory(pool)
         if pool.is_own_directory:
             return directory
-        if pool.type == storage_pools.NFS_POOL and not self._is_mounted(directory):
-            await self._mounter.mount(pool)
-            if not self._is_mounted(directory):
-                raise PrimaryStorageError(
-                    f"storage pool {pool.name}: the mount at {directory} is not visible to the daemon",
-                    "restart systemvm-managementd and systemvm-launcher",
-                )
-        await deferToThread(check_directory, directory, self._own)
+        # requests that come while a server hangs wait for the first one, in no thread of their own
+        async with self._locks.setdefault(pool.uuid, DeferredLock()):
+            if pool.type == storage_pools.NFS_POOL and not self._is_mounted(directory):
+                await self._mount(pool, directory)
+            try:
+                await deferToThread(check_directory, directory, self._own)
+            except StaleDirectoryError:
+                if pool.type != storage_pools.NFS_POOL:
+                    raise
+                await self._mount(pool, directory)
+                await deferToThread(check_directory, directory, self._own)
         return directory
+
+    async def _mount(self, pool: StoragePool, directory: Path) -> None:
+        await self._mounter.mount(pool)
+        if not self._is_mounted(directory):
+            raise PrimaryStorageError(
+                f"storage pool {pool.name}: the mount at {directory} is not visible to the daemon",
+                "restart systemvm-managementd and systemvm-launcher",
+            )
 
     async def release(self, pool: StoragePool) -> None:
         """Unmount a pool on this host; files stay.
@@ -69,7 +87,8 @@ class HostPoolDirectories:
         Raises: PrimaryStorageError when something uses it.
         """
         if pool.type == storage_pools.NFS_POOL:
-            await self._mounter.unmount(pool)
+            async with self._locks.setdefault(pool.uuid, DeferredLock()):
+                await self._mounter.unmount(pool)
 
     def _is_mounted(self, directory: Path) -> bool:
         return find_mount(self._mountinfo.read_text(), directory) is not None
@@ -84,9 +103,8 @@ def check_directory(directory: Path, own: Path) -> None:
     try:
         status, model = directory.stat(), own.stat()
     except OSError as error:
-        raise PrimaryStorageError(
-            f"{what}: {error.strerror}", "mount the shared file system there on each host"
-        ) from error
+        kind = StaleDirectoryError if error.errno == errno.ESTALE else PrimaryStorageError
+        raise kind(f"{what}: {error.strerror}", "mount the shared file system there on each host") from error
     if not stat.S_ISDIR(status.st_mode):
         raise PrimaryStorageError(f"{what}: it is not a directory", "name a directory")
     is_shared = (

@@ -54,7 +54,7 @@ class StoragePools:
         await self._pools.directories.release(pool)
 
     async def close(self, pool: StoragePool) -> None:
-        """Forget a pool that was deleted."""
+        """Forget a pool that is to be deleted. Raises: PrimaryStorageError when something uses its mount."""
         await self._pools.close(pool)
 
     async def usages(self) -> Usages:

@@ -85,10 +85,13 @@ class PrimaryPools(Generic[S]):
             return storage
 
     async def close(self, pool: StoragePool) -> None:
-        """Forget a pool that is deleted, and unmount it on this host."""
+        """Forget a pool that is to be deleted, and unmount it on this host.
+
+        Raises: PrimaryStorageError when something uses the mount.
+        """
         async with self._locks.setdefault(pool.id, DeferredLock()):
-            self._opened.pop(pool.id, None)
             await self.directories.release(pool)
+            self._opened.pop(pool.id, None)
 
 
 def reaches(pool: StoragePool, host: Host) -> bool:

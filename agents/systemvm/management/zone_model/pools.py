@@ -170,6 +170,16 @@ def update_pool(
 def delete_pool(connection: Connection, pool: StoragePool) -> StoragePool:
     """Delete a pool without volumes; its files stay where they are.
 
+    Raises: ModelError as `check_deletable` does.
+    """
+    check_deletable(connection, pool)
+    storage_pools.forget_copies(connection, pool.id)
+    return storage_pools.update(connection, pool.id, removed=now())
+
+
+def check_deletable(connection: Connection, pool: StoragePool) -> None:
+    """Check that a pool can be deleted.
+
     Raises: ModelError when it has volumes, or is the directory of a host.
     """
     if pool.is_own_directory:
@@ -183,8 +193,6 @@ def delete_pool(connection: Connection, pool: StoragePool) -> StoragePool:
             named("volume", [volume.name for volume in found]),
             "delete each volume, or move it with migrateVolume",
         )
-    storage_pools.forget_copies(connection, pool.id)
-    return storage_pools.update(connection, pool.id, removed=now())
 
 
 def place_of(

@@ -1,30 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that an NFS server answers, before mount.nfs is run, which takes minutes to report the same.
-
-A connection proves little: the kernel of a host whose NFS service hangs accepts it. So the NULL procedure of
-the service is called, which every version of NFS has (RFC 1813, 3.3.0; RFC 8881, 16.1), in an ONC RPC call
-over TCP (RFC 5531).
-
-A busy machine reads the answer of a good server late, so the timeout grows with how much slower than at its
-best this machine is; emulation by itself does not delay a server.
-"""
+"""Checks that the NFS server of a store answers, with the reason for operators when it does not."""
 
 from __future__ import annotations
 
 import errno
-import os
-import socket
-import struct
 
-from systemvm.service import slowness
+from systemvm.service.nfs_service import PORT, answers
 from systemvm.ssvm.failure import TransferError
 from systemvm.wire.transfer_failure import TransferFailure
 
-PORT = 2049
-TIMEOUT_S = 10.0  # for the connection, and again for the response
-
-_CALL, _RPC_VERSION, _NFS_PROGRAM, _NULL = 0, 2, 100003, 0
-_LAST_FRAGMENT = 0x80000000
 _EXPLANATIONS = {
     errno.ECONNREFUSED: ("refuses the connection", "start the NFS service of the server"),
     errno.ETIMEDOUT: ("does not answer", "check the server, its firewall and the storage network"),
@@ -33,40 +17,20 @@ _EXPLANATIONS = {
 }
 
 
-def null_call(call_id: bytes, version: int) -> bytes:
-    """Return a call of the NULL procedure without credentials, as one fragment of a TCP record."""
-    head = struct.pack("!5I", _CALL, _RPC_VERSION, _NFS_PROGRAM, version, _NULL)
-    message = call_id + head + bytes(16)  # credential and verifier: AUTH_NONE, empty
-    return struct.pack("!I", _LAST_FRAGMENT | len(message)) + message
-
-
 def require_server(server: str, version: str, *, port: int = PORT, timeout_s: float | None = None) -> None:
     """Check that the NFS service of `server` answers.
-
-    Any response is good, and so is a closed connection: mount reports better what the server rejects.
 
     Raises: TransferError when there is no response.
     """
     try:
-        if timeout_s is None:
-            timeout_s = TIMEOUT_S * slowness.METER.snapshot().slowdown
-        with socket.create_connection((server, port), timeout=timeout_s) as channel:
-            _call_null(channel, server, version)
+        if answers(server, int(version[0]), port=port, timeout_s=timeout_s):
+            return
     except OSError as error:
         number = errno.ETIMEDOUT if isinstance(error, TimeoutError) else error.errno
         why, hint = _EXPLANATIONS.get(number or 0, (f"cannot be reached: {error.strerror or error}", ""))
         raise TransferError(TransferFailure.STORE_UNREACHABLE, f"NFS server {server} {why}", hint) from None
-
-
-def _call_null(channel: socket.socket, server: str, version: str) -> None:
-    try:
-        channel.sendall(null_call(os.urandom(4), int(version[0])))
-        channel.recv(1)
-    except ConnectionError:
-        return
-    except TimeoutError:
-        raise TransferError(
-            TransferFailure.STORE_HANGS,
-            f"NFS server {server} hangs: it accepts connections and does not answer",
-            "check its NFS service and its disks, and restart it; work continues once it answers",
-        ) from None
+    raise TransferError(
+        TransferFailure.STORE_HANGS,
+        f"NFS server {server} hangs: it accepts connections and does not answer",
+        "check its NFS service and its disks, and restart it; work continues once it answers",
+    )

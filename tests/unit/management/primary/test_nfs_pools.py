@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,11 +13,15 @@ import pytest_twisted
 
 from shared_pools import create_volume
 from small_cloud import SmallCloud
-from systemvm.management.mount_helper import MountHelper
+from systemvm.management.mount_helper import MountError, MountHelper
+from systemvm.management.primary import pool_directories
+from systemvm.management.primary.pool_directories import StaleDirectoryError
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import storage_pools
 from systemvm.management.state.storage_pools import StoragePool
-from systemvm.service.errors import SystemVmError
+from systemvm.service import unix_calls
+from systemvm.service.errors import FailureCode, SystemVmError
+from systemvm.wire.mount_failure import MountFailure
 
 URL = "nfs://192.0.2.1/export/primary"
 
@@ -63,3 +70,73 @@ async def test_an_absent_mount_helper_is_named_by_its_socket(cloud: SmallCloud, 
     with pytest.raises(PrimaryStorageError, match="mount helper does not answer") as caught:
         await MountHelper(tmp_path / "mount.sock").mount(pool)
     assert caught.value.hint == "check that systemvm-mounthelper.socket is active"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_pool_stays_when_something_uses_its_mount(cloud: SmallCloud) -> None:
+    pool = await create_nfs_pool(cloud)
+    cloud.mounter.fails_with = MountError(MountFailure.IN_USE, "something uses it", "stop it")
+    with pytest.raises(MountError) as caught:
+        await cloud.call("deleteStoragePool", id=pool.uuid)
+    assert caught.value.code is FailureCode.IN_USE
+    assert cloud.database.run_now(storage_pools.by_id, pool.id).removed is None
+    cloud.mounter.fails_with = None
+    await cloud.call("deleteStoragePool", id=pool.uuid)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stale_mount_is_mounted_again_once(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = await create_nfs_pool(cloud)
+    answers = [StaleDirectoryError("stale"), None, StaleDirectoryError("stale"), StaleDirectoryError("stale")]
+
+    def check(directory: Path, own: Path) -> None:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    monkeypatch.setattr(pool_directories, "check_directory", check)
+    await cloud.pools.open(pool)
+    with pytest.raises(StaleDirectoryError):
+        await cloud.pools.open(pool)
+    assert answers == []
+
+
+def test_a_stale_directory_is_told_from_a_missing_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale(path: Path) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with pytest.raises(PrimaryStorageError) as missing:
+        pool_directories.check_directory(tmp_path / "missing", tmp_path)
+    monkeypatch.setattr(Path, "stat", stale)
+    with pytest.raises(StaleDirectoryError):
+        pool_directories.check_directory(tmp_path, tmp_path)
+    assert not isinstance(missing.value, StaleDirectoryError)
+
+
+@pytest.mark.parametrize(
+    ("reason", "failure", "code"),
+    [
+        ("mount_in_use", MountFailure.IN_USE, FailureCode.IN_USE),
+        ("nfs_hangs", MountFailure.HANGS, FailureCode.UNAVAILABLE),
+        ("a reason of a newer helper", MountFailure.FAILED, FailureCode.UNAVAILABLE),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_the_helpers_reason_reaches_the_daemon(
+    cloud: SmallCloud, tmp_path: Path, reason: str, failure: MountFailure, code: FailureCode
+) -> None:
+    pool = await create_nfs_pool(cloud)
+    with unix_calls.bind(tmp_path / "mount.sock") as listener:
+
+        def refuse(request: dict[str, object], descriptors: list[int]) -> tuple[dict[str, object], list[int]]:
+            raise unix_calls.RefusedError("why", "a hint", reason)
+
+        helper = threading.Thread(target=unix_calls.serve_one, args=(listener, os.getuid(), refuse))
+        helper.start()
+        with pytest.raises(MountError) as caught:
+            await MountHelper(tmp_path / "mount.sock").mount(pool)
+        helper.join()
+    assert (caught.value.failure, caught.value.code, caught.value.hint) == (failure, code, "a hint")

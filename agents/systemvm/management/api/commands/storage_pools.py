@@ -162,13 +162,15 @@ class StoragePoolCommands:
 
     async def _delete(self, call: ApiCall) -> SuccessAnswer:
         uuid_ = call.arguments["id"]
-        pool = await self._model.make(
+        pool = await self._database.read(_deletable, uuid_)
+        # first: a mount that something uses stays with its pool
+        await self._service.close(pool)
+        await self._model.make(
             _origin(call),
             "STORAGE.POOL.DELETE",
             lambda connection: pools.delete_pool(connection, storage_pools.by_uuid(connection, uuid_)),
             lambda pool: f"storage pool {pool.name} is deleted",
         )
-        await self._service.close(pool)
         return SuccessAnswer(success=True)
 
     async def _start(self, call: ApiCall, command: str) -> StartedJob:
@@ -199,6 +201,12 @@ def _checked(connection: Connection, arguments: Arguments, address: PoolAddress)
     scope = arguments.get("scope") or ("cluster" if cluster else "host" if host else "zone")
     place = pools.place_of(connection, scope, zone, cluster, host, arguments.text("podid"))
     return place, pools.check_new(connection, place, arguments["name"], address)
+
+
+def _deletable(connection: Connection, uuid_: str) -> StoragePool:
+    pool = storage_pools.by_uuid(connection, uuid_)
+    pools.check_deletable(connection, pool)
+    return pool
 
 
 def _planned(place: PoolPlace, name: str, address: PoolAddress, tags: str) -> StoragePool:
