@@ -13,7 +13,7 @@ import click
 
 from systemvm.cli import output
 from systemvm.cli.daemon_client import EXIT_USAGE, CommandFailedError, DaemonClient
-from systemvm.cli.zone_model import GROUPS, REFERENCES, TRAFFIC, Group, ModelList, Verb
+from systemvm.cli.zone_model import GROUPS, REFERENCES, TRAFFIC, Group, ModelList, SizeColumn, Verb
 
 
 def groups() -> list[click.Group]:
@@ -95,11 +95,19 @@ def _print_rows(daemon: DaemonClient, rows: list[dict[str, Any]], listing: Model
     if daemon.as_json:
         output.print_json(rows)
         return
+    titles = [column.title if isinstance(column, SizeColumn) else column for column in listing.columns]
     output.print_table(
-        tuple(column.upper() for column in listing.columns),
-        [tuple(str(row.get(column, "-")) for column in listing.columns) for row in rows],
+        tuple(title.upper() for title in titles),
+        [tuple(_cell(row, column) for column in listing.columns) for row in rows],
         f"There is no {listing.noun}.",
     )
+
+
+def _cell(row: dict[str, Any], column: str | SizeColumn) -> str:
+    if isinstance(column, SizeColumn):
+        size_bytes = row.get(column.key)
+        return "-" if size_bytes is None else output.format_size(size_bytes) or "0 B"
+    return str(row.get(column, "-"))
 
 
 def _print_result(daemon: DaemonClient, result: dict[str, Any], listing: ModelList) -> None:

@@ -7,13 +7,21 @@ from attrs import frozen
 
 
 @frozen
+class SizeColumn:
+    """A column of bytes, with the name that it has in the table."""
+
+    key: str
+    title: str
+
+
+@frozen
 class ModelList:
     """A list command: its rows' key, what one of them is called, and the columns of the table."""
 
     command: str
     key: str
     noun: str
-    columns: tuple[str, ...] = ("name", "id")
+    columns: tuple[str | SizeColumn, ...] = ("name", "id")
 
 
 @frozen
@@ -59,15 +67,24 @@ GUEST_NETWORKS = ModelList(
 )
 
 OFFERINGS = ModelList(
-    "listServiceOfferings", "serviceoffering", "service offering", ("name", "cpunumber", "memory", "id")
+    "listServiceOfferings",
+    "serviceoffering",
+    "service offering",
+    ("name", "cpunumber", "memory", "storagetype", "provisioningtype", "storagetags", "id"),
 )
 DISK_OFFERINGS = ModelList(
-    "listDiskOfferings", "diskoffering", "disk offering", ("name", "disksize", "iscustomized", "id")
+    "listDiskOfferings",
+    "diskoffering",
+    "disk offering",
+    ("name", "disksize", "iscustomized", "storagetype", "provisioningtype", "tags", "id"),
 )
 
 POOLS = ModelList(
     "listStoragePools", "storagepool", "storage pool",
-    ("name", "type", "scope", "state", "disksizetotal", "disksizeused", "disksizeallocated", "id"),
+    (
+        "name", "type", "scope", "state", SizeColumn("disksizetotal", "size"),
+        SizeColumn("disksizeused", "used"), SizeColumn("disksizeallocated", "allocated"), "tags", "id",
+    ),
 )  # fmt: skip
 
 #: Parameters that name an object, and the parameter of its id.
@@ -157,8 +174,8 @@ GROUPS = (
              "d20"),
     ), DISK_OFFERINGS),
     Group("pool", "Manage primary storage pools, which have the disks of VMs.", (
-        Verb("create", "createStoragePool", "name", "Create the pool NAME on a shared mount point.",
-             "shared1 zone=zone1 scope=zone url=SharedMountPoint://localhost/mnt/shared/pool"),
+        Verb("create", "createStoragePool", "name", "Create the pool NAME on NFS or a shared mount point.",
+             "nfs1 zone=zone1 scope=zone url=nfs://192.0.2.10/export/primary tags=fast"),
         Verb("update", "updateStoragePool", "id", "Change, disable or enable the pool NAME.",
              "shared1 enabled=false"),
         Verb("maintain", "enableStorageMaintenance", "id",

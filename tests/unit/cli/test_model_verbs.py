@@ -57,6 +57,23 @@ def test_rows_are_a_table(run: Callable[..., Result]) -> None:
     assert "cloudbr0" in run(fake, "traffic", "list", "physical1").output
 
 
+def test_sizes_of_pools_are_readable(run: Callable[..., Result]) -> None:
+    pool = {"id": "s-1", "name": "nfs1", "type": "NetworkFilesystem", "scope": "ZONE", "state": "Up"}
+    sizes = {"disksizetotal": 3 << 40, "disksizeused": 1536 << 20, "disksizeallocated": 0}
+    fake = FakeDaemon(listStoragePools={"storagepool": [pool | sizes | {"tags": "fast,ssd"}]})
+    head, row = run(fake, "pool", "list").output.splitlines()
+    assert head.split() == ["NAME", "TYPE", "SCOPE", "STATE", "SIZE", "USED", "ALLOCATED", "TAGS", "ID"]
+    assert row.split() == [
+        "nfs1", "NetworkFilesystem", "ZONE", "Up", "3.0", "TiB", "1.5", "GiB", "0", "B", "fast,ssd", "s-1",
+    ]  # fmt: skip
+    fake = FakeDaemon(listStoragePools={"storagepool": [pool]})
+    assert run(fake, "pool", "list").output.splitlines()[1].split()[-5:] == ["-", "-", "-", "-", "s-1"]
+    assert (
+        '"disksizetotal": 3298534883328'
+        in run(FakeDaemon(listStoragePools={"storagepool": [pool | sizes]}), "--json", "pool", "list").output
+    )
+
+
 def test_what_is_no_parameter_and_what_is_unknown_is_refused(run: Callable[..., Result]) -> None:
     result = run(FakeDaemon(), "zone", "create", "zone2", "dns1")
     assert result.exit_code == 2
