@@ -25,7 +25,7 @@ from systemvm.host.accelerator import Accelerator
 from systemvm.management.asyncio_bridge import in_asyncio
 from systemvm.management.hypervisors.base import Disk
 from systemvm.management.hypervisors.qemu import QemuHypervisor
-from systemvm.management.mount_helper import MountHelper
+from systemvm.management.mount_helper import PoolMounts
 from systemvm.management.primary.pool_directories import HostPoolDirectories
 from systemvm.management.primary.pools import PrimaryPools
 from systemvm.management.primary.storage import PrimaryStorage
@@ -65,7 +65,7 @@ class Lab:
         pools = PrimaryPools(
             cloud.database,
             self.primary,
-            HostPoolDirectories(directory / "primary", directory / "pools", MountHelper(directory / "none")),
+            HostPoolDirectories(directory / "primary", directory / "pools", PoolMounts(directory / "none")),
             PrimaryStorage,
             host_id=cloud.host.id,
         )

@@ -14,7 +14,7 @@ from systemvm.management.guest_networks.driver import GuestServicesDriver
 from systemvm.management.hypervisors.base import Hypervisor
 from systemvm.management.hypervisors.launchers import SocketLauncher
 from systemvm.management.hypervisors.qemu import QemuHypervisor
-from systemvm.management.mount_helper import MountHelper
+from systemvm.management.mount_helper import PoolMounts
 from systemvm.management.network_helper import NetworkDriver
 from systemvm.management.primary.pool_directories import HostPoolDirectories
 from systemvm.management.primary.pools import PrimaryPools
@@ -91,7 +91,7 @@ def make_host_drivers(
         pools=PrimaryPools(
             foundation.database,
             primary,
-            HostPoolDirectories(layout.primary, layout.mounts, MountHelper(layout.mount_socket)),
+            HostPoolDirectories(layout.primary, layout.mounts, PoolMounts(layout.mount_socket)),
             _open_pool,
             host_id=foundation.host.id,
         ),

@@ -18,7 +18,7 @@ from systemvm.wire.mount_failure import MountFailure
 _TIMEOUT_S = 150.0  # longer than what the helper gives one program
 
 
-class MountError(PrimaryStorageError):
+class PoolMountError(PrimaryStorageError):
     """An export that was not mounted or unmounted; `failure` is the reason for programs."""
 
     def __init__(self, failure: MountFailure, message: str, hint: str) -> None:
@@ -27,7 +27,7 @@ class MountError(PrimaryStorageError):
         self.failure = failure
 
 
-class MountHelper:
+class PoolMounts:
     """Each call can be repeated."""
 
     def __init__(self, helper: Path) -> None:
@@ -36,23 +36,23 @@ class MountHelper:
     async def mount(self, pool: StoragePool) -> None:
         """Mount the export of a pool; a stale one that nothing uses is mounted again.
 
-        Raises: MountError with the reason.
+        Raises: PoolMountError with the reason.
         """
         await self._call(pool, do="mount", pool=pool.uuid, server=pool.server, path=pool.path)
 
     async def unmount(self, pool: StoragePool) -> None:
-        """Unmount the export of a pool. Raises: MountError with the reason, for example when it is in use."""
+        """Unmount the export of a pool. Raises: PoolMountError with the reason."""
         await self._call(pool, do="unmount", pool=pool.uuid)
 
     async def _call(self, of: StoragePool, **request: Any) -> None:
         try:
             await deferToThread(call, self._helper, request, timeout_s=scaled_s(_TIMEOUT_S))
         except RefusedError as error:
-            raise MountError(
+            raise PoolMountError(
                 _failure(error.reason), f"storage pool {of.name}: {error.message}", error.hint
             ) from error
         except OSError as error:
-            raise MountError(
+            raise PoolMountError(
                 MountFailure.FAILED,
                 f"storage pool {of.name}: mount helper does not answer at {self._helper}:"
                 f" {error.strerror or error}",

@@ -17,7 +17,7 @@ import threading
 from pathlib import Path
 
 from systemvm.host.layout import DAEMON_USER, QEMU_USER, Layout
-from systemvm.mounthelper.operations import Operations
+from systemvm.mounthelper.operations import MountOperations
 from systemvm.service.sigint import restore_sigint
 from systemvm.service.unix_calls import RefusedError, inherited_socket, serve_one
 
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     restore_sigint()
     mounts = Layout(options.root.resolve()).mounts
-    operations = Operations(mounts, uid, gid, Path("/proc/self/mountinfo"))
+    operations = MountOperations(mounts, uid, gid, Path("/proc/self/mountinfo"))
     threads = [
         threading.Thread(target=_serve, args=(listener, uid, operations), daemon=True) for _ in range(THREADS)
     ]
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _serve(listener: socket.socket, uid: int, operations: Operations) -> None:
+def _serve(listener: socket.socket, uid: int, operations: MountOperations) -> None:
     while True:
         refusal = serve_one(listener, uid, operations)
         if refusal is not None:

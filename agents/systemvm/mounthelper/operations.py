@@ -33,7 +33,7 @@ Answer = tuple[dict[str, Any], list[int]]
 Probe = Callable[[str, int], bool]
 
 
-class Operations:
+class MountOperations:
     """The table of operations, for threads; an object is a handler for `unix_calls.serve_one`."""
 
     def __init__(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from systemvm.mounthelper import programs
-from systemvm.mounthelper.operations import OPTIONS, Operations, export
+from systemvm.mounthelper.operations import OPTIONS, MountOperations, export
 from systemvm.service.unix_calls import RefusedError
 from systemvm.wire.mount_failure import MountFailure
 
@@ -55,7 +55,7 @@ class FakeMount:
         monkeypatch.setenv("LOG", str(self.log))
         monkeypatch.setenv("MOUNTINFO", str(self.mountinfo))
         self.server: bool | OSError = True
-        self.operations = Operations(self.mounts, os.getuid(), os.getgid(), self.mountinfo, self.probe)
+        self.operations = MountOperations(self.mounts, os.getuid(), os.getgid(), self.mountinfo, self.probe)
 
     def probe(self, server: str, version: int) -> bool:
         if isinstance(self.server, OSError):

@@ -13,7 +13,7 @@ import pytest_twisted
 
 from shared_pools import create_volume
 from small_cloud import SmallCloud
-from systemvm.management.mount_helper import MountError, MountHelper
+from systemvm.management.mount_helper import PoolMountError, PoolMounts
 from systemvm.management.primary import pool_directories
 from systemvm.management.primary.pool_directories import StaleDirectoryError
 from systemvm.management.primary.qemu_img import PrimaryStorageError
@@ -68,15 +68,15 @@ async def test_an_export_that_cannot_be_mounted_makes_no_pool(cloud: SmallCloud)
 async def test_an_absent_mount_helper_is_named_by_its_socket(cloud: SmallCloud, tmp_path: Path) -> None:
     pool = await create_nfs_pool(cloud)
     with pytest.raises(PrimaryStorageError, match="mount helper does not answer") as caught:
-        await MountHelper(tmp_path / "mount.sock").mount(pool)
+        await PoolMounts(tmp_path / "mount.sock").mount(pool)
     assert caught.value.hint == "check that systemvm-mounthelper.socket is active"
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_pool_stays_when_something_uses_its_mount(cloud: SmallCloud) -> None:
     pool = await create_nfs_pool(cloud)
-    cloud.mounter.fails_with = MountError(MountFailure.IN_USE, "something uses it", "stop it")
-    with pytest.raises(MountError) as caught:
+    cloud.mounter.fails_with = PoolMountError(MountFailure.IN_USE, "something uses it", "stop it")
+    with pytest.raises(PoolMountError) as caught:
         await cloud.call("deleteStoragePool", id=pool.uuid)
     assert caught.value.code is FailureCode.IN_USE
     assert cloud.database.run_now(storage_pools.by_id, pool.id).removed is None
@@ -136,7 +136,7 @@ async def test_the_helpers_reason_reaches_the_daemon(
 
         helper = threading.Thread(target=unix_calls.serve_one, args=(listener, os.getuid(), refuse))
         helper.start()
-        with pytest.raises(MountError) as caught:
-            await MountHelper(tmp_path / "mount.sock").mount(pool)
+        with pytest.raises(PoolMountError) as caught:
+            await PoolMounts(tmp_path / "mount.sock").mount(pool)
         helper.join()
     assert (caught.value.failure, caught.value.code, caught.value.hint) == (failure, code, "a hint")
