@@ -29,7 +29,7 @@ from systemvm.management.screens.recognition import RecognitionError
 from systemvm.management.state import instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
-from systemvm.management.state.status import InstanceState
+from systemvm.management.state.status import InstanceState, Provisioning
 from systemvm.management.state.storage_pools import StoragePool
 from systemvm.management.system_vms.diagnostics import DiagnosticsResult
 from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
@@ -286,6 +286,7 @@ class FakePrimary:
         self.restored: dict[str, list[Path]] = {}
         self.sizes: dict[str, int] = {}
         self.clones: dict[str, tuple[Path, str, int | None]] = {}
+        self.provisioned: dict[str, Provisioning] = {}  # of disks that are no linked clones
         self.fails_with: Exception | None = None
 
     async def ensure_template(self, template_uuid: str, source: Path, template_format: str) -> Path:
@@ -317,17 +318,28 @@ class FakePrimary:
     async def resize_volume(self, volume_uuid: str, size_bytes: int) -> None:
         self.sizes[volume_uuid] = size_bytes
 
-    async def import_volume(self, volume_uuid: str, source: Path, size_bytes: int) -> Path:
+    async def import_volume(
+        self,
+        volume_uuid: str,
+        source: Path,
+        source_format: str,
+        size_bytes: int | None,
+        provisioning: Provisioning = Provisioning.THIN,
+    ) -> Path:
         if self.fails_with is not None:
             raise self.fails_with
         path = self._touch(f"{volume_uuid}.qcow2")
         shutil.copyfile(source, path)
-        self.sizes[volume_uuid] = size_bytes
+        self.sizes[volume_uuid] = size_bytes or 0
+        self.provisioned[volume_uuid] = provisioning
         return path
 
-    async def create_empty(self, volume_uuid: str, size_bytes: int) -> Path:
+    async def create_empty(
+        self, volume_uuid: str, size_bytes: int, provisioning: Provisioning = Provisioning.THIN
+    ) -> Path:
         if self.fails_with is not None:
             raise self.fails_with
+        self.provisioned[volume_uuid] = provisioning
         self.sizes[volume_uuid] = size_bytes
         return self._touch(f"{volume_uuid}.qcow2")
 
@@ -349,8 +361,15 @@ class FakePrimary:
     async def restart_bitmap(self, volume_uuid: str, bitmap: str) -> None:
         self.bitmaps[volume_uuid] = bitmap
 
-    async def restore_volume(self, volume_uuid: str, chain: list[Path], size_bytes: int) -> Path:
+    async def restore_volume(
+        self,
+        volume_uuid: str,
+        chain: list[Path],
+        size_bytes: int,
+        provisioning: Provisioning = Provisioning.THIN,
+    ) -> Path:
         self.restored[volume_uuid] = list(chain)
+        self.provisioned[volume_uuid] = provisioning
         self.sizes[volume_uuid] = size_bytes
         return self._touch(f"{volume_uuid}.qcow2")
 

@@ -19,8 +19,9 @@ from twisted.internet.defer import Deferred, gatherResults
 from systemvm.management.child_process import ProcessLimits
 from systemvm.management.primary import atomic_copy
 from systemvm.management.primary import qemu_img as qemu_img_module
-from systemvm.management.primary.qemu_img import PrimaryStorageError
+from systemvm.management.primary.qemu_img import DiskFormat, PrimaryStorageError
 from systemvm.management.primary.storage import PrimaryStorage, TemplateFormat
+from systemvm.management.state.status import Provisioning
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -84,13 +85,76 @@ async def test_a_clone_that_is_moved_to_another_pool_needs_its_template_no_more(
     clone = await primary.create_clone(VOLUME, copy, "qcow2")
     qemu_io(clone, "write -q -P 0x11 2M 1M")
     size_bytes = await primary.volume_size_bytes(VOLUME)
-    moved = await other.import_volume(VOLUME, clone, size_bytes)
+    moved = await other.import_volume(VOLUME, clone, "qcow2", size_bytes)
     await primary.delete_volume(VOLUME)
     await primary.delete_template(TEMPLATE)
     info = json.loads(qemu_img("info", "--output=json", moved))
     assert ("backing-filename" in info, info["virtual-size"]) == (False, 64 << 20)
     for pattern, place in (("0x5a", "1M"), ("0x11", "2M")):
         assert "Pattern verification failed" not in qemu_io(moved, f"read -P {pattern} {place} 1M")
+
+
+def allocated_bytes(path: Path) -> int:
+    return path.stat().st_blocks * 512
+
+
+SIZE_BYTES = 96 << 20
+
+
+@pytest.mark.parametrize(
+    ("provisioning", "least_bytes", "most_bytes"),
+    [
+        # the tables of 96 MiB take one cluster of 64 KiB each
+        (Provisioning.SPARSE, 1 << 20, 4 << 20),
+        (Provisioning.FAT, SIZE_BYTES, SIZE_BYTES + (2 << 20)),
+    ],
+)
+@pytest.mark.parametrize("source_format", ["qcow2", "raw"])
+@pytest_twisted.ensureDeferred
+async def test_a_full_copy_needs_no_template_and_takes_space_as_its_offering_says(
+    primary: PrimaryStorage,
+    template: Path,
+    tmp_path: Path,
+    provisioning: Provisioning,
+    least_bytes: int,
+    most_bytes: int,
+    source_format: DiskFormat,
+) -> None:
+    if source_format == "raw":
+        raw = tmp_path / "template.raw"
+        qemu_img("convert", "-O", "raw", template, raw)
+        template = raw
+    copy = await primary.ensure_template(TEMPLATE, template, source_format)
+    disk = await primary.import_volume(VOLUME, copy, source_format, SIZE_BYTES, provisioning)
+    await primary.delete_template(TEMPLATE)
+    info = json.loads(qemu_img("info", "--output=json", disk))
+    assert ("backing-filename" in info, info["virtual-size"]) == (False, SIZE_BYTES)
+    assert least_bytes <= allocated_bytes(disk) <= most_bytes
+    assert "Pattern verification failed" not in qemu_io(disk, "read -P 0x5a 1M 1M")
+    assert "Pattern verification failed" not in qemu_io(disk, "read -P 0 2M 94M")
+    qemu_img("check", "-q", disk)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_empty_disk_takes_space_as_its_offering_says(primary: PrimaryStorage) -> None:
+    taken = {}
+    for provisioning in Provisioning:
+        disk = await primary.create_empty(VOLUME, SIZE_BYTES, provisioning)
+        assert json.loads(qemu_img("info", "--output=json", disk))["virtual-size"] == SIZE_BYTES
+        assert "Pattern verification failed" not in qemu_io(disk, f"read -P 0 0 {SIZE_BYTES}")
+        taken[provisioning] = allocated_bytes(disk)
+    assert taken[Provisioning.THIN] <= taken[Provisioning.SPARSE] < 2 << 20
+    assert taken[Provisioning.FAT] >= SIZE_BYTES
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_snapshot_is_restored_to_a_disk_that_has_its_space(
+    primary: PrimaryStorage, template: Path
+) -> None:
+    disk = await primary.restore_volume(VOLUME, [template], SIZE_BYTES, Provisioning.FAT)
+    assert json.loads(qemu_img("info", "--output=json", disk))["virtual-size"] == SIZE_BYTES
+    assert "Pattern verification failed" not in qemu_io(disk, "read -P 0x5a 1M 1M")
+    assert allocated_bytes(disk) >= SIZE_BYTES
 
 
 @pytest_twisted.ensureDeferred

@@ -13,12 +13,20 @@ from attrs import evolve, frozen
 from systemvm.host import confine
 from systemvm.management import child_process
 from systemvm.management.child_process import ProcessLimits
+from systemvm.management.state.status import Provisioning
 from systemvm.service.errors import FailureCode, SystemVmError
 
 DiskFormat = Literal["qcow2", "raw"]
 #: QEMU's names of the formats that are converted; `vpc` is VHD.
 SourceFormat = Literal["qcow2", "raw", "vpc", "vhdx", "vmdk"]
 
+#: CloudStack's SPARSE has complete tables (KVM's PreallocationType), and its FAT has all clusters.
+_PREALLOCATION = {
+    Provisioning.THIN: "off",
+    Provisioning.SPARSE: "metadata",
+    Provisioning.FAT: "falloc",
+}
+_INTO_EMPTY = ("-n", "--target-is-zero")
 _LIMITS = ProcessLimits(address_space_bytes=1 << 30, open_files=64)
 _TIMEOUT_S = 60.0
 _GIB = 1 << 30
@@ -103,21 +111,39 @@ class QemuImg:
         size = [str(size_bytes)] if size_bytes is not None else []
         await self._run("create", "-q", "-f", "qcow2", "-b", backing, "-F", backing_format, path, *size)
 
-    async def create_empty(self, path: Path, size_bytes: int) -> None:
-        await self._run("create", "-q", "-f", "qcow2", path, str(size_bytes))
+    async def create_empty(
+        self, path: Path, size_bytes: int, provisioning: Provisioning = Provisioning.THIN
+    ) -> None:
+        options = f"preallocation={_PREALLOCATION[provisioning]}"
+        limits, seconds = _convert_limits(size_bytes)  # where fallocate(2) is unknown, it writes zeros
+        words = ("create", "-q", "-f", "qcow2", "-o", options, path, str(size_bytes))
+        await self._run(*words, timeout_s=seconds, limits=limits)
+
+    async def fill(self, source: DiskSource, target: Path, size_bytes: int) -> None:
+        """Write one of our own disks with what it is based on into an empty qcow2 that is not smaller.
+
+        The target keeps how it takes space.
+        """
+        limits, seconds = _convert_limits(size_bytes)
+        words = ("convert", "-q", "-U", *_INTO_EMPTY, "--image-opts", "-O", "qcow2")
+        await self._run(*words, source.image_options, target, timeout_s=seconds, limits=limits)
 
     async def name_backing_file(self, path: Path, name: str) -> None:
         """Write the name of a backing file into a qcow2; that file need not exist here."""
         await self._run("rebase", "-u", "-f", "qcow2", "-b", name, "-F", "qcow2", path)
 
-    async def flatten(self, chain: Sequence[Path], target: Path, size_bytes: int) -> None:
+    async def flatten(
+        self, chain: Sequence[Path], target: Path, size_bytes: int, *, into_empty: bool = False
+    ) -> None:
         """Write a chain of qcow2 files, the base first, as one qcow2 into an existing file.
+
+        With `into_empty` that is an empty qcow2, which keeps its size and how it takes space.
 
         QEMU can open these files and no other, whatever backing files they name.
         """
         limits, seconds = _convert_limits(size_bytes)
         source = "json:" + msgspec.json.encode(_chain_options(chain)).decode()
-        words = ("convert", "-q", "-U", "-O", "qcow2", source, target)
+        words = ("convert", "-q", "-U", *(_INTO_EMPTY if into_empty else ()), "-O", "qcow2", source, target)
         within = confine.command(chain, [target])
         await self._run(*words, timeout_s=seconds, limits=limits, within=within)
 

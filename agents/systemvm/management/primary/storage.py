@@ -23,6 +23,7 @@ from systemvm.management.primary.qemu_img import (
     QemuImg,
     SourceFormat,
 )
+from systemvm.management.state.status import Provisioning
 from systemvm.service import host_errors
 
 #: The formats of templates on image stores; an ISO is attached unchanged.
@@ -153,9 +154,13 @@ class PrimaryStorage:
             lambda path: self._qemu_img.create_clone(path, backing, backing_format, size_bytes),
         )
 
-    async def create_empty(self, volume_uuid: str, size_bytes: int) -> Path:
-        """Create an empty thin disk for a machine that is installed from an ISO."""
-        return await self._create(volume_uuid, lambda path: self._qemu_img.create_empty(path, size_bytes))
+    async def create_empty(
+        self, volume_uuid: str, size_bytes: int, provisioning: Provisioning = Provisioning.THIN
+    ) -> Path:
+        """Create an empty disk."""
+        return await self._create(
+            volume_uuid, lambda path: self._qemu_img.create_empty(path, size_bytes, provisioning)
+        )
 
     async def _create(self, volume_uuid: str, create: Callable[[Path], Awaitable[None]]) -> Path:
         """Create a disk under a temporary name and rename it: complete or missing, after a power cut, too."""
@@ -183,12 +188,24 @@ class PrimaryStorage:
         """Enlarge a disk that no machine uses."""
         await self._qemu_img.resize(self.volume_path(volume_uuid), size_bytes)
 
-    async def import_volume(self, volume_uuid: str, source: Path, size_bytes: int) -> Path:
-        """Create a disk with what another one of ours contains, which no machine uses."""
+    async def import_volume(
+        self,
+        volume_uuid: str,
+        source: Path,
+        source_format: DiskFormat,
+        size_bytes: int | None,
+        provisioning: Provisioning = Provisioning.THIN,
+    ) -> Path:
+        """Create a disk with what another one of ours contains, which no machine writes to.
+
+        It is never smaller.
+        """
+        info = await self._qemu_img.info(source, source_format)
+        size = max(size_bytes or 0, info.virtual_size_bytes)
 
         async def copy(path: Path) -> None:
-            await deferToThread(path.touch, 0o600)
-            await self._qemu_img.copy_disk(source, path, size_bytes)
+            await self._qemu_img.create_empty(path, size, provisioning)
+            await self._qemu_img.fill(DiskSource(source, source_format), path, size)
 
         return await self._create(volume_uuid, copy)
 
@@ -200,10 +217,20 @@ class PrimaryStorage:
         """Return the UUIDs of the volumes that have a file."""
         return await deferToThread(_names, self._volumes)
 
-    async def restore_volume(self, volume_uuid: str, chain: list[Path], size_bytes: int) -> Path:
+    async def restore_volume(
+        self,
+        volume_uuid: str,
+        chain: list[Path],
+        size_bytes: int,
+        provisioning: Provisioning = Provisioning.THIN,
+    ) -> Path:
         """Create a disk, or replace it, by what a chain of snapshots has, the whole one first."""
 
         async def flatten(path: Path) -> None:
+            if provisioning is not Provisioning.THIN:
+                await self._qemu_img.create_empty(path, size_bytes, provisioning)
+                await self._qemu_img.flatten(chain, path, size_bytes, into_empty=True)
+                return
             await deferToThread(path.touch, 0o600)
             await self._qemu_img.flatten(chain, path, size_bytes)
             if (await self._qemu_img.info(path, "qcow2")).virtual_size_bytes < size_bytes:

@@ -31,7 +31,7 @@ from systemvm.management.state import snapshots, volumes
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.snapshots import Snapshot
-from systemvm.management.state.status import SnapshotState
+from systemvm.management.state.status import Provisioning, SnapshotState
 from systemvm.management.state.volumes import Volume
 from systemvm.management.templates.store_choice import StoreSettings
 from systemvm.management.vm_locks import PerVmLock
@@ -50,7 +50,13 @@ class SnapshotStorage(Protocol):
     async def complete_snapshot(self, name: str, base: str | None) -> int: ...
     async def copy_volume(self, volume_uuid: str, name: str, size_bytes: int) -> Path: ...
     async def restart_bitmap(self, volume_uuid: str, bitmap: str) -> None: ...
-    async def restore_volume(self, volume_uuid: str, chain: list[Path], size_bytes: int) -> Path: ...
+    async def restore_volume(
+        self,
+        volume_uuid: str,
+        chain: list[Path],
+        size_bytes: int,
+        provisioning: Provisioning = Provisioning.THIN,
+    ) -> Path: ...
     async def delete_snapshot(self, name: str) -> None: ...
 
 
@@ -187,7 +193,7 @@ class VolumeSnapshots:
                 chain = await self._files.chain(snapshot)
                 size_bytes = volume.size_bytes or snapshot.size_bytes or 0
                 storage = await self._primary.of(volume.pool_id)
-                return await storage.restore_volume(volume.uuid, chain, size_bytes)
+                return await storage.restore_volume(volume.uuid, chain, size_bytes, volume.provisioning)
 
         return await self._volumes.make(volume_id, write)
 
@@ -280,7 +286,8 @@ class VolumeSnapshots:
     async def _revert(self, snapshot: Snapshot, volume: Volume) -> Snapshot:
         storage = await self._primary.of(volume.pool_id)
         chain = await self._files.chain(snapshot)
-        await storage.restore_volume(volume.uuid, chain, snapshot.size_bytes or 0)
+        size_bytes = snapshot.size_bytes or 0
+        await storage.restore_volume(volume.uuid, chain, size_bytes, volume.provisioning)
         await self._database.run(transitions.set_reverted, snapshot, volume)
         return snapshot
 

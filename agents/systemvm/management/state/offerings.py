@@ -16,7 +16,8 @@ from systemvm.management.state.rows import Rows
 from systemvm.management.state.status import InstanceType
 
 CPU_MHZ = 500
-LOCAL = "local"  # a storage type: root disks are in the directory of their host
+#: Storage types: disks are in the directory of their host, or in a storage pool.
+LOCAL, SHARED = "local", "shared"
 _NAMESPACE = uuid.UUID("6f4f3a5e-5d0e-4c52-9a8e-0f1f4f7f2a10")
 #: Name, vCPUs and MiB of the offerings that every installation begins with.
 FIRST = (("tiny", 1, 128), ("small", 1, 512), ("medium", 1, 1024), ("large", 2, 2048))
@@ -33,6 +34,7 @@ class ServiceOffering:
     memory_mib: int
     storage_type: str
     provisioning_type: str
+    tags: str  # of storage pools, comma-separated
     created: datetime
     removed: datetime | None
 
@@ -54,6 +56,7 @@ class DiskOffering:
     size_gib: int | None  # None: each volume's own
     storage_type: str
     provisioning_type: str
+    tags: str  # of storage pools, comma-separated
     created: datetime
     removed: datetime | None
 

@@ -90,6 +90,14 @@ class VolumeState(enum.Enum):
         return self in (VolumeState.NOT_UPLOADED, VolumeState.UPLOAD_ERROR)
 
 
+class Provisioning(enum.Enum):
+    """How the disk of a volume takes space: CloudStack's `provisioningtype`."""
+
+    THIN = "thin"  # a linked clone, or an empty file that grows
+    SPARSE = "sparse"  # a copy of its own, whose tables are complete and whose data grows
+    FAT = "fat"  # a copy of its own, which has all its space from the beginning
+
+
 class SnapshotState(enum.Enum):
     """State of a snapshot of a volume."""
 

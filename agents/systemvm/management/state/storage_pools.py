@@ -51,9 +51,18 @@ class StoragePool:
         return self.type == FILESYSTEM
 
     @property
+    def tag_set(self) -> frozenset[str]:
+        return tags_of(self.tags)
+
+    @property
     def place(self) -> str:
         """Its directory or export, which no other pool of the same host can have."""
         return f"{self.server}:{self.path}" if self.server else self.path
+
+
+def tags_of(text: str) -> frozenset[str]:
+    """Return comma-separated tags."""
+    return frozenset(filter(None, text.split(",")))
 
 
 rows = Rows(schema.storage_pools, StoragePool, "storage pool")
@@ -72,6 +81,11 @@ def update(connection: sa.Connection, /, pool_id: int, **changes: Any) -> Storag
 
 def list_pools(connection: sa.Connection, zone_id: int | None = None) -> list[StoragePool]:
     return rows.all(connection, _c.removed.is_(None), *([] if zone_id is None else [_c.zone_id == zone_id]))
+
+
+def lock(connection: sa.Connection) -> None:
+    """Let no other transaction lock the pools until this one ends; SQLite has one writer anyway."""
+    connection.execute(sa.select(_c.id).where(_c.removed.is_(None)).order_by(_c.id).with_for_update())
 
 
 def list_created(connection: sa.Connection, zone_id: int | None = None) -> list[StoragePool]:

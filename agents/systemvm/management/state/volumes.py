@@ -12,7 +12,7 @@ from attrs import frozen
 from systemvm.management.state import schema, snapshot_policies
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import Rows
-from systemvm.management.state.status import VolumeState
+from systemvm.management.state.status import Provisioning, VolumeState
 from systemvm.management.state.templates import VOLUME
 
 
@@ -34,6 +34,7 @@ class Volume:
     size_bytes: int | None
     device_id: int | None  # of a data disk on its VM
     disk_offering_id: int | None
+    provisioning: Provisioning
     created: datetime
     removed: datetime | None
 

@@ -16,9 +16,10 @@ from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.resource_counts import ResourceType
-from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.management.state.status import InstanceState, InstanceType, Provisioning
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.virtual_machines.errors import NotDeployableError
+from systemvm.management.volumes.pool_choice import PoolWish
 from systemvm.wire.storage import ImageFormat
 
 GIB = 1024**3
@@ -47,7 +48,8 @@ class Deployment:
     keyboard: str | None = None  # the layout that its guest will have
     disk_bytes: int | None = None
     should_run: bool = True
-    pool_id: int | None = None  # of its disk; None: the host's own directory
+    place: PoolWish | None = None  # of its disk; None: the host's own directory
+    provisioning: Provisioning = Provisioning.THIN
     details: Mapping[str, str] = field(factory=dict)  # kept and shown, without effect
     nics: Sequence[WantedNic] = (WantedNic(),)
     user_data: bytes = field(default=b"", repr=False)
@@ -63,7 +65,8 @@ def root_disk_bytes(connection: Connection, template_id: int, zone_id: int, disk
 def deploy(connection: Connection, deployment: Deployment) -> Instance:
     """Create the rows of a Stopped machine, its NIC and its disk.
 
-    Raises: NotDeployableError when the request is invalid, ResourceLimitError; no row is created then.
+    Raises: NotDeployableError when the request is invalid, ResourceLimitError, NoPoolError; no row is created
+    then.
     """
     _check_owner(connection, deployment.account_id)
     template = templates.by_id(connection, deployment.template_id)
@@ -71,7 +74,9 @@ def deploy(connection: Connection, deployment: Deployment) -> Instance:
     _check_ready(template, ref)
     _check_disk_size(deployment.disk_bytes, ref)
     _check_name(connection, deployment)
-    _check_limits(connection, deployment)
+    disk_bytes = root_disk_bytes(connection, template.id, deployment.zone_id, deployment.disk_bytes)
+    _check_limits(connection, deployment, disk_bytes)
+    pool_id = deployment.place.take(connection, disk_bytes) if deployment.place else None
     vm = instances.create(
         connection,
         InstanceType.USER,
@@ -101,7 +106,8 @@ def deploy(connection: Connection, deployment: Deployment) -> Instance:
         vm_id=vm.id,
         zone_id=deployment.zone_id,
         host_id=deployment.host_id,
-        pool_id=deployment.pool_id,
+        pool_id=pool_id,
+        provisioning=deployment.provisioning,
         template_id=None if template.is_iso else template.id,
         size_bytes=deployment.disk_bytes or (ISO_DISK_BYTES if template.is_iso else None),
     )
@@ -156,10 +162,7 @@ def _check_disk_size(disk_bytes: int | None, ref: StoreRef | None) -> None:
         )
 
 
-def _check_limits(connection: Connection, deployment: Deployment) -> None:
-    disk_bytes = root_disk_bytes(
-        connection, deployment.template_id, deployment.zone_id, deployment.disk_bytes
-    )
+def _check_limits(connection: Connection, deployment: Deployment, disk_bytes: int) -> None:
     new = {
         ResourceType.user_vm: 1,
         ResourceType.cpu: deployment.vcpus,

@@ -20,7 +20,7 @@ from systemvm.management.primary.storage import TemplateFormat
 from systemvm.management.state import instances, templates, volumes, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance, Nic
-from systemvm.management.state.status import SpoolState, VolumeState
+from systemvm.management.state.status import Provisioning, SpoolState, VolumeState
 from systemvm.management.state.templates import SpoolRef, StoreRef, Template
 from systemvm.management.state.volumes import Volume
 from systemvm.management.state.zones import ImageStore
@@ -49,7 +49,17 @@ class DiskStorage(Protocol):
     async def create_clone(
         self, volume_uuid: str, backing: Path, backing_format: DiskFormat, size_bytes: int | None = None
     ) -> Path: ...
-    async def create_empty(self, volume_uuid: str, size_bytes: int) -> Path: ...
+    async def create_empty(
+        self, volume_uuid: str, size_bytes: int, provisioning: Provisioning = Provisioning.THIN
+    ) -> Path: ...
+    async def import_volume(
+        self,
+        volume_uuid: str,
+        source: Path,
+        source_format: DiskFormat,
+        size_bytes: int | None,
+        provisioning: Provisioning = Provisioning.THIN,
+    ) -> Path: ...
     async def delete_volume(self, volume_uuid: str) -> None: ...
 
 
@@ -171,7 +181,7 @@ class UserVmBuilder:
         return DataDisk(volume.uuid, path, volume.device_id)
 
     async def _disk(self, parts: MachineRows) -> Path:
-        """Return the existing disk or, at the first start, a clone of the template or an empty disk."""
+        """Return the existing disk or, at the first start, one of the template or an empty one."""
         volume = parts.volume
         storage = await self._primary.of(volume.pool_id)
         if volume.state is VolumeState.READY:
@@ -181,11 +191,13 @@ class UserVmBuilder:
             return path
         if parts.template is not None:
             backing = await self._on_primary(parts.template, volume.pool_id)
-            path = await storage.create_clone(
-                volume.uuid, backing, _backing_format(parts.template), volume.size_bytes
-            )
+            disk = (volume.uuid, backing, _backing_format(parts.template), volume.size_bytes)
+            if volume.provisioning is Provisioning.THIN:
+                path = await storage.create_clone(*disk)
+            else:
+                path = await storage.import_volume(*disk, volume.provisioning)
         else:
-            path = await storage.create_empty(volume.uuid, volume.size_bytes or 0)
+            path = await storage.create_empty(volume.uuid, volume.size_bytes or 0, volume.provisioning)
         await self._database.run(volumes.update, volume.id, state=VolumeState.READY, path=str(path))
         return path
 

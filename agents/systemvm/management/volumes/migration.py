@@ -12,14 +12,16 @@ from typing import Protocol
 from twisted.logger import Logger
 
 from systemvm.management.hypervisors.base import Hypervisor
+from systemvm.management.primary.pool_usage import Usages
 from systemvm.management.primary.pools import StorageByPool
-from systemvm.management.primary.qemu_img import PrimaryStorageError
+from systemvm.management.primary.qemu_img import DiskFormat, PrimaryStorageError
 from systemvm.management.state import snapshots
 from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.status import Provisioning
 from systemvm.management.state.volumes import Volume
 from systemvm.management.vm_locks import PerVmLock
 from systemvm.management.volumes import transitions
-from systemvm.management.volumes.errors import VolumeStateError
+from systemvm.management.volumes.errors import NoPoolError, VolumeStateError
 from systemvm.management.volumes.service import Volumes
 
 
@@ -28,7 +30,14 @@ class MovableStorage(Protocol):
 
     def volume_path(self, volume_uuid: str) -> Path: ...
     async def volume_size_bytes(self, volume_uuid: str) -> int: ...
-    async def import_volume(self, volume_uuid: str, source: Path, size_bytes: int) -> Path: ...
+    async def import_volume(
+        self,
+        volume_uuid: str,
+        source: Path,
+        source_format: DiskFormat,
+        size_bytes: int | None,
+        provisioning: Provisioning = Provisioning.THIN,
+    ) -> Path: ...
     async def delete_volume(self, volume_uuid: str) -> None: ...
 
 
@@ -51,10 +60,11 @@ class VolumeMigration:
         self._machines = machines
         self._volumes = volumes
 
-    async def migrate(self, volume_id: int, source: int | None, target: int | None) -> Volume:
+    async def migrate(self, volume_id: int, source: int | None, target: int | None, usages: Usages) -> Volume:
         """Move a volume from one pool to another; None is the host's own directory.
 
-        Raises: VolumeStateError when its VM runs or a snapshot of it is taken.
+        Raises: VolumeStateError when its VM runs or a snapshot of it is taken, NoPoolError when the pool has
+        no place for it.
         """
         async with self._volumes.lock(volume_id) as volume:
             if volume.pool_id == target and volume.removed is None:
@@ -63,7 +73,7 @@ class VolumeMigration:
                 return volume
             await self._database.read(check_movable, volume)
             if volume.vm_id is None:
-                return await self._move(volume, target)
+                return await self._move(volume, target, usages)
             async with self._machines.acquire(volume.vm_id) as vm:
                 status = self._hypervisor.status(vm.instance_name)
                 if vm.state.is_gone or (status is not None and status.state.alive):
@@ -71,13 +81,18 @@ class VolumeMigration:
                         f"volumeid: {vm.name}, the VM of volume {volume.name}, is {vm.state.value}",
                         "stop it first with stopVirtualMachine",
                     )
-                return await self._move(volume, target)
+                return await self._move(volume, target, usages)
 
-    async def _move(self, volume: Volume, target: int | None) -> Volume:
+    async def _move(self, volume: Volume, target: int | None, usages: Usages) -> Volume:
         before, after = await self._primary.of(volume.pool_id), await self._primary.of(target)
         size_bytes = await before.volume_size_bytes(volume.uuid)
-        path = await after.import_volume(volume.uuid, before.volume_path(volume.uuid), size_bytes)
-        moved = await self._database.run(transitions.set_moved, volume.id, target, str(path))
+        disk = before.volume_path(volume.uuid)
+        path = await after.import_volume(volume.uuid, disk, "qcow2", size_bytes, volume.provisioning)
+        try:
+            moved = await self._database.run(transitions.set_moved, volume.id, target, str(path), usages)
+        except NoPoolError:  # another volume got the place during the copy
+            await after.delete_volume(volume.uuid)
+            raise
         await self._delete_source(volume, volume.pool_id)
         return moved
 

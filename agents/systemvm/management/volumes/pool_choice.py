@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
 
 from systemvm.management.configurations import storage
 from systemvm.management.configurations.storage import StorageLimits
@@ -32,8 +32,11 @@ class PoolCandidate:
         total = self.usage.total_bytes if self.usage else 0
         return total * self.limits.overprovisioning * self.limits.allocated_threshold
 
-    def refusal(self, size_bytes: int) -> str | None:
-        """Return why it takes no volume of this size; None: it takes one."""
+    def refusal(self, size_bytes: int, tags: frozenset[str] = frozenset()) -> str | None:
+        """Return why it takes no volume of this size and with these tags; None: it takes one."""
+        missing = tags - self.pool.tag_set
+        if missing:
+            return f"it does not have the tags of the offering: {', '.join(sorted(missing))}"
         if self.pool.state != storage_pools.UP:
             return f"it is {self.pool.state}"
         if self.usage is None:
@@ -66,7 +69,9 @@ def candidates(connection: Connection, host_id: int, usages: Usages) -> list[Poo
     ]
 
 
-def choose(connection: Connection, host_id: int, usages: Usages, size_bytes: int) -> StoragePool:
+def choose(
+    connection: Connection, host_id: int, usages: Usages, size_bytes: int, tags: frozenset[str] = frozenset()
+) -> StoragePool:
     """Return the pool of several hosts with the most room for virtual sizes.
 
     Raises: NoPoolError with the reason of each pool when none takes the volume.
@@ -76,7 +81,7 @@ def choose(connection: Connection, host_id: int, usages: Usages, size_bytes: int
     for candidate in candidates(connection, host_id, usages):
         if candidate.pool.is_local:
             continue
-        why = candidate.refusal(size_bytes)
+        why = candidate.refusal(size_bytes, tags)
         if why is None:
             taking.append(candidate)
         else:
@@ -90,7 +95,12 @@ def choose(connection: Connection, host_id: int, usages: Usages, size_bytes: int
 
 
 def check_takes(
-    connection: Connection, pool: StoragePool, host_id: int, usages: Usages, size_bytes: int
+    connection: Connection,
+    pool: StoragePool,
+    host_id: int,
+    usages: Usages,
+    size_bytes: int,
+    tags: frozenset[str] = frozenset(),
 ) -> None:
     """Check that a pool takes a volume of a host's machines.
 
@@ -102,10 +112,16 @@ def check_takes(
                 f"storageid: {pool.name} is the local storage of another host",
                 "choose a pool of this host, of its cluster or of the whole zone",
             )
+        if missing := tags - pool.tag_set:
+            raise NoPoolError(
+                f"{pool.name} takes no volume: it does not have the tags of the offering:"
+                f" {', '.join(sorted(missing))}",
+                "add them with updateStoragePool, or choose another offering",
+            )
         return
     for candidate in candidates(connection, host_id, usages):
         if candidate.pool.id == pool.id:
-            why = candidate.refusal(size_bytes)
+            why = candidate.refusal(size_bytes, tags)
             if why is None:
                 return
             raise NoPoolError(f"storageid: {pool.name} takes no volume: {why}", "choose another pool")
@@ -113,3 +129,34 @@ def check_takes(
         f"storageid: {pool.name} cannot be used on the host of the volume: its scope is {pool.scope}",
         "choose a pool of that host, of its cluster or of the whole zone",
     )
+
+
+@frozen
+class PoolWish:
+    """Where a new volume is to be, and how full the pools were a moment ago."""
+
+    host_id: int
+    usages: Usages = field(factory=dict)
+    is_shared: bool = False  # in any pool of several hosts
+    pool_uuid: str | None = None  # in this pool
+    tags: frozenset[str] = frozenset()
+
+    def take(self, connection: Connection, size_bytes: int) -> int | None:
+        """Return the number of the pool, None for the host's own directory.
+
+        It is called in the transaction that creates the volume: two requests cannot both get the last place.
+
+        Raises: NoPoolError with the reason when no pool takes the volume.
+        """
+        if self.is_shared or self.pool_uuid is not None:
+            storage_pools.lock(connection)
+        if self.is_shared and self.pool_uuid is None:
+            return choose(connection, self.host_id, self.usages, size_bytes, self.tags).id
+        if self.pool_uuid is None:
+            pool = storage_pools.pool_of_host(connection, self.host_id)
+        else:
+            pool = storage_pools.by_uuid(connection, self.pool_uuid)
+        if pool is None:
+            return None
+        check_takes(connection, pool, self.host_id, self.usages, size_bytes, self.tags)
+        return None if pool.is_own_directory else pool.id

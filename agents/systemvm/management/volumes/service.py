@@ -22,7 +22,7 @@ from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import volumes
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
-from systemvm.management.state.status import VolumeState
+from systemvm.management.state.status import Provisioning, VolumeState
 from systemvm.management.state.volumes import Volume
 from systemvm.management.virtual_machines.errors import MachineStateError
 from systemvm.management.vm_locks import PerVmLock
@@ -37,7 +37,9 @@ class VolumeStorage(Protocol):
     """The part of primary storage that serves volumes."""
 
     def volume_path(self, volume_uuid: str) -> Path: ...
-    async def create_empty(self, volume_uuid: str, size_bytes: int) -> Path: ...
+    async def create_empty(
+        self, volume_uuid: str, size_bytes: int, provisioning: Provisioning = Provisioning.THIN
+    ) -> Path: ...
     async def volume_size_bytes(self, volume_uuid: str) -> int: ...
     async def resize_volume(self, volume_uuid: str, size_bytes: int) -> None: ...
     async def delete_volume(self, volume_uuid: str) -> None: ...
@@ -164,7 +166,7 @@ class Volumes:
 
     async def _write_empty(self, volume: Volume) -> Path:
         storage = await self._primary.of(volume.pool_id)
-        return await storage.create_empty(volume.uuid, volume.size_bytes or 0)
+        return await storage.create_empty(volume.uuid, volume.size_bytes or 0, volume.provisioning)
 
     async def _discard(self, volume: Volume) -> None:
         """Delete a volume that could not be made; when its pool fails, the next daemon does it."""

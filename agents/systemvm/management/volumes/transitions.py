@@ -6,14 +6,25 @@ from __future__ import annotations
 from attrs import frozen
 
 from systemvm.management.hypervisors.data_disks import UNITS
+from systemvm.management.primary.pool_usage import Usages
 from systemvm.management.resource_limits import limits
-from systemvm.management.state import accounts, events, resource_counts, volumes
+from systemvm.management.state import (
+    accounts,
+    events,
+    offerings,
+    resource_counts,
+    storage_pools,
+    volume_list,
+    volumes,
+)
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.resource_counts import ResourceType
-from systemvm.management.state.status import InstanceState, VolumeState
+from systemvm.management.state.status import InstanceState, Provisioning, VolumeState
+from systemvm.management.state.storage_pools import StoragePool
 from systemvm.management.state.volumes import Volume
 from systemvm.management.volumes.errors import VolumeRequestError, VolumeStateError
+from systemvm.management.volumes.pool_choice import PoolWish, check_takes
 
 
 @frozen
@@ -28,13 +39,15 @@ class NewVolume:
     zone_id: int
     host_id: int
     disk_offering_id: int | None = None
-    pool_id: int | None = None  # None: the host's own directory
+    provisioning: Provisioning = Provisioning.THIN
+    place: PoolWish | None = None  # None: the host's own directory
 
 
 def create(connection: Connection, new: NewVolume) -> Volume:
     """Create the row of a data volume, which has no file yet.
 
-    Raises: VolumeStateError when its owner is disabled, ResourceLimitError when it must not own more.
+    Raises: VolumeStateError when its owner is disabled, ResourceLimitError when it must not own more,
+    NoPoolError when no pool takes it.
     """
     owner = accounts.account_by_id(connection, new.account_id)
     if not owner.may_run_machines:
@@ -52,9 +65,10 @@ def create(connection: Connection, new: NewVolume) -> Volume:
         vm_id=None,
         zone_id=new.zone_id,
         host_id=new.host_id,
-        pool_id=new.pool_id,
+        pool_id=new.place.take(connection, new.size_bytes) if new.place else None,
         size_bytes=new.size_bytes,
         disk_offering_id=new.disk_offering_id,
+        provisioning=new.provisioning,
     )
     record(connection, volume, "VOLUME.CREATE", "is created", user_id=new.user_id)
     return volume
@@ -140,10 +154,32 @@ def set_size(connection: Connection, volume_id: int, size_bytes: int) -> Volume:
     return resized
 
 
-def set_moved(connection: Connection, volume_id: int, pool_id: int | None, path: str) -> Volume:
+def set_moved(
+    connection: Connection, volume_id: int, pool_id: int | None, path: str, usages: Usages
+) -> Volume:
+    """Put a volume in the pool that it was copied to.
+
+    Raises: NoPoolError when that has no place for it any more.
+    """
+    if pool_id is not None:
+        storage_pools.lock(connection)
+        check_can_be_in(
+            connection, volumes.by_id(connection, volume_id), storage_pools.by_id(connection, pool_id), usages
+        )
     moved = volumes.update(connection, volume_id, pool_id=pool_id, path=path)
     record(connection, moved, "VOLUME.MIGRATE", "is moved to another storage pool")
     return moved
+
+
+def check_can_be_in(connection: Connection, volume: Volume, pool: StoragePool, usages: Usages) -> None:
+    """Check that a pool takes a volume that exists.
+
+    Raises: NoPoolError with the reason when it does not.
+    """
+    size_bytes = volume_list.one(connection, volume).size_bytes or 0
+    offering_id = volume.disk_offering_id
+    tags = offerings.disk_rows.by_id(connection, offering_id).tags if offering_id is not None else ""
+    check_takes(connection, pool, volume.host_id or 0, usages, size_bytes, storage_pools.tags_of(tags))
 
 
 def claim_deletion(connection: Connection, volume_id: int) -> Volume:

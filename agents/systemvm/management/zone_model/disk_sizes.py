@@ -7,7 +7,9 @@ from systemvm.management.state import offerings
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.offerings import DiskOffering
+from systemvm.management.state.status import Provisioning
 from systemvm.management.virtual_machines.deployment import GIB, MAX_DISK_BYTES
+from systemvm.management.zone_model.pools import read_tags
 from systemvm.management.zone_model.refusals import check_name, invalid
 from systemvm.management.zone_model.sizes import text_changes
 
@@ -15,7 +17,15 @@ MAX_GIB = MAX_DISK_BYTES // GIB
 
 
 def create_disk_offering(
-    connection: Connection, *, name: str, display_text: str | None, size_gib: int | None, is_customized: bool
+    connection: Connection,
+    *,
+    name: str,
+    display_text: str | None,
+    size_gib: int | None,
+    is_customized: bool,
+    storage_type: str,
+    provisioning: Provisioning,
+    tags: str,
 ) -> DiskOffering:
     """Create an offering of one size, or one whose users choose the size.
 
@@ -31,7 +41,13 @@ def create_disk_offering(
         raise invalid("disksize", f"must be 1 to {MAX_GIB} GiB: {size_gib}", f"send 1 to {MAX_GIB}")
     size = "a size of its user's choice" if size_gib is None else f"{size_gib} GiB"
     return offerings.disk_rows.insert(
-        connection, name=wanted, display_text=display_text or f"{wanted}: {size}", size_gib=size_gib
+        connection,
+        name=wanted,
+        display_text=display_text or f"{wanted}: {size}",
+        size_gib=size_gib,
+        storage_type=storage_type,
+        provisioning_type=provisioning.value,
+        tags=read_tags(tags),
     )
 
 

@@ -9,6 +9,8 @@ from systemvm.management.state import offerings
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.offerings import CPU_MHZ, DiskOffering, ServiceOffering
+from systemvm.management.state.status import Provisioning
+from systemvm.management.zone_model.pools import read_tags
 from systemvm.management.zone_model.refusals import check_name, invalid
 
 MAX_VCPUS = 64
@@ -23,6 +25,8 @@ def create_offering(
     vcpus: int,
     memory_mib: int,
     storage_type: str,
+    provisioning: Provisioning,
+    tags: str,
 ) -> ServiceOffering:
     """Create an offering. Raises: ModelError when a value cannot be, or another has its name or size."""
     known = offerings.list_service_offerings(connection)
@@ -47,6 +51,8 @@ def create_offering(
         cpu_mhz=CPU_MHZ,
         memory_mib=memory_mib,
         storage_type=storage_type,
+        provisioning_type=provisioning.value,
+        tags=read_tags(tags),
     )
 
 

@@ -13,6 +13,7 @@ from twisted.internet.threads import deferToThread
 
 from systemvm.management.primary.qemu_img import QemuImg
 from systemvm.management.primary.storage import PrimaryStorage
+from systemvm.management.state.status import Provisioning
 
 VOLUME = "0f9d3c52-7a54-4f0b-8a86-1d1f3b0f2c11"
 TEMPLATE = "6e25e5a4-51ab-4d4c-9f10-6a8bb1c2a3d4"
@@ -54,7 +55,9 @@ def test_what_another_host_writes_now_is_no_leftover(tmp_path: Path) -> None:
 class WritingQemuImg(QemuImg):
     """Writes the disk itself: the program is not what is tested."""
 
-    async def create_empty(self, path: Path, size_bytes: int) -> None:
+    async def create_empty(
+        self, path: Path, size_bytes: int, provisioning: Provisioning = Provisioning.THIN
+    ) -> None:
         await deferToThread(path.touch)
 
 

@@ -84,8 +84,9 @@ async def test_a_killed_daemon_leaves_one_file_after_the_job_is_repeated(cloud: 
     pool = await create_pool(cloud)
     volume = await create_volume(cloud, own_pool(cloud))
     storage = await cloud.pools.of(pool.id)
-    path = await storage.import_volume(volume.uuid, cloud.primary.volume_path(volume.uuid), 1)
-    cloud.database.run_now(transitions.set_moved, volume.id, pool.id, str(path))
+    path = await storage.import_volume(volume.uuid, cloud.primary.volume_path(volume.uuid), "qcow2", 1)
+    usages = await cloud.storage_pools.usages()
+    cloud.database.run_now(transitions.set_moved, volume.id, pool.id, str(path), usages)
     job = await cloud.jobs.submit(
         "migrateVolume",
         {"id": volume.id, "source": None, "target": pool.id},

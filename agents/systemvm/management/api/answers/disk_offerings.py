@@ -7,7 +7,7 @@ from datetime import datetime
 
 from attrs import frozen
 
-from systemvm.management.api.answers.keys import required_key
+from systemvm.management.api.answers.keys import optional_key, required_key
 
 
 @frozen(kw_only=True)
@@ -20,5 +20,6 @@ class DiskOfferingAnswer:
     disksize: int = required_key("size in GiB; 0 when its user chooses the size")
     iscustomized: bool = required_key("whether its user chooses the size")
     storagetype: str = required_key("local or shared")
-    provisioningtype: str = required_key("thin")
+    provisioningtype: str = required_key("thin, sparse or fat")
+    tags: str | None = optional_key("tags of the storage pools that take its volumes")
     created: datetime = required_key("when it was created")

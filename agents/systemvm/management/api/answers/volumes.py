@@ -30,7 +30,7 @@ class VolumeAnswer:
     storagetype: str = required_key("local or shared")
     storageid: str | None = optional_key("UUID of the storage pool it is in; administrators only")
     storage: str | None = optional_key("name of the storage pool it is in; administrators only")
-    provisioningtype: str = required_key("thin")
+    provisioningtype: str = required_key("thin, sparse or fat")
     deviceid: int | None = optional_key("device number on its VM")
     virtualmachineid: str | None = optional_key("UUID of its VM")
     vmname: str | None = optional_key("name of its VM")

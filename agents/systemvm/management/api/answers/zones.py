@@ -68,7 +68,8 @@ class ServiceOfferingAnswer:
     iscustomized: bool = required_key("always false")
     offerha: bool = required_key("always false")
     storagetype: str = required_key("local or shared")
-    provisioningtype: str = required_key("thin: disks are linked clones")
+    provisioningtype: str = required_key("thin, sparse or fat")
+    storagetags: str | None = optional_key("tags of the storage pools that take its root disks")
 
 
 @frozen(kw_only=True)

@@ -7,7 +7,13 @@ from systemvm.management.api.answers.disk_offerings import DiskOfferingAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, matches_keyword, paged
 from systemvm.management.api.commands.model_commands import Done, ModelCommand
 from systemvm.management.api.commands.model_parameters import BOOLEAN, INTEGER, STRING, UUID, identity
-from systemvm.management.api.parameters import Arguments, only, optional, required
+from systemvm.management.api.commands.offering_parameters import (
+    PROVISIONING,
+    STORAGE_TAGS,
+    STORAGE_TYPE,
+    provisioning_of,
+)
+from systemvm.management.api.parameters import Arguments, optional, required
 from systemvm.management.api.zone_parts import matching
 from systemvm.management.state import offerings
 from systemvm.management.state.database import Connection, Database
@@ -58,6 +64,9 @@ def _create(connection: Connection, arguments: Arguments, labels: Labels) -> Dis
         display_text=arguments.text("displaytext"),
         size_gib=arguments.get("disksize"),
         is_customized=bool(arguments.flag("customized")),
+        storage_type=arguments.get("storagetype", offerings.LOCAL),
+        provisioning=provisioning_of(arguments),
+        tags=arguments.get("tags", ""),
     )
     return _answer(offering)
 
@@ -85,6 +94,7 @@ def _answer(offering: DiskOffering) -> DiskOfferingAnswer:
         iscustomized=offering.size_gib is None,
         storagetype=offering.storage_type,
         provisioningtype=offering.provisioning_type,
+        tags=offering.tags or None,
         created=offering.created,
     )
 
@@ -99,8 +109,9 @@ DISK_OFFERINGS = (
             optional("displaytext", STRING, "a description for people; made of name and size by default"),
             optional("disksize", INTEGER, f"size in GiB, 1 to {disk_sizes.MAX_GIB}"),
             optional("customized", BOOLEAN, "whether users choose the size, instead of disksize"),
-            only("storagetype", STRING, "where disks are", "local"),
-            only("provisioningtype", STRING, "disks take space as they are written", "thin"),
+            STORAGE_TYPE,
+            PROVISIONING,
+            STORAGE_TAGS,
         ),
         DiskOfferingAnswer, "diskoffering", related=("createVolume",),
     ),

@@ -10,6 +10,12 @@ from systemvm.management.api.answers.zones import ServiceOfferingAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, matches_keyword, paged
 from systemvm.management.api.commands.model_commands import Done, ModelCommand
 from systemvm.management.api.commands.model_parameters import BOOLEAN, INTEGER, STRING, UUID, identity
+from systemvm.management.api.commands.offering_parameters import (
+    PROVISIONING,
+    STORAGE_TAGS,
+    STORAGE_TYPE,
+    provisioning_of,
+)
 from systemvm.management.api.parameters import Arguments, only, optional, required
 from systemvm.management.state import offerings
 from systemvm.management.state.database import Connection, Database
@@ -67,7 +73,9 @@ def _create(connection: Connection, arguments: Arguments, labels: Labels) -> Ser
         display_text=arguments.text("displaytext"),
         vcpus=arguments["cpunumber"],
         memory_mib=arguments["memory"],
-        storage_type=arguments.get("storagetype", "local"),
+        storage_type=arguments.get("storagetype", offerings.LOCAL),
+        provisioning=provisioning_of(arguments),
+        tags=arguments.get("tags", ""),
     )
     return _answer(offering)
 
@@ -100,6 +108,7 @@ def _answer(offering: ServiceOffering) -> ServiceOfferingAnswer:
         offerha=False,
         storagetype=offering.storage_type,
         provisioningtype=offering.provisioning_type,
+        storagetags=offering.tags or None,
     )
 
 
@@ -114,13 +123,9 @@ OFFERINGS = (
             required("cpunumber", INTEGER, f"virtual CPUs, 1 to {sizes.MAX_VCPUS}"),
             required("memory", INTEGER, f"MiB of memory, {sizes.MIN_MEMORY_MIB} to {sizes.MAX_MEMORY_MIB}"),
             only("cpuspeed", INTEGER, "MHz of each CPU", offerings.CPU_MHZ),
-            optional(
-                "storagetype",
-                STRING,
-                "where root disks are: local, the default, or shared, in a storage pool",
-                choices=("local", "shared"),
-            ),
-            only("provisioningtype", STRING, "disks are linked clones", "thin"),
+            STORAGE_TYPE,
+            PROVISIONING,
+            STORAGE_TAGS,
         ),
         ServiceOfferingAnswer, "serviceoffering", related=("deployVirtualMachine",),
     ),

@@ -17,7 +17,6 @@ from systemvm.management.api.command import (
 )
 from systemvm.management.api.commands import machine_deployment, machine_list
 from systemvm.management.api.commands.machine_answers import answer_for
-from systemvm.management.api.commands.machine_deployment import DeployRequest
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.job_start import start_job
@@ -29,10 +28,12 @@ from systemvm.management.primary.pool_service import StoragePools
 from systemvm.management.state import instances
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
-from systemvm.management.state.offerings import LOCAL
-from systemvm.management.virtual_machines.deployment import Deployment, root_disk_bytes
+from systemvm.management.state.offerings import SHARED, ServiceOffering
+from systemvm.management.state.status import Provisioning
+from systemvm.management.state.storage_pools import tags_of
+from systemvm.management.virtual_machines.deployment import Deployment
 from systemvm.management.virtual_machines.service import VirtualMachines
-from systemvm.management.volumes.pool_choice import choose
+from systemvm.management.volumes.pool_choice import PoolWish
 
 _IDENTITY = required("id", ParameterType.UUID, "the virtual machine")
 
@@ -208,7 +209,8 @@ class VirtualMachineCommands:
                 user_data=request.user_data,
                 disk_bytes=request.disk_bytes,
                 should_run=start,
-                pool_id=await self._pool_of(request),
+                place=await self._place_of(request.offering),
+                provisioning=Provisioning(request.offering.provisioning_type),
             )
         )
         return await start_job(
@@ -221,17 +223,10 @@ class VirtualMachineCommands:
             creates=True,
         )
 
-    async def _pool_of(self, request: DeployRequest) -> int | None:
-        """Return the pool of a new root disk. Raises: NoPoolError when none takes it."""
-        if request.offering.storage_type == LOCAL:
-            return None
-        usages = await self._pools.usages()
-
-        def chosen(connection: Connection) -> int:
-            size_bytes = root_disk_bytes(connection, request.template.id, request.zone.id, request.disk_bytes)
-            return choose(connection, self._host_id, usages, size_bytes).id
-
-        return await self._database.read(chosen)
+    async def _place_of(self, offering: ServiceOffering) -> PoolWish:
+        is_shared = offering.storage_type == SHARED
+        usages = await self._pools.usages() if is_shared else {}
+        return PoolWish(self._host_id, usages, is_shared, tags=tags_of(offering.tags))
 
     async def _list(self, call: ApiCall) -> ResultPage:
         sees_destroyed = call.principal.is_admin or self._expunge.allow_user_view_destroyed_vm

@@ -20,16 +20,16 @@ from systemvm.management.api.parameters import Parameter, ParameterType, only, o
 from systemvm.management.hypervisors.data_disks import UNITS
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.primary.pool_service import StoragePools
-from systemvm.management.primary.pool_usage import Usages
 from systemvm.management.snapshots.service import VolumeSnapshots
 from systemvm.management.state import offerings, storage_pools, volumes
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.offerings import DiskOffering
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.snapshots import Snapshot
+from systemvm.management.state.status import Provisioning
 from systemvm.management.state.volumes import Volume
 from systemvm.management.virtual_machines.deployment import MAX_DISK_BYTES
-from systemvm.management.volumes.pool_choice import check_takes
+from systemvm.management.volumes.pool_choice import PoolWish
 from systemvm.management.volumes.service import GIB, Volumes
 from systemvm.management.volumes.transitions import NewVolume, check_growth
 from systemvm.management.volumes.uploads import VolumeUploads
@@ -130,12 +130,20 @@ class VolumeChangeCommands:
                 "size is missing: without snapshotid the volume is empty",
                 f"send size, 1 to {MAX_GIB} GiB, or diskofferingid",
             )
-        offering_id = offering.id if offering is not None else None
-        usages = await self._pools.usages() if "storageid" in call.arguments else {}
-        new = await self._database.read(_new_volume, call, self._host_id, size_bytes, offering_id, usages)
+        place = await self._place_of(call, offering)
+        new = await self._database.read(_new_volume, call, self._host_id, size_bytes, offering, place)
         volume = await self._volumes.create(new)
         source = snapshot.id if snapshot is not None else None
         return await self._start(call, "createVolume", volume, creates=True, snapshot_id=source)
+
+    async def _place_of(self, call: ApiCall, offering: DiskOffering | None) -> PoolWish:
+        named = call.arguments.text("storageid")
+        if named is not None and not call.principal.is_admin:
+            raise parameter_error("storageid is for administrators only", "omit it")
+        is_shared = offering is not None and offering.storage_type == offerings.SHARED
+        usages = await self._pools.usages() if is_shared or named is not None else {}
+        tags = storage_pools.tags_of(offering.tags) if offering is not None else frozenset[str]()
+        return PoolWish(self._host_id, usages, is_shared, named, tags)
 
     async def _attach(self, call: ApiCall) -> StartedJob:
         arguments = call.arguments
@@ -268,18 +276,11 @@ def _new_volume(
     call: ApiCall,
     host_id: int,
     size_bytes: int,
-    offering_id: int | None,
-    usages: Usages,
+    offering: DiskOffering | None,
+    place: PoolWish,
 ) -> NewVolume:
     owner = owner_of(connection, call)
     zone = named_or_only_zone(connection, call.arguments.text("zoneid"))
-    pool_id = None
-    if "storageid" in call.arguments:
-        if not call.principal.is_admin:
-            raise parameter_error("storageid is for administrators only", "omit it")
-        pool = storage_pools.by_uuid(connection, call.arguments["storageid"])
-        check_takes(connection, pool, host_id, usages, size_bytes)
-        pool_id = None if pool.is_own_directory else pool.id
     return NewVolume(
         name=name_of(call) or f"DATA-{volumes.count(connection) + 1}",
         size_bytes=size_bytes,
@@ -288,8 +289,9 @@ def _new_volume(
         user_id=call.principal.user.id,
         zone_id=zone.id,
         host_id=host_id,
-        disk_offering_id=offering_id,
-        pool_id=pool_id,
+        disk_offering_id=offering.id if offering else None,
+        provisioning=Provisioning(offering.provisioning_type) if offering else Provisioning.THIN,
+        place=place,
     )
 
 

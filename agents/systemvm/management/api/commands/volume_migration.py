@@ -15,11 +15,11 @@ from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.primary.pool_service import StoragePools
 from systemvm.management.primary.pool_usage import Usages
-from systemvm.management.state import storage_pools, volume_list, volumes
+from systemvm.management.state import storage_pools, volumes
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.volumes import Volume
 from systemvm.management.volumes.migration import VolumeMigration, check_movable
-from systemvm.management.volumes.pool_choice import check_takes
+from systemvm.management.volumes.transitions import check_can_be_in
 
 _COMMAND = "migrateVolume"
 
@@ -63,7 +63,8 @@ class VolumeMigrationCommands:
 
     async def _run(self, running: RunningJob) -> dict[str, Any]:
         wanted = running.job.arguments
-        volume = await self._migration.migrate(wanted["id"], wanted["source"], wanted["target"])
+        usages = await self._pools.usages()
+        volume = await self._migration.migrate(wanted["id"], wanted["source"], wanted["target"], usages)
         return {"volume": plain(await self._database.read(answer_for, volume))}
 
 
@@ -79,6 +80,5 @@ def _checked(
     target = None if pool.is_own_directory else pool.id
     check_movable(connection, volume)
     if target != volume.pool_id or (pool.is_own_directory and pool.host_id != volume.host_id):
-        size_bytes = volume_list.one(connection, volume).size_bytes or 0
-        check_takes(connection, pool, volume.host_id or 0, usages, size_bytes)
+        check_can_be_in(connection, volume, pool, usages)
     return volume, target

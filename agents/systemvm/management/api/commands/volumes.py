@@ -142,7 +142,7 @@ def _answer(
         storagetype="local" if pool is None or pool.is_local else "shared",
         storageid=shown.uuid if shown else None,
         storage=shown.name if shown else None,
-        provisioningtype="thin",
+        provisioningtype=volume.provisioning.value,
         deviceid=0 if volume.type == volumes.ROOT else volume.device_id,
         virtualmachineid=found.vm_uuid,
         vmname=found.vm_name,

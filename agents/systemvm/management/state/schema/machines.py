@@ -7,7 +7,13 @@ import sqlalchemy as sa
 
 from systemvm.management.state.columns import EnumText, UtcDateTime, new_uuid, now, numbered, user_visible
 from systemvm.management.state.schema.base import table
-from systemvm.management.state.status import AgentState, InstanceState, InstanceType, VolumeState
+from systemvm.management.state.status import (
+    AgentState,
+    InstanceState,
+    InstanceType,
+    Provisioning,
+    VolumeState,
+)
 
 vm_instances = table(
     "vm_instances",
@@ -110,5 +116,12 @@ volumes = table(
     sa.Column("size_bytes", sa.BigInteger),
     sa.Column("device_id", sa.Integer),  # of a data disk on its VM
     sa.Column("disk_offering_id", sa.Integer),  # of a data volume that was created by one
+    sa.Column(
+        "provisioning",
+        EnumText(Provisioning),
+        nullable=False,
+        default=Provisioning.THIN,
+        server_default=Provisioning.THIN.value,
+    ),
     sa.Index(None, "account_id"),
 )

@@ -101,6 +101,7 @@ service_offerings = table(
     sa.Column("memory_mib", sa.Integer, nullable=False),
     sa.Column("storage_type", sa.String(20), nullable=False, default="local", server_default="local"),
     sa.Column("provisioning_type", sa.String(20), nullable=False, default="thin", server_default="thin"),
+    sa.Column("tags", sa.String(1024), nullable=False, default="", server_default=""),  # of pools
 )
 
 disk_offerings = table(
@@ -111,4 +112,5 @@ disk_offerings = table(
     sa.Column("size_gib", sa.Integer),  # NULL: each volume's own
     sa.Column("storage_type", sa.String(20), nullable=False, default="local", server_default="local"),
     sa.Column("provisioning_type", sa.String(20), nullable=False, default="thin", server_default="thin"),
+    sa.Column("tags", sa.String(1024), nullable=False, default="", server_default=""),  # of pools
 )

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the offerings of VMs and of volumes have in common: where disks are, and how they take space."""
+
+from __future__ import annotations
+
+from systemvm.management.api.parameters import Arguments, ParameterType, optional
+from systemvm.management.state.offerings import LOCAL, SHARED
+from systemvm.management.state.status import Provisioning
+
+_TYPES = tuple(each.value for each in Provisioning)
+
+STORAGE_TYPE = optional(
+    "storagetype",
+    ParameterType.STRING,
+    "where disks are: local, the default, or shared, in a storage pool",
+    choices=(LOCAL, SHARED),
+)
+PROVISIONING = optional(
+    "provisioningtype",
+    ParameterType.STRING,
+    "thin, the default: linked clones, and files that grow; sparse: copies of their own; fat: copies with all"
+    " their space from the beginning",
+    choices=(*_TYPES, *(each.upper() for each in _TYPES)),
+)
+STORAGE_TAGS = optional(
+    "tags", ParameterType.STRING, "comma-separated: disks are only in storage pools with all these tags"
+)
+
+
+def provisioning_of(arguments: Arguments) -> Provisioning:
+    return Provisioning(arguments.get(PROVISIONING.name, Provisioning.THIN.value).lower())
