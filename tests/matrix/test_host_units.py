@@ -256,7 +256,7 @@ def test_a_wrong_export_and_a_mount_in_use_are_refused_with_their_reason(observe
     assert found["made"] == "made", found
     wrong, in_use = found["wrong"]["error"], found["in_use"]["error"]
     assert wrong["data"]["reason"] == "resource_unavailable", wrong
-    assert "127.0.0.1:/srv/other: the server does not export this path" in wrong["message"]
+    assert "127.0.0.1:/srv/other: the server does not export this path to this host" in wrong["message"]
     assert in_use["data"]["reason"] == "resource_in_use", in_use
     assert "127.0.0.1:/srv/pool: something uses it" in in_use["message"]
 

@@ -21,8 +21,9 @@ from systemvm.service.mountinfo import find_mount
 from systemvm.service.unix_calls import RefusedError
 from systemvm.wire.mount_failure import MountFailure
 
-#: retry=0: mount.nfs would retry for two more minutes, but the daemon asks again.
-OPTIONS = "hard,proto=tcp,nosuid,nodev,noexec,retry=0"
+#: Without vers=4, mount.nfs would go on with version 3, whose locks need a service of this host (rpc.statd).
+#: retry=0: it would retry for two more minutes, but the daemon asks again.
+OPTIONS = "vers=4,hard,proto=tcp,nosuid,nodev,noexec,retry=0"
 MAX_PATH_CHARACTERS = 1024
 #: Of the directory of a pool: new files get the group of QEMU.
 MODE = 0o2750

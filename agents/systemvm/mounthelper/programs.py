@@ -41,7 +41,7 @@ _CAUSES = (
         MountFailure.STALE,
     ),
     _Cause(
-        ("target is busy",),
+        ("target is busy", "device is busy"),
         "something uses it",
         "stop what uses the pool, and repeat the request",
         MountFailure.IN_USE,
@@ -54,8 +54,8 @@ _CAUSES = (
     ),
     _Cause(
         ("no such file",),
-        "the server does not export this path",
-        "check the URL of the pool",
+        "the server does not export this path to this host",
+        "check the URL of the pool, and the exports of the server",
         MountFailure.NOT_EXPORTED,
     ),
     _Cause(

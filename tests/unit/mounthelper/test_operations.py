@@ -25,7 +25,7 @@ echo "36 35 0:50 / $last rw - nfs4 $6 rw" >> "$MOUNTINFO"
 """
 _FAKE_UMOUNT = """#!/bin/sh
 echo "umount $*" >> "$LOG"
-[ -e "$LOG.busy" ] && { echo "umount: $3: target is busy." >&2; exit 32; }
+[ -e "$LOG.busy" ] && { echo "umount.nfs4: $3: device is busy" >&2; exit 16; }
 rm -f "$LOG.stale"
 : > "$MOUNTINFO"
 """
