@@ -44,6 +44,8 @@ def _check_volumes(world: World) -> None:
         path = _directories(world)[row.pool_id] / f"{row.uuid}.volume"
         if row.state is VolumeState.ALLOCATED:
             assert row.type == volumes.ROOT, f"{row} is never made"
+            if path.exists():  # a start was killed: the next one replaces it, and an expunge deletes it
+                expected.add(path)
             continue
         expected.add(path)
         assert row.path == str(path)
@@ -142,9 +144,6 @@ def _check_machines(world: World) -> None:
 def _check_counts(world: World) -> None:
     account = world.cloud.admin.account.id
     counts = world.database.run_now(resource_counts.of_accounts, [account])[account]
-    files = sum(1 for place in _places(world) for _ in place.glob("*.volume"))
-    rows = world.present(volumes.rows)
-    unmade = sum(1 for row in rows if row.state is VolumeState.ALLOCATED)
-    assert counts[ResourceType.volume] == files + unmade
+    assert counts[ResourceType.volume] == len(world.present(volumes.rows))
     stored = sum(path.is_file() for path in (world.store / "snapshots").glob("*/*/*") if path.name[0] != ".")
     assert counts[ResourceType.snapshot] <= stored
