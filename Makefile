@@ -166,7 +166,7 @@ endef
 test: ## everything, and how long each stage took
 	@mkdir -p build; : > $(STAGES)
 	$(call stage,setup,$(MAKE) --no-print-directory setup $(ORACLES)/stamp $(SSLYZE)/stamp)
-	$(call stage,check,DOWNLOAD_SCHEDULES=300 ZONE_SEQUENCES=200 HYPOTHESIS_EXAMPLES=100 $(MAKE) --no-print-directory check)
+	$(call stage,check,DOWNLOAD_SCHEDULES=300 ZONE_SEQUENCES=200 API_FUZZ_EACH=1 HYPOTHESIS_EXAMPLES=100 $(MAKE) --no-print-directory check)
 	$(call stage,images,$(MAKE) --no-print-directory images)
 	$(call stage,integration,$(PYTEST_WAITING) tests/integration)
 	$(call stage,image and system,$(PYTEST_BLOCKING) tests/image tests/system)

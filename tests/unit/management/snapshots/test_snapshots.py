@@ -217,7 +217,7 @@ async def test_chains_of_five_are_deleted_in_any_order(cloud: SmallCloud) -> Non
     store = SnapshotStore.of(cloud)
     vm, volume = await running(cloud)
     order = random.Random(12)
-    for _ in range(20):
+    for _ in range(10):
         cloud.hypervisor.disks(vm.instance_name).recording.clear()
         chain = [await take(cloud, volume) for _ in range(5)]
         left = list(chain)
