@@ -104,10 +104,17 @@ def test_metrics_are_for_the_management_network(host: Host) -> None:
     host.start()
     host.both_running()
     with neighbour(host.namespace, "cloudbr1", "10.11.0.250/24") as management:
-        shown = scrape(management)
-    assert 'systemvm_jobs{status="pending"}' in shown
-    assert 'systemvm_agent_scraped{role="ssvm",system_vm="s-1-VM"} 0.0' in shown
-    assert 'systemvm_system_vms{agent_state="Connecting",role="cpvm",state="Running"} 1.0' in shown
+        wanted = (
+            'systemvm_jobs{status="pending"}',
+            'systemvm_agent_scraped{role="ssvm",system_vm="s-1-VM"} 0.0',
+            'systemvm_system_vms{agent_state="Connecting",role="cpvm",state="Running"} 1.0',
+        )
+
+        def is_shown() -> bool:
+            shown = scrape(management)
+            return all(metric in shown for metric in wanted)
+
+        until(is_shown, "metrics of jobs, and of both system VMs, that run without an agent")
     with neighbour(host.namespace, "cloudbr0", "203.0.113.250/24", via="203.0.113.1") as public:
         assert scrape(public) == ""
 
