@@ -2,7 +2,8 @@
 """Every command with every parameter absent, empty, huge, of the wrong type, or another account's object.
 
 Each call has a typed error or an answer, never 530; a user neither reads nor changes what is a stranger's.
-`make check` tries every third command, and `make test` all of them by API_FUZZ_EACH=1. API_FUZZ_SECONDS, which `make fuzz` sets, adds calls with several such parameters for so long.
+`make check` tries every third command, and `make test` all of them by API_FUZZ_EACH=1.
+API_FUZZ_SECONDS, which `make fuzz` sets, adds calls with several such parameters for so long.
 """
 
 from __future__ import annotations
