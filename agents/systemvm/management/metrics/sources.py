@@ -13,13 +13,13 @@ from twisted.internet.threads import deferToThread
 
 from systemvm.management.api.commands import zone_answers
 from systemvm.management.api.meter import ApiMeter
+from systemvm.management.api.owner_names import read_names
 from systemvm.management.metrics.agents import AgentScrape
 from systemvm.management.metrics.families import api_calls, counters, gauges, histograms
 from systemvm.management.metrics.reactor_lag import ReactorLag
 from systemvm.management.primary.pool_service import StoragePools
 from systemvm.management.primary.pool_usage import Usages
 from systemvm.management.state import figures, usage
-from systemvm.management.state.accounts import account_by_id, domain_by_id
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.figures import Counts
 
@@ -39,10 +39,11 @@ class AccountFigures:
 
 def account_figures(connection: Connection) -> AccountFigures:
     found = usage.usage(connection, None, limit=MAX_ACCOUNTS)
+    known = read_names(connection)
     names: dict[int, tuple[str, ...]] = {}
     for each in found:
-        account = account_by_id(connection, each.account_id)
-        names[each.account_id] = (account.name, domain_by_id(connection, account.domain_id).path)
+        account = known.accounts[each.account_id]
+        names[each.account_id] = (account.name, known.domains[account.domain_id].path)
     return AccountFigures(
         {names[each.account_id]: float(each.stored_bytes) for each in found},
         {names[each.account_id]: float(each.served_bytes) for each in found},

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import pytest_twisted
+import sqlalchemy as sa
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.defer import Deferred, succeed
@@ -120,6 +122,24 @@ async def test_accounts_are_bounded_and_the_rest_is_counted(
     assert len(shown) == before + 2
     assert dict(shown[0]).keys() == {"account", "domain"}
     assert found[key("systemvm_accounts_omitted")] == 3
+
+
+def test_names_of_accounts_are_not_read_one_by_one(cloud: SmallCloud) -> None:
+    def queries() -> int:
+        statements: list[str] = []
+
+        def executed(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+            statements.append(statement)
+
+        sa.event.listen(cloud.database.engine, "before_cursor_execute", executed)
+        cloud.database.run_now(account_figures)
+        sa.event.remove(cloud.database.engine, "before_cursor_execute", executed)
+        return len(statements)
+
+    before = queries()
+    for number in range(5):
+        cloud.database.run_now(accounts.create_account, f"more{number}", AccountType.USER, 1)
+    assert queries() == before
 
 
 def test_a_late_timer_is_the_reactors_lag() -> None:
