@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Collects the metrics of system VMs over the control channel, so that one scrape gets all of a host.
 
-What an agent sends is not trusted: its names have one of two prefixes, its length is bounded, and labels that
-name a system VM are the daemon's.
+What an agent sends is not trusted: only the metrics that agents have, each by its type, are taken, so that
+none hides those of another one or changes the daemon's. Its length is bounded, and labels that name a system
+VM are the daemon's.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from attrs import frozen
@@ -29,7 +31,34 @@ from systemvm.wire.protocol import METRICS_SINCE
 #: Prometheus gives a scrape 10 s. An agent that needs longer is in the next one.
 WAIT_S = 7.0
 MAX_TEXT_BYTES = 256 * 1024
-_PREFIXES = ("systemvm_", "process_")
+#: The metrics of the agents, by type. One that a newer agent has besides is not shown.
+KNOWN = {
+    "systemvm_agent_info": "gauge",
+    "systemvm_agent_connected": "gauge",
+    "systemvm_agent_reconnects": "counter",
+    "systemvm_agent_calls": "gauge",
+    "systemvm_console_sessions": "gauge",
+    "systemvm_console_connected_sessions": "gauge",
+    "systemvm_console_sessions_max": "gauge",
+    "systemvm_console_draining": "gauge",
+    "systemvm_console_opened": "counter",
+    "systemvm_console_sent_bytes": "counter",
+    "systemvm_console_received_bytes": "counter",
+    "systemvm_console_refusals": "counter",
+    "systemvm_console_session_ends": "counter",
+    "systemvm_console_handshake_seconds": "histogram",
+    "systemvm_console_validation_seconds": "histogram",
+    "systemvm_public_certificate_expiry_timestamp_seconds": "gauge",
+    # of Prometheus's library
+    "process_virtual_memory_bytes": "gauge",
+    "process_resident_memory_bytes": "gauge",
+    "process_start_time_seconds": "gauge",
+    "process_cpu_seconds": "counter",
+    "process_open_fds": "gauge",
+    "process_max_fds": "gauge",
+}
+#: A name such as __name__ would make a sample one of another metric.
+_LABEL = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
 _CALL_DEADLINE_S = 30.0
 
 
@@ -88,14 +117,22 @@ def parse(text: str, labels: dict[str, str]) -> tuple[Metric, ...]:
     """
     if len(text) > MAX_TEXT_BYTES:
         raise ValueError(f"metrics are too long: {len(text)} characters, the maximum is {MAX_TEXT_BYTES}")
-    return tuple(_labelled(text_string_to_metric_families(text), labels))
+    try:
+        return tuple(_labelled(text_string_to_metric_families(text), labels))
+    except Exception as error:  # the parser raises IndexError, too, for some texts
+        raise ValueError(f"metrics cannot be parsed: {error}") from error
 
 
 def _labelled(families: Iterable[Metric], labels: dict[str, str]) -> Iterator[Metric]:
     for family in families:
-        if not family.name.startswith(_PREFIXES):
+        if KNOWN.get(family.name) != family.type or not family.samples:
             continue
-        family.samples = [
-            Sample(sample.name, {**sample.labels, **labels}, sample.value) for sample in family.samples
-        ]
+        family.samples = [_sample(sample, labels) for sample in family.samples]
         yield family
+
+
+def _sample(sample: Sample, labels: dict[str, str]) -> Sample:
+    for name in sample.labels:
+        if not _LABEL.fullmatch(name):
+            raise ValueError(f"label of {sample.name} is not permitted: {name!r}")
+    return Sample(sample.name, {**sample.labels, **labels}, sample.value)

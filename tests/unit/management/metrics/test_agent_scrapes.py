@@ -3,22 +3,36 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 from attrs import evolve
+from prometheus_client import CollectorRegistry, ProcessCollector
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+import systemvm
 from small_cloud_fakes import FakePeer
+from systemvm.cpvm.metrics import ConsoleMetrics
+from systemvm.cpvm.refusal import BrowserRefusal
 from systemvm.management.control.agent import AgentStatus
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.metrics.agents import MAX_TEXT_BYTES, WAIT_S, AgentScrape, AgentScraper, parse
+from systemvm.management.metrics.agents import (
+    KNOWN,
+    MAX_TEXT_BYTES,
+    WAIT_S,
+    AgentScrape,
+    AgentScraper,
+    parse,
+)
 from systemvm.management.state.status import AgentState
 from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
 from systemvm.service.exposition import expose
 from systemvm.service.metrics import counter, gauge
+from systemvm.web.expiry_metric import expiry_metrics
 from systemvm.wire import protocol
 from systemvm.wire.agent import METRICS, AgentMetrics, Hello
 from systemvm.wire.role import Role
@@ -28,7 +42,10 @@ LABELS = {"system_vm": "v-2-VM", "role": "cpvm"}
 
 
 def text(sessions: float = 3) -> str:
-    metrics = [gauge("systemvm_console_sessions", "Open", sessions), counter("systemvm_x", "X", 7)]
+    metrics = [
+        gauge("systemvm_console_sessions", "Open", sessions),
+        counter("systemvm_console_opened", "X", 7),
+    ]
     body, _ = expose(metrics, "")
     return body.decode()
 
@@ -60,7 +77,7 @@ def samples(scrape: AgentScrape) -> dict[str, tuple[dict[str, str], float]]:
 async def test_metrics_of_an_agent_are_labelled_with_its_system_vm() -> None:
     found = samples(await Host().scrape())
     assert found["systemvm_console_sessions"] == (LABELS, 3)
-    assert found["systemvm_x_total"] == (LABELS, 7)
+    assert found["systemvm_console_opened_total"] == (LABELS, 7)
     assert found["process_resident_memory_bytes"][0] == LABELS
 
 
@@ -69,9 +86,19 @@ async def test_metrics_of_an_agent_are_labelled_with_its_system_vm() -> None:
     [
         RpcError(METHOD_NOT_FOUND, "no such method"),
         AgentMetrics("{"),
+        AgentMetrics('{"systemvm_y",\t=#b"} '),
+        AgentMetrics('{"a", =1} 1'),
+        AgentMetrics('# TYPE process_open_fds gauge\nprocess_open_fds{"a\\"b"="c"} 1'),
         AgentMetrics("#" * (MAX_TEXT_BYTES + 1)),
     ],
-    ids=["an older agent", "no text of Prometheus", "too long"],
+    ids=[
+        "an older agent",
+        "no text of Prometheus",
+        "the parser's IndexError",
+        "another one",
+        "no label",
+        "too long",
+    ],
 )
 @pytest_twisted.ensureDeferred
 async def test_an_agent_that_answers_nothing_useful_is_left_out(answer: Any) -> None:
@@ -103,10 +130,43 @@ async def test_a_scrape_does_not_wait_for_an_agent_that_hangs_and_the_next_one_j
     assert len(host.peer.params_of(METRICS)) == 1
 
 
+REFUSALS = "# TYPE systemvm_console_refusals_total counter\nsystemvm_console_refusals_total"
+
+
 def test_labels_that_name_a_system_vm_are_the_daemons() -> None:
-    [family] = parse('systemvm_x{system_vm="s-1-VM",role="ssvm",reason="a"} 1\n', LABELS)
+    [family] = parse(f'{REFUSALS}{{system_vm="s-1-VM",role="ssvm",reason="a"}} 1\n', LABELS)
     assert family.samples[0].labels == {**LABELS, "reason": "a"}
 
 
-def test_names_of_other_programs_are_left_out() -> None:
-    assert [family.name for family in parse("node_load1 9\nsystemvm_y 1\nup 0\n", LABELS)] == ["systemvm_y"]
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "node_load1 9\nup 0\n",
+        '# TYPE systemvm_alerts gauge\nsystemvm_alerts{type="ALERT.COMPUTE.HOST"} 99\n',
+        "# TYPE systemvm_agent_scraped gauge\nsystemvm_agent_scraped 1\n",
+        "# TYPE systemvm_console_sessions counter\nsystemvm_console_sessions 1\n",
+        "# TYPE systemvm_console_sessions gauge\n",
+        "systemvm_console_sessions 1\n",
+    ],
+    ids=["another program", "the daemon", "the daemon of agents", "another type", "no sample", "no type"],
+)
+def test_what_no_agent_has_is_left_out(sent: str) -> None:
+    shown = "# TYPE process_open_fds gauge\nprocess_open_fds 1\n"
+    assert [family.name for family in parse(f"{sent}{shown}", LABELS)] == ["process_open_fds"]
+
+
+def test_all_that_agents_have_is_known() -> None:
+    package = Path(systemvm.__file__).parent
+    sources = [path for part in ("guest", "cpvm", "ssvm", "web") for path in (package / part).rglob("*.py")]
+    own = {name for path in sources for name in re.findall(r'"(systemvm_[a-z_]+)"', path.read_text())}
+    of_process = {family.name for family in ProcessCollector(registry=CollectorRegistry()).collect()}
+    assert own | of_process == KNOWN.keys()
+
+
+def test_metrics_of_a_console_proxy_are_taken() -> None:
+    metrics = ConsoleMetrics()
+    metrics.refuse(BrowserRefusal.NO_TOKEN)
+    metrics.end(BrowserRefusal.NO_TOKEN)
+    shown = [*metrics.metrics(sessions=0, connected=0, places=1, is_draining=False), *expiry_metrics(1.0)]
+    body, _ = expose(shown, "")
+    assert {each.name for each in shown} <= {family.name for family in parse(body.decode(), LABELS)}

@@ -154,10 +154,12 @@ def test_a_late_timer_is_the_reactors_lag() -> None:
 
 
 def test_one_family_has_the_samples_of_all_programs() -> None:
-    one = gauges("systemvm_x", "X", ("a",), {("1",): 1.0})
-    scraped = parse("# TYPE systemvm_x gauge\nsystemvm_x 2\n", {"system_vm": "s-1-VM"})
-    of_another_type = parse("# TYPE systemvm_x_total counter\nsystemvm_x_total 9\n", {"system_vm": "s-3-VM"})
-    [family] = merged([one, *scraped, *of_another_type])
+    name = "process_open_fds"
+    one = gauges(name, "X", (), {(): 1.0})
+    scraped = parse(f"# TYPE {name} gauge\n{name} 2\n", {"system_vm": "s-1-VM"})
+    of_another_type = gauges(name, "X", (), {(): 9.0})
+    of_another_type.type = "counter"
+    [family] = merged([one, *scraped, of_another_type])
     assert [sample.value for sample in family.samples] == [1.0, 2.0]
     assert [sample.value for sample in one.samples] == [1.0], "what is merged is not changed"
 
