@@ -30,6 +30,7 @@ class Received:
     mails: list[tuple[list[str], str]] = field(factory=list)  # recipients and text
     refused: str = ""  # a recipient
     secure: list[bool] = field(factory=list)  # whether each message came by TLS
+    answers_quit: bool = True  # False: the connection ends instead
 
 
 @implementer(smtp.IMessage)
@@ -82,6 +83,8 @@ class _MailServer(smtp.SMTPFactory):
     def buildProtocol(self, address: Any) -> Any:
         challengers = {b"PLAIN": imap4.PLAINCredentials} if self._logs_in else {}
         protocol: Any = smtp.ESMTP(challengers, self._tls)
+        if not self._received.answers_quit:
+            protocol.do_QUIT = lambda rest: protocol.transport.loseConnection()
         protocol.host = b"mail.example.test"
         mailbox = _Mailbox(self._received, lambda: bool(protocol.startedTLS))
         if self._logs_in:

@@ -13,6 +13,7 @@ import pytest_twisted
 from attrs import evolve
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs
 
 from integration.alert_peers import (
     PASSWORD,
@@ -86,11 +87,21 @@ async def test_a_refusal_of_a_mail_server_is_a_reason() -> None:
     received, authority = Received(refused="bob@example.test"), Authority()
     with listening(mail_server(received, authority.options())) as port:
         with pytest.raises(DeliveryError, match=r"refuses bob@example\.test"):
-            await mailed(server_at(port), authority)
+            await mailed(evolve(server_at(port), recipients=["bob@example.test"]), authority)
     with listening(mail_server(received, authority.options(), logs_in=True)) as port:
         wrong = evolve(server_at(port, logs_in=True), password="guess")
         with pytest.raises(DeliveryError, match="refuses the login"):
             await mailed(wrong, authority)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_message_that_anyone_got_is_not_repeated() -> None:
+    received, authority = Received(refused="bob@example.test", answers_quit=False), Authority()
+    with listening(mail_server(received, authority.options())) as port:
+        with capturedLogs() as logged:
+            await mailed(server_at(port), authority)
+    assert [recipients for recipients, _ in received.mails] == [["ann@example.test"]]
+    assert [event["recipients"] for event in logged if "recipients" in event] == ["bob@example.test"]
 
 
 @pytest_twisted.ensureDeferred

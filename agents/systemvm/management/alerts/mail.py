@@ -7,9 +7,10 @@ import smtplib
 import socket
 import ssl
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 
 from attrs import field, frozen
+from twisted.logger import Logger
 
 from systemvm.management.alerts.batch import Batch
 from systemvm.management.alerts.errors import DeliveryError
@@ -17,6 +18,7 @@ from systemvm.management.alerts.peer import Permits, connection_to, is_no_contro
 
 #: RFC 8314: TLS from the first byte on.
 SUBMISSIONS_PORT = 465
+_log = Logger()
 
 
 @frozen
@@ -41,9 +43,9 @@ def send(
     permits: Permits = is_no_control_address,
     context: Callable[[], ssl.SSLContext] = tls_context,
 ) -> None:
-    """Hand a batch to the mail server.
+    """Hand a batch to the mail server. It is delivered when anyone gets it: a repetition would go to all.
 
-    Raises: DeliveryError when it was not accepted for all recipients.
+    Raises: DeliveryError when it was accepted for nobody.
     """
     where = f"{server.host}:{server.port}"
     with connection_to(server.host, server.port, permits) as connection:
@@ -87,8 +89,13 @@ def _converse(
             client.login(server.username, server.password)
         refused = client.send_message(batch.mail(server.sender, server.recipients))
         if refused:
-            raise smtplib.SMTPRecipientsRefused(refused)
-        client.quit()
+            _log.warn(
+                "mail server {host} refuses {recipients}: correct alert.email.addresses",
+                host=server.host,
+                recipients=", ".join(sorted(refused)),
+            )
+        with suppress(smtplib.SMTPException, OSError):  # it has the message
+            client.quit()
 
 
 class _Connected(smtplib.SMTP):
