@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from threading import Timer
+from time import monotonic
 
 from systemvm.management.alerts.errors import DeliveryError
 from systemvm.service.slowness import scaled_s
 
-#: For each part of a delivery, and for the whole: a server that sends a byte now and then holds no thread.
+#: For each part of a delivery, and for all after the name is resolved: a server that sends a byte now and
+#: then holds no thread. A slow machine gets more, but less than systemd's TimeoutStopSec, because stopping
+#: waits for it.
 DEADLINE_S = 20.0
-TOTAL_S = 60.0
+TOTAL_S, MOST_TOTAL_S = 30.0, 45.0
 
 Address = IPv4Address | IPv6Address
 Permits = Callable[[Address], bool]
@@ -24,6 +27,7 @@ Permits = Callable[[Address], bool]
 
 def is_another_machine(address: Address) -> bool:
     """Return whether an address is neither this host's own, nor one that system VMs are controlled by."""
+    address = getattr(address, "ipv4_mapped", None) or address  # of ::ffff:127.0.0.1, which is no loopback
     return not (
         address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
     )
@@ -31,6 +35,7 @@ def is_another_machine(address: Address) -> bool:
 
 def is_no_control_address(address: Address) -> bool:
     """Return whether an address can be that of a mail server, which this host itself can have."""
+    address = getattr(address, "ipv4_mapped", None) or address
     return address.is_loopback or is_another_machine(address)
 
 
@@ -47,7 +52,9 @@ def connection_to(host: str, port: int, permits: Permits) -> Iterator[socket.soc
     """
     where = f"{host}:{port}"
     try:
-        with closing(_connect(host, port, permits)) as connection, _cut_in_time(connection):
+        places = _resolve(host, port, permits)
+        ends_s = monotonic() + min(scaled_s(TOTAL_S), MOST_TOTAL_S)
+        with closing(_connect(places, port, ends_s)) as connection, _cut_at(connection, ends_s):
             yield connection
     except ssl.SSLCertVerificationError as error:
         raise DeliveryError(
@@ -65,7 +72,7 @@ def connection_to(host: str, port: int, permits: Permits) -> Iterator[socket.soc
         raise DeliveryError(f"{where} cannot be used: {why}", "check that it runs, and its port") from None
 
 
-def _connect(host: str, port: int, permits: Permits) -> socket.socket:
+def _resolve(host: str, port: int, permits: Permits) -> list[str]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     permitted = [str(place[0]) for *_, place in found if permits(ip_address(place[0]))]
     if not permitted:
@@ -73,20 +80,27 @@ def _connect(host: str, port: int, permits: Permits) -> socket.socket:
             f"{host} is not permitted: its address {found[0][-1][0]} is not one of another machine",
             "use a server of another address",
         )
+    return permitted
+
+
+def _connect(addresses: list[str], port: int, ends_s: float) -> socket.socket:
     problem = OSError()
-    for address in permitted:
+    for address in addresses:
+        left_s = min(scaled_s(DEADLINE_S), ends_s - monotonic())
+        if left_s <= 0:
+            break
         try:
-            return socket.create_connection((address, port), timeout=scaled_s(DEADLINE_S))
+            return socket.create_connection((address, port), timeout=left_s)
         except OSError as error:
             problem = error
     raise problem
 
 
 @contextmanager
-def _cut_in_time(connection: socket.socket) -> Iterator[None]:
+def _cut_at(connection: socket.socket, ends_s: float) -> Iterator[None]:
     # a copy, because TLS takes the descriptor out of the socket that it wraps
     with closing(connection.dup()) as copy:
-        timer = Timer(scaled_s(TOTAL_S), _cut, (copy,))
+        timer = Timer(max(0.0, ends_s - monotonic()), _cut, (copy,))
         timer.daemon = True
         timer.start()
         try:
