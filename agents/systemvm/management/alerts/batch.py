@@ -29,7 +29,10 @@ class Batch:
 
     @property
     def id(self) -> str:
-        """The same for each try: a receiver recognizes a repetition."""
+        """That of the newest alert: a repetition has the same one, unless something new has happened.
+
+        The id of each alert stays the same.
+        """
         return self.alerts[0].uuid
 
     def mail(self, sender: str, recipients: list[str]) -> EmailMessage:

@@ -36,9 +36,13 @@ def test_a_mail_says_what_happened_and_how_much_more() -> None:
     assert text.endswith("and 7 older alerts: see listAlerts\n")
 
 
-def test_a_repetition_has_the_same_id() -> None:
-    first, second = batch("a").mail("c@x.test", ["a@x.test"]), batch("a", "b").mail("c@x.test", ["a@x.test"])
-    assert first["Message-ID"] == second["Message-ID"] == "<id-0@systemvm.invalid>"
+def test_a_repetition_has_the_same_id_until_something_new_happens() -> None:
+    first = batch("a")
+    assert first.id == batch("a", "an older one").id == "id-0"
+    assert first.mail("c@x.test", ["a@x.test"])["Message-ID"] == "<id-0@systemvm.invalid>"
+    newer = Batch("host-1", [Alert(9, "id-9", AlertType.HOST, "b", MOMENT), *first.alerts])
+    assert newer.id == "id-9"
+    assert [each["id"] for each in json.loads(newer.body())["alerts"]] == ["id-9", "id-0"]
 
 
 @pytest.mark.parametrize("text", ["a\r\nBcc: eve@x.test", "a\n\n.\nQUIT", "ü" * 500])
