@@ -149,7 +149,7 @@ class UserServices:
         self.recordings.start()
         self.snapshot_images.start()
         self.foreign_hosts.start()
-        self.alert_delivery.start()
+        await self.alert_delivery.start()
 
     def stop(self) -> None:
         self.alert_delivery.stop()

@@ -2,7 +2,7 @@
 """Delivers alerts by the ways out that are set, each at its own pace, and again until it succeeds.
 
 Nothing piles up: what waits are the alerts after the last one that was delivered. However long a server is
-away, it gets one message, with the newest ones. A restart in the middle of a delivery repeats it.
+away, it gets one message, with the newest ones. A restart in the middle of a delivery repeats it soon.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ INTERVAL_S = 10.0
 FIRST_WAIT_S, LAST_WAIT_S = 30.0, 3600.0
 #: Longer than a delivery can take on a machine that is very slow.
 CLAIM = timedelta(minutes=30)
+#: A delivery that a process has left behind is repeated so long after the next one's start.
+AFTER_RESTART = timedelta(minutes=1)
 EMAIL, WEBHOOK = "email", "webhook"
 
 
@@ -94,7 +96,8 @@ class AlertDelivery:
         self._uniform = uniform
         self._loop = Periodic(clock, self.deliver, INTERVAL_S, what="deliver alerts")
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        await self._database.run(alert_deliveries.try_by, self._moment() + AFTER_RESTART)
         self._loop.start(now=True)
 
     def stop(self) -> None:
@@ -134,12 +137,19 @@ class AlertDelivery:
         try:
             await self._in_thread(way.send, Batch(self._host_name, found, count - len(found)))
         except DeliveryError as error:
-            wait_s = min(LAST_WAIT_S, FIRST_WAIT_S * 2 ** min(delivery.failures, 16))
-            later = self._moment() + timedelta(seconds=self._uniform(wait_s / 2, wait_s))
-            await self._database.run(alert_deliveries.fail, delivery, later, error.message, error.hint)
             self._log.warn("cannot deliver alerts by {way}: {error}", way=way.name, error=error)
+            await self._fail(delivery, error)
+            return
+        except Exception:
+            self._log.failure("delivery of alerts by {way} failed", way=way.name)
+            await self._fail(delivery, _unexpected(way))
             return
         await self._database.run(alert_deliveries.succeed, delivery, found[0].id, self._moment())
+
+    async def _fail(self, delivery: Delivery, error: DeliveryError) -> None:
+        wait_s = min(LAST_WAIT_S, FIRST_WAIT_S * 2 ** min(delivery.failures, 16))
+        later = self._moment() + timedelta(seconds=self._uniform(wait_s / 2, wait_s))
+        await self._database.run(alert_deliveries.fail, delivery, later, error.message, error.hint)
 
     def _ways(self, texts: dict[str, str]) -> list[Way]:
         ways = []
@@ -164,6 +174,13 @@ class AlertDelivery:
 
     def _open(self, sealed: str) -> str:
         return self._seal.open(base64.b64decode(sealed)) if sealed else ""
+
+
+def _unexpected(way: Way) -> DeliveryError:
+    return DeliveryError(
+        f"alerts cannot be sent by {way.name} with the present settings",
+        "look into the journal of systemvm-managementd, and correct the settings",
+    )
 
 
 def _state(connection: Connection, way: Way) -> DeliveryState:

@@ -8,6 +8,7 @@ webhook is an addition.
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from systemvm.management.configurations.public_names import directory_url, mail_address
 from systemvm.management.configurations.setting import Setting, SettingError
@@ -38,11 +39,40 @@ def _host(text: str) -> str:
     host = text.strip()
     if len(host) > MAX_HOST_LENGTH or not host.isprintable() or " " in host or "/" in host:
         raise SettingError(f"host must be a name or an address: {host[:80]!r}")
+    _check_labels(host)
     return host
 
 
+def _check_labels(host: str) -> None:
+    try:
+        host.encode("idna")  # as resolving it does
+    except UnicodeError:
+        raise SettingError(
+            f"host must be a name with labels of 1 to 63 characters, or an address: {host[:80]!r}"
+        ) from None
+
+
 def _url(text: str) -> str:
-    return directory_url(text) if text.strip() else ""
+    if not text.strip():
+        return ""
+    url = directory_url(text)
+    if not url.isascii() or " " in url:
+        raise SettingError("URL must have only ASCII characters, and no space: encode the others by %XX")
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise SettingError("port of the URL must be from 1 to 65535")
+    _check_labels(parts.hostname or "")
+    return url
+
+
+def _ascii(text: str) -> str:
+    if not text.isascii():
+        raise SettingError("text must have only ASCII characters: logins of SMTP take no others")
+    return text
 
 
 def _setting(
@@ -73,8 +103,10 @@ SMTP_STARTTLS = _setting(
     "alert.smtp.useStartTLS", True, "at other ports than 465: TLS by STARTTLS; false: clear text"
 )
 SMTP_AUTH = _setting("alert.smtp.useAuth", False, "log in to the mail server; only with TLS")
-SMTP_USERNAME = _setting("alert.smtp.username", "", "user name of that login")
-SMTP_PASSWORD = _setting("alert.smtp.password", "", "password of that login; it is sealed, and never shown")
+SMTP_USERNAME = _setting("alert.smtp.username", "", "user name of that login", _ascii)
+SMTP_PASSWORD = _setting(
+    "alert.smtp.password", "", "password of that login; it is sealed, and never shown", _ascii
+)
 WEBHOOK_URL = _setting("alert.webhook.url", "", "https URL that gets each alert by a POST", _url)
 WEBHOOK_SECRET = _setting(
     "alert.webhook.secretkey", "",

@@ -44,7 +44,7 @@ def end(connection: sa.Connection, way: str) -> None:
 
 
 def claim(connection: sa.Connection, delivery: Delivery, moment: datetime, until: datetime) -> bool:
-    """Keep other daemons, and this one after a restart, from the same delivery until a time."""
+    """Keep others from the same delivery until a time."""
     due = schema.alert_deliveries.update().where(_c.id == delivery.id, _c.next_try <= moment)
     return connection.execute(due.values(next_try=until)).rowcount == 1
 
@@ -66,6 +66,11 @@ def fail(connection: sa.Connection, delivery: Delivery, next_try: datetime, reas
         connection, _c.id == delivery.id, next_try=next_try, failures=delivery.failures + 1, reason=reason,
         hint=hint,
     )  # fmt: skip
+
+
+def try_by(connection: sa.Connection, moment: datetime) -> None:
+    """Have no way out wait for longer than this: claims of a process that has ended hold nothing back."""
+    rows.update_where(connection, _c.next_try > moment, next_try=moment)
 
 
 def retry_now(connection: sa.Connection, moment: datetime) -> None:

@@ -11,17 +11,18 @@ import pytest
 import pytest_twisted
 from attrs import define, field
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import capturedLogs
 
 from api_requests import refusal
 from small_cloud import SmallCloud
 from systemvm.management.alerts.batch import Batch
-from systemvm.management.alerts.delivery import AlertDelivery, Sender
+from systemvm.management.alerts.delivery import CLAIM, AlertDelivery, Sender
 from systemvm.management.alerts.errors import DeliveryError
 from systemvm.management.alerts.mail import MailServer
 from systemvm.management.alerts.webhook import Webhook
 from systemvm.management.api.commands.configurations import HIDDEN
 from systemvm.management.api.errors import ErrorCode
-from systemvm.management.state import events
+from systemvm.management.state import alert_deliveries, events
 from systemvm.management.state.columns import now
 
 URL = "https://hooks.example.test/secret-path"
@@ -38,7 +39,7 @@ class Outbox:
 
     cloud: SmallCloud
     time: datetime = field(factory=now)
-    problem: DeliveryError | None = None
+    problem: Exception | None = None
     hooks: list[tuple[Webhook, Batch]] = field(factory=list)
     mails: list[tuple[MailServer, Batch]] = field(factory=list)
 
@@ -156,6 +157,44 @@ async def test_a_delivery_that_runs_is_not_begun_again(cloud: SmallCloud, outbox
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_claim_of_a_process_that_ended_is_released_soon_after_a_start(
+    cloud: SmallCloud, outbox: Outbox
+) -> None:
+    await put(cloud, **{"alert.webhook.url": URL})
+    await outbox.after(0)
+    happen(cloud, "one")
+    [row] = await outbox.delivery().states()
+    assert row.delivery is not None
+    until = outbox.time + CLAIM
+    assert cloud.database.run_now(alert_deliveries.claim, row.delivery, outbox.time, until)
+    started = outbox.delivery()
+    await started.start()
+    started.stop()
+    assert await outbox.after(59) == []
+    assert await outbox.after(1) == [["one"]]
+
+
+@pytest.mark.parametrize("problem", [ValueError("port"), UnicodeError("label")])
+@pytest_twisted.ensureDeferred
+async def test_any_error_is_a_failure_with_a_reason(
+    cloud: SmallCloud, outbox: Outbox, problem: Exception
+) -> None:
+    await put(cloud, **{"alert.webhook.url": URL})
+    await outbox.after(0)
+    happen(cloud, "one")
+    outbox.problem = problem
+    with capturedLogs() as logged:
+        await outbox.after(10)
+    assert [event["log_format"] for event in logged] == ["delivery of alerts by {way} failed"]
+    [row] = (await cloud.call("listAlertDeliveries"))["alertdelivery"]
+    assert (row["state"], row["failures"]) == ("failing", 1)
+    assert row["reason"] == "alerts cannot be sent by webhook with the present settings"
+    outbox.problem = None
+    await put(cloud, **{"alert.webhook.url": f"{URL}/2"})
+    assert await outbox.after(0) == [["one"]]
+
+
+@pytest_twisted.ensureDeferred
 async def test_one_way_out_that_fails_does_not_hold_the_other(cloud: SmallCloud, outbox: Outbox) -> None:
     await put(cloud, **MAIL, **{"alert.webhook.url": URL})
     await outbox.after(0)
@@ -225,11 +264,20 @@ async def test_secrets_are_sealed_and_never_shown(cloud: SmallCloud, outbox: Out
         ("alert.webhook.url", "http://hooks.example.test"),
         ("alert.webhook.url", "https://user:password@hooks.example.test"),
         ("alert.webhook.url", "https://"),
+        ("alert.webhook.url", "https://h.example.test:99999/x"),
+        ("alert.webhook.url", "https://h.example.test:0/x"),
+        ("alert.webhook.url", "https://h.example.test/ü"),
+        ("alert.webhook.url", "https://h.example.test/a b"),
+        ("alert.webhook.url", "https://h..example.test/"),
         ("alert.email.addresses", "ann@example.test,nobody"),
         ("alert.email.addresses", ",".join(f"u{number}@example.test" for number in range(21))),
         ("alert.email.sender", "a b@example.test"),
         ("alert.email.sender", "a@example.test\nBcc: b@example.test"),
         ("alert.smtp.host", "smtp://mail.example.test"),
+        ("alert.smtp.host", "mail..example.test"),
+        ("alert.smtp.host", f"{'m' * 64}.example.test"),
+        ("alert.smtp.username", "jürgen"),
+        ("alert.smtp.password", "paßwort"),
         ("alert.smtp.port", "0"),
         ("alert.smtp.useAuth", "maybe"),
         ("alert.smtp.password", "x" * 129),
