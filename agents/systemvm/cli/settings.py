@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
 
 from systemvm.cli import output
-from systemvm.cli.daemon_client import DaemonClient
+from systemvm.cli.daemon_client import CommandFailedError, DaemonClient
 
 
 @click.group(short_help="List and change settings, which take effect at once.")
@@ -46,19 +47,36 @@ def list_settings(daemon: DaemonClient, zone: str | None) -> None:
     )
 
 
+def _read_value() -> str:
+    if sys.stdin.isatty():
+        return str(click.prompt("Value", hide_input=True, confirmation_prompt=True))
+    value = sys.stdin.readline().rstrip("\r\n")
+    if not value:
+        raise CommandFailedError(
+            "value is missing: standard input is empty",
+            "give VALUE, or write it to standard input, as one line",
+        )
+    return value
+
+
 @setting.command("set")
 @click.argument("name")
-@click.argument("value")
+@click.argument("value", required=False)
 @click.option("--zone", help="Only for this zone.")
 @click.pass_obj
-def set_value(daemon: DaemonClient, name: str, value: str, zone: str | None) -> None:
+def set_value(daemon: DaemonClient, name: str, value: str | None, zone: str | None) -> None:
     """Set the setting NAME to VALUE.
 
+    Without VALUE the command prompts for it. Without a terminal it reads the value from standard input. A
+    secret must not be an argument, which other users of the host can see.
+
     \b
-    Example:
+    Examples:
       systemvm setting set consoleproxy.session.timeout 900000
+      systemvm setting set alert.smtp.password
     """
-    _print(daemon.call("updateConfiguration", name=name, value=value, **_of_zone(daemon, zone)))
+    text = _read_value() if value is None else value
+    _print(daemon.call("updateConfiguration", name=name, value=text, **_of_zone(daemon, zone)))
 
 
 @setting.command()

@@ -33,3 +33,18 @@ def test_a_zone_that_does_not_exist_changes_nothing(run: Callable[..., Result]) 
     fake = FakeDaemon(listZones={})
     assert run(fake, "setting", "set", MAX["name"], "60", "--zone", "zone2").exit_code == 1
     assert [name for name, _ in fake.calls] == ["listZones"]
+
+
+def test_a_secret_is_read_from_standard_input(run: Callable[..., Result]) -> None:
+    changed = {"name": "alert.smtp.password", "value": "********"}
+    fake = FakeDaemon(updateConfiguration={"configuration": changed})
+    done = run(fake, "setting", "set", "alert.smtp.password", standard_input="open sesame\nmore\n")
+    assert done.output == "alert.smtp.password is ********.\n"
+    assert fake.calls == [("updateConfiguration", {"name": "alert.smtp.password", "value": "open sesame"})]
+
+
+def test_an_empty_standard_input_changes_nothing(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon()
+    done = run(fake, "setting", "set", "alert.smtp.password", standard_input="")
+    assert done.exit_code == 1 and "value is missing" in done.output
+    assert fake.calls == []
