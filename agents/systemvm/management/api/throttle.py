@@ -23,7 +23,7 @@ MAX_TRACKED = 50_000
 
 @define
 class _Window:
-    ends_s: float
+    began_s: float
     calls: int = 0
 
 
@@ -48,16 +48,16 @@ class CallCounter:
 
         Raises: ApiError 429 with the time to wait, when it is one too many.
         """
-        window = self._current(account_id)
+        window = self._current(account_id, limits)
         if window is None:
-            window = _Window(self._seconds() + limits.interval_s)
+            window = _Window(self._seconds())
             self._windows.pop(account_id, None)
             self._windows[account_id] = window
             if len(self._windows) > MAX_TRACKED:
                 self._windows.popitem(last=False)
         window.calls += 1
         if window.calls > limits.max_calls:
-            wait_s = window.ends_s - self._seconds()
+            wait_s = self._left_s(window, limits)
             raise ApiError(
                 ErrorCode.RATE_LIMITED,
                 "The given user has reached his/her account api limit, please retry after "
@@ -67,10 +67,10 @@ class CallCounter:
             )
 
     def issued(self, account_id: int, limits: ThrottlingLimits) -> IssuedCalls:
-        window = self._current(account_id)
+        window = self._current(account_id, limits)
         if window is None:
             return IssuedCalls(0, limits.max_calls, 0.0)
-        return IssuedCalls(window.calls, limits.max_calls, window.ends_s - self._seconds())
+        return IssuedCalls(window.calls, limits.max_calls, self._left_s(window, limits))
 
     def reset(self, account_id: int | None) -> None:
         """Forget the calls of an account; with None those of all."""
@@ -79,9 +79,13 @@ class CallCounter:
         else:
             self._windows.pop(account_id, None)
 
-    def _current(self, account_id: int) -> _Window | None:
+    def _current(self, account_id: int, limits: ThrottlingLimits) -> _Window | None:
         window = self._windows.get(account_id)
-        return window if window is not None and self._seconds() < window.ends_s else None
+        return window if window is not None and self._left_s(window, limits) > 0 else None
+
+    def _left_s(self, window: _Window, limits: ThrottlingLimits) -> float:
+        # by the interval of now: a shorter one holds at once
+        return window.began_s + limits.interval_s - self._seconds()
 
 
 class ApiThrottle:

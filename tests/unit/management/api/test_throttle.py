@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from attrs import evolve
 
 from api_client import Browser, error
 from small_cloud import SmallCloud
@@ -103,6 +104,21 @@ async def test_settings_hold_at_once(cloud: SmallCloud) -> None:
     assert [(await browser.call("listZones")).status for _ in range(3)] == [200, 200, 429]
     await cloud.call("resetConfiguration", name="api.throttling.enabled")
     assert (await browser.call("listZones")).status == 200
+
+
+@pytest.mark.parametrize(("interval_s", "left_s"), [(5, 1), (60, 56)])
+def test_another_interval_holds_for_those_that_have_begun(interval_s: int, left_s: int) -> None:
+    now_s = [0.0]
+    counter = CallCounter(lambda: now_s[0])
+    for _ in range(LIMITS.max_calls):
+        counter.admit(1, LIMITS)
+    changed = evolve(LIMITS, interval_s=interval_s)
+    now_s[0] = 4.0
+    assert counter.issued(1, changed).expires_s == left_s
+    with pytest.raises(ApiError):
+        counter.admit(1, changed)
+    now_s[0] = interval_s
+    counter.admit(1, changed)
 
 
 def test_memory_is_bounded_whatever_accounts_call() -> None:
