@@ -86,7 +86,7 @@ class Authenticator:
         principal = await self._database.read(_first_administrator)
         if principal is None:
             raise LookupError("there is no administrator in the database")
-        return principal
+        return evolve(principal, is_operator=True)
 
 
 def principal_of(connection: Connection, user: accounts.User) -> Principal | None:

@@ -14,6 +14,8 @@ from attrs import frozen
 
 from systemvm.management.api.errors import ApiError, ErrorCode
 
+#: Makes the error for one attempt too many, from the seconds to wait.
+Refusal = Callable[[float], ApiError]
 MAX_TRACKED = 10_000
 MAX_DELAY_S = 5.0
 
@@ -34,6 +36,15 @@ class Attempt:
         return (f"source {self.source}", f"account {self.account}")
 
 
+def too_many_logins(wait_s: float) -> ApiError:
+    return ApiError(
+        ErrorCode.RATE_LIMITED,
+        "too many failed logins",
+        f"try again in {int(wait_s) + 1} s, log in from an address used before, or use an API key",
+        retry_after_s=wait_s,
+    )
+
+
 class LoginLimit:
     """Rejects untrusted sources for a while after too many attempts, and delays trusted ones.
 
@@ -47,11 +58,9 @@ class LoginLimit:
         allowed: int = 5,
         window_s: float = 60.0,
         *,
-        text: str = "too many failed logins",
-        otherwise: str = ", log in from an address used before, or use an API key",
+        refusal: Refusal = too_many_logins,
     ) -> None:
-        """`text` and `otherwise` are what is said of too many, and what can be done besides waiting."""
-        self._text, self._otherwise = text, otherwise
+        self._refusal = refusal
         self._seconds = seconds
         self._allowed = allowed
         self._leak_s = window_s / allowed
@@ -67,12 +76,7 @@ class LoginLimit:
         """
         wait_s = max(self._wait_s(key) for key in attempt.keys)
         if wait_s > 0 and not attempt.trusted:
-            raise ApiError(
-                ErrorCode.RATE_LIMITED,
-                self._text,
-                f"try again in {int(wait_s) + 1} s{self._otherwise}",
-                retry_after_s=wait_s,
-            )
+            raise self._refusal(wait_s)
         for key in attempt.keys:
             self._set(key, self._level(key) + 1)
         while len(self._attempts) > MAX_TRACKED:

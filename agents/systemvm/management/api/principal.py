@@ -23,6 +23,7 @@ class Principal:
     account: Account
     domain: Domain
     login_uuid: str | None = None  # of the session of this call; None for API keys and operators
+    is_operator: bool = False  # of this host, by the UNIX socket
     is_verified: bool = True  # False: the second factor of this session is missing
     #: Of a domain administrator: the accounts in the domain and beneath it, but no root administrators.
     beneath: frozenset[int] = frozenset()

@@ -9,11 +9,15 @@ from typing import Any
 import pyotp
 import pytest
 import pytest_twisted
+from attrs import evolve
+from twisted.logger import capturedLogs, formatEvent
 
 from api_client import Browser, error
 from api_requests import refusal
 from small_cloud import SmallCloud
-from small_cloud_rows import USER_PASSWORD
+from small_cloud_rows import HASHER, USER_PASSWORD
+from systemvm.management.accounts.errors import AccountError
+from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.errors import ErrorCode
 from systemvm.management.state import events, second_factors
 from systemvm.management.state.columns import now
@@ -175,8 +179,11 @@ async def test_guesses_are_limited_for_the_user_and_for_nobody_else(
     await switch(cloud, enable="true")
     await enrol(browser, phone)
     await log_in(browser)
-    for _ in range(5):
-        assert (await browser.call(CHECK, codefor2fa="0")).status == 511
+    with capturedLogs() as logged:
+        for _ in range(5):
+            assert (await browser.call(CHECK, codefor2fa="0")).status == 511
+    refused = [formatEvent(event) for event in logged if "refused" in str(event.get("log_format"))]
+    assert refused == [f"code of 'ulla' refused from {browser.address}"] * 5
     browser.address = "198.51.100.9"  # another source does not help
     right = await browser.call(CHECK, codefor2fa=phone.code())
     assert (right.status, error(right)["errortext"]) == (429, "too many wrong codes")
@@ -203,6 +210,21 @@ async def test_a_mandated_second_factor_is_set_up_before_anything_else(
     assert (await browser.call("listZones")).status == 200
     refused = error(await browser.call(CHANGE, enable="false"))
     assert "mandated" in refused["errortext"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_operators_take_the_second_factor_of_whom_they_act_as(cloud: SmallCloud, phone: Phone) -> None:
+    await switch(cloud, enable="true", mandate="true")
+    operator = await Authenticator(cloud.database, cloud.seal, HASHER).operator()
+    user = operator.user
+    phone.secret = (await cloud.second_factors.set_up(user.id)).secret
+    assert await cloud.second_factors.validate(user.id, phone.code(), None)
+    by_key = evolve(operator, is_operator=False)
+    own = {"enable": "false", "userid": user.uuid}
+    with pytest.raises(AccountError, match="mandated"):
+        await cloud.call(CHANGE, by_key, **own)
+    await cloud.call(CHANGE, operator, **own)
+    assert not (await cloud.second_factors.requirement(user.id)).is_set_up
 
 
 @pytest_twisted.ensureDeferred

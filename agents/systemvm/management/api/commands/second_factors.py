@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.logger import Logger
+
 from systemvm.management.accounts.second_factors import Enrolment, SecondFactors
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.second_factors import SecondFactorAnswer, SecondFactorProviderAnswer
@@ -25,12 +27,23 @@ _NAMES = (
 )
 PROVIDER = "totp"
 _ABOUT = "Codes of an authenticator app, which change every 30 s (RFC 6238)."
-#: A code is one of a million, and three are right at a time.
+#: A code is one of a million, and three are right at a time. After these guesses there is one each minute.
 GUESSES, WINDOW_S = 5, 300.0
+
+
+def _too_many_codes(wait_s: float) -> ApiError:
+    return ApiError(
+        ErrorCode.RATE_LIMITED,
+        "too many wrong codes",
+        f"try again in {int(wait_s) + 1} s, or use an API key",
+        retry_after_s=wait_s,
+    )
 
 
 class SecondFactorCommands:
     """Handlers of these commands. Administrators can disable the second factors of whom they administer."""
+
+    _log = Logger()
 
     def __init__(
         self, database: Database, service: SecondFactors, rights: Rights, seconds: Callable[[], float]
@@ -38,9 +51,7 @@ class SecondFactorCommands:
         self._database = database
         self._service = service
         self._rights = rights
-        self._limit = LoginLimit(
-            seconds, GUESSES, WINDOW_S, text="too many wrong codes", otherwise=", or use an API key"
-        )
+        self._limit = LoginLimit(seconds, GUESSES, WINDOW_S, refusal=_too_many_codes)
 
     def commands(self) -> tuple[Command, ...]:
         return (
@@ -95,7 +106,9 @@ class SecondFactorCommands:
             raise second_factor_required()
         uuid = arguments.get("userid", principal.user.uuid)
         user = await self._database.read(changeable_user, principal, uuid, self._rights)
-        await self._service.disable(user.id, by_administrator=user.id != principal.user.id)
+        # operators act as an administrator, who can have lost the telephone
+        is_another = principal.is_operator or user.id != principal.user.id
+        await self._service.disable(user.id, by_administrator=is_another)
         return await self._answer(user)
 
     async def _validate(self, call: ApiCall) -> SuccessAnswer:
@@ -105,6 +118,11 @@ class SecondFactorCommands:
         if not await self._service.validate(
             principal.user.id, call.arguments["codefor2fa"].strip(), principal.login_uuid
         ):
+            self._log.info(
+                "code of {username!r} refused from {client}",
+                username=principal.user.username,
+                client=call.client_address,
+            )
             raise ApiError(
                 ErrorCode.SECOND_FACTOR,
                 "two factor authentication code is wrong, or was used before",
