@@ -55,6 +55,13 @@ def secret_in(place: Locator) -> str:
     return place.locator(".secret").inner_text()
 
 
+def expect_no_secret(page: Page) -> None:
+    for place in (page.locator("#second-factor"), page.locator("#code")):
+        expect(place.locator(".secret")).to_have_text("")
+        expect(place.locator(".qr")).to_be_empty()
+        expect(place.locator(".app")).not_to_have_attribute("href", re.compile(".*"))
+
+
 def enter_code(place: Locator, code: str) -> None:
     place.locator("[name=code]").fill(code)
     place.locator("[name=code]").press("Enter")
@@ -82,6 +89,7 @@ def test_a_second_factor_is_set_up_asked_for_and_disabled_by_keyboard(
         expect(dialog.get_by_role("alert")).to_contain_text("code is wrong")
         enter_code(dialog, phone.code())
         expect(dialog).to_be_hidden()
+        expect_no_secret(page)
         page.get_by_role("button", name="Log out").click()
 
         log_in(page, "ada")
@@ -119,11 +127,13 @@ def test_a_mandated_second_factor_is_set_up_in_the_login(host: Host, chromium: C
         assert violations(page) == []
         code.get_by_role("button", name="Cancel").click()
         expect(page.locator("#login-form")).to_be_visible()
+        expect_no_secret(page)
         log_in(page, "bob")
         expect(code.locator(".secret")).not_to_have_text(phone._totp.secret)
         phone = Phone(secret_in(code))
         enter_code(code, phone.code())
         expect(page.locator("#live")).to_have_text("live")
+        expect_no_secret(page)
         page.reload()
         expect(page.locator("#live")).to_have_text("live")
 

@@ -8,7 +8,7 @@ import { showLink, wireLink } from "./extract.js";
 import { hostActions, refreshHosts, wireHosts } from "./hosts.js";
 import { KEYBOARDS } from "./keyboards.js";
 import { wireKeys } from "./keys.js";
-import { askForCode, wireSecondFactor } from "./second_factor.js";
+import { askForCode, forgetSecrets, wireSecondFactor } from "./second_factor.js";
 import { refreshStores, storeActions, wireStores } from "./stores.js";
 import { $, ask, draw, form, options, toast, wireCancelButtons } from "./ui.js";
 import { endUploads, isUploading, reconcileUploads, restoreUploads, uploadActions, uploadAgain, wireUploads } from "./uploads.js";
@@ -20,6 +20,7 @@ function show(place) {
   $("#login").hidden = place !== "login";
   $("#code").hidden = place !== "code";
   $("#cloud").hidden = place !== "cloud";
+  if (place === "login") forgetSecrets();
 }
 
 // ---- following the cloud ------------------------------------------------------------------------------------

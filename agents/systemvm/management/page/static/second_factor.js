@@ -30,6 +30,15 @@ async function begin(place) {
   place.querySelector(".app").href = setup2fa.uri;
 }
 
+// Nothing of the secret stays in the page once it is used or given up.
+export function forgetSecrets() {
+  for (const place of [$("#code"), $("#second-factor")]) {
+    place.querySelector(".qr").replaceChildren();
+    place.querySelector(".secret").textContent = "";
+    place.querySelector(".app").removeAttribute("href");
+  }
+}
+
 const validate = (code) => call("validateUserTwoFactorAuthenticationCode", { codefor2fa: code.replaceAll(" ", "") });
 
 // Show the step between password and page; who must set up a second factor first gets its secret.
@@ -39,6 +48,7 @@ export async function askForCode() {
   place.querySelector(".setup").hidden = secondFactor !== "missing";
   place.querySelector(".error").hidden = true;
   if (secondFactor === "missing") await begin(place);
+  if (place.hidden) forgetSecrets(); // it was cancelled meanwhile
   place.querySelector("[name=code]").focus();
 }
 
@@ -66,6 +76,7 @@ export function wireSecondFactor(enter, leave) {
     await validate(data.get("code"));
     toast("The second factor is set up. Your next login asks for a code.");
   });
+  $("#second-factor").addEventListener("close", forgetSecrets);
   $("#code-form").addEventListener("submit", async (event) => {
     event.preventDefault();
     const errorLine = event.target.querySelector(".error");
@@ -73,6 +84,7 @@ export function wireSecondFactor(enter, leave) {
     try {
       await validate(new FormData(event.target).get("code"));
       event.target.reset();
+      forgetSecrets();
       verified();
       await enter();
     } catch (error) {
