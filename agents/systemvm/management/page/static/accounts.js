@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Accounts, for administrators and domain administrators: searched and paged by the daemon, added, disabled, deleted.
 
-import { call, job, user } from "./api.js";
+import { ApiError, call, job, user } from "./api.js";
 import { action, badge, element } from "./elements.js";
 import { $, ask, draw, form, options, toast } from "./ui.js";
 
@@ -10,12 +10,25 @@ const TYPES = [["0", "User"], ["2", "Domain administrator"], ["1", "Administrato
 const shown = { page: 1, keyword: "" };
 let act = async () => {};
 
+// The accounts of the page that is shown; null when the user's role does not permit to list them.
+async function listed() {
+  const words = shown.keyword ? { keyword: shown.keyword } : {};
+  try {
+    return await call("listAccounts", { listall: "true", page: String(shown.page), pagesize: String(PAGE_SIZE), ...words });
+  } catch (error) {
+    if (error instanceof ApiError && error.code === 432) return null;
+    throw error;
+  }
+}
+
 // Returns when the accounts are shown.
 export async function refreshAccounts(busy) {
-  const words = shown.keyword ? { keyword: shown.keyword } : {};
-  const { account = [], count = 0 } = await call("listAccounts", { listall: "true", page: String(shown.page), pagesize: String(PAGE_SIZE), ...words });
+  const answer = await listed();
+  $("#accounts-section").hidden = answer === null;
+  if (answer === null) return;
+  const { account = [], count = 0 } = answer;
   if (!account.length && shown.page > 1) { // the last one of the last page is gone
-    shown.page -= 1;
+    shown.page = Math.max(1, shown.page - 1);
     await refreshAccounts(busy);
     return;
   }
@@ -75,7 +88,7 @@ export function wireAccounts(work, refresh) {
     toast(`${account.name} is created.`);
   });
   const turn = (pages) => {
-    shown.page += pages;
+    shown.page = Math.max(1, shown.page + pages); // two clicks can come before the first one's answer
     refresh();
   };
   $("#accounts-previous").addEventListener("click", () => turn(-1));

@@ -55,7 +55,7 @@ async function refresh() {
     state.zone = zones.zone?.[0] ?? null;
     state.templates = [...templates, ...isos.map((iso) => ({ ...iso, format: "ISO" }))];
     for (const section of document.querySelectorAll(".operators")) section.hidden = !admin;
-    for (const section of document.querySelectorAll(".administrators")) section.hidden = !administrator;
+    if (!administrator) $("#accounts-section").hidden = true; // refreshAccounts shows it
     state.machines = vms.virtualmachine ?? [];
     $("#zone").textContent = state.zone?.name ?? "";
     const { busy } = state;
