@@ -94,6 +94,7 @@ class AlertDelivery:
         self._send_webhook = send_webhook
         self._moment = moment
         self._uniform = uniform
+        self._stopped = False
         self._loop = Periodic(clock, self.deliver, INTERVAL_S, what="deliver alerts")
 
     async def start(self) -> None:
@@ -101,6 +102,7 @@ class AlertDelivery:
         self._loop.start(now=True)
 
     def stop(self) -> None:
+        self._stopped = True
         self._loop.stop()
 
     async def changed(self) -> None:
@@ -119,6 +121,8 @@ class AlertDelivery:
             if await self._database.read(alert_deliveries.of_way, name) is not None:
                 await self._database.run(alert_deliveries.end, name)
         for way in ways:
+            if self._stopped:
+                return  # each way can take almost as long as systemd waits
             await self._deliver_by(way)
 
     async def _deliver_by(self, way: Way) -> None:

@@ -195,6 +195,22 @@ async def test_any_error_is_a_failure_with_a_reason(
 
 
 @pytest_twisted.ensureDeferred
+async def test_stopping_begins_no_further_delivery(cloud: SmallCloud, outbox: Outbox) -> None:
+    await put(cloud, **MAIL, **{"alert.webhook.url": URL})
+    await outbox.after(0)
+    happen(cloud, "one")
+    outbox.time += timedelta(seconds=10)
+
+    def stop(send: Sender, batch: Batch) -> Deferred[None]:
+        delivery.stop()
+        return maybeDeferred(send, batch)
+
+    delivery = outbox.delivery(stop)
+    await delivery.deliver()
+    assert (len(outbox.mails), len(outbox.hooks)) == (1, 0)
+
+
+@pytest_twisted.ensureDeferred
 async def test_one_way_out_that_fails_does_not_hold_the_other(cloud: SmallCloud, outbox: Outbox) -> None:
     await put(cloud, **MAIL, **{"alert.webhook.url": URL})
     await outbox.after(0)
