@@ -92,7 +92,13 @@ class DaemonOnPage:
     def _answer(self, command: str) -> dict[str, Any]:
         self.commands.append(command)
         if command == "login":
-            return {"sessionkey": "k", "userid": "u", "username": "admin", "type": "1"}
+            return {
+                "sessionkey": "k",
+                "userid": "u",
+                "username": "admin",
+                "type": "1",
+                "is2faverified": "true",
+            }
         if command == "listZones":
             return {"zone": [{"id": "z", "name": "zone1"}]}
         if "UploadParamsFor" in command:
