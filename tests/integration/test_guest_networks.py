@@ -7,6 +7,8 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 
 from integration.daemon_lab import until
 from integration.network_lab import Host, host, sh
+from systemvm.host.guest_filter import removal
 from systemvm.host.guest_services import Guest, GuestBridge, GuestData, GuestSubnet, encode, encode_data
 from systemvm.host.layout import GUEST_SERVICES_USER
 from systemvm.lab.children import ChildProcess
@@ -29,6 +32,13 @@ MAC, OTHER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 PORT, OTHER_PORT = "t0000000001-0", "t0000000002-0"
 WEB = Guest(MAC, IPv4Address("10.13.0.50"), "web", is_here=True)
 DB = Guest("02:00:00:00:00:03", IPv4Address("10.13.0.51"), "db", is_here=False)
+SEND = """
+import socket, sys
+sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+sender.bind(("eth0", 0))
+for frame in sys.argv[1:]:
+    sender.send(bytes.fromhex(frame))
+"""
 SCRIPT = '#!/bin/sh\n[ "$1" = bound ] && env\nexit 0\n'
 
 
@@ -98,6 +108,10 @@ class Machine:
         sh("ip", "-n", self.name, "addr", "flush", "dev", "eth0")
         sh("ip", "-n", self.name, "link", "set", "eth0", "address", mac, "up")
         sh("ip", "-n", self.name, "addr", "add", f"{address}/24", "dev", "eth0")
+
+    def send(self, *frames: str) -> None:
+        """Send frames, each from its destination to its payload, in hexadecimal."""
+        sh("ip", "netns", "exec", self.name, sys.executable, "-c", SEND, *frames)
 
     def get(self, path: str, *options: str) -> tuple[int, str]:
         """Return status and body of a request to the metadata service."""
@@ -242,6 +256,47 @@ def test_a_machine_cannot_use_the_address_of_another(
         bind(host)
     machine.use(OTHER_MAC, "10.13.0.52")
     assert machine.get(path) == (200, "of near")  # without the filter, so that it is what refused
+
+
+@pytest.mark.parametrize("tags", ["", "81000000", "8100000081000000", "88a8000081000000"])
+def test_a_frame_with_vlan_tags_does_not_pass_the_filter(
+    host: Host, services: ChildProcess, machine: Machine, tags: str
+) -> None:
+    bridge_mac = sh("ip", "netns", "exec", host.name, "cat", f"/sys/class/net/{BRIDGE}/address").strip()
+    destination, source = bridge_mac.replace(":", ""), MAC.replace(":", "")
+    sh("ip", "-n", machine.name, "link", "set", "eth0", "address", MAC, "up")
+    answer = f"{tags}08060001080006040002{source}0a0d0034{destination}0a0d0001"  # as 10.13.0.52
+    datagram = f"{tags}08004500001c00010000401166820a0d00340a0d00011000005000080000"
+    sh("ip", "netns", "exec", host.name, "nft", "-f", "-", stdin=removal())
+    assert _passed(host, machine, answer, datagram, destination + source)
+    bind(host, (PORT, MAC, "10.13.0.50"))
+    try:
+        assert not _passed(host, machine, answer, datagram, destination + source)
+    finally:
+        bind(host)
+
+
+def _passed(host: Host, machine: Machine, answer: str, datagram: str, ends: str) -> bool:
+    """Return whether the host takes the ARP answer or the UDP datagram, which name another's address."""
+    # a known neighbour's new MAC is taken from an answer, at once
+    sh("ip", "netns", "exec", host.name, "sysctl", "-qw", f"net.ipv4.neigh.{BRIDGE}.locktime=0")
+    known = ("10.13.0.52", "lladdr", DB.mac, "dev", BRIDGE, "nud", "stale")
+    sh("ip", "-n", host.name, "neigh", "replace", *known)
+    before = _datagrams(host)
+    for _ in range(10):
+        machine.send(ends + answer, ends + datagram)
+        neighbours = sh("ip", "-n", host.name, "neigh", "show", "10.13.0.52", "dev", BRIDGE)
+        if MAC in neighbours or _datagrams(host) > before:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _datagrams(host: Host) -> int:
+    """Return how many datagrams have come to ports of the host without a listener."""
+    lines = sh("ip", "netns", "exec", host.name, "cat", "/proc/net/snmp").splitlines()
+    names, values = (line.split() for line in lines if line.startswith("Udp:"))
+    return int(values[names.index("NoPorts")])
 
 
 def test_the_metadata_server_has_no_capability_and_is_replaced_when_it_ended(

@@ -45,6 +45,8 @@ def ruleset(guests: Sequence[BoundGuest]) -> str:
         _set("by_address", "ifname . ipv4_addr", by_address),
         "    chain prerouting {",
         "        type filter hook prerouting priority -300; policy accept;",
+        # the rules below see only the outer type, and the kernel removes tags of VLAN 0 after them
+        f'        iifname "{_TAPS}" ether type {{ 8021q, 8021ad }} drop',
         "        iifname @ports iifname . ether saddr != @by_mac drop",
         # a machine that asks for its address has none yet
         "        iifname @ports ip saddr != 0.0.0.0 iifname . ip saddr != @by_address drop",
