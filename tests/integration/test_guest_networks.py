@@ -187,7 +187,7 @@ def test_names_of_machines_and_of_the_metadata_service_are_answered(
     machine.lease(MAC)
     assert machine.ask("db.zone1.test") == ["10.13.0.51"]
     assert machine.ask("web") == ["10.13.0.50"]
-    assert machine.ask("data-server") == ["10.13.0.1"]
+    assert machine.ask("data-server") == machine.ask("data-server.zone1.test") == ["10.13.0.1"]
     assert machine.ask("nobody.zone1.test") == []
 
 

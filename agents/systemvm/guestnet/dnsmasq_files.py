@@ -6,16 +6,17 @@ Every address is a static one: dnsmasq answers a MAC that it knows, and no other
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from attrs import frozen
 
-from systemvm.host.guest_services import Guest, GuestBridge
+from systemvm.host.guest_services import DATA_SERVER, DHCP_WORDS, Guest, GuestBridge, GuestSubnet
 
-#: By this name cloud-init finds CloudStack's metadata service.
-DATA_SERVER = "data-server"
+#: dnsmasq reads these fields of a line as a word of its own or as the time of a lease.
+_NO_NAME = re.compile(rf"{'|'.join(sorted(DHCP_WORDS))}|[0-9]+[smhdw]?")
 _LEASE = "24h"
 _NO_ROUTER = "no-router"
 
@@ -57,6 +58,8 @@ def files_of(bridge: GuestBridge, own: OwnAddresses, directory: Path) -> Dnsmasq
         f"dhcp-option=tag:{_NO_ROUTER},option:router",
         "no-ping",
     ]
+    # not the whole domain: the zone's name servers can have other names of it
+    lines += [f"local=/{name}/" for name in sorted({*map(_data_server, bridge.subnets)})]
     for number, subnet in enumerate(served):
         tag = f"subnet{number}"
         lines += [
@@ -77,15 +80,25 @@ def files_of(bridge: GuestBridge, own: OwnAddresses, directory: Path) -> Dnsmasq
 
 def _dhcp_host(guest: Guest) -> str:
     tag = "" if guest.has_router else f"set:{_NO_ROUTER},"
-    return f"{guest.mac},{tag}{guest.address},{guest.name},{_LEASE}\n"
+    name = "" if _NO_NAME.fullmatch(guest.name) else f"{guest.name},"
+    return f"{guest.mac},{tag}{guest.address},{name}{_LEASE}\n"
+
+
+def _data_server(subnet: GuestSubnet) -> str:
+    return f"{DATA_SERVER}.{subnet.domain}"
 
 
 def _names(bridge: GuestBridge, own: OwnAddresses) -> list[str]:
     """Return one line for each name. Of machines with the same name the first has it: accounts share a
-    network, and nobody can take the name of another's machine.
+    network, and nobody can take the name of another's machine or of the metadata service.
     """
-    taken = {DATA_SERVER}
-    lines = [f"{address} {DATA_SERVER}\n" for address in own.values()]
+    # a resolver tries the name in its domain first
+    taken = {DATA_SERVER, *(_data_server(subnet).lower() for subnet in bridge.subnets)}
+    lines = [
+        f"{own[subnet.cidr]} {_data_server(subnet)} {DATA_SERVER}\n"
+        for subnet in bridge.subnets
+        if subnet.cidr in own
+    ]
     guests: list[tuple[Guest, str]] = [
         (guest, subnet.domain) for subnet in bridge.subnets for guest in subnet.guests
     ]

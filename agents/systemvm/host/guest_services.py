@@ -14,6 +14,12 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _DOMAIN = re.compile(rf"{_HOST_NAME.pattern}(\.{_HOST_NAME.pattern})*")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _MAX_DOMAIN_LENGTH = 190
+#: By this name cloud-init finds CloudStack's metadata service.
+DATA_SERVER = "data-server"
+#: Words that dnsmasq would not take as a name in a line for DHCP.
+DHCP_WORDS = frozenset({"ignore", "infinite"})
+#: Names, in lower case, that no machine can have.
+RESERVED_NAMES = DHCP_WORDS | {DATA_SERVER}
 
 
 def is_host_name(text: str) -> bool:

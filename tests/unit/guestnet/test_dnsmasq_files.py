@@ -68,10 +68,16 @@ def test_the_oldest_machine_has_a_name_that_two_have() -> None:
 
 def test_no_machine_has_the_name_of_the_metadata_service() -> None:
     thief = Guest(WEB.mac, WEB.address, "data-server", is_here=True)
-    assert files(thief).names.splitlines() == [
-        "10.13.0.1 data-server",
-        "10.13.0.50 data-server.zone1.test",
-    ]
+    assert files(thief).names.splitlines() == ["10.13.0.1 data-server.zone1.test data-server"]
+    # nor does a name server of the zone, where this host has no address
+    assert "local=/data-server.zone1.test/" in files(thief).configuration.splitlines()
+
+
+@pytest.mark.parametrize("name", ["ignore", "infinite", "24h", "7"])
+def test_a_name_that_is_a_word_of_dnsmasq_is_not_in_a_line_for_dhcp(name: str) -> None:
+    found = files(Guest(WEB.mac, WEB.address, name, is_here=True))
+    assert found.dhcp_hosts == "02:00:00:00:00:01,10.13.0.50,24h\n"
+    assert f"10.13.0.50 {name}.zone1.test {name}\n" in found.names
 
 
 @pytest.mark.parametrize(

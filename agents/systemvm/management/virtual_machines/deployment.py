@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from attrs import field, frozen
 
+from systemvm.host.guest_services import RESERVED_NAMES
 from systemvm.management.guest_networks.nics import WantedNic, add_guest_nics
 from systemvm.management.resource_limits import limits
 from systemvm.management.state import accounts, events, instances, machine_data, templates, volumes
@@ -181,6 +182,11 @@ def _check_name(connection: Connection, deployment: Deployment) -> None:
         raise NotDeployableError(
             f"Invalid name {name[:64]!r}: it is not a host name",
             "use at most 63 letters, digits and hyphens; begin with a letter and do not end with a hyphen",
+        )
+    if name.lower() in RESERVED_NAMES:
+        raise NotDeployableError(
+            f"Invalid name {name!r}: it has a meaning in the guest network's DNS or DHCP",
+            "choose another name",
         )
     if instances.is_host_name_taken(connection, deployment.account_id, name):
         raise NotDeployableError(f"A virtual machine named {name} exists already", "choose another name")
