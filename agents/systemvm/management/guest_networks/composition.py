@@ -8,17 +8,25 @@ from ipaddress import IPv4Address, IPv4Network
 
 from systemvm.host.bridges import HostNetwork
 from systemvm.host.guest_filter import BoundGuest
-from systemvm.host.guest_services import Guest, GuestBridge, GuestSubnet, is_host_name
+from systemvm.host.guest_services import Guest, GuestBridge, GuestSubnet, is_domain, is_host_name
 from systemvm.host.zone import TrafficType
 from systemvm.management.hypervisors.qemu_arguments import tap_name
 from systemvm.management.state import address_ranges, guest_networks, guest_nics, zones
 from systemvm.management.state.address_ranges import NetworkRange
 from systemvm.management.state.database import Connection
+from systemvm.management.state.guest_networks import GuestNetwork
 from systemvm.management.state.guest_nics import GuestNic
+from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model.system_vm_networks import IncompleteZoneError, bridge_of
 
 #: The domain of machines in a zone without one (guest.domain.suffix).
 DEFAULT_DOMAIN = "cloud.internal"
+
+
+def domain_of(zone: Zone, network: GuestNetwork | None = None) -> str:
+    """Return the domain of machines' names; earlier releases did not check that of a zone."""
+    domain = (network and network.network_domain) or zone.network_domain or ""
+    return domain if is_domain(domain) else DEFAULT_DOMAIN
 
 
 def compose(connection: Connection, labels: Mapping[str, HostNetwork], host_id: int) -> list[GuestBridge]:
@@ -41,8 +49,7 @@ def compose(connection: Connection, labels: Mapping[str, HostNetwork], host_id: 
             continue  # another host has it
         for each in ranges:
             network = created.get(each.guest_network_id or 0)
-            domain = (network and network.network_domain) or zone.network_domain or DEFAULT_DOMAIN
-            subnet = _subnet(each, domain, nics.get(bridge, []), host_id)
+            subnet = _subnet(each, domain_of(zone, network), nics.get(bridge, []), host_id)
             subnets.setdefault(bridge, {}).setdefault(each.cidr, subnet)
             servers.setdefault(bridge, {}).update(dict.fromkeys(map(IPv4Address, zone.dns)))
     return [

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from systemvm.host.guest_services import GuestData
-from systemvm.management.guest_networks.composition import DEFAULT_DOMAIN
+from systemvm.management.guest_networks.composition import domain_of
 from systemvm.management.state import guest_nics, instances, machine_data, offerings, zones
 from systemvm.management.state.database import Connection
 from systemvm.management.state.guest_nics import GuestNic
@@ -24,7 +24,7 @@ def data_of(connection: Connection, vm_id: int) -> list[tuple[GuestNic, GuestDat
             "local-ipv4": str(nic.address),
             "local-hostname": vm.name,
             "public-ipv4": str(nic.address),
-            "public-hostname": f"{vm.name}.{zone.network_domain or DEFAULT_DOMAIN}",
+            "public-hostname": f"{vm.name}.{domain_of(zone)}",
             "instance-id": vm.uuid,
             "vm-id": vm.uuid,
         }

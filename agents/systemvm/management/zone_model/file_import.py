@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import uuid
 
+from systemvm.host.config_file import ConfigError
+from systemvm.host.guest_services import is_domain
 from systemvm.host.zone import NetworkConfig, TrafficType, ZoneConfig
 from systemvm.management.state import address_ranges, physical_networks, pods, storage_pools, zones
 from systemvm.management.state.columns import now
@@ -26,9 +28,17 @@ def part_id(owner: str, part: str) -> str:
 
 
 def import_zone(connection: Connection, zone: Zone, config: ZoneConfig) -> Zone:
-    """Create the rows of everything that the file describes; does nothing when that was done before."""
+    """Create the rows of everything that the file describes; does nothing when that was done before.
+
+    Raises: ConfigError when its domain cannot be one.
+    """
     if zone.imported is not None:
         return zone
+    if config.domain is not None and not is_domain(config.domain):
+        raise ConfigError(
+            f"domain of zone {zone.name} is not a domain: {config.domain[:64]!r}",
+            "write it as guests.example.test",
+        )
     pod = _import_pod(connection, zone, config)
     pods.cluster_rows.insert(
         connection,

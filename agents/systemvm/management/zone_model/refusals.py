@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from systemvm.host.guest_services import is_domain
 from systemvm.service.errors import FailureCode, SystemVmError
 
 MAX_NAME_LENGTH = 255
@@ -42,6 +43,13 @@ def named(noun: str, names: Iterable[str]) -> str:
     first = ", ".join(found[:_NAMED])
     more = ", …" if len(found) > _NAMED else ""
     return f"{len(found)} {noun}{'' if len(found) == 1 else 's'}: {first}{more}"
+
+
+def check_domain(parameter: str, domain: str) -> str:
+    """Return a domain. Raises: ModelError when machines' names cannot be in it."""
+    if not is_domain(domain):
+        raise invalid(parameter, f"{domain[:64]!r} is not a domain", "write it as guests.example.test")
+    return domain
 
 
 def check_name(parameter: str, name: str, others: Iterable[str]) -> str:

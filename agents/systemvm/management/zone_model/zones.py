@@ -15,7 +15,14 @@ from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.pods import DISABLED, ENABLED
 from systemvm.management.state.zones import FROM_API, FROM_FILE, Zone
-from systemvm.management.zone_model.refusals import check_name, in_use, invalid, named, wrong_state
+from systemvm.management.zone_model.refusals import (
+    check_domain,
+    check_name,
+    in_use,
+    invalid,
+    named,
+    wrong_state,
+)
 from systemvm.management.zone_model.system_vm_networks import IncompleteZoneError, bridge_of
 
 #: How many link-local addresses the system VMs of a zone choose from: CloudStack's linkLocalIp.nums is 10.
@@ -46,7 +53,7 @@ def create_zone(
         dns=_servers("dns1", dns),
         internal_dns=_servers("internaldns1", internal_dns),
         dns6=_servers6("ip6dns1", dns6 or []),
-        network_domain=network_domain,
+        network_domain=check_domain("domain", network_domain) if network_domain else None,
         allocation_state=DISABLED,
         origin=FROM_API,
         imported=now(),
@@ -85,7 +92,7 @@ def update_zone(
     if dns6 is not None:
         changes["dns6"] = _servers6("ip6dns1", dns6)
     if network_domain is not None:
-        changes["network_domain"] = network_domain or None
+        changes["network_domain"] = check_domain("domain", network_domain) if network_domain else None
     if description is not None:
         changes["description"] = description
     if allocation_state is not None:

@@ -364,3 +364,13 @@ async def test_a_wrong_offering_is_refused_by_its_parameter(
 ) -> None:
     error = await refused(cloud, "createServiceOffering", **given)
     assert error.message.startswith(f"{parameter}: ")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_domain_of_another_form_is_refused(cloud: SmallCloud) -> None:
+    servers = {"dns1": "192.0.2.53", "internaldns1": "10.21.0.2"}
+    error = await refused(cloud, "createZone", name="zone2", domain="my_zone", **servers)
+    assert error.message == "domain: 'my_zone' is not a domain"
+    error = await refused(cloud, "updateZone", id=cloud.zone.uuid, domain="a b")
+    assert error.message == "domain: 'a b' is not a domain"
+    await cloud.call("updateZone", id=cloud.zone.uuid, domain="")

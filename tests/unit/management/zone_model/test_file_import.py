@@ -113,6 +113,12 @@ def test_services_see_all_of_a_file_from_the_rows(
     assert configuration.zone(zone.name) == normal(file)
 
 
+def test_a_domain_of_another_form_is_refused(layout: Layout, database: Database) -> None:
+    with pytest.raises(ConfigError, match="domain of zone"):
+        start(layout, database, msgspec.structs.replace(SAMPLE, domain="-example_test"))
+    assert database.run_now(pods.list_pods) == []
+
+
 def test_parts_keep_the_ids_of_earlier_releases(layout: Layout, database: Database) -> None:
     start(layout, database, SAMPLE)
     [zone], [host] = database.run_now(zones.list_zones), database.run_now(zones.list_hosts)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from systemvm.host.guest_services import is_domain
 from systemvm.host.zone import TrafficType
 from systemvm.management.api.answers.networks import NetworkAnswer
 from systemvm.management.api.commands.model_commands import Done, ModelCommand
@@ -23,7 +22,7 @@ from systemvm.management.state import guest_networks, physical_networks, zones
 from systemvm.management.state.database import Connection
 from systemvm.management.zone_model import guest_networks as model
 from systemvm.management.zone_model.ranges import Labels
-from systemvm.management.zone_model.refusals import invalid
+from systemvm.management.zone_model.refusals import check_domain, invalid
 from systemvm.management.zone_model.subnets import check_untagged
 
 _IDENTITY = identity("network", "listNetworks")
@@ -79,9 +78,7 @@ def _delete(connection: Connection, arguments: Arguments, labels: Labels) -> str
 
 def _domain(arguments: Arguments) -> str | None:
     domain = arguments.text("networkdomain")
-    if domain is not None and not is_domain(domain):
-        raise invalid("networkdomain", f"{domain[:64]!r} is not a domain", "write it as guests.example.test")
-    return domain
+    return None if domain is None else check_domain("networkdomain", domain)
 
 
 GUEST_NETWORKS = (

@@ -21,7 +21,7 @@ from systemvm.management.api.zone_parts import (
     has_own_network,
     matching,
 )
-from systemvm.management.guest_networks.composition import DEFAULT_DOMAIN
+from systemvm.management.guest_networks.composition import domain_of
 from systemvm.management.state import address_ranges, addresses, guest_networks, physical_networks, zones
 from systemvm.management.state.address_ranges import NetworkRange
 from systemvm.management.state.database import Connection, Database
@@ -156,10 +156,10 @@ def answer_of(connection: Connection, zone: Zone, created: GuestNetwork | None) 
         state="Setup",
         acltype="Domain",
         broadcastdomaintype="Vlan",
-        cidr=str(first.cidr),
-        gateway=str(first.gateway) if first.gateway else None,
-        netmask=str(first.cidr.netmask),
-        networkdomain=(created and created.network_domain) or zone.network_domain or DEFAULT_DOMAIN,
+        cidr=str(first.cidr) if first else None,
+        gateway=str(first.gateway) if first and first.gateway else None,
+        netmask=str(first.cidr.netmask) if first else None,
+        networkdomain=domain_of(zone, created),
         networkofferingid=offering.id,
         networkofferingname=offering.name,
         networkofferingdisplaytext=offering.name,
