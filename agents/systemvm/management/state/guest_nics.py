@@ -42,3 +42,15 @@ def list_addressed(connection: sa.Connection, vm_id: int | None = None) -> list[
     if vm_id is not None:
         query = query.where(v.id == vm_id)
     return [GuestNic(*row[:8], IPv4Address(row[8])) for row in connection.execute(query)]
+
+
+def machines_on(connection: sa.Connection, network_id: int) -> list[str]:
+    """Return the names of VMs with a NIC on a network, with an address or without."""
+    v, n = schema.vm_instances.c, schema.nics.c
+    query = (
+        sa.select(v.name)
+        .select_from(sa.join(schema.nics, schema.vm_instances, n.vm_id == v.id))
+        .where(n.guest_network_id == network_id, n.removed.is_(None), v.removed.is_(None))
+        .order_by(v.id)
+    )
+    return [*connection.execute(query).scalars()]

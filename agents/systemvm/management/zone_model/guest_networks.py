@@ -7,13 +7,14 @@ All guest networks of a zone are on the bridge of its guest traffic: each is a s
 from __future__ import annotations
 
 from systemvm.host.zone import TrafficType
-from systemvm.management.state import address_ranges, guest_networks
+from systemvm.management.state import address_ranges, guest_networks, guest_nics
+from systemvm.management.state.address_ranges import NetworkRange
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.guest_networks import GuestNetwork
 from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model.ranges import Labels, add_range, delete_range
-from systemvm.management.zone_model.refusals import check_name, invalid
+from systemvm.management.zone_model.refusals import check_name, in_use, invalid, named
 from systemvm.management.zone_model.subnets import Subnet
 from systemvm.management.zone_model.system_vm_networks import label_of
 
@@ -75,8 +76,29 @@ def update_network(
     return guest_networks.rows.update(connection, network.id, **given) if given else network
 
 
+def check_not_last(connection: Connection, found: NetworkRange) -> None:
+    """Check that a range is not all that a network has. Raises: ModelError when it is."""
+    if found.guest_network_id is None:
+        return
+    ranges = address_ranges.list_ranges(connection, found.zone_id, _GUEST)
+    if not any(each.guest_network_id == found.guest_network_id and each.id != found.id for each in ranges):
+        network = guest_networks.rows.by_id(connection, found.guest_network_id)
+        raise in_use(
+            f"IP range {found.first}–{found.last}",
+            f"it is the last one of guest network {network.name}",
+            "use deleteNetwork, or add another range with createVlanIpRange first",
+        )
+
+
 def delete_network(connection: Connection, network: GuestNetwork) -> None:
-    """Delete a network. Raises: ModelError when a virtual machine has one of its addresses."""
+    """Delete a network. Raises: ModelError when a virtual machine is on it."""
+    names = guest_nics.machines_on(connection, network.id)
+    if names:
+        raise in_use(
+            f"guest network {network.name}",
+            named("virtual machine", names),
+            "destroy these virtual machines with expunge=true first",
+        )
     for each in address_ranges.list_ranges(connection, network.zone_id, _GUEST):
         if each.guest_network_id == network.id:
             delete_range(connection, each)

@@ -12,8 +12,11 @@ from attrs import evolve
 
 from small_cloud import SmallCloud
 from systemvm.host.bridges import HostNetwork
+from systemvm.host.zone import TrafficType
 from systemvm.management.api.errors import ApiError
 from systemvm.management.api.zone_parts import guest_network_of, guest_network_offering_of
+from systemvm.management.state import address_ranges
+from systemvm.management.state.columns import now
 from systemvm.management.zone_model.refusals import ModelError
 from user_vms import deploy_by_api, deployment_parameters
 
@@ -179,6 +182,37 @@ async def test_a_further_range_of_a_subnet_is_of_its_network(cloud: SmallCloud) 
     await cloud.job("destroyVirtualMachine", id=(await machine_named(cloud, "one"))["id"], expunge="true")
     assert (await cloud.job("deleteNetwork", id=network["id"])).result_code == 0
     assert len((await cloud.call("listVlanIpRanges"))["vlaniprange"]) == 1  # the public one
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_last_range_of_a_network_is_not_deleted(cloud: SmallCloud) -> None:
+    network = await create(cloud)
+    [first] = [
+        each
+        for each in (await cloud.call("listVlanIpRanges"))["vlaniprange"]
+        if each["startip"] == "10.14.0.10"
+    ]
+    with pytest.raises(ModelError, match="is the last one of guest network second"):
+        await cloud.call("deleteVlanIpRange", id=first["id"])
+    span = SUBNET | {"startip": "10.14.0.20", "endip": "10.14.0.20"}
+    await cloud.call("createVlanIpRange", zoneid=cloud.zone.uuid, forvirtualnetwork="false", **span)
+    await cloud.call("deleteVlanIpRange", id=first["id"])
+    assert (await cloud.job("deleteNetwork", id=network["id"])).result_code == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_network_that_lost_its_ranges_is_listed_and_deleted_without_vms(cloud: SmallCloud) -> None:
+    network = await create(cloud)
+    for each in cloud.database.run_now(address_ranges.list_ranges, cloud.zone.id, TrafficType.GUEST):
+        if each.guest_network_id is not None:
+            cloud.database.run_now(address_ranges.rows.update, each.id, removed=now())
+    vm = await deploy_by_api(cloud, name="one", networkids=network["id"])
+    [found] = (await cloud.call("listNetworks", id=network["id"]))["network"]
+    assert "cidr" not in found
+    refused = await cloud.job("deleteNetwork", id=network["id"])
+    assert "1 virtual machine: one" in str(refused.result)
+    await cloud.job("destroyVirtualMachine", id=vm.uuid, expunge="true")
+    assert (await cloud.job("deleteNetwork", id=network["id"])).result_code == 0
 
 
 async def machine_named(cloud: SmallCloud, name: str) -> dict[str, Any]:

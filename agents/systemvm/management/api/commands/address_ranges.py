@@ -25,6 +25,7 @@ from systemvm.management.state.address_ranges import NetworkRange
 from systemvm.management.state.database import Connection
 from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model import ranges
+from systemvm.management.zone_model.guest_networks import check_not_last
 from systemvm.management.zone_model.ranges import Labels
 from systemvm.management.zone_model.refusals import ModelError, invalid
 from systemvm.management.zone_model.subnets import (
@@ -99,6 +100,7 @@ def _wrong_kind(found: NetworkRange) -> ModelError:
 
 def _delete(connection: Connection, arguments: Arguments, labels: Labels) -> str:
     found = _of_vlan(connection, arguments)
+    check_not_last(connection, found)
     ranges.delete_range(connection, found)
     return f"{found.first}–{found.last}"
 

@@ -144,7 +144,7 @@ def answer_of(connection: Connection, zone: Zone, created: GuestNetwork | None) 
         for each in address_ranges.list_ranges(connection, zone.id, TrafficType.GUEST)
         if each.guest_network_id == number
     ]
-    first = ranges[0]
+    first = ranges[0] if ranges else None  # earlier releases deleted the last one, too
     return NetworkAnswer(
         id=own.id if created is None else created.uuid,
         name=own.name if created is None else created.name,
