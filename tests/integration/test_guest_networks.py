@@ -344,6 +344,5 @@ def test_a_helper_that_is_started_again_keeps_the_process(host: Host, services: 
 def test_only_guest_bridges_of_roots_files_are_served(
     host: Host, services: ChildProcess, bridge: str
 ) -> None:
-    with pytest.raises(AssertionError, match="carries no guest traffic of this host"):
-        serve(host, WEB, bridge=bridge)
+    assert "carries no guest traffic of this host" in serve(host, WEB, bridge=bridge)
     assert dnsmasq_of(host) == {}

@@ -39,29 +39,26 @@ class ServiceOperations:
     def _serve(self, bridges: list[GuestBridge]) -> Answer:
         """Serve these bridges and no other; one that cannot be served does not keep the others from it."""
         known = self._guest_networks()
-        failed = {}
+        failed, possible = {}, set[str]()
         for each in bridges:
-            own = _own_addresses(_network(known, each.bridge), each)
-            directory = self._directory(each.bridge)
-            guests = {
-                guest.address: guest.mac for net in each.subnets for guest in net.guests if guest.is_here
-            }
-            if not own:
-                failed[each.bridge] = {
-                    "why": "this host has no address in its network",
-                    "hint": "add one to the addresses of its label in host.yaml",
-                }
-                continue
             try:
+                own = _own_addresses(_network(known, each.bridge), each)
+                possible.add(each.bridge)
+                directory = self._directory(each.bridge)
+                guests = {
+                    guest.address: guest.mac for net in each.subnets for guest in net.guests if guest.is_here
+                }
                 Dnsmasq(directory).serve(files_of(each, own, directory))
                 MetadataProcess(directory).serve(own.values(), guests)
             except RefusedError as error:
                 failed[each.bridge] = {"why": error.message, "hint": error.hint}
-        for name in self._served() - {each.bridge for each in bridges}:
+        wanted = {each.bridge for each in bridges}
+        for name in self._served() - possible:
             directory = self._directory(name)
             Dnsmasq(directory).stop()
             MetadataProcess(directory).stop()
-            shutil.rmtree(directory, ignore_errors=True)
+            if name not in wanted:
+                shutil.rmtree(directory, ignore_errors=True)
         return {"failed": failed}, []
 
     def _put_data(self, request: dict[str, Any], data: GuestData) -> Answer:
@@ -103,11 +100,15 @@ def _network(known: Mapping[str, HostNetwork], bridge: str) -> HostNetwork:
 
 
 def _own_addresses(network: HostNetwork, bridge: GuestBridge) -> dict[IPv4Network, IPv4Address]:
-    """Return this host's address in each subnet that has one."""
+    """Return this host's address in each subnet that has one. Raises: RefusedError when none has."""
     own = [each.ip for each in network.addresses if isinstance(each, IPv4Interface)]
     found = {}
     for subnet in bridge.subnets:
         address = next((each for each in own if each in subnet.cidr), None)
         if address is not None:
             found[subnet.cidr] = address
+    if not found:
+        raise RefusedError(
+            "this host has no address in its network", "add one to the addresses of its label in host.yaml"
+        )
     return found
