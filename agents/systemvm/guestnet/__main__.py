@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="read DIR/etc/systemvm")
     parser.add_argument("--for-user", default=DAEMON_USER, metavar="NAME", help="serve only this user")
     parser.add_argument(
-        OPTION, nargs="+", metavar="DIR ADDRESS", help="be the metadata server of a bridge (internal)"
+        OPTION, nargs="+", metavar="DIR VERSION ADDRESS", help="be the metadata server of a bridge (internal)"
     )
     parser.add_argument("--descriptors", nargs="+", type=int, default=[], help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

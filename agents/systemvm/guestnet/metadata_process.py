@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Collection, Mapping
+from importlib.metadata import version
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from systemvm.service.unix_calls import RefusedError
 PORT = 80
 #: The option by which `systemvm-guestnet` is the server and not the helper.
 OPTION = "--metadata"
+_END = "--descriptors"
 
 
 class MetadataProcess:
@@ -37,7 +39,8 @@ class MetadataProcess:
         for path in self._data.iterdir():
             if path not in kept:
                 path.unlink()
-        arguments = [OPTION, str(self._data), *map(str, sorted(own))]
+        # a server of another release or with other addresses is another one
+        arguments = [OPTION, str(self._data), version("systemvm"), *map(str, sorted(own)), _END]
         with process_of(self._pid, arguments) as process:
             if process is not None:
                 return
@@ -48,7 +51,7 @@ class MetadataProcess:
             command = [
                 # its ports are open, and it needs no capability any more
                 *("setpriv", "--ambient-caps", "-all", "--"),
-                *(sys.executable, sys.argv[0], *arguments, "--descriptors", *map(str, numbers)),
+                *(sys.executable, sys.argv[0], *arguments, *map(str, numbers)),
             ]
             server = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, pass_fds=numbers, start_new_session=True

@@ -17,7 +17,9 @@ _END_S = 5.0
 
 @contextlib.contextmanager
 def process_of(pid_file: Path, arguments: list[str]) -> Iterator[int | None]:
-    """Yield a descriptor of the process that the file names; None when it does not run with these."""
+    """Yield a descriptor of the process that the file names; None when these are not among its arguments,
+    one after another.
+    """
     try:
         pid = int(pid_file.read_text())
         descriptor = os.pidfd_open(pid)
@@ -30,9 +32,14 @@ def process_of(pid_file: Path, arguments: list[str]) -> Iterator[int | None]:
     except OSError:
         found = []
     try:
-        yield descriptor if set(arguments) <= set(found) else None
+        yield descriptor if _contains(found, arguments) else None
     finally:
         os.close(descriptor)
+
+
+def _contains(found: list[str], wanted: list[str]) -> bool:
+    length = len(wanted)
+    return any(found[start : start + length] == wanted for start in range(len(found) - length + 1))
 
 
 def end(process: int) -> None:
