@@ -198,10 +198,11 @@ def random_mac() -> str:
 
 
 def mark_expunged(connection: Connection, vm: Instance) -> None:
-    """Mark a machine and its disk as removed; their rows stay as history."""
+    """Mark a machine and its disk as removed; their rows stay as history, without its user data."""
     volume = volumes.root_of(connection, vm.id)
     if volume is not None:
         volumes.remove(connection, volume.id)
     volumes.release_data_of(connection, vm.id)
+    machine_data.put_user_data(connection, vm.id, b"")
     instances.remove(connection, vm.id, InstanceState.EXPUNGING)
     instances.update(connection, vm.id, sealed_vnc_password=None, wanted=False, updated=now())

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from systemvm.management.state import instances, templates, zones
+from systemvm.management.state import instances, machine_data, templates, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.host_state import HostState, host_state
 from systemvm.management.state.migrate import downgrade, upgrade
@@ -50,6 +50,20 @@ def test_later_migrations_can_be_reverted_with_rows_in_the_tables(database: Data
     upgrade(database.engine)
     assert database.run_now(instances.by_id, vm.id) == vm
     assert [nic.mac for nic in database.run_now(instances.nics_of, vm.id)] == ["m"]
+
+
+def test_user_data_of_vms_that_were_expunged_before_is_deleted(database: Database) -> None:
+    kept, gone = (
+        database.run_now(instances.create, InstanceType.USER, account_id=1, domain_id=1, zone_id=1, name=name)
+        for name in ("kept", "gone")
+    )
+    for vm in (kept, gone):
+        database.run_now(machine_data.put_user_data, vm.id, b"script")
+    database.run_now(instances.remove, gone.id, InstanceState.EXPUNGING)
+    downgrade(database.engine, "0050")
+    upgrade(database.engine)
+    assert database.run_now(machine_data.user_data_of, kept.id) == b"script"
+    assert database.run_now(machine_data.user_data_of, gone.id) is None
 
 
 def test_reopening_keeps_the_rows(database: Database, tmp_path: Path) -> None:
