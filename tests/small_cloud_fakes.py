@@ -125,6 +125,7 @@ class FakeGuestServices:
         self.data: dict[IPv4Address, GuestData] = {}
         self.failed: dict[str, NetworkError] = {}
         self.error: NetworkError | None = None
+        self.filter_error: NetworkError | None = None
 
     async def serve(self, bridges: Sequence[GuestBridge]) -> dict[str, NetworkError]:
         if self.error is not None:
@@ -133,6 +134,8 @@ class FakeGuestServices:
         return self.failed
 
     async def bind_guests(self, guests: Iterable[BoundGuest]) -> None:
+        if self.filter_error is not None:
+            raise self.filter_error
         self.bound = list(guests)
 
     async def put_data(self, bridge: str, address: IPv4Address, mac: str, data: GuestData) -> None:

@@ -26,6 +26,10 @@ class NetworkError(SystemVmError):
     code = FailureCode.UNAVAILABLE
 
 
+class NoHelperError(NetworkError):
+    """A helper that does not listen."""
+
+
 class NetworkDriver:
     """Bridges, addresses, taps and firewall; every call is idempotent."""
 
@@ -80,7 +84,7 @@ class NetworkDriver:
         except RefusedError as error:
             raise NetworkError(error.message, error.hint) from error
         except OSError as error:
-            raise NetworkError(
+            raise NoHelperError(
                 f"network helper does not answer at {self._helper}: {error.strerror or error}",
                 "check that systemvm-nethelper.socket is active",
             ) from error

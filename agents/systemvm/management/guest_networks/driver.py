@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.threads import deferToThread
 
 from systemvm.host.guest_services import GuestBridge, GuestData, encode, encode_data
-from systemvm.management.network_helper import NetworkError
+from systemvm.management.network_helper import NetworkError, NoHelperError
 from systemvm.service.slowness import scaled_s
 from systemvm.service.unix_calls import RefusedError, call_with_content
 
@@ -47,7 +47,7 @@ class GuestServicesDriver:
         except RefusedError as error:
             raise NetworkError(error.message, error.hint) from error
         except OSError as error:
-            raise NetworkError(
+            raise NoHelperError(
                 f"services of guest networks do not answer at {self._helper}: {error.strerror or error}",
                 "check that systemvm-guestnet.socket is active",
             ) from error

@@ -16,7 +16,7 @@ from systemvm.host.guest_filter import BoundGuest
 from systemvm.host.guest_services import GuestBridge, GuestData
 from systemvm.management.guest_networks.composition import bound_guests, compose
 from systemvm.management.guest_networks.machine_data import data_of
-from systemvm.management.network_helper import NetworkError
+from systemvm.management.network_helper import NetworkError, NoHelperError
 from systemvm.management.state.database import Database
 from systemvm.service.periodic import Periodic
 
@@ -59,7 +59,9 @@ class GuestNetworks:
         self._host_id = host_id
         self._lock = DeferredLock()
         self._begun = 0
-        self._has_served = False
+        self._serves_none = False
+        self._is_filtered = False
+        self._unsent: dict[int, str] = {}  # why, by the id of a machine
         self._failed: dict[str, str] = {}
         self._loop = Periodic(clock, self.update, _INTERVAL_S, what="serve guest networks")
 
@@ -75,14 +77,25 @@ class GuestNetworks:
         await self.send_data(vm_id)
 
     async def send_data(self, vm_id: int) -> None:
-        """Have the metadata service answer a machine with what the rows say now; a failure is logged."""
+        """Have the metadata service answer a machine with what the rows say now; a failure is logged.
+
+        What cannot be sent, or not before the filter is set, is sent after an update.
+        """
+        before = self._unsent.setdefault(vm_id, "")
+        if not self._is_filtered:
+            return
+        failed = ""
         for nic, data in await self._database.read(data_of, vm_id):
             try:
                 await self._services.put_data(nic.bridge, nic.address, nic.mac, data)
             except NetworkError as error:
-                self._log.warn(
-                    "data of {name} is not served: {why}", name=nic.name, why=f"{error.message}; {error.hint}"
-                )
+                failed = f"{error.message}; {error.hint}"
+                if failed != before:
+                    self._log.warn("data of {name} is not served: {why}", name=nic.name, why=failed)
+        if failed:
+            self._unsent[vm_id] = failed
+        else:
+            self._unsent.pop(vm_id, None)
 
     async def update(self) -> None:
         """Serve what the rows say now; a failure is logged, because machines run without it, too."""
@@ -92,16 +105,26 @@ class GuestNetworks:
                 return  # a run that began after this call has read its rows
             self._begun += 1
             bridges = await self._database.read(compose, self._labels, self._host_id)
-            if not bridges and not self._has_served:
+            if not bridges and self._serves_none:
                 return
-            self._has_served = True
-            try:
-                # first: the metadata service knows a machine by its address
-                await self._ports.bind_guests(await self._database.read(bound_guests, self._host_id))
-                failed = await self._services.serve(bridges)
-            except NetworkError as error:
-                failed = {"all bridges": error}
-            self._report({bridge: f"{error.message}; {error.hint}" for bridge, error in failed.items()})
+            failed = await self._serve(bridges)
+            self._serves_none = not bridges and not failed
+            if bridges or not all(isinstance(error, NoHelperError) for error in failed.values()):
+                self._report({bridge: f"{error.message}; {error.hint}" for bridge, error in failed.items()})
+            if self._is_filtered:
+                for vm_id in sorted(self._unsent):
+                    await self.send_data(vm_id)
+
+    async def _serve(self, bridges: Sequence[GuestBridge]) -> Mapping[str, NetworkError]:
+        """Serve these bridges, and end what an earlier daemon served; return why some are not served."""
+        self._is_filtered = False
+        try:
+            # first: the metadata service knows a machine by its address
+            await self._ports.bind_guests(await self._database.read(bound_guests, self._host_id))
+            self._is_filtered = True
+            return await self._services.serve(bridges)
+        except NetworkError as error:
+            return {"all bridges": error}
 
     def _report(self, failed: dict[str, str]) -> None:
         for bridge, why in failed.items():

@@ -12,8 +12,8 @@ from twisted.logger import capturedLogs
 from small_cloud import SmallCloud
 from systemvm.host.guest_filter import BoundGuest
 from systemvm.host.guest_services import Guest
-from systemvm.management.network_helper import NetworkError
-from systemvm.management.state import instances
+from systemvm.management.network_helper import NetworkError, NoHelperError
+from systemvm.management.state import instances, zones
 from systemvm.management.state.addresses import PoolExhaustedError
 from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.state.status import InstanceState
@@ -67,11 +67,41 @@ async def test_a_vm_has_an_address_of_the_guest_network(cloud: SmallCloud) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_without_a_range_a_vm_has_no_address_and_nothing_is_served(cloud: SmallCloud) -> None:
+async def test_without_a_range_a_vm_has_no_address(cloud: SmallCloud) -> None:
     assert nic_of(cloud, await deploy_by_api(cloud, name="one")).address is None
-    assert cloud.guest_services.served == []
+    # once, because an earlier daemon can have left services
+    assert cloud.guest_services.served == [[]]
+    await cloud.guest_networks.update()
+    assert cloud.guest_services.served == [[]]
     with pytest.raises(NotDeployableError, match="is not an address of the guest network"):
         await cloud.call("deployVirtualMachine", **await deployment_parameters(cloud, ipaddress="10.13.0.50"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_vm_starts_in_a_zone_whose_domain_was_not_checked(cloud: SmallCloud) -> None:
+    await add_addresses(cloud)
+    cloud.database.run_now(zones.zone_rows.update, cloud.zone.id, network_domain="my_zone")
+    assert (await deploy_by_api(cloud, name="one")).state is InstanceState.RUNNING
+    [bridge] = cloud.guest_services.served[-1]
+    assert [subnet.domain for subnet in bridge.subnets] == ["cloud.internal"]
+
+
+@pytest.mark.parametrize("name", ["data-server", "Data-Server", "ignore", "infinite"])
+@pytest_twisted.ensureDeferred
+async def test_no_vm_has_a_name_of_the_networks_services(cloud: SmallCloud, name: str) -> None:
+    with pytest.raises(NotDeployableError, match="guest network's DNS"):
+        await cloud.call("deployVirtualMachine", **await deployment_parameters(cloud, name=name))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_host_without_guest_networks_needs_no_helper(cloud: SmallCloud) -> None:
+    cloud.guest_services.error = NoHelperError("no answer", "")
+    with capturedLogs() as logs:
+        await cloud.guest_networks.update()
+    assert [event for event in logs if event.get("bridge")] == []
+    cloud.guest_services.error = None
+    await cloud.guest_networks.update()
+    assert cloud.guest_services.served == [[]]
 
 
 @pytest_twisted.ensureDeferred

@@ -13,6 +13,7 @@ from small_cloud import SmallCloud
 from systemvm.host.guest_services import GuestData
 from systemvm.management.api.errors import ApiError
 from systemvm.management.network_helper import NetworkError
+from systemvm.management.state import machine_data
 from user_vms import deploy_by_api, deployment_parameters
 
 ADDRESS = IPv4Address("10.13.0.50")
@@ -75,6 +76,26 @@ async def test_user_data_of_another_form_is_refused(cloud: SmallCloud, text: str
     with pytest.raises(ApiError, match=f"parameter userdata: it must be base64{why}"):
         await cloud.call("deployVirtualMachine", **await deployment_parameters(cloud, userdata=text))
     assert await cloud.call("listVirtualMachines") == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_user_data_of_an_expunged_vm_is_deleted(cloud: SmallCloud) -> None:
+    vm = await deploy_by_api(cloud, name="one", userdata=ENCODED)
+    await cloud.job("destroyVirtualMachine", id=vm.uuid)
+    assert cloud.database.run_now(machine_data.user_data_of, vm.id) == SCRIPT  # it can be recovered
+    await cloud.job("expungeVirtualMachine", id=vm.uuid)
+    assert cloud.database.run_now(machine_data.user_data_of, vm.id) is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_data_is_served_before_the_port_filter_is_set(cloud: SmallCloud) -> None:
+    await add_addresses(cloud)
+    cloud.guest_services.filter_error = NetworkError("nft fails", "")
+    await deploy_by_api(cloud, name="one", userdata=ENCODED)
+    assert (cloud.guest_services.served, cloud.guest_services.data) == ([], {})
+    cloud.guest_services.filter_error = None
+    await cloud.guest_networks.update()
+    assert cloud.guest_services.data[ADDRESS].user_data == SCRIPT
 
 
 @pytest_twisted.ensureDeferred
