@@ -11,6 +11,7 @@ from systemvm.management.resource_limits import limits
 from systemvm.management.state import (
     accounts,
     events,
+    instances,
     offerings,
     resource_counts,
     storage_pools,
@@ -177,9 +178,16 @@ def check_can_be_in(connection: Connection, volume: Volume, pool: StoragePool, u
     Raises: NoPoolError with the reason when it does not.
     """
     size_bytes = volume_list.one(connection, volume).size_bytes or 0
+    tags = storage_pools.tags_of(_tags_of_offering(connection, volume))
+    check_takes(connection, pool, volume.host_id or 0, usages, size_bytes, tags)
+
+
+def _tags_of_offering(connection: Connection, volume: Volume) -> str:
+    if volume.type == volumes.ROOT and volume.vm_id is not None:
+        vm = instances.by_id(connection, volume.vm_id)
+        return offerings.storage_tags_of(vm, offerings.list_service_offerings(connection))
     offering_id = volume.disk_offering_id
-    tags = offerings.disk_rows.by_id(connection, offering_id).tags if offering_id is not None else ""
-    check_takes(connection, pool, volume.host_id or 0, usages, size_bytes, storage_pools.tags_of(tags))
+    return "" if offering_id is None else offerings.disk_rows.by_id(connection, offering_id).tags
 
 
 def claim_deletion(connection: Connection, volume_id: int) -> Volume:

@@ -134,6 +134,25 @@ async def test_missing_tags_are_named(cloud: SmallCloud) -> None:
         await cloud.call("migrateVolume", volumeid=volume.uuid, storageid=pool.uuid)
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_root_disk_is_moved_only_to_pools_with_the_tags_of_its_offering(cloud: SmallCloud) -> None:
+    fast, other = (
+        await create_pool(cloud, "fast", tags="fast"),
+        await create_pool(cloud, "other", tags="fast"),
+    )
+    slow = await create_pool(cloud, "slow")
+    template, _ = cloud.add_template()
+    disk = await root_disk(
+        cloud, template, await service_offering(cloud, 300, storagetype="shared", tags="fast")
+    )
+    assert disk.pool_id in (fast.id, other.id)
+    await cloud.machines.stop(present(disk.vm_id))
+    with pytest.raises(NoPoolError, match="does not have the tags of the offering: fast"):
+        await cloud.job("migrateVolume", volumeid=disk.uuid, storageid=slow.uuid)
+    target = other if disk.pool_id == fast.id else fast
+    assert (await cloud.job("migrateVolume", volumeid=disk.uuid, storageid=target.uuid)).result_code == 0
+
+
 async def almost_full(cloud: SmallCloud, name: str = "shared") -> tuple[StoragePool, int]:
     """Return a pool, and the GiB of the only volume that it takes more."""
     pool = await create_pool(cloud, name)
