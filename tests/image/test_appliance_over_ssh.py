@@ -55,6 +55,12 @@ def test_no_unit_failed(guest: Host) -> None:
     assert guest.check_output("systemctl list-units --state=failed --plain --no-legend --no-pager") == ""
 
 
+def test_a_boot_may_take_half_an_hour(guest: Host) -> None:
+    shown = guest.check_output("systemctl show -P DefaultDeviceTimeoutUSec -P DefaultTimeoutStartUSec")
+    assert shown.split() == ["30min", "30min"]
+    assert "event_timeout=1800" in guest.check_output("systemd-analyze cat-config udev/udev.conf")
+
+
 def test_the_agent_also_runs_under_cloudstacks_name(guest: Host) -> None:
     assert guest.check_output("systemctl is-active cloud") == "active"
     status = guest.check_output("systemctl show -P StatusText systemvm-agent")
