@@ -45,6 +45,7 @@ class HostPoolDirectories:
         self._mounter = mounter
         self._mountinfo = mountinfo
         self._locks: dict[str, DeferredLock] = {}
+        self._released: set[str] = set()
 
     def directory(self, pool: StoragePool) -> Path:
         """Return where a pool is on this host, whether it can be used or not."""
@@ -62,6 +63,8 @@ class HostPoolDirectories:
             return directory
         # requests that come while a server hangs wait for the first one, in no thread of their own
         async with self._locks.setdefault(pool.uuid, DeferredLock()):
+            if pool.uuid in self._released:
+                raise PrimaryStorageError(f"storage pool {pool.name} cannot be used: it is being deleted")
             if pool.type == storage_pools.NFS_POOL and not self._is_mounted(directory):
                 await self._mount(pool, directory)
             try:
@@ -82,13 +85,21 @@ class HostPoolDirectories:
             )
 
     async def release(self, pool: StoragePool) -> None:
-        """Unmount a pool on this host; files stay.
+        """Unmount a pool on this host, and refuse to prepare it from now on; files stay.
 
-        Raises: PrimaryStorageError when something uses it.
+        A request that has read the pool's row before it was deleted would mount it again otherwise.
+
+        Raises: PrimaryStorageError when something uses it; the pool can still be prepared then.
         """
-        if pool.type == storage_pools.NFS_POOL:
-            async with self._locks.setdefault(pool.uuid, DeferredLock()):
-                await self._mounter.unmount(pool)
+        if pool.type != storage_pools.NFS_POOL:
+            return
+        async with self._locks.setdefault(pool.uuid, DeferredLock()):
+            await self._mounter.unmount(pool)
+            self._released.add(pool.uuid)
+
+    def reopen(self, pool: StoragePool) -> None:
+        """Undo `release`: the pool is mounted again when it is used next."""
+        self._released.discard(pool.uuid)
 
     def _is_mounted(self, directory: Path) -> bool:
         return find_mount(self._mountinfo.read_text(), directory) is not None

@@ -6,16 +6,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from twisted.logger import Logger
+
 from systemvm.management.primary.pool_usage import PoolUsage, Usages
 from systemvm.management.primary.pools import PrimaryPools, reaches
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import storage_pools, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.storage_pools import StoragePool
+from systemvm.service.errors import SystemVmError
 
 
 class StoragePools:
     """The pools that this host can use."""
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -35,27 +40,45 @@ class StoragePools:
     async def prepare(self, pool: StoragePool) -> None:
         """Check the directory of a pool that is created, if this host is one of those that use it.
 
-        Raises: PrimaryStorageError with the reason when it cannot be used.
+        Raises: PrimaryStorageError with the reason when it cannot be used; nothing stays mounted then.
         """
         host = await self._database.read(zones.host_by_id, self._host_id)
         if not reaches(pool, host):
             return
-        await self._pools.directories.prepare(pool)
-        [usage] = (await self._usage.of([pool])).values()
-        if usage is None:
+        try:
+            await self._pools.directories.prepare(pool)
+            [usage] = (await self._usage.of([pool])).values()
+            if usage is None:
+                raise PrimaryStorageError(
+                    f"storage pool {pool.name} cannot be used: its file system does not answer",
+                    "check the server, and create the pool again",
+                )
+        except Exception:
             await self.release(pool)
-            raise PrimaryStorageError(
-                f"storage pool {pool.name} cannot be used: its file system does not answer",
-                "check the server, and create the pool again",
-            )
+            raise
 
     async def release(self, pool: StoragePool) -> None:
-        """Undo `prepare`."""
-        await self._pools.directories.release(pool)
+        """Undo `prepare`, as far as possible: its caller has an error to report already."""
+        try:
+            await self._pools.directories.release(pool)
+        except (OSError, SystemVmError) as error:
+            self._log.warn(
+                "storage pool {name} was not created and is perhaps still mounted: {why}",
+                name=pool.name,
+                why=str(error),
+            )
 
     async def close(self, pool: StoragePool) -> None:
-        """Forget a pool that is to be deleted. Raises: PrimaryStorageError when something uses its mount."""
+        """Forget a pool that is to be deleted; nothing mounts it again.
+
+        Raises: PrimaryStorageError when something uses its mount.
+        """
         await self._pools.close(pool)
+
+    async def reopen(self, pool: StoragePool) -> None:
+        """Undo `close` for a pool that was not deleted after all."""
+        if (await self._database.read(storage_pools.by_id, pool.id)).removed is None:
+            self._pools.directories.reopen(pool)
 
     async def usages(self) -> Usages:
         """Return the usage of each pool that this host can use; None of one that is down."""

@@ -19,6 +19,7 @@ from systemvm.management.primary.pool_directories import StaleDirectoryError
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import storage_pools
 from systemvm.management.state.storage_pools import StoragePool
+from systemvm.management.zone_model import pools
 from systemvm.service import unix_calls
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.wire.mount_failure import MountFailure
@@ -62,6 +63,69 @@ async def test_an_export_that_cannot_be_mounted_makes_no_pool(cloud: SmallCloud)
     with pytest.raises(SystemVmError, match="mount ended with status 32"):
         await cloud.call("createStoragePool", name="nfs", zoneid=cloud.zone.uuid, url=URL)
     assert cloud.database.run_now(storage_pools.list_created) == []
+
+
+@pytest.mark.parametrize("is_released", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_what_fails_after_the_mount_leaves_none(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch, is_released: bool
+) -> None:
+    mount = cloud.mounter.mount
+
+    async def mount_and_fail(pool: StoragePool) -> None:
+        await mount(pool)
+        if not is_released:
+            cloud.mounter.fails_with = PrimaryStorageError("something uses it")
+        raise PrimaryStorageError("the server refuses access")
+
+    monkeypatch.setattr(cloud.mounter, "mount", mount_and_fail)
+    with pytest.raises(SystemVmError, match="the server refuses access"):
+        await cloud.call("createStoragePool", name="nfs", zoneid=cloud.zone.uuid, url=URL)
+    assert (cloud.mounter.mountinfo.read_text() == "") is is_released
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_export_that_the_daemon_cannot_use_is_unmounted(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(directory: Path, own: Path) -> None:
+        raise PrimaryStorageError("the daemon or QEMU cannot write there")
+
+    monkeypatch.setattr(pool_directories, "check_directory", check)
+    with pytest.raises(SystemVmError, match="cannot write there"):
+        await cloud.call("createStoragePool", name="nfs", zoneid=cloud.zone.uuid, url=URL)
+    assert cloud.mounter.mountinfo.read_text() == ""
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_a_pool_that_is_being_deleted_is_not_mounted_again(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch, is_deleted: bool
+) -> None:
+    pool = await create_nfs_pool(cloud)
+    delete = pools.delete_pool
+
+    async def list_pools() -> str:
+        return str((await cloud.call("listStoragePools", id=pool.uuid))["storagepool"][0]["state"])
+
+    close = cloud.storage_pools.close
+
+    async def close_and_list(closed: StoragePool) -> None:
+        await close(closed)
+        assert await list_pools() == "Down"
+
+    def refuse(*_: object) -> StoragePool:
+        raise PrimaryStorageError("a volume was made meanwhile")
+
+    monkeypatch.setattr(cloud.storage_pools, "close", close_and_list)
+    monkeypatch.setattr(pools, "delete_pool", delete if is_deleted else refuse)
+    if is_deleted:
+        await cloud.call("deleteStoragePool", id=pool.uuid)
+        assert cloud.mounter.mountinfo.read_text() == ""
+        return
+    with pytest.raises(PrimaryStorageError, match="a volume was made"):
+        await cloud.call("deleteStoragePool", id=pool.uuid)
+    assert await list_pools() == "Up"
 
 
 @pytest_twisted.ensureDeferred

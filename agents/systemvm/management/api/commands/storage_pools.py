@@ -165,12 +165,16 @@ class StoragePoolCommands:
         pool = await self._database.read(_deletable, uuid_)
         # first: a mount that something uses stays with its pool
         await self._service.close(pool)
-        await self._model.make(
-            _origin(call),
-            "STORAGE.POOL.DELETE",
-            lambda connection: pools.delete_pool(connection, storage_pools.by_uuid(connection, uuid_)),
-            lambda pool: f"storage pool {pool.name} is deleted",
-        )
+        try:
+            await self._model.make(
+                _origin(call),
+                "STORAGE.POOL.DELETE",
+                lambda connection: pools.delete_pool(connection, storage_pools.by_uuid(connection, uuid_)),
+                lambda pool: f"storage pool {pool.name} is deleted",
+            )
+        except Exception:
+            await self._service.reopen(pool)
+            raise
         return SuccessAnswer(success=True)
 
     async def _start(self, call: ApiCall, command: str) -> StartedJob:
