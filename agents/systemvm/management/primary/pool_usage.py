@@ -52,7 +52,7 @@ class PoolUsage:
     def __init__(self, clock: IReactorTime, directories: PoolDirectories) -> None:
         self._clock = clock
         self._directories = directories
-        self._running: set[int] = set()
+        self._running: set[str] = set()  # UUIDs: a pool that is created has no number yet
 
     async def of(self, pools: Iterable[StoragePool]) -> Usages:
         """Return the usage of pools, which are measured at the same time."""
@@ -62,13 +62,13 @@ class PoolUsage:
     def _start(self, pool: StoragePool) -> Deferred[DiskUsage | None]:
         """Return None after a time, or at once while an earlier measurement has not ended."""
         answer: Deferred[DiskUsage | None] = Deferred()
-        if pool.id in self._running:
+        if pool.uuid in self._running:
             answer.callback(None)
             return answer
-        self._running.add(pool.id)
+        self._running.add(pool.uuid)
 
         def ended(result: DiskUsage | Failure | None) -> None:
-            self._running.discard(pool.id)
+            self._running.discard(pool.uuid)
             if timeout.active():
                 timeout.cancel()
                 answer.callback(None if isinstance(result, Failure) else result)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from twisted.internet.defer import DeferredLock
+from twisted.internet.threads import deferToThread
 
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import storage_pools, zones
@@ -50,7 +51,7 @@ class PrimaryPools(Generic[S]):
         *,
         host_id: int,
     ) -> None:
-        """`open_storage` makes what is missing in a directory; it blocks for a moment."""
+        """`open_storage` makes what is missing in a directory; it blocks, and runs in a thread."""
         self.own = own
         self.directories = directories
         self._database = database
@@ -77,12 +78,13 @@ class PrimaryPools(Generic[S]):
             storage = self._opened.get(pool.id)
             if storage is None:
                 try:
-                    storage = self._opened[pool.id] = self._open_storage(directory)
+                    storage = await deferToThread(self._open_storage, directory)
                 except OSError as error:
                     raise PrimaryStorageError(
                         f"storage pool {pool.name} cannot be used: {error.strerror}: {error.filename}",
                         "check the directory of the pool and its owner",
                     ) from error
+                self._opened[pool.id] = storage
             return storage
 
     async def close(self, pool: StoragePool) -> None:

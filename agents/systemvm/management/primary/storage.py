@@ -67,7 +67,7 @@ class PrimaryStorage:
         lock = self._locks.setdefault(template_uuid, DeferredLock())
         await lock.acquire()
         try:
-            if not path.exists():
+            if not await deferToThread(path.exists):
                 copy = self._convert_template if converted else self._copy_template
                 await copy(source, path, template_format)
         finally:
@@ -118,13 +118,13 @@ class PrimaryStorage:
             raise self._not_copied(source, error) from error
         except PrimaryStorageError as error:
             # qemu-img reports a full disk only as text; the file system is checked instead
-            full = host_errors.explain_full_disk(self._templates)
+            full = await deferToThread(host_errors.explain_full_disk, self._templates)
             if full is None:
                 raise
             message = f"{source} cannot be converted on primary storage: {full.message}"
             raise PrimaryStorageError(message, full.hint) from error
         finally:
-            temporary.unlink(missing_ok=True)
+            await deferToThread(temporary.unlink, True)
         self._log.info("converted {source} to {path}", source=source, path=path)
 
     def _not_copied(self, source: Path, error: OSError) -> PrimaryStorageError:
@@ -172,12 +172,12 @@ class PrimaryStorage:
         except (OSError, PrimaryStorageError) as error:
             # qemu-img reports a full disk only as text; the file system is checked instead
             trouble = host_errors.explain(error, str(self._volumes))
-            trouble = trouble or host_errors.explain_full_disk(self._volumes)
+            trouble = trouble or await deferToThread(host_errors.explain_full_disk, self._volumes)
             if trouble is None:
                 raise
             raise PrimaryStorageError(f"disk cannot be created: {trouble.message}", trouble.hint) from error
         finally:
-            temporary.unlink(missing_ok=True)
+            await deferToThread(temporary.unlink, True)
         return path
 
     async def volume_size_bytes(self, volume_uuid: str) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from attrs import field, frozen
+from twisted.internet.threads import deferToThread
 
 from systemvm.host.architecture import Architecture
 from systemvm.management.hypervisors.base import Disk, DomainNic, DomainSpec, VncSpec
@@ -173,7 +174,7 @@ class UserVmBuilder:
 
     async def _data_disk(self, vm: Instance, volume: Volume) -> DataDisk:
         path = (await self._primary.of(volume.pool_id)).volume_path(volume.uuid)
-        if volume.device_id is None or not path.exists():
+        if volume.device_id is None or not await deferToThread(path.exists):
             raise MachineError(
                 f"volume {volume.name} of {vm.name} is missing on primary storage: {path}",
                 "restore the file, or detach the volume",
@@ -186,7 +187,7 @@ class UserVmBuilder:
         storage = await self._primary.of(volume.pool_id)
         if volume.state is VolumeState.READY:
             path = storage.volume_path(volume.uuid)
-            if not path.exists():
+            if not await deferToThread(path.exists):
                 raise MachineError(f"disk {path} is missing", "deploy the VM again")
             return path
         if parts.template is not None:
@@ -207,7 +208,7 @@ class UserVmBuilder:
         Afterwards neither the template nor its image store is needed.
         """
         spool = await self._database.run(templates.spool_ref, template.id, self._host_id, pool_id)
-        if (copy := _present_copy(spool)) is not None:
+        if (copy := await _present_copy(spool)) is not None:
             return copy
         if spool.state is not SpoolState.READY:
             await self._database.run(templates.update_spool_ref, spool.id, state=SpoolState.COPYING)
@@ -248,9 +249,9 @@ def _template(connection: Connection, template_id: int | None) -> Template | Non
     return None if template_id is None else templates.by_id(connection, template_id)
 
 
-def _present_copy(spool: SpoolRef) -> Path | None:
+async def _present_copy(spool: SpoolRef) -> Path | None:
     path = Path(spool.path) if spool.state is SpoolState.READY and spool.path else None
-    return path if path is not None and path.exists() else None
+    return path if path is not None and await deferToThread(path.exists) else None
 
 
 def _source_format(template: Template) -> TemplateFormat:

@@ -3,21 +3,24 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 
 from present import present
 from shared_pools import create_pool, create_volume, url_of
 from small_cloud import SmallCloud
+from small_cloud_fakes import FakePrimary
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import events, storage_pools, volumes
 from systemvm.management.zone_model.pools import PoolAddress, read_url
 from systemvm.management.zone_model.refusals import ModelError
 from systemvm.service.errors import FailureCode, SystemVmError
-from user_vms import deploy_stopped
+from user_vms import deploy_running, deploy_stopped
 
 GIB = 1 << 30
 
@@ -147,6 +150,53 @@ async def test_thresholds_and_overprovisioning_limit_what_a_pool_takes(cloud: Sm
             cloud, "updateConfiguration", name="pool.storage.capacity.disablethreshold", value=value
         )
         assert "must be a number from 0 to 1" in wrong.message
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_pools_are_created_at_the_same_time(cloud: SmallCloud) -> None:
+    first = Deferred.fromCoroutine(create_pool(cloud, "first"))
+    second = Deferred.fromCoroutine(create_pool(cloud, "second"))
+    assert {(await first).name, (await second).name} == {"first", "second"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_pool_is_opened_in_a_thread(cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[bool] = []
+
+    def open_storage(directory: Path) -> FakePrimary:
+        opened.append(threading.current_thread() is threading.main_thread())
+        return FakePrimary(directory)
+
+    monkeypatch.setattr(cloud.pools, "_open_storage", open_storage)
+    pool = await create_pool(cloud)
+    await create_volume(cloud, pool)
+    assert opened == [False]
+
+
+@pytest_twisted.ensureDeferred
+async def test_disks_of_a_starting_vm_are_looked_up_in_a_thread(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = await create_pool(cloud)
+    volume = await create_volume(cloud, pool)
+    vm = await deploy_running(cloud)
+    await cloud.machines.stop(vm.id)
+    job = await cloud.job("attachVolume", id=volume.uuid, virtualmachineid=vm.uuid)
+    assert job.result_code == 0, job.result
+    root = present(cloud.database.run_now(volumes.root_of, vm.id))
+    looked_up: dict[str, bool] = {}
+    exists = Path.exists
+
+    def look_up(path: Path) -> bool:
+        looked_up[path.stem] = threading.current_thread() is threading.main_thread()
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", look_up)
+    await cloud.machines.start(vm.id)
+    assert {name: looked_up[name] for name in (volume.uuid, root.uuid)} == {
+        volume.uuid: False,
+        root.uuid: False,
+    }
 
 
 @pytest_twisted.ensureDeferred

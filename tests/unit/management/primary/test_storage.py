@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -77,3 +79,31 @@ async def test_a_disk_is_durable_before_it_has_its_name(
     path = await primary.create_empty(VOLUME, 1 << 30)
     assert synced == [f".{path.name}.new", "volumes"]
     assert path.stat().st_mode & 0o777 == 0o660
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_reactor_never_waits_for_a_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that hangs on a hard mount would stop the whole daemon."""
+    primary = PrimaryStorage(tmp_path / "primary", WritingQemuImg())
+    primary.open()
+    source = tmp_path / "boot.iso"
+    source.touch()
+    called: list[tuple[str, bool]] = []
+
+    def note(name: str) -> None:
+        real = getattr(Path, name)
+
+        def noted(path: Path, *arguments: Any, **named: Any) -> Any:
+            called.append((name, threading.current_thread() is threading.main_thread()))
+            return real(path, *arguments, **named)
+
+        monkeypatch.setattr(Path, name, noted)
+
+    for name in ("exists", "unlink", "touch", "stat"):
+        note(name)
+    await primary.ensure_template(TEMPLATE, source, "iso")
+    await primary.create_empty(VOLUME, 1 << 30)
+    assert {"exists", "unlink"} <= {name for name, _ in called}
+    assert [name for name, is_reactor in called if is_reactor] == []

@@ -15,7 +15,8 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import maybeDeferred
 
-from systemvm.management.primary import pool_directories, pool_usage
+from systemvm.management.primary import pool_directories, pool_usage, pools
+from systemvm.management.virtual_machines import machine
 from unit.management.zone_sequences.actions import ACTIONS, create_pool, deploy, register_template
 from unit.management.zone_sequences.consistency import check
 from unit.management.zone_sequences.fuse import Killed
@@ -81,7 +82,7 @@ async def settle(world: World) -> None:
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (pool_directories, pool_usage):
+    for module in (pool_directories, pool_usage, pools, machine):
         monkeypatch.setattr(module, "deferToThread", maybeDeferred)
 
 
