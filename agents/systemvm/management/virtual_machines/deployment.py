@@ -77,7 +77,8 @@ def deploy(connection: Connection, deployment: Deployment) -> Instance:
     _check_name(connection, deployment)
     disk_bytes = root_disk_bytes(connection, template.id, deployment.zone_id, deployment.disk_bytes)
     _check_limits(connection, deployment, disk_bytes)
-    pool_id = deployment.place.take(connection, disk_bytes) if deployment.place else None
+    place = deployment.place
+    pool_id = place.take(connection, disk_bytes, deployment.provisioning) if place else None
     vm = instances.create(
         connection,
         InstanceType.USER,

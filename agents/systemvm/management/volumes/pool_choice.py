@@ -11,6 +11,7 @@ from systemvm.management.primary.pool_usage import DiskUsage, Usages
 from systemvm.management.primary.pools import reaches
 from systemvm.management.state import storage_pools, volumes, zones
 from systemvm.management.state.database import Connection
+from systemvm.management.state.status import Provisioning
 from systemvm.management.state.storage_pools import StoragePool
 from systemvm.management.volumes.errors import NoPoolError
 
@@ -32,7 +33,17 @@ class PoolCandidate:
         total = self.usage.total_bytes if self.usage else 0
         return total * self.limits.overprovisioning * self.limits.allocated_threshold
 
-    def refusal(self, size_bytes: int, tags: frozenset[str] = frozenset()) -> str | None:
+    @property
+    def usable_bytes(self) -> float:
+        """How much of it can be in use."""
+        return (self.usage.total_bytes if self.usage else 0) * self.limits.used_threshold
+
+    def refusal(
+        self,
+        size_bytes: int,
+        tags: frozenset[str] = frozenset(),
+        provisioning: Provisioning = Provisioning.THIN,
+    ) -> str | None:
         """Return why it takes no volume of this size and with these tags; None: it takes one."""
         missing = tags - self.pool.tag_set
         if missing:
@@ -46,6 +57,13 @@ class PoolCandidate:
             return (
                 f"{used:.0%} of it are in use, the maximum is {self.limits.used_threshold:.0%}"
                 f" ({storage.USED_THRESHOLD.name})"
+            )
+        # overprovisioning is of space that is not used yet, and a fat disk uses all of its own at once
+        used_bytes, usable_bytes = self.usage.used_bytes + size_bytes, self.usable_bytes
+        if provisioning is Provisioning.FAT and used_bytes > usable_bytes:
+            return (
+                f"with a fat disk {used_bytes / _GIB:.4g} GiB of it would be in use, the maximum is"
+                f" {usable_bytes / _GIB:.4g} GiB ({storage.USED_THRESHOLD.name})"
             )
         if self.allocated_bytes + size_bytes > self.allocatable_bytes:
             return (
@@ -70,7 +88,12 @@ def candidates(connection: Connection, host_id: int, usages: Usages) -> list[Poo
 
 
 def choose(
-    connection: Connection, host_id: int, usages: Usages, size_bytes: int, tags: frozenset[str] = frozenset()
+    connection: Connection,
+    host_id: int,
+    usages: Usages,
+    size_bytes: int,
+    tags: frozenset[str] = frozenset(),
+    provisioning: Provisioning = Provisioning.THIN,
 ) -> StoragePool:
     """Return the pool of several hosts with the most room for virtual sizes.
 
@@ -81,7 +104,7 @@ def choose(
     for candidate in candidates(connection, host_id, usages):
         if candidate.pool.is_local:
             continue
-        why = candidate.refusal(size_bytes, tags)
+        why = candidate.refusal(size_bytes, tags, provisioning)
         if why is None:
             taking.append(candidate)
         else:
@@ -101,6 +124,7 @@ def check_takes(
     usages: Usages,
     size_bytes: int,
     tags: frozenset[str] = frozenset(),
+    provisioning: Provisioning = Provisioning.THIN,
 ) -> None:
     """Check that a pool takes a volume of a host's machines.
 
@@ -121,7 +145,7 @@ def check_takes(
         return
     for candidate in candidates(connection, host_id, usages):
         if candidate.pool.id == pool.id:
-            why = candidate.refusal(size_bytes, tags)
+            why = candidate.refusal(size_bytes, tags, provisioning)
             if why is None:
                 return
             raise NoPoolError(f"storageid: {pool.name} takes no volume: {why}", "choose another pool")
@@ -141,7 +165,9 @@ class PoolWish:
     pool_uuid: str | None = None  # in this pool
     tags: frozenset[str] = frozenset()
 
-    def take(self, connection: Connection, size_bytes: int) -> int | None:
+    def take(
+        self, connection: Connection, size_bytes: int, provisioning: Provisioning = Provisioning.THIN
+    ) -> int | None:
         """Return the number of the pool, None for the host's own directory.
 
         It is called in the transaction that creates the volume: two requests cannot both get the last place.
@@ -151,12 +177,12 @@ class PoolWish:
         if self.is_shared or self.pool_uuid is not None:
             storage_pools.lock(connection)
         if self.is_shared and self.pool_uuid is None:
-            return choose(connection, self.host_id, self.usages, size_bytes, self.tags).id
+            return choose(connection, self.host_id, self.usages, size_bytes, self.tags, provisioning).id
         if self.pool_uuid is None:
             pool = storage_pools.pool_of_host(connection, self.host_id)
         else:
             pool = storage_pools.by_uuid(connection, self.pool_uuid)
         if pool is None:
             return None
-        check_takes(connection, pool, self.host_id, self.usages, size_bytes, self.tags)
+        check_takes(connection, pool, self.host_id, self.usages, size_bytes, self.tags, provisioning)
         return None if pool.is_own_directory else pool.id

@@ -66,7 +66,7 @@ def create(connection: Connection, new: NewVolume) -> Volume:
         vm_id=None,
         zone_id=new.zone_id,
         host_id=new.host_id,
-        pool_id=new.place.take(connection, new.size_bytes) if new.place else None,
+        pool_id=new.place.take(connection, new.size_bytes, new.provisioning) if new.place else None,
         size_bytes=new.size_bytes,
         disk_offering_id=new.disk_offering_id,
         provisioning=new.provisioning,
@@ -179,7 +179,7 @@ def check_can_be_in(connection: Connection, volume: Volume, pool: StoragePool, u
     """
     size_bytes = volume_list.one(connection, volume).size_bytes or 0
     tags = storage_pools.tags_of(_tags_of_offering(connection, volume))
-    check_takes(connection, pool, volume.host_id or 0, usages, size_bytes, tags)
+    check_takes(connection, pool, volume.host_id or 0, usages, size_bytes, tags, volume.provisioning)
 
 
 def _tags_of_offering(connection: Connection, volume: Volume) -> str:

@@ -16,6 +16,8 @@ from shared_pools import create_pool, create_volume
 from small_cloud import SmallCloud
 from snapshot_store import SnapshotStore
 from systemvm.management.api.errors import ApiError
+from systemvm.management.primary import pool_usage
+from systemvm.management.primary.pool_usage import DiskUsage
 from systemvm.management.state import instances, storage_pools, volumes
 from systemvm.management.state.status import Provisioning
 from systemvm.management.state.storage_pools import StoragePool
@@ -166,6 +168,32 @@ async def almost_full(cloud: SmallCloud, name: str = "shared") -> tuple[StorageP
         "updateConfiguration", name="pool.storage.allocated.capacity.disablethreshold", value=f"{share:.9f}"
     )
     return pool, size
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_fat_disk_needs_free_space_and_not_overprovisioned(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template, _ = cloud.add_template()
+    pool = await create_pool(cloud)
+    monkeypatch.setattr(pool_usage, "disk_usage", lambda _: DiskUsage(100 * GIB, 80 * GIB))
+    fat = await disk_offering(cloud, "fat", disksize=6, storagetype="shared", provisioningtype="fat")
+    small = await disk_offering(cloud, "small", disksize=5, storagetype="shared", provisioningtype="fat")
+    sparse = await disk_offering(cloud, "sparse", disksize=6, storagetype="shared", provisioningtype="sparse")
+    why = r"with a fat disk 86 GiB of it would be in use, the maximum is 85 GiB \(pool\.storage\.capacity"
+    with pytest.raises(NoPoolError, match=why):
+        await cloud.call("createVolume", name="data", diskofferingid=fat["id"])
+    with pytest.raises(NoPoolError, match=why):
+        await cloud.call("createVolume", name="data", diskofferingid=fat["id"], storageid=pool.uuid)
+    of_vms = await service_offering(cloud, 300, storagetype="shared", provisioningtype="fat")
+    wanted = await deployment_parameters(cloud, template, serviceofferingid=of_vms, rootdisksize=6)
+    with pytest.raises(NoPoolError, match=why):
+        await cloud.call("deployVirtualMachine", **wanted)
+    for taken in (small, sparse):
+        assert (await data_disk(cloud, taken)).pool_id == pool.id
+    volume = await data_disk(cloud, await disk_offering(cloud, "local", disksize=6, provisioningtype="fat"))
+    with pytest.raises(NoPoolError, match=why):
+        await cloud.call("migrateVolume", volumeid=volume.uuid, storageid=pool.uuid)
 
 
 @pytest_twisted.ensureDeferred
