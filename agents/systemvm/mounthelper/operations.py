@@ -55,7 +55,7 @@ class MountOperations:
         operation = self._known.get(str(request.get("do")))
         if operation is None or descriptors:
             raise RefusedError(f"unknown operation: {str(request.get('do'))[:40]!r}")
-        name = str(uuid.UUID(request["pool"]))
+        name = str(uuid.UUID(str(request["pool"])))
         with self._locks.setdefault(name, threading.Lock()):
             operation(request, self._mounts / name)
         return {}, []

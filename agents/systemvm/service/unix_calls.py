@@ -90,6 +90,10 @@ def _answer(connection: socket.socket, handler: Handler) -> str | None:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             refusal = f"invalid request: {type(error).__name__}: {error}"
             answer = {"refused": refusal, "hint": ""}
+        except Exception as error:  # of one request: the helper goes on with the next
+            refusal = f"request failed: {type(error).__name__}: {error}"
+            why = (error.strerror if isinstance(error, OSError) else None) or "unexpected error"
+            answer = {"refused": f"request failed: {why}", "hint": "read the journal of the helper"}
         socket.send_fds(connection, [json.dumps(answer).encode()], to_send)
     finally:
         for descriptor in (*received, *to_send):
