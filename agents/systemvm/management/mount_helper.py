@@ -15,7 +15,7 @@ from systemvm.service.slowness import scaled_s
 from systemvm.service.unix_calls import RefusedError, call
 from systemvm.wire.mount_failure import MountFailure
 
-_TIMEOUT_S = 150.0  # longer than what the helper gives one program
+_TIMEOUT_S = 150.0  # longer than what the helper gives a request, with the kill of what hangs
 
 
 class PoolMountError(PrimaryStorageError):

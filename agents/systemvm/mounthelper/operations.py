@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from systemvm.mounthelper.programs import refused, run
+from systemvm.mounthelper.programs import RequestDeadline, hangs, refused, run
 from systemvm.service import nfs_service
 from systemvm.service.mountinfo import find_mount
 from systemvm.service.unix_calls import RefusedError
@@ -46,7 +46,7 @@ class MountOperations:
         self._mountinfo = mountinfo
         self._probe = probe
         self._locks: dict[str, threading.Lock] = {}
-        self._known: dict[str, Callable[[dict[str, Any], Path], None]] = {
+        self._known: dict[str, Callable[[dict[str, Any], Path, RequestDeadline], None]] = {
             "mount": self._mount,
             "unmount": self._unmount,
         }
@@ -56,11 +56,17 @@ class MountOperations:
         if operation is None or descriptors:
             raise RefusedError(f"unknown operation: {str(request.get('do'))[:40]!r}")
         name = str(uuid.UUID(str(request["pool"])))
-        with self._locks.setdefault(name, threading.Lock()):
-            operation(request, self._mounts / name)
+        deadline = RequestDeadline()
+        lock = self._locks.setdefault(name, threading.Lock())
+        if not lock.acquire(timeout=deadline.left_s):
+            raise hangs(f"pool {name}", "an earlier request")
+        try:
+            operation(request, self._mounts / name, deadline)
+        finally:
+            lock.release()
         return {}, []
 
-    def _mount(self, request: dict[str, Any], directory: Path) -> None:
+    def _mount(self, request: dict[str, Any], directory: Path, deadline: RequestDeadline) -> None:
         server, source = request["server"], export(request["server"], request["path"])
         mounted = find_mount(self._mountinfo.read_text(), directory)
         if mounted is not None and mounted.source != source:
@@ -72,16 +78,16 @@ class MountOperations:
         self._require_server(server)
         try:
             if mounted is not None:
-                self._give(directory, source)
+                self._give(directory, source, deadline)
                 return
         except RefusedError as error:
             if error.reason != MountFailure.STALE.value:
                 raise
-            run(["umount", "--", str(directory)], source)  # it is mounted again if nothing uses it
+            run(["umount", "--", str(directory)], source, deadline)  # it is mounted again if nothing uses it
         # without the export nobody can write there
         directory.mkdir(mode=0o555, parents=True, exist_ok=True)
-        run(["mount", "-t", "nfs", "-o", OPTIONS, "--", source, str(directory)], source)
-        self._give(directory, source)
+        run(["mount", "-t", "nfs", "-o", OPTIONS, "--", source, str(directory)], source, deadline)
+        self._give(directory, source, deadline)
 
     def _require_server(self, server: str) -> None:
         try:
@@ -99,18 +105,19 @@ class MountOperations:
             "check its NFS service and its disks, and restart it",
         )
 
-    def _give(self, directory: Path, source: str) -> None:
+    def _give(self, directory: Path, source: str, deadline: RequestDeadline) -> None:
         """Give the root of an export to the daemon and QEMU, unless it is theirs."""
         place = str(directory)
-        if run(["stat", "--format=%u:%g %a", "--", place], source).strip() != f"{self._owner} {MODE:o}":
-            run(["chown", self._owner, "--", place], source)
-            run(["chmod", f"{MODE:o}", "--", place], source)
+        owner_and_mode = run(["stat", "--format=%u:%g %a", "--", place], source, deadline).strip()
+        if owner_and_mode != f"{self._owner} {MODE:o}":
+            run(["chown", self._owner, "--", place], source, deadline)
+            run(["chmod", f"{MODE:o}", "--", place], source, deadline)
 
-    def _unmount(self, request: dict[str, Any], directory: Path) -> None:
+    def _unmount(self, request: dict[str, Any], directory: Path, deadline: RequestDeadline) -> None:
         mounted = find_mount(self._mountinfo.read_text(), directory)
         if mounted is not None:
             # -c: umount(8) itself would wait for a server that hangs
-            run(["umount", "-c", "--", str(directory)], mounted.source)
+            run(["umount", "-c", "--", str(directory)], mounted.source, deadline)
         if directory.exists():
             directory.rmdir()
 

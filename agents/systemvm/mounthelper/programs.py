@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs programs that touch an export, each with a deadline: whatever hangs in the kernel, hangs alone.
+"""Runs programs that touch an export, until the deadline of a request: what hangs in the kernel, hangs alone.
 
 A server that stops answering blocks even stat(2) on a hard mount. So this process never touches an export
 itself; mount(8), umount(8) and coreutils do.
@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 
 from attrs import frozen
 
@@ -18,7 +19,8 @@ from systemvm.service.slowness import scaled_s
 from systemvm.service.unix_calls import RefusedError
 from systemvm.wire.mount_failure import MountFailure
 
-MOUNT_TIMEOUT_S = 120.0
+#: For a whole request: the daemon waits 150 s (management/mount_helper.py).
+REQUEST_TIMEOUT_S = 120.0
 #: A process that waits for an NFS server can be killed; this is for one that cannot.
 _KILL_S = 5.0
 
@@ -77,11 +79,32 @@ def refused(reason: MountFailure, message: str, hint: str = "") -> RefusedError:
     return RefusedError(message, hint, reason.value)
 
 
-def run(command: list[str], what: str) -> str:
+class RequestDeadline:
+    """The end of a request's time, which begins with the object."""
+
+    def __init__(self) -> None:
+        self._at_s = time.monotonic() + scaled_s(REQUEST_TIMEOUT_S)
+
+    @property
+    def left_s(self) -> float:
+        return max(0.0, self._at_s - time.monotonic())
+
+
+def hangs(what: str, waiting_for: str) -> RefusedError:
+    return refused(
+        MountFailure.HANGS,
+        f"{what}: {waiting_for} has no result after {REQUEST_TIMEOUT_S:g} s",
+        "check the NFS server",
+    )
+
+
+def run(command: list[str], what: str, deadline: RequestDeadline) -> str:
     """Return the output of a program that touches `what`.
 
     Raises: RefusedError, with a MountFailure as its reason, when it fails or has no result in time.
     """
+    if not deadline.left_s:
+        raise hangs(what, command[0])
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -90,14 +113,10 @@ def run(command: list[str], what: str) -> str:
     except OSError as error:
         raise refused(MountFailure.FAILED, f"{what}: cannot run {command[0]}: {error.strerror}") from None
     try:
-        output, errors = process.communicate(timeout=scaled_s(MOUNT_TIMEOUT_S))
+        output, errors = process.communicate(timeout=deadline.left_s)
     except subprocess.TimeoutExpired:
         _abandon(process)
-        raise refused(
-            MountFailure.HANGS,
-            f"{what}: {command[0]} has no result after {MOUNT_TIMEOUT_S:g} s",
-            "check the NFS server",
-        ) from None
+        raise hangs(what, command[0]) from None
     if process.returncode:
         # what programs write is for the journal, which systemd keeps
         os.write(2, f"<4>{what}: {errors.strip()[:500]}\n".encode())

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -145,7 +148,7 @@ def test_a_server_that_hangs_is_reported_before_anything_is_mounted(fake_mount: 
 def test_a_mount_that_hangs_is_killed_with_its_children(
     fake_mount: FakeMount, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(programs, "MOUNT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(programs, "REQUEST_TIMEOUT_S", 0.5)
     held = Path(f"{fake_mount.log}.hangs")
     os.mkfifo(held)
     reader = os.open(held, os.O_RDONLY | os.O_NONBLOCK)
@@ -155,6 +158,27 @@ def test_a_mount_that_hangs_is_killed_with_its_children(
         assert os.read(reader, 1) == b""  # no process has it open any more
     finally:
         os.close(reader)
+
+
+def test_a_request_has_one_deadline_for_all_its_programs(
+    fake_mount: FakeMount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the daemon stops waiting before the helper has an answer."""
+    now_s = 0.0
+    timeouts_s: list[float] = []
+    communicate = subprocess.Popen.communicate
+
+    def communicate_slowly(process: Any, timeout: float) -> Any:
+        nonlocal now_s
+        timeouts_s.append(timeout)
+        now_s += 50.0
+        return communicate(process)
+
+    monkeypatch.setattr(programs, "scaled_s", lambda seconds: seconds)
+    monkeypatch.setattr(programs, "time", SimpleNamespace(monotonic=lambda: now_s))
+    monkeypatch.setattr(subprocess.Popen, "communicate", communicate_slowly)
+    assert fake_mount.refused().message == "192.0.2.1:/export/primary: chmod has no result after 120 s"
+    assert timeouts_s == [120.0, 70.0, 20.0]
 
 
 def test_a_stale_mount_that_nothing_uses_is_mounted_again(fake_mount: FakeMount) -> None:
