@@ -7,10 +7,12 @@ msgspec checks types and rejects unknown keys; this module adds the line and the
 from __future__ import annotations
 
 import difflib
+import functools
+import operator
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +27,7 @@ T = TypeVar("T")
 
 #: The keys and list indexes that lead to a value.
 KeyPath = tuple[str | int, ...]
+_Convert = Callable[[type, object], object]
 
 
 class ConfigError(SystemVmError):
@@ -105,10 +108,9 @@ def parse(document: Document, into: type[T]) -> T:
     try:
         return msgspec.convert(document.data, type=into, strict=True, dec_hook=convert)
     except (msgspec.ValidationError, ValueError, TypeError) as error:
-        message = str(error)
-        key_path = _key_path_of(message)
+        message, key_path = _name_keys(str(error), into, document.data, convert)
         if unknown := _UNKNOWN_KEY.match(message):
-            known = _known_keys(into, key_path)
+            known = list(_type_at(into, key_path).__struct_fields__)
             key_path = (*key_path, unknown[1])
             near = difflib.get_close_matches(unknown[1], known, 1)
             hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
@@ -116,23 +118,43 @@ def parse(document: Document, into: type[T]) -> T:
         raise ConfigError(f"{document.at(key_path)}: {message}") from error
 
 
-def _key_path_of(message: str) -> KeyPath:
-    """Return the path in msgspec's `… - at `$.networks.dns[0]``."""
+def _name_keys(message: str, into: Any, data: Any, convert: _Convert) -> tuple[str, KeyPath]:
+    """Return the message and the path in msgspec's `… - at `$.networks.dns[0]``.
+
+    msgspec does not name the key of a mapping (`$.labels[...]`): it is the first one whose value is wrong.
+    """
     found = re.search(r"`\$([^`]*)`$", message)
-    steps = re.findall(r"\.([^.\[]+)|\[(\d+)\]", found[1]) if found else []
-    return tuple(name or int(index) for name, index in steps)
+    path: KeyPath = ()
+    for name, index in re.findall(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]", found[1]) if found else []:
+        if index == "...":
+            wanted = typing.get_args(_type_at(into, path))[1]
+            values = functools.reduce(operator.getitem, path, data)
+            name = next(key for key, value in values.items() if _is_wrong(value, wanted, convert))
+            message = message.replace("[...]", f".{name}", 1)
+        path = (*path, name or int(index))
+    return message, path
 
 
-def _known_keys(into: Any, key_path: KeyPath) -> list[str]:
-    """Return the fields of the section at `key_path` of the type `into`."""
+def _is_wrong(value: object, wanted: Any, convert: _Convert) -> bool:
+    try:
+        msgspec.convert(value, type=wanted, strict=True, dec_hook=convert)
+    except (msgspec.ValidationError, ValueError, TypeError):
+        return True
+    return False
+
+
+def _type_at(into: Any, key_path: KeyPath) -> Any:
+    """Return the type of the value at `key_path` of the type `into`."""
     if typing.get_origin(into) in (types.UnionType, typing.Union):
         [into] = [option for option in typing.get_args(into) if option is not types.NoneType]
     if not key_path:
-        return list(into.__struct_fields__)
+        return into
     step, *rest = key_path
     if isinstance(step, int):
-        return _known_keys(typing.get_args(into)[0], tuple(rest))
-    return _known_keys(typing.get_type_hints(into)[step], tuple(rest))
+        return _type_at(typing.get_args(into)[0], tuple(rest))
+    if typing.get_origin(into) is dict:
+        return _type_at(typing.get_args(into)[1], tuple(rest))
+    return _type_at(typing.get_type_hints(into)[step], tuple(rest))
 
 
 def _collect_lines(path: Path, node: yaml.Node, key_path: KeyPath, lines: dict[KeyPath, int]) -> None:

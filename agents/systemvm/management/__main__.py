@@ -22,7 +22,7 @@ from twisted.python.failure import Failure  # noqa: E402
 from systemvm.host.config_file import ConfigError  # noqa: E402
 from systemvm.host.layout import DAEMON_USER, Layout  # noqa: E402
 from systemvm.management import config  # noqa: E402
-from systemvm.management.config_show import show  # noqa: E402
+from systemvm.management.config_show import show, summarize  # noqa: E402
 from systemvm.management.daemon import Daemon  # noqa: E402
 from systemvm.management.hypervisors.errors import HypervisorError  # noqa: E402
 from systemvm.management.network_helper import NetworkError  # noqa: E402
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
         return 2
     if options.check_config:
-        sys.stdout.write(_summary(layout, configuration))
+        sys.stdout.write(summarize(layout, configuration, IDENTIFIER))
         return 0
     if options.show_config:
         sys.stdout.write(show(layout, configuration))
@@ -108,23 +108,6 @@ def _run(configuration: config.Configuration) -> int:
     restore_sigint()
     reactor.run()
     return max(codes, default=0)
-
-
-def _summary(layout: Layout, configuration: config.Configuration) -> str:
-    """Return the output of `--check-config` for files without errors and for missing files."""
-    lines = [f"{layout.etc}: no errors in {len(configuration.zones)} zone file(s) and the other files"]
-    if not layout.config_file.exists():
-        lines.append(
-            f"{layout.config_file} does not exist: using defaults; run `{IDENTIFIER} --prepare` to create it"
-        )
-    if not configuration.zones:
-        lines.append(
-            f"there is no zone, and the daemon needs one: copy {layout.zones}/zone.yaml.sample, "
-            f"which `{IDENTIFIER} --prepare` creates"
-        )
-    else:
-        lines.append("the daemon can start with these files")
-    return "".join(f"{line}\n" for line in lines)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

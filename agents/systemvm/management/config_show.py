@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`--show-config`: every effective value with its source."""
+"""`--show-config`: every effective value with its source; `--check-config`: whether the daemon can start."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from systemvm.host.config_file import Document, KeyPath, format_key_path, read
+from systemvm.host.host_file import FILE_NAME
 from systemvm.host.layout import Layout
 from systemvm.management.config import Configuration
 from systemvm.service.redaction import redact_url
@@ -32,6 +33,28 @@ def show(layout: Layout, configuration: Configuration) -> str:
         ]
         width = max(len(f"{key}: {text}") for key, text, _ in rows)
         lines += [f"{f'{key}: {text}':{min(width, 70)}}  # {source}" for key, text, source in rows]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def summarize(layout: Layout, configuration: Configuration, program: str) -> str:
+    """Return the output of `--check-config` for files without errors and for missing files."""
+    lines = [f"{layout.etc}: no errors in {len(configuration.zones)} zone file(s) and the other files"]
+    if not layout.config_file.exists():
+        lines.append(
+            f"{layout.config_file} does not exist: using defaults; run `{program} --prepare` to create it"
+        )
+    if configuration.zones:
+        lines.append("the daemon can start with these files")
+    elif configuration.labels:
+        lines.append(
+            f"the daemon can start with these files; no file has a zone: add zones to the networks of"
+            f" {layout.etc / FILE_NAME} with createZone"
+        )
+    else:
+        lines.append(
+            f"there is no zone, and the daemon needs one: copy {layout.zones}/zone.yaml.sample, which"
+            f" `{program} --prepare` creates, or write {layout.etc / FILE_NAME} and call createZone"
+        )
     return "".join(f"{line}\n" for line in lines)
 
 

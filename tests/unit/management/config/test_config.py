@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from systemvm.host.config_file import ConfigError, load, to_yaml
+from systemvm.host.host_file import load_host
 from systemvm.host.layout import Layout
 from systemvm.host.zone import TrafficType, ZoneConfig
 from systemvm.management import config
 from systemvm.management.config import ManagementConfig
-from systemvm.management.config_show import show
-from systemvm.management.samples import leave_samples
+from systemvm.management.config_show import show, summarize
+from systemvm.management.samples import leave_samples, read_sample
 from systemvm.wire.role import Role
 
 
@@ -114,6 +115,40 @@ def test_errors_name_the_line(layout: Layout, zone_text: str, old: str, new: str
     message = str(raised.value)
     assert f"zone1.yaml:{line}: " in message
     assert key in message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("    uplnik: eth0", r"host\.yaml:6: labels\.second\.uplnik: unknown key; did you mean uplink\?"),
+        (
+            "    uplink: 5",
+            r"host\.yaml:6: Expected `str \| null`, got `int` - at `\$\.labels\.second\.uplink`",
+        ),
+        ("    addresses: [10.0.0.1]", r"host\.yaml:4: addresses: .* - at `\$\.labels\.second`"),
+    ],
+)
+def test_errors_of_a_label_name_it(tmp_path: Path, text: str, message: str) -> None:
+    host = tmp_path / "host.yaml"
+    host.write_text(
+        f"labels:\n  first:\n    traffic_types: [guest]\n  second:\n    traffic_types: [public]\n{text}\n"
+    )
+    with pytest.raises(ConfigError, match=message):
+        load_host(tmp_path)
+
+
+def test_the_check_says_what_the_daemon_needs(tmp_path: Path, zone_text: str) -> None:
+    layout = Layout(tmp_path)
+    layout.make()
+
+    def checked() -> str:
+        return summarize(layout, config.read(layout), "systemvm-managementd")
+
+    assert "there is no zone, and the daemon needs one" in checked()
+    (layout.etc / "host.yaml").write_text(read_sample("host.yaml"))
+    assert "the daemon can start with these files; no file has a zone" in checked()
+    (layout.zones / "zone1.yaml").write_text(zone_text)
+    assert checked().endswith("the daemon can start with these files\n")
 
 
 def test_errors_of_broken_yaml_and_duplicate_keys_name_the_line(layout: Layout, zone_text: str) -> None:
