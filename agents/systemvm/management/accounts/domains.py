@@ -37,7 +37,8 @@ def rename(connection: Connection, domain_id: int, name: str, user_id: int | Non
     domain = require(connection, domain_id)
     if name == domain.name:
         return domain
-    path = _free_path(connection, name, accounts.domain_by_id(connection, domain.parent_id or ROOT_DOMAIN_ID))
+    parent = accounts.domain_by_id(connection, domain.parent_id or ROOT_DOMAIN_ID)
+    path = _free_path(connection, name, parent, domain)
     longest = max((len(each.path) for each in domains.beneath(connection, domain)), default=0)
     _check_path(path + "x" * max(0, longest - len(domain.path)))
     renamed = domains.rename(connection, domain, name, path)
@@ -89,10 +90,10 @@ def check_unused(connection: Connection, domain: Domain, *, with_domains: bool =
         )
 
 
-def _free_path(connection: Connection, name: str, parent: Domain) -> str:
+def _free_path(connection: Connection, name: str, parent: Domain, renamed: Domain | None = None) -> str:
     """Return the path of a new name.
 
-    Raises: AccountError when the name cannot be, or another domain has it.
+    Raises: AccountError when the name cannot be, or another domain has it, with other capitals, too.
     """
     if not name.strip() or "/" in name or len(name) > MAX_LENGTH or name.upper() == _ROOT:
         raise AccountError(
@@ -102,10 +103,12 @@ def _free_path(connection: Connection, name: str, parent: Domain) -> str:
         )
     path = f"{parent.path.rstrip('/')}/{name}"
     _check_path(path)
-    if domains.at_path(connection, path) is not None:
-        raise AccountError(
-            f"Domain with name {name} already exists for the parent id={parent.uuid}", "choose another name"
-        )
+    for other in domains.directly_beneath(connection, parent):
+        if other != renamed and other.name.casefold() == name.casefold():
+            raise AccountError(
+                f"Domain with name {other.name} already exists for the parent id={parent.uuid}",
+                "choose another name",
+            )
     return path
 
 

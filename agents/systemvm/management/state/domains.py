@@ -35,8 +35,7 @@ def reach_of(connection: sa.Connection, account: Account, domain: Domain) -> fro
 
 def beneath(connection: sa.Connection, domain: Domain) -> list[Domain]:
     """Return the domains beneath one that are not removed, the deepest first."""
-    is_there = _d.path.startswith(_prefix(domain.path), autoescape=True)
-    where = (_d.removed.is_(None), _d.id != domain.id, is_there)
+    where = (_d.removed.is_(None), _d.id != domain.id, _is_beneath(domain.path))
     found = accounts.domain_rows.all(connection, *where)
     return sorted(found, key=lambda each: each.path.count("/"), reverse=True)
 
@@ -45,8 +44,9 @@ def is_present(connection: sa.Connection, domain_id: int) -> bool:
     return accounts.domain_rows.one(connection, _d.id == domain_id, _d.removed.is_(None)) is not None
 
 
-def at_path(connection: sa.Connection, path: str) -> Domain | None:
-    return accounts.domain_rows.one(connection, _d.path == path)
+def directly_beneath(connection: sa.Connection, parent: Domain) -> list[Domain]:
+    """Return the domains that are not removed and have this parent."""
+    return accounts.domain_rows.all(connection, _d.removed.is_(None), _d.parent_id == parent.id)
 
 
 def rename(connection: sa.Connection, domain: Domain, name: str, path: str) -> Domain:
@@ -61,9 +61,11 @@ def remove(connection: sa.Connection, domain: Domain) -> None:
 
 
 def _accounts_in(path: str) -> sa.Select[tuple[int]]:
-    is_there = sa.or_(_d.path == path, _d.path.startswith(_prefix(path), autoescape=True))
+    is_there = sa.or_(_d.path == path, _is_beneath(path))
     return sa.select(_a.id).join(schema.domains, _d.id == _a.domain_id).where(is_there)
 
 
-def _prefix(path: str) -> str:
-    return f"{path.rstrip('/')}/"
+def _is_beneath(path: str) -> sa.ColumnElement[bool]:
+    """Compare exactly: SQLite's LIKE, which `startswith` becomes, takes /sales and /Sales for one."""
+    prefix = f"{path.rstrip('/')}/"
+    return sa.func.substr(_d.path, 1, len(prefix)) == prefix

@@ -41,6 +41,7 @@ async def test_a_domain_has_users_of_its_own(cloud: SmallCloud) -> None:
     ("name", "why"),
     [
         ("sales", "already exists for the parent"),
+        ("SALES", "Domain with name sales already exists for the parent"),
         (" ", "must have 1 to 255"),
         ("a/b", "no slash"),
         ("root", "must not be ROOT"),
@@ -71,6 +72,29 @@ async def test_a_new_name_changes_the_paths_beneath(cloud: SmallCloud) -> None:
     assert same == renamed
     with pytest.raises(AccountError, match="path is too long"):  # of the one beneath
         await cloud.call("updateDomain", id=sales["id"], name="x" * 252)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_domain_can_change_its_own_capitals(cloud: SmallCloud) -> None:
+    sales = await new_domain(cloud, "sales")
+    renamed = (await cloud.call("updateDomain", id=sales["id"], name="Sales"))["domain"]
+    assert renamed["path"] == "ROOT/Sales"
+
+
+@pytest_twisted.ensureDeferred
+async def test_domains_that_differ_in_capitals_are_two(cloud: SmallCloud) -> None:
+    """An earlier release permitted both of them."""
+    run = cloud.database.run_now
+    sales = await new_domain(cloud, "sales")
+    large = run(accounts.create_domain, "Sales", "/Sales", accounts.ROOT_DOMAIN_ID)
+    team = run(changes.create, "team", large.id, None)
+    dora = await new_account(cloud, "dora", domainid=sales["id"], accounttype=2)
+    tim = await new_account(cloud, "tim", domainid=team.uuid)
+    assert tim.account.id not in run(domains.reach_of, dora.account, dora.domain)
+    assert run(domains.beneath, dora.domain) == []
+    await cloud.job("deleteDomain", id=sales["id"], cleanup="true")
+    assert run(accounts.account_by_id, tim.account.id).removed is None
+    assert run(domains.is_present, team.id)
 
 
 @pytest_twisted.ensureDeferred
