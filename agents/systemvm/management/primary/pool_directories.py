@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -84,6 +86,20 @@ class HostPoolDirectories:
                 "restart systemvm-managementd and systemvm-launcher",
             )
 
+    async def check_distinct(self, pool: StoragePool, others: Iterable[StoragePool]) -> None:
+        """Check that the directory of a pool that is created is not that of another one by another name.
+
+        Raises: PrimaryStorageError when it is.
+        """
+        named = {other.name: self.directory(other) for other in others}
+        same = await deferToThread(_find_same, self.directory(pool), named)
+        if same is not None:
+            raise PrimaryStorageError(
+                f"storage pool {pool.name} cannot be created: {pool.place} is the directory of the storage"
+                f" pool {same}, too",
+                "choose another directory or export",
+            )
+
     async def release(self, pool: StoragePool) -> None:
         """Unmount a pool on this host, and refuse to prepare it from now on; files stay.
 
@@ -103,6 +119,16 @@ class HostPoolDirectories:
 
     def _is_mounted(self, directory: Path) -> bool:
         return find_mount(self._mountinfo.read_text(), directory) is not None
+
+
+def _find_same(directory: Path, others: dict[str, Path]) -> str | None:
+    """Return the name of another directory where a new file of this one is, too. It blocks.
+
+    Device and inode are not compared, because an NFS export by two addresses of its server has two devices.
+    """
+    with tempfile.NamedTemporaryFile(prefix=".systemvm-", dir=directory) as file:
+        name = Path(file.name).name
+        return next((other for other, path in others.items() if (path / name).exists()), None)
 
 
 def check_directory(directory: Path, own: Path) -> None:

@@ -47,12 +47,15 @@ class StoragePools:
             return
         try:
             await self._pools.directories.prepare(pool)
-            [usage] = (await self._usage.of([pool])).values()
-            if usage is None:
+            others = await self._database.read(_reachable, self._host_id)
+            usages = await self._usage.of([pool, *others])
+            if usages[pool.id] is None:
                 raise PrimaryStorageError(
                     f"storage pool {pool.name} cannot be used: its file system does not answer",
                     "check the server, and create the pool again",
                 )
+            up = [other for other in others if usages[other.id] is not None]  # one that is down would delay this
+            await self._pools.directories.check_distinct(pool, up)
         except Exception:
             await self.release(pool)
             raise

@@ -7,7 +7,7 @@ that system VMs have their disks in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -35,6 +35,7 @@ class PoolDirectories(Protocol):
 
     def directory(self, pool: StoragePool) -> Path: ...
     async def prepare(self, pool: StoragePool) -> Path: ...
+    async def check_distinct(self, pool: StoragePool, others: Iterable[StoragePool]) -> None: ...
     async def release(self, pool: StoragePool) -> None: ...
     def reopen(self, pool: StoragePool) -> None: ...
 

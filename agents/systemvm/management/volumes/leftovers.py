@@ -2,13 +2,16 @@
 """Deletes what is left on primary storage: files that nothing needs, and volumes that nobody makes.
 
 A pool did not answer when a file was to be deleted, or the daemon was killed between a row and its file. A
-file without a row, or of another host, stays: it is not of this daemon.
+file without a row, or of another host, stays: it is not of this daemon. So does the file of a volume that is
+in another pool, unless it is certain that this is another file.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from systemvm.management.primary.pools import StorageByPool
@@ -23,6 +26,7 @@ from systemvm.management.volumes.service import Volumes
 class ListedStorage(Protocol):
     """The part of primary storage that lists files by their UUIDs and deletes them."""
 
+    def volume_path(self, volume_uuid: str) -> Path: ...
     async def volume_names(self) -> list[str]: ...
     async def snapshot_names(self) -> list[str]: ...
     async def delete_volume(self, volume_uuid: str) -> None: ...
@@ -68,7 +72,7 @@ class Leftovers:
             found = await self._database.read(volumes.find, uuid)
             if found is not None and self._is_elsewhere(found, pool_id):
                 async with self._volumes.lock(found.id) as volume:  # nobody moves it meanwhile
-                    if self._is_elsewhere(volume, pool_id):
+                    if self._is_elsewhere(volume, pool_id) and await self._is_needless(volume, storage):
                         await storage.delete_volume(uuid)
         for name in await storage.snapshot_names():
             snapshot = await self._database.read(snapshots.find, name)
@@ -78,6 +82,29 @@ class Leftovers:
     def _is_elsewhere(self, volume: Volume, pool_id: int | None) -> bool:
         is_here = volume.removed is None and volume.pool_id == pool_id
         return volume.host_id == self._host_id and not is_here
+
+    async def _is_needless(self, volume: Volume, storage: ListedStorage) -> bool:
+        """Return whether a file is of a deleted volume, or of one that has another file in its own pool."""
+        if volume.removed is not None:
+            return True
+        try:
+            own = await self._primary.of(volume.pool_id)
+            return await deferToThread(
+                _are_two, own.volume_path(volume.uuid), storage.volume_path(volume.uuid)
+            )
+        except (OSError, PrimaryStorageError) as error:
+            self._log.info("second file of volume {uuid} stays: {why}", uuid=volume.uuid, why=str(error))
+            return False
+
+
+def _are_two(first: Path, second: Path) -> bool:
+    """Return whether two paths are certainly of two files. It blocks.
+
+    One NFS export by two addresses of its server has two devices, but the same inodes.
+
+    Raises: OSError when one does not exist.
+    """
+    return first.stat().st_ino != second.stat().st_ino
 
 
 def _claim_unmade(connection: Connection, host_id: int) -> None:

@@ -86,6 +86,20 @@ async def test_the_scope_of_a_pool_names_its_cluster_or_its_host(cloud: SmallClo
 
 
 @pytest_twisted.ensureDeferred
+async def test_one_directory_is_not_two_pools(cloud: SmallCloud, tmp_path: Path) -> None:
+    pool = await create_pool(cloud)
+    link, name = tmp_path / "link", f"{cloud.host.name}-primary"
+    link.symlink_to(pool.path)
+    for directory, taken in ((cloud.primary.directory, name), (link, "shared")):
+        wrong = await refused(
+            cloud, "createStoragePool", name="two", zoneid=cloud.zone.uuid, url=url_of(directory)
+        )
+        assert wrong.message.endswith(f"is the directory of the storage pool {taken}, too")
+    assert [each.name for each in cloud.database.run_now(storage_pools.list_created)] == ["shared"]
+    assert list(Path(pool.path).glob(".systemvm-*")) == []  # noqa: ASYNC240
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_disabled_pool_takes_no_new_volume_and_keeps_its_own(cloud: SmallCloud) -> None:
     pool = await create_pool(cloud)
     volume = await create_volume(cloud, pool)

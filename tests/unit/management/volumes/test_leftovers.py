@@ -77,11 +77,26 @@ async def test_files_of_moved_volumes_and_ended_snapshots_are_deleted(
     assert moved.exists() and files[0].exists(), "they are another host's"
     places.down = {pool.id}
     await leftovers(cloud, places).delete()
-    assert (moved.exists(), files[0].exists()) == (False, True), "the pool does not answer"
+    assert (moved.exists(), files[0].exists()) == (True, True), "the pool does not answer"
     places.down.clear()
     await leftovers(cloud, places).delete()
+    assert not moved.exists()
     assert [path.exists() for path in files] == [False, False, True], "the last one is being taken"
     assert kept.exists() and all(path.exists() for path in strangers)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_stays_that_is_not_certainly_a_second_one(cloud: SmallCloud, places: Places) -> None:
+    """Two pools can be one directory: by a symlink, or by two addresses of one server."""
+    pool = await create_pool(cloud)
+    here, missing = [await create_volume(cloud, pool, name=name) for name in ("here", "missing")]
+    own = await places.put(pool.id, here.uuid)
+    same = own.parent.parent.with_name("storage-None") / "volumes" / own.name
+    await places.of(None)
+    same.hardlink_to(own)  # also has its inode
+    only = await places.put(None, missing.uuid)
+    await leftovers(cloud, places).delete()
+    assert own.exists() and same.exists() and only.exists()
 
 
 @pytest_twisted.ensureDeferred

@@ -17,6 +17,7 @@ from twisted.internet.defer import maybeDeferred
 
 from systemvm.management.primary import pool_directories, pool_usage, pools
 from systemvm.management.virtual_machines import machine
+from systemvm.management.volumes import leftovers
 from unit.management.zone_sequences.actions import ACTIONS, create_pool, deploy, register_template
 from unit.management.zone_sequences.consistency import check
 from unit.management.zone_sequences.fuse import Killed
@@ -82,7 +83,7 @@ async def settle(world: World) -> None:
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (pool_directories, pool_usage, pools, machine):
+    for module in (pool_directories, pool_usage, pools, machine, leftovers):
         monkeypatch.setattr(module, "deferToThread", maybeDeferred)
 
 
