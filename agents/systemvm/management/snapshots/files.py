@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredLock, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 
 from systemvm.management.control.agent_calls import AgentPeer, ConnectedAgents
 from systemvm.management.snapshots.errors import SnapshotError
@@ -44,6 +45,8 @@ PIECES_IN_FLIGHT = 4
 #: How long an upload waits for an SSVM, which also connects again after a restart of the daemon.
 SSVM_WAIT_S = 300.0
 SSVM_POLL_S = 2.0
+#: How long this host waits for a store's mount, which can hang.
+MOUNT_DEADLINE_S = 30.0
 
 Report = Callable[[int], None]
 
@@ -54,6 +57,15 @@ class _Target:
 
     place: SnapshotPlace
     ssvms: list[str]
+
+
+@frozen
+class _StoredFile:
+    """The file of a snapshot, and the mount point of its store."""
+
+    snapshot_name: str
+    root: Path
+    path: Path
 
 
 class SnapshotFiles:
@@ -73,6 +85,7 @@ class SnapshotFiles:
         self._database = database
         self._agents = agents
         self._in_thread = in_thread
+        self._checks: dict[int, DeferredLock] = {}  # by the store's id
 
     async def upload(self, snapshot: Snapshot, path: Path, report: Report) -> int:
         """Copy a file to the store, where it is visible when all of it is there; `report` gets percents.
@@ -128,16 +141,46 @@ class SnapshotFiles:
     async def chain(self, snapshot: Snapshot) -> list[Path]:
         """Return the files of a snapshot as this host reads them, the whole one first.
 
-        Raises: SnapshotError when one is missing.
+        Raises: SnapshotError when one is missing, or the store does not answer.
         """
-        paths = await self._database.read(_paths, snapshot)
-        for path in paths:
-            if not await self._in_thread(path.is_file):
-                raise SnapshotError(
-                    f"snapshot {snapshot.name} cannot be read: {path} does not exist",
-                    "check that the image store is mounted there, and restore the file",
-                )
-        return paths
+        files = await self._database.read(_stored_files, snapshot)
+        await self._check(snapshot, files)
+        return [file.path for file in files]
+
+    async def _check(self, snapshot: Snapshot, files: list[_StoredFile]) -> None:
+        """Check files on the mount of a store, in one thread for each store.
+
+        A thread that hangs there keeps its turn: those that come meanwhile need no thread to fail, too.
+        """
+        answer: Deferred[None] = Deferred()
+        turn = self._checks.setdefault(snapshot.store_id, DeferredLock())
+
+        async def check() -> None:
+            async with turn:
+                if timeout.active():  # else nobody waits any more
+                    await self._in_thread(_check_files, files)
+
+        def ended(result: Failure | None) -> None:
+            if not timeout.active():
+                return
+            timeout.cancel()
+            if isinstance(result, Failure):
+                answer.errback(result)
+            else:
+                answer.callback(None)
+
+        error = SnapshotError(
+            f"snapshot {snapshot.name} cannot be read: its image store does not answer on this host",
+            "check the NFS server of the image store",
+        )
+        timeout = self._clock.callLater(scaled_s(MOUNT_DEADLINE_S), answer.errback, error)
+        checked: Deferred[Any] = Deferred.fromCoroutine(check())
+        checked.addBoth(ended)
+        try:
+            await answer
+        finally:
+            if timeout.active():  # the daemon ends
+                timeout.cancel()
 
     async def _call(
         self,
@@ -196,8 +239,8 @@ def _target(connection: Connection, snapshot: Snapshot) -> _Target:
     return _Target(place, instances.names_of_ssvms_by_zone(connection).get(snapshot.zone_id, []))
 
 
-def _paths(connection: Connection, snapshot: Snapshot) -> list[Path]:
-    paths = []
+def _stored_files(connection: Connection, snapshot: Snapshot) -> list[_StoredFile]:
+    files = []
     for each in snapshots.chain_of(connection, snapshot):
         store = zones.store_by_id(connection, each.store_id)
         if store.host_path is None:
@@ -207,8 +250,31 @@ def _paths(connection: Connection, snapshot: Snapshot) -> list[Path]:
             )
         root = Path(store.host_path)
         path = root / "snapshots" / str(each.account_id) / str(each.volume_id) / each.uuid
-        # other programs can write to a store
-        if not path.resolve().is_relative_to(root.resolve()):
-            raise SnapshotError(f"path of snapshot {each.name} leaves its store", "take another snapshot")
-        paths.append(path)
-    return paths
+        files.append(_StoredFile(each.name, root, path))
+    return files
+
+
+def _check_files(files: list[_StoredFile]) -> None:
+    """Check that files are there, and in their stores. It blocks for as long as a mount hangs.
+
+    Raises: SnapshotError.
+    """
+    for file in files:
+        try:
+            # other programs can write to a store
+            is_inside = file.path.resolve().is_relative_to(file.root.resolve())
+            exists = file.path.is_file()
+        except OSError as error:
+            raise SnapshotError(
+                f"snapshot {file.snapshot_name} cannot be read: {error.strerror}: {file.path}",
+                "check that the image store is mounted there",
+            ) from error
+        if not is_inside:
+            raise SnapshotError(
+                f"path of snapshot {file.snapshot_name} leaves its store", "take another snapshot"
+            )
+        if not exists:
+            raise SnapshotError(
+                f"snapshot {file.snapshot_name} cannot be read: {file.path} does not exist",
+                "check that the image store is mounted there, and restore the file",
+            )

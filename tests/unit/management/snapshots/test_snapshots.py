@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from present import present
 from settling import settled
@@ -20,6 +20,7 @@ from systemvm.management.configurations.snapshots import DELTA_MAX
 from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.hypervisors.guest_agent_session import GuestAgentSilentError
 from systemvm.management.image_stores.service import StoreInUseError
+from systemvm.management.snapshots import files
 from systemvm.management.snapshots.files import SSVM_POLL_S, SSVM_WAIT_S
 from systemvm.management.snapshots.transitions import NewSnapshot
 from systemvm.management.state import jobs, snapshots, store_contents, volumes, zones
@@ -145,6 +146,37 @@ async def test_a_snapshot_is_whole_when_somebody_has_removed_what_it_would_be_an
     for gone in chain:
         assert (await cloud.job("deleteSnapshot", id=gone.uuid)).result_code == 0
     assert store.files().keys() == {fourth.uuid, fifth.uuid}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_store_that_hangs_makes_snapshots_whole_and_holds_one_thread(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SnapshotStore.of(cloud)
+    _, volume = await running(cloud)
+    await take(cloud, volume)
+    hanging: list[Deferred[None]] = []
+
+    def in_thread(function: Any, *arguments: Any) -> Deferred[Any]:
+        if function is not files._check_files:
+            return maybeDeferred(function, *arguments)
+        hanging.append(Deferred())
+        return hanging[-1]
+
+    monkeypatch.setattr(cloud.snapshot_files, "_in_thread", in_thread)
+    for _ in range(2):
+        started = await cloud.call("createSnapshot", volumeid=volume.uuid)
+        job = await ended(cloud, started["jobid"])
+        assert job.result_code == 0, job.result
+        last = cloud.database.run_now(snapshots.by_uuid, present(job.result)["snapshot"]["id"])
+        assert last.parent_id is None
+    assert len(hanging) == 1
+    started = await cloud.call("createVolume", snapshotid=last.uuid)
+    failed = await ended(cloud, started["jobid"])
+    assert "its image store does not answer on this host" in present(failed.result)["errortext"]
+    monkeypatch.setattr(cloud.snapshot_files, "_in_thread", maybeDeferred)
+    hanging[0].callback(None)
+    assert (await take(cloud, volume)).parent_id == last.id
 
 
 @pytest_twisted.ensureDeferred
