@@ -183,6 +183,7 @@ class UserServices:
         if agent.role is Role.SSVM:
             await self.images.agent_up(agent.name)
             await self.snapshots.finish_deletions()
+            await self.volumes.finish_deletions()
             await self.leftovers.delete()
 
 

@@ -151,10 +151,14 @@ class Volumes:
         self._locks.pop(volume_id, None)
 
     async def finish_deletions(self) -> None:
-        """Delete what an earlier daemon began to delete."""
+        """Delete what a killed daemon, or a pool that could not be used, has left half deleted."""
         for volume in await self._database.read(volumes.half_deleted):
             try:
-                await self._delete(volume)
+                async with self.lock(volume.id) as current:
+                    if current.removed is None:
+                        await self._delete(current)
+            except (OSError, PrimaryStorageError) as error:
+                self.log.info("volume {name} is deleted later: {why}", name=volume.name, why=str(error))
             except Exception:
                 self.log.failure("cannot delete volume {uuid}", uuid=volume.uuid)
 
@@ -169,7 +173,7 @@ class Volumes:
         return await storage.create_empty(volume.uuid, volume.size_bytes or 0, volume.provisioning)
 
     async def _discard(self, volume: Volume) -> None:
-        """Delete a volume that could not be made; when its pool fails, the next daemon does it."""
+        """Delete a volume that could not be made; when its pool fails, `finish_deletions` does it."""
         await self._database.run(transitions.claim_deletion, volume.id)
         try:
             await self._delete(volume)

@@ -18,6 +18,7 @@ from systemvm.management.hypervisors.data_disks import ROOT_DISK, disk_name
 from systemvm.management.hypervisors.disk_backup import DiskBackup, bitmap_name
 from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.primary.qemu_img import PrimaryStorageError
+from systemvm.management.state.status import Provisioning
 from unit.management.zone_sequences.fuse import Fuse
 
 Image = dict[str, Any]
@@ -88,7 +89,9 @@ class DiskDirectory:
         image = {"size": size_bytes or base["size"], "backing": str(backing), "blocks": base["blocks"]}
         return self._put(self.volume_path(volume_uuid), image)
 
-    async def create_empty(self, volume_uuid: str, size_bytes: int) -> Path:
+    async def create_empty(
+        self, volume_uuid: str, size_bytes: int, provisioning: Provisioning = Provisioning.THIN
+    ) -> Path:
         return self._put(self.volume_path(volume_uuid), {"size": size_bytes, "blocks": {}})
 
     async def volume_size_bytes(self, volume_uuid: str) -> int:
@@ -98,14 +101,28 @@ class DiskDirectory:
         path = self.volume_path(volume_uuid)
         self._put(path, self._get(path) | {"size": size_bytes})
 
-    async def import_volume(self, volume_uuid: str, source: Path, size_bytes: int) -> Path:
-        image = {"size": size_bytes, "blocks": self._get(source)["blocks"]}
+    async def import_volume(
+        self,
+        volume_uuid: str,
+        source: Path,
+        source_format: str,
+        size_bytes: int | None,
+        provisioning: Provisioning = Provisioning.THIN,
+    ) -> Path:
+        content = self._get(source)
+        image = {"size": max(size_bytes or 0, content["size"]), "blocks": content["blocks"]}
         return self._put(self.volume_path(volume_uuid), image)
 
     async def delete_volume(self, volume_uuid: str) -> None:
         self._delete(self.volume_path(volume_uuid))
 
-    async def restore_volume(self, volume_uuid: str, chain: list[Path], size_bytes: int) -> Path:
+    async def restore_volume(
+        self,
+        volume_uuid: str,
+        chain: list[Path],
+        size_bytes: int,
+        provisioning: Provisioning = Provisioning.THIN,
+    ) -> Path:
         return self._put(self.volume_path(volume_uuid), {"size": size_bytes, "blocks": flat(chain)})
 
     def snapshot_path(self, name: str) -> Path:

@@ -10,12 +10,14 @@ import os
 import random
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import maybeDeferred
 
 from systemvm.management.primary import pool_directories, pool_usage, pools
+from systemvm.management.state import jobs, storage_pools, volumes
 from systemvm.management.virtual_machines import machine
 from systemvm.management.volumes import leftovers
 from unit.management.zone_sequences.actions import ACTIONS, create_pool, deploy, register_template
@@ -94,3 +96,34 @@ async def test_any_sequence_of_calls_and_kills_leaves_all_consistent(first: int,
     for number in range(first, first + min(EACH, SEQUENCES)):
         with TemporaryDirectory(prefix="zone") as name:
             await run(number, Path(name), pristine)
+
+
+@pytest_twisted.ensureDeferred
+async def test_disks_are_made_in_each_way(tmp_path: Path, pristine: Path) -> None:
+    """Sequences by chance do not show an operation that always fails."""
+    world = World(tmp_path, pristine, random.Random(0))
+
+    async def call(command: str, **parameters: Any) -> Any:
+        answer = await world.call(command, **parameters)
+        await world.quiet()
+        job = world.database.run_now(jobs.by_uuid, answer["jobid"])
+        assert job.result_code == 0, f"{command}: {job.result}"
+        return job.result
+
+    try:
+        await world.fuse.drive(world.start())
+        for action in (register_template, create_pool, create_pool):
+            await action(world)
+        first, second = world.database.run_now(storage_pools.list_created)
+        volume = (await call("createVolume", name="data", size=1, storageid=first.uuid))["volume"]
+        snapshot = (await call("createSnapshot", volumeid=volume["id"]))["snapshot"]
+        await call("createVolume", name="restored", snapshotid=snapshot["id"], storageid=second.uuid)
+        await call("migrateVolume", volumeid=volume["id"], storageid=second.uuid)
+        await call("resizeVolume", id=volume["id"], size=2)
+        await call("revertSnapshot", id=snapshot["id"])
+        await world.fuse.drive(world.tend())
+        check(world)
+        made = world.present(volumes.rows)
+        assert [each.pool_id for each in made] == [second.id, second.id]
+    finally:
+        world.close()

@@ -150,6 +150,7 @@ class World:
         await cloud.dispatch.reconcile()
         await cloud.snapshots.finish_deletions()
         await cloud.snapshot_images.tend()
+        await cloud.volumes.finish_deletions()
         await self.leftovers.delete()
         for vm_id in await cloud.database.read(instances.due_for_expunge, cloud.host.id):
             await cloud.machines.expunge_if_due(vm_id)
@@ -216,9 +217,16 @@ class World:
                 raise Killed
             waiting = [job.command for job in cloud.database.run_now(jobs.pending)]
             if not waiting:
+                self._check_failures()
                 return
             assert cloud.clock.seconds() - begun_s < _PATIENCE_S, f"they never end: {waiting}"
             cloud.clock.advance(_STEP_S)
+
+    def _check_failures(self) -> None:
+        """Check that no job has failed by an error in the daemon, or in a double."""
+        for job in self.database.run_now(jobs.rows.all):
+            if job.result_code == ErrorCode.INTERNAL:
+                assert "was interrupted" in str(job.result), f"{job.command}: {job.result}"
 
     async def end_maintenance(self) -> None:
         """Make pools usable again: what is to be deleted in them waits for that."""
