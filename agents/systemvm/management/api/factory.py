@@ -267,7 +267,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *SecondFactorCommands(database, services.second_factors, rights, services.seconds).commands(),
         *RoleCommands(database, table).commands(),
         *RolePermissionCommands(database, table).commands(),
-        *DomainCommands(database, services.accounts, jobs).commands(),
+        *DomainCommands(database, services.accounts, jobs, rights).commands(),
         *UserCommands(database, services.accounts, jobs, rights).commands(),
         *UsageCommands(database).commands(),
         *ApiLimitCommands(database, services.throttle).commands(),

@@ -11,6 +11,7 @@ import pytest_twisted
 from small_cloud import SmallCloud
 from systemvm.management.accounts import domains as changes
 from systemvm.management.accounts.errors import AccountError
+from systemvm.management.api.principal import Principal
 from systemvm.management.state import accounts, domains
 from systemvm.management.state.rows import NotFoundError
 from systemvm.service.errors import SystemVmError
@@ -125,6 +126,29 @@ async def test_cleanup_deletes_what_is_beneath_and_frees_the_name(cloud: SmallCl
     assert await log_in(cloud, "sam", PASSWORD, "sales/north") is None
     again = await new_domain(cloud, "sales")
     assert (again["path"], again["id"] == sales["id"]) == ("ROOT/sales", False)
+
+
+@pytest_twisted.ensureDeferred
+async def test_cleanup_spares_another_domain_that_gets_the_path_meanwhile(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sales = await new_domain(cloud, "sales")
+    old = [await new_account(cloud, name, domainid=sales["id"]) for name in ("sam", "sue")]
+    delete = cloud.account_service.delete_account
+    new: list[Principal] = []
+
+    async def delete_slowly(account_id: int) -> None:
+        if not new:
+            await cloud.call("updateDomain", id=sales["id"], name="old sales")
+            again = await new_domain(cloud, "sales")
+            new.append(await new_account(cloud, "nina", domainid=again["id"]))
+        await delete(account_id)
+
+    monkeypatch.setattr(cloud.account_service, "delete_account", delete_slowly)
+    job = await cloud.job("deleteDomain", id=sales["id"], cleanup="true")
+    assert job.result == {"success": True}
+    rows = [cloud.database.run_now(accounts.account_by_id, each.account.id) for each in (*old, *new)]
+    assert [row.removed is None for row in rows] == [False, False, True]
 
 
 @pytest_twisted.ensureDeferred

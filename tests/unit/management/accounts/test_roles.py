@@ -257,3 +257,16 @@ async def test_domain_administrators_see_and_give_public_roles(cloud: SmallCloud
         error = await error_of(cloud.call("createAccount", dora, username="x", roleid=role, **PERSON))
         assert error.code is ErrorCode.UNAUTHORIZED
     assert (await error_of(cloud.call("createRole", dora, name="x"))).code is ErrorCode.UNSUPPORTED
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_domain_is_not_deleted_with_an_account_that_can_do_more(cloud: SmallCloud) -> None:
+    role = await new_role(cloud, "domains only", ("*Domain*", "allow"), kind="DomainAdmin")
+    sales = (await cloud.call("createDomain", name="sales"))["domain"]
+    team = (await cloud.call("createDomain", name="team", parentdomainid=sales["id"]))["domain"]
+    dora = await new_account(cloud, "dora", domainid=sales["id"], roleid=role)
+    sam = await new_account(cloud, "sam", domainid=team["id"])
+    dora = present(cloud.database.run_now(principal_of, dora.user))
+    refused = await error_of(cloud.call("deleteDomain", dora, id=team["id"], cleanup="true"))
+    assert "which the role of the other account permits" in refused.message
+    assert await cloud.call("listAccounts", id=sam.account.uuid)

@@ -18,6 +18,7 @@ from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.principal import ADMINISTRATORS, Principal
+from systemvm.management.api.rights import Rights
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state import account_list, accounts, domains
 from systemvm.management.state.account_list import DomainFilter
@@ -31,10 +32,11 @@ _ID = required("id", UUID, "the domain")
 class DomainCommands:
     """Handlers of these commands. Domain administrators change what is beneath their own domain."""
 
-    def __init__(self, database: Database, service: AccountService, jobs: JobRunner) -> None:
+    def __init__(self, database: Database, service: AccountService, jobs: JobRunner, rights: Rights) -> None:
         self._database = database
         self._service = service
         self._jobs = jobs
+        self._rights = rights
         jobs.register("deleteDomain", self._run_delete, resumes=True)
 
     def commands(self) -> tuple[Command, ...]:
@@ -95,7 +97,7 @@ class DomainCommands:
     async def _delete(self, call: ApiCall) -> StartedJob:
         domain, cleanup = await self._database.read(_beneath, call), call.arguments.flag("cleanup")
         if cleanup:
-            await self._database.read(_check_may_delete_accounts, call.principal, domain)
+            await self._database.read(_check_may_delete_accounts, call.principal, domain, self._rights)
         else:
             await self._database.read(changes.check_unused, domain, with_domains=True)
         values = {"id": domain.id, "cleanup": cleanup}
@@ -103,13 +105,12 @@ class DomainCommands:
 
     async def _run_delete(self, running: RunningJob) -> dict[str, Any]:
         job = running.job
-        domain = await self._database.read(accounts.domain_by_id, job.arguments["id"])
+        domain_id: int = job.arguments["id"]
         if job.arguments["cleanup"]:
-            # repeated, because an account can be created meanwhile
-            while owners := await self._database.read(domains.accounts_beneath, domain.path):
-                for account_id in owners:
-                    await self._service.delete_account(account_id)
-        await self._database.run(changes.remove, domain.id, job.user_id)
+            # read each time: an account can be created meanwhile, and the path become another domain's
+            while (account_id := await self._database.read(_first_account, domain_id)) is not None:
+                await self._service.delete_account(account_id)
+        await self._database.run(changes.remove, domain_id, job.user_id)
         return dict(plain(SuccessAnswer(success=True)))
 
     async def _list(self, call: ApiCall) -> ResultPage:
@@ -144,14 +145,26 @@ def _beneath(connection: Connection, call: ApiCall) -> Domain:
     return changes.require(connection, domain.id)
 
 
-def _check_may_delete_accounts(connection: Connection, principal: Principal, domain: Domain) -> None:
-    """Check that no account in a domain is a root administrator's, unless the caller is one.
+def _first_account(connection: Connection, domain_id: int) -> int | None:
+    """Return an account of a domain that is there, or of one beneath it."""
+    if not domains.is_present(connection, domain_id):
+        return None
+    domain = accounts.domain_by_id(connection, domain_id)
+    return next(iter(domains.accounts_beneath(connection, domain.path)), None)
 
-    Raises: ApiError 401.
+
+def _check_may_delete_accounts(
+    connection: Connection, principal: Principal, domain: Domain, rights: Rights
+) -> None:
+    """Check that the caller could delete each account in a domain by itself, too.
+
+    Raises: ApiError 401 when one is a root administrator's and the caller is not, or permits more.
     """
     found = domains.accounts_beneath(connection, domain.path)
     if not all(principal.may_use(account_id) for account_id in found):
         raise unauthorized(f"account {principal.account.name} must not delete accounts of administrators")
+    for account_id in found:
+        rights.check_account(connection, principal, accounts.account_by_id(connection, account_id))
 
 
 def _select(connection: Connection, call: ApiCall) -> ResultPage:
