@@ -120,7 +120,11 @@ class Volumes:
     async def resize(self, volume_id: int, size_bytes: int) -> Volume:
         """Enlarge a volume; its VM sees the new size at once.
 
-        Raises: VolumeRequestError when it would become smaller.
+        Its row has the new size first. After a kill in between the job is repeated, which finds the limit
+        kept and the disk too small.
+
+        Raises: VolumeRequestError when it would become smaller, ResourceLimitError when its owner, or a
+        domain above it, would have too much.
         """
         async with self.lock(volume_id) as volume:
             transitions.check_usable(volume)
@@ -132,16 +136,26 @@ class Volumes:
                     f" {volume.name}",
                     f"choose at least {-(-now_bytes // GIB)}: a volume cannot become smaller",
                 )
-            if volume.vm_id is None:
-                await storage.resize_volume(volume.uuid, size_bytes)
-            else:
-                async with self._machines.acquire(volume.vm_id) as vm:
-                    if self._runs(vm):
-                        name = ROOT_DISK if volume.type == volumes.ROOT else disk_name(volume.uuid)
-                        await self._hypervisor.disks(vm.instance_name).resize(name, size_bytes)
-                    else:
-                        await storage.resize_volume(volume.uuid, size_bytes)
+            await self._database.run(transitions.claim_size, volume.id, size_bytes)
+            try:
+                await self._grow(volume, storage, size_bytes)
+            except CancelledError:  # the daemon ends, and the next one continues
+                raise
+            except Exception:
+                await self._database.run(volumes.update, volume.id, size_bytes=now_bytes)
+                raise
             return await self._database.run(transitions.set_size, volume.id, size_bytes)
+
+    async def _grow(self, volume: Volume, storage: VolumeStorage, size_bytes: int) -> None:
+        if volume.vm_id is None:
+            await storage.resize_volume(volume.uuid, size_bytes)
+            return
+        async with self._machines.acquire(volume.vm_id) as vm:
+            if self._runs(vm):
+                name = ROOT_DISK if volume.type == volumes.ROOT else disk_name(volume.uuid)
+                await self._hypervisor.disks(vm.instance_name).resize(name, size_bytes)
+            else:
+                await storage.resize_volume(volume.uuid, size_bytes)
 
     async def delete(self, volume_id: int) -> None:
         """Delete a data volume that no VM has; does nothing when it is deleted."""

@@ -149,6 +149,15 @@ def check_growth(connection: Connection, volume: Volume, size_bytes: int) -> Non
         limits.check(connection, volume.account_id, {ResourceType.primary_storage: more_bytes})
 
 
+def claim_size(connection: Connection, volume_id: int, size_bytes: int) -> None:
+    """Give a volume the size that its disk gets now, so that nothing else takes that much of the limit.
+
+    Raises: ResourceLimitError as `check_growth` does.
+    """
+    check_growth(connection, volumes.by_id(connection, volume_id), size_bytes)
+    volumes.update(connection, volume_id, size_bytes=size_bytes)
+
+
 def set_size(connection: Connection, volume_id: int, size_bytes: int) -> Volume:
     resized = volumes.update(connection, volume_id, size_bytes=size_bytes)
     record(connection, resized, "VOLUME.RESIZE", f"has {size_bytes} bytes")

@@ -14,8 +14,10 @@ from typing import Protocol
 from attrs import evolve
 
 from systemvm.management.primary.pools import StorageByPool
+from systemvm.management.resource_limits import limits
 from systemvm.management.state import instances, templates, volumes
 from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.resource_counts import ResourceType
 from systemvm.management.state.status import VolumeState
 from systemvm.management.state.templates import VOLUME, Template
 from systemvm.management.state.volumes import Volume
@@ -129,13 +131,15 @@ class VolumeUploads:
     async def bring(self, volume_id: int, vm_id: int) -> None:
         """Make the disk of a volume that was uploaded, for this VM; does nothing for another volume.
 
-        Raises: VolumeStateError, VolumeRequestError when the VM cannot have it.
+        Raises: VolumeStateError, VolumeRequestError when the VM cannot have it, ResourceLimitError when its
+        owner has too much primary storage.
         """
         await self.note()
         async with self._volumes.lock(volume_id) as volume:
             if volume.template_id is None or volume.state is not VolumeState.UPLOADED:
                 return
             transitions.check_fits(volume, await self._database.read(instances.by_id, vm_id))
+            await self._database.read(_check_size, volume)
             path = await self._cloner.clone_template(volume.template_id, volume.uuid, volume.pool_id)
             storage = await self._primary.of(volume.pool_id)
             size_bytes = await storage.volume_size_bytes(volume.uuid)
@@ -165,6 +169,11 @@ class VolumeUploads:
 def _image(registration: Registration) -> Registration:
     # its owner has its content already
     return evolve(registration, type=VOLUME, extractable=True, public=False, featured=False)
+
+
+def _check_size(connection: Connection, volume: Volume) -> None:
+    """Check the limit again, with the size that the file has: it was not known before."""
+    limits.check(connection, volume.account_id, {ResourceType.primary_storage: 0})
 
 
 def _set_brought(connection: Connection, volume_id: int, path: Path, size_bytes: int) -> None:

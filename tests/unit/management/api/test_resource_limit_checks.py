@@ -101,6 +101,58 @@ async def test_a_volume_grows_within_the_limit_only(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_limit_is_checked_again_when_a_disk_grows(cloud: SmallCloud) -> None:
+    """Several calls can pass before the first disk has grown."""
+    job = await cloud.job("createVolume", cloud.user, size=1, name="a")
+    volume = cloud.database.run_now(volumes.by_uuid, job.result["volume"]["id"])
+    cloud.primary.sizes[volume.uuid] = GIB
+    await limit(cloud, "primary_storage", 4)
+    with pytest.raises(ResourceLimitError):
+        await cloud.volumes.resize(volume.id, 5 * GIB)
+    assert cloud.primary.sizes[volume.uuid] == GIB
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_disk_that_cannot_grow_takes_nothing_of_the_limit(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await cloud.job("createVolume", cloud.user, size=1, name="a")
+    volume = cloud.database.run_now(volumes.by_uuid, job.result["volume"]["id"])
+    cloud.primary.sizes[volume.uuid] = GIB
+    await limit(cloud, "primary_storage", 4)
+    noted: list[int] = []
+
+    async def fail(volume_uuid: str, size_bytes: int) -> None:
+        noted.append((await counts(cloud))["primary_storage"])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cloud.primary, "resize_volume", fail)
+    with pytest.raises(OSError, match="No space"):
+        await cloud.volumes.resize(volume.id, 4 * GIB)
+    assert (noted, (await counts(cloud))["primary_storage"]) == ([4 * GIB], GIB)
+
+
+@pytest_twisted.ensureDeferred
+async def test_hidden_images_and_copies_of_snapshots_do_not_count(cloud: SmallCloud) -> None:
+    SnapshotStore.of(cloud)
+    run = cloud.database.run_now
+    for kind in templates.HIDDEN_TYPES:
+        template, _ = cloud.add_template(owner=cloud.user)
+        run(templates.update, template.id, type=kind)
+    vm = await deploy_stopped(cloud, cloud.user)
+    root = present(run(volumes.root_of, vm.id))
+    run(volumes.update, root.id, state=VolumeState.READY, host_id=cloud.host.id)
+    before = await counts(cloud)
+    taken = await cloud.snapshots.create(NewSnapshot(root.id, None, None))
+    copy = await cloud.snapshots.create(NewSnapshot(root.id, None, None))
+    run(snapshots.update, copy.id, copy_of=taken.id)
+    after = await counts(cloud)
+    visible = run(templates.count_by_account, [cloud.user.account.id])
+    assert after["snapshot"] - before["snapshot"] == 1
+    assert after["template"] == visible.get(cloud.user.account.id, 0)
+
+
+@pytest_twisted.ensureDeferred
 async def test_templates_isos_and_uploads_are_limited_together(cloud: SmallCloud) -> None:
     await limit(cloud, "template", 1)
     zone = cloud.zone.uuid

@@ -11,7 +11,9 @@ import sqlalchemy as sa
 
 from settling import settled
 from small_cloud import SmallCloud
+from systemvm.management.resource_limits import limits
 from systemvm.management.state import templates, volumes
+from systemvm.management.state.accounts import Account
 from systemvm.management.state.volumes import Volume
 from systemvm.management.volumes.errors import VolumeStateError
 from systemvm.wire import storage
@@ -88,6 +90,23 @@ async def test_a_volume_by_url_is_attached_and_its_file_is_deleted(cloud: SmallC
     await cloud.job("detachVolume", id=volume.uuid)
     again = await cloud.job("attachVolume", id=volume.uuid, virtualmachineid=vm.uuid)
     assert again.result_code == 0, "it is a volume like any other"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_volume_that_exceeds_the_limit_by_its_file_gets_no_disk(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = downloaded
+    vm = await deploy_running(cloud)
+    volume = await upload(cloud)
+    await cloud.dispatch.reconcile()
+    # administrators have no limit
+    most = dict.fromkeys(limits.CHECKED, 2 * GIB)
+    monkeypatch.setattr(Account, "is_admin", False)
+    monkeypatch.setattr(limits, "of_accounts", lambda connection, chosen: {each.id: most for each in chosen})
+    job = await cloud.job("attachVolume", id=volume.uuid, virtualmachineid=vm.uuid)
+    assert "Type = 'primary_storage'" in job.result["errortext"]
+    assert (await state_of(cloud, volume))["state"] == "Uploaded"
 
 
 @pytest_twisted.ensureDeferred
