@@ -16,7 +16,7 @@ from systemvm.management.state import domains, schema
 from systemvm.management.state.rows import AT_ONCE
 from systemvm.management.state.snapshots import TEMPORARY
 from systemvm.management.state.status import InstanceState, InstanceType, SnapshotState
-from systemvm.management.state.templates import EXPORT
+from systemvm.management.state.templates import HIDDEN_TYPES
 from systemvm.wire.storage import DownloadState
 
 _v, _disk, _snapshot = schema.vm_instances.c, schema.volumes.c, schema.snapshots.c
@@ -88,7 +88,7 @@ def _count(kind: ResourceType, account_ids: Sequence[int]) -> sa.Select[Any]:
         case ResourceType.snapshot:
             return _of_snapshots(account_ids)
         case ResourceType.template:
-            where = (_t.removed.is_(None), _t.type != EXPORT, _t.account_id.in_(account_ids))
+            where = (_t.removed.is_(None), _t.type.not_in(HIDDEN_TYPES), _t.account_id.in_(account_ids))
             return sa.select(_t.account_id, sa.func.count()).where(*where).group_by(_t.account_id)
         case ResourceType.secondary_storage:
             return _of_stores(account_ids)
@@ -125,6 +125,7 @@ def _of_snapshots(account_ids: Sequence[int]) -> sa.Select[Any]:
         _snapshot.removed.is_(None),
         _snapshot.state.not_in(gone),
         _snapshot.interval_type.not_in(TEMPORARY),
+        _snapshot.copy_of.is_(None),  # one snapshot, in several zones
     )
     query = sa.select(_snapshot.account_id, sa.func.count())
     query = query.where(*where, _snapshot.account_id.in_(account_ids))

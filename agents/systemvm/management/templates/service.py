@@ -165,7 +165,8 @@ def create(
 
     Raises: NoStoreError when no store takes it, ResourceLimitError when its account has too many.
     """
-    limits.check(connection, owner.account_id, {ResourceType.template: 1})
+    if registration.type not in templates.HIDDEN_TYPES:  # the file of a volume does not count
+        limits.check(connection, owner.account_id, {ResourceType.template: 1})
     return _insert(
         connection, registration, owner, zone_id, request_id, settings, sources, lambda store: True
     )

@@ -15,8 +15,9 @@ from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.api.failures import as_api_error
 from systemvm.management.api.principal import Principal
 from systemvm.management.resource_limits.errors import ResourceLimitError
-from systemvm.management.state import accounts, volumes
-from systemvm.management.state.status import AccountType
+from systemvm.management.snapshots.transitions import NewSnapshot
+from systemvm.management.state import accounts, snapshots, templates, volumes
+from systemvm.management.state.status import AccountType, VolumeState
 from user_vms import deploy_stopped, deployment_parameters
 
 GIB = 1 << 30
