@@ -43,7 +43,7 @@ def make_site(
     )
     root = PageResource(
         secure=page.endpoint.scheme == "https",
-        public_root_pem=lambda: foundation.public.ca_pem,
+        public_root_pem=lambda: foundation.public.roots_pem,
         list_origins=origins.list,
         xterm=management.image_source.parent / "xterm",  # the build unpacks it beside the images
     )

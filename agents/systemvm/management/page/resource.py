@@ -155,7 +155,7 @@ class PageResource(Resource):
                 file = _Document(body, content_type, secure, list_origins)
             self.putChild(entry.name.encode(), file)
         self.putChild(b"", self.children[b"index.html"])
-        # the root that a browser must trust to open consoles; it is public
+        # what a browser must trust to open consoles, the present root first; it is public
         self.putChild(b"public-ca.crt", _PublicRoot(public_root_pem, secure))
 
     def below(self, path: str) -> Resource:

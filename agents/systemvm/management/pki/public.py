@@ -6,9 +6,10 @@ from __future__ import annotations
 import enum
 import ipaddress
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from threading import Lock
 
 from attrs import field, frozen
 from cryptography import x509
@@ -96,6 +97,7 @@ class PublicAuthority:
         self.authority = authority
         self._renew = renew
         self._earlier_pem = earlier_pem
+        self._renewal = Lock()  # identities are made in threads
 
     @classmethod
     def open(
@@ -182,20 +184,28 @@ class PublicAuthority:
     def _permits(self, name: x509.DNSName | x509.IPAddress) -> bool:
         if _is_permitted(name, _constraints_in(self.authority.certificate)):
             return True
-        renewed = self._renew(name)
-        if renewed is None:
-            return False
-        self._earlier_pem = self.roots_pem
-        self.authority = renewed
-        return True
+        with self._renewal:
+            # another thread can have renewed it meanwhile
+            if _is_permitted(name, _constraints_in(self.authority.certificate)):
+                return True
+            renewed = self._renew(name)
+            if renewed is None:
+                return False
+            self._earlier_pem = _still_valid(self.roots_pem, datetime.now(UTC))
+            self.authority = renewed
+            return True
 
 
 def _create(directory: Path, constraints: x509.NameConstraints) -> CertificateAuthority:
     """Create and save a root, and add the one before to the earlier ones."""
     certificate = directory / f"{STEM}.crt"
     if certificate.exists():
-        with (directory / EARLIER).open("ab") as earlier:
-            earlier.write(certificate.read_bytes())
+        earlier = directory / EARLIER
+        known = earlier.read_bytes() if earlier.exists() else b""
+        temporary = earlier.with_name(f".{EARLIER}.new")
+        temporary.write_bytes(_still_valid(certificate.read_bytes() + known, datetime.now(UTC)))
+        temporary.chmod(0o644)
+        temporary.replace(earlier)
         PublicAuthority.log.warn(
             "created a new root because the zones' names or addresses changed: let browsers trust {path}",
             path=str(certificate),
@@ -203,6 +213,12 @@ def _create(directory: Path, constraints: x509.NameConstraints) -> CertificateAu
     authority = CertificateAuthority.create("systemvm public CA", constraints)
     authority.save(directory, STEM)
     return authority
+
+
+def _still_valid(roots_pem: bytes, now: datetime) -> bytes:
+    """Return the certificates that have not ended, each once."""
+    found = dict.fromkeys(x509.load_pem_x509_certificates(roots_pem))
+    return b"".join(each.public_bytes(Encoding.PEM) for each in found if each.not_valid_after_utc > now)
 
 
 def _is_permitted(name: x509.GeneralName, constraints: x509.NameConstraints | None) -> bool:

@@ -7,6 +7,8 @@ import ipaddress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from threading import Barrier, Thread
+from time import sleep
 
 import pytest
 from attrs import evolve
@@ -15,12 +17,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+from msgspec.structs import replace
 from OpenSSL import crypto
 
 from systemvm.host.zone import ZoneConfig
+from systemvm.management.pki.authority import CertificateAuthority
 from systemvm.management.pki.control import ControlAuthority, DaemonIdentity, SigningRefusedError
 from systemvm.management.pki.keystore import KeystoreError
-from systemvm.management.pki.public import IdentitySource, NotPermittedError, PublicAuthority
+from systemvm.management.pki.public import EARLIER, IdentitySource, NotPermittedError, PublicAuthority
 from systemvm.management.pki.seal import Seal
 from systemvm.management.pki.ssh_key import SshKey
 from systemvm.rpc.tls.peer_certificate import IdentityRefused, check_agent, check_daemon
@@ -205,8 +209,6 @@ def test_cas_do_not_sign_for_each_other(tmp_path: Path, zone: ZoneConfig) -> Non
 
 
 def test_zone_with_another_domain_gets_another_public_root(tmp_path: Path, zone: ZoneConfig) -> None:
-    from msgspec.structs import replace
-
     first = PublicAuthority.open(tmp_path, [zone], PAGE).ca_pem
     assert PublicAuthority.open(tmp_path, [zone], PAGE).ca_pem == first
     assert PublicAuthority.open(tmp_path, [replace(zone, domain="other.test")], PAGE).ca_pem != first
@@ -215,8 +217,6 @@ def test_zone_with_another_domain_gets_another_public_root(tmp_path: Path, zone:
 def test_a_zone_that_the_api_adds_gets_a_new_root_and_the_earlier_one_stays_trusted(
     tmp_path: Path, zone: ZoneConfig
 ) -> None:
-    from msgspec.structs import replace
-
     zones = {"zone1": zone}
     public = PublicAuthority.open(tmp_path, zones.values(), PAGE)
     first, before = public.ca_pem, public.issue("127.0.0.1").certificate_pem.encode()
@@ -236,6 +236,41 @@ def test_a_zone_that_the_api_adds_gets_a_new_root_and_the_earlier_one_stays_trus
     verify_server(before, public.roots_pem, "127.0.0.1")
     again = PublicAuthority.open(tmp_path, zones.values(), PAGE)
     assert (again.ca_pem, again.roots_pem) == (public.ca_pem, public.roots_pem)
+
+
+def test_earlier_roots_are_kept_once_and_until_they_end(tmp_path: Path, zone: ZoneConfig) -> None:
+    first = PublicAuthority.open(tmp_path, [zone], PAGE).ca_pem
+    ended = CertificateAuthority.create("ended", now=lambda: datetime(2000, 1, 1, tzinfo=UTC))
+    earlier = tmp_path / EARLIER
+    earlier.write_bytes(first + ended.certificate_pem + first)
+    other = replace(zone, domain="other.example.test")
+    assert PublicAuthority.open(tmp_path, [other], PAGE).ca_pem != first
+    assert earlier.read_bytes() == first
+
+
+def test_two_threads_make_one_root(tmp_path: Path, zone: ZoneConfig) -> None:
+    zones = [zone]
+    public = PublicAuthority.open(tmp_path, zones, PAGE)
+    zones.append(replace(zone, name="zone2", domain="another.test"))
+    renew, both, made = public._renew, Barrier(2), []
+
+    def slow(name: x509.GeneralName) -> CertificateAuthority | None:
+        made.append(name)
+        sleep(0.05)
+        return renew(name)
+
+    public._renew = slow
+
+    def ask() -> None:
+        both.wait()
+        assert public.permits("a.another.test")
+
+    threads = [Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
 
 
 def test_daemons_identity_is_kept_for_two_thirds_of_its_life(control: ControlAuthority) -> None:
