@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from attrs import frozen
@@ -152,7 +153,7 @@ def read_vlan(given: str | None) -> int | None:
     value = "" if given is None else given.lower().removeprefix("vlan://")
     if value in ("", UNTAGGED):
         return None
-    if not value.isascii() or not value.isdigit() or int(value[:5]) not in VLANS:
+    if re.fullmatch("[0-9]{1,4}", value) is None or int(value) not in VLANS:
         raise invalid(
             "vlan",
             f"{str(given)[:64]} is not a VLAN",
