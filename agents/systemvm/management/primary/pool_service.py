@@ -54,7 +54,8 @@ class StoragePools:
                     f"storage pool {pool.name} cannot be used: its file system does not answer",
                     "check the server, and create the pool again",
                 )
-            up = [other for other in others if usages[other.id] is not None]  # one that is down would delay this
+            # one that is down would delay this
+            up = [other for other in others if usages[other.id] is not None]
             await self._pools.directories.check_distinct(pool, up)
         except Exception:
             await self.release(pool)
