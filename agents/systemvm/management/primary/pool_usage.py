@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
@@ -47,36 +47,48 @@ def disk_usage(directory: Path) -> DiskUsage | None:
 
 
 class PoolUsage:
-    """Measures pools, each at most once at a time."""
+    """Measures pools, each at most once at a time: who asks meanwhile gets the same answer."""
 
     def __init__(self, clock: IReactorTime, directories: PoolDirectories) -> None:
         self._clock = clock
         self._directories = directories
-        self._running: set[str] = set()  # UUIDs: a pool that is created has no number yet
+        #: Who waits, by the pool's UUID (one that is created has no number yet); nobody when it hangs.
+        self._running: dict[str, list[Deferred[DiskUsage | None]]] = {}
 
     async def of(self, pools: Iterable[StoragePool]) -> Usages:
         """Return the usage of pools, which are measured at the same time."""
-        waiting = {pool.id: self._start(pool) for pool in pools}
+        waiting = {pool.id: self._ask(pool) for pool in pools}
         return {pool_id: await usage for pool_id, usage in waiting.items()}
 
-    def _start(self, pool: StoragePool) -> Deferred[DiskUsage | None]:
-        """Return None after a time, or at once while an earlier measurement has not ended."""
+    def _ask(self, pool: StoragePool) -> Deferred[DiskUsage | None]:
+        """Return the usage; None after a time, and at once while such a measurement has not ended."""
+        running = self._running.get(pool.uuid)
+        if running is not None and not running:
+            return succeed(None)
         answer: Deferred[DiskUsage | None] = Deferred()
-        if pool.uuid in self._running:
-            answer.callback(None)
-            return answer
-        self._running.add(pool.uuid)
+        if running is None:
+            self._start(pool, answer)
+        else:
+            running.append(answer)
+        return answer
+
+    def _start(self, pool: StoragePool, first: Deferred[DiskUsage | None]) -> None:
+        waiting = self._running[pool.uuid] = [first]
+
+        def give(usage: DiskUsage | None) -> None:
+            answers, waiting[:] = list(waiting), []
+            for answer in answers:
+                answer.callback(usage)
 
         def ended(result: DiskUsage | Failure | None) -> None:
-            self._running.discard(pool.uuid)
+            del self._running[pool.uuid]
             if timeout.active():
                 timeout.cancel()
-                answer.callback(None if isinstance(result, Failure) else result)
+                give(None if isinstance(result, Failure) else result)
 
-        timeout = self._clock.callLater(scaled_s(TIMEOUT_S), answer.callback, None)
+        timeout = self._clock.callLater(scaled_s(TIMEOUT_S), give, None)
         measured: Deferred[Any] = Deferred.fromCoroutine(self._measure(pool))
         measured.addBoth(ended)
-        return answer
 
     async def _measure(self, pool: StoragePool) -> DiskUsage | None:
         directory = await self._directories.prepare(pool)

@@ -7,8 +7,7 @@ import ipaddress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from threading import Barrier, Thread
-from time import sleep
+from threading import Barrier, Lock, Thread
 
 import pytest
 from attrs import evolve
@@ -248,21 +247,34 @@ def test_earlier_roots_are_kept_once_and_until_they_end(tmp_path: Path, zone: Zo
     assert earlier.read_bytes() == first
 
 
-def test_two_threads_make_one_root(tmp_path: Path, zone: ZoneConfig) -> None:
+class LockThatBothReach:
+    """A lock that is free when two threads ask for it."""
+
+    def __init__(self) -> None:
+        self._lock, self._both = Lock(), Barrier(2)
+
+    def __enter__(self) -> None:
+        self._both.wait()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_two_threads_make_one_root(tmp_path: Path, zone: ZoneConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     zones = [zone]
     public = PublicAuthority.open(tmp_path, zones, PAGE)
     zones.append(replace(zone, name="zone2", domain="another.test"))
-    renew, both, made = public._renew, Barrier(2), []
+    renew, made = public._renew, []
 
-    def slow(name: x509.GeneralName) -> CertificateAuthority | None:
+    def counted(name: x509.GeneralName) -> CertificateAuthority | None:
         made.append(name)
-        sleep(0.05)
         return renew(name)
 
-    public._renew = slow
+    public._renew = counted
+    monkeypatch.setattr(public, "_renewal", LockThatBothReach())
 
     def ask() -> None:
-        both.wait()
         assert public.permits("a.another.test")
 
     threads = [Thread(target=ask) for _ in range(2)]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -14,6 +15,7 @@ from snapshot_store import SnapshotStore
 from systemvm.management.api.errors import ErrorCode
 from systemvm.management.api.failures import as_api_error
 from systemvm.management.primary.pools import StorageByPool
+from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import instances, jobs, schema, storage_pools
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
@@ -153,7 +155,8 @@ class World:
         await cloud.volumes.finish_deletions()
         await self.leftovers.delete()
         for vm_id in await cloud.database.read(instances.due_for_expunge, cloud.host.id):
-            await cloud.machines.expunge_if_due(vm_id)
+            with suppress(PrimaryStorageError):  # it stays due, as for the reaper
+                await cloud.machines.expunge_if_due(vm_id)
         await TemplateCopies(cloud.database, cloud.pools, host_id=cloud.host.id).remove_unused()
 
     # --- an SSVM's images
