@@ -142,7 +142,8 @@ def neighbour(of: str, bridge: str, address: str, via: str = "") -> Iterator[str
 
 def scrape(namespace: str) -> str:
     url = f"http://{MANAGEMENT_ADDRESS}:9595/metrics"
-    argv = ["ip", "netns", "exec", namespace, "curl", "--silent", "--max-time", f"{scaled_s(60.0)}", url]
+    limits = ["--connect-timeout", f"{scaled_s(5.0)}", "--max-time", f"{scaled_s(60.0)}"]
+    argv = ["ip", "netns", "exec", namespace, "curl", "--silent", *limits, url]
     return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=1800).stdout
 
 
