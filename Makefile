@@ -139,7 +139,7 @@ reset: stop ## delete the cloud's database, templates and machines
 
 # ---- proving ----------------------------------------------------------------------------------------------
 .PHONY: check
-check: $(VENV)/stamp ## lint, types, unit and contract tests: under two minutes, without root
+check: $(VENV)/stamp ## lint, types, unit and contract tests: about three minutes, without root
 	@$(PYTEST_PARALLEL) tests/lint tests/unit tests/contract tests/benchmark -q
 
 .PHONY: test-integration
