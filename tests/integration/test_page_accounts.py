@@ -3,48 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from accessibility import violations
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host, host
+from integration.page_user import add_account, chromium, log_in, press
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
 
-__all__ = ["host"]  # the fixture
-
-OPERATORS = ("System VMs", "Image stores", "Hosts", "Certificates")
-
-
-@pytest.fixture
-def chromium() -> Iterator[Chromium]:
-    chromium = Chromium()
-    yield chromium
-    chromium.close()
-
-
-def add_account(host: Host, name: str, **more: str) -> None:
-    names = {"firstname": name, "lastname": "x", "email": f"{name}@example.test", "accounttype": "0"}
-    host.call("createAccount", username=name, password=f"password of {name}", **(names | more))
-
-
-def log_in(page: Page, host: Host, name: str, domain: str = "") -> None:
-    page.goto(host.page)
-    page.fill("#login-form [name=username]", name)
-    page.fill("#login-form [name=password]", f"password of {name}")
-    page.fill("#login-form [name=domain]", domain)
-    page.keyboard.press("Enter")
-    expect(page.locator("#live")).to_have_text("live")
-    for heading in OPERATORS:
-        expect(page.get_by_role("heading", name=heading)).to_have_count(0)
-
-
-def press(button: Locator) -> None:
-    button.focus()
-    button.press("Enter")
+__all__ = ["chromium", "host"]  # fixtures
 
 
 @pytest.mark.parametrize("dark", [False, True])
