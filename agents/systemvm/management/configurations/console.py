@@ -189,8 +189,7 @@ def of_zone(connection: Connection, zone_id: int | None) -> ConsoleSettings:
     changed = configurations.values(connection, zone_id)
 
     def value(setting: Setting) -> int:
-        text = changed.get(setting.name)
-        return int(setting.default if text is None else setting.parse(text))
+        return int(setting.value_in(changed))
 
     return ConsoleSettings(
         limits=SessionLimits(

@@ -64,10 +64,6 @@ class SecondFactorSettings:
 def read(connection: Connection) -> SecondFactorSettings:
     """Return the present values."""
     changed = configurations.values(connection, None)
-
-    def value(setting: Setting) -> int | bool | str:
-        text = changed.get(setting.name)
-        return setting.default if text is None else setting.parse(text)
-
-    is_enabled = bool(value(ENABLE))
-    return SecondFactorSettings(is_enabled, is_enabled and bool(value(MANDATE)), str(value(ISSUER)))
+    is_enabled = bool(ENABLE.value_in(changed))
+    is_mandated = is_enabled and bool(MANDATE.value_in(changed))
+    return SecondFactorSettings(is_enabled, is_mandated, str(ISSUER.value_in(changed)))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from attrs import frozen
 
@@ -36,6 +36,11 @@ class Setting:
         if isinstance(self.default, str):
             return "String"
         return "Boolean" if isinstance(self.default, bool) else "Number"
+
+    def value_in(self, changed: Mapping[str, str]) -> int | bool | str:
+        """Return the value that holds, where `changed` has the texts of settings without their default."""
+        text = changed.get(self.name)
+        return self.default if text is None else self.parse(text)
 
     def parse(self, text: str) -> int | bool | str:
         """Return the value of a text.

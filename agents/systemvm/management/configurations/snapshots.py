@@ -56,8 +56,7 @@ def of_zone(connection: Connection, zone_id: int | None) -> SnapshotSettings:
     changed = configurations.values(connection, zone_id)
 
     def value(setting: Setting) -> int:
-        text = changed.get(setting.name)
-        return int(setting.default if text is None else setting.parse(text))
+        return int(setting.value_in(changed))
 
     return SnapshotSettings(
         max_chain=value(DELTA_MAX),

@@ -56,7 +56,6 @@ def throttling_limits(connection: Connection) -> ThrottlingLimits:
     changed = configurations.values(connection, None)
 
     def value(setting: Setting) -> int:
-        text = changed.get(setting.name)
-        return int(setting.default if text is None else setting.parse(text))
+        return int(setting.value_in(changed))
 
     return ThrottlingLimits(bool(value(ENABLED)), value(INTERVAL), value(MAX))
