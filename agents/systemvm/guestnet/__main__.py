@@ -14,7 +14,7 @@ from systemvm.guestnet.metadata_process import OPTION
 from systemvm.guestnet.operations import ServiceOperations
 from systemvm.host.layout import DAEMON_USER, Layout
 from systemvm.service.sigint import restore_sigint
-from systemvm.service.unix_calls import RefusedError, inherited_socket, serve_one
+from systemvm.service.unix_calls import RefusedError, inherited_socket, serve_always
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,10 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     restore_sigint()
     operations = ServiceOperations(Layout(options.root.resolve()))
     with contextlib.suppress(KeyboardInterrupt):
-        while True:
-            refusal = serve_one(listener, uid, operations)
-            if refusal is not None:
-                sys.stderr.write(f"<4>request refused: {refusal}\n")
+        serve_always(listener, uid, operations)
     return 0
 
 

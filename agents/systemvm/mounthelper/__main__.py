@@ -11,7 +11,6 @@ import contextlib
 import grp
 import os
 import pwd
-import socket
 import sys
 import threading
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 from systemvm.host.layout import DAEMON_USER, QEMU_USER, Layout
 from systemvm.mounthelper.operations import MountOperations
 from systemvm.service.sigint import restore_sigint
-from systemvm.service.unix_calls import RefusedError, inherited_socket, serve_one
+from systemvm.service.unix_calls import RefusedError, inherited_socket, serve_always
 
 THREADS = 8
 
@@ -45,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     mounts = Layout(options.root.resolve()).mounts
     operations = MountOperations(mounts, uid, gid, Path("/proc/self/mountinfo"))
     threads = [
-        threading.Thread(target=_serve, args=(listener, uid, operations), daemon=True) for _ in range(THREADS)
+        threading.Thread(target=serve_always, args=(listener, uid, operations), daemon=True)
+        for _ in range(THREADS)
     ]
     for thread in threads:
         thread.start()
@@ -53,13 +53,6 @@ def main(arguments: list[str] | None = None) -> int:
         for thread in threads:
             thread.join()
     return 0
-
-
-def _serve(listener: socket.socket, uid: int, operations: MountOperations) -> None:
-    while True:
-        refusal = serve_one(listener, uid, operations)
-        if refusal is not None:
-            sys.stderr.write(f"<4>request refused: {refusal}\n")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from systemvm.host.layout import DAEMON_USER, Layout
 from systemvm.nethelper.operations import Operations
 from systemvm.service.sigint import restore_sigint
-from systemvm.service.unix_calls import RefusedError, inherited_socket, serve_one
+from systemvm.service.unix_calls import RefusedError, inherited_socket, serve_always
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,10 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     restore_sigint()
     operations = Operations(Layout(options.root.resolve()))
     with contextlib.suppress(KeyboardInterrupt):
-        while True:
-            refusal = serve_one(listener, uid, operations)
-            if refusal is not None:
-                sys.stderr.write(f"<4>request refused: {refusal}\n")
+        serve_always(listener, uid, operations)
     return 0
 
 

@@ -13,9 +13,10 @@ import json
 import os
 import socket
 import struct
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.service.slowness import scaled_s
@@ -68,6 +69,14 @@ def serve_one(listener: socket.socket, uid: int, handler: Handler) -> str | None
             return _answer(connection, handler)
         except OSError as error:
             return f"caller disconnected: {error}"
+
+
+def serve_always(listener: socket.socket, uid: int, handler: Handler) -> NoReturn:
+    """Serve one connection after another; each refusal is a warning in the journal (sd-daemon(3))."""
+    while True:
+        refusal = serve_one(listener, uid, handler)
+        if refusal is not None:
+            sys.stderr.write(f"<4>request refused: {refusal}\n")
 
 
 def _answer(connection: socket.socket, handler: Handler) -> str | None:
