@@ -88,6 +88,8 @@ lock: ## resolve the dependencies again and write the locks (hashes, no addresse
 	@$(PYTHON) -m uv --version >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet uv
 	@$(PYTHON) -m uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --no-header --extra host --extra dev pyproject.toml -o agents/locks/host.txt
+	@$(PYTHON) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-header --extra host -c agents/locks/host.txt pyproject.toml -o agents/locks/daemon.txt
 	@$(PYTHON) -m uv pip compile -q --upgrade --python-version 3.13 --python-platform x86_64-manylinux_2_28 \
 	    --only-binary :all: --generate-hashes --no-emit-index-url --no-header pyproject.toml -o agents/locks/guest.txt
 	@$(PYTHON) -m uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -132,6 +134,14 @@ run: preflight setup images ## set everything up, build the images, start a clou
 .PHONY: stop
 stop: ## end a cloud, and clean up after one that was killed
 	@if [ -x $(PYTHON) ]; then exec $(PYTHON) -m systemvm.lab down --root $(ROOT); fi
+
+.PHONY: install
+install: $(VENV)/stamp ## install the daemon, its helpers, the images and the units on this host (or below DESTDIR=DIR)
+	@systemd/host/install.sh
+
+.PHONY: uninstall
+uninstall: ## remove what `make install` installed; configuration, database and disks stay
+	@systemd/host/uninstall.sh
 
 .PHONY: reset
 reset: stop ## delete the cloud's database, templates and machines

@@ -8,11 +8,11 @@ second serial port as JSON, and powers the guest off.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,6 @@ _APPEND = (
     # QEMU in the guest must not use an emulated KVM
     "modprobe.blacklist=kvm_amd,kvm_intel systemd.journald.forward_to_console=1"
 )
-_ENTRY = "#!/usr/bin/python3\nimport sys\nsys.path[:0] = ['/{prefix}/agents', '/{prefix}/packages']\n" \
-    "from {module}.__main__ import main\nsys.exit(main())\n"  # fmt: skip
 _OBSERVE_UNIT = """\
 [Unit]
 Description=Collect observations
@@ -96,28 +94,11 @@ def build_base() -> None:
     stamp.set(inputs)
 
 
-def install(root: Path, observer: str, zone: str) -> None:
+def install(root: Path, images: Path, observer: str, zone: str) -> None:
     """Install the project with its users, units and one zone, as on a host."""
     prefix = root / PREFIX
-    # with compiled files: the users of these programs cannot write them in the guest
-    excluded = shutil.ignore_patterns("tests", "playwright", "numpy*", "mypy*", "pip")
-    shutil.copytree(TOP / "agents", prefix / "agents", ignore=excluded)
-    shutil.copytree(sysconfig.get_paths()["purelib"], prefix / "packages", ignore=excluded, symlinks=True)
-    for name, module in (
-        ("systemvm-managementd", "systemvm.management"),
-        ("systemvm-nethelper", "systemvm.nethelper"),
-        ("systemvm-launcher", "systemvm.launcher"),
-        ("systemvm-guestnet", "systemvm.guestnet"),
-        ("systemvm-mounthelper", "systemvm.mounthelper"),
-    ):
-        program = root / "usr/bin" / name
-        program.write_text(_ENTRY.format(prefix=PREFIX, module=module))
-        program.chmod(0o755)
-    for unit in (TOP / "systemd/host").glob("systemvm-*.*"):
-        if unit.suffix in (".service", ".socket"):
-            shutil.copy(unit, root / "usr/lib/systemd/system" / unit.name)
-    shutil.copy(TOP / "systemd/host/systemvm-host.conf", root / "usr/lib/sysusers.d")
-    subprocess.run(["systemd-sysusers", f"--root={root}"], check=True, timeout=60, capture_output=True)
+    environment = os.environ | {"DESTDIR": str(root), "IMAGES": str(images), "PYTHON": sys.executable}
+    subprocess.run([TOP / "systemd/host/install.sh"], env=environment, check=True, timeout=600)
     zones = root / "etc/systemvm/zones"
     zones.mkdir(parents=True)
     (zones / "zone1.yaml").write_text(zone)
@@ -131,14 +112,13 @@ def install(root: Path, observer: str, zone: str) -> None:
     )
 
 
-def boot(work: Path, observer: str, zone: str, add: Path) -> dict[str, Any]:
-    """Return the observations of `observer`; `add` is copied to /usr/lib/systemvm/images."""
+def boot(work: Path, observer: str, zone: str, images: Path) -> dict[str, Any]:
+    """Return the observations of `observer` on a host with these images."""
     build_base()
     root = work / "root"
     root.mkdir()
     subprocess.run(["tar", "-C", root, "-xf", TAR], check=True, timeout=300)
-    install(root, observer, zone)
-    shutil.copytree(add, root / PREFIX / "images")
+    install(root, images, observer, zone)
     disk = work / "disk.raw"
     with disk.open("wb") as file:
         file.truncate(DISK_BYTES)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make install` and `make uninstall` below a directory: what they leave, and that it is enough to run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+PROGRAMS = {
+    "systemvm", "systemvm-managementd", "systemvm-nethelper", "systemvm-mounthelper", "systemvm-launcher",
+    "systemvm-guestnet",
+}  # fmt: skip
+#: Imports the module of each program and prints what it came from.
+IMPORT = """
+import importlib, sys
+sys.path[:0] = sys.argv[1:]
+for name in ("cli", "management", "nethelper", "mounthelper", "launcher", "guestnet"):
+    module = importlib.import_module(f"systemvm.{name}.__main__")
+    sys.stdout.write(f"{module.__file__}\\n")
+"""
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def run(script: str, root: Path, images: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"DESTDIR": str(root), "IMAGES": str(images), "PYTHON": sys.executable}
+    return subprocess.run(
+        [TOP / "systemd/host" / script], env=environment, text=True, capture_output=True, timeout=800
+    )
+
+
+def test_a_host_is_installed_replaced_and_uninstalled(tmp_path: Path) -> None:
+    root, images = tmp_path / "root", tmp_path / "images"
+    images.mkdir()
+    refused = run("install.sh", root, images)
+    assert refused.returncode == 1 and "hint:  run make images first" in refused.stderr
+    assert not root.exists()
+
+    for role in ("ssvm", "cpvm"):
+        (images / f"{role}.manifest.json").write_text("{}")
+    stale = root / "usr/lib/systemvm/agents/systemvm/of_an_earlier_release.py"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    kept = root / "etc/systemvm/host.yaml"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("kept")
+    installed = run("install.sh", root, images)
+    assert installed.returncode == 0, installed.stderr
+    lib = root / "usr/lib/systemvm"
+    assert not stale.exists() and sorted(path.name for path in lib.parent.glob("systemvm*")) == ["systemvm"]
+    assert {path.name for path in (root / "usr/bin").iterdir()} == PROGRAMS
+    assert (lib / "images/ssvm.manifest.json").read_text() == "{}"
+    units = {path.name for path in (root / "usr/lib/systemd/system").iterdir()}
+    assert units == {path.name for path in (TOP / "systemd/host").iterdir() if path.suffix in (".service", ".socket")}
+    assert "systemvm-qemu" in (root / "etc/passwd").read_text()
+
+    # the host's own Python, and no package but those that were installed
+    imported = subprocess.run(
+        ["/usr/bin/python3", "-I", "-S", "-c", IMPORT, lib / "agents", lib / "packages"],
+        text=True, capture_output=True, timeout=300,
+    )  # fmt: skip
+    assert imported.returncode == 0, imported.stderr
+    assert all(line.startswith(str(lib / "agents")) for line in imported.stdout.split())
+
+    assert run("uninstall.sh", root, images).returncode == 0
+    assert not lib.exists() and not list((root / "usr/bin").iterdir())
+    assert not list((root / "usr/lib/systemd/system").iterdir())
+    assert kept.read_text() == "kept"
