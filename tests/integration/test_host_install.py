@@ -56,7 +56,9 @@ def test_a_host_is_installed_replaced_and_uninstalled(tmp_path: Path) -> None:
     assert {path.name for path in (root / "usr/bin").iterdir()} == PROGRAMS
     assert (lib / "images/ssvm.manifest.json").read_text() == "{}"
     units = {path.name for path in (root / "usr/lib/systemd/system").iterdir()}
-    assert units == {path.name for path in (TOP / "systemd/host").iterdir() if path.suffix in (".service", ".socket")}
+    assert units == {
+        path.name for path in (TOP / "systemd/host").iterdir() if path.suffix in (".service", ".socket")
+    }
     assert "systemvm-qemu" in (root / "etc/passwd").read_text()
 
     # the host's own Python, and no package but those that were installed
