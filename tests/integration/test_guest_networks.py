@@ -39,6 +39,20 @@ sender.bind(("eth0", 0))
 for frame in sys.argv[1:]:
     sender.send(bytes.fromhex(frame))
 """
+SNIFF = """
+import socket, sys
+receiver = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+receiver.bind(("eth0", 0))
+print("ready", flush=True)
+wanted = sys.argv[1:]
+while True:
+    frame = receiver.recv(4096).hex()
+    for number, each in enumerate(wanted):
+        if frame.startswith(each):
+            print(number, flush=True)
+            if number == len(wanted) - 1:
+                sys.exit()
+"""
 SCRIPT = '#!/bin/sh\n[ "$1" = bound ] && env\nexit 0\n'
 
 
@@ -297,6 +311,86 @@ def _datagrams(host: Host) -> int:
     lines = sh("ip", "netns", "exec", host.name, "cat", "/proc/net/snmp").splitlines()
     names, values = (line.split() for line in lines if line.startswith("Udp:"))
     return int(values[names.index("NoPorts")])
+
+
+def test_a_machine_is_no_router_and_gives_no_addresses(
+    host: Host, services: ChildProcess, machine: Machine
+) -> None:
+    source = MAC.replace(":", "")
+    own = "fe800000000000000000000000000001"
+    frames = {
+        "router advertisement": f"333300000001{source}" + ipv6(own, ALL_NODES, 58, ROUTER_ADVERTISEMENT),
+        "redirect": f"333300000001{source}" + ipv6(own, ALL_NODES, 58, "8900" + 38 * "00"),
+        "DHCPv6 server": f"333300000001{source}" + ipv6(own, ALL_NODES, 17, udp(547, 546, "02000001")),
+        "DHCP server": f"ffffffffffff{source}" + ipv4("0a0d0032", "ffffffff", 17, udp(67, 68, "02010600")),
+        "neighbour advertisement": f"333300000001{source}"
+        + ipv6(own, ALL_NODES, 58, "88000000a0000000" + "fd" + 15 * "11"),
+        "ARP for another": f"ffffffffffff{source}0806000108000604"
+        f"0002{source}0a0d00ffffffffffffff0a0d00ff",
+        "ARP with another's MAC": f"ffffffffffff{source}0806000108000604"
+        "00020200000000aa0a0d0032ffffffffffff0a0d0032",
+        "ARP for the metadata service": f"ffffffffffff{source}0806000108000604"
+        f"0002{source}a9fea9feffffffffffff0a0d0001",
+        "its own ARP": f"ffffffffffff{source}08060001080006040001{source}0a0d00320000000000000a0d0001",
+    }
+    sh("ip", "-n", machine.name, "link", "set", "eth0", "address", MAC, "up")
+    sh("ip", "netns", "exec", host.name, "nft", "-f", "-", stdin=removal())
+    assert passed(host, machine, frames) == set(frames)
+    bind(host)
+    addressless = passed(host, machine, frames)
+    bind(host, (PORT, MAC, "10.13.0.50"))
+    try:
+        assert passed(host, machine, frames) == {"its own ARP"}
+    finally:
+        bind(host)
+    # the cloud does not know which addresses such a machine has
+    assert addressless == {
+        "neighbour advertisement", "ARP for another", "ARP with another's MAC", "its own ARP"
+    }  # fmt: skip
+
+
+ALL_NODES = "ff020000000000000000000000000001"
+ROUTER_ADVERTISEMENT = "86000000400807080000000000000000"
+
+
+def passed(host: Host, machine: Machine, frames: dict[str, str]) -> set[str]:
+    """Send frames, of which the last is let through; return which of them a neighbour on the bridge receives."""
+    sniffer = subprocess.Popen(
+        [
+            *("ip", "netns", "exec", host.neighbours[BRIDGE], sys.executable, "-c", SNIFF),
+            *frames.values(),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert sniffer.stdout is not None
+        assert sniffer.stdout.readline() == "ready\n"
+        machine.send(*frames.values())
+        numbers = sniffer.communicate(timeout=100)[0].split()
+    finally:
+        sniffer.kill()
+        sniffer.wait()
+    names = [*frames]
+    return {names[int(number)] for number in numbers}
+
+
+def ipv6(source: str, destination: str, protocol: int, payload: str) -> str:
+    """Return type and payload of a frame; checksums are left to those who look at them."""
+    return f"86dd60000000{len(payload) // 2:04x}{protocol:02x}ff{source}{destination}{payload}"
+
+
+def ipv4(source: str, destination: str, protocol: int, payload: str) -> str:
+    length = 20 + len(payload) // 2
+    start, end = f"4500{length:04x}0000000040{protocol:02x}", f"{source}{destination}"
+    words = memoryview(bytes.fromhex(f"{start}0000{end}")).cast("H")
+    total = sum(int.from_bytes(word.to_bytes(2, sys.byteorder)) for word in words)
+    checksum = 0xFFFF - ((total & 0xFFFF) + (total >> 16))
+    return f"0800{start}{checksum:04x}{end}{payload}"
+
+
+def udp(source: int, destination: int, payload: str) -> str:
+    return f"{source:04x}{destination:04x}{8 + len(payload) // 2:04x}0000{payload}"
 
 
 def test_the_metadata_server_has_no_capability_and_is_replaced_when_it_ended(

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nftables rules of bridges: a machine sends from its own MAC and address only.
+"""nftables rules of bridges: a machine sends from its own MAC and address only, and is no router.
 
 The metadata service knows a machine by its address, so that nobody may take another one's. A port of a
-machine without an address of the cloud can use any that no other machine of this host has.
+machine without an address of the cloud can use any that no other machine of this host has. Guest networks
+have no IPv6: a machine with an address sends IPv4 and ARP, and nothing else.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address
 
 from attrs import frozen
+
+from systemvm.host.guest_services import METADATA_ADDRESS
 
 TABLE = "systemvm"
 #: Taps begin with a t. An address of this host's machines is of no other tap's.
@@ -47,15 +50,20 @@ def ruleset(guests: Sequence[BoundGuest]) -> str:
         "        type filter hook prerouting priority -300; policy accept;",
         # the rules below see only the outer type, and the kernel removes tags of VLAN 0 after them
         f'        iifname "{_TAPS}" ether type {{ 8021q, 8021ad }} drop',
+        "        iifname @ports ether type != { ip, arp } drop",
         "        iifname @ports iifname . ether saddr != @by_mac drop",
+        "        iifname @ports iifname . arp saddr ether != @by_mac drop",
         # a machine that asks for its address has none yet
         "        iifname @ports ip saddr != 0.0.0.0 iifname . ip saddr != @by_address drop",
         "        iifname @ports arp saddr ip != 0.0.0.0 iifname . arp saddr ip != @by_address drop",
         f'        iifname "{_TAPS}" ether saddr @macs iifname . ether saddr != @by_mac drop',
         f'        iifname "{_TAPS}" ip saddr @addresses iifname . ip saddr != @by_address drop',
         f'        iifname "{_TAPS}" arp saddr ip @addresses iifname . arp saddr ip != @by_address drop',
-        # nobody else answers for DHCP
-        "        iifname @ports udp sport 67 drop",
+        f'        iifname "{_TAPS}" ip saddr {METADATA_ADDRESS} drop',
+        f'        iifname "{_TAPS}" arp saddr ip {METADATA_ADDRESS} drop',
+        # no machine gives others their addresses, their router or their name servers
+        f'        iifname "{_TAPS}" udp sport {{ 67, 547 }} drop',
+        f'        iifname "{_TAPS}" icmpv6 type {{ nd-router-advert, nd-redirect }} drop',
         "    }",
         "}",
     ]

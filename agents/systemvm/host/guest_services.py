@@ -14,6 +14,8 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _DOMAIN = re.compile(rf"{_HOST_NAME.pattern}(\.{_HOST_NAME.pattern})*")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _MAX_DOMAIN_LENGTH = 190
+#: The metadata service's address on every guest bridge, at which most clouds have it.
+METADATA_ADDRESS = IPv4Address("169.254.169.254")
 #: By this name cloud-init finds CloudStack's metadata service.
 DATA_SERVER = "data-server"
 #: Words that dnsmasq would not take as a name in a line for DHCP.
