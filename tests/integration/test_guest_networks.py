@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 
 __all__ = ["host"]  # the fixture
 
-BRIDGE = "cloudbr3"
+BRIDGE, OTHER_BRIDGE = "cloudbr3", "cloudbr4"
 MAC, OTHER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 PORT, OTHER_PORT = "t0000000001-0", "t0000000002-0"
 WEB = Guest(MAC, IPv4Address("10.13.0.50"), "web", is_here=True)
@@ -76,14 +76,14 @@ def machine(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ma
 class Machine:
     """A namespace with one port of the guest bridge, in the place of a virtual machine."""
 
-    def __init__(self, host: Host, directory: Path, port: str) -> None:
+    def __init__(self, host: Host, directory: Path, port: str, bridge: str = BRIDGE) -> None:
         self.name = f"{host.name}-{port}"
         self._script = directory / "script"
         self._script.write_text(SCRIPT)
         self._script.chmod(0o755)
         sh("ip", "netns", "add", self.name)
         sh("ip", "-n", host.name, "link", "add", port, "type", "veth", "peer", "eth0", "netns", self.name)
-        sh("ip", "-n", host.name, "link", "set", port, "master", BRIDGE, "up")
+        sh("ip", "-n", host.name, "link", "set", port, "master", bridge, "up")
         sh("ip", "-n", self.name, "link", "set", "lo", "up")
 
     def lease(self, mac: str, *, tries: int = 10) -> dict[str, str]:
@@ -93,7 +93,7 @@ class Machine:
         done = subprocess.run(
             [
                 *("ip", "netns", "exec", self.name, "busybox", "udhcpc", "-i", "eth0", "-f", "-q", "-n"),
-                *("-t", str(tries), "-T", "2", "-O", "hostname", "-O", "domain", "-s", str(self._script)),
+                *("-t", str(tries), "-T", "2", "-O", "hostname", "-O", "domain", "-O", "staticroutes", "-s", str(self._script)),
             ],
             capture_output=True,
             text=True,
@@ -127,12 +127,12 @@ class Machine:
         """Send frames, each from its destination to its payload, in hexadecimal."""
         sh("ip", "netns", "exec", self.name, sys.executable, "-c", SEND, *frames)
 
-    def get(self, path: str, *options: str) -> tuple[int, str]:
+    def get(self, path: str, *options: str, address: str = "10.13.0.1") -> tuple[int, str]:
         """Return status and body of a request to the metadata service."""
         done = subprocess.run(
             [
                 *("ip", "netns", "exec", self.name, "curl", "-s", "-m", "60", "--retry", "0", *options),
-                *("-w", "\\n%{http_code}", f"http://10.13.0.1{path}"),
+                *("-w", "\\n%{http_code}", f"http://{address}{path}"),
             ],
             capture_output=True,
             text=True,
@@ -157,8 +157,8 @@ def bind(host: Host, *guests: tuple[str, str, str]) -> None:
     host.drive(f"from systemvm.host.guest_filter import BoundGuest\nawait driver.bind_guests([{made}])")
 
 
-def put_data(host: Host, guest: Guest, data: GuestData) -> None:
-    arguments = f"{BRIDGE!r}, ipaddress.ip_address({str(guest.address)!r}), {guest.mac!r}"
+def put_data(host: Host, guest: Guest, data: GuestData, bridge: str = BRIDGE) -> None:
+    arguments = f"{bridge!r}, ipaddress.ip_address({str(guest.address)!r}), {guest.mac!r}"
     host.drive(f"await services.put_data({arguments}, decode_data({encode_data(data)!r}))")
 
 
@@ -391,6 +391,53 @@ def ipv4(source: str, destination: str, protocol: int, payload: str) -> str:
 
 def udp(source: int, destination: int, payload: str) -> str:
     return f"{source:04x}{destination:04x}{8 + len(payload) // 2:04x}0000{payload}"
+
+
+HOST_FILE = f"labels:\n  {OTHER_BRIDGE}:\n    traffic_types: [guest]\n    addresses: [10.14.0.1/24]\n"
+
+
+def test_each_bridge_has_the_common_address_of_metadata(
+    host: Host, services: ChildProcess, machine: Machine, tmp_path: Path
+) -> None:
+    (host.layout.etc / "host.yaml").write_text(HOST_FILE)
+    host.drive("await driver.ensure()")
+    far = Guest(OTHER_MAC, IPv4Address("10.14.0.50"), "far", is_here=True)
+    subnets = {
+        bridge: GuestSubnet(IPv4Network(cidr), IPv4Address(gateway), "zone1.test", (guest,))
+        for bridge, cidr, gateway, guest in (
+            (BRIDGE, "10.13.0.0/24", "10.13.0.254", WEB),
+            (OTHER_BRIDGE, "10.14.0.0/24", "10.14.0.254", far),
+        )
+    }
+    bridges = [GuestBridge(bridge, (subnet,)) for bridge, subnet in subnets.items()]
+    other = Machine(host, tmp_path, OTHER_PORT, OTHER_BRIDGE)
+    try:
+        assert host.drive(f"print(await services.serve(decode({encode(bridges)!r})))").strip() == "{}"
+        put_data(host, WEB, GuestData({"instance-id": "of web"}))
+        put_data(host, far, GuestData({"instance-id": "of far"}), OTHER_BRIDGE)
+        bind(host, (PORT, MAC, "10.13.0.50"), (OTHER_PORT, OTHER_MAC, "10.14.0.50"))
+        for each, mac, own, name in (
+            (machine, MAC, "10.13.0.1", "of web"),
+            (other, OTHER_MAC, "10.14.0.1", "of far"),
+        ):
+            lease = each.lease(mac)
+            route = f"169.254.169.254/32 {own}"
+            assert lease["staticroutes"] == f"{route} 0.0.0.0/0 {lease['router']}"
+            sh("ip", "-n", each.name, "route", "replace", *route.replace(" ", " via ").split())
+            path = "/latest/meta-data/instance-id"
+            assert each.get(path, address="169.254.169.254") == (200, name)
+            forbidden = each.get(path, "-m", "3", address="169.254.169.254:8250")
+            assert forbidden[0] == 0
+        # the control network is another link with the same addresses
+        assert host.reached("cloud0", [("169.254.169.254", 80, None), ("169.254.0.1", 8250, None)]) == [
+            False, True
+        ]  # fmt: skip
+    finally:
+        bind(host)
+        sh("ip", "netns", "del", other.name)
+        (host.layout.etc / "host.yaml").unlink()
+        sh("ip", "-n", host.name, "link", "del", OTHER_BRIDGE)
+        host.drive("await driver.ensure()")
 
 
 def test_the_metadata_server_has_no_capability_and_is_replaced_when_it_ended(

@@ -13,12 +13,21 @@ from pathlib import Path
 
 from attrs import frozen
 
-from systemvm.host.guest_services import DATA_SERVER, DHCP_WORDS, Guest, GuestBridge, GuestSubnet
+from systemvm.host.guest_services import (
+    DATA_SERVER,
+    DHCP_WORDS,
+    METADATA_ADDRESS,
+    Guest,
+    GuestBridge,
+    GuestSubnet,
+)
 
 #: dnsmasq reads these fields of a line as a word of its own or as the time of a lease.
 _NO_NAME = re.compile(rf"{'|'.join(sorted(DHCP_WORDS))}|[0-9]+[smhdw]?")
 _LEASE = "24h"
 _NO_ROUTER = "no-router"
+#: By these a machine reaches the metadata service past its router: RFC 3442's, and Windows' name of it.
+_ROUTE_OPTIONS = ("option:classless-static-route", "249")
 
 #: This host's address in each subnet of the bridge.
 OwnAddresses = Mapping[IPv4Network, IPv4Address]
@@ -69,6 +78,10 @@ def files_of(bridge: GuestBridge, own: OwnAddresses, directory: Path) -> Dnsmasq
             # without a value, so that dnsmasq does not name itself as the router
             f"dhcp-option=tag:{tag},tag:!{_NO_ROUTER},option:router"
             + (f",{subnet.gateway}" if subnet.gateway else ""),
+            *(
+                f"dhcp-option=tag:{tag},tag:!{_NO_ROUTER},{option},{_routes(subnet, own[subnet.cidr])}"
+                for option in _ROUTE_OPTIONS
+            ),
         ]
     here = [guest for subnet in served for guest in subnet.guests if guest.is_here]
     return DnsmasqFiles(
@@ -76,6 +89,12 @@ def files_of(bridge: GuestBridge, own: OwnAddresses, directory: Path) -> Dnsmasq
         "".join(map(_dhcp_host, here)),
         "".join(_names(bridge, own)),
     )
+
+
+def _routes(subnet: GuestSubnet, own: IPv4Address) -> str:
+    """Return the routes of a machine; who takes them looks at no other option for its router (RFC 3442)."""
+    default = f",0.0.0.0/0,{subnet.gateway}" if subnet.gateway else ""
+    return f"{METADATA_ADDRESS}/32,{own}{default}"
 
 
 def _dhcp_host(guest: Guest) -> str:

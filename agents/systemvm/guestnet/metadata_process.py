@@ -13,10 +13,9 @@ from pathlib import Path
 
 from systemvm.guestnet.metadata import DataDirectory
 from systemvm.guestnet.process import end, process_of
-from systemvm.host.guest_services import GuestData, encode_data
+from systemvm.host.guest_services import METADATA_PORT, GuestData, encode_data
 from systemvm.service.unix_calls import RefusedError
 
-PORT = 80
 #: The option by which `systemvm-guestnet` is the server and not the helper.
 OPTION = "--metadata"
 _END = "--descriptors"
@@ -78,9 +77,9 @@ class MetadataProcess:
 
 def _listen(address: IPv4Address) -> socket.socket:
     try:
-        return socket.create_server((str(address), PORT), backlog=128)
+        return socket.create_server((str(address), METADATA_PORT), backlog=128)
     except OSError as error:
         raise RefusedError(
-            f"cannot listen at {address} on port {PORT}: {error.strerror}",
+            f"cannot listen at {address} on port {METADATA_PORT}: {error.strerror}",
             "end the program that uses it, or have it listen at other addresses",
         ) from error

@@ -9,14 +9,23 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
 
+from systemvm.guestnet import metadata_redirect
 from systemvm.guestnet.dnsmasq import Dnsmasq
 from systemvm.guestnet.dnsmasq_files import files_of
 from systemvm.guestnet.metadata_process import MetadataProcess
 from systemvm.host.bridges import HostNetwork
 from systemvm.host.config_file import ConfigError
-from systemvm.host.guest_services import GuestBridge, GuestData, decode, decode_data, is_mac
+from systemvm.host.guest_services import (
+    METADATA_ADDRESS,
+    GuestBridge,
+    GuestData,
+    decode,
+    decode_data,
+    is_mac,
+)
 from systemvm.host.host_file import labelled_networks, load_host
 from systemvm.host.layout import Layout
+from systemvm.host.nftables import load_rules
 from systemvm.host.zone import TrafficType, load_zones
 from systemvm.service.unix_calls import RefusedError, read_whole
 
@@ -40,6 +49,7 @@ class ServiceOperations:
         """Serve these bridges and no other; one that cannot be served does not keep the others from it."""
         known = self._guest_networks()
         failed, possible = {}, set[str]()
+        served: dict[str, Mapping[IPv4Network, IPv4Address]] = {}
         for each in bridges:
             try:
                 own = _own_addresses(_network(known, each.bridge), each)
@@ -50,6 +60,7 @@ class ServiceOperations:
                 }
                 Dnsmasq(directory).serve(files_of(each, own, directory))
                 MetadataProcess(directory).serve(own.values(), guests)
+                served[each.bridge] = own
             except RefusedError as error:
                 failed[each.bridge] = {"why": error.message, "hint": error.hint}
         wanted = {each.bridge for each in bridges}
@@ -59,6 +70,11 @@ class ServiceOperations:
             MetadataProcess(directory).stop()
             if name not in wanted:
                 shutil.rmtree(directory, ignore_errors=True)
+        try:
+            load_rules(metadata_redirect.ruleset(served))
+        except RefusedError as error:
+            why = f"{METADATA_ADDRESS} is not answered: {error.message}"
+            failed.update({name: {"why": why, "hint": error.hint} for name in served})
         return {"failed": failed}, []
 
     def _put_data(self, request: dict[str, Any], data: GuestData) -> Answer:

@@ -16,6 +16,7 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _MAX_DOMAIN_LENGTH = 190
 #: The metadata service's address on every guest bridge, at which most clouds have it.
 METADATA_ADDRESS = IPv4Address("169.254.169.254")
+METADATA_PORT = 80
 #: By this name cloud-init finds CloudStack's metadata service.
 DATA_SERVER = "data-server"
 #: Words that dnsmasq would not take as a name in a line for DHCP.

@@ -6,7 +6,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -16,15 +15,14 @@ from systemvm.host.config_file import ConfigError
 from systemvm.host.guest_filter import BoundGuest
 from systemvm.host.host_file import FILE_NAME, labelled_networks, load_host
 from systemvm.host.layout import Layout
+from systemvm.host.nftables import load_rules
 from systemvm.host.zone import load_zones
 from systemvm.nethelper import links
-from systemvm.service.slowness import scaled_s
 from systemvm.service.unix_calls import RefusedError, read_whole
 
 #: The daemon's taps: ten digits of a VM's UUID and the NIC's number. No other name is accepted.
 TAP_NAME = re.compile(r"t[0-9a-f]{10}-[0-9]{1,2}")
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_NFT_S = 20.0
 _MAX_ADDRESSES = 4096
 
 Answer = tuple[dict[str, Any], list[int]]
@@ -59,13 +57,13 @@ class Operations:
         control_port = _port(request["control_port"])
         networks = self._networks()
         consoles = _addresses(request["consoles"])
-        _nft(firewall.ruleset(networks, consoles, vnc_ports=(first, last), control_port=control_port))
+        load_rules(firewall.ruleset(networks, consoles, vnc_ports=(first, last), control_port=control_port))
         for network in networks:
             links.ensure_bridge(network)
         return {"bridges": [network.bridge for network in networks]}, []
 
     def _admit_consoles(self, request: dict[str, Any]) -> Answer:
-        _nft(firewall.admit_consoles(_addresses(request["addresses"])))
+        load_rules(firewall.admit_consoles(_addresses(request["addresses"])))
         return {}, []
 
     def _make_tap(self, request: dict[str, Any]) -> Answer:
@@ -91,7 +89,7 @@ class Operations:
             BoundGuest(_tap(port), _mac(mac), ipaddress.IPv4Address(str(address)))
             for port, mac, address in request["content"]
         ]
-        _nft(guest_filter.ruleset(guests))
+        load_rules(guest_filter.ruleset(guests))
         return {}, []
 
     def _state(self, request: dict[str, Any]) -> Answer:
@@ -146,21 +144,3 @@ def _addresses(values: list[str]) -> list[ipaddress.IPv4Address | ipaddress.IPv6
     if any(getattr(address, "scope_id", None) for address in addresses):
         raise RefusedError("addresses must not have a scope")
     return addresses
-
-
-def _nft(script: str) -> None:
-    try:
-        done = subprocess.run(
-            ["nft", "-f", "-"],
-            input=script,
-            capture_output=True,
-            text=True,
-            timeout=scaled_s(_NFT_S),
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise RefusedError("nft is not installed", "install Debian's nftables") from error
-    except subprocess.TimeoutExpired as error:
-        raise RefusedError(f"nft did not end within {scaled_s(_NFT_S):.0f} s") from error
-    if done.returncode != 0:
-        raise RefusedError(f"cannot set the firewall: {done.stderr.strip()[-500:]}")

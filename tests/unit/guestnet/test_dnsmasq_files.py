@@ -53,6 +53,15 @@ def test_a_network_without_a_router_does_not_name_the_host_as_one() -> None:
     assert "dhcp-option=tag:subnet0,tag:!no-router,option:router,10.13.0.254\n" in files().configuration
 
 
+def test_a_machine_has_a_route_to_the_metadata_service_past_its_router() -> None:
+    start = "dhcp-option=tag:subnet0,tag:!no-router"
+    route = "169.254.169.254/32,10.13.0.1"
+    for option in ("option:classless-static-route", "249"):
+        # with the default route: a machine that takes these routes ignores its router
+        assert f"{start},{option},{route},0.0.0.0/0,10.13.0.254\n" in files().configuration
+        assert f"{start},{option},{route}\n" in files(gateway=None).configuration
+
+
 def test_a_second_nic_has_no_router() -> None:
     second = Guest(WEB.mac, WEB.address, "web", is_here=True, has_router=False)
     assert files(second).dhcp_hosts == "02:00:00:00:00:01,set:no-router,10.13.0.50,web,24h\n"

@@ -15,6 +15,11 @@ from systemvm.guestnet.operations import ServiceOperations
 from systemvm.host.bridges import HostNetwork
 from systemvm.host.guest_services import GuestBridge, GuestSubnet, encode
 from systemvm.host.layout import Layout
+from systemvm.service.unix_calls import RefusedError
+
+
+#: What nft was given.
+loaded: list[str] = []
 
 
 class FakeProcess:
@@ -38,6 +43,8 @@ def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, HostNetwork]:
     monkeypatch.setattr(FakeProcess, "running", set(), raising=False)
     monkeypatch.setattr(operations, "Dnsmasq", FakeProcess)
     monkeypatch.setattr(operations, "MetadataProcess", FakeProcess)
+    monkeypatch.setattr(operations, "load_rules", loaded.append)
+    loaded.clear()
     known = {
         name: HostNetwork.of(name, ["guest"], f"10.{number}.0.1/24")
         for name, number in (("br1", 13), ("br2", 14), ("br3", 15))
@@ -74,6 +81,8 @@ def test_a_bridge_that_cannot_be_served_does_not_keep_others_from_it(
     assert "carries no guest traffic" in failed["unknown"]["why"]
     assert failed["br1"]["why"] == "this host has no address in its network"
     assert FakeProcess.running == {"br2"}
+    assert '"br2" ip saddr 10.14.0.0/24' in loaded[-1]
+    assert "br1" not in loaded[-1]
     assert [path.name for path in layout.guest_services.iterdir()] == ["br2"]
 
 
@@ -88,3 +97,17 @@ def test_a_bridge_that_cannot_be_served_any_more_is_not(
     assert FakeProcess.running == set()
     # the data of machines stays for the time when they are served again
     assert {path.name for path in layout.guest_services.iterdir()} == {"br1", "br2"}
+
+
+def test_a_kernel_that_cannot_redirect_is_reported_and_the_rest_is_served(
+    tmp_path: Path, known: dict[str, HostNetwork], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(script: str) -> None:
+        raise RefusedError("cannot set the firewall: no NAT", "boot another kernel")
+
+    monkeypatch.setattr(operations, "load_rules", refuse)
+    layout = Layout(tmp_path)
+    layout.guest_services.mkdir(parents=True)
+    failed = serve(layout, ("br1", 13))
+    assert failed["br1"]["why"] == "169.254.169.254 is not answered: cannot set the firewall: no NAT"
+    assert FakeProcess.running == {"br1"}
