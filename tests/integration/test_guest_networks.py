@@ -93,7 +93,20 @@ class Machine:
         done = subprocess.run(
             [
                 *("ip", "netns", "exec", self.name, "busybox", "udhcpc", "-i", "eth0", "-f", "-q", "-n"),
-                *("-t", str(tries), "-T", "2", "-O", "hostname", "-O", "domain", "-O", "staticroutes", "-s", str(self._script)),
+                *(
+                    "-t",
+                    str(tries),
+                    "-T",
+                    "2",
+                    "-O",
+                    "hostname",
+                    "-O",
+                    "domain",
+                    "-O",
+                    "staticroutes",
+                    "-s",
+                    str(self._script),
+                ),
             ],
             capture_output=True,
             text=True,
@@ -325,8 +338,7 @@ def test_a_machine_is_no_router_and_gives_no_addresses(
         "DHCP server": f"ffffffffffff{source}" + ipv4("0a0d0032", "ffffffff", 17, udp(67, 68, "02010600")),
         "neighbour advertisement": f"333300000001{source}"
         + ipv6(own, ALL_NODES, 58, "88000000a0000000" + "fd" + 15 * "11"),
-        "ARP for another": f"ffffffffffff{source}0806000108000604"
-        f"0002{source}0a0d00ffffffffffffff0a0d00ff",
+        "ARP for another": f"ffffffffffff{source}08060001080006040002{source}0a0d00ffffffffffffff0a0d00ff",
         "ARP with another's MAC": f"ffffffffffff{source}0806000108000604"
         "00020200000000aa0a0d0032ffffffffffff0a0d0032",
         "ARP for the metadata service": f"ffffffffffff{source}0806000108000604"

@@ -17,7 +17,6 @@ from systemvm.host.guest_services import GuestBridge, GuestSubnet, encode
 from systemvm.host.layout import Layout
 from systemvm.service.unix_calls import RefusedError
 
-
 #: What nft was given.
 loaded: list[str] = []
 
