@@ -366,7 +366,7 @@ ROUTER_ADVERTISEMENT = "86000000400807080000000000000000"
 
 
 def passed(host: Host, machine: Machine, frames: dict[str, str]) -> set[str]:
-    """Send frames, of which the last is let through; return which of them a neighbour on the bridge receives."""
+    """Send frames; return which of them a neighbour on the bridge receives. The last one must pass."""
     sniffer = subprocess.Popen(
         [
             *("ip", "netns", "exec", host.neighbours[BRIDGE], sys.executable, "-c", SNIFF),
