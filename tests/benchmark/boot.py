@@ -10,7 +10,6 @@ usage: boot.py [--rounds N]      exit code 1 when a limit is exceeded
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import socket
 import statistics
@@ -26,10 +25,11 @@ import yaml
 TOP = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
+from benchmark.report import report  # noqa: E402
+
 BOOT_TIMEOUT_S = 240.0
 SSH_PORT = 2222
 MEMORY_MIB = {"ssvm": 512, "cpvm": 256, "stock": 512}
-RESULT = TOP / "build/bench/boot.json"
 
 
 def bar(role: str) -> float:
@@ -179,16 +179,7 @@ def main() -> int:
         if chain:
             print(f"\n{role}, from inside:\n{chain}")
     print(f"\naccelerator: {accelerator()[1]}; medians of {options.rounds} interleaved rounds")
-    print(f"{'metric':36}{'ours':>8}{'stock Debian 13 to sshd':>26}{'ratio':>8}{'bar':>7}  holds")
-    for row in table:
-        print(
-            f"{row['metric']:36}{row['ours']:8.2f}{row['stock Debian 13 to sshd']:26.2f}{row['ratio']:8.3f}"
-            f"{row['bar']:7.2f}  {'yes' if row['holds'] else 'NO'}"
-        )
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    document = {"accelerator": accelerator()[1], "seconds": seconds, "rows": table, "critical_chain": chains}
-    RESULT.write_text(json.dumps(document, indent=1) + "\n")
-    return 0 if all(row["holds"] for row in table) else 1
+    return report("boot", table, accelerator=accelerator()[1], seconds=seconds, critical_chain=chains)
 
 
 if __name__ == "__main__":

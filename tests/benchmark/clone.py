@@ -12,7 +12,6 @@ usage: clone.py [--rounds N] [--mib N]     needs qemu-img; exit code 1 when a li
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -28,7 +27,9 @@ sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
 from attrs import frozen  # noqa: E402
 
-RESULT = TOP / "build/bench/clone.json"
+from benchmark.in_reactor import run  # noqa: E402
+from benchmark.report import report, result_file  # noqa: E402
+
 MIB = 1 << 20
 #: The least ratio to a copy, and the most that a clone may write.
 MIN_RATIO, MAX_WRITTEN_MIB = 20.0, 1.0
@@ -99,8 +100,7 @@ async def measure(rounds: int, mib: int) -> list[dict[str, Any]]:
 
     clones: list[Disk] = []
     copies: list[Disk] = []
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="clone", dir=RESULT.parent) as name:
+    with tempfile.TemporaryDirectory(prefix="clone", dir=result_file("clone").parent) as name:
         directory = Path(name)
         storage = PrimaryStorage(directory / "primary")
         storage.open()
@@ -115,43 +115,13 @@ async def measure(rounds: int, mib: int) -> list[dict[str, Any]]:
     return rows(clones, copies, mib)
 
 
-def run(rounds: int, mib: int) -> list[dict[str, Any]]:
-    """Measure in the reactor that the daemon has, and return the rows."""
-    from twisted.internet import asyncioreactor
-
-    asyncioreactor.install()
-    from twisted.internet import task
-    from twisted.internet.defer import Deferred
-
-    table: list[dict[str, Any]] = []
-
-    async def measured() -> None:
-        table.extend(await measure(rounds, mib))
-
-    def begin(_: Any) -> Deferred[None]:
-        return Deferred.fromCoroutine(measured())
-
-    try:
-        task.react(begin)
-    except SystemExit as end:
-        if end.code:
-            raise
-    return table
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="Compare linked clones with copies by qemu-img.")
     parser.add_argument("--rounds", type=int, default=5, help="disks of each (default: %(default)s)")
     parser.add_argument("--mib", type=int, default=2048, help="size of the template (default: %(default)s)")
     options = parser.parse_args()
-    table = run(options.rounds, options.mib)
-    print(f"{'metric':44} {'ours':>9} {'peer':>9} {'ratio':>7} {'bar':>6}")
-    for each in table:
-        verdict = "holds" if each["holds"] else "does not hold"
-        ratio = "" if each["ratio"] is None else each["ratio"]
-        print(f"{each['metric']:44} {each['ours']:9} {each['peer']:9} {ratio:>7} {each['bar']:6}  {verdict}")
-    RESULT.write_text(json.dumps({"rounds": options.rounds, "rows": table}, indent=1) + "\n")
-    return 0 if table and all(each["holds"] for each in table) else 1
+    table = run(lambda reactor: measure(options.rounds, options.mib), "asyncio")
+    return report("clone", table, rounds=options.rounds)
 
 
 if __name__ == "__main__":

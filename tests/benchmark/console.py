@@ -42,8 +42,8 @@ sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 from attrs import evolve, field, frozen  # noqa: E402
 
 from benchmark.console_peers import DESCRIPTORS, Bench, Proxy  # noqa: E402
+from benchmark.report import report  # noqa: E402
 
-RESULT = TOP / "build/bench/console.json"
 MANY = 1000
 STALLED = 50
 RECORDED = 50
@@ -312,16 +312,6 @@ def recorded_sessions(
     return [row(each, ours, name, runs[name]) for each in (relay, whole) for name in peers]
 
 
-def print_table(rows: list[dict[str, Any]]) -> None:
-    print(f"{'metric':42} {'unit':6} {'ours':>9}  {'peer':11} {'theirs':>9} {'ratio':>6} {'bar':>8}")
-    for each in rows:
-        verdict = "" if each["bar"] == "" else "holds" if each["holds"] else "does not hold"
-        print(
-            f"{each['metric']:42} {each['unit']:6} {each['ours']:>9}  {each['peer']:11} {each['theirs']:>9}"
-            f" {each['ratio']:>6} {each['bound']:>2} {each['bar']:>5}  {verdict}"
-        )
-
-
 def measure(rounds: int, seconds: float, only: str, before: Path | None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="bench-console") as directory:
@@ -366,11 +356,8 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
     begun_s = time.monotonic()
     rows = measure(options.rounds, options.seconds, options.only, options.before)
-    print_table(rows)
     print(f"{time.monotonic() - begun_s:.0f} s")
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps({"rounds": options.rounds, "rows": rows}, indent=1) + "\n")
-    return 0 if all(each["holds"] for each in rows) else 1
+    return report("console", rows, rounds=options.rounds)
 
 
 if __name__ == "__main__":

@@ -32,12 +32,12 @@ from typing import Any
 TOP = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
+from benchmark.report import report  # noqa: E402
 from systemvm.management.pki.control import ControlAuthority  # noqa: E402
 from systemvm.rpc.tls.identity import Identity  # noqa: E402
 from systemvm.wire.role import Role  # noqa: E402
 
 HERE = Path(__file__).parent
-RESULT = TOP / "build/bench/control.json"
 PROCESSES = 4
 PING_INTERVAL_S = 10.0
 IDLE_S = 30.0
@@ -253,17 +253,7 @@ def main() -> int:
     took = measured.pop("took")
     measured["mean_ms"] = {end: 1000 * statistics.fmean(each) for end, each in took.items()}
     print(f"\n{options.agents} agents, {PROCESSES} processes of them, {os.cpu_count()} cores for all")
-    print(f"{'metric':32}{'ours':>10}{'HTTPS':>10}{'ratio':>8}{'bar':>9}  holds")
-    for row in table:
-        https = "-" if row["https"] is None else f"{row['https']:.3f}"
-        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3f}"
-        print(
-            f"{row['metric']:32}{row['ours']:10.3f}{https:>10}{ratio:>8}{row['bar']:9.2f}"
-            f"  {'yes' if row['holds'] else 'NO'}"
-        )
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps({"measured": measured, "rows": table}, indent=1) + "\n")
-    return 0 if all(row["holds"] for row in table) else 1
+    return report("control", table, measured=measured)
 
 
 if __name__ == "__main__":

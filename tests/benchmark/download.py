@@ -14,14 +14,12 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +29,10 @@ sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 from attrs import frozen  # noqa: E402
 
 from benchmark.download_peers import PEERS, Cost, run_peer  # noqa: E402
+from benchmark.in_reactor import need_root, run  # noqa: E402
+from benchmark.report import report  # noqa: E402
 from systemvm.wire.storage import ImageFormat  # noqa: E402
 
-RESULT = TOP / "build/bench/download.json"
 GIB, MIB = 1 << 30, 1 << 20
 STORE_MIB = 9 * 1024
 SMALL_ISOS, SMALL_AT_ONCE = 1000, 8
@@ -150,17 +149,6 @@ async def small_isos(bench: Any, rounds: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def print_table(rows: list[dict[str, Any]]) -> None:
-    print(f"{'metric':36} {'peer':36} {'ours':>14} {'peer':>14} {'ratio':>7} {'bar':>6}")
-    for row in rows:
-        ours = f"{row['ours']} s ({row['ours_cpu_s']})"
-        theirs = f"{row['theirs']} s ({row['theirs_cpu_s']})" if row["peer"] else ""
-        holds = "holds" if row["holds"] else "does not hold"
-        name = f"{row['metric']:36} {row['peer']:36}"
-        print(f"{name} {ours:>14} {theirs:>14} {row['ratio']:7} {row['bar']:6}  {holds}")
-    print("In brackets: CPU seconds of the clients.")
-
-
 async def measure(reactor: Any, rounds: int, only: str) -> list[dict[str, Any]]:
     from benchmark.download_bench import DownloadBench
     from integration.ssvm_lab.world import Builder
@@ -189,32 +177,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each (default: %(default)s)")
     parser.add_argument("--only", default="", metavar="NAME", help="scenarios whose name contains this")
     options = parser.parse_args()
-    if os.geteuid() != 0:
-        raise SystemExit("error: network namespaces cannot be made: run as root")
-    from twisted.internet import asyncioreactor
-
-    asyncioreactor.install()
-    from twisted.internet import reactor, task
-    from twisted.internet.defer import Deferred
-
-    rows: list[dict[str, Any]] = []
-
-    async def work() -> None:
-        rows.extend(await measure(reactor, options.rounds, options.only))
-
-    def begin(_: Any) -> Deferred[None]:
-        coroutine: Coroutine[Deferred[Any], Any, None] = work()
-        return Deferred.fromCoroutine(coroutine)
-
-    try:
-        task.react(begin)
-    except SystemExit as end:
-        if end.code:
-            raise
-    print_table(rows)
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps({"rounds": options.rounds, "rows": rows}, indent=1) + "\n")
-    return 0 if all(row["holds"] for row in rows) else 1
+    need_root()
+    rows = run(lambda reactor: measure(reactor, options.rounds, options.only), "asyncio")
+    return report("download", rows, rounds=options.rounds)
 
 
 if __name__ == "__main__":

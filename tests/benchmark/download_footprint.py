@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
-import json
 import lzma
 import os
 import signal
@@ -30,7 +29,9 @@ from typing import Any
 TOP = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
-RESULT = TOP / "build/bench/footprint.json"
+from benchmark.in_reactor import need_root, run  # noqa: E402
+from benchmark.report import report  # noqa: E402
+
 TIMED = Path(__file__).with_name("timed_program.py")
 MIB = 1 << 20
 DISK_BYTES, SHARED_DISK_BYTES, LARGE_BYTES = 48 * MIB, 24 * MIB, 512 * MIB
@@ -253,49 +254,8 @@ def main() -> int:
     )
     parser.add_argument("--only", default="", metavar="NAME", help=f"one of {', '.join(SECTIONS)}")
     options = parser.parse_args()
-    table = run(lambda reactor: measure(reactor, options.stall_s, options.only))
-    return report(table, RESULT)
-
-
-def run(work: Callable[[Any], Coroutine[Any, Any, list[dict[str, Any]]]]) -> list[dict[str, Any]]:
-    """Run a measurement in a reactor, and return its rows.
-
-    Raises: SystemExit when it fails.
-    """
-    if os.geteuid() != 0:
-        raise SystemExit("error: network namespaces cannot be made: run as root")
-    from twisted.internet import epollreactor
-
-    epollreactor.install()
-    from twisted.internet import reactor, task
-    from twisted.internet.defer import Deferred
-
-    table: list[dict[str, Any]] = []
-
-    async def measured() -> None:
-        table.extend(await work(reactor))
-
-    def begin(_: Any) -> Deferred[None]:
-        coroutine: Coroutine[Deferred[Any], Any, None] = measured()
-        return Deferred.fromCoroutine(coroutine)
-
-    try:
-        task.react(begin)
-    except SystemExit as end:
-        if end.code:
-            raise
-    return table
-
-
-def report(table: list[dict[str, Any]], result: Path) -> int:
-    """Print and write the rows; return the exit code."""
-    print(f"{'metric':64} {'ours':>8} {'':3} {'bar':>8}")
-    for each in table:
-        holds = "holds" if each["holds"] else "does not hold"
-        print(f"{each['metric']:64} {each['ours']:8} {each['unit']:3} {each['bar']:8}  {holds}")
-    result.parent.mkdir(parents=True, exist_ok=True)
-    result.write_text(json.dumps({"rows": table}, indent=1) + "\n")
-    return 0 if all(each["holds"] for each in table) else 1
+    need_root()
+    return report("footprint", run(lambda reactor: measure(reactor, options.stall_s, options.only)))
 
 
 if __name__ == "__main__":

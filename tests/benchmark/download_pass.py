@@ -10,8 +10,6 @@ usage: download_pass.py [--rounds N]      exit code 1 when a limit is exceeded
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import statistics
 import sys
 import tempfile
@@ -22,7 +20,9 @@ from typing import Any
 TOP = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
-RESULT = TOP / "build/bench/download_pass.json"
+from benchmark.in_reactor import run  # noqa: E402
+from benchmark.report import report  # noqa: E402
+
 COUNTS = (100, 1_000, 10_000)
 MAX_QUERIES = 5
 #: The duration with the most templates, relative to that with the fewest, and an allowance for noise.
@@ -102,32 +102,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=9, help="passes for each count (default: %(default)d)")
     options = parser.parse_args()
 
-    from twisted.internet import asyncioreactor, task
+    async def measure_all(_: Any) -> list[dict[str, Any]]:
+        return rows({count: await measure(count, options.rounds) for count in COUNTS})
 
-    asyncioreactor.install()  # the daemon's: its database awaits on asyncio
-    from twisted.internet.defer import Deferred
-
-    measured: dict[int, tuple[int, float]] = {}
-
-    async def measure_all(reactor: Any) -> None:
-        await task.deferLater(reactor, 0)  # now asyncio's loop runs
-        for count in COUNTS:
-            measured[count] = await measure(count, options.rounds)
-
-    with contextlib.suppress(SystemExit):
-        task.react(lambda reactor: Deferred.fromCoroutine(measure_all(reactor)))
-    if len(measured) < len(COUNTS):
-        return 1  # react has printed the reason
-    table = rows(measured)
-    print(f"{'metric':26}{'queries':>9}{'bar':>6}{'ms':>10}{'bar':>8}  holds")
-    for row in table:
-        print(
-            f"{row['metric']:26}{row['queries']:9}{row['queries_bar']:6}{row['ms']:10.1f}{row['ms_bar']:8.1f}"
-            f"  {'yes' if row['holds'] else 'NO'}"
-        )
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps({"rows": table}, indent=1) + "\n")
-    return 0 if all(row["holds"] for row in table) else 1
+    return report("download_pass", run(measure_all, "asyncio"))
 
 
 if __name__ == "__main__":

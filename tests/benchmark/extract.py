@@ -29,6 +29,8 @@ sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 import msgspec  # noqa: E402
 from attrs import frozen  # noqa: E402
 
+from benchmark.in_reactor import need_root  # noqa: E402
+from benchmark.report import report  # noqa: E402
 from integration.ssvm_lab.world import STORE, VM, Builder, World  # noqa: E402
 from systemvm.wire.extract import (  # noqa: E402
     EXTRACT_LINKS,
@@ -38,7 +40,6 @@ from systemvm.wire.extract import (  # noqa: E402
     ExtractSetup,
 )
 
-RESULT = TOP / "build/bench/extract.json"
 BAR = 0.95
 NGINX_PORT = 8081
 START_TIMEOUT_S = 60.0
@@ -161,20 +162,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=9, help="rounds (default: %(default)s)")
     parser.add_argument("--mib", type=int, default=2048, help="size of the image (default: %(default)s)")
     options = parser.parse_args()
-    if os.geteuid() != 0:
-        raise SystemExit("error: network namespaces cannot be made: run as root")
-    result = measure(options.rounds, options.mib)
-    print(f"{'metric':42} {'peer':20} {'ours':>16} {'peer':>16} {'ratio':>6} {'bar':>5}")
-    ours, theirs = (f"{result[name]} s ({result[f'{name}_cpu_s']})" for name in ("ours", "theirs"))
-    verdict = "holds" if result["holds"] else "does not hold"
-    print(
-        f"{result['metric']:42} {result['peer']:20} {ours:>16} {theirs:>16}"
-        f" {result['ratio']:6} {BAR:5}  {verdict}"
-    )
-    print("In brackets: CPU seconds of the server.")
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps([result], indent=2) + "\n")
-    return 0 if result["holds"] else 1
+    need_root()
+    return report("extract", [measure(options.rounds, options.mib)])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ usage: idle.py [--quiet-s N] [--minutes N] [--isos N]      exit code 1 when a li
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -21,7 +20,8 @@ from typing import Any
 TOP = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
-RESULT = TOP / "build/bench/idle.json"
+from benchmark.report import report  # noqa: E402
+
 ROOT = TOP / "build/idle-cloud"
 ISO_BYTES = 1 << 20
 READY_S = 600.0
@@ -163,14 +163,7 @@ def main() -> int:
         lambda text: print(f"bench: {text}", flush=True),
         lambda lab: None,
     )
-    table = rows(idle, download_s)
-    print(f"\n{'metric':36}{'ours':>8}{'bar':>8}  holds")
-    for row in table:
-        bar = "" if row["bar"] is None else f"{row['bar']:.2f}"
-        print(f"{row['metric']:36}{row['ours']:8.2f}{bar:>8}  {'yes' if row['holds'] else 'NO'}")
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps({"idle_percent": idle, "rows": table}, indent=1) + "\n")
-    return 0 if all(row["holds"] for row in table) else 1
+    return report("idle", rows(idle, download_s), idle_percent=idle)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ usage: recovery.py [--rounds N]      exit code 1 when a limit is exceeded
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import re
@@ -26,7 +25,8 @@ from typing import Any
 TOP = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
-RESULT = TOP / "build/bench/recovery.json"
+from benchmark.report import report  # noqa: E402
+
 ROOT = TOP / "build/recovery-cloud"
 LIMIT_S = 300.0
 #: Limit after a kill of the agent: RestartSec and this multiple of the unit's activation time.
@@ -175,18 +175,7 @@ def main() -> int:
         options.rounds, lambda text: print(f"bench: {text}", flush=True)
     )
     table = rows(measured, restart_s, activation_s)
-    print(f"\n{'metric':42}{'ours':>8}  {'compared with':26}{'':>8}{'ratio':>8}{'bar':>8}  holds")
-    for row in table:
-        peer = "" if row["peer_value"] is None else f"{row['peer_value']:.2f}"
-        ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
-        print(
-            f"{row['metric']:42}{row['ours']:8.2f}  {row['peer']:26}{peer:>8}{ratio:>8}{row['bar']:8.2f}  "
-            f"{'yes' if row['holds'] else 'NO'}"
-        )
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    document = {"seconds": measured, "restart_s": restart_s, "activation_s": activation_s, "rows": table}
-    RESULT.write_text(json.dumps(document, indent=1) + "\n")
-    return 0 if all(row["holds"] for row in table) else 1
+    return report("recovery", table, seconds=measured, restart_s=restart_s, activation_s=activation_s)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ not hold
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -31,7 +30,9 @@ from typing import Any
 TOP = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
-RESULT = TOP / "build/bench/snapshot.json"
+from benchmark.in_reactor import run  # noqa: E402
+from benchmark.report import report, result_file  # noqa: E402
+
 MIB = 1 << 20
 #: The least ratio to a copy, and the most that an increment moves of what changed.
 MIN_RATIO, MAX_MOVED = 0.8, 1.1
@@ -91,8 +92,7 @@ async def timed(work: Callable[[], Awaitable[object]]) -> float:
 
 
 async def measure(rounds: int, mib: int) -> list[dict[str, Any]]:
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="snapshot", dir=RESULT.parent) as name:
+    with tempfile.TemporaryDirectory(prefix="snapshot", dir=result_file("snapshot").parent) as name:
         directory = Path(name)
         lab = await Lab.start(directory, mib)
         restored, copies = [], []
@@ -196,45 +196,13 @@ class Lab:
         self._lab.cloud.database.close()
 
 
-def run(rounds: int, mib: int) -> list[dict[str, Any]]:
-    """Measure in the reactor that the daemon has, and return the rows."""
-    from twisted.internet import asyncioreactor
-
-    asyncioreactor.install()
-    from twisted.internet import task
-    from twisted.internet.defer import Deferred
-
-    table: list[dict[str, Any]] = []
-
-    async def measured() -> None:
-        table.extend(await measure(rounds, mib))
-
-    def begin(reactor: Any) -> Deferred[None]:
-        runs: Deferred[None] = Deferred()  # the database needs a loop that runs
-        reactor.callLater(0, runs.callback, None)
-        return runs.addCallback(lambda _: Deferred.fromCoroutine(measured()))
-
-    try:
-        task.react(begin)
-    except SystemExit as end:
-        if end.code:
-            raise
-    return table
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="Compare snapshots and restores with qemu-img convert.")
     parser.add_argument("--rounds", type=int, default=5, help="of each (default: %(default)s)")
     parser.add_argument("--mib", type=int, default=1024, help="size of the disk (default: %(default)s)")
     options = parser.parse_args()
-    table = run(options.rounds, options.mib)
-    print(f"{'metric':66} {'ours':>9} {'peer':>9} {'ratio':>7} {'bar':>6}")
-    for each in table:
-        verdict = "holds" if each["holds"] else "does not hold"
-        figures = f"{each['ours']:9} {each['peer']:9} {each['ratio']:>7} {each['bar'] or 'none':>6}"
-        print(f"{each['metric']:66} {figures}  {verdict}")
-    RESULT.write_text(json.dumps({"rounds": options.rounds, "rows": table}, indent=1) + "\n")
-    return 0 if table and all(each["holds"] for each in table) else 1
+    table = run(lambda reactor: measure(options.rounds, options.mib), "asyncio")
+    return report("snapshot", table, rounds=options.rounds)
 
 
 if __name__ == "__main__":

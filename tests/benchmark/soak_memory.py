@@ -22,9 +22,10 @@ from typing import Any
 TOP = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
-from benchmark.download_footprint import report, row, run  # noqa: E402
+from benchmark.download_footprint import row  # noqa: E402
+from benchmark.in_reactor import need_root, run  # noqa: E402
+from benchmark.report import report  # noqa: E402
 
-RESULT = TOP / "build/bench/soak-memory.json"
 STEP = 1000
 #: Behind these, memory must not grow any more: each process remembers 512 jobs at most.
 WARM_JOBS = 2000
@@ -108,7 +109,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure the memory of agent and fetch over many downloads.")
     parser.add_argument("--jobs", type=int, default=10_000, help="small downloads (default: %(default)s)")
     options = parser.parse_args()
-    return report(run(lambda reactor: measure(reactor, options.jobs)), RESULT)
+    need_root()
+    return report("soak-memory", run(lambda reactor: measure(reactor, options.jobs)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ usage: upload.py [--rounds N] [--mib N]     needs root; exit code 1 when the bar
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -26,10 +25,10 @@ from typing import Any
 TOP = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
-from benchmark.download_footprint import run  # noqa: E402
 from benchmark.download_peers import Cost  # noqa: E402
+from benchmark.in_reactor import need_root, run  # noqa: E402
+from benchmark.report import report  # noqa: E402
 
-RESULT = TOP / "build/bench/upload.json"
 MIB = 1 << 20
 BAR = 0.75
 TIMEOUT_S = 600.0
@@ -160,16 +159,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each (default: %(default)s)")
     parser.add_argument("--mib", type=int, default=1024, help="size of the file (default: %(default)s)")
     options = parser.parse_args()
+    need_root()
     table = run(lambda reactor: measure(reactor, options.rounds, options.mib))
-    print(f"{'metric':32} {'upload':>16} {'download':>16} {'ratio':>6} {'bar':>5}")
-    for each in table:
-        up, down = (f"{each[name]} s ({each[f'{name}_cpu_s']})" for name in ("upload", "download"))
-        verdict = "holds" if each["holds"] else "does not hold"
-        print(f"{each['metric']:32} {up:>16} {down:>16} {each['ratio']:6} {BAR:5}  {verdict}")
-    print("In brackets: CPU seconds of the SSVM's processes.")
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps({"rounds": options.rounds, "rows": table}, indent=1) + "\n")
-    return 0 if table and all(each["holds"] for each in table) else 1
+    return report("upload", table, rounds=options.rounds)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ usage: waiting.py [--templates N] [--seconds N]     needs root; exit code 1 when
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import socket
 import sys
@@ -26,10 +25,11 @@ TOP = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
 from benchmark.control import Child, configure, free_port  # noqa: E402
-from benchmark.download_footprint import report, row, stopped  # noqa: E402
+from benchmark.download_footprint import row, stopped  # noqa: E402
 from benchmark.idle import cpu_s  # noqa: E402
+from benchmark.in_reactor import need_root  # noqa: E402
+from benchmark.report import report  # noqa: E402
 
-RESULT = TOP / "build/bench/waiting.json"
 #: Percent of a core.
 BAR = 1.0
 #: Until the daemon has read its database, and its retries have become as rare as they get.
@@ -121,15 +121,14 @@ def main() -> int:
         "--seconds", type=float, default=120.0, help="of each measurement (default: %(default)g)"
     )
     options = parser.parse_args()
-    if os.geteuid() != 0:
-        raise SystemExit("error: network namespaces cannot be made: run as root")
+    need_root()
     table = []
     measures: list[Callable[[Path, int, float], list[dict[str, Any]]]] = [without_ssvm, with_idle_ssvm]
     for measure in measures:
         print(measure.__name__.replace("_", " "), flush=True)
         with tempfile.TemporaryDirectory(prefix="bench-waiting") as directory:
             table += measure(Path(directory), options.templates, options.seconds)
-    return report(table, RESULT)
+    return report("waiting", table)
 
 
 if __name__ == "__main__":
