@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 from platform import machine
 
@@ -21,6 +22,8 @@ from systemvm.management.state.zones import Host, Zone
 from systemvm.management.zone_model.file_import import import_host, import_zone
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.source_access import SourceAccess
+
+MIB = 1024 * 1024
 
 _log = Logger(namespace="systemvm.management.inventory")
 
@@ -52,6 +55,8 @@ def write_inventory(connection: Connection, configuration: Configuration) -> Hos
         arch=Architecture.of(configuration.zones[0].arch if configuration.zones else machine()).value,
         address=_management_address(configuration, management),
         version=version("systemvm"),
+        cpus=os.cpu_count(),
+        memory_mib=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MIB,
     )
     return import_host(connection, host)
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
@@ -87,6 +89,27 @@ def list_ranges(
     where += [] if traffic_type is None else [c.traffic_type == traffic_type.value]
     where += [] if pod_id is None else [c.pod_id == pod_id]
     return rows.all(connection, *where)
+
+
+def used_counts(connection: sa.Connection, ranges: Sequence[NetworkRange]) -> dict[int, int]:
+    """Return how many addresses of each range are in use, by one query for all of them."""
+    c = schema.ip_addresses.c
+    query = sa.select(c.zone_id, c.traffic_type, c.address)
+    query = query.where(c.traffic_type.in_({each.traffic_type.value for each in ranges}))
+    query = query.where(c.zone_id.in_({each.zone_id for each in ranges}))
+    taken: dict[tuple[int, str], list[int]] = {}
+    for zone_id, traffic_type, address in connection.execute(query):
+        taken.setdefault((zone_id, traffic_type), []).append(int(IPv4Address(address)))
+    for numbers in taken.values():
+        numbers.sort()
+
+    def used(each: NetworkRange) -> int:
+        if each.first is None or each.last is None:
+            return 0
+        numbers = taken.get((each.zone_id, each.traffic_type.value), [])
+        return bisect_right(numbers, int(each.last)) - bisect_left(numbers, int(each.first))
+
+    return {each.id: used(each) for each in ranges}
 
 
 def used_addresses(connection: sa.Connection, of: NetworkRange) -> list[IPv4Address]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -100,14 +99,3 @@ def addresses_of_zone(connection: sa.Connection, zone_id: int) -> list[str]:
         .where(_h.zone_id == zone_id, _h.removed.is_(None), _c.removed.is_(None))
     )
     return sorted({address for addresses in connection.scalars(query) for address in addresses})
-
-
-def counts(connection: sa.Connection, host_ids: Collection[int]) -> dict[int, int]:
-    """Return how many VMs each host has."""
-    v = schema.vm_instances.c
-    query = (
-        sa.select(v.host_id, sa.func.count())
-        .where(v.host_id.in_(list(host_ids)), v.removed.is_(None))
-        .group_by(v.host_id)
-    )
-    return {host_id: count for host_id, count in connection.execute(query)}  # noqa: C416

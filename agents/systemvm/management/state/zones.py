@@ -56,6 +56,8 @@ class Host:
     state: str
     version: str | None
     cluster_id: int | None
+    cpus: int | None
+    memory_mib: int | None
     last_seen: datetime | None
     created: datetime
     removed: datetime | None
@@ -207,13 +209,23 @@ def count_hosts(connection: sa.Connection, cluster_id: int) -> int:
 
 
 def put_host(
-    connection: sa.Connection, name: str, *, zone_id: int | None, arch: str, address: str, version: str
+    connection: sa.Connection,
+    name: str,
+    *,
+    zone_id: int | None,
+    arch: str,
+    address: str,
+    version: str,
+    cpus: int | None = None,
+    memory_mib: int | None = None,
 ) -> Host:
     """Create or update the row of the host that this daemon drives; a host in a cluster keeps its zone."""
     values = {
         "arch": arch,
         "address": address,
         "version": version,
+        "cpus": cpus,
+        "memory_mib": memory_mib,
         "state": "Up",
         "last_seen": now(),
     }

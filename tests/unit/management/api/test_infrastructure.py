@@ -12,7 +12,8 @@ from api_requests import NOWHERE, refusal
 from small_cloud import SmallCloud
 from small_cloud_rows import NETWORKS
 from systemvm.management.api.errors import ErrorCode
-from systemvm.management.state import addresses, schema
+from systemvm.management.state import addresses, host_load, schema
+from systemvm.management.state.database import Connection
 from systemvm.management.state.status import InstanceType
 from user_vms import deploy_stopped
 
@@ -197,3 +198,55 @@ async def test_a_zone_has_the_offering_of_its_guest_network(cloud: SmallCloud) -
         assert (await cloud.call("listNetworkOfferings", cloud.user, **{name: value}))["count"] == 1
     for name, value in {"id": NOWHERE, "guestiptype": "Isolated", "forvpc": "true"}.items():
         assert await cloud.call("listNetworkOfferings", cloud.user, **{name: value}) == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_ranges_say_how_many_of_their_addresses_are_in_use(cloud: SmallCloud) -> None:
+    public = await only(cloud, "listVlanIpRanges", "vlaniprange", forvirtualnetwork="true")
+
+    def allocate(connection: sa.Connection) -> None:
+        vm = connection.scalar(sa.select(schema.vm_instances.c.id)) or 0
+        for kind, text in (
+            ("public", public["endip"]),
+            ("public", "198.51.100.1"),
+            ("guest", public["startip"]),
+        ):
+            row = {"zone_id": cloud.zone.id, "traffic_type": kind, "address": text, "vm_id": vm}
+            connection.execute(schema.ip_addresses.insert().values(row))
+
+    await cloud.database.run(allocate)
+    after = await only(cloud, "listVlanIpRanges", "vlaniprange", forvirtualnetwork="true")
+    assert after["addressesused"] == public["addressesused"] + 1, "one is of no range, one of another network"
+    assert after["addressestotal"] == public["addressestotal"] > after["addressesused"]
+    pod = await only(cloud, "listPods", "pod")
+    assert (pod["addressesused"], pod["addressestotal"]) == (0, 0), "it has no range"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_host_has_the_load_of_the_machines_that_run_there(cloud: SmallCloud) -> None:
+    before = await only(cloud, "listHosts", "host", type="Routing")
+    await deploy_stopped(cloud)
+    after = await only(cloud, "listHosts", "host", type="Routing")
+    assert after["virtualmachines"] == before["virtualmachines"] + 1
+    assert after["vcpusallocated"] == before["vcpusallocated"] >= 2, (
+        "the system VMs run, the new one does not"
+    )
+    assert after["memoryallocatedbytes"] == before["memoryallocatedbytes"] > 0
+    assert (after["podname"], after["clustername"]) != (None, None)
+
+
+def test_the_load_of_hosts_is_summed_from_an_index(cloud: SmallCloud) -> None:
+    """SQLite's plan names the index that has all columns: there can be 10,000 machines."""
+    plans: list[str] = []
+
+    def explain(connection: Connection) -> None:
+        read: list[tuple[str, Any]] = []
+        sa.event.listen(connection, "before_cursor_execute", lambda *given: read.append(given[2:4]))
+        host_load.by_host(connection)
+        for statement, parameters in list(read):
+            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.extend(str(row[-1]) for row in rows)
+
+    cloud.database.run_now(explain)
+    [plan] = plans
+    assert "COVERING INDEX ix_vm_instances_load" in plan

@@ -20,6 +20,8 @@ class PodAnswer:
     netmask: str = required_key("netmask of the management network")
     startip: list[str] = required_key("first address of each management range")
     endip: list[str] = required_key("last address of each management range")
+    addressesused: int = required_key("addresses in use; this and the next are additions")
+    addressestotal: int = required_key("addresses in all")
     allocationstate: str = required_key("Enabled or Disabled")
 
 
@@ -97,6 +99,8 @@ class StorageIpRangeAnswer:
     netmask: str = required_key("netmask of the storage network")
     startip: str = required_key("first address")
     endip: str = required_key("last address")
+    addressesused: int = required_key("addresses in use; this and the next are additions")
+    addressestotal: int = required_key("addresses in all")
 
 
 @frozen(kw_only=True)
@@ -114,6 +118,8 @@ class VlanIpRangeAnswer:
     ip6gateway: str | None = optional_key("its gateway")
     forvirtualnetwork: bool = required_key("true: the addresses are public")
     forsystemvms: bool = required_key("whether the range is for system VMs")
+    addressesused: int = required_key("addresses in use; this and the next are additions")
+    addressestotal: int = required_key("addresses in all")
 
 
 @frozen(kw_only=True)

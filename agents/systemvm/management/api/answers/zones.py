@@ -41,6 +41,13 @@ class HostAnswer:
     version: str | None = optional_key("version of the software on it")
     zoneid: str | None = optional_key("the zone's UUID")
     zonename: str | None = optional_key("the zone's name")
+    podid: str | None = optional_key("the pod's UUID; none of a host in no cluster")
+    podname: str | None = optional_key("the pod's name")
+    clusterid: str | None = optional_key("the cluster's UUID")
+    clustername: str | None = optional_key("the cluster's name")
+    cpunumber: int | None = optional_key("its processors, of KVM")
+    memorytotal: int | None = optional_key("its memory in bytes, of KVM")
+    memoryallocatedbytes: int | None = optional_key("memory of the VMs that run there, of KVM")
     resourcestate: str = required_key("Enabled")
     arch: str | None = optional_key("processor architecture")
     created: datetime = required_key("since when it is known")
@@ -52,7 +59,8 @@ class HostAnswer:
     username: str | None = optional_key("account that is used there")
     fingerprint: str | None = optional_key("of its certificate, when no CA verifies it")
     consoleaddresses: list[str] | None = optional_key("that console proxies may reach, at port 443")
-    virtualmachines: int | None = optional_key("how many VMs it has")
+    virtualmachines: int | None = optional_key("how many VMs it has, system VMs included")
+    vcpusallocated: int | None = optional_key("virtual CPUs of the VMs that run there, of KVM")
 
 
 @frozen(kw_only=True)

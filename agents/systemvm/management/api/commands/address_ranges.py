@@ -65,7 +65,7 @@ def _create(connection: Connection, arguments: Arguments, labels: Labels) -> Vla
         ipv6=read_ipv6(arguments.text("ip6cidr"), arguments.text("ip6gateway")),
         for_system_vms=arguments.flag("forsystemvms", True),
     )
-    return zone_answers.range_answer(connection, added, zone)
+    return zone_answers.range_answer(connection, added, zone, _used(connection, added))
 
 
 def _update(connection: Connection, arguments: Arguments, labels: Labels) -> VlanIpRangeAnswer:
@@ -77,7 +77,12 @@ def _update(connection: Connection, arguments: Arguments, labels: Labels) -> Vla
     if first is None or last is None:
         raise invalid("startip", "is missing: the range has no addresses yet", "send startip and endip")
     updated = ranges.update_range(connection, found, labels, first, last)
-    return zone_answers.range_answer(connection, updated, zones.zone_by_id(connection, found.zone_id))
+    zone = zones.zone_by_id(connection, found.zone_id)
+    return zone_answers.range_answer(connection, updated, zone, _used(connection, updated))
+
+
+def _used(connection: Connection, of: NetworkRange) -> int:
+    return address_ranges.used_counts(connection, [of])[of.id]
 
 
 def _of_vlan(connection: Connection, arguments: Arguments) -> NetworkRange:
@@ -139,7 +144,7 @@ def _create_storage(connection: Connection, arguments: Arguments, labels: Labels
     added = ranges.add_range(
         connection, zone, TrafficType.STORAGE, subnet_of(arguments), labels, pod=pod, vlan=vlan
     )
-    return zone_answers.storage_range_answer(added, pod, zone)
+    return zone_answers.storage_range_answer(added, pod, zone, _used(connection, added))
 
 
 def _update_storage(connection: Connection, arguments: Arguments, labels: Labels) -> StorageIpRangeAnswer:
@@ -150,7 +155,8 @@ def _update_storage(connection: Connection, arguments: Arguments, labels: Labels
         raise invalid("startip", "is missing: the range has no addresses yet", "send startip and endip")
     updated = ranges.update_range(connection, found, labels, first, last)
     pod = None if updated.pod_id is None else pods.pod_by_id(connection, updated.pod_id)
-    return zone_answers.storage_range_answer(updated, pod, zones.zone_by_id(connection, found.zone_id))
+    zone = zones.zone_by_id(connection, found.zone_id)
+    return zone_answers.storage_range_answer(updated, pod, zone, _used(connection, updated))
 
 
 def _of_storage(connection: Connection, arguments: Arguments) -> NetworkRange:

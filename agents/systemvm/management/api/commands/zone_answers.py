@@ -41,6 +41,7 @@ def pods(connection: Connection) -> list[PodAnswer]:
 
 def pod_answer(connection: Connection, pod: Pod, zone: Zone) -> PodAnswer:
     ranges = address_ranges.list_ranges(connection, zone.id, TrafficType.MANAGEMENT, pod.id)
+    used = address_ranges.used_counts(connection, ranges)
     return PodAnswer(
         id=pod.uuid,
         name=pod.name,
@@ -50,6 +51,8 @@ def pod_answer(connection: Connection, pod: Pod, zone: Zone) -> PodAnswer:
         netmask=str(pod.cidr.netmask),
         startip=[str(each.first) for each in ranges if each.size],
         endip=[str(each.last) for each in ranges if each.size],
+        addressesused=sum(used.values()),
+        addressestotal=sum(each.size for each in ranges),
         allocationstate=pod.allocation_state,
     )
 
@@ -119,14 +122,16 @@ def traffic_answer(traffic: CarriedTraffic, network: PhysicalNetwork) -> Traffic
 def storage_ranges(connection: Connection) -> list[StorageIpRangeAnswer]:
     of_zone = _zones(connection)
     of_pod: dict[int | None, Pod] = {pod.id: pod for pod in pod_rows.list_pods(connection)}
+    found = address_ranges.list_ranges(connection, traffic_type=TrafficType.STORAGE)
+    used = address_ranges.used_counts(connection, found)
     return [
-        storage_range_answer(each, of_pod.get(each.pod_id), of_zone[each.zone_id])
-        for each in address_ranges.list_ranges(connection, traffic_type=TrafficType.STORAGE)
+        storage_range_answer(each, of_pod.get(each.pod_id), of_zone[each.zone_id], used[each.id])
+        for each in found
         if each.size
     ]
 
 
-def storage_range_answer(each: NetworkRange, pod: Pod | None, zone: Zone) -> StorageIpRangeAnswer:
+def storage_range_answer(each: NetworkRange, pod: Pod | None, zone: Zone, used: int) -> StorageIpRangeAnswer:
     return StorageIpRangeAnswer(
         id=each.uuid,
         zoneid=zone.uuid,
@@ -136,20 +141,22 @@ def storage_range_answer(each: NetworkRange, pod: Pod | None, zone: Zone) -> Sto
         netmask=str(each.cidr.netmask),
         startip=str(each.first),
         endip=str(each.last),
+        addressesused=used,
+        addressestotal=each.size,
     )
 
 
 def ranges(connection: Connection) -> list[VlanIpRangeAnswer]:
     """Return the ranges of public networks, and those of guest networks that have addresses."""
     of_zone = _zones(connection)
-    return [
-        range_answer(connection, each, of_zone[each.zone_id])
-        for each in address_ranges.list_ranges(connection)
-        if each.traffic_type in OF_VLANS and each.size
+    found = [
+        each for each in address_ranges.list_ranges(connection) if each.traffic_type in OF_VLANS and each.size
     ]
+    used = address_ranges.used_counts(connection, found)
+    return [range_answer(connection, each, of_zone[each.zone_id], used[each.id]) for each in found]
 
 
-def range_answer(connection: Connection, each: NetworkRange, zone: Zone) -> VlanIpRangeAnswer:
+def range_answer(connection: Connection, each: NetworkRange, zone: Zone, used: int) -> VlanIpRangeAnswer:
     network = physical_networks.network_of_traffic(connection, zone.id, each.traffic_type)
     return VlanIpRangeAnswer(
         id=each.uuid,
@@ -165,6 +172,8 @@ def range_answer(connection: Connection, each: NetworkRange, zone: Zone) -> Vlan
         ip6gateway=str(each.gateway6) if each.gateway6 else None,
         forvirtualnetwork=each.traffic_type is TrafficType.PUBLIC,
         forsystemvms=each.for_system_vms,
+        addressesused=used,
+        addressestotal=each.size,
     )
 
 

@@ -37,6 +37,8 @@ hosts = table(
     sa.Column("version", sa.String(40)),
     sa.Column("last_seen", UtcDateTime),
     sa.Column("cluster_id", sa.Integer),  # no foreign key: SQLite adds none
+    sa.Column("cpus", sa.Integer),  # what its daemon found at its start; NULL: no daemon runs there
+    sa.Column("memory_mib", sa.Integer),
 )
 
 # Apart from the hosts, so that no list of these reads a password.
