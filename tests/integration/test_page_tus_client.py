@@ -6,17 +6,18 @@ It runs in Chromium, as the page does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from importlib.resources import files
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Route
+from playwright.sync_api import Page
 
 from integration.cpvm_lab.chromium import Chromium
+from integration.page_modules import chromium, open_modules
 
 pytestmark = pytest.mark.timeout(120)
-ORIGIN = "https://cloud.example.test"
+
+__all__ = ["chromium"]  # the fixture
+
 SIZE = 1000
 
 #: Sends to a server that follows a script of one entry a request; returns what happened.
@@ -55,23 +56,9 @@ def at(offset: int, length: int = SIZE) -> list[Any]:
     return [200, {"Upload-Offset": str(offset), "Upload-Length": str(length)}]
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    chromium = Chromium()
-    yield chromium
-    chromium.close()
-
-
-def serve_static(route: Route) -> None:
-    name = route.request.url.removeprefix(f"{ORIGIN}/")
-    body = files("systemvm.management.page").joinpath("static", name).read_bytes() if name else b"<p>test"
-    route.fulfill(body=body, content_type="text/javascript" if name else "text/html")
-
-
 def run(chromium: Chromium, *script: Any, pause_after: int = 0) -> dict[str, Any]:
     def steps(page: Page) -> dict[str, Any]:
-        page.route(f"{ORIGIN}/**", serve_static)
-        page.goto(f"{ORIGIN}/")
+        open_modules(page)
         result: dict[str, Any] = page.evaluate(RUN, [list(script), SIZE, pause_after])
         return result
 

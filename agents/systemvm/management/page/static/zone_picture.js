@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// The picture of a zone, for administrators: drawn again when something in it has changed.
+
+import { options, $ } from "./ui.js";
+import { zoneFacts } from "./zone_facts.js";
+import { drawing, outline } from "./zone_drawing.js";
+import { zoneModel } from "./zone_model.js";
+
+const shown = { zone: "", text: "" };
+
+function chosen(zones) {
+  const select = $("#picture-zone");
+  const ids = zones.map(({ id }) => id).join(" ");
+  if (select.dataset.ids !== ids) {
+    const before = select.value;
+    select.replaceChildren(...options(zones.map(({ id, name }) => ({ id, label: name }))));
+    if (zones.some(({ id }) => id === before)) select.value = before;
+    select.dataset.ids = ids;
+  }
+  select.parentElement.hidden = zones.length < 2;
+  return zones.find(({ id }) => id === select.value) ?? zones[0];
+}
+
+// A part that was drawn again keeps the keyboard's place.
+function replace(container, content) {
+  const focused = container.contains(document.activeElement) ? document.activeElement.dataset.item : null;
+  container.replaceChildren(content);
+  if (focused) container.querySelector(`[data-item="${CSS.escape(focused)}"]`)?.focus();
+}
+
+function draw(model) {
+  const text = JSON.stringify(model);
+  if (text === shown.text) return;
+  shown.text = text;
+  replace($("#picture"), drawing(model));
+  $("#picture-outline").replaceChildren(outline(model));
+}
+
+// Returns when the picture shows what `zones` have now.
+export async function refreshPicture(zones) {
+  if (!zones.length) return;
+  const zone = chosen(zones);
+  shown.zone = zone.id;
+  const facts = await zoneFacts(zone);
+  if (shown.zone === zone.id) draw(zoneModel(facts)); // else another one was chosen meanwhile
+}
+
+// `refresh` draws the page again.
+export function wirePicture(refresh) {
+  $("#picture-zone").addEventListener("change", refresh);
+}
