@@ -161,6 +161,23 @@ def reboot(daemon: DaemonClient, name: str, forced: bool) -> None:
 
 @vm.command()
 @click.argument("name")
+@click.argument("pool")
+@click.pass_obj
+def migrate(daemon: DaemonClient, name: str, pool: str) -> None:
+    """Move all volumes of the stopped VM NAME to the storage pool POOL.
+
+    \b
+    Example:
+      systemvm vm migrate one shared1
+    """
+    target = daemon.find("listStoragePools", "storagepool", pool, "storage pool")
+    vm_id = USER_VM.find(daemon, name)["id"]
+    daemon.run_job("migrateVirtualMachine", virtualmachineid=vm_id, storageid=target["id"])
+    click.echo(f"the volumes of {name} are in {pool}.")
+
+
+@vm.command()
+@click.argument("name")
 @click.option("--expunge", is_flag=True, help="Delete the disk, too: the VM cannot be recovered.")
 @click.confirmation_option(prompt="This turns the VM off and destroys it. Continue?")
 @click.pass_obj

@@ -72,3 +72,14 @@ def test_a_machine_is_deployed_with_an_address_and_user_data(
     run(fake, "vm", "deploy", "web", "--template", "tiny", *options)
     [deployed] = [call[1] for call in fake.calls if call[0] == "deployVirtualMachine"]
     assert (deployed["ipaddress"], deployed["userdata"]) == ("10.13.0.60", "I2Nsb3VkLWNvbmZpZwr/")
+
+
+def test_the_volumes_of_a_machine_are_moved(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(
+        listVirtualMachines={"virtualmachine": [{"id": "m-1", "name": "web"}]},
+        listStoragePools={"storagepool": [{"id": "p-1", "name": "shared"}]},
+        migrateVirtualMachine={"jobid": "j-1"},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": {}},
+    )
+    assert run(fake, "vm", "migrate", "web", "shared").output == "the volumes of web are in shared.\n"
+    assert ("migrateVirtualMachine", {"virtualmachineid": "m-1", "storageid": "p-1"}) in fake.calls

@@ -39,6 +39,7 @@ from systemvm.management.api.commands.hypervisors import hypervisor_commands
 from systemvm.management.api.commands.image_stores import ImageStoreCommands
 from systemvm.management.api.commands.infrastructure import InfrastructureCommands
 from systemvm.management.api.commands.jobs import JobCommands
+from systemvm.management.api.commands.machine_migration import MachineMigrationCommands
 from systemvm.management.api.commands.machine_update import MachineUpdateCommands
 from systemvm.management.api.commands.model_commands import commands_of
 from systemvm.management.api.commands.network_offerings import NetworkOfferingCommands
@@ -204,6 +205,7 @@ def command_table(services: ApiServices) -> CommandTable:
             database, services.pools, services.pool_maintenance, services.model, jobs
         ).commands(),
         *VolumeMigrationCommands(database, services.volume_migration, services.pools, jobs).commands(),
+        *MachineMigrationCommands(database, services.volume_migration, services.pools, jobs).commands(),
         *CapacityCommands(database, services.pools).commands(),
         *OfferingCommands(database).commands(),
         *DiskOfferingCommands(database).commands(),

@@ -76,9 +76,17 @@ def _checked(
     Raises: VolumeError with the reason when it cannot.
     """
     volume = volumes.by_uuid(connection, volume_uuid)
+    return volume, check_target(connection, volume, pool_uuid, usages)
+
+
+def check_target(connection: Connection, volume: Volume, pool_uuid: str, usages: Usages) -> int | None:
+    """Return the number of a pool that a volume can be moved to, or None for its host's own directory.
+
+    Raises: VolumeError with the reason when it cannot.
+    """
     pool = storage_pools.by_uuid(connection, pool_uuid)
     target = None if pool.is_own_directory else pool.id
     check_movable(connection, volume)
     if target != volume.pool_id or (pool.is_own_directory and pool.host_id != volume.host_id):
         check_can_be_in(connection, volume, pool, usages)
-    return volume, target
+    return target
