@@ -13,13 +13,15 @@ from threading import Timer
 from time import monotonic
 
 from systemvm.management.alerts.errors import DeliveryError
+from systemvm.management.alerts.name_lookup import NameLookup
 from systemvm.service.slowness import scaled_s
 
-#: For each part of a delivery, and for all after the name is resolved: a server that sends a byte now and
-#: then holds no thread. A slow machine gets more, but less than systemd's TimeoutStopSec, because stopping
-#: waits for it.
+#: For each part of a delivery, and for all together: neither a name server that is silent nor a server that
+#: sends a byte now and then holds a thread. A slow machine gets more, but less than systemd's TimeoutStopSec,
+#: because stopping waits for it.
 DEADLINE_S = 20.0
 TOTAL_S, MOST_TOTAL_S = 30.0, 45.0
+_names = NameLookup()
 
 Address = IPv4Address | IPv6Address
 Permits = Callable[[Address], bool]
@@ -52,8 +54,8 @@ def connection_to(host: str, port: int, permits: Permits) -> Iterator[socket.soc
     """
     where = f"{host}:{port}"
     try:
-        places = _resolve(host, port, permits)
         ends_s = monotonic() + min(scaled_s(TOTAL_S), MOST_TOTAL_S)
+        places = _resolve(host, port, permits, ends_s)
         with closing(_connect(places, port, ends_s)) as connection, _cut_at(connection, ends_s):
             yield connection
     except ssl.SSLCertVerificationError as error:
@@ -72,12 +74,18 @@ def connection_to(host: str, port: int, permits: Permits) -> Iterator[socket.soc
         raise DeliveryError(f"{where} cannot be used: {why}", "check that it runs, and its port") from None
 
 
-def _resolve(host: str, port: int, permits: Permits) -> list[str]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    permitted = [str(place[0]) for *_, place in found if permits(ip_address(place[0]))]
+def _resolve(host: str, port: int, permits: Permits, ends_s: float) -> list[str]:
+    try:
+        found = _names.addresses(host, port, min(scaled_s(DEADLINE_S), ends_s - monotonic()))
+    except TimeoutError:
+        raise DeliveryError(
+            f"name of {host}:{port} cannot be resolved: no name server answers",
+            "check the name servers of this host",
+        ) from None
+    permitted = [address for address in found if permits(ip_address(address))]
     if not permitted:
         raise DeliveryError(
-            f"{host} is not permitted: its address {found[0][-1][0]} is not one of another machine",
+            f"{host} is not permitted: its address {found[0]} is not one of another machine",
             "use a server of another address",
         )
     return permitted

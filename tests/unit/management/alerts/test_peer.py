@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import socket
+from threading import Event
+from typing import Any
 
 import pytest
 
 from systemvm.management.alerts import peer
 from systemvm.management.alerts.errors import DeliveryError
+from systemvm.management.alerts.name_lookup import NameLookup
 
 
 def test_all_addresses_together_have_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,3 +32,42 @@ def test_all_addresses_together_have_one_deadline(monkeypatch: pytest.MonkeyPatc
         with peer.connection_to("hooks.example.test", 443, peer.is_another_machine):
             pass
     assert sum(waits) == peer.MOST_TOTAL_S
+
+
+def test_a_name_server_that_is_silent_holds_no_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_answer, asked = Event(), []
+
+    def look_up(*place: Any, **_: Any) -> list[Any]:
+        asked.append(place)
+        may_answer.wait()
+        return [(2, 1, 6, "", ("203.0.113.1", 443))]
+
+    names = NameLookup()
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(peer, "_names", names)
+    monkeypatch.setattr(peer, "scaled_s", lambda timeout_s: 0.0)
+    try:
+        for _ in range(2):
+            with pytest.raises(DeliveryError, match="no name server answers"):
+                with peer.connection_to("hooks.example.test", 443, peer.is_another_machine):
+                    pass
+        assert asked == [("hooks.example.test", 443)], "the second delivery waits for the same lookup"
+        waiting = names._running["hooks.example.test", 443]
+    finally:
+        may_answer.set()
+    assert waiting.result() == ["203.0.113.1"]
+    assert names.addresses("hooks.example.test", 443, 60.0) == ["203.0.113.1"]
+    assert len(asked) == 2, "an answer is not kept"
+
+
+def test_a_name_that_does_not_exist_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look_up(*_: Any, **options: Any) -> list[Any]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    for _ in range(2):
+        with pytest.raises(
+            DeliveryError, match=r"name of hooks.example.test:443 cannot be resolved \(correct"
+        ):
+            with peer.connection_to("hooks.example.test", 443, peer.is_another_machine):
+                pass
