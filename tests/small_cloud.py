@@ -266,6 +266,7 @@ class SmallCloud:
             self.pools,
             PoolUsage(self.clock, self.pools.directories),
             directory,
+            self.clock,
             host_id=self.host.id,
         )
         builder = UserVmBuilder(
@@ -400,8 +401,9 @@ class SmallCloud:
         self.database.run_now(catalog.load)
         zone_copies = ZoneCopies(self.clock, self.database, self.settings, self.dispatch.wake)
         self.snapshot_copies = SnapshotCopies(
-            self.database, self.snapshot_images, zone_copies, self.snapshot_files, self.settings
-        )
+            self.database, self.snapshot_images, zone_copies, self.snapshot_files, self.settings,
+            host_id=self.host.id,
+        )  # fmt: skip
         inspection = StoreInspection(self.database, self.agents)
         services = ApiServices(
             database=self.database,

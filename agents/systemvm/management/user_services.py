@@ -109,6 +109,7 @@ class UserServices:
         await self.disks.leftovers.claim_unmade()
         await self.disks.volumes.finish_deletions()
         await self.jobs.resume_pending()
+        await self.disks.snapshot_copies.continue_unmade(self.jobs)
         self.images.start()
         self.disks.uploads.changed()
         self.agent_reconciler.start()

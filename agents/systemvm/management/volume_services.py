@@ -77,6 +77,7 @@ def make_volume_services(
             drivers.pools,
             PoolUsage(reactor, drivers.pools.directories),
             foundation.configuration.layout.primary,
+            reactor,
             host_id=host_id,
         ),
         maintenance=PoolMaintenance(database, virtual_machines, volumes),
@@ -87,5 +88,7 @@ def make_volume_services(
         snapshots=snapshots,
         snapshot_policies=SnapshotPolicies(reactor, database, snapshots, jobs, settings, host_id=host_id),
         snapshot_images=snapshot_images,
-        snapshot_copies=SnapshotCopies(database, snapshot_images, images.zone_copies, files, settings),
+        snapshot_copies=SnapshotCopies(
+            database, snapshot_images, images.zone_copies, files, settings, host_id=host_id
+        ),
     )

@@ -6,8 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from systemvm.management.mount_helper import PoolMountError
 from systemvm.management.primary.pool_usage import PoolUsage, Usages
 from systemvm.management.primary.pools import PrimaryPools, reaches
 from systemvm.management.primary.qemu_img import PrimaryStorageError
@@ -15,6 +18,12 @@ from systemvm.management.state import storage_pools, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.storage_pools import StoragePool
 from systemvm.service.errors import SystemVmError
+from systemvm.service.scaled_timer import add_scaled_timeout
+from systemvm.service.single_flight import SingleFlight
+from systemvm.wire.mount_failure import MountFailure
+
+#: Longer than what the mount helper is waited for, whose reason comes first.
+PREPARE_S = 180.0
 
 
 class StoragePools:
@@ -28,6 +37,7 @@ class StoragePools:
         pools: PrimaryPools[Any],
         usage: PoolUsage,
         own_directory: Path,
+        clock: IReactorTime,
         *,
         host_id: int,
     ) -> None:
@@ -35,16 +45,32 @@ class StoragePools:
         self._database = database
         self._pools = pools
         self._usage = usage
+        self._clock = clock
         self._host_id = host_id
+        self._attempts: SingleFlight[str] = SingleFlight()
+        self._given_up: set[str] = set()  # the UUIDs of pools whose server hangs still
 
     async def prepare(self, pool: StoragePool) -> None:
         """Check the directory of a pool that is created, if this host is one of those that use it.
 
-        Raises: PrimaryStorageError with the reason when it cannot be used; nothing stays mounted then.
+        Raises: PrimaryStorageError with the reason when it cannot be used; nothing stays mounted then, or
+        only until a server that hangs answers again.
         """
         host = await self._database.read(zones.host_by_id, self._host_id)
         if not reaches(pool, host):
             return
+        attempt = Deferred.fromCoroutine(self._attempts.run(pool.uuid, lambda: self._prepare(pool)))
+        try:
+            await add_scaled_timeout(attempt, PREPARE_S, self._clock)
+        except TimeoutError:
+            self._given_up.add(pool.uuid)
+            raise PoolMountError(
+                MountFailure.HANGS,
+                f"storage pool {pool.name} cannot be used: {pool.place} does not answer",
+                "check its server, and create the pool again",
+            ) from None
+
+    async def _prepare(self, pool: StoragePool) -> None:
         try:
             await self._pools.directories.prepare(pool)
             others = await self._database.read(_reachable, self._host_id)
@@ -57,9 +83,13 @@ class StoragePools:
             # one that is down would delay this
             up = [other for other in others if usages[other.id] is not None]
             await self._pools.directories.check_distinct(pool, up)
+            if pool.uuid in self._given_up:
+                raise PrimaryStorageError(f"storage pool {pool.name} has answered too late")
         except Exception:
             await self.release(pool)
             raise
+        finally:
+            self._given_up.discard(pool.uuid)
 
     async def release(self, pool: StoragePool) -> None:
         """Undo `prepare`, as far as possible: its caller has an error to report already."""
@@ -87,6 +117,11 @@ class StoragePools:
     async def usages(self) -> Usages:
         """Return the usage of each pool that this host can use; None of one that is down."""
         return await self._usage.of(await self._database.read(_reachable, self._host_id))
+
+    async def usage_of(self, pool_id: int | None) -> Usages:
+        """Return the usage of one pool; nothing for the host's own directory, which has no limit."""
+        pools = await self._database.read(_reachable, self._host_id) if pool_id is not None else []
+        return await self._usage.of(pool for pool in pools if pool.id == pool_id)
 
 
 def _reachable(connection: Connection, host_id: int) -> list[StoragePool]:

@@ -12,10 +12,13 @@ from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import CancelledError
 
+from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.snapshots import transitions
 from systemvm.management.snapshots.errors import SnapshotError
 from systemvm.management.snapshots.files import SnapshotFiles
 from systemvm.management.snapshots.images import SnapshotImages
+from systemvm.management.snapshots.policies import TAKE
+from systemvm.management.state import jobs as job_rows
 from systemvm.management.state import snapshots, templates
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.snapshots import Snapshot
@@ -24,6 +27,8 @@ from systemvm.management.templates.store_choice import StoreSettings
 from systemvm.management.templates.zone_copies import ZoneCopies
 
 Report = Callable[[int, str], None]
+#: The command whose jobs make copies; those that take a snapshot make its copies, too.
+COPY = "copySnapshot"
 
 
 class SnapshotCopies:
@@ -36,12 +41,15 @@ class SnapshotCopies:
         zone_copies: ZoneCopies,
         files: SnapshotFiles,
         settings: StoreSettings,
+        *,
+        host_id: int,
     ) -> None:
         self._database = database
         self._images = images
         self._zone_copies = zone_copies
         self._files = files
         self._settings = settings
+        self._host_id = host_id
 
     async def create(self, snapshot_id: int, zone_ids: Sequence[int], user_id: int | None) -> list[Snapshot]:
         """Create the rows of copies; `make` makes them. A zone that has one keeps it.
@@ -56,6 +64,18 @@ class SnapshotCopies:
             ]
 
         return await self._database.run(create)
+
+    async def continue_unmade(self, jobs: JobRunner) -> None:
+        """Make the copies whose rows were created, and then the daemon was killed before their job was."""
+        for copy in await self._database.read(_without_job, self._host_id):
+            await jobs.submit(
+                COPY,
+                {"copies": [copy.id]},
+                account_id=copy.account_id,
+                domain_id=copy.domain_id,
+                instance_type="Snapshot",
+                instance_uuid=copy.uuid,
+            )
 
     async def make(
         self, copy_ids: Sequence[int], user_id: int | None, request_id: str, report: Report
@@ -110,3 +130,11 @@ class SnapshotCopies:
     async def _unfinished(self, copy_ids: Sequence[int]) -> list[Snapshot]:
         found = [await self._database.read(snapshots.by_id, copy_id) for copy_id in copy_ids]
         return [copy for copy in found if copy.state is SnapshotState.COPYING]
+
+
+def _without_job(connection: Connection, host_id: int) -> list[Snapshot]:
+    pending = job_rows.pending(connection)
+    made = {number for job in pending if job.command == COPY for number in job.arguments["copies"]}
+    taken = {job.arguments["id"] for job in pending if job.command == TAKE}
+    copies = snapshots.unfinished_copies(connection, host_id)
+    return [copy for copy in copies if copy.id not in made and copy.copy_of not in taken]

@@ -309,7 +309,7 @@ class VolumeSnapshots:
             except SnapshotError as error:
                 failed[snapshot.zone_id] = error
             else:
-                await self._database.run(snapshots.remove, snapshot.id, state=SnapshotState.DESTROYING)
+                await self._database.run(snapshots.set_file_deleted, snapshot)
         for failure in failed.values():
             raise failure
 

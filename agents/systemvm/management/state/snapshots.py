@@ -94,6 +94,12 @@ def unfinished(connection: sa.Connection, host_id: int) -> list[Snapshot]:
     return rows.all(connection, *where, _c.state.not_in(ended))
 
 
+def unfinished_copies(connection: sa.Connection, host_id: int) -> list[Snapshot]:
+    """Return the copies in other zones of the snapshots of a host's volumes that are being made."""
+    where = (_c.host_id == host_id, _c.state == SnapshotState.COPYING, _c.removed.is_(None))
+    return rows.all(connection, *where)
+
+
 def last_of(connection: sa.Connection, volume_id: int) -> Snapshot | None:
     """Return the volume's newest snapshot whose file is on its store."""
     where = (_c.volume_id == volume_id, _c.removed.is_(None), _STORED, _TAKEN)
@@ -124,16 +130,29 @@ def has_children(connection: sa.Connection, snapshot_id: int) -> bool:
 
 
 def to_delete(connection: sa.Connection, volume_id: int | None = None) -> list[Snapshot]:
-    """Return the snapshots whose file nothing needs any more."""
+    """Return the snapshots whose file nothing needs any more.
+
+    One that has failed with a size was complete on primary storage; what its store has of it is not known.
+    """
     child = schema.snapshots.alias().c
     is_needed = sa.exists().where(child.parent_id == _c.id, child.removed.is_(None))
     ready = sa.or_(
-        _c.state == SnapshotState.DESTROYING, sa.and_(_c.state == SnapshotState.HIDDEN, ~is_needed)
+        _c.state == SnapshotState.DESTROYING,
+        sa.and_(_c.state == SnapshotState.HIDDEN, ~is_needed),
+        sa.and_(_c.state == SnapshotState.ERROR, _TAKEN, _c.physical_size_bytes.is_not(None)),
     )
     where = [ready, _c.removed.is_(None)]
     if volume_id is not None:
         where.append(_c.volume_id == volume_id)
     return rows.all(connection, *where, order_by=(_c.id.desc(),))
+
+
+def set_file_deleted(connection: sa.Connection, snapshot: Snapshot) -> None:
+    """Record that the file of a snapshot is deleted; one that has failed stays until its user deletes it."""
+    if snapshot.state is SnapshotState.ERROR:
+        update(connection, snapshot.id, physical_size_bytes=None)
+    else:
+        remove(connection, snapshot.id, state=SnapshotState.DESTROYING)
 
 
 def remove(connection: sa.Connection, /, snapshot_id: int, **changes: Any) -> None:

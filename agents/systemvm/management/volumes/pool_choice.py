@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from attrs import field, frozen
 
 from systemvm.management.configurations import storage
@@ -50,6 +52,10 @@ class PoolCandidate:
             return f"it does not have the tags of the offering: {', '.join(sorted(missing))}"
         if self.pool.state != storage_pools.UP:
             return f"it is {self.pool.state}"
+        return self.lack_of_space(size_bytes, provisioning)
+
+    def lack_of_space(self, size_bytes: int, provisioning: Provisioning) -> str | None:
+        """Return why its volumes cannot have so much more; None: they can."""
         if self.usage is None:
             return "its directory cannot be used on this host"
         used = self.usage.used_bytes / self.usage.total_bytes if self.usage.total_bytes else 1.0
@@ -77,13 +83,19 @@ class PoolCandidate:
 def candidates(connection: Connection, host_id: int, usages: Usages) -> list[PoolCandidate]:
     """Return the pools that the machines of a host can use, except its own directory."""
     host = zones.host_by_id(connection, host_id)
+    created = storage_pools.list_created(connection)
+    return _with_figures(connection, [pool for pool in created if reaches(pool, host)], usages)
+
+
+def _with_figures(
+    connection: Connection, pools: Iterable[StoragePool], usages: Usages
+) -> list[PoolCandidate]:
     allocated = volumes.allocated_bytes_by_pool(connection)
     return [
         PoolCandidate(
             pool, usages.get(pool.id), allocated.get(pool.id, 0), storage.limits(connection, pool.zone_id)
         )
-        for pool in storage_pools.list_created(connection)
-        if reaches(pool, host)
+        for pool in pools
     ]
 
 
@@ -153,6 +165,25 @@ def check_takes(
         f"storageid: {pool.name} cannot be used on the host of the volume: its scope is {pool.scope}",
         "choose a pool of that host, of its cluster or of the whole zone",
     )
+
+
+def check_has_space(
+    connection: Connection, pool: StoragePool, usages: Usages, more_bytes: int, provisioning: Provisioning
+) -> None:
+    """Check that one of a pool's volumes can have so much more, also while the pool takes no new ones.
+
+    Raises: NoPoolError with the reason when it cannot.
+    """
+    [candidate] = _with_figures(connection, [pool], usages)
+    if pool.state in (storage_pools.UP, storage_pools.DISABLED):
+        why = candidate.lack_of_space(more_bytes, provisioning)
+    else:
+        why = f"it is {pool.state}"
+    if why is not None:
+        raise NoPoolError(
+            f"size: storage pool {pool.name} has no space for it: {why}",
+            "choose a smaller size, make room in the pool, or move the volume with migrateVolume",
+        )
 
 
 @frozen

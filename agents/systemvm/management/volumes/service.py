@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from systemvm.management.hypervisors.base import Hypervisor
 from systemvm.management.hypervisors.data_disks import ROOT_DISK, DataDisk, disk_name
+from systemvm.management.primary.pool_usage import Usages
 from systemvm.management.primary.pools import StorageByPool
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import volumes
@@ -31,6 +32,8 @@ from systemvm.management.volumes.errors import VolumeRequestError, VolumeStateEr
 from systemvm.management.volumes.transitions import NewVolume
 
 GIB = 1 << 30
+#: Measures the pool with this number.
+UsageOf = Callable[[int | None], Awaitable[Usages]]
 
 
 class VolumeStorage(Protocol):
@@ -117,14 +120,14 @@ class Volumes:
                     await self._hypervisor.disks(vm.instance_name).detach(volume.uuid)
                 return await self._database.run(transitions.detach, volume.id)
 
-    async def resize(self, volume_id: int, size_bytes: int) -> Volume:
+    async def resize(self, volume_id: int, size_bytes: int, usage_of: UsageOf) -> Volume:
         """Enlarge a volume; its VM sees the new size at once.
 
         Its row has the new size first. After a kill in between the job is repeated, which finds the limit
         kept and the disk too small.
 
         Raises: VolumeRequestError when it would become smaller, ResourceLimitError when its owner, or a
-        domain above it, would have too much.
+        domain above it, would have too much, NoPoolError when its pool has no space for it.
         """
         async with self.lock(volume_id) as volume:
             transitions.check_usable(volume)
@@ -136,7 +139,8 @@ class Volumes:
                     f" {volume.name}",
                     f"choose at least {-(-now_bytes // GIB)}: a volume cannot become smaller",
                 )
-            await self._database.run(transitions.claim_size, volume.id, size_bytes)
+            usages = await usage_of(volume.pool_id)
+            await self._database.run(transitions.claim_size, volume.id, size_bytes, usages)
             try:
                 await self._grow(volume, storage, size_bytes)
             except CancelledError:  # the daemon ends, and the next one continues

@@ -25,7 +25,7 @@ from systemvm.management.state.status import InstanceState, Provisioning, Volume
 from systemvm.management.state.storage_pools import StoragePool
 from systemvm.management.state.volumes import Volume
 from systemvm.management.volumes.errors import VolumeRequestError, VolumeStateError
-from systemvm.management.volumes.pool_choice import PoolWish, check_takes
+from systemvm.management.volumes.pool_choice import PoolWish, check_has_space, check_takes
 
 
 @frozen
@@ -139,22 +139,28 @@ def detach(connection: Connection, volume_id: int) -> Volume:
     return detached
 
 
-def check_growth(connection: Connection, volume: Volume, size_bytes: int) -> None:
+def check_growth(connection: Connection, volume: Volume, size_bytes: int, usages: Usages) -> None:
     """Check whether a volume can become this large.
 
-    Raises: ResourceLimitError when its account, or a domain above it, would have too much primary storage.
+    Raises: ResourceLimitError when its account, or a domain above it, would have too much primary storage,
+    NoPoolError when its pool has no space for it.
     """
     more_bytes = size_bytes - resource_counts.bytes_of_volume(connection, volume.id)
-    if more_bytes > 0:
-        limits.check(connection, volume.account_id, {ResourceType.primary_storage: more_bytes})
+    if more_bytes <= 0:
+        return
+    limits.check(connection, volume.account_id, {ResourceType.primary_storage: more_bytes})
+    if volume.pool_id is not None:
+        pool = storage_pools.by_id(connection, volume.pool_id)
+        check_has_space(connection, pool, usages, more_bytes, volume.provisioning)
 
 
-def claim_size(connection: Connection, volume_id: int, size_bytes: int) -> None:
-    """Give a volume the size that its disk gets now, so that nothing else takes that much of the limit.
+def claim_size(connection: Connection, volume_id: int, size_bytes: int, usages: Usages) -> None:
+    """Give a volume the size that its disk gets now, so that nothing else takes that much of limit and pool.
 
-    Raises: ResourceLimitError as `check_growth` does.
+    Raises: ResourceLimitError, NoPoolError as `check_growth` does.
     """
-    check_growth(connection, volumes.by_id(connection, volume_id), size_bytes)
+    storage_pools.lock(connection)
+    check_growth(connection, volumes.by_id(connection, volume_id), size_bytes, usages)
     volumes.update(connection, volume_id, size_bytes=size_bytes)
 
 

@@ -109,7 +109,7 @@ async def test_the_limit_is_checked_again_when_a_disk_grows(cloud: SmallCloud) -
     cloud.primary.sizes[volume.uuid] = GIB
     await limit(cloud, "primary_storage", 4)
     with pytest.raises(ResourceLimitError):
-        await cloud.volumes.resize(volume.id, 5 * GIB)
+        await cloud.volumes.resize(volume.id, 5 * GIB, cloud.storage_pools.usage_of)
     assert cloud.primary.sizes[volume.uuid] == GIB
 
 
@@ -129,7 +129,7 @@ async def test_a_disk_that_cannot_grow_takes_nothing_of_the_limit(
 
     monkeypatch.setattr(cloud.primary, "resize_volume", fail)
     with pytest.raises(OSError, match="No space"):
-        await cloud.volumes.resize(volume.id, 4 * GIB)
+        await cloud.volumes.resize(volume.id, 4 * GIB, cloud.storage_pools.usage_of)
     assert (noted, (await counts(cloud))["primary_storage"]) == ([4 * GIB], GIB)
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 
+from settling import settled
 from shared_pools import create_volume
 from small_cloud import SmallCloud
 from systemvm.management.mount_helper import PoolMountError, PoolMounts
-from systemvm.management.primary import pool_directories
+from systemvm.management.primary import pool_directories, pool_service
 from systemvm.management.primary.pool_directories import StaleDirectoryError
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import storage_pools
@@ -22,6 +24,7 @@ from systemvm.management.state.storage_pools import StoragePool
 from systemvm.management.zone_model import pools
 from systemvm.service import unix_calls
 from systemvm.service.errors import FailureCode, SystemVmError
+from systemvm.service.slowness import MAX_SCALE
 from systemvm.wire.mount_failure import MountFailure
 
 URL = "nfs://192.0.2.1/export/primary"
@@ -94,6 +97,28 @@ async def test_an_export_that_the_daemon_cannot_use_is_unmounted(
     monkeypatch.setattr(pool_directories, "check_directory", check)
     with pytest.raises(SystemVmError, match="cannot write there"):
         await cloud.call("createStoragePool", name="nfs", zoneid=cloud.zone.uuid, url=URL)
+    assert cloud.mounter.mountinfo.read_text() == ""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_hangs_after_the_mount_is_reported_and_unmounted_later(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: Deferred[None] = Deferred()
+    monkeypatch.setattr(pool_directories, "deferToThread", lambda *_: answers)
+    made = Deferred.fromCoroutine(
+        cloud.call("createStoragePool", name="nfs", zoneid=cloud.zone.uuid, url=URL)
+    )
+    await settled(cloud.database)
+    cloud.clock.advance(MAX_SCALE * pool_service.PREPARE_S)
+    with pytest.raises(PoolMountError, match=r"192\.0\.2\.1:/export/primary does not answer") as raised:
+        await made
+    assert raised.value.failure is MountFailure.HANGS
+    assert cloud.database.run_now(storage_pools.list_created) == []
+    assert cloud.mounter.mountinfo.read_text() != ""
+    monkeypatch.undo()
+    answers.callback(None)
+    await settled(cloud.database)
     assert cloud.mounter.mountinfo.read_text() == ""
 
 

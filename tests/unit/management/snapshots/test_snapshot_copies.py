@@ -17,6 +17,7 @@ from systemvm.management.api.errors import ApiError
 from systemvm.management.snapshots.errors import SnapshotStateError
 from systemvm.management.snapshots.images import POLL_INTERVAL_S
 from systemvm.management.state import jobs, snapshots, templates, volumes, zones
+from systemvm.management.state.jobs import Job
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.snapshots import Snapshot
 from systemvm.management.state.status import InstanceType, JobStatus, SnapshotState
@@ -93,11 +94,14 @@ async def taken(cloud: SmallCloud) -> tuple[Volume, Snapshot]:
 
 
 async def done(cloud: SmallCloud, command: str, **parameters: Any) -> Any:
-    """Run a job to its end, with dispatches in between as in the daemon."""
-    started = await cloud.call(command, **parameters)
+    return await ended(cloud, (await cloud.call(command, **parameters))["jobid"])
+
+
+async def ended(cloud: SmallCloud, job_id: str) -> Job:
+    """Return a job when it has ended, with dispatches in between as in the daemon."""
     while True:
         await settled(cloud.database)
-        job = cloud.database.run_now(jobs.by_uuid, started["jobid"])
+        job = cloud.database.run_now(jobs.by_uuid, job_id)
         if job.status is not JobStatus.PENDING:
             return job
         await cloud.dispatch.reconcile()
@@ -236,6 +240,33 @@ async def test_a_job_that_a_kill_interrupts_is_repeated_to_the_same_end(
     again = await copy(cloud, snapshot, zone2)
     assert (again.id, again.state) == (made.id, SnapshotState.BACKED_UP)
     assert len(cloud.ssvm_peer.params_of(storage.TEMPLATE_COPY)) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_copy_that_a_killed_daemon_began_without_a_job_is_made(
+    cloud: SmallCloud, zone2: Zone
+) -> None:
+    _, snapshot = await taken(cloud)
+    [made] = await cloud.snapshot_copies.create(snapshot.id, [zone2.id], None)
+    for _ in range(2):  # the second one has a job already
+        await cloud.snapshot_copies.continue_unmade(cloud.jobs)
+    [job] = cloud.database.run_now(jobs.pending)
+    assert (job.command, job.instance_uuid) == ("copySnapshot", made.uuid)
+    await ended(cloud, job.uuid)
+    assert cloud.database.run_now(snapshots.by_id, made.id).state is SnapshotState.BACKED_UP
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_copy_of_a_job_that_takes_its_snapshot_has_no_job_of_its_own(
+    cloud: SmallCloud, zone2: Zone
+) -> None:
+    volume, _ = await taken(cloud)
+    started = await cloud.call("createSnapshot", volumeid=volume.uuid, zoneids=[zone2.uuid])
+    await settled(cloud.database)
+    assert (await cloud.call("listSnapshots", zoneid=zone2.uuid))["snapshot"][0]["state"] == "Copying"
+    await cloud.snapshot_copies.continue_unmade(cloud.jobs)
+    assert [job.uuid for job in cloud.database.run_now(jobs.pending)] == [started["jobid"]]
+    assert (await ended(cloud, started["jobid"])).result_code == 0
 
 
 @pytest_twisted.ensureDeferred

@@ -32,7 +32,7 @@ from systemvm.management.state.volumes import Volume
 from systemvm.management.templates.store_choice import NoStoreError
 from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
 from systemvm.service.errors import SystemVmError
-from systemvm.wire.snapshot import MAX_PIECE_BYTES, SNAPSHOT_DELETE, SNAPSHOT_WRITE
+from systemvm.wire.snapshot import MAX_PIECE_BYTES, SNAPSHOT_DELETE, SNAPSHOT_PUBLISH, SNAPSHOT_WRITE
 from user_vms import deploy_running
 
 GIB = 1 << 30
@@ -347,6 +347,31 @@ async def test_without_an_ssvm_a_snapshot_fails_after_a_bounded_wait(cloud: Smal
     assert job.result_code == ErrorCode.RESOURCE_UNAVAILABLE
     assert "no secondary storage VM" in present(job.result)["errortext"]
     assert cloud.clock.seconds() - before >= SSVM_WAIT_S
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_failed_snapshot_has_on_its_store_is_deleted_before_itself(cloud: SmallCloud) -> None:
+    store = SnapshotStore.of(cloud)
+    _, volume = await running(cloud)
+    publish = cloud.ssvm_peer.answers[SNAPSHOT_PUBLISH]
+
+    def publish_and_fail(end: Any) -> Any:
+        publish(end)
+        return RpcError.refused("store_hangs", "store hangs")
+
+    cloud.ssvm_peer.answers[SNAPSHOT_PUBLISH] = publish_and_fail
+    started = await cloud.call("createSnapshot", volumeid=volume.uuid)
+    assert (await cloud.jobs.wait(started["jobid"])).result_code != 0
+    assert len(store.files()) == 1
+    for _ in range(2):
+        await cloud.snapshots.finish_deletions()
+        assert store.files() == {}
+    assert len(cloud.ssvm_peer.params_of(SNAPSHOT_DELETE)) == 2, "before it was sent, and afterwards"
+    [row] = (await cloud.call("listSnapshots"))["snapshot"]
+    assert (row["state"], row["reason"]) == (
+        "Error",
+        f"secondary storage did not take snapshot {row['name']}: store hangs",
+    )
 
 
 @pytest_twisted.ensureDeferred

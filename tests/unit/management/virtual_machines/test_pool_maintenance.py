@@ -10,6 +10,7 @@ from present import present
 from shared_pools import create_pool, create_volume
 from small_cloud import SmallCloud
 from systemvm.management.hypervisors.errors import HypervisorError
+from systemvm.management.primary.pool_usage import Usages
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import storage_pools, volumes
 from systemvm.management.state.status import InstanceState
@@ -34,7 +35,10 @@ async def test_the_vms_of_a_pool_are_stopped_and_started_again(cloud: SmallCloud
     assert await maintain(cloud, "enableStorageMaintenance", pool) == "Maintenance"
     assert cloud.instance(vm.id).state is InstanceState.STOPPED
     assert cloud.instance(other.id).state is InstanceState.RUNNING
-    for use in (cloud.machines.start(vm.id), cloud.volumes.resize(volume.id, 3 << 30)):
+    for use in (
+        cloud.machines.start(vm.id),
+        cloud.volumes.resize(volume.id, 3 << 30, cloud.storage_pools.usage_of),
+    ):
         with pytest.raises(PrimaryStorageError, match="storage pool shared is in the state Maintenance"):
             await use
     assert await maintain(cloud, "enableStorageMaintenance", pool) == "Maintenance"
@@ -89,3 +93,20 @@ async def test_a_pool_in_maintenance_takes_no_volume_and_is_not_enabled(cloud: S
         await cloud.call("updateStoragePool", id=pool.uuid, enabled=True)
     assert refused.value.code is FailureCode.WRONG_STATE
     assert cloud.database.run_now(volumes.of_pool, pool.id) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_pool_that_is_deleted_when_its_maintenance_ends_is_reported_as_such(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = await create_pool(cloud)
+    measure = cloud.storage_pools.usages
+
+    async def delete_and_measure() -> Usages:
+        monkeypatch.undo()
+        await cloud.call("deleteStoragePool", id=pool.uuid)
+        return await measure()
+
+    monkeypatch.setattr(cloud.storage_pools, "usages", delete_and_measure)
+    job = await cloud.job("cancelStorageMaintenance", id=pool.uuid)
+    assert (job.result_code, job.result["errortext"]) == (431, "storage pool shared was deleted meanwhile")

@@ -210,6 +210,50 @@ async def test_two_requests_at_once_do_not_both_get_the_last_place(cloud: SmallC
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_volume_grows_only_into_space_that_its_pool_has(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, _ = await almost_full(cloud)
+    volume = await create_volume(cloud, pool, size=1)
+    monkeypatch.setattr(pool_usage, "disk_usage", lambda _: DiskUsage(100 * GIB, 80 * GIB))
+    await limit_allocation(cloud, 0.03)
+    why = r"storage pool shared has no space for it: its volumes would have 4 GiB, the maximum is 3 GiB"
+    with pytest.raises(NoPoolError, match=why):
+        await cloud.call("resizeVolume", id=volume.uuid, size=4)
+    await cloud.call("updateStoragePool", id=pool.uuid, enabled="false")  # that is for new ones
+    assert (await cloud.job("resizeVolume", id=volume.uuid, size=3)).result_code == 0
+    monkeypatch.setattr(pool_usage, "disk_usage", lambda _: None)
+    await limit_allocation(cloud, 1)
+    with pytest.raises(NoPoolError, match="its directory cannot be used on this host"):
+        await cloud.call("resizeVolume", id=volume.uuid, size=4)
+    assert cloud.database.run_now(volumes.by_id, volume.id).size_bytes == 3 * GIB
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_volumes_at_once_do_not_both_grow_into_the_last_space(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = await create_pool(cloud)
+    made = [await create_volume(cloud, pool, name=name, size=1) for name in ("one", "two")]
+    monkeypatch.setattr(pool_usage, "disk_usage", lambda _: DiskUsage(100 * GIB, 0))
+    await cloud.call("updateConfiguration", name="storage.overprovisioning.factor", value="1")
+    await limit_allocation(cloud, 0.03)
+    started = [await cloud.call("resizeVolume", id=volume.uuid, size=2) for volume in made]
+    jobs = [await cloud.jobs.wait(each["jobid"]) for each in started]
+    [refused] = [job for job in jobs if job.result_code != 0]
+    assert "has no space for it: its volumes would have 4 GiB" in str(refused.result)
+    storage = await cloud.pools.of(pool.id)
+    assert sorted(storage.sizes[volume.uuid] for volume in made) == [GIB, 2 * GIB]
+    sizes = [cloud.database.run_now(volumes.by_id, volume.id).size_bytes for volume in made]
+    assert sorted(size or 0 for size in sizes) == [GIB, 2 * GIB]
+
+
+async def limit_allocation(cloud: SmallCloud, share: float) -> None:
+    name = "pool.storage.allocated.capacity.disablethreshold"
+    await cloud.call("updateConfiguration", name=name, value=str(share))
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_move_whose_place_is_taken_meanwhile_leaves_the_volume(
     cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:

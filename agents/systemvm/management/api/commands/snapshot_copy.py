@@ -14,7 +14,7 @@ from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.parameters import ParameterType, only, optional, required
 from systemvm.management.jobs.runner import JobRunner, RunningJob
-from systemvm.management.snapshots.copies import SnapshotCopies
+from systemvm.management.snapshots.copies import COPY, SnapshotCopies
 from systemvm.management.state import zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.snapshots import Snapshot
@@ -29,12 +29,12 @@ class SnapshotCopyCommands:
         self._database = database
         self._copies = copies
         self._jobs = jobs
-        jobs.register("copySnapshot", self._run, resumes=True)
+        jobs.register(COPY, self._run, resumes=True)
 
     def commands(self) -> tuple[Command, ...]:
         return (
             Command(
-                "copySnapshot", self._copy,
+                COPY, self._copy,
                 "Copies a snapshot to further zones, where it is one that needs nothing of this zone.",
                 SnapshotAnswer, "snapshot", ResponseShape.ASYNC,
                 (
@@ -52,7 +52,7 @@ class SnapshotCopyCommands:
         snapshot, zone_ids = await self._database.read(_to_copy, call)
         copies = await self._copies.create(snapshot.id, zone_ids, call.principal.user.id)
         return await start_job(
-            self._jobs, call, "copySnapshot", {"copies": [each.id for each in copies]},
+            self._jobs, call, COPY, {"copies": [each.id for each in copies]},
             about="Snapshot", uuid=copies[0].uuid,
         )  # fmt: skip
 

@@ -20,6 +20,7 @@ from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.primary.pool_service import StoragePools
 from systemvm.management.state import storage_pools, zones
 from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.storage_pools import StoragePool
 from systemvm.management.virtual_machines.pool_maintenance import PoolMaintenance
 from systemvm.management.zone_model import pools
@@ -192,7 +193,10 @@ class StoragePoolCommands:
         return {"storagepool": plain(await self._answer(pool))}
 
     async def _answer(self, pool: StoragePool) -> StoragePoolAnswer:
-        return next(answer for answer in await self._answers() if answer.id == pool.uuid)
+        found = next((answer for answer in await self._answers() if answer.id == pool.uuid), None)
+        if found is None:
+            raise NotFoundError(f"storage pool {pool.name} was deleted meanwhile")
+        return found
 
     async def _answers(self) -> list[StoragePoolAnswer]:
         usages = await self._service.usages()

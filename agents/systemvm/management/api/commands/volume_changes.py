@@ -170,7 +170,8 @@ class VolumeChangeCommands:
         offering, size_bytes = await self._chosen_size(call, is_required=True)
         if size_bytes is None:
             raise parameter_error("size is missing", f"send size, 1 to {MAX_GIB} GiB, or diskofferingid")
-        await self._database.read(check_growth, volume, size_bytes)
+        usages = await self._pools.usage_of(volume.pool_id)
+        await self._database.read(check_growth, volume, size_bytes, usages)
         offering_id = offering.id if offering is not None else volume.disk_offering_id
         return await self._start(
             call, "resizeVolume", volume, size_bytes=size_bytes, disk_offering_id=offering_id
@@ -218,7 +219,7 @@ class VolumeChangeCommands:
 
     async def _run_resize(self, running: RunningJob) -> dict[str, Any]:
         wanted = running.job.arguments
-        volume = await self._volumes.resize(wanted["id"], wanted["size_bytes"])
+        volume = await self._volumes.resize(wanted["id"], wanted["size_bytes"], self._pools.usage_of)
         if "disk_offering_id" in wanted:  # not in jobs of an earlier release
             offering_id = wanted["disk_offering_id"]
             volume = await self._database.run(volumes.rows.update, volume.id, disk_offering_id=offering_id)
