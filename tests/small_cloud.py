@@ -480,6 +480,8 @@ class SmallCloud:
 
     def client(self) -> ClientResource:
         """Return `/client` as the daemon serves it."""
+        from twisted.internet import reactor
+
         directory = Authenticator(self.database, self.seal, HASHER)
         return client_resource(
             self.table,
@@ -490,6 +492,7 @@ class SmallCloud:
             PublicAddress.of(PublicEndpoint.parse(ORIGIN)),
             self.revocation,
             self.traffic,
+            reactor.callFromThread,  # type: ignore[attr-defined]
         )
 
     async def call(self, command: str, as_user: Principal | None = None, /, **parameters: Any) -> Any:

@@ -49,7 +49,15 @@ def make_site(
     )
     front = PublicAddress.of(page.endpoint, networks(page.trusted_proxies))
     client = client_resource(
-        commands, foundation.database, users, second_factors, reactor, front, revocation, traffic
+        commands,
+        foundation.database,
+        users,
+        second_factors,
+        reactor,
+        front,
+        revocation,
+        traffic,
+        reactor.callFromThread,
     )
     root.putChild(b"client", client)
     root.putChild(b"diagnostics", DiagnosticsResource(system_vms.diagnostics.find))

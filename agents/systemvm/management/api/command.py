@@ -14,7 +14,7 @@ from typing import Any
 from attrs import field, frozen
 
 from systemvm.management.api.errors import ApiError, ErrorCode, second_factor_required
-from systemvm.management.api.paging import PAGING, page_window
+from systemvm.management.api.paging import PAGING, page_window, sort_order, sorting
 from systemvm.management.api.parameters import (
     Arguments,
     Parameter,
@@ -82,6 +82,7 @@ class Command:
     parameters: tuple[Parameter, ...] = ()
     roles: frozenset[AccountType] = ANY_ACCOUNT
     paged: bool = True  # of lists: whether they take page, pagesize and keyword
+    sortable: tuple[str, ...] = ()  # of lists: keys of the rows that `sortby` takes
     related: tuple[str, ...] = ()
     deadline_s: float = 60.0
     wrapper: str = ""  # of the response, if it is not the command's name in lower case
@@ -97,6 +98,7 @@ class Command:
             *self.parameters,
             *((_LISTALL,) if self._is_list_without_owners else ()),
             *(PAGING if self.shape is ResponseShape.LIST and self.paged else ()),
+            *sorting(self.sortable),
         )
 
     @property
@@ -168,15 +170,23 @@ class CommandTable:
 
 
 def paged(select: Callable[[ApiCall], Awaitable[Sequence[Any]]]) -> Handler:
-    """Return a handler that applies page and pagesize to one that returns all rows."""
+    """Return a handler that applies sortby, page and pagesize to one that returns all rows."""
 
     @functools.wraps(select)
     async def handler(call: ApiCall) -> ResultPage:
-        window = page_window(call.arguments)
+        window, order = page_window(call.arguments), sort_order(call.arguments)
         rows = await select(call)
+        if order is not None:
+            rows = sorted(rows, key=lambda row: _sort_key(row, order.by), reverse=order.descending)
         return ResultPage(rows[window], len(rows))
 
     return handler
+
+
+def _sort_key(row: Any, name: str) -> tuple[bool, Any]:
+    """Return what a row is ordered by: as in SQL, a missing value is before all others."""
+    value = getattr(row, name)
+    return value is not None, value.lower() if isinstance(value, str) else value
 
 
 def matches_keyword(arguments: Arguments, *texts: str | None) -> bool:

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from attrs import field, frozen
-from twisted.internet.interfaces import IReactorTime
 
 from systemvm.management.accounts.second_factors import SecondFactors
 from systemvm.management.accounts.service import AccountService
 from systemvm.management.alerts.delivery import AlertDelivery
 from systemvm.management.api.authentication import Authenticator
+from systemvm.management.api.change_stream import CallInReactor, ChangeStreamResource, follow_changes
 from systemvm.management.api.command import CommandTable
 from systemvm.management.api.commands.absent_kinds import AbsentKindCommands
 from systemvm.management.api.commands.accounts import AccountCommands
@@ -126,6 +126,7 @@ from systemvm.management.volumes.migration import VolumeMigration
 from systemvm.management.volumes.service import Volumes
 from systemvm.management.volumes.uploads import VolumeUploads
 from systemvm.management.zone_model.changes import ModelChanges
+from systemvm.rpc.stream.transport import Reactor
 
 
 class AcmeService(AcmeRegistrar, AcmeOrders, Protocol):
@@ -306,14 +307,16 @@ def client_resource(
     database: Database,
     directory: Authenticator,
     second_factors: SecondFactors,
-    clock: IReactorTime,
+    reactor: Reactor,
     front: PublicAddress,
     consoles: LoginConsoles,
     traffic: ApiTraffic,
+    call_in_reactor: CallInReactor,
 ) -> ClientResource:
     """Create `/client`, a child of the page's root; `front` is the page's address as browsers see it."""
     sessions = Sessions(database)
-    login = LoginService(directory, sessions, second_factors, clock, consoles)
+    login = LoginService(directory, sessions, second_factors, reactor, consoles)
+    feed = follow_changes(database.changes, call_in_reactor)
     return ClientResource(
         ApiResource(
             table,
@@ -323,5 +326,6 @@ def client_resource(
             KeptAnswers(database.changes),
             traffic,
             front=front,
-        )
+        ),
+        ChangeStreamResource(reactor, feed, sessions, front),
     )

@@ -64,6 +64,23 @@ class PublicAddress:
             proxies=proxies,
         )
 
+    def check_origin(self, request: Request) -> None:
+        """Check that a request with a cookie comes from our page, or from a program that is not a browser.
+
+        Raises: ApiError 401 when it comes from a page of another site.
+        """
+        origin = request.getHeader(b"origin")
+        site = request.getHeader(b"sec-fetch-site")
+        foreign = site is not None and site not in (b"same-origin", b"none")
+        if origin is not None and self.origins:
+            foreign = foreign or origin.decode("latin-1") not in self.origins
+        if foreign:
+            raise ApiError(
+                ErrorCode.UNAUTHORIZED,
+                "session cannot be used from another site's page",
+                "open the page at its advertised address, or sign the call with an API key",
+            )
+
 
 class ApiResource(Resource):
     """The API's one resource. Every failure becomes an error object in the requested format."""
@@ -170,7 +187,7 @@ class ApiResource(Resource):
             principal, secret = found
             signature.verify(exchange.parameters, secret, self._clock())
             return principal
-        self._check_origin(exchange)
+        self._front.check_origin(exchange.request)
         cookie, session_key = exchange.cookie, exchange.named("sessionkey")
         found_session = await self._sessions.find(cookie, session_key) if cookie and session_key else None
         if found_session is None:
@@ -184,7 +201,7 @@ class ApiResource(Resource):
                 "login must be sent by POST",
                 "send the parameters in the body: a password in a URL ends up in logs",
             )
-        self._check_origin(exchange)
+        self._front.check_origin(exchange.request)
         if any(name.lower() == "password" for name in exchange.in_query):
             raise ApiError(ErrorCode.MALFORMED_REQUEST, "password must be in the body, not in the URL")
         answer, opened = await self._login.login(exchange.parameters, exchange.client_address)
@@ -211,20 +228,6 @@ class ApiResource(Resource):
             secure=self._front.secure,
             sameSite=b"strict",
         )
-
-    def _check_origin(self, exchange: ApiRequest) -> None:
-        """Check that a call with a cookie comes from our page, or from a program that is not a browser."""
-        origin = exchange.request.getHeader(b"origin")
-        site = exchange.request.getHeader(b"sec-fetch-site")
-        foreign = site is not None and site not in (b"same-origin", b"none")
-        if origin is not None and self._front.origins:
-            foreign = foreign or origin.decode("latin-1") not in self._front.origins
-        if foreign:
-            raise ApiError(
-                ErrorCode.UNAUTHORIZED,
-                "session cannot be used from another site's page",
-                "open the page at its advertised address, or sign the call with an API key",
-            )
 
 
 class ApiRequest:
@@ -310,11 +313,12 @@ def request_arguments(request: Request) -> dict[bytes, list[bytes]]:
 
 
 class ClientResource(Resource):
-    """`/client`, the parent of the API, as in CloudStack."""
+    """`/client`, the parent of the API, as in CloudStack, and of the changes that pages follow."""
 
-    def __init__(self, api: ApiResource) -> None:
+    def __init__(self, api: ApiResource, changes: IResource) -> None:
         super().__init__()
         self.putChild(b"api", api)
+        self.putChild(b"changes", changes)
 
     def getChild(self, path: bytes, request: Request) -> IResource:
         return notFound()

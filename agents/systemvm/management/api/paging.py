@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from systemvm.management.api.errors import parameter_error
-from systemvm.management.api.parameters import Arguments, ParameterType, optional
+from systemvm.management.api.parameters import Arguments, Parameter, ParameterType, optional
+from systemvm.management.state.listing import Order
 
 MAX_PAGE_SIZE = 500
+_DIRECTIONS = ("asc", "desc")
 
 #: Every list command takes these.
 PAGING = (
@@ -14,6 +18,32 @@ PAGING = (
     optional("page", ParameterType.INTEGER, "number of the page, from 1; requires pagesize"),
     optional("pagesize", ParameterType.INTEGER, f"rows on a page, at most {MAX_PAGE_SIZE}; -1 for all rows"),
 )
+
+
+def sorting(keys: Sequence[str]) -> tuple[Parameter, ...]:
+    """Return the parameters of a list that is ordered by one of these keys of its rows.
+
+    They are additions: CloudStack's lists have an order of their own.
+    """
+    if not keys:
+        return ()
+    return (
+        optional("sortby", ParameterType.STRING, "order the rows by this key", choices=tuple(keys)),
+        optional("sortorder", ParameterType.STRING, "asc by default; requires sortby", choices=_DIRECTIONS),
+    )
+
+
+def sort_order(arguments: Arguments) -> Order | None:
+    """Return what the call orders the rows by; None means the list's own order.
+
+    Raises: ApiError 431 when a direction is given without a key.
+    """
+    key, direction = arguments.text("sortby"), arguments.text("sortorder")
+    if key is None:
+        if direction is not None:
+            raise parameter_error("sortorder requires sortby")
+        return None
+    return Order(key, descending=direction == "desc")
 
 
 def page_window(arguments: Arguments) -> slice:

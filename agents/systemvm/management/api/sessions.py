@@ -15,6 +15,7 @@ from systemvm.management.api.principal import Principal
 from systemvm.management.state import accounts, sessions
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.sessions import LoginSession
 
 IDLE_LIMIT = timedelta(minutes=30)  # CloudStack's session timeout
 TOTAL_LIMIT = timedelta(hours=12)
@@ -52,17 +53,35 @@ class Sessions:
         return opened if is_open else None
 
     async def find(self, cookie: str, session_key: str) -> Principal | None:
-        """Return the user of a session; None unless both secrets are right and it has not expired."""
+        """Return the user of a session; None unless both secrets are right and it has not expired.
+
+        The session is used by this, and expires later.
+        """
+        session = await self._valid(cookie, session_key)
+        if session is None:
+            return None
+        moment = now()
+        if moment - session.last_used > EXTEND_EVERY:
+            await self._database.run(
+                sessions.extend, session.id, moment + IDLE_LIMIT, unused_since=moment - EXTEND_EVERY
+            )
+        return await self._user_of(session)
+
+    async def peek(self, cookie: str, session_key: str) -> Principal | None:
+        """Do as `find`, but without use of the session: an open page does not keep it from its end."""
+        session = await self._valid(cookie, session_key)
+        return None if session is None else await self._user_of(session)
+
+    async def _valid(self, cookie: str, session_key: str) -> LoginSession | None:
         session = await self._database.read_kept(sessions.not_ended, sessions.TOPICS, digest(cookie))
         if session is None or not hmac.compare_digest(session.session_key_hash, digest(session_key)):
             return None
         moment = now()
         if moment >= session.expires or moment - session.created > TOTAL_LIMIT:
             return None
-        if moment - session.last_used > EXTEND_EVERY:
-            await self._database.run(
-                sessions.extend, session.id, moment + IDLE_LIMIT, unused_since=moment - EXTEND_EVERY
-            )
+        return session
+
+    async def _user_of(self, session: LoginSession) -> Principal | None:
         principal = await self._database.read_kept(_principal, PRINCIPAL_TABLES, session.user_id)
         return principal and evolve(principal, login_uuid=session.uuid, is_verified=session.is_verified)
 

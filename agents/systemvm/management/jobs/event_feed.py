@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publish and subscribe by topic: publishers never wait, and a slow reader gets only the newest value."""
+"""Publish and subscribe by topic: publishers never wait, and a slow reader gets one for all it missed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
@@ -12,15 +12,21 @@ from twisted.internet.defer import Deferred
 T = TypeVar("T")
 
 
-class Subscription(Generic[T]):
-    """One reader: the newest value that it has not read, or the Deferred that it waits on."""
+def newest(_unread: T, value: T) -> T:
+    """Return what a reader of states gets for two of them that it has not read."""
+    return value
 
-    def __init__(self) -> None:
+
+class Subscription(Generic[T]):
+    """One reader: what it has not read, as one value, or the Deferred that it waits on."""
+
+    def __init__(self, unite: Callable[[T, T], T]) -> None:
+        self._unite = unite
         self._unread: list[T] = []
         self._waiting: Deferred[T] | None = None
 
     async def next(self) -> T:
-        """Return the newest value that this reader has not read, as soon as there is one."""
+        """Return what this reader has not read, as soon as there is something."""
         if self._unread:
             return self._unread.pop()
         self._waiting = Deferred()
@@ -29,21 +35,22 @@ class Subscription(Generic[T]):
     def put(self, value: T) -> None:
         waiting, self._waiting = self._waiting, None
         if waiting is None or waiting.called:
-            self._unread = [value]
+            self._unread = [self._unite(unread, value) for unread in self._unread] or [value]
         else:
             waiting.callback(value)
 
 
 class EventFeed(Generic[T]):
-    """Subscriptions by topic."""
+    """Subscriptions by topic. `unite` makes one of two values that a reader has not read."""
 
-    def __init__(self) -> None:
+    def __init__(self, unite: Callable[[T, T], T] = newest) -> None:
+        self._unite = unite
         self._topics: dict[str, list[Subscription[T]]] = {}
 
     @contextmanager
     def subscribe(self, topic: str) -> Iterator[Subscription[T]]:
         """Subscribe to a topic while the context is open."""
-        subscription: Subscription[T] = Subscription()
+        subscription: Subscription[T] = Subscription(self._unite)
         self._topics.setdefault(topic, []).append(subscription)
         try:
             yield subscription

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import sqlalchemy as sa
 from attrs import frozen
@@ -11,7 +12,15 @@ from attrs import frozen
 from systemvm.management.state import accounts, schema
 from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID, Account, Domain, User
 from systemvm.management.state.changes import columns
-from systemvm.management.state.listing import KEPT_LISTINGS, Listing, contains, that_fit
+from systemvm.management.state.listing import (
+    KEPT_LISTINGS,
+    Listing,
+    Order,
+    by_name,
+    contains,
+    ordered,
+    that_fit,
+)
 
 _a, _u, _d = schema.accounts.c, schema.users.c, schema.domains.c
 _ACCOUNT_TOPICS = columns(schema.accounts, "removed", "name", "type", "state", "domain_id")
@@ -20,6 +29,13 @@ _USER_TOPICS = columns(
     *("removed", "username", "state", "account_id", "domain_id", "first_name", "last_name", "email"),
 )
 _DOMAIN_TOPICS = columns(schema.domains, "removed", "name", "path", "parent_id")
+
+#: By key of the rows.
+ACCOUNT_SORT_KEYS: dict[str, sa.ColumnElement[Any]] = {
+    "name": by_name(_a.name),
+    "state": _a.state,
+    "created": _a.id,
+}
 
 
 @frozen
@@ -61,10 +77,10 @@ class DomainFilter:
 
 
 def accounts_page(
-    connection: sa.Connection, which: AccountFilter, window: slice
+    connection: sa.Connection, which: AccountFilter, window: slice, order: Order | None = None
 ) -> tuple[list[Account], int]:
     """Return the accounts in a window of the list, the oldest first, and how many there are in all."""
-    listing = _accounts(which)
+    listing = _accounts(which, order)
     found = [accounts.account_rows.value(row) for row in listing.page(connection, window)]
     return found, listing.count(connection)
 
@@ -84,7 +100,7 @@ def domains_page(connection: sa.Connection, which: DomainFilter, window: slice) 
 
 
 @functools.lru_cache(KEPT_LISTINGS)
-def _accounts(which: AccountFilter) -> Listing:
+def _accounts(which: AccountFilter, order: Order | None) -> Listing:
     where = [_a.removed.is_(None), _a.id != SYSTEM_ACCOUNT_ID]
     where += that_fit(
         exact=(
@@ -101,7 +117,7 @@ def _accounts(which: AccountFilter) -> Listing:
         key=("accounts", which),
         rows=sa.select(*accounts.account_rows.columns),
         where=where,
-        order_by=(_a.id,),
+        order_by=ordered(ACCOUNT_SORT_KEYS, order, _a.id),
         topics=_ACCOUNT_TOPICS,
     )
 

@@ -92,12 +92,19 @@ class Changes:
         self._commit = 0
         self._last: dict[str, int] = {}
         self._kept: OrderedDict[Hashable, Kept[Any]] = OrderedDict()
+        self._listeners: list[Callable[[frozenset[str]], None]] = []
+
+    def listen(self, listener: Callable[[frozenset[str]], None]) -> None:
+        """Have `listener` called with the topics of each commit of this process, on the writer's thread."""
+        self._listeners.append(listener)
 
     def committed(self, topics: Iterable[str]) -> None:
         """Note a transaction that changed these topics. Call it after its commit."""
         with self._lock:
             self._version = self._read_version()
             self._note(topics)
+        for listener in self._listeners:
+            listener(frozenset(topics))
 
     @property
     def commit(self) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from attrs import frozen
 from systemvm.management.state import schema
 from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID
 from systemvm.management.state.changes import columns
-from systemvm.management.state.listing import Listing, contains
+from systemvm.management.state.listing import Listing, Order, contains, ordered
 from systemvm.management.state.rows import NotFoundError, Rows
 from systemvm.service.redaction import redact_urls
 
@@ -38,6 +39,8 @@ class Event:
 rows = Rows(schema.events, Event, "event")
 _c = schema.events.c
 _ROWS = sa.select(*rows.columns)
+#: By key of the rows.
+SORT_KEYS: dict[str, sa.ColumnElement[Any]] = {"created": _c.created, "type": _c.type, "level": _c.level}
 
 
 def record(
@@ -88,8 +91,10 @@ def newest(connection: sa.Connection, limit: int, which: EventFilter = EventFilt
     return rows.all(connection, *where, order_by=(_c.created.desc(), _c.id.desc()), limit=limit)
 
 
-def page(connection: sa.Connection, which: EventFilter, window: slice) -> tuple[list[Event], int]:
-    """Return the events in a window of those that fit, the newest first, and how many fit.
+def page(
+    connection: sa.Connection, which: EventFilter, window: slice, order: Order | None = None
+) -> tuple[list[Event], int]:
+    """Return the events in a window of those that fit, by default the newest first, and how many fit.
 
     Raises: NotFoundError when there never was a VM `vm_uuid`.
     """
@@ -97,13 +102,18 @@ def page(connection: sa.Connection, which: EventFilter, window: slice) -> tuple[
         key=("events", which),
         rows=_ROWS,
         where=_conditions(connection, which),
-        order_by=(_c.created.desc(), _c.id.desc()),
+        order_by=_order_by(order),
         # no list depends on what changes of events, but a console's session makes others those of a VM
         topics=(f"{schema.events.name}:deleted", *columns(schema.console_sessions)),
         growing_id=_c.id,
     )
     found = [rows.value(row) for row in listing.page(connection, window)]
     return found, listing.count(connection)
+
+
+def _order_by(order: Order | None) -> Sequence[sa.ColumnElement[Any]]:
+    order = order or Order("created", descending=True)
+    return ordered(SORT_KEYS, order, _c.id)
 
 
 def _conditions(connection: sa.Connection, which: EventFilter) -> list[sa.ColumnElement[bool]]:

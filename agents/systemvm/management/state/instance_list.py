@@ -12,7 +12,16 @@ from attrs import frozen
 from systemvm.management.state import instances, schema, tags
 from systemvm.management.state.changes import columns
 from systemvm.management.state.instances import Instance
-from systemvm.management.state.listing import KEPT_LISTINGS, Listing, contains, equals
+from systemvm.management.state.listing import (
+    KEPT_LISTINGS,
+    Listing,
+    Order,
+    as_text,
+    by_name,
+    contains,
+    equals,
+    ordered,
+)
 from systemvm.management.state.status import InstanceState, InstanceType
 from systemvm.management.state.tags import Wanted
 
@@ -32,6 +41,14 @@ _TOPICS = (
 class Size:
     vcpus: int
     memory_mib: int
+
+
+#: By key of the rows.
+SORT_KEYS: dict[str, sa.ColumnElement[Any]] = {
+    "name": by_name(_v.name),
+    "state": as_text(_v.state),
+    "created": _v.id,
+}
 
 
 @frozen
@@ -56,20 +73,22 @@ class InstanceFilter:
     on_network: int | None = None  # of state/guest_networks.py; 0: the zone's own
 
 
-def page(connection: sa.Connection, which: InstanceFilter, window: slice) -> tuple[list[Instance], int]:
+def page(
+    connection: sa.Connection, which: InstanceFilter, window: slice, order: Order | None = None
+) -> tuple[list[Instance], int]:
     """Return the VMs in a window of the list, the oldest first, and how many there are in all."""
-    listing = _listing(which)
+    listing = _listing(which, order)
     found = [instances.rows.value(row) for row in listing.page(connection, window)]
     return found, listing.count(connection)
 
 
 @functools.lru_cache(KEPT_LISTINGS)
-def _listing(which: InstanceFilter) -> Listing:
+def _listing(which: InstanceFilter, order: Order | None) -> Listing:
     return Listing(
         key=("machines", which),
         rows=_ROWS,
         where=_conditions(which),
-        order_by=(_v.id,),
+        order_by=ordered(SORT_KEYS, order, _v.id),
         topics=(
             *_TOPICS,
             *(tags.TOPICS if which.tags else ()),

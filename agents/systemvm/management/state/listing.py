@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,6 +13,31 @@ from systemvm.management.state.changes import keep
 
 #: Listings that a repository keeps, because their queries take longer to make than a page to read.
 KEPT_LISTINGS = 200
+
+
+@frozen
+class Order:
+    """The key that a list's rows are ordered by."""
+
+    by: str
+    descending: bool = False
+
+
+def ordered(
+    columns: Mapping[str, sa.ColumnElement[Any]],
+    order: Order | None,
+    *otherwise: sa.ColumnElement[Any],
+) -> tuple[sa.ColumnElement[Any], ...]:
+    """Return what a list is ordered by: the column of a key, and the first of `otherwise` the same way.
+
+    That one is unique, so that pages neither repeat nor omit rows whose keys are equal. An index on both is
+    read in either direction.
+    """
+    if order is None:
+        return otherwise
+    first, *others = otherwise
+    keys = dict.fromkeys((columns[order.by], first))  # the unique column can be the key itself
+    return (*(key.desc() if order.descending else key for key in keys), *others)
 
 
 @frozen
@@ -84,6 +109,11 @@ def contains(column: sa.ColumnElement[Any], text: str) -> sa.ColumnElement[bool]
 def equals(column: sa.ColumnElement[Any], text: str) -> sa.ColumnElement[bool]:
     """Return the condition that a column is a text, whatever its case."""
     return _lowered(column, text) == text.lower()
+
+
+def by_name(column: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    """Return what a list that is ordered by a name is ordered by: the name, whatever its case."""
+    return sa.func.lower(column)
 
 
 def _lowered(column: sa.ColumnElement[Any], text: str) -> sa.ColumnElement[str]:

@@ -4,13 +4,23 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import schema, snapshots, tags, volumes
 from systemvm.management.state.changes import columns
-from systemvm.management.state.listing import KEPT_LISTINGS, Listing, as_text, contains, that_fit
+from systemvm.management.state.listing import (
+    KEPT_LISTINGS,
+    Listing,
+    Order,
+    as_text,
+    by_name,
+    contains,
+    ordered,
+    that_fit,
+)
 from systemvm.management.state.snapshots import TEMPORARY, Snapshot
 from systemvm.management.state.status import SnapshotState
 from systemvm.management.state.tags import Wanted
@@ -25,6 +35,13 @@ _TOPICS = (
     *columns(schema.snapshots, "interval_type"),
     *columns(schema.volumes),
 )
+
+#: By key of the rows.
+SORT_KEYS: dict[str, sa.ColumnElement[Any]] = {
+    "name": by_name(_c.name),
+    "state": as_text(_c.state),
+    "created": _c.id,
+}
 
 
 @frozen
@@ -54,10 +71,10 @@ class SnapshotOfVolume:
 
 
 def page(
-    connection: sa.Connection, which: SnapshotFilter, window: slice
+    connection: sa.Connection, which: SnapshotFilter, window: slice, order: Order | None = None
 ) -> tuple[list[SnapshotOfVolume], int]:
     """Return the snapshots in a window of the list, the oldest first, and how many there are in all."""
-    listing = _listing(which)
+    listing = _listing(which, order)
     return [_of_row(row) for row in listing.page(connection, window)], listing.count(connection)
 
 
@@ -76,12 +93,12 @@ def _of_row(row: sa.RowMapping) -> SnapshotOfVolume:
 
 
 @functools.lru_cache(KEPT_LISTINGS)
-def _listing(which: SnapshotFilter) -> Listing:
+def _listing(which: SnapshotFilter, order: Order | None) -> Listing:
     return Listing(
         key=("snapshots", which),
         rows=_ROWS,
         where=_conditions(which),
-        order_by=(_c.id,),
+        order_by=ordered(SORT_KEYS, order, _c.id),
         topics=(*_TOPICS, *tags.TOPICS) if which.tags else _TOPICS,
     )
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import sqlalchemy as sa
 from attrs import frozen
@@ -11,7 +12,16 @@ from attrs import frozen
 from systemvm.management.state import instances, schema
 from systemvm.management.state.changes import columns
 from systemvm.management.state.instances import SYSTEM_TYPES, Instance
-from systemvm.management.state.listing import KEPT_LISTINGS, Listing, as_text, contains, that_fit
+from systemvm.management.state.listing import (
+    KEPT_LISTINGS,
+    Listing,
+    Order,
+    as_text,
+    by_name,
+    contains,
+    ordered,
+    that_fit,
+)
 from systemvm.management.state.status import InstanceType
 
 _v = schema.vm_instances.c
@@ -19,6 +29,13 @@ _ROWS = sa.select(*instances.rows.columns)
 _TOPICS = columns(
     schema.vm_instances, "removed", "instance_name", "state", "type", "zone_id", "host_id", "arch"
 )
+
+#: By key of the rows.
+SORT_KEYS: dict[str, sa.ColumnElement[Any]] = {
+    "name": by_name(_v.instance_name),
+    "state": as_text(_v.state),
+    "created": _v.id,
+}
 
 
 @frozen
@@ -35,15 +52,17 @@ class SystemVmFilter:
     keyword: str | None = None  # in the name, whatever its case
 
 
-def page(connection: sa.Connection, which: SystemVmFilter, window: slice) -> tuple[list[Instance], int]:
+def page(
+    connection: sa.Connection, which: SystemVmFilter, window: slice, order: Order | None = None
+) -> tuple[list[Instance], int]:
     """Return the system VMs in a window of the list, the oldest first, and how many there are in all."""
-    listing = _listing(which)
+    listing = _listing(which, order)
     found = [instances.rows.value(row) for row in listing.page(connection, window)]
     return found, listing.count(connection)
 
 
 @functools.lru_cache(KEPT_LISTINGS)
-def _listing(which: SystemVmFilter) -> Listing:
+def _listing(which: SystemVmFilter, order: Order | None) -> Listing:
     where: list[sa.ColumnElement[bool]] = [_v.removed.is_(None), _v.type.in_(SYSTEM_TYPES)]
     where += that_fit(
         exact=(
@@ -57,4 +76,10 @@ def _listing(which: SystemVmFilter) -> Listing:
     )
     if which.keyword is not None:
         where.append(contains(_v.instance_name, which.keyword))
-    return Listing(key=("system VMs", which), rows=_ROWS, where=where, order_by=(_v.id,), topics=_TOPICS)
+    return Listing(
+        key=("system VMs", which),
+        rows=_ROWS,
+        where=where,
+        order_by=ordered(SORT_KEYS, order, _v.id),
+        topics=_TOPICS,
+    )

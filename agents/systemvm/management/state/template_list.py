@@ -13,7 +13,15 @@ from attrs import frozen
 
 from systemvm.management.state import schema, tags, templates
 from systemvm.management.state.changes import any_of, columns
-from systemvm.management.state.listing import KEPT_LISTINGS, Listing, contains, equals
+from systemvm.management.state.listing import (
+    KEPT_LISTINGS,
+    Listing,
+    Order,
+    by_name,
+    contains,
+    equals,
+    ordered,
+)
 from systemvm.management.state.tags import Wanted
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.wire.storage import DownloadState, ImageFormat
@@ -28,6 +36,12 @@ _TOPICS = (
     # and not the progress of a download, which is reported every few seconds
     *columns(schema.template_store_refs, "state", "delete_requested", "removed"),
 )
+
+#: By key of the rows.
+SORT_KEYS: dict[str, sa.ColumnElement[Any]] = {
+    "name": by_name(_t.name),
+    "created": _t.id,
+}
 
 
 class Visibility(enum.Enum):
@@ -88,24 +102,26 @@ class TemplateCopy:
         return self.ref is not None and self.ref.is_ready
 
 
-def page(connection: sa.Connection, which: TemplateFilter, window: slice) -> tuple[list[TemplateCopy], int]:
+def page(
+    connection: sa.Connection, which: TemplateFilter, window: slice, order: Order | None = None
+) -> tuple[list[TemplateCopy], int]:
     """Return the copies in a window of the list, and how many there are in all.
 
-    They are in the order of their numbers, a template's own zone before the others.
+    Without `order` they are in that of their numbers; a template's own zone is before the others.
     """
-    listing = _listing(which)
+    listing = _listing(which, order)
     found = listing.page(connection, window)
     pairs = [(templates.rows.from_labelled(row, "template"), row["in_zone_id"]) for row in found]
     return with_refs(connection, pairs), listing.count(connection)
 
 
 @functools.lru_cache(KEPT_LISTINGS)
-def _listing(which: TemplateFilter) -> Listing:
+def _listing(which: TemplateFilter, order: Order | None) -> Listing:
     return Listing(
         key=("templates", which),
         rows=_ROWS,
         where=_conditions(which),
-        order_by=_ORDER,
+        order_by=ordered(SORT_KEYS, order, *_ORDER),
         topics=(*_TOPICS, *tags.TOPICS) if which.tags else _TOPICS,
     )
 

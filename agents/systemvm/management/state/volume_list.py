@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import attrs
 import sqlalchemy as sa
@@ -11,7 +12,16 @@ from attrs import frozen
 
 from systemvm.management.state import schema, tags, templates, volumes
 from systemvm.management.state.changes import columns
-from systemvm.management.state.listing import KEPT_LISTINGS, Listing, as_text, contains, that_fit
+from systemvm.management.state.listing import (
+    KEPT_LISTINGS,
+    Listing,
+    Order,
+    as_text,
+    by_name,
+    contains,
+    ordered,
+    that_fit,
+)
 from systemvm.management.state.status import InstanceState, InstanceType
 from systemvm.management.state.tags import Wanted
 from systemvm.management.state.volumes import Volume
@@ -32,6 +42,15 @@ _TOPICS = (
     ),
     *columns(schema.vm_instances, "type"),
 )
+
+#: By key of the rows.
+SORT_KEYS: dict[str, sa.ColumnElement[Any]] = {
+    "name": by_name(_c.name),
+    "type": _c.type,
+    "size": volumes.VIRTUAL_SIZE,
+    "state": as_text(_c.state),
+    "created": _c.id,
+}
 
 
 @frozen
@@ -65,9 +84,11 @@ class VolumeInUse:
     template_name: str | None
 
 
-def page(connection: sa.Connection, which: VolumeFilter, window: slice) -> tuple[list[VolumeInUse], int]:
+def page(
+    connection: sa.Connection, which: VolumeFilter, window: slice, order: Order | None = None
+) -> tuple[list[VolumeInUse], int]:
     """Return the volumes in a window of the list, the oldest first, and how many there are in all."""
-    listing = _listing(which)
+    listing = _listing(which, order)
     return [_of_row(row) for row in listing.page(connection, window)], listing.count(connection)
 
 
@@ -83,12 +104,12 @@ def _of_row(row: sa.RowMapping) -> VolumeInUse:
 
 
 @functools.lru_cache(KEPT_LISTINGS)
-def _listing(which: VolumeFilter) -> Listing:
+def _listing(which: VolumeFilter, order: Order | None) -> Listing:
     return Listing(
         key=("volumes", which),
         rows=_ROWS,
         where=_conditions(which),
-        order_by=(_c.id,),
+        order_by=ordered(SORT_KEYS, order, _c.id),
         topics=(*_TOPICS, *tags.TOPICS) if which.tags else _TOPICS,
     )
 

@@ -47,7 +47,7 @@ class EventsResource(AuthorizedResource):
             return NOT_DONE_YET
         job = request.args.get(b"job", [None])[0]
         call = Call(caller, new_request_id(), None)
-        stream = _EventStream(self._reactor, request)
+        stream = EventStream(self._reactor, request)
         source = self._events(call, None if job is None else job.decode("utf-8", "replace"))
 
         async def feed() -> None:
@@ -74,8 +74,8 @@ class EventsResource(AuthorizedResource):
 
 
 @implementer(IPushProducer)
-class _EventStream:
-    """Writes events no faster than the reader reads them."""
+class EventStream:
+    """Writes a text/event-stream no faster than its reader reads, with a comment when it is idle."""
 
     def __init__(self, reactor: Reactor, request: Request) -> None:
         self._request = request

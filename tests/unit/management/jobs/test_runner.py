@@ -184,3 +184,14 @@ async def test_slow_subscriber_gets_the_newest_event() -> None:
         feed.publish("b", 5)
         assert await waiting == 5
     feed.publish("a", 6)
+
+
+@pytest_twisted.ensureDeferred
+async def test_values_that_a_slow_subscriber_missed_can_be_united() -> None:
+    feed: EventFeed[frozenset[int]] = EventFeed(frozenset.union)
+    with feed.subscribe("a") as subscriber:
+        for value in (1, 2, 3):
+            feed.publish("a", frozenset((value,)))
+        assert await subscriber.next() == {1, 2, 3}
+        feed.publish("a", frozenset((4,)))
+        assert await subscriber.next() == {4}

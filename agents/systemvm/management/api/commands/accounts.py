@@ -23,7 +23,7 @@ from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.owner_names import read_names
-from systemvm.management.api.paging import page_window
+from systemvm.management.api.paging import page_window, sort_order
 from systemvm.management.api.parameters import Arguments, Parameter, ParameterType, only, optional, required
 from systemvm.management.api.principal import ADMINISTRATORS, Principal
 from systemvm.management.api.rights import Rights
@@ -129,6 +129,7 @@ class AccountCommands:
                 "account",
                 ResponseShape.LIST,
                 _LIST,
+                sortable=tuple(account_list.ACCOUNT_SORT_KEYS),
                 kept=True,
             ),
         )  # fmt: skip
@@ -256,7 +257,9 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
         ),
         keyword=arguments.text("keyword"),
     )
-    found, count = account_list.accounts_page(connection, which, page_window(arguments))
+    found, count = account_list.accounts_page(
+        connection, which, page_window(arguments), sort_order(arguments)
+    )
     return ResultPage(account_answers(connection, found), count)
 
 

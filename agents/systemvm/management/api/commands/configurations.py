@@ -79,6 +79,7 @@ class ConfigurationCommands:
             ResponseShape.OBJECT if place else ResponseShape.LIST,
             parameters,
             roles=ADMIN_ONLY,
+            sortable=() if place else ("name", "group"),
             related=tuple(other for other in _NAMES if other != _NAMES[place]),
         )
 

@@ -9,12 +9,13 @@ from systemvm.management.api.answers.events import EventAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, ResultPage
 from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
-from systemvm.management.api.paging import page_window
+from systemvm.management.api.paging import page_window, sort_order
 from systemvm.management.api.parameters import ParameterType, only, optional
 from systemvm.management.api.periods import end_of, first_moment
 from systemvm.management.state import accounts, events
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.events import EventFilter
+from systemvm.management.state.listing import Order
 
 LEVELS = ("INFO", "WARN", "ERROR")
 
@@ -66,6 +67,7 @@ class EventCommands:
                     only("archived", ParameterType.BOOLEAN, "list archived ones", False),
                     *OWNERS,
                 ),
+                sortable=tuple(events.SORT_KEYS),
                 kept=True,
             ),
         )
@@ -87,12 +89,12 @@ class EventCommands:
             before=end_of(arguments["enddate"]) if "enddate" in arguments else None,
             keyword=arguments.text("keyword"),
         )
-        return await self._database.read(_read, which, window)
+        return await self._database.read(_read, which, window, sort_order(arguments))
 
 
-def _read(connection: Connection, which: EventFilter, window: slice) -> ResultPage:
+def _read(connection: Connection, which: EventFilter, window: slice, order: Order | None) -> ResultPage:
     names = read_names(connection)
-    found, count = events.page(connection, which, window)
+    found, count = events.page(connection, which, window, order)
     users = accounts.users_by_id(connection, (event.user_id for event in found))
     answers = [
         EventAnswer(

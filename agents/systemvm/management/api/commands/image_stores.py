@@ -79,7 +79,8 @@ class ImageStoreCommands:
             ),
             Command(
                 "listImageStores", paged(self._list), "Lists secondary storage.", ImageStoreAnswer,
-                "imagestore", ResponseShape.LIST, _LIST, ADMIN_ONLY, related=("updateImageStore",),
+                "imagestore", ResponseShape.LIST, _LIST, ADMIN_ONLY,
+                sortable=("name", "providername"), related=("updateImageStore",),
             ),
             Command(
                 "updateImageStore", self._update, "Changes a store, or the keys of its bucket.",

@@ -9,7 +9,7 @@ from systemvm.management.api.command import ApiCall, ResultPage
 from systemvm.management.api.commands.machine_answers import answers_of
 from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
-from systemvm.management.api.paging import page_window
+from systemvm.management.api.paging import page_window, sort_order
 from systemvm.management.api.parameters import Arguments, ParameterType, named_uuids, only, optional
 from systemvm.management.api.tag_parameters import TAGGED, wanted_tags
 from systemvm.management.api.zone_parts import guest_network_of
@@ -60,7 +60,8 @@ def select(connection: Connection, call: ApiCall, *, sees_destroyed: bool) -> Re
     Raises: ApiError 431 for a page that does not exist or an unknown owner.
     """
     window = page_window(call.arguments)
-    found, count = instance_list.page(connection, _filter_of(connection, call, sees_destroyed), window)
+    which, order = _filter_of(connection, call, sees_destroyed), sort_order(call.arguments)
+    found, count = instance_list.page(connection, which, window, order)
     return ResultPage(answers_of(connection, found), count)
 
 

@@ -21,7 +21,7 @@ from systemvm.management.api.envelope import plain
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
-from systemvm.management.api.paging import page_window
+from systemvm.management.api.paging import page_window, sort_order
 from systemvm.management.api.parameters import ParameterType, named_uuids, only, optional, required
 from systemvm.management.api.tag_parameters import NEW_TAGS, TAGGED, given_tags, wanted_tags
 from systemvm.management.jobs.runner import JobRunner, RunningJob
@@ -95,6 +95,7 @@ class SnapshotCommands:
                     TAGGED,
                     *OWNERS,
                 ),
+                sortable=tuple(snapshot_list.SORT_KEYS),
                 kept=True,
             ),
             Command(
@@ -213,7 +214,7 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
         keyword=arguments.text("keyword"),
         tags=wanted_tags(arguments),
     )
-    found, count = snapshot_list.page(connection, which, window)
+    found, count = snapshot_list.page(connection, which, window, sort_order(arguments))
     tagged = tags.of_objects(connection, [each.snapshot.uuid for each in found])
     answers = [
         _answer(each, names, tagged.get(each.snapshot.uuid, ()), call.principal.is_admin) for each in found

@@ -20,7 +20,7 @@ from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.owner_names import OwnerNames, read_names
-from systemvm.management.api.paging import page_window
+from systemvm.management.api.paging import page_window, sort_order
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.jobs.runner import JobRunner, RunningJob
@@ -109,6 +109,7 @@ class SystemVmCommands:
                     optional("arch", ParameterType.STRING, "list only those of this architecture"),
                 ),
                 roles=ADMIN_ONLY,
+                sortable=tuple(system_vm_list.SORT_KEYS),
                 kept=True,
             ),
             self._asynchronous("startSystemVm", "Starts a system VM.", identity),
@@ -247,7 +248,7 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
         arch=arguments.text("arch"),
         keyword=arguments.text("keyword"),
     )
-    found, count = system_vm_list.page(connection, which, page_window(arguments))
+    found, count = system_vm_list.page(connection, which, page_window(arguments), sort_order(arguments))
     nics = instances.nics_by_vm(connection, [vm.id for vm in found])
     return ResultPage([_answer(vm, nics[vm.id], names) for vm in found], count)
 

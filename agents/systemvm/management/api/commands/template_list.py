@@ -14,7 +14,7 @@ from systemvm.management.api.commands.tags import tag_answers
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
-from systemvm.management.api.paging import page_window
+from systemvm.management.api.paging import page_window, sort_order
 from systemvm.management.api.parameters import (
     EVERY_ZONE,
     Parameter,
@@ -105,7 +105,9 @@ def select(connection: Connection, call: ApiCall, kind: TemplateCategory) -> Res
     Raises: ApiError 431 for a filter that the caller must not use, or a page that does not exist.
     """
     window = page_window(call.arguments)
-    copies, count = template_list.page(connection, _filter_of(connection, call, kind), window)
+    copies, count = template_list.page(
+        connection, _filter_of(connection, call, kind), window, sort_order(call.arguments)
+    )
     names = read_names(connection)
     return ResultPage(_answers(connection, copies, names, call.principal), count)
 

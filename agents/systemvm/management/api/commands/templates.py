@@ -29,7 +29,7 @@ from systemvm.management.api.job_start import start_job
 from systemvm.management.api.ownership import owner_of
 from systemvm.management.api.parameters import EVERY_ZONE, ParameterType, only, optional, required
 from systemvm.management.jobs.runner import JobRunner, RunningJob
-from systemvm.management.state import templates, zones
+from systemvm.management.state import template_list, templates, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.templates import Template
 from systemvm.management.templates.service import Owner, TemplateService
@@ -93,6 +93,7 @@ class TemplateCommands:
                 name,
                 ResponseShape.LIST,
                 list_parameters(kind),
+                sortable=tuple(template_list.SORT_KEYS),
                 related=related,
                 kept=True,
             ),

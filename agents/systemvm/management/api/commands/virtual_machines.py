@@ -25,7 +25,7 @@ from systemvm.management.api.principal import Principal
 from systemvm.management.config import ExpungeConfig
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.primary.pool_service import StoragePools
-from systemvm.management.state import instances
+from systemvm.management.state import instance_list, instances
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.offerings import SHARED, ServiceOffering
@@ -142,6 +142,7 @@ class VirtualMachineCommands:
                 "virtualmachine",
                 ResponseShape.LIST,
                 machine_list.PARAMETERS,
+                sortable=tuple(instance_list.SORT_KEYS),
                 kept=True,
             ),
         )

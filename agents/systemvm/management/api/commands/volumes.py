@@ -10,7 +10,7 @@ from systemvm.management.api.command import ApiCall, Command, ResponseShape, Res
 from systemvm.management.api.commands.tags import tag_answers
 from systemvm.management.api.owner_names import NO_ROW, OwnerNames, read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
-from systemvm.management.api.paging import page_window
+from systemvm.management.api.paging import page_window, sort_order
 from systemvm.management.api.parameters import ParameterType, named_uuids, optional
 from systemvm.management.api.tag_parameters import TAGGED, wanted_tags
 from systemvm.management.state import storage_pools, tags, volume_list, volumes
@@ -48,6 +48,7 @@ class VolumeCommands:
                     TAGGED,
                     *OWNERS,
                 ),
+                sortable=tuple(volume_list.SORT_KEYS),
                 kept=True,
             ),
         )  # fmt: skip
@@ -87,7 +88,7 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
         keyword=arguments.text("keyword"),
         tags=wanted_tags(arguments),
     )
-    found, count = volume_list.page(connection, which, window)
+    found, count = volume_list.page(connection, which, window, sort_order(arguments))
     by_id = {pool.id: pool for pool in pools}
     of_host = {pool.host_id: pool for pool in pools if pool.is_own_directory}
 

@@ -80,6 +80,7 @@ class ZoneCommands:
                 ResponseShape.LIST,
                 _HOST_PARAMETERS,
                 roles=ADMIN_ONLY,
+                sortable=("name", "state"),
                 kept=True,
             ),
             Command(

@@ -30,6 +30,7 @@ templates = table(
     sa.Column("password_enabled", sa.Boolean, nullable=False, default=False),
     sa.Column("details", sa.JSON, nullable=False, default=dict),
     sa.Index(None, "account_id"),
+    sa.Index("ix_templates_lower_name", sa.text("lower(name)")),  # lists are ordered by it
 )
 
 # Apart from templates, so that no list of these reads a login.

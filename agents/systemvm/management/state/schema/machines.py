@@ -64,6 +64,7 @@ vm_instances = table(
     sa.Index(None, "account_id"),
     # Has all that the load of hosts is summed from, so that no row of a VM is read.
     sa.Index("ix_vm_instances_load", "host_id", "removed", "state", "vcpus", "memory_mib"),
+    sa.Index("ix_vm_instances_type_lower_name", "type", sa.text("lower(name)")),  # lists are ordered by it
 )
 
 # Apart from the VMs, so that no list of these reads it.

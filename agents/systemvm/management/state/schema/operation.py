@@ -72,7 +72,7 @@ events = table(
     *user_visible(),
     sa.Column("user_id", sa.ForeignKey("users.id")),
     sa.Column("type", sa.String(64), nullable=False),  # TEMPLATE.CREATE, SSVM.START, …
-    sa.Column("level", sa.String(10), nullable=False, default="INFO"),
+    sa.Column("level", sa.String(10), nullable=False, default="INFO", index=True),
     sa.Column("state", sa.String(20), nullable=False, default="Completed"),
     sa.Column("description", sa.Text, nullable=False),
     sa.Column("resource_type", sa.String(40)),

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lists that their caller orders: in both directions, page by page, and by an index where rows are many."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytest_twisted
+import sqlalchemy as sa
+
+from small_cloud import SmallCloud
+from systemvm.management.api.command import ResponseShape
+from systemvm.management.api.errors import ApiError
+from systemvm.management.state import events, instances
+from systemvm.management.state.status import InstanceType
+
+#: What a list needs besides its order.
+NEEDED = {"listTemplates": {"templatefilter": "all"}, "listIsos": {"isofilter": "all"}}
+#: Lists whose rows can be so many that none is to be sorted for one page, and their key with most values.
+LONG = {
+    "listTemplates": ("name",),
+    "listVirtualMachines": ("name",),
+    "listEvents": ("created", "type", "level"),
+}
+
+
+def add_rows(cloud: SmallCloud) -> None:
+    for number, name in enumerate(("beta", "Alpha", "gamma", "alpha", "Beta")):
+        cloud.add_template(name=name)
+        cloud.database.run_now(
+            instances.create,
+            InstanceType.USER,
+            name=name,
+            zone_id=cloud.zone.id,
+            account_id=cloud.admin.account.id,
+        )
+        cloud.database.run_now(events.record, f"T{number % 2}", name, level=("INFO", "ERROR")[number % 2])
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_list_is_ordered_by_each_of_its_keys_and_pages_of_it_are_the_list(
+    cloud: SmallCloud,
+) -> None:
+    add_rows(cloud)
+    ordered = [each for each in cloud.table if each.shape is ResponseShape.LIST and each.sortable]
+    others = {"listVolumes", "listSnapshots", "listAccounts", "listHosts", "listConfigurations"}
+    assert {each.name for each in ordered} >= {*LONG, *others}
+    for command in ordered:
+        for key in command.sortable:
+            for direction in ("asc", "desc"):
+                wanted = {"sortby": key, "sortorder": direction, **NEEDED.get(command.name, {})}
+                whole = (await cloud.call(command.name, **wanted)).get(command.object_name, [])
+                values = [_key(row.get(key)) for row in whole]
+                assert values == sorted(values, reverse=direction == "desc"), (command.name, wanted)
+                pages: list[Any] = []
+                for number in range(1, len(whole) + 1):
+                    page = await cloud.call(command.name, **wanted, page=number, pagesize=1)
+                    pages += page[command.object_name]
+                assert pages == whole, (command.name, wanted)
+
+
+def _key(value: Any) -> tuple[bool, Any]:
+    return value is not None, value.lower() if isinstance(value, str) else value
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_same_rows_follow_in_the_other_direction(cloud: SmallCloud) -> None:
+    add_rows(cloud)
+
+    async def names(direction: str) -> list[str]:
+        answer = await cloud.call("listVirtualMachines", sortby="name", sortorder=direction)
+        return [row["name"] for row in answer["virtualmachine"]]
+
+    assert await names("asc") == ["Alpha", "alpha", "beta", "Beta", "gamma"]
+    assert await names("desc") == [*reversed(await names("asc"))]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"sortby": "uuid"},
+        {"sortby": "name; DROP TABLE events"},
+        {"sortorder": "asc"},
+        {"sortby": "name", "sortorder": "up"},
+    ],
+)
+async def test_an_order_that_a_list_does_not_have_is_refused(
+    cloud: SmallCloud, wanted: dict[str, str]
+) -> None:
+    with pytest.raises(ApiError) as refused:
+        await cloud.call("listVirtualMachines", **wanted)
+    assert refused.value.code == 431
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("direction", ["asc", "desc"])
+async def test_a_page_of_a_long_list_is_read_by_an_index(cloud: SmallCloud, direction: str) -> None:
+    add_rows(cloud)
+    engine = cloud.database.engine
+    queries: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, given: Any, *_more: Any) -> None:
+        queries.append((statement, given))
+
+    sa.event.listen(engine, "before_cursor_execute", note)
+    for name, keys in LONG.items():
+        for key in keys:
+            queries.clear()
+            wanted = {"sortby": key, "sortorder": direction, **NEEDED.get(name, {})}
+            await cloud.call(name, **wanted, listall="true", page=2, pagesize=2)
+            [(page, given)] = [query for query in queries if "LIMIT" in query[0]]
+            with engine.connect() as connection:
+                plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {page}", given)]
+            assert "USE TEMP B-TREE FOR ORDER BY" not in plan, (name, key, plan)
