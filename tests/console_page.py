@@ -70,4 +70,10 @@ def log_in(page: Page, url: str, login: FirstLogin) -> None:
     page.fill("[name=username]", login.username)
     page.fill("[name=password]", login.password)
     page.click("#login-form button")
-    page.wait_for_selector("#system-vms .card")
+    page.wait_for_selector("#templates table")
+
+
+def open_section(page: Page, title: str) -> None:
+    """Choose a section in the navigation."""
+    page.get_by_role("link", name=title, exact=True).click()
+    page.get_by_role("heading", name=title, exact=True).wait_for()

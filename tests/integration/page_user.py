@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host
 
-OPERATORS = ("System VMs", "Image stores", "Hosts", "Certificates")
+OPERATORS = ("System VMs", "Image stores", "Hosts", "Certificates", "Settings")
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def log_in(page: Page, host: Host, name: str, domain: str = "") -> None:
     page.fill("#login-form [name=domain]", domain)
     page.keyboard.press("Enter")
     expect(page.locator("#live")).to_have_text("live")
-    for heading in OPERATORS:
-        expect(page.get_by_role("heading", name=heading)).to_have_count(0)
+    for section in OPERATORS:
+        expect(page.get_by_role("link", name=section, exact=True)).to_have_count(0)
 
 
 def press(button: Locator) -> None:

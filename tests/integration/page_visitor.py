@@ -19,6 +19,9 @@ Answer = Callable[[dict[str, str]], dict[str, Any] | None]
 
 #: Firefox's WebDriver BiDi does not show the bodies of requests: there a copy is sent in a header.
 _BODY_HEADER = "x-body"
+#: How often the page is to ask again.
+CHANGE_MS = 300
+
 _COPY_BODIES = """
 const send = window.fetch;
 window.fetch = (address, options = {}) => {
@@ -37,6 +40,12 @@ def advertise(host: Host, origin: str) -> None:
     zone.write_text(yaml.safe_dump(text))
 
 
+def _anything(route: Route) -> None:
+    """Say that anything has changed, again and again: a test changes its answers, and no table."""
+    body = f'retry: {CHANGE_MS}\ndata: ["*"]\n\n'
+    route.fulfill(body=body, content_type="text/event-stream")
+
+
 class Visitor:
     """`answer` can be replaced while the page is open; `calls` are those that it has answered."""
 
@@ -51,6 +60,7 @@ class Visitor:
         if browser is not None and browser.browser_type.name == "firefox":
             page.add_init_script(_COPY_BODIES)
         page.route("**/client/api", self._respond)
+        page.route("**/client/changes", _anything)
         page.on("dialog", lambda dialog: dialog.accept())  # "leave the page?"
         page.goto(self._host.page)
         assert self._login is not None

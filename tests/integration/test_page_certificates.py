@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from accessibility import violations
+from console_page import open_section
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host, host
 from integration.page_visitor import Visitor
@@ -42,6 +43,7 @@ def test_a_certificate_is_uploaded_used_by_a_name_and_given_up_by_keyboard(
 
     def steps(page: Page) -> None:
         visitor.open(page)
+        open_section(page, "Certificates")
         dialog = page.locator("#certificate-upload")
         page.get_by_role("button", name="Upload certificate…").focus()
         page.keyboard.press("Enter")
@@ -122,6 +124,7 @@ def test_what_is_wrong_is_shown_and_a_name_is_renewed(host: Host, chromium: Chro
 
     def steps(page: Page) -> None:
         visitor.open(page)
+        open_section(page, "Certificates")
         card = page.locator("#certificates .card")
         expect(card).to_contain_text("too many requests")
         assert card.locator("b").count() == 0, "an error of a server is text"

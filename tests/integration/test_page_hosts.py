@@ -15,6 +15,7 @@ import pytest
 from attrs import frozen
 from playwright.sync_api import Locator, Page, expect
 
+from console_page import open_section
 from foreign_host_peers import HOST_ADDRESS, PASSWORD, USERNAME
 from integration.cpvm_lab.chromium import Chromium, wait_for_picture
 from integration.cpvm_lab.firefox import Firefox
@@ -61,6 +62,7 @@ def vcenter(host: Host, tmp_path: Path) -> Iterator[Registration]:
 
 def register(page: Page, wanted: Registration, *, by_fingerprint: bool) -> Locator:
     """Fill in the dialog, first without anything that verifies the host; return its row."""
+    open_section(page, "Hosts")
     page.click("#open-host")
     dialog = page.locator("#host-add")
     dialog.get_by_label("Hypervisor").select_option(wanted.hypervisor)
@@ -86,6 +88,7 @@ def register(page: Page, wanted: Registration, *, by_fingerprint: bool) -> Locat
 
 def console_of(page: Page, wanted: Registration, key: str) -> Page:
     """Open the console of the host's machine from the list, and press a key in it."""
+    open_section(page, "Virtual machines")
     machine = page.locator("#vms .row", has_text=wanted.machine)
     expect(machine.locator(".state")).to_have_text("Running")
     expect(machine.get_by_role("button", name="Stop")).to_have_count(0)
@@ -101,10 +104,12 @@ def console_of(page: Page, wanted: Registration, key: str) -> Page:
 
 
 def remove(page: Page, row: Locator, wanted: Registration, console: Page) -> None:
+    open_section(page, "Hosts")
     row.get_by_role("button", name="Remove").click()
     page.locator("#confirm button.danger").click()
     expect(console.locator("#notice-title")).to_have_text("This virtual machine no longer exists")
     expect(row).to_have_count(0)
+    open_section(page, "Virtual machines")
     expect(page.locator("#vms .row", has_text=wanted.machine)).to_have_count(0)
 
 

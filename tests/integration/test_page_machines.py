@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from console_page import open_section
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host, host
 from integration.page_visitor import Visitor
@@ -74,6 +75,7 @@ def test_a_machine_is_deployed_with_its_keyboard_and_shows_screen_and_serial_por
 
     def steps(page: Page) -> None:
         visitor.open(page)
+        open_section(page, "Virtual machines")
         for keyboard in ("sc", ""):
             page.click("#open-deploy")
             page.fill("#deploy [name=name]", "web")
@@ -88,6 +90,7 @@ def test_a_machine_is_deployed_with_its_keyboard_and_shows_screen_and_serial_por
                 machine.get_by_role("button", name=button).click()
             expect(opened.value).to_have_url(console)
             opened.value.close()
+        open_section(page, "System VMs")
         page.locator(".card", has_text="v-2-VM").get_by_role("button", name="Serial Port").click()
         expect(page.locator("#toasts")).to_contain_text("no port")
         assert asked("createConsoleEndpoint") == [

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from accessibility import violations
+from console_page import open_section
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host, host
 from integration.page_user import chromium
@@ -33,6 +34,7 @@ def test_an_administrator_sees_the_zone_and_what_changes_in_it(
 
     def steps(page: Page) -> None:
         Visitor(host, daemon_answers).open(page)
+        open_section(page, "Picture of the zone")
         picture = page.locator("#picture")
         expect(picture.get_by_role("group", name=f"Picture of zone {zone['name']}")).to_be_visible()
         for name in ("Control", "Management", "Public", "Guest"):
@@ -67,6 +69,7 @@ def test_another_zone_is_chosen(host: Host, chromium: Chromium) -> None:
 
     def steps(page: Page) -> None:
         Visitor(host, daemon_answers).open(page)
+        open_section(page, "Picture of the zone")
         page.get_by_label("Zone", exact=True).select_option("second")
         expect(page.get_by_role("group", name="Picture of zone second")).to_be_visible()
         expect(page.locator("#picture .lane")).to_have_count(0)

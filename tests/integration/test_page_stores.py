@@ -12,6 +12,7 @@ import pytest
 import trustme
 from playwright.sync_api import Page, expect
 
+from console_page import open_section
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host, host
 from integration.page_visitor import Visitor, advertise
@@ -47,6 +48,7 @@ def test_stores_are_added_changed_moved_and_deleted(host: Host, chromium: Chromi
 
     def steps(page: Page) -> None:
         visitor.open(page)
+        open_section(page, "Image stores")
         page.click("#open-store")
         page.fill("#store-add [name=name]", "third")
         page.fill("#store-add [name=url]", "nfs://10.12.0.3/export/third")
@@ -106,6 +108,7 @@ def test_a_bucket_is_added_with_its_keys_and_gets_other_ones(host: Host, chromiu
 
     def steps(page: Page) -> None:
         visitor.open(page)
+        open_section(page, "Image stores")
         dialog = page.locator("#store-add")
         page.click("#open-store")
         page.fill("#store-add [name=name]", "bucket")
@@ -166,6 +169,7 @@ def test_what_the_daemon_refuses_of_a_bucket_is_shown(host: Host, chromium: Chro
 
     def steps(page: Page) -> None:
         visitor.open(page)
+        open_section(page, "Image stores")
         page.click("#open-store")
         page.select_option("#store-add [name=provider]", "S3")
         for name, value in (
@@ -192,6 +196,7 @@ def test_a_full_store_shows_its_thresholds_and_what_to_do(host: Host, chromium: 
 
     def steps(page: Page) -> None:
         visitor.open(page)
+        open_section(page, "Image stores")
         card = page.locator("#stores .card")
         bar = card.get_by_role("progressbar", name="Used space of secondary")
         expect(bar).to_have_attribute("aria-valuenow", "50")
@@ -221,6 +226,7 @@ def test_a_move_shows_its_progress_and_why_it_failed(host: Host, chromium: Chrom
 
     def steps(page: Page) -> None:
         visitor.open(page)
+        open_section(page, "Image stores")
         card = page.locator("#stores .card")
         moving = card.get_by_role("progressbar", name="Content that leaves secondary")
         expect(moving).to_have_attribute("aria-valuenow", "40")
@@ -252,6 +258,7 @@ def test_contents_are_browsed(host: Host, chromium: Chromium) -> None:
 
     def steps(page: Page) -> None:
         visitor.open(page)
+        open_section(page, "Image stores")
         page.locator("#stores .card").get_by_role("button", name="Contents…").click()
         page.get_by_role("button", name="template/").click()
         expect(page.locator("#contents h2")).to_have_text("secondary: /template")

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from booted_cloud import BootedCloud
-from console_page import CHROMIUM, log_in, scaled_ms, wait_colour, wait_screen
+from console_page import CHROMIUM, log_in, open_section, scaled_ms, wait_colour, wait_screen
 
 pytestmark = pytest.mark.cloud
 
@@ -54,6 +54,7 @@ def test_view_console_shows_the_screen_and_takes_keys(
 ) -> None:
     page = context.new_page()
     log_in(page, cloud.plan.page_url, cloud.lab.login)
+    open_section(page, "Virtual machines")
     row = page.locator("#vms .row", has_text="screen")
     with context.expect_page() as opened:
         row.get_by_role("button", name="View Console").click()

@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, WebSocket, expect, sync_playwright
 
 from booted_cloud import BootedCloud, wait_for
-from console_page import CHROMIUM, log_in, scaled_ms, wait_colour, wait_screen
+from console_page import CHROMIUM, log_in, open_section, scaled_ms, wait_colour, wait_screen
 from systemvm.lab.namespaces import inside
 from systemvm.service.slowness import scaled_s
 
@@ -140,6 +140,7 @@ def test_a_recording_is_on_secondary_storage_and_played_by_the_page(
     assert (cloud.plan.secondary / stored).stat().st_size == row["size"]
     page = context.new_page()
     log_in(page, cloud.plan.page_url, cloud.lab.login)
+    open_section(page, "Virtual machines")
     page.get_by_role("link", name="Recordings").click()
     page.locator("#list").get_by_role("button", name=NAME).click()
     page.select_option("#speed", "64")

@@ -21,7 +21,7 @@ import yaml
 from playwright.sync_api import BrowserContext, Error, expect, sync_playwright
 
 from booted_cloud import BootedCloud, wait_for
-from console_page import CHROMIUM, log_in, scaled_ms, wait_screen
+from console_page import CHROMIUM, log_in, open_section, scaled_ms, wait_screen
 from free_ports import free_ports
 
 pytestmark = pytest.mark.cloud
@@ -106,6 +106,7 @@ def open_page_and_console(cloud: BootedCloud, context: BrowserContext, page_url:
     """Log in at the page, click View Console, wait for the screen; return the URL of the console."""
     page = context.new_page()
     log_in(page, page_url, cloud.lab.login)
+    open_section(page, "Virtual machines")
     row = page.locator("#vms .row", has_text=machine)
     with context.expect_page() as opened:
         row.get_by_role("button", name="View Console").click()

@@ -14,6 +14,7 @@ from attrs import frozen
 from cs import CloudStack
 from playwright.sync_api import Page, expect
 
+from console_page import open_section
 from integration.api_lab import deployment
 from integration.cpvm_lab.agent import CpvmAgent, bootstrap
 from integration.cpvm_lab.chromium import wait_for_picture
@@ -45,6 +46,7 @@ class RunningCloud:
         page.fill("[name=username]", self.login.username)
         page.fill("[name=password]", self.login.password)
         page.click("#login-form button")
+        open_section(page, "Virtual machines")
         page.wait_for_selector("#vms .row")
 
     def view_console(self, page: Page) -> Page:

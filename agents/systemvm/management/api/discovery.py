@@ -26,6 +26,18 @@ _TYPE_NAMES = {
 _JOB_ID = ApiFieldAnswer(name="jobid", description="UUID of the job", type="string")
 
 
+def name_only(command: Command) -> ApiAnswer:
+    """Return what a client needs to offer the command, in a fiftieth of the bytes."""
+    return ApiAnswer(
+        name=command.name,
+        description=command.description,
+        isasync=command.is_async,
+        related="",
+        params=[],
+        response=[],
+    )
+
+
 def describe(command: Command) -> ApiAnswer:
     fields = describe_fields(command.answer)
     return ApiAnswer(
@@ -81,8 +93,9 @@ def discovery_command(table: CommandTable) -> Command:
         wanted = call.arguments.text("name")
         if wanted is not None:
             table.find(wanted)
+        shown = name_only if call.arguments.flag("namesonly") else describe
         return [
-            describe(command)
+            shown(command)
             for command in table
             if call.principal.can_call(command.name, command.roles) and wanted in (None, command.name)
         ]
@@ -94,5 +107,12 @@ def discovery_command(table: CommandTable) -> Command:
         ApiAnswer,
         "api",
         ResponseShape.LIST,
-        (optional("name", ParameterType.STRING, "list only the command with this name"),),
+        (
+            optional("name", ParameterType.STRING, "list only the command with this name"),
+            optional(
+                "namesonly",
+                ParameterType.BOOLEAN,
+                "true: leave out parameters and keys of answers, which are most of the list; an addition",
+            ),
+        ),
     )

@@ -2,8 +2,12 @@
 // A client of CloudStack's query API for browsers: a session cookie that scripts cannot read, and a session key
 // that pages of other sites do not have.
 
+import { nextChange } from "./live.js";
+
 const KEY = "systemvm.sessionkey";
 const USER = "systemvm.user";
+// A job can end between the question and the wait for a change.
+const LOST_EVENT_MS = 2000;
 
 export class ApiError extends Error {
   constructor(code, text, hint) {
@@ -30,6 +34,16 @@ async function post(parameters) {
     throw new ApiError(result.errorcode ?? answer.status, result.errortext ?? `HTTP ${answer.status}`, result.hint);
   }
   return result;
+}
+
+// The commands that the user is allowed to call; see `learnCommands`.
+let permitted = new Set();
+export const commands = () => permitted;
+
+// Ask which commands the user is allowed to call. The page offers nothing else.
+export async function learnCommands() {
+  const { api = [] } = await call("listApis", { namesonly: "true" });
+  permitted = new Set(api.map(({ name }) => name));
 }
 
 export const loggedIn = () => sessionStorage.getItem(KEY) !== null && sessionStorage.getItem(USER) !== null;
@@ -80,6 +94,6 @@ export async function followJob(jobid) {
     const { jobstatus, jobresultcode, jobresult } = await call("queryAsyncJobResult", { jobid });
     if (jobstatus === 1) return jobresult;
     if (jobstatus === 2) throw new ApiError(jobresultcode, jobresult?.errortext ?? "job failed", jobresult?.hint);
-    await new Promise((wake) => setTimeout(wake, 700));
+    await nextChange(["async_jobs"], LOST_EVENT_MS);
   }
 }

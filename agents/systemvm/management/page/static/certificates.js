@@ -3,34 +3,19 @@
 
 import { call, job } from "./api.js";
 import { nameCard } from "./certificate_views.js";
+import { addSection } from "./sections.js";
 import { $, ask, draw, form } from "./ui.js";
+import { act, actions, busy } from "./work.js";
 
-// Certificates change rarely: they are read now and then, at once after an action, and each time while one is ordered.
-const LOOK_MS = 15000;
+const TABLES = ["public_certificates", "configurations", "zones", "async_jobs", "events"];
 
 let names = [];
-let lookedMs = -Infinity;
-let act = async () => {};
 
 const nameOf = (id) => names.find((name) => name.id === id);
 
-export async function refreshCertificates(busy) {
-  const changing = names.some((name) => name.acmestate === "ordering" || busy.has(name.id));
-  if (changing || performance.now() - lookedMs >= LOOK_MS) {
-    lookedMs = changing ? -Infinity : performance.now(); // once more when the change has ended
-    ({ publicname: names = [] } = await call("listPublicNames"));
-  }
+async function refreshCertificates() {
+  ({ publicname: names = [] } = await call("listPublicNames"));
   draw($("#certificates"), names, nameCard, "A proxy in front has every certificate.", busy);
-}
-
-async function change(id, doing, work) {
-  await act(id, doing, async () => {
-    try {
-      await work();
-    } finally {
-      lookedMs = -Infinity;
-    }
-  });
 }
 
 // Sets a setting of a zone, or resets one that is emptied.
@@ -48,7 +33,7 @@ async function set(name, value, zoneid) {
 // The domain of a name or of `*.DOMAIN`.
 const domainOf = (name) => (name ?? "").split("*.").at(-1);
 
-export const certificateActions = {
+Object.assign(actions, {
   "certificate-upload"(id) {
     const name = nameOf(id);
     const { elements } = $("#certificate-upload form");
@@ -64,13 +49,13 @@ export const certificateActions = {
     elements.acmedirectory.value = name.acmedirectory ?? "";
     $("#certificate-settings").showModal();
   },
-  "certificate-renew": (id) => change(id, "Renewing…", () => job("renewPublicCertificate", { id })),
+  "certificate-renew": (id) => act(id, "Renewing…", () => job("renewPublicCertificate", { id })),
   async "certificate-own"(id) {
     const name = nameOf(id);
     const text = `Its uploaded and ordered certificates are deleted with their keys, and no ACME server is asked any more. The CA of this
       installation signs where it can; else ${name.service === "console" ? "consoles" : "images"} are reached by the address of the zone's file.`;
     if (!(await ask(`Go back to the own CA for ${name.configured ?? name.name}?`, text, "Go back"))) return;
-    await change(id, "Going back…", async () => {
+    await act(id, "Going back…", async () => {
       await set(name.acmesetting, "", name.zoneid);
       const { customcertificate = [] } = await call("listCustomCertificates");
       const hosts = new Set([domainOf(name.wantedname || name.name), domainOf(name.configured)]);
@@ -78,7 +63,7 @@ export const certificateActions = {
       for (const domainsuffix of new Set(own)) await call("deleteCustomCertificate", { domainsuffix });
     });
   },
-};
+});
 
 // Text of a chosen file goes into the field beside it, where it can be read before it is sent.
 function fillFromFiles(dialog) {
@@ -91,17 +76,15 @@ function fillFromFiles(dialog) {
   }
 }
 
-// `work(id, doing, function)` runs an action of a name and shows that it runs.
-export function wireCertificates(work) {
-  act = work;
+export function wireCertificates() {
+  addSection({ id: "certificates", title: "Certificates", command: "listPublicNames", tables: TABLES, refresh: refreshCertificates });
   fillFromFiles($("#certificate-upload"));
   // a key does not stay in the page
   $("#certificate-upload").addEventListener("close", () => $("#certificate-upload form").reset());
-  $("#open-certificate").addEventListener("click", () => certificateActions["certificate-upload"](null));
+  $("#open-certificate").addEventListener("click", () => actions["certificate-upload"](null));
   form($("#certificate-upload"), async (data) => {
     const { certificate, privatekey, domainsuffix } = Object.fromEntries(data);
     await job("uploadCustomCertificate", { certificate, privatekey, domainsuffix });
-    lookedMs = -Infinity;
   });
   form($("#certificate-settings"), async (data) => {
     const { id, configured, acmedirectory } = Object.fromEntries(data);
@@ -109,6 +92,5 @@ export function wireCertificates(work) {
     // the name first: an order begins as soon as both are there
     if (configured !== (name.configured ?? "")) await set(name.setting, configured, name.zoneid);
     if (acmedirectory !== (name.acmedirectory ?? "")) await set(name.acmesetting, acmedirectory, name.zoneid);
-    lookedMs = -Infinity;
   });
 }

@@ -3,43 +3,46 @@
 
 import { call, job } from "./api.js";
 import { action, badge, element, problem } from "./elements.js";
-import { $, ask, draw, form, toast } from "./ui.js";
+import { List, rowsOf } from "./list.js";
+import { addSection } from "./sections.js";
+import { $, ask, form, toast } from "./ui.js";
+import { act, actions } from "./work.js";
 
-let act = async () => {};
+const COLUMNS = [
+  { label: "Name", sort: "name", cell: (host) => [element("strong", {}, host.name),
+    element("small", {}, [host.hypervisor, host.version, host.ipaddress].filter(Boolean).join(" · "))] },
+  { label: "State", sort: "state", cell: (host, busy) => badge(host.state, busy) },
+  { label: "Consoles", cell: (host) => problem(host) ?? element("small", {}, consolesOf(host)) },
+  { label: "Actions", className: "actions", cell: buttonsOf },
+];
 
-// Returns when the hosts are shown.
-export async function refreshHosts(busy) {
-  const { host = [] } = await call("listHosts", { type: "Routing" });
-  draw($("#hosts"), host, hostRow, "There is no host.", busy);
-}
-
-function hostRow(host, busy) {
-  const registered = Boolean(host.url);
-  const off = { disabled: Boolean(busy) };
-  const about = [host.hypervisor, host.version, host.ipaddress].filter(Boolean).join(" · ");
+function consolesOf(host) {
+  if (!host.url) return "runs this cloud's VMs";
   const machines = host.virtualmachines === 1 ? "1 VM" : `${host.virtualmachines ?? 0} VMs`;
-  const consoles = registered ? `${machines} · consoles at ${(host.consoleaddresses ?? []).join(", ") || "no address"}`
-    : "runs this cloud's VMs";
-  return element("article", { className: "row" },
-    element("div", {}, element("div", { className: "top" }, element("strong", {}, host.name), badge(host.state, busy)), element("small", {}, about)),
-    element("div", {}, problem(host) ?? element("small", {}, consoles)),
-    element("div", { className: "actions" },
-      registered ? action("host-refresh", "List VMs", host, off) : null,
-      registered ? action("host-remove", "Remove", host, { ...off, className: "danger" }) : null));
+  return `${machines} · consoles at ${(host.consoleaddresses ?? []).join(", ") || "no address"}`;
 }
 
-export const hostActions = {
+function buttonsOf(host, busy) {
+  if (!host.url) return [];
+  const off = { disabled: Boolean(busy) };
+  return [action("host-refresh", "List VMs", host, off), action("host-remove", "Remove", host, { ...off, className: "danger" })];
+}
+
+Object.assign(actions, {
   "host-refresh": (id) => act(id, "Listing…", () => job("reconnectHost", { id })),
   async "host-remove"(id, name) {
     if (await ask(`Remove ${name}?`, "Open consoles of its VMs end, and they are not shown any more. Nothing on the host is changed.", "Remove")) {
       await act(id, "Removing…", () => call("deleteHost", { id }));
     }
   },
-};
+});
 
-// `work(id, doing, function)` runs an action of a host and shows that it runs.
-export function wireHosts(zoneOf, work) {
-  act = work;
+// `zoneOf` returns the zone that is shown; `refresh` redraws the page.
+export function wireHosts(zoneOf, refresh) {
+  const list = new List($("#hosts"), {
+    label: "hosts", columns: COLUMNS, refresh, load: rowsOf("listHosts", "host", { type: "Routing" }), empty: "There is no host.",
+  });
+  addSection({ id: "hosts", title: "Hosts", command: "addHost", tables: ["hosts", "vm_instances"], refresh: () => list.refresh() });
   $("#open-host").addEventListener("click", () => $("#host-add").showModal());
   form($("#host-add"), async (data) => {
     const given = Object.fromEntries([...data].filter(([, value]) => value));

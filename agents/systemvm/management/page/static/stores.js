@@ -2,43 +2,36 @@
 // What administrators do with image stores.
 
 import { call, followJob } from "./api.js";
+import { List } from "./list.js";
+import { addSection } from "./sections.js";
 import { objectRow, storeCard, targetChoice } from "./store_views.js";
-import { $, ask, draw, form, toast } from "./ui.js";
+import { $, ask, form, toast } from "./ui.js";
+import { act, actions } from "./work.js";
 
 const MOVES = new Set(["migrateSecondaryStorageData", "retireImageStore"]);
-// Another administrator can begin a move: the jobs are looked through now and then, and each time while one runs.
-const LOOK_FOR_JOBS_MS = 15000;
 
-let stores = [];
-let moves = new Map(); // by store: the newest job that moves its content
-let lookedMs = -Infinity;
-let act = async () => {};
+let list;
 
+// By store: the newest job that moves its content. Another administrator can have begun it.
 async function newestMoves() {
-  const running = [...moves.values()].some((each) => each.jobstatus === 0) || stores.some((store) => store.retiring);
-  if (!running && performance.now() - lookedMs < LOOK_FOR_JOBS_MS) return;
-  lookedMs = performance.now();
   const { asyncjobs = [] } = await call("listAsyncJobs", { listall: "true" });
   const found = asyncjobs.filter((each) => MOVES.has(each.cmd)).sort((a, b) => Date.parse(a.created) - Date.parse(b.created));
-  moves = new Map(found.map((each) => [each.jobinstanceid, each]));
+  return new Map(found.map((each) => [each.jobinstanceid, each]));
 }
 
-// Returns whether something moves.
-export async function refreshStores(busy) {
-  ({ imagestore: stores = [] } = await call("listImageStores"));
-  await newestMoves();
-  const shown = stores.map((store) => {
+async function load(parameters) {
+  const [{ imagestore = [], count = imagestore.length }, moves] = await Promise.all([call("listImageStores", parameters), newestMoves()]);
+  const rows = imagestore.map((store) => {
     const move = moves.get(store.id);
     const { jobstatus, jobprocstatus, jobprogresstext, jobresult } = move ?? {};
     return { ...store, job: move && { jobstatus, jobprocstatus, jobprogresstext, jobresult } };
   });
-  draw($("#stores"), shown, storeCard, "There is no image store yet: nothing can be downloaded. Add one.", busy);
-  return shown.some((store) => store.job?.jobstatus === 0);
+  return { rows, count };
 }
 
-const storeOf = (id) => stores.find((store) => store.id === id);
+const storeOf = (id) => list.find(id);
 
-export const storeActions = {
+Object.assign(actions, {
   "store-contents": (id) => browse(id, ""),
   "store-edit"(id) {
     const store = storeOf(id);
@@ -50,9 +43,10 @@ export const storeActions = {
     showFieldsOf($("#store-edit"), store.providername);
     $("#store-edit").showModal();
   },
-  "store-move"(id) {
+  async "store-move"(id) {
     const store = storeOf(id);
-    const others = stores.filter((other) => other.id !== id && other.zoneid === store.zoneid && !other.readonly && !other.retiring);
+    const { imagestore = [] } = await call("listImageStores");
+    const others = imagestore.filter((other) => other.id !== id && other.zoneid === store.zoneid && !other.readonly && !other.retiring);
     if (!others.length) {
       toast(`There is no other writable store in ${store.zonename}: add one first`, true);
       return;
@@ -68,7 +62,7 @@ export const storeActions = {
       await act(id, "Deleting…", () => call("deleteImageStore", { id }));
     }
   },
-};
+});
 
 async function browse(id, path) {
   const dialog = $("#contents");
@@ -108,9 +102,14 @@ function detailsOf(details) {
   return Object.fromEntries(given.map(([key, value]) => [`details[0].${key}`, value]));
 }
 
-// `work(id, doing, function)` runs an action of a store and shows that it runs.
-export function wireStores(zoneOf, work) {
-  act = work;
+// `zoneOf` returns the zone that is shown; `refresh` redraws the page.
+export function wireStores(zoneOf, refresh) {
+  list = new List($("#stores"), {
+    label: "image stores", load, card: storeCard, refresh, sorts: [["name", "name"], ["providername", "kind"]],
+    empty: "There is no image store yet: nothing can be downloaded. Add one.",
+  });
+  addSection({ id: "stores", title: "Image stores", command: "listImageStores",
+    tables: ["image_stores", "template_store_refs", "async_jobs"], refresh: () => list.refresh() });
   const kind = $("#store-add form").elements.provider;
   kind.addEventListener("change", () => showFieldsOf($("#store-add"), kind.value));
   $("#open-store").addEventListener("click", () => {
@@ -138,10 +137,8 @@ export function wireStores(zoneOf, work) {
     if (!targets) throw new Error("no store is chosen: choose at least one");
     const { jobid } = kind === "retire" ? await call("retireImageStore", { id, destpools: targets })
       : await call("migrateSecondaryStorageData", { srcpool: id, destpools: targets, migrationtype: kind });
-    lookedMs = -Infinity;
     const name = storeOf(id)?.name ?? "the store";
-    followJob(jobid).then(() => toast(`The move off ${name} is complete.`), (error) => toast(error.message, true))
-      .finally(() => { lookedMs = -Infinity; });
+    followJob(jobid).then(() => toast(`The move off ${name} is complete.`), (error) => toast(error.message, true));
   });
   $("#contents").addEventListener("click", ({ target }) => {
     const { store, path } = $("#contents").dataset;

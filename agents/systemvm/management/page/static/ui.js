@@ -30,15 +30,24 @@ export function draw(container, items, render, empty, busy = new Map()) {
     nothing.textContent = empty;
     next.push(nothing);
   }
-  if (next.length !== container.children.length || next.some((e, i) => e !== container.children[i])) {
-    const focused = document.activeElement?.dataset;
-    container.replaceChildren(...next);
-    // a row that was replaced must not take the keyboard's place with it
-    if (focused?.action && !document.activeElement?.dataset.action) {
-      const same = `[data-action="${CSS.escape(focused.action)}"][data-target="${CSS.escape(focused.target ?? "")}"]`;
-      container.querySelector(same)?.focus();
-    }
+  replaceRows(container, next);
+}
+
+// A row that stays is not moved: what is focused or selected in it stays so. The focus of a button whose row was drawn
+// again goes to the same button.
+function replaceRows(container, next) {
+  const focused = container.contains(document.activeElement) ? { ...document.activeElement.dataset } : null;
+  const staying = new Set(next);
+  for (const old of [...container.children]) if (!staying.has(old)) old.remove();
+  let after = container.firstElementChild;
+  for (const row of next) {
+    if (row === after) after = after.nextElementSibling;
+    else container.insertBefore(row, after);
   }
+  if (!focused || container.contains(document.activeElement)) return;
+  const same = focused.action ? `[data-action="${CSS.escape(focused.action)}"][data-target="${CSS.escape(focused.target ?? "")}"]`
+    : focused.select ? `[data-select="${CSS.escape(focused.select)}"]` : null;
+  if (same) container.querySelector(same)?.focus();
 }
 
 export function ask(title, text, verb) {

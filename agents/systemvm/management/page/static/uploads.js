@@ -7,6 +7,7 @@ import { InterruptedError, RefusedError, upload as sendByTus } from "./tus.js";
 import { $, ask, draw, form, toast } from "./ui.js";
 import { compare, fingerprint, forgetUpload, openMemory, remember, remembered } from "./upload_memory.js";
 import { State, showProgress, uploadRow } from "./upload_views.js";
+import { actions } from "./work.js";
 import { send, sleep } from "./xhr.js";
 
 const uploads = new Map(); // by the template's id
@@ -35,9 +36,13 @@ export function endUploads() {
 export const isUploading = (id) => uploads.has(id);
 
 // Compare with what the daemon knows: an upload can have ended without this browser, or been deleted.
-export function reconcileUploads(templates) {
-  const known = new Map(templates.map((template) => [template.id, template]));
-  for (const [id, upload] of uploads) {
+export async function reconcileUploads() {
+  if (!uploads.size) return;
+  const ids = [...uploads.keys()].join(",");
+  const [{ template = [] }, { iso = [] }] = await Promise.all([
+    call("listTemplates", { templatefilter: "self", ids }), call("listIsos", { isofilter: "self", ids })]);
+  const known = new Map([...template, ...iso].map((each) => [each.id, each]));
+  for (const [id, upload] of [...uploads]) {
     const template = known.get(id);
     const copies = template?.downloaddetails ?? [];
     const failed = copies.some((copy) => copy.downloadState === "UPLOAD_ERROR");
@@ -67,8 +72,7 @@ const others = {
   },
 };
 
-export const uploadActions = Object.fromEntries(
-  Object.entries(others).map(([name, work]) => [name, (id) => uploads.has(id) && work(uploads.get(id))]));
+for (const [name, work] of Object.entries(others)) actions[name] = (id) => uploads.has(id) && work(uploads.get(id));
 
 // Send a file for a template that waits for one: begun in another browser, or failed.
 export function uploadAgain(template, iso) {

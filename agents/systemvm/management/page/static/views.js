@@ -71,25 +71,30 @@ export function systemVmCard(vm, busy) {
         : action("system-start", "Start", vm, { disabled: Boolean(busy) })));
 }
 
-// `canExtract` is whether the user gets links to this image.
-export function templateRow(template, busy, canExtract) {
-  const { failed, percent, moving, uploaded } = download(template);
-  const about = [template.format, bytes(template.physicalsize || template.size), places(template)].filter(Boolean).join(" · ");
-  const off = { disabled: Boolean(busy) };
-  return element("article", { className: "row" },
-    element("div", {}, element("div", { className: "top" }, element("strong", {}, template.name)), element("small", {}, about)),
-    element("div", {},
-      moving ? progress(percent, `Transfer of ${template.name}`) : null,
-      failed ? element("p", { className: "hint bad" }, template.status) : element("small", {}, busy ?? statusOf(template)),
-      failed && template.hint ? element("p", { className: "hint" }, template.hint) : null,
-      ...(failed ? [] : copies(template))),
-    element("div", { className: "actions" }, template.isready ? badge("Ready") : null,
+// The cells of a template's row.
+export const templateCells = {
+  name: (template) => [element("strong", {}, template.name),
+    element("small", {}, [template.format, template.account].filter(Boolean).join(" · "))],
+  size: (template) => bytes(template.physicalsize || template.size),
+  state(template, busy) {
+    const { failed, percent, moving } = download(template);
+    if (failed) return [element("p", { className: "hint bad" }, template.status), template.hint ? element("p", { className: "hint" }, template.hint) : null];
+    return [moving ? progress(percent, `Transfer of ${template.name}`) : badge(template.isready ? "Ready" : template.status, busy),
+      element("small", {}, busy ?? statusOf(template)), ...copies(template),
+      element("small", {}, places(template))];
+  },
+  // `canExtract` is whether the user gets links to all images
+  buttons(template, busy, canExtract) {
+    const { failed, uploaded } = download(template);
+    const off = { disabled: Boolean(busy) };
+    return [
       action("trace", "Steps", template),
-      template.isready && canExtract ? action("template-link", "Download…", template, off) : null,
+      template.isready && (canExtract || template.isextractable) ? action("template-link", "Download…", template, off) : null,
       uploaded ? action("template-upload", "Upload file…", template, off) : null,
       failed && !uploaded ? action("template-retry", "Retry", template, off) : null,
-      action("template-delete", "Delete", template, off)));
-}
+      action("template-delete", "Delete", template, { ...off, className: "danger" })];
+  },
+};
 
 function statusOf({ status, downloaddetails = [] }) {
   return downloaddetails.some((copy) => copy.downloadState === "NOT_UPLOADED") ? "Waits for its file." : status;
@@ -106,37 +111,33 @@ export function steps(events) {
     element("span", {}, event.description)));
 }
 
-// A VM on a host that the cloud does not control: it only has a console.
-function foreignVmRow(vm, busy) {
-  const size = vm.memory ? `${vm.cpunumber} vCPU, ${vm.memory} MiB` : "";
-  return element("article", { className: "row" },
-    element("div", { className: "machine" },
-      element("div", {}, element("div", { className: "top" }, element("strong", {}, vm.displayname ?? vm.name), badge(vm.state, busy)),
-        element("small", {}, [vm.hypervisor, vm.hostname].filter(Boolean).join(" · ")))),
-    element("div", {}, problem(vm) ?? element("small", {}, size)),
-    element("div", { className: "actions" },
-      vm.state === "Running" ? action("console", "View Console", vm, { className: "primary" }) : null,
-      action("machine-trace", "Steps", vm)));
-}
-
-export function vmRow(vm, busy) {
-  if (vm.hypervisor !== "KVM") return foreignVmRow(vm, busy);
-  const running = vm.state === "Running";
-  const destroyed = vm.state === "Destroyed" || vm.state === "Expunging";
-  const off = { disabled: Boolean(busy) };
-  return element("article", { className: "row" },
-    element("div", { className: "machine" }, running ? thumbnail(vm) : null,
-      element("div", {}, element("div", { className: "top" }, element("strong", {}, vm.displayname ?? vm.name), badge(vm.state, busy)),
-        element("small", {}, [vm.instancename, vm.templatename ?? vm.isoname].filter(Boolean).join(" · ")))),
-    element("div", {}, problem(vm) ?? element("small", {}, vm.serviceofferingname ?? "")),
-    element("div", { className: "actions" },
-      running ? action("console", "View Console", vm, { className: "primary" }) : null,
+// The cells of a VM's row. A VM on a host that the cloud does not control only has a console.
+export const vmCells = {
+  name(vm) {
+    const about = vm.hypervisor === "KVM" ? [vm.instancename, vm.templatename ?? vm.isoname] : [vm.hypervisor, vm.hostname];
+    return element("div", { className: "machine" }, vm.hypervisor === "KVM" && vm.state === "Running" ? thumbnail(vm) : null,
+      element("div", {}, element("strong", {}, vm.displayname ?? vm.name), element("small", {}, about.filter(Boolean).join(" · "))));
+  },
+  size(vm) {
+    const size = vm.memory ? `${vm.cpunumber} vCPU, ${vm.memory} MiB` : "";
+    return problem(vm) ?? element("small", {}, vm.hypervisor === "KVM" ? vm.serviceofferingname ?? size : size);
+  },
+  buttons(vm, busy) {
+    const running = vm.state === "Running";
+    const console = running ? action("console", "View Console", vm, { className: "primary" }) : null;
+    const trace = action("machine-trace", "Steps", vm);
+    if (vm.hypervisor !== "KVM") return [console, trace];
+    const destroyed = vm.state === "Destroyed" || vm.state === "Expunging";
+    const off = { disabled: Boolean(busy) };
+    return [
+      console,
       running ? action("serial-console", "Serial Port", vm) : null,
-      action("machine-trace", "Steps", vm),
+      trace,
       running ? action("vm-reboot", "Reboot", vm, off) : null,
       destroyed ? action("vm-recover", "Recover", vm, { disabled: Boolean(busy) || vm.state !== "Destroyed" })
         : running ? action("vm-stop", "Stop", vm, off)
           : action("vm-start", "Start", vm, { disabled: Boolean(busy) || vm.state !== "Stopped" }),
       destroyed ? action("vm-expunge", "Expunge", vm, { ...off, className: "danger" })
-        : action("vm-destroy", "Destroy", vm, { ...off, className: "danger" })));
-}
+        : action("vm-destroy", "Destroy", vm, { ...off, className: "danger" })];
+  },
+};

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The picture of a zone, for administrators: drawn again when something in it has changed.
 
+import { call } from "./api.js";
+import { addSection } from "./sections.js";
 import { options, $ } from "./ui.js";
 import { zoneFacts } from "./zone_facts.js";
 import { drawing, outline } from "./zone_drawing.js";
 import { zoneModel } from "./zone_model.js";
 
+const TABLES = ["zones", "pods", "hosts", "vm_instances", "nics", "image_stores", "storage_pools", "physical_networks", "traffic_types",
+  "address_ranges", "guest_networks"];
 const shown = { zone: "", text: "" };
 
 function chosen(zones) {
@@ -36,8 +40,9 @@ function draw(model) {
   $("#picture-outline").replaceChildren(outline(model));
 }
 
-// Returns when the picture shows what `zones` have now.
-export async function refreshPicture(zones) {
+// Returns when the picture shows what the zones have now.
+async function refreshPicture() {
+  const { zone: zones = [] } = await call("listZones");
   if (!zones.length) return;
   const zone = chosen(zones);
   shown.zone = zone.id;
@@ -47,5 +52,6 @@ export async function refreshPicture(zones) {
 
 // `refresh` draws the page again.
 export function wirePicture(refresh) {
+  addSection({ id: "zone", title: "Picture of the zone", command: "listPhysicalNetworks", tables: TABLES, refresh: refreshPicture });
   $("#picture-zone").addEventListener("change", refresh);
 }

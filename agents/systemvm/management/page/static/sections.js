@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sections of the page: one is shown, by the hash of the address (`#/events`), and only that one is loaded.
+
+import { commands } from "./api.js";
+import { element } from "./elements.js";
+import { concerns } from "./live.js";
+import { $ } from "./ui.js";
+
+const sections = [];
+let shown = null;
+
+// Add a section: `id` is its name in the address and that of `<section data-section>`, `title` is shown in the
+// navigation, and users see it who are allowed to call `command`. `tables` are those whose changes concern it, and
+// `refresh` loads and draws it.
+export function addSection({ id, title, command, tables, refresh }) {
+  sections.push({ id, title, command, tables, refresh });
+}
+
+const permitted = () => sections.filter(({ command }) => commands().has(command));
+const place = ({ id }) => $(`section[data-section="${id}"]`);
+
+// Show the navigation and the section that the address names, else the first one.
+export function openSections() {
+  const links = permitted().map(({ id, title }) => element("a", { href: `#/${id}`, data: { to: id } }, title));
+  $("#sections").replaceChildren(...links);
+  choose();
+}
+
+function choose() {
+  const wanted = location.hash.slice(2);
+  shown = permitted().find(({ id }) => id === wanted) ?? permitted()[0] ?? null;
+  for (const section of sections) place(section).hidden = section !== shown;
+  for (const link of $("#sections").children) {
+    if (link.dataset.to === shown?.id) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  document.title = shown ? `${shown.title} · systemvm` : "systemvm";
+}
+
+// Load and draw the section that is shown.
+export async function refreshSection() {
+  await shown?.refresh();
+}
+
+// Whether a change of these tables concerns what is shown.
+export const isConcerned = (tables) => shown !== null && concerns(tables, shown.tables);
+
+// `refresh` is called when the user has chosen a section.
+export function wireSections(refresh) {
+  window.addEventListener("hashchange", () => {
+    if ($("#cloud").hidden) return;
+    const before = shown;
+    choose();
+    if (shown === before) return;
+    window.scrollTo(0, 0);
+    place(shown).querySelector("h2").focus({ preventScroll: true });
+    refresh();
+  });
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// The events of one thing, from the first to the last.
+
+import { call } from "./api.js";
+import { $, toast } from "./ui.js";
+import { steps } from "./views.js";
+
+// `of` are parameters of listEvents that name the thing.
+export async function showSteps(name, of) {
+  try {
+    const { event = [] } = await call("listEvents", { ...of, page: "1", pagesize: "500" });
+    const dialog = $("#steps");
+    dialog.querySelector("h2").textContent = `${name}, step by step`;
+    dialog.querySelector("ol").replaceChildren(...steps(event));
+    dialog.querySelector("p").hidden = event.length > 0;
+    dialog.showModal();
+  } catch (error) {
+    toast(error.message, true);
+  }
+}
