@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from console_page import open_section
 from integration.cpvm_lab.browsers import browser
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host, host
@@ -146,6 +147,7 @@ def seek(page: Page, time_ms: int) -> None:
 
 def open_recording(page: Page, visitor: Visitor) -> None:
     visitor.open(page)
+    open_section(page, "Virtual machines")
     page.get_by_role("link", name="Recordings").click()
     page.locator("#list").get_by_role("button", name="web-1").click()
     expect(page.locator("#name")).to_have_text("web-1")

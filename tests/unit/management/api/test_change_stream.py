@@ -18,6 +18,7 @@ from small_cloud import SmallCloud
 from systemvm.management.api import change_stream, sessions
 from systemvm.management.api.sessions import IDLE_LIMIT
 from systemvm.management.state import events
+from systemvm.management.state.columns import now
 
 
 class Stream:
@@ -111,7 +112,7 @@ async def test_a_stream_does_not_keep_its_session_from_expiring(
     cloud: SmallCloud, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = await follow(cloud, browser)
-    later = sessions.now() + IDLE_LIMIT
+    later = now() + IDLE_LIMIT
     monkeypatch.setattr(sessions, "now", lambda: later)
     cloud.clock.advance(change_stream.CHECK_S)
     await settled(cloud.database)

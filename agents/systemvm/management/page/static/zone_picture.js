@@ -52,6 +52,6 @@ async function refreshPicture() {
 
 // `refresh` draws the page again.
 export function wirePicture(refresh) {
-  addSection({ id: "zone", title: "Picture of the zone", command: "listPhysicalNetworks", tables: TABLES, refresh: refreshPicture });
+  addSection({ id: "zone", title: "Picture of the zone", command: "listHosts", tables: TABLES, refresh: refreshPicture });
   $("#picture-zone").addEventListener("change", refresh);
 }
