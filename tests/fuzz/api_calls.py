@@ -64,15 +64,20 @@ WRONG: tuple[str, ...] = (
     "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "https://[::1", "http://a:99999999/",
     "nfs://10.12.0.2/export/other", "255.255.255.255", "10.77.0.0/33", "::ffff:10.0.0.1", "*:*:*",
 )  # fmt: skip
-_FIRST = {
+#: Values that are too large, and of another type, by the parameter's type.
+_TOO_LARGE: dict[ParameterType, tuple[str, ...]] = {
     ParameterType.INTEGER: ("9" * 19, "-" + "9" * 30),
-    ParameterType.STRING: ("https://[::1", "x" * 5000),
     ParameterType.DATE: ("9998-12-31T23:59:59+14:00", "1970-01-01T00:00:00-23:59"),
+}
+_OF_ANOTHER_TYPE = {
+    ParameterType.INTEGER: ("1.5", "true"),
+    ParameterType.STRING: ("https://[::1",),
+    ParameterType.DATE: ("2027-02-30",),
     ParameterType.UUID: (NOWHERE, "x"),
 }
-_FIRST_OF_OTHERS = ("", _HUGE)
 #: Values of an entry of a map, by the rest of its name.
 _ENTRIES = ("key", "value", "x.y", "rootDiskController", "0", "k" * 200)
+_MAPS = (ParameterType.MAP, ParameterType.MAPS, ParameterType.TAGS)
 
 
 def kind_of(command: Command, parameter: Parameter) -> str | None:
@@ -109,13 +114,16 @@ def calls(command: Command, world: FuzzedCloud) -> list[Call]:
 
 
 def sample(command: Command, world: FuzzedCloud, chance: random.Random) -> Iterator[Call]:
-    """Yield a few of these calls for each parameter: without it, and what its type most often breaks by."""
+    """Yield calls in which each parameter is absent, empty, huge, of another type, and something else."""
     plain = plain_call(command, world)
     for parameter in command.all_parameters:
         others = {name: value for name, value in plain.items() if not _belongs(name, parameter)}
         yield others
-        for value in _FIRST.get(parameter.type, _FIRST_OF_OTHERS):
+        large = _TOO_LARGE.get(parameter.type, ("x" * 5000,))
+        for value in ("", *large, *_OF_ANOTHER_TYPE.get(parameter.type, ("{}",))):
             yield others | {parameter.name: value}
+            if parameter.type in _MAPS:
+                yield others | {f"{parameter.name}[0].key": value, f"{parameter.name}[0].value": value}
         yield others | chance.choice(list(_values(command, parameter, world)))
     yield plain
 
@@ -159,7 +167,7 @@ def _values(command: Command, parameter: Parameter, world: FuzzedCloud) -> Itera
     for value in (*WRONG, *parameter.choices, *map(str, parameter.only), *parameter.literals):
         yield {name: value}
     objects = [*world.own.values(), *world.foreign.values()]
-    if parameter.type in (ParameterType.UUID, ParameterType.LIST):
+    if parameter.type in (ParameterType.UUID, ParameterType.LIST) or kind_of(command, parameter) is not None:
         yield from ({name: uuid} for uuid in objects)
     if parameter.type is ParameterType.LIST:
         yield {name: ",".join(objects)}
@@ -167,7 +175,7 @@ def _values(command: Command, parameter: Parameter, world: FuzzedCloud) -> Itera
     finds_a_user = name == "username" and not command.name.startswith(("create", "update"))
     if names_an_account or finds_a_user:  # a new user can be named as a stranger in another domain is
         yield {name: world.stranger.account.name}
-    if parameter.type in (ParameterType.MAP, ParameterType.TAGS):
+    if parameter.type in _MAPS:
         for entry in _ENTRIES:
             yield from ({f"{name}[0].{entry}": value} for value in WRONG)
         yield {f"{name}[0].key": "a", f"{name}[1].key": "a"}

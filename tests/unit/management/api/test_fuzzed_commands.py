@@ -107,6 +107,20 @@ async def test_a_call_is_answered_or_refused_by_a_typed_error(
     assert not fuzzer.faults, "\n".join(fuzzer.faults[:40])
 
 
+@pytest.mark.parametrize("name", SESSIONS)
+@pytest_twisted.ensureDeferred
+async def test_a_session_is_opened_and_ended_or_refused_by_a_typed_error(
+    new_cloud: NewCloud, name: str
+) -> None:
+    world = await populate(new_cloud())
+    fuzzer, _ = await fuzzer_of(world, "user")
+    world.cloud.clock.pump([3600.0])
+    await fuzzer.send(
+        world.cloud.table.find(name), sample_of(world.cloud.table.find(name), world, sees_all=False)
+    )
+    assert not fuzzer.faults, "\n".join(fuzzer.faults[:40])
+
+
 @pytest.mark.skipif(not LONGER_S, reason="only `make fuzz` sets API_FUZZ_SECONDS")
 @pytest.mark.parametrize("role", ["user", DOMAIN_ADMIN, "administrator"])
 @pytest_twisted.ensureDeferred
