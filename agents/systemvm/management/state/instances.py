@@ -12,7 +12,7 @@ from attrs import field, frozen
 
 from systemvm.management.state import schema
 from systemvm.management.state.columns import now
-from systemvm.management.state.rows import NotFoundError, Rows
+from systemvm.management.state.rows import NotFoundError, Rows, one_of
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
 from systemvm.wire.vm_name import VmName
 
@@ -130,6 +130,7 @@ nic_rows = Rows(schema.nics, Nic, "NIC")
 _v = schema.vm_instances.c
 SYSTEM_TYPES = tuple(kind for kind in InstanceType if kind.is_system)
 _n = schema.nics.c
+_NICS_OF = nic_rows.prepared(_n.vm_id.in_(one_of("vm_ids")), _n.removed.is_(None), order_by=[_n.device.asc()])
 
 by_id = rows.by_id
 by_ids = rows.by_ids
@@ -320,7 +321,7 @@ def nics_of(connection: sa.Connection, vm_id: int) -> list[Nic]:
 
 def nics_by_vm(connection: sa.Connection, vm_ids: Sequence[int]) -> dict[int, list[Nic]]:
     """Return the NICs of several VMs by VM, in one query."""
-    found = nic_rows.all(connection, _n.vm_id.in_(vm_ids), _n.removed.is_(None), order_by=[_n.device.asc()])
+    found = _NICS_OF.all(connection, vm_ids=vm_ids)
     grouped: dict[int, list[Nic]] = {vm_id: [] for vm_id in vm_ids}
     for nic in found:
         grouped[nic.vm_id].append(nic)

@@ -57,11 +57,21 @@ class Listing:
         default=Factory(lambda self: self.rows.where(*self.where).order_by(*self.order_by), takes_self=True),
     )
 
+    #: Made once, too: its key in SQLAlchemy's cache takes longer to make than a page to read.
+    _paged: sa.Select[Any] = field(
+        init=False,
+        default=Factory(
+            lambda self: self._ordered.limit(sa.bindparam("limit")).offset(sa.bindparam("offset")),
+            takes_self=True,
+        ),
+    )
+
     def page(self, connection: sa.Connection, window: slice) -> Sequence[sa.RowMapping]:
-        query = self._ordered
-        if window.stop is not None:
-            query = query.limit(window.stop - (window.start or 0)).offset(window.start or 0)
-        return connection.execute(query).mappings().all()
+        if window.stop is None:
+            return connection.execute(self._ordered).mappings().all()
+        start = window.start or 0
+        values = {"limit": window.stop - start, "offset": start}
+        return connection.execute(self._paged, values).mappings().all()
 
     def count(self, connection: sa.Connection) -> int:
         """Return how many rows there are. They are counted again only when that can have changed."""

@@ -12,7 +12,7 @@ from attrs import frozen
 from systemvm.management.state import schema
 from systemvm.management.state.changes import columns
 from systemvm.management.state.listing import contains
-from systemvm.management.state.rows import Rows
+from systemvm.management.state.rows import Rows, one_of
 
 
 @frozen
@@ -42,6 +42,7 @@ Wanted = frozenset[tuple[str, str]]
 
 rows = Rows(schema.resource_tags, Tag, "tag")
 _c = schema.resource_tags.c
+_OF_OBJECTS = rows.prepared(_c.resource_uuid.in_(one_of("uuids")), order_by=[_c.key])
 #: What a list of tagged objects depends on, besides their own table: a tag is never changed.
 TOPICS = columns(schema.resource_tags)
 _TAGGED = (schema.vm_instances, schema.templates, schema.volumes, schema.snapshots)
@@ -62,7 +63,7 @@ def of_objects(connection: sa.Connection, uuids: Collection[str]) -> Mapping[str
     """Return the tags of objects, by their UUIDs, in the order of keys."""
     found: dict[str, list[Tag]] = defaultdict(list)
     if uuids:
-        for tag in rows.all(connection, _c.resource_uuid.in_(uuids), order_by=[_c.key]):
+        for tag in _OF_OBJECTS.all(connection, uuids=list(uuids)):
             found[tag.resource_uuid].append(tag)
     return found
 

@@ -12,7 +12,7 @@ from attrs import field, frozen
 
 from systemvm.management.state import schema
 from systemvm.management.state.columns import new_uuid, now
-from systemvm.management.state.rows import Rows
+from systemvm.management.state.rows import Rows, one_of
 from systemvm.management.state.status import SpoolState, VolumeState
 from systemvm.wire.storage import DownloadState, ImageFormat, PublishedFile
 
@@ -125,6 +125,9 @@ spool_refs = Rows(schema.template_spool_refs, SpoolRef, "copy of a template")
 _FAILED = DownloadState.DOWNLOAD_ERROR
 _t = schema.templates.c
 _s = schema.template_store_refs.c
+_IS_WANTED = (_s.removed.is_(None), _s.delete_requested.is_(None))
+_WANTED_REFS_OF = store_refs.prepared(_s.template_id.in_(one_of("template_ids")), *_IS_WANTED)
+_ZONES_OF_STORES = sa.select(schema.image_stores.c.id, schema.image_stores.c.zone_id)
 _p = schema.template_spool_refs.c
 
 #: With more numbers than this all rows are read: SQLite permits 32,766 parameters, and it is as fast.
@@ -164,12 +167,7 @@ def list_all(connection: sa.Connection) -> list[Template]:
 
 def by_ids(connection: sa.Connection, numbers: Collection[int]) -> dict[int, Template]:
     """Return templates and ISOs by their numbers, removed ones included."""
-    found: dict[int, Template] = {}
-    ordered = sorted(numbers)
-    for begin in range(0, len(ordered), MAX_NAMED_IDS):
-        some = ordered[begin : begin + MAX_NAMED_IDS]
-        found.update((template.id, template) for template in rows.all(connection, _t.id.in_(some)))
-    return found
+    return rows.by_ids(connection, numbers)
 
 
 def ids_of_account(connection: sa.Connection, account_id: int) -> list[int]:
@@ -278,13 +276,12 @@ def store_refs_by_zone(
     connection: sa.Connection, template_ids: Sequence[int]
 ) -> dict[tuple[int, int], list[StoreRef]]:
     """Return the wanted copies of several templates by template and zone, the best first, in two queries."""
-    i = schema.image_stores.c
-    zone_of = {row.id: row.zone_id for row in connection.execute(sa.select(i.id, i.zone_id))}
+    zone_of = {row.id: row.zone_id for row in connection.execute(_ZONES_OF_STORES)}
     wanted = set(template_ids)
-    where = [_s.removed.is_(None), _s.delete_requested.is_(None)]
     if len(wanted) <= MAX_NAMED_IDS:
-        where.append(_s.template_id.in_(wanted))
-    found = store_refs.all(connection, *where)
+        found = _WANTED_REFS_OF.all(connection, template_ids=list(wanted))
+    else:
+        found = store_refs.all(connection, *_IS_WANTED)
     copies: dict[tuple[int, int], list[StoreRef]] = {}
     for ref in sorted(found, key=lambda ref: (not ref.is_ready, ref.state is _FAILED, -ref.id)):
         if ref.template_id in wanted:
