@@ -6,7 +6,11 @@ two ways. "again": its first pages, over and over, while nothing changes, as pag
 "changing": the same while a template's download reports its progress every 50 ms, so that no answer that
 contains templates can be sent twice. The growth compares the sizes of the database in this run.
 
-usage: api.py [--seconds N] [--templates N] [--machines N] [--events N]      exit code 1 when a bar is not met
+A second table has a polite client, which asks for one page of 20 after another: alone, and beside a greedy
+client of another account, which asks for pages of 500 from 16 connections without a pause.
+
+usage: api.py [--seconds N] [--templates N] [--machines N] [--events N] [--only-fairness]
+exit code 1 when a bar is not met
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ PAGES = 40
 #: The bars of a page of 20 at 32 clients, a page of 500 and a look-up by id, in milliseconds.
 PAGE_P99_MS, LONG_PAGE_P50_MS, BY_ID_P50_MS = 50.0, 50.0, 5.0
 GROWTH_BAR = 1.3
+GREEDY_CONNECTIONS = 16
 
 _LATENCY = re.compile(r"^\s*(50|99)%\s+([\d.]+)(us|ms|s|m)\s*$", re.M)
 _RATE = re.compile(r"^Requests/sec:\s+([\d.]+)\s*$", re.M)
@@ -62,19 +67,26 @@ def parse(report: str) -> Measured:
     return Measured(float(rate[1]), latency["50"], latency["99"])
 
 
-def target(command: str, **parameters: str) -> str:
-    """Return path and query of a signed request."""
+def target(command: str, keys: tuple[str, str] | None = None, **parameters: str) -> str:
+    """Return path and query of a request signed by these keys; without any, by the administrator's."""
     from small_cloud_rows import API_KEY, SECRET_KEY
     from systemvm.management.api.signature import sign
 
-    given = {"command": command, "apiKey": API_KEY, "response": "json", **parameters}
-    given["signature"] = sign(given, SECRET_KEY)
+    api_key, secret_key = keys or (API_KEY, SECRET_KEY)
+    given = {"command": command, "apiKey": api_key, "response": "json", **parameters}
+    given["signature"] = sign(given, secret_key)
     return f"/client/api?{urlencode(given, quote_via=quote)}"
 
 
-def pages(command: str, parameters: dict[str, str], size: int = 20, count: int = PAGES) -> list[str]:
+def pages(
+    command: str,
+    parameters: dict[str, str],
+    size: int = 20,
+    count: int = PAGES,
+    keys: tuple[str, str] | None = None,
+) -> list[str]:
     return [
-        target(command, listall="true", page=str(number), pagesize=str(size), **parameters)
+        target(command, keys, listall="true", page=str(number), pagesize=str(size), **parameters)
         for number in range(1, count + 1)
     ]
 
@@ -98,6 +110,16 @@ def daemon(*sizes: int, changing: bool = False) -> Iterator[tuple[str, list[str]
 
 def load(origin: str, targets: list[str], clients: int, seconds: int) -> Measured:
     """Send the requests in turn, each client as fast as it is answered."""
+    with loading(origin, targets, clients, seconds) as process:
+        report, _ = process.communicate()
+    if process.returncode:
+        raise ValueError(f"wrk ended with {process.returncode}")
+    return parse(report)
+
+
+@contextmanager
+def loading(origin: str, targets: list[str], clients: int, seconds: int) -> Iterator[subprocess.Popen[str]]:
+    """Run wrk with these requests; it is ended on exit."""
     quoted = ",".join(json.dumps(each) for each in targets)
     script = (
         f"local targets, n = {{{quoted}}}, 0\n"
@@ -107,18 +129,42 @@ def load(origin: str, targets: list[str], clients: int, seconds: int) -> Measure
         file.write(script)
         file.flush()
         argv = [
-            "wrk",
-            "-t1",
-            f"-c{clients}",
-            f"-d{seconds}s",
-            "--latency",
-            "--timeout",
-            "60s",
-            "-s",
-            file.name,
+            *("wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", "--timeout", "60s"),
+            *("-s", file.name, origin),
         ]
-        done = subprocess.run([*argv, origin], capture_output=True, text=True, check=True)
-    return parse(done.stdout)
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+def measure_fairness(sizes: tuple[int, int, int], seconds: int) -> list[dict[str, Any]]:
+    """Measure a polite client alone, and beside a greedy one of another account."""
+    from api_daemon import GREEDY_KEYS
+
+    polite = pages("listTemplates", {"templatefilter": "all"})
+    greedy = pages("listTemplates", {"templatefilter": "executable"}, 500, 10, GREEDY_KEYS)
+    with daemon(*sizes, changing=True) as (origin, _):
+        load(origin, polite, 1, 1)
+        alone = load(origin, polite, 1, seconds)
+        with loading(origin, greedy, GREEDY_CONNECTIONS, seconds + 4):
+            load(origin, polite, 1, 1)  # until all of the greedy connections wait
+            beside = load(origin, polite, 1, seconds)
+    return [
+        {"client": name, "per_s": round(found.per_s), "p50_ms": found.p50_ms, "p99_ms": found.p99_ms}
+        for name, found in (("polite, alone", alone), ("polite, beside a greedy one", beside))
+    ]
+
+
+def show_fairness(table: list[dict[str, Any]]) -> None:
+    alone = table[0]
+    print(f"\n{'client':30} {'per s':>7} {'p50 ms':>8} {'p99 ms':>8} {'p50 ratio':>10} {'p99 ratio':>10}")
+    for row in table:
+        print(
+            f"{row['client']:30} {row['per_s']:7} {row['p50_ms']:8.2f} {row['p99_ms']:8.2f}"
+            f" {row['p50_ms'] / alone['p50_ms']:10.2f} {row['p99_ms'] / alone['p99_ms']:10.2f}"
+        )
 
 
 def measure(sizes: tuple[int, int, int], seconds: int) -> list[dict[str, Any]]:
@@ -193,10 +239,14 @@ def main() -> int:
     parser.add_argument("--templates", type=int, default=100_000, help="(default: %(default)d)")
     parser.add_argument("--machines", type=int, default=10_000, help="(default: %(default)d)")
     parser.add_argument("--events", type=int, default=1_000_000, help="(default: %(default)d)")
+    parser.add_argument("--only-fairness", action="store_true", help="measure the second table only")
     options = parser.parse_args()
-    table = measure((options.templates, options.machines, options.events), options.seconds)
-    RESULT.write_text(json.dumps(table, indent=1))
+    sizes = (options.templates, options.machines, options.events)
+    table = [] if options.only_fairness else measure(sizes, options.seconds)
+    fairness = measure_fairness(sizes, options.seconds)
+    RESULT.write_text(json.dumps({"requests": table, "fairness": fairness}, indent=1))
     show(table)
+    show_fairness(fairness)
     return 0 if all(row["holds"] for row in table) else 1
 
 

@@ -23,13 +23,16 @@ sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
 import sqlalchemy as sa  # noqa: E402
 
-from systemvm.management.state import events, schema  # noqa: E402
+from systemvm.management import interpreter_pauses  # noqa: E402
+from systemvm.management.state import accounts, events, schema  # noqa: E402
 from systemvm.management.state.database import Database  # noqa: E402
 
 ACCOUNTS = 100
 _FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 _BATCH = 10_000
 REPORT_INTERVAL_S = 0.05
+#: API key and secret key of a user whose client is greedy.
+GREEDY_KEYS = ("a-greedy-key", "a-greedy-secret")
 _PERCENT = itertools.count()
 
 
@@ -42,7 +45,6 @@ def fill(
     connection: sa.Connection, zone_id: int, store_id: int, templates: int, machines: int, events_count: int
 ) -> list[str]:
     """Fill the tables, and return the UUIDs of some templates."""
-    from systemvm.management.state import accounts
     from systemvm.management.state.columns import new_uuid
     from systemvm.management.state.status import AccountType, InstanceState, InstanceType, VolumeState
     from systemvm.wire.storage import DownloadState, ImageFormat
@@ -161,6 +163,8 @@ def main() -> int:
     (directory / "cloud").mkdir()
     cloud = make(directory / "cloud", fill_small_cloud(directory / "pristine"))
     uuids = cloud.database.run_now(fill, cloud.zone.id, cloud.store.id, templates, machines, event_count)
+    api_key, secret_key = GREEDY_KEYS
+    cloud.database.run_now(accounts.add_api_key, cloud.user.user.id, api_key, cloud.seal.close(secret_key))
     cloud.database.run_now(lambda connection: connection.exec_driver_sql("ANALYZE"))
     root = Resource()
     root.putChild(b"client", cloud.client())
@@ -171,6 +175,7 @@ def main() -> int:
         reactor.callLater(0, progress.start, REPORT_INTERVAL_S)  # when asyncio's loop runs
     port = reactor.listenTCP(0, ManagementSite(root), interface="127.0.0.1")
     print(json.dumps({"port": port.getHost().port, "templates": uuids}), flush=True)
+    interpreter_pauses.shorten()
     reactor.run()
     return 0
 

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure  # noqa: E402
 
 from systemvm.host.config_file import ConfigError  # noqa: E402
 from systemvm.host.layout import DAEMON_USER, Layout  # noqa: E402
-from systemvm.management import config  # noqa: E402
+from systemvm.management import config, interpreter_pauses  # noqa: E402
 from systemvm.management.config_show import show, summarize  # noqa: E402
 from systemvm.management.daemon import Daemon  # noqa: E402
 from systemvm.management.hypervisors.errors import HypervisorError  # noqa: E402
@@ -98,9 +98,13 @@ def _run(configuration: config.Configuration) -> int:
             log.failure("cannot start", failure=failure)
         reactor.stop()
 
+    async def begin() -> None:
+        await daemon.start()
+        interpreter_pauses.shorten()
+
     def start() -> None:
         feed_watchdog(reactor, notifier, os.environ)
-        Deferred.fromCoroutine(daemon.start()).addErrback(failed)
+        Deferred.fromCoroutine(begin()).addErrback(failed)
 
     reactor.callWhenRunning(start)
     # SIGTERM and SIGINT stop the reactor, which waits for this.

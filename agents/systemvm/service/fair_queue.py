@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Collection
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -40,14 +41,15 @@ class FairQueue(Generic[T]):
         self._count += 1
         return evicted
 
-    def pop(self) -> T:
-        """Remove and return the next item, round-robin by source.
+    def pop(self, skipped: Collection[str] = ()) -> T:
+        """Remove and return the next item, round-robin by source, of those that are not skipped.
 
-        Raises: LookupError when the queue is empty.
+        Raises: LookupError when there is none.
         """
-        if not self._count:
+        source = next((each for each in self._items if each not in skipped), None)
+        if source is None:
             raise LookupError("the queue is empty")
-        source, items = self._items.popitem(last=False)
+        items = self._items.pop(source)
         item = items.popleft()
         self._count -= 1
         if items:

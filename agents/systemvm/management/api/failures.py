@@ -7,6 +7,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from systemvm.management.api.errors import ApiError, ErrorCode
+from systemvm.management.state.list_turns import TooManyListsError
 from systemvm.rpc.core import errors as rpc
 from systemvm.service import host_errors
 from systemvm.service.errors import FailureCode, SystemVmError
@@ -35,6 +36,8 @@ def as_api_error(error: Exception, request_id: str) -> ApiError:
             busy = error.code == rpc.BUSY
             code = ErrorCode.BUSY if busy else ErrorCode.RESOURCE_UNAVAILABLE
             return ApiError(code, error.message, error.hint)
+        case TooManyListsError():
+            return ApiError(ErrorCode.BUSY, error.message, error.hint, retry_after_s=1.0)
         case SystemVmError(code=FailureCode() as kind) if kind in _API_CODES:
             return ApiError(_API_CODES[kind], error.message, error.hint)
     log.failure("API call {request_id} failed", failure=Failure(error), request_id=request_id)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from systemvm.management.api import envelope, signature
 from systemvm.management.api.authentication import Authenticator
-from systemvm.management.api.command import Command, CommandTable
+from systemvm.management.api.command import Command, CommandTable, ResultPage
 from systemvm.management.api.errors import ApiError, ErrorCode, unauthorized
 from systemvm.management.api.failures import as_api_error
 from systemvm.management.api.kept_answers import KeptAnswers
@@ -30,11 +30,14 @@ from systemvm.management.api.request_parameters import read_parameters
 from systemvm.management.api.sessions import Sessions
 from systemvm.management.api.traffic import ApiTraffic
 from systemvm.management.state.columns import now
+from systemvm.management.state.list_turns import account_of_list
 from systemvm.web.forwarded import Network, client_address
 from systemvm.web.public_endpoint import PublicEndpoint
 
 COOKIE = b"JSESSIONID"
 KEY_COOKIE = b"sessionkey"
+#: To write more takes a few milliseconds.
+LONG_ANSWER_ROWS = 100
 _FORM = b"application/x-www-form-urlencoded"
 
 _HEADERS = {
@@ -162,10 +165,10 @@ class ApiResource(Resource):
         command = self._table.find(exchange.command)
 
         async def make() -> bytes:
-            result = await command.run(
-                principal, exchange.parameters, exchange.client_address, exchange.request_id
-            )
-            return envelope.write(envelope.answer(command, result), exchange.form)
+            run = command.run(principal, exchange.parameters, exchange.client_address, exchange.request_id)
+            if not command.name.startswith("list"):
+                return envelope.write(envelope.answer(command, await run), exchange.form)
+            return await self._list(str(principal.account.id), command, run, exchange.form)
 
         if not command.kept:
             return await make()
@@ -173,6 +176,23 @@ class ApiResource(Resource):
             item for item in exchange.parameters.items() if not is_added_by_clients(item[0].lower())
         )
         return await self._kept.get((principal, command.name, exchange.form, given), make)
+
+    async def _list(self, account: str, command: Command, run: Awaitable[Any], form: str) -> bytes:
+        """Return the answer of a list, whose reads wait for their account's turn.
+
+        A long one is written in a thread, so that it holds up no other request.
+        """
+        token = account_of_list.set(account)
+        try:
+            result = await run
+        finally:
+            account_of_list.reset(token)
+
+        def write() -> bytes:
+            return envelope.write(envelope.answer(command, result), form)
+
+        is_long = isinstance(result, ResultPage) and len(result.rows) > LONG_ANSWER_ROWS
+        return await self._traffic.lists.run(account, write) if is_long else write()
 
     async def _authenticate(self, exchange: ApiRequest) -> Principal:
         """Authenticate by API key and signature, or by session cookie and session key.

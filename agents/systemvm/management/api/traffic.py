@@ -10,14 +10,16 @@ from attrs import frozen
 from systemvm.management.api.meter import ApiMeter
 from systemvm.management.api.throttle import ApiThrottle
 from systemvm.management.state.database import Database
+from systemvm.management.state.list_turns import ListReaders
 
 
 @frozen
 class ApiTraffic:
     throttle: ApiThrottle
     meter: ApiMeter
+    lists: ListReaders
 
     @classmethod
     def of(cls, database: Database, seconds: Callable[[], float]) -> ApiTraffic:
         """Return new counts; `seconds` is a monotonic clock."""
-        return cls(ApiThrottle(database, seconds), ApiMeter(seconds))
+        return cls(ApiThrottle(database, seconds), ApiMeter(seconds), database.lists)

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from systemvm.management.state import schema
 from systemvm.management.state.changes import Changes, keep, note_statements, reads_of_task
+from systemvm.management.state.list_turns import MAX_RUNNING, ListReaders, account_of_list
 from systemvm.management.state.migrate import upgrade
 from systemvm.service.errors import FailureCode, SystemVmError
 
@@ -57,6 +58,8 @@ class Database:
         note_statements(engine, frozenset(schema.metadata.tables))
         self._writer = ThreadPoolExecutor(1, "database-write")
         self._readers = ThreadPoolExecutor(readers, "database-read")
+        self._list_readers = ThreadPoolExecutor(MAX_RUNNING, "database-list")
+        self.lists = ListReaders(lambda work: self._in(self._list_readers, work))
         self._under_way: set[asyncio.Future[Any]] = set()
 
     @classmethod
@@ -106,12 +109,15 @@ class Database:
     async def read(
         self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `function(connection, …)` on a reader's thread."""
-        noted = reads_of_task.get()
-        return await self._in(
-            self._readers,
-            lambda: self._read(noted, lambda connection: function(connection, *args, **kwargs)),
-        )
+        """Run `function(connection, …)` on a reader's thread; a list's when it is its account's turn."""
+        noted, account = reads_of_task.get(), account_of_list.get()
+
+        def work() -> T:
+            return self._read(noted, lambda connection: function(connection, *args, **kwargs))
+
+        if account is None:
+            return await self._in(self._readers, work)
+        return await self.lists.run(account, work)
 
     async def read_kept(
         self,
@@ -154,6 +160,7 @@ class Database:
         self._closed = True
         self._writer.shutdown(wait=True)
         self._readers.shutdown(wait=True)
+        self._list_readers.shutdown(wait=True)
         self.engine.dispose()
         self._observer.close()
 

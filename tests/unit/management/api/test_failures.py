@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from systemvm.management.api.errors import ErrorCode
 from systemvm.management.api.failures import as_api_error
+from systemvm.management.state.list_turns import TooManyListsError
 from systemvm.management.state.rows import NotFoundError
 from systemvm.rpc.core.errors import BUSY, DEADLINE, RpcError
 from systemvm.service.errors import FailureCode, SystemVmError
@@ -33,6 +34,11 @@ def test_full_database_is_not_an_internal_error(tmp_path: Path) -> None:
     answer = as_api_error(full.value, "request-1")
     assert answer.message == "host cannot do this: the disk of the database is full"
     assert "zeroblob" not in answer.message, "SQL is not sent to a caller"
+
+
+def test_a_full_queue_of_lists_says_when_to_try_again() -> None:
+    answer = as_api_error(TooManyListsError(), "request-1")
+    assert (answer.code, answer.retry_after_s) == (ErrorCode.BUSY, 1.0)
 
 
 def test_text_of_an_unexpected_error_is_only_logged() -> None:

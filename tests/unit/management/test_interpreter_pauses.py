@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pauses of the interpreter are short once the daemon has started."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+from systemvm.management import interpreter_pauses
+
+
+def test_what_exists_is_never_scanned_and_the_reactor_waits_a_millisecond_for_a_thread() -> None:
+    before_s = sys.getswitchinterval()
+    try:
+        interpreter_pauses.shorten()
+        assert gc.isenabled() and gc.get_freeze_count() > 0
+        assert sys.getswitchinterval() == interpreter_pauses.SWITCH_INTERVAL_S
+    finally:
+        gc.unfreeze()
+        sys.setswitchinterval(before_s)
