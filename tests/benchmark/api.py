@@ -141,7 +141,7 @@ def loading(origin: str, targets: list[str], clients: int, seconds: int) -> Iter
 
 def measure_fairness(sizes: tuple[int, int, int], seconds: int) -> list[dict[str, Any]]:
     """Measure a polite client alone, and beside a greedy one of another account."""
-    from api_daemon import GREEDY_KEYS
+    from benchmark.api_daemon import GREEDY_KEYS
 
     polite = pages("listTemplates", {"templatefilter": "all"})
     greedy = pages("listTemplates", {"templatefilter": "executable"}, 500, 10, GREEDY_KEYS)

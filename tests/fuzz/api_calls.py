@@ -25,6 +25,7 @@ _NOUNS = (
     ("ConsoleRecording", "console_recordings"), ("ConsoleSession", "console_sessions"),
     ("SystemVm", "system_vms"), ("ConsoleProxy", "system_vms"), ("VirtualMachine", "vm_instances"),
     ("UploadParams", "templates"), ("Template", "templates"), ("Iso", "isos"), ("Snapshot", "snapshots"),
+    ("RolePermission", "role_permissions"), ("Role", "roles"),
     ("Volume", "volumes"), ("Account", "accounts"), ("User", "users"), ("Domain", "domains"),
     ("Zone", "zones"),
     ("Pod", "pods"), ("Cluster", "clusters"), ("Host", "hosts"), ("Event", "events"), ("Alert", "events"),
@@ -36,7 +37,7 @@ _BY_NAME = {
     "resourceids": "vm_instances", "resourceid": "vm_instances", "destzoneid": "zones",
     "destzoneids": "zones",
     "sourcezoneid": "zones", "isoid": "isos", "physicalnetworkid": "physical_networks",
-    "consolesessionid": "console_sessions",
+    "consolesessionid": "console_sessions", "roleid": "roles",
 }  # fmt: skip
 #: A value of each parameter that must be text or a number of some form.
 _PLAIN = {

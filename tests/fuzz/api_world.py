@@ -63,6 +63,8 @@ async def populate(cloud: SmallCloud, *, is_domain_admin: bool = False) -> Fuzze
     user, stranger = await new_account(cloud, "una", **where), await new_account(cloud, MARK)
     for owner, prefix in ((user, "una"), (stranger, MARK)):
         await _give_objects(cloud, owner, prefix)
+    role = (await cloud.call("createRole", name="fuzzed-role", type="User"))["role"]["id"]
+    await cloud.call("createRolePermission", roleid=role, rule="list*", permission="allow")
     own = cloud.database.run_now(_uuids, user.account.id, user.user.id)
     theirs = cloud.database.run_now(_uuids, stranger.account.id, stranger.user.id)
     foreign = {kind: uuid for kind, uuid in theirs.items() if uuid != own.get(kind)}

@@ -63,8 +63,8 @@ _TOPICS = (
     *columns(schema.vm_instances, "name", "display_name"),
     *columns(schema.users, "username"),
 )
-#: Those that users see.
-_VISIBLE = (RecordingState.RECORDING, RecordingState.COMPLETE, RecordingState.INCOMPLETE)
+#: Those that users do not see. Named, because SQLite would sort all the others that it finds by an index.
+_HIDDEN = (RecordingState.ORDERED, RecordingState.DELETING)
 
 
 def create(connection: sa.Connection, /, **values: Any) -> RecordingRow:
@@ -137,7 +137,7 @@ def _listing(which: RecordingFilter) -> Listing:
 
 
 def _conditions(which: RecordingFilter) -> list[sa.ColumnElement[bool]]:
-    where: list[sa.ColumnElement[bool]] = [_c.removed.is_(None), _c.state.in_(_VISIBLE)]
+    where: list[sa.ColumnElement[bool]] = [_c.removed.is_(None), _c.state.not_in(_HIDDEN)]
     if which.account_ids is not None:
         where.append(_c.account_id.in_(which.account_ids))
     for column, table, uuid in (

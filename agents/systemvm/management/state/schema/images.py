@@ -16,7 +16,7 @@ templates = table(
     sa.Column("unique_name", sa.String(255), nullable=False, unique=True),
     sa.Column("name", sa.String(255), nullable=False),
     sa.Column("display_text", sa.String(4096), nullable=False, default=""),
-    sa.Column("format", EnumText(ImageFormat), nullable=False),
+    sa.Column("format", EnumText(ImageFormat), nullable=False, index=True),  # few are ISOs
     sa.Column("url", sa.String(2048)),
     sa.Column("checksum", sa.String(255)),  # as the user gave it, `{ALG}hex`
     sa.Column("type", sa.String(20), nullable=False, default="USER", index=True),

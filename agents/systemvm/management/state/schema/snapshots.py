@@ -40,4 +40,5 @@ snapshot_policies = table(
     sa.Column("timezone", sa.String(64), nullable=False),
     sa.Column("max_snapshots", sa.Integer, nullable=False),
     sa.Column("next_run", UtcDateTime, index=True),  # NULL when it is removed
+    sa.Index(None, "account_id"),
 )
