@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -45,6 +46,28 @@ def runs(pid: int) -> bool:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
         return False
+
+
+#: What the record of release 0.1.0 has: no serial port, and no TLS of the screen.
+FIELDS_OF_0_1_0 = ("is_system", "name", "taps", "uuid", "vnc_address", "vnc_port")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_machine_of_the_last_release_runs_on_in_the_same_process(
+    hypervisor: QemuHypervisor, tmp_path: Path, run_directory: Path
+) -> None:
+    first = QemuHypervisor(run_directory, NoTaps(), Accelerator.TCG)
+    started = await first.start(machine(tmp_path, vnc=VncSpec("127.0.0.1", 0, "before")))
+    await first.close()
+    record = run_directory / "i-2-3-VM.json"
+    written = json.loads(record.read_text())
+    record.write_text(json.dumps({name: written[name] for name in FIELDS_OF_0_1_0}))
+    adopted = await hypervisor.adopt()
+    assert adopted["i-2-3-VM"].pid == started.pid
+    assert adopted["i-2-3-VM"].state is DomainState.RUNNING
+    await hypervisor.set_vnc_password("i-2-3-VM", "after")
+    assert await deferToThread(rfb_accepts, started.vnc_port or 0, "after")
+    await hypervisor.disks("i-2-3-VM").resize("disk0", 4 << 20)
 
 
 @pytest_twisted.ensureDeferred
