@@ -283,6 +283,7 @@ class SmallCloud:
             self.guest_services,
             self.guest_services,
             self.configuration.labels,
+            self.seal,
             host_id=self.host.id,
         )
         self.machines = VirtualMachines(

@@ -124,6 +124,7 @@ class FakeGuestServices:
         self.bound: list[BoundGuest] = []
         self.data: dict[IPv4Address, GuestData] = {}
         self.failed: dict[str, NetworkError] = {}
+        self.taken: list[str] = []
         self.error: NetworkError | None = None
         self.filter_error: NetworkError | None = None
 
@@ -142,6 +143,9 @@ class FakeGuestServices:
         if self.error is not None:
             raise self.error
         self.data[address] = data
+
+    async def taken_passwords(self) -> list[str]:
+        return self.taken
 
 
 class FakeHypervisor:

@@ -14,6 +14,14 @@ from systemvm.management.state.templates import Template
 from systemvm.management.virtual_machines.deployment import Deployment
 
 
+async def add_addresses(cloud: SmallCloud) -> None:
+    """Give the guest network of the zone ten addresses, the first of which is 10.13.0.50."""
+    await cloud.call(
+        "createVlanIpRange", zoneid=cloud.zone.uuid, forvirtualnetwork="false", gateway="10.13.0.1",
+        netmask="255.255.255.0", startip="10.13.0.50", endip="10.13.0.59",
+    )  # fmt: skip
+
+
 async def deploy_stopped(
     cloud: SmallCloud, owner: Principal | None = None, template: Template | None = None
 ) -> Instance:

@@ -18,7 +18,15 @@ import pytest
 from integration.daemon_lab import until
 from integration.network_lab import Host, host, sh
 from systemvm.host.guest_filter import removal
-from systemvm.host.guest_services import Guest, GuestBridge, GuestData, GuestSubnet, encode, encode_data
+from systemvm.host.guest_services import (
+    Guest,
+    GuestBridge,
+    GuestData,
+    GuestPassword,
+    GuestSubnet,
+    encode,
+    encode_data,
+)
 from systemvm.host.layout import GUEST_SERVICES_USER
 from systemvm.lab.children import ChildProcess
 from systemvm.lab.host_programs import HostProgram
@@ -129,6 +137,10 @@ class Machine:
         )
         _, _, answer = done.stdout.partition("\n\n")
         return [line.split()[-1] for line in answer.splitlines() if line.startswith("Address")]
+
+    def password(self, asked: str, *options: str) -> tuple[int, str]:
+        """Return status and body of a request to the password server."""
+        return self.get("/", *options, "-H", f"DomU_Request: {asked}", address="10.13.0.1:8080")
 
     def use(self, mac: str, address: str) -> None:
         """Use a MAC and an address without asking."""
@@ -252,6 +264,35 @@ def test_a_machine_gets_its_own_data_and_no_other(
     # the other one is expunged, and a third gets its address before its own data
     serve(host, WEB, Guest("02:00:00:00:00:04", near.address, "third", is_here=True))
     assert machine.get("/latest/meta-data/instance-id")[0] == 404
+
+
+def test_a_machine_takes_its_own_password_once(host: Host, services: ChildProcess, machine: Machine) -> None:
+    near = Guest(OTHER_MAC, IPv4Address("10.13.0.52"), "near", is_here=True)
+    serve(host, WEB, near)
+    put_data(host, WEB, GuestData({}, password=GuestPassword("a1", "of web")))
+    put_data(host, near, GuestData({}, password=GuestPassword("b2", "of near")))
+    machine.lease(MAC)
+    assert machine.password("send_my_password") == (200, "of web")
+    [server] = processes_of(host, "--metadata")
+    os.kill(server, signal.SIGKILL)  # between the two requests of its client
+    until(lambda: server not in processes_of(host, "--metadata"), "its end")
+    serve(host, WEB, near)
+    assert machine.password("send_my_password") == (200, "of web")
+    assert machine.password("saved_password") == (200, "saved_password")
+    assert machine.password("send_my_password") == (200, "saved_password")
+    assert host.drive("print(await services.taken_passwords())").strip() == "['a1']"
+    assert machine.get("/", address="10.13.0.1:8080") == (400, "bad_request")
+    assert machine.password("send_my_password", "-X", "POST")[0] == 400
+    assert machine.get("/latest/meta-data/", address="10.13.0.1:8080")[0] == 400
+    # wherever it says that it is
+    forwarded = ("-H", "X-Forwarded-For: 10.13.0.52")
+    assert machine.password("send_my_password", *forwarded) == (200, "saved_password")
+    data = host.layout.guest_services / BRIDGE / "data"
+    assert b"of web" not in b"".join(path.read_bytes() for path in data.iterdir())
+    # near is expunged, and a third has its address before data of its own
+    serve(host, WEB, Guest("02:00:00:00:00:04", near.address, "third", is_here=True))
+    machine.lease("02:00:00:00:00:04")
+    assert machine.password("send_my_password") == (200, "saved_password")
 
 
 def test_a_machine_cannot_use_the_address_of_another(

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import base64
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
@@ -39,11 +39,12 @@ def list_machines(daemon: DaemonClient) -> None:
     """
     USER_VM.print_list(
         daemon,
-        ("NAME", "INSTANCE", "STATE", "FROM", "ID"),
+        ("NAME", "INSTANCE", "STATE", "ADDRESS", "FROM", "ID"),
         lambda row: (
             row.get("displayname") or row["name"],
             row.get("instancename"),
             output.coloured_state(row["state"]),
+            next((nic["ipaddress"] for nic in row.get("nic", ()) if "ipaddress" in nic), None),
             row.get("templatename") or row.get("isoname"),
             row["id"],
         ),
@@ -116,6 +117,32 @@ def deploy(
         output.print_json(machine)
     else:
         click.echo(f'{name} is {machine["state"]}. Run "systemvm console {name}" to open its console.')
+        _show_password(machine)
+
+
+@vm.command("reset-password")
+@click.argument("name")
+@click.pass_obj
+def reset_password(daemon: DaemonClient, name: str) -> None:
+    """Give the stopped VM NAME a new password, which its guest takes when it starts.
+
+    Its template must be one whose guests take passwords from the cloud (passwordenabled).
+
+    \b
+    Example:
+      systemvm vm reset-password one
+    """
+    result = daemon.run_job("resetPasswordForVirtualMachine", id=USER_VM.find(daemon, name)["id"])
+    machine = result["virtualmachine"]
+    if daemon.as_json:
+        output.print_json(machine)
+    else:
+        _show_password(machine)
+
+
+def _show_password(machine: dict[str, Any]) -> None:
+    if "password" in machine:
+        click.echo(f"Its password is {machine['password']} and is not shown again.")
 
 
 @vm.command()

@@ -33,7 +33,12 @@ class DataDirectory:
             return None
 
     def path(self, address: IPv4Address, mac: str) -> Path:
-        return self._directory / f"{address}_{mac.replace(':', '')}.json"
+        return self._directory / f"{machine_name(address, mac)}.json"
+
+
+def machine_name(address: IPv4Address, mac: str) -> str:
+    """Return how files of a machine begin."""
+    return f"{address}_{mac.replace(':', '')}"
 
 
 def answer(path: str, data: GuestData) -> bytes | None:

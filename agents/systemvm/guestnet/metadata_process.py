@@ -11,14 +11,18 @@ from importlib.metadata import version
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from systemvm.guestnet.metadata import DataDirectory
+import msgspec
+
+from systemvm.guestnet.metadata import DataDirectory, machine_name
+from systemvm.guestnet.passwords import PasswordDirectory
 from systemvm.guestnet.process import end, process_of
-from systemvm.host.guest_services import METADATA_PORT, GuestData, encode_data
+from systemvm.host.guest_services import METADATA_PORT, PASSWORD_PORT, GuestData, encode_data
 from systemvm.service.unix_calls import RefusedError
 
 #: The option by which `systemvm-guestnet` is the server and not the helper.
 OPTION = "--metadata"
 _END = "--descriptors"
+_PORTS = (METADATA_PORT, PASSWORD_PORT)
 
 
 class MetadataProcess:
@@ -34,17 +38,18 @@ class MetadataProcess:
         Raises: RefusedError when a port is in use.
         """
         self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept = {DataDirectory(self._data).path(address, mac) for address, mac in guests.items()}
+        kept = {machine_name(address, mac) for address, mac in guests.items()}
         for path in self._data.iterdir():
-            if path not in kept:
-                path.unlink()
+            # the id of a password follows
+            if "_".join(path.stem.split("_")[:2]) not in kept:
+                path.unlink(missing_ok=True)
         # a server of another release or with other addresses is another one
         arguments = [OPTION, str(self._data), version("systemvm"), *map(str, sorted(own)), _END]
         with process_of(self._pid, arguments) as process:
             if process is not None:
                 return
         self.stop()
-        listeners = [_listen(address) for address in sorted(own)]
+        listeners = [_listen(address, port) for address in sorted(own) for port in _PORTS]
         try:
             numbers = [listener.fileno() for listener in listeners]
             command = [
@@ -71,15 +76,20 @@ class MetadataProcess:
         self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = DataDirectory(self._data).path(address, mac)
         new = path.with_suffix(".new")
-        new.write_bytes(encode_data(data))
+        new.write_bytes(encode_data(msgspec.structs.replace(data, password=None)))
         new.replace(path)
+        PasswordDirectory(self._data).put(path.stem, data.password)
+
+    def taken_passwords(self) -> list[str]:
+        """Return the ids of passwords that machines have taken."""
+        return PasswordDirectory(self._data).taken()
 
 
-def _listen(address: IPv4Address) -> socket.socket:
+def _listen(address: IPv4Address, port: int) -> socket.socket:
     try:
-        return socket.create_server((str(address), METADATA_PORT), backlog=128)
+        return socket.create_server((str(address), port), backlog=128)
     except OSError as error:
         raise RefusedError(
-            f"cannot listen at {address} on port {METADATA_PORT}: {error.strerror}",
+            f"cannot listen at {address} on port {port}: {error.strerror}",
             "end the program that uses it, or have it listen at other addresses",
         ) from error

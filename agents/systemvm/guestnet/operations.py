@@ -13,6 +13,7 @@ from systemvm.guestnet import metadata_redirect
 from systemvm.guestnet.dnsmasq import Dnsmasq
 from systemvm.guestnet.dnsmasq_files import files_of
 from systemvm.guestnet.metadata_process import MetadataProcess
+from systemvm.guestnet.passwords import MAX_TAKEN
 from systemvm.host.bridges import HostNetwork
 from systemvm.host.config_file import ConfigError
 from systemvm.host.guest_services import (
@@ -43,6 +44,8 @@ class ServiceOperations:
             return self._serve(decode(read_whole(descriptors[0])))
         if request.get("do") == "put-data" and len(descriptors) == 1:
             return self._put_data(request, decode_data(read_whole(descriptors[0])))
+        if request.get("do") == "taken-passwords":
+            return self._taken_passwords()
         raise RefusedError(f"unknown operation: {str(request.get('do'))[:40]!r}")
 
     def _serve(self, bridges: list[GuestBridge]) -> Answer:
@@ -85,6 +88,14 @@ class ServiceOperations:
             raise RefusedError(f"{mac[:40]!r} is not a MAC")
         MetadataProcess(self._directory(bridge)).put(IPv4Address(request["address"]), mac, data)
         return {}, []
+
+    def _taken_passwords(self) -> Answer:
+        taken = [
+            password
+            for name in sorted(self._served())
+            for password in MetadataProcess(self._directory(name)).taken_passwords()
+        ]
+        return {"taken": taken[:MAX_TAKEN]}, []
 
     def _served(self) -> set[str]:
         return {path.name for path in self._layout.guest_services.iterdir() if path.is_dir()}

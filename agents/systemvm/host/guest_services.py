@@ -13,10 +13,13 @@ import msgspec
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _DOMAIN = re.compile(rf"{_HOST_NAME.pattern}(\.{_HOST_NAME.pattern})*")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_PASSWORD_ID = re.compile(r"[0-9a-f-]{1,36}")
 _MAX_DOMAIN_LENGTH = 190
 #: The metadata service's address on every guest bridge, at which most clouds have it.
 METADATA_ADDRESS = IPv4Address("169.254.169.254")
 METADATA_PORT = 80
+#: CloudStack's password server is beside it.
+PASSWORD_PORT = 8080
 #: By this name cloud-init finds CloudStack's metadata service.
 DATA_SERVER = "data-server"
 #: Words that dnsmasq would not take as a name in a line for DHCP.
@@ -77,11 +80,26 @@ class GuestBridge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name_servers: tuple[IPv4Address, ...] = ()
 
 
+class GuestPassword(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A password that a machine has not taken yet."""
+
+    id: str  # another one for each password
+    text: str
+
+    def __post_init__(self) -> None:
+        if not _PASSWORD_ID.fullmatch(self.id):
+            raise ValueError(f"{self.id[:40]!r} is not the id of a password")
+
+    def __repr__(self) -> str:
+        return f"GuestPassword(id={self.id!r})"
+
+
 class GuestData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the metadata service answers one machine."""
 
     items: dict[str, str]  # CloudStack's names of meta-data and their values
     user_data: bytes | None = None
+    password: GuestPassword | None = None
 
 
 def encode_data(data: GuestData) -> bytes:

@@ -174,6 +174,7 @@ def make_user_services(
         drivers.guest_services,
         drivers.networks,
         configuration.labels,
+        foundation.seal,
         host_id=foundation.host.id,
     )
     virtual_machines = _make_virtual_machines(

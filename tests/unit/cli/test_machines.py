@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from click.testing import Result
 
@@ -12,7 +13,10 @@ from fake_daemon import FakeDaemon
 
 
 def test_machines_of_all_users_are_listed_and_found(run: Callable[..., Result]) -> None:
-    machine = {"id": "m-1", "name": "web", "instancename": "i-2-3-VM", "state": "Stopped", "isoname": "ipxe"}
+    machine: dict[str, Any] = {
+        "id": "m-1", "name": "web", "instancename": "i-2-3-VM", "state": "Stopped", "isoname": "ipxe",
+        "nic": [{}, {"ipaddress": "10.13.0.50"}],
+    }  # fmt: skip
     fake = FakeDaemon(
         listVirtualMachines={"virtualmachine": [machine | {"reason": "It ended.", "hint": "Start it."}]},
         destroyVirtualMachine={"jobid": "j-1"},
@@ -23,6 +27,7 @@ def test_machines_of_all_users_are_listed_and_found(run: Callable[..., Result]) 
     )
     listed = run(fake, "vm", "list")
     assert "i-2-3-VM" in listed.output
+    assert "10.13.0.50" in listed.output
     assert "web: It ended.\n  hint: Start it." in listed.output
     assert run(fake, "vm", "destroy", "--yes", "web").output == "web is destroyed.\n"
     assert fake.calls == [
@@ -55,6 +60,22 @@ def test_a_machine_is_deployed_with_the_keyboard_of_its_guest(run: Callable[...,
         assert "web is Running" in run(fake, "vm", "deploy", "web", "--template", "tiny", *options).output
     deployed = [call[1].get("keyboard") for call in fake.calls if call[0] == "deployVirtualMachine"]
     assert deployed == [None, "sc"]
+
+
+def test_a_password_is_shown_when_it_is_made(run: Callable[..., Result]) -> None:
+    machine = {"id": "m-1", "name": "web", "state": "Running", "password": "a2b3c4"}
+    fake = FakeDaemon(
+        listVirtualMachines={"virtualmachine": [machine]},
+        listTemplates={"template": [{"id": "t-1", "name": "tiny", "zoneid": "z-1"}]},
+        listServiceOfferings={"serviceoffering": [{"id": "o-1", "name": "small"}]},
+        deployVirtualMachine={"jobid": "j-1"},
+        resetPasswordForVirtualMachine={"jobid": "j-2"},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": {"virtualmachine": machine}},
+    )
+    shown = "Its password is a2b3c4 and is not shown again.\n"
+    assert run(fake, "vm", "deploy", "web", "--template", "tiny").output.endswith(shown)
+    assert run(fake, "vm", "reset-password", "web").output == shown
+    assert ("resetPasswordForVirtualMachine", {"id": "m-1"}) in fake.calls
 
 
 def test_a_machine_is_deployed_with_an_address_and_user_data(

@@ -40,6 +40,7 @@ from systemvm.management.api.commands.image_stores import ImageStoreCommands
 from systemvm.management.api.commands.infrastructure import InfrastructureCommands
 from systemvm.management.api.commands.jobs import JobCommands
 from systemvm.management.api.commands.machine_migration import MachineMigrationCommands
+from systemvm.management.api.commands.machine_passwords import MachinePasswordCommands
 from systemvm.management.api.commands.machine_update import MachineUpdateCommands
 from systemvm.management.api.commands.model_commands import commands_of
 from systemvm.management.api.commands.network_offerings import NetworkOfferingCommands
@@ -261,9 +262,11 @@ def command_table(services: ApiServices) -> CommandTable:
             jobs,
             services.guest_bridge,
             services.pools,
+            services.seal,
             host_id=services.host_id,
             expunge=services.expunge,
         ).commands(),
+        *MachinePasswordCommands(database, services.virtual_machines, jobs, services.seal).commands(),
         *MachineUpdateCommands(database, services.send_machine_data).commands(),
         *AccountCommands(database, services.accounts, jobs, rights).commands(),
         *UserKeyCommands(database, services.accounts, rights).commands(),
@@ -287,7 +290,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *EventCommands(database).commands(),
         *AlertCommands(database, jobs).commands(),
         *AlertDeliveryCommands(services.alert_delivery).commands(),
-        *JobCommands(database).commands(),
+        *JobCommands(database, services.seal).commands(),
         *CertificateCommands(database, services.certificates, jobs).commands(),
         *PublicCertificateCommands(database, services.public_certificates, services.acme, jobs).commands(),
         *PublicNameCommands(

@@ -20,8 +20,12 @@ async def start_job(
     about: str,
     uuid: str,
     creates: bool = False,
+    sealed_password: bytes | None = None,
 ) -> StartedJob:
-    """Submit the job for the caller; `about` and `uuid` are type and id of the object that it is about."""
+    """Submit the job for the caller; `about` and `uuid` are type and id of the object that it is about.
+
+    The caller is given the password with the job's result, once.
+    """
     job = await jobs.submit(
         command,
         arguments,
@@ -31,6 +35,7 @@ async def start_job(
         instance_type=about,
         instance_uuid=uuid,
         request_id=call.request_id,
+        sealed_password=sealed_password,
     )
     return StartedJob(job.uuid, uuid if creates else None)
 

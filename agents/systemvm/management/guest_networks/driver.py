@@ -41,6 +41,14 @@ class GuestServicesDriver:
         request = {"do": "put-data", "bridge": bridge, "address": str(address), "mac": mac}
         await self._call(request, encode_data(data))
 
+    async def taken_passwords(self) -> list[str]:
+        """Return the ids of passwords that machines have taken, until their data has another or none.
+
+        Raises: NetworkError when the services do not answer.
+        """
+        answer = await self._call({"do": "taken-passwords"}, b"")
+        return [str(each) for each in answer["taken"]]
+
     async def _call(self, request: dict[str, Any], content: bytes) -> dict[str, Any]:
         try:
             return await deferToThread(self._send, request, content)

@@ -17,6 +17,9 @@ from systemvm.host.guest_services import GuestBridge, GuestData
 from systemvm.management.guest_networks.composition import bound_guests, compose
 from systemvm.management.guest_networks.machine_data import data_of
 from systemvm.management.network_helper import NetworkError, NoHelperError
+from systemvm.management.pki.keystore import KeystoreError
+from systemvm.management.pki.seal import Seal
+from systemvm.management.state import machine_passwords
 from systemvm.management.state.database import Database
 from systemvm.service.periodic import Periodic
 
@@ -29,6 +32,7 @@ class GuestServices(Protocol):
 
     async def serve(self, bridges: Sequence[GuestBridge]) -> dict[str, NetworkError]: ...
     async def put_data(self, bridge: str, address: IPv4Address, mac: str, data: GuestData) -> None: ...
+    async def taken_passwords(self) -> list[str]: ...
 
 
 class PortFilter(Protocol):
@@ -49,6 +53,7 @@ class GuestNetworks:
         services: GuestServices,
         ports: PortFilter,
         labels: Mapping[str, HostNetwork],
+        seal: Seal,
         *,
         host_id: int,
     ) -> None:
@@ -56,6 +61,7 @@ class GuestNetworks:
         self._services = services
         self._ports = ports
         self._labels = labels
+        self._seal = seal
         self._host_id = host_id
         self._lock = DeferredLock()
         self._begun = 0
@@ -85,13 +91,13 @@ class GuestNetworks:
         if not self._is_filtered:
             return
         failed = ""
-        for nic, data in await self._database.read(data_of, vm_id):
-            try:
+        try:
+            for nic, data in await self._database.read(data_of, vm_id, self._seal):
                 await self._services.put_data(nic.bridge, nic.address, nic.mac, data)
-            except NetworkError as error:
-                failed = f"{error.message}; {error.hint}"
-                if failed != before:
-                    self._log.warn("data of {name} is not served: {why}", name=nic.name, why=failed)
+        except (NetworkError, KeystoreError) as error:
+            failed = f"{error.message}; {error.hint}"
+            if failed != before:
+                self._log.warn("data of machine {vm} is not served: {why}", vm=vm_id, why=failed)
         if failed:
             self._unsent[vm_id] = failed
         else:
@@ -112,8 +118,20 @@ class GuestNetworks:
             if bridges or not all(isinstance(error, NoHelperError) for error in failed.values()):
                 self._report({bridge: f"{error.message}; {error.hint}" for bridge, error in failed.items()})
             if self._is_filtered:
+                await self._forget_taken_passwords()
                 for vm_id in sorted(self._unsent):
                     await self.send_data(vm_id)
+
+    async def _forget_taken_passwords(self) -> None:
+        """Forget the passwords that guests have taken, here and where these were served."""
+        if not await self._database.read(machine_passwords.is_one_waiting):
+            return
+        try:
+            taken = await self._services.taken_passwords()
+        except NetworkError:
+            return  # reported by the call before; they stay marked there
+        for vm_id in await self._database.run(machine_passwords.mark_taken, taken):
+            self._unsent.setdefault(vm_id, "")
 
     async def _serve(self, bridges: Sequence[GuestBridge]) -> Mapping[str, NetworkError]:
         """Serve these bridges, and end what an earlier daemon served; return why some are not served."""

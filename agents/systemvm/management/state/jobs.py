@@ -39,6 +39,7 @@ class Job:
     host_id: int | None
     created: datetime
     completed: datetime | None
+    sealed_password: bytes | None = field(repr=False)
 
 
 rows = Rows(schema.async_jobs, Job, "job")
@@ -110,8 +111,18 @@ def finish(
     changes: dict[str, Any] = {"status": int(status), "result_code": result_code, "result": result}
     if status is JobStatus.SUCCEEDED:
         changes["progress"] = 100
+    else:
+        changes["sealed_password"] = None  # what failed has not set it
     rows.update_where(connection, _c.uuid == uuid, _c.status == JobStatus.PENDING, completed=now(), **changes)
     return rows.by_uuid(connection, uuid)
+
+
+def take_password(connection: sa.Connection, job_id: int) -> bytes | None:
+    """Return the sealed password that a job has answered, and forget it; None when it was taken before."""
+    sealed = rows.by_id(connection, job_id).sealed_password
+    if sealed is not None:
+        rows.update(connection, job_id, sealed_password=None)
+    return sealed
 
 
 def delete_older(connection: sa.Connection, completed_before: datetime) -> int:

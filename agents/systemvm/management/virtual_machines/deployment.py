@@ -12,7 +12,15 @@ from attrs import field, frozen
 from systemvm.host.guest_services import RESERVED_NAMES
 from systemvm.management.guest_networks.nics import WantedNic, add_guest_nics
 from systemvm.management.resource_limits import limits
-from systemvm.management.state import accounts, events, instances, machine_data, templates, volumes
+from systemvm.management.state import (
+    accounts,
+    events,
+    instances,
+    machine_data,
+    machine_passwords,
+    templates,
+    volumes,
+)
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance
@@ -54,6 +62,7 @@ class Deployment:
     details: Mapping[str, str] = field(factory=dict)  # kept and shown, without effect
     nics: Sequence[WantedNic] = (WantedNic(),)
     user_data: bytes = field(default=b"", repr=False)
+    sealed_password: bytes | None = field(default=None, repr=False)
 
 
 def root_disk_bytes(connection: Connection, template_id: int, zone_id: int, disk_bytes: int | None) -> int:
@@ -99,6 +108,8 @@ def deploy(connection: Connection, deployment: Deployment) -> Instance:
         wanted=deployment.should_run,
     )
     machine_data.put_user_data(connection, vm.id, deployment.user_data)
+    if deployment.sealed_password is not None:
+        machine_passwords.put(connection, vm.id, deployment.sealed_password)
     add_guest_nics(connection, vm, deployment.nics, bridge=deployment.bridge, mac=random_mac)
     volumes.create(
         connection,
@@ -199,11 +210,14 @@ def random_mac() -> str:
 
 
 def mark_expunged(connection: Connection, vm: Instance) -> None:
-    """Mark a machine and its disk as removed; their rows stay as history, without its user data."""
+    """Mark a machine and its disk as removed; their rows stay as history, without its user data and
+    its password.
+    """
     volume = volumes.root_of(connection, vm.id)
     if volume is not None:
         volumes.remove(connection, volume.id)
     volumes.release_data_of(connection, vm.id)
     machine_data.put_user_data(connection, vm.id, b"")
+    machine_passwords.delete(connection, vm.id)
     instances.remove(connection, vm.id, InstanceState.EXPUNGING)
     instances.update(connection, vm.id, sealed_vnc_password=None, wanted=False, updated=now())

@@ -133,6 +133,21 @@ class VirtualMachines:
             stopped = await self._database.run(transitions.set_stopped, vm.id, None, wanted=True)
             return await self._claim_and_boot(stopped)
 
+    async def reset_password(self, vm_id: int, sealed: bytes) -> Instance:
+        """Give a Stopped VM a password, which its guest takes at its next start.
+
+        Raises: MachineStateError when it is not Stopped.
+        """
+        async with self._lock.acquire(vm_id) as vm:
+            _check_exists(vm)
+            if vm.state is not InstanceState.STOPPED:
+                raise MachineStateError(
+                    f"{vm.name} should be stopped to do password reset: it is {vm.state.value}",
+                    "stop it first with stopVirtualMachine",
+                )
+            await self._database.run(transitions.set_password, vm, sealed)
+            return vm
+
     async def destroy(self, vm_id: int, *, expunge: bool = False) -> Instance:
         """End a VM. Its disk stays for `expunge_delay_s`, unless `expunge`; does nothing when it is gone."""
         async with self._lock.acquire(vm_id) as vm:

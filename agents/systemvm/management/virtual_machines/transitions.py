@@ -7,7 +7,7 @@ from datetime import datetime
 
 from systemvm.management.hypervisors.base import DomainStatus, ExitReason
 from systemvm.management.resource_limits import limits
-from systemvm.management.state import accounts, events, instances
+from systemvm.management.state import accounts, events, instances, machine_passwords
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance
@@ -84,6 +84,14 @@ def set_stopped(
     if before.state is not InstanceState.STOPPED:
         _record(connection, stopped, "VM.STOP", f"stopped: {why.reason}" if why else "was stopped")
     return stopped
+
+
+def set_password(connection: Connection, vm: Instance, sealed: bytes) -> None:
+    """Have a VM's guest take a new password at its next start; does nothing when it has this one."""
+    present = machine_passwords.of_vm(connection, vm.id)
+    if present is None or present.sealed != sealed:
+        machine_passwords.put(connection, vm.id, sealed)
+        _record(connection, vm, "VM.RESETPASSWORD", "gets a new password at its next start")
 
 
 def set_destroyed(connection: Connection, vm: Instance, expunge_at: datetime) -> Instance:

@@ -32,6 +32,7 @@ def use_rules(cloud: SmallCloud, rules: ExpungeConfig) -> None:
         JobRunner(cloud.database, cloud.clock),
         lambda zone: "cloudbr3",
         cloud.storage_pools,
+        cloud.seal,
         host_id=cloud.host.id,
         expunge=rules,
     ).commands()

@@ -14,18 +14,11 @@ from systemvm.host.guest_services import GuestData
 from systemvm.management.api.errors import ApiError
 from systemvm.management.network_helper import NetworkError
 from systemvm.management.state import machine_data
-from user_vms import deploy_by_api, deployment_parameters
+from user_vms import add_addresses, deploy_by_api, deployment_parameters
 
 ADDRESS = IPv4Address("10.13.0.50")
 SCRIPT = b"#cloud-config\n\xff"
 ENCODED = base64.b64encode(SCRIPT).decode()
-
-
-async def add_addresses(cloud: SmallCloud) -> None:
-    await cloud.call(
-        "createVlanIpRange", zoneid=cloud.zone.uuid, forvirtualnetwork="false", gateway="10.13.0.1",
-        netmask="255.255.255.0", startip="10.13.0.50", endip="10.13.0.59",
-    )  # fmt: skip
 
 
 @pytest_twisted.ensureDeferred

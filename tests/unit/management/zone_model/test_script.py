@@ -46,6 +46,7 @@ from systemvm.management.config import Configuration, ManagementConfig
 from systemvm.management.foreign_hosts.service import ForeignHosts
 from systemvm.management.inventory import write_inventory
 from systemvm.management.jobs.runner import JobRunner
+from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts, address_ranges, instances, pods, zones
 from systemvm.management.state.database import Database
 from systemvm.management.system_vms.allocation import allocate
@@ -101,7 +102,7 @@ class Cloud:
             *ZoneCommands(database).commands(),
             *InfrastructureCommands(database).commands(),
             *HostCommands(database, cast(ForeignHosts, None), jobs, changes).commands(),
-            *JobCommands(database).commands(),
+            *JobCommands(database, Seal(bytes(32))).commands(),
             *commands_of((*PLACES, *NETWORKS, *RANGES), changes, jobs),
         )
 

@@ -114,6 +114,9 @@ class VirtualMachineAnswer:
     rootdevicetype: str = required_key("ROOT")
     haenable: bool = required_key("whether it is restarted elsewhere when its host dies")
     passwordenabled: bool = required_key("whether it takes a password from the cloud")
+    password: str | None = optional_key(
+        "its password: once, in the result of the job that made it, for the user who started the job"
+    )
     displayvm: bool = required_key("whether it is shown to its user")
     isdynamicallyscalable: bool = required_key("always false")
     arch: str | None = optional_key("processor architecture")

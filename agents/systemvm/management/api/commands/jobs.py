@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from attrs import evolve
+
 from systemvm.management.api.answers.access import JobAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, ResultPage
 from systemvm.management.api.owner_names import read_names
@@ -11,6 +13,7 @@ from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.periods import first_moment
 from systemvm.management.api.principal import Principal
+from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts, jobs
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.jobs import Job, JobFilter
@@ -21,8 +24,9 @@ from systemvm.management.state.status import JobStatus
 class JobCommands:
     """States and results of asynchronous commands."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, seal: Seal) -> None:
         self._database = database
+        self._seal = seal
 
     def commands(self) -> tuple[Command, ...]:
         return (
@@ -52,17 +56,30 @@ class JobCommands:
         )
 
     async def _query(self, call: ApiCall) -> JobAnswer:
-        return await self._database.read(_one, call.arguments["jobid"], call.principal)
+        job = await self._database.read(_one, call.arguments["jobid"], call.principal)
+        [answer] = await self._database.read(_answers, [job])
+        asks_for_own = job.user_id == call.principal.user.id
+        if job.sealed_password is None or job.status is not JobStatus.SUCCEEDED or not asks_for_own:
+            return answer
+        # the one answer with it: the row has it no more when this one is on its way
+        sealed = await self._database.run(jobs.take_password, job.id)
+        if sealed is None or answer.jobresult is None:
+            return answer
+        password = self._seal.open(sealed)
+        return evolve(
+            answer,
+            jobresult={kind: found | {"password": password} for kind, found in answer.jobresult.items()},
+        )
 
     async def _list(self, call: ApiCall) -> ResultPage:
         return await self._database.read(_select, call)
 
 
-def _one(connection: Connection, uuid: str, principal: Principal) -> JobAnswer:
+def _one(connection: Connection, uuid: str, principal: Principal) -> Job:
     job = jobs.by_uuid(connection, uuid)
     if not principal.may_use(job.account_id):
         raise NotFoundError(f"there is no job with the id {uuid}")  # also for another account's job
-    return _answers(connection, [job])[0]
+    return job
 
 
 def _select(connection: Connection, call: ApiCall) -> ResultPage:

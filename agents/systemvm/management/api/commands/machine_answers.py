@@ -82,7 +82,7 @@ def _answer(
         rootdeviceid=0,
         rootdevicetype="ROOT",
         haenable=False,
-        passwordenabled=False,
+        passwordenabled=origin is not None and origin.password_enabled,
         displayvm=True,
         isdynamicallyscalable=False,
         arch=vm.arch,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 from ipaddress import IPv4Address
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from systemvm.management.api.command import ApiCall
 from systemvm.management.api.commands.machine_details import ROOT_DISK_SIZE, noted_details
@@ -26,9 +26,14 @@ from systemvm.management.state.offerings import ServiceOffering
 from systemvm.management.state.templates import Template
 from systemvm.management.state.zones import Zone
 from systemvm.management.virtual_machines.deployment import GIB, MAX_DISK_BYTES
+from systemvm.management.virtual_machines.passwords import check_password, new_password
 from systemvm.management.zone_model.subnets import read_address
 
 MAX_DISPLAY_NAME_CHARACTERS = 255
+
+PASSWORD = optional(
+    "password", ParameterType.STRING, "its password, if its template takes one; a random one by default"
+)
 
 PARAMETERS = (
     required("zoneid", ParameterType.UUID, "the zone"),
@@ -59,6 +64,7 @@ PARAMETERS = (
         "instead of networkids: networks with addresses, as iptonetworklist[0].networkid and .ip",
     ),
     optional("userdata", ParameterType.BASE64, "what the metadata service answers it, in base64"),
+    PASSWORD,
     optional("startvm", ParameterType.BOOLEAN, "false: do not start it"),
     only("displayvm", ParameterType.BOOLEAN, "show it to its user", True),
     only("dynamicscalingenabled", ParameterType.BOOLEAN, "change its size while it runs", False),
@@ -84,6 +90,7 @@ class DeployRequest:
     details: dict[str, str]
     nics: list[WantedNic]
     user_data: bytes
+    password: str | None = field(repr=False)
 
 
 def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
@@ -95,6 +102,11 @@ def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
     arguments = call.arguments
     zone = named_or_only_zone(connection, arguments["zoneid"])
     template = _usable_template(connection, arguments["templateid"], call.principal)
+    if "password" in arguments and not template.password_enabled:
+        raise parameter_error(
+            f"Invalid value for parameter password: template {template.name} takes none",
+            "omit it, or set passwordenabled of the template with updateTemplate",
+        )
     if not templates.is_in_zone(connection, template, zone.id):
         raise parameter_error(
             f"template {template.name} is not in zone {zone.name}", "copy it to that zone with copyTemplate"
@@ -111,7 +123,23 @@ def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
         details=noted_details(arguments.get("details", {})),
         nics=_nics(connection, arguments, zone),
         user_data=base64.b64decode(arguments.get("userdata", "")),
+        password=new_or_asked_password(arguments) if template.password_enabled else None,
     )
+
+
+def new_or_asked_password(arguments: Arguments) -> str:
+    """Return the password that is asked for, or a random one.
+
+    Raises: ApiError 431 when a guest would not get it as it is.
+    """
+    asked = arguments.text("password")
+    if asked is None:
+        return new_password()
+    try:
+        check_password(asked)
+    except ValueError as error:
+        raise parameter_error(f"Invalid value for parameter password: {error}") from None
+    return asked
 
 
 def _usable_template(connection: Connection, uuid: str, principal: Principal) -> Template:

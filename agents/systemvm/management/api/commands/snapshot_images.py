@@ -40,7 +40,7 @@ _CREATE_TEMPLATE = (
     optional("ispublic", BOOLEAN, "let other accounts use it"),
     optional("isfeatured", BOOLEAN, "feature it; for administrators only"),
     optional("requireshvm", BOOLEAN, "it needs hardware virtualization"),
-    only("passwordenabled", BOOLEAN, "guests take passwords from the cloud", False),
+    optional("passwordenabled", BOOLEAN, "guests take passwords from the cloud"),
     only("isdynamicallyscalable", BOOLEAN, "change the size of running VMs", False),
     only("sshkeyenabled", BOOLEAN, "guests take SSH keys from the cloud", False),
     only("bits", INTEGER, "32 or 64", 64),
@@ -206,6 +206,7 @@ def _registration(connection: Connection, call: ApiCall, volume: Volume, zone_id
             public=arguments.flag("ispublic"),
             extractable=origin is not None and origin.extractable,
             hvm=arguments.flag("requireshvm", True),
+            password_enabled=arguments.flag("passwordenabled"),
         )
     except RegistrationError as error:
         raise parameter_error(f"Invalid value for parameter {error.parameter}: {error.message}") from None

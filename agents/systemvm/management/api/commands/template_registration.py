@@ -33,7 +33,7 @@ _NEW_TEMPLATE = (
     required("hypervisor", STRING, "KVM", choices=("KVM",)),
     optional("requireshvm", BOOLEAN, "it needs hardware virtualization"),
     optional("arch", STRING, "processor architecture; the zone's by default"),
-    only("passwordenabled", BOOLEAN, "guests take passwords from the cloud", False),
+    optional("passwordenabled", BOOLEAN, "guests take passwords from the cloud"),
     only("isdynamicallyscalable", BOOLEAN, "change the size of running VMs", False),
     only("bits", INTEGER, "32 or 64", 64),
     only("sshkeyenabled", BOOLEAN, "guests take SSH keys from the cloud", False),
@@ -67,7 +67,7 @@ REGISTER_ISO = (
     *_BY_URL,
     required("zoneid", UUID, _EVERY_ZONE_TOO, literals=(EVERY_ZONE,)),
     optional("arch", STRING, "processor architecture; the zone's by default"),
-    only("passwordenabled", BOOLEAN, "guests take passwords from the cloud", False),
+    optional("passwordenabled", BOOLEAN, "guests take passwords from the cloud"),
     only("isdynamicallyscalable", BOOLEAN, "change the size of running VMs", False),
     _BOOTABLE,
 )
@@ -129,6 +129,7 @@ def _registration(call: ApiCall, kind: TemplateCategory, zone_arch: str) -> Regi
         public=arguments.flag("ispublic"),
         extractable=arguments.flag("isextractable"),
         hvm=arguments.flag("requireshvm", True),
+        password_enabled=arguments.flag("passwordenabled"),
         source=RegisteredSource(_credentials(call), arguments.text("checksumsignature")),
     )
 

@@ -28,7 +28,7 @@ _UPDATE = (
     optional("arch", STRING, "processor architecture"),
     optional("details", ParameterType.MAP, "further settings; they replace those of before"),
     optional("cleanupdetails", BOOLEAN, "true: remove all further settings"),
-    only("passwordenabled", BOOLEAN, "guests take passwords from the cloud", False),
+    optional("passwordenabled", BOOLEAN, "guests take passwords from the cloud"),
     only("sshkeyenabled", BOOLEAN, "guests take SSH keys from the cloud", False),
     only("isdynamicallyscalable", BOOLEAN, "change the size of running VMs", False),
     only("isrouting", BOOLEAN, "use it for virtual routers", False),
@@ -65,7 +65,12 @@ class TemplateUpdateCommands:
 def _update(connection: Connection, call: ApiCall, kind: TemplateCategory) -> TemplateAnswer:
     arguments = call.arguments
     template = find_own(connection, call, kind, "change")
-    names = {"displaytext": "display_text", "bootable": "bootable", "requireshvm": "hvm"}
+    names = {
+        "displaytext": "display_text",
+        "bootable": "bootable",
+        "requireshvm": "hvm",
+        "passwordenabled": "password_enabled",
+    }
     changes: dict[str, Any] = {column: arguments[name] for name, column in names.items() if name in arguments}
     if (name := arguments.text("name")) is not None:
         if not name.strip() or len(name) > MAX_NAME_LENGTH:

@@ -24,6 +24,7 @@ from systemvm.management.api.parameters import Parameter, ParameterType, only, o
 from systemvm.management.api.principal import Principal
 from systemvm.management.config import ExpungeConfig
 from systemvm.management.jobs.runner import JobRunner, RunningJob
+from systemvm.management.pki.seal import Seal
 from systemvm.management.primary.pool_service import StoragePools
 from systemvm.management.state import instance_list, instances
 from systemvm.management.state.database import Connection, Database
@@ -48,6 +49,7 @@ class VirtualMachineCommands:
         jobs: JobRunner,
         guest_bridge: Callable[[str], str | None],
         pools: StoragePools,
+        seal: Seal,
         *,
         host_id: int,
         expunge: ExpungeConfig | None = None,
@@ -57,6 +59,7 @@ class VirtualMachineCommands:
         self._jobs = jobs
         self._guest_bridge = guest_bridge  # by zone name
         self._pools = pools
+        self._seal = seal
         self._host_id = host_id
         self._expunge = expunge or ExpungeConfig()
         jobs.register("deployVirtualMachine", self._run_deploy, resumes=True)
@@ -191,6 +194,7 @@ class VirtualMachineCommands:
                 "call addTrafficType for guest traffic, and createVlanIpRange",
             )
         start = call.arguments.flag("startvm", True)
+        sealed = None if request.password is None else self._seal.close(request.password)
         vm = await self._machines.deploy(
             Deployment(
                 template_id=request.template.id,
@@ -208,6 +212,7 @@ class VirtualMachineCommands:
                 details=request.details,
                 nics=request.nics,
                 user_data=request.user_data,
+                sealed_password=sealed,
                 disk_bytes=request.disk_bytes,
                 should_run=start,
                 place=await self._place_of(request.offering),
@@ -222,6 +227,7 @@ class VirtualMachineCommands:
             about="VirtualMachine",
             uuid=vm.uuid,
             creates=True,
+            sealed_password=sealed,
         )
 
     async def _place_of(self, offering: ServiceOffering) -> PoolWish:

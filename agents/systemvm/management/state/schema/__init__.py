@@ -35,7 +35,14 @@ from systemvm.management.state.schema.images import (
     template_uploads,
     templates,
 )
-from systemvm.management.state.schema.machines import ip_addresses, machine_data, nics, vm_instances, volumes
+from systemvm.management.state.schema.machines import (
+    ip_addresses,
+    machine_data,
+    machine_passwords,
+    nics,
+    vm_instances,
+    volumes,
+)
 from systemvm.management.state.schema.operation import (
     alert_deliveries,
     async_jobs,
@@ -92,6 +99,7 @@ __all__ = [
     "ip_addresses",
     "login_sources",
     "machine_data",
+    "machine_passwords",
     "metadata",
     "nics",
     "physical_networks",

@@ -75,6 +75,15 @@ machine_data = table(
     sa.Column("user_data", sa.LargeBinary, nullable=False),
 )
 
+# The password of a VM whose template takes one: sealed until its guest has it, then only when that was.
+machine_passwords = table(
+    "machine_passwords",
+    *numbered(),
+    sa.Column("vm_id", sa.ForeignKey("vm_instances.id"), nullable=False, unique=True),
+    sa.Column("sealed", sa.LargeBinary),
+    sa.Column("taken", UtcDateTime),
+)
+
 nics = table(
     "nics",
     *numbered(),

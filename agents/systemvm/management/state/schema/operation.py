@@ -25,6 +25,8 @@ async_jobs = table(
     sa.Column("request_id", sa.String(64), nullable=False, default=""),
     sa.Column("host_id", sa.ForeignKey("hosts.id")),
     sa.Column("completed", UtcDateTime),
+    # of the VM that it is about, until its caller has been given it
+    sa.Column("sealed_password", sa.LargeBinary),
     sa.Index(None, "account_id"),
     sa.Index(None, "created"),
 )
