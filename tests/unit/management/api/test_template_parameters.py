@@ -31,7 +31,6 @@ def second_zone(cloud: SmallCloud) -> zones.Zone:
     ("name", "value"),
     [
         ("directdownload", "true"),
-        ("passwordenabled", "true"),
         ("isdynamicallyscalable", "true"),
         ("bits", "32"),
         ("sshkeyenabled", "true"),
@@ -66,6 +65,15 @@ async def test_supported_values_are_accepted(cloud: SmallCloud) -> None:
     }
     [row] = (await cloud.call("registerTemplate", **registration(cloud, **defaults)))["template"]
     assert (row["bits"], row["sshkeyenabled"], row["isdynamicallyscalable"]) == (64, False, False)
+
+
+@pytest_twisted.ensureDeferred
+async def test_guests_of_a_template_take_passwords(cloud: SmallCloud) -> None:
+    [row] = (await cloud.call("registerTemplate", **registration(cloud, passwordenabled="true")))["template"]
+    assert row["passwordenabled"] is True
+    await cloud.call("updateTemplate", id=row["id"], passwordenabled="false")
+    [row] = (await cloud.call("listTemplates", templatefilter="all"))["template"]
+    assert row["passwordenabled"] is False
 
 
 @pytest_twisted.ensureDeferred
