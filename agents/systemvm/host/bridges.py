@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 
 from attrs import field, frozen
+
+from systemvm.service.errors import SystemVmError
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
@@ -21,6 +24,18 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,14}")
 #: Tags that a network can have: 0 is no tag, 1 is Linux's name for untagged frames, 4095 is reserved.
 VLANS = range(2, 4095)
 _SPAN = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
+
+
+class BridgeKind(enum.Enum):
+    LINUX = "linux"
+    OPENVSWITCH = "openvswitch"
+
+
+class Datapath(enum.Enum):
+    """What moves the frames of an Open vSwitch bridge, by the names of its `datapath_type`."""
+
+    SYSTEM = "system"  # the kernel's module openvswitch
+    NETDEV = "netdev"  # ovs-vswitchd itself
 
 
 def parse_vlans(texts: Iterable[str]) -> frozenset[int]:
@@ -56,6 +71,17 @@ def format_vlans(vlans: Iterable[int]) -> str:
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
 
 
+def check_kind(kind: BridgeKind, datapath: Datapath | None, *, is_control: bool) -> None:
+    """Raises: ValueError when a bridge of this kind cannot be."""
+    if kind is BridgeKind.OPENVSWITCH and is_control:
+        raise ValueError(
+            "kind: control traffic needs a Linux bridge, whose forwarding table names the system VM that a "
+            "connection comes from; remove kind"
+        )
+    if kind is BridgeKind.LINUX and datapath is not None:
+        raise ValueError("datapath: only bridges of kind openvswitch have one; remove it, or set that kind")
+
+
 def _is_label(_instance: object, _attribute: object, value: str) -> None:
     if not _LABEL.fullmatch(value):
         raise ValueError(f"{value!r} is not a bridge name: use at most 15 letters, digits, - and _")
@@ -71,6 +97,13 @@ class HostNetwork:
     uplink: str | None = None  # an interface of the host that becomes a port of the bridge
     #: The VLANs that system VMs can be in: their ports of the bridge have the tag, not the VMs' own frames.
     vlans: frozenset[int] = frozenset()
+    kind: BridgeKind = BridgeKind.LINUX
+    datapath: Datapath | None = None  # of Open vSwitch; None is what the bridge has, SYSTEM when it is made
+    #: Why the bridge cannot be made at present.
+    unusable: SystemVmError | None = field(default=None, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        check_kind(self.kind, self.datapath, is_control=self.is_control)
 
     @classmethod
     def of(cls, bridge: str, traffic_types: Sequence[str], *addresses: str) -> HostNetwork:

@@ -16,6 +16,10 @@ from systemvm.wire.role import CONTROL_PORT
 
 TABLE = "systemvm"
 
+#: The group of links that only carry frames, such as those of `nethelper/hybrid_plug.py`. With Open vSwitch's
+#: own datapath the kernel gets their frames, too, as if they were sent to this host.
+CARRIER_GROUP = 29558
+
 Address = IPv4Address | IPv6Address
 
 
@@ -39,6 +43,7 @@ def ruleset(
         "    chain input {",
         "        type filter hook input priority filter; policy accept;",
         '        iifname "lo" accept',
+        f"        iifgroup {CARRIER_GROUP} drop",
         *(
             f"        {rule}"
             for rule in _input_rules(networks, f"{vnc_ports[0]}-{vnc_ports[1]}", control_port)
@@ -46,6 +51,9 @@ def ruleset(
         "    }",
         "    chain forward {",
         "        type filter hook forward priority filter; policy accept;",
+        # br_netfilter shows frames here, too, that stay in their bridge
+        f"        iifgroup {CARRIER_GROUP} oifgroup != {CARRIER_GROUP} drop",
+        f"        iifgroup != {CARRIER_GROUP} oifgroup {CARRIER_GROUP} drop",
         *(f"        {rule}" for rule in _forward_rules(networks)),
         "    }",
         "}",

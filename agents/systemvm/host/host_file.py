@@ -7,12 +7,13 @@ The file belongs to root: the network helper makes what it names, and nothing th
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
+from attrs import evolve
 from msgspec import field
 
-from systemvm.host.bridges import HostNetwork, Interface, parse_vlans
+from systemvm.host.bridges import BridgeKind, Datapath, HostNetwork, Interface, check_kind, parse_vlans
 from systemvm.host.config_file import ConfigError, ConfigSection, load
 from systemvm.host.host_networks import host_networks
 from systemvm.host.zone import TrafficType, ZoneConfig
@@ -29,6 +30,8 @@ class LabelConfig(ConfigSection, frozen=True):
     addresses: list[str] = field(default_factory=list)  # of this host, such as 10.11.0.1/24
     uplink: str | None = None  # an interface that becomes a port of the bridge
     vlans: list[str] = field(default_factory=list)  # tags that address ranges can have, such as 200-299
+    kind: BridgeKind = BridgeKind.LINUX
+    datapath: Datapath | None = None  # of an Open vSwitch bridge; it is made with the kernel's by default
 
     def __post_init__(self) -> None:
         if not self.traffic_types:
@@ -39,6 +42,7 @@ class LabelConfig(ConfigSection, frozen=True):
         _ = self.interfaces  # raises when one is not an address
         if parse_vlans(self.vlans) and TrafficType.CONTROL in self.traffic_types:
             raise ValueError("vlans: control traffic has no VLAN")
+        check_kind(self.kind, self.datapath, is_control=TrafficType.CONTROL in self.traffic_types)
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:
@@ -68,6 +72,8 @@ class HostConfig(ConfigSection, frozen=True):
                 config.interfaces,
                 config.uplink,
                 parse_vlans(config.vlans),
+                config.kind,
+                config.datapath,
             )
             for label, config in self.labels.items()
         }
@@ -89,23 +95,30 @@ def load_host(etc: Path) -> HostConfig:
     return config
 
 
-def labelled_networks(zones: Iterable[ZoneConfig], host: HostConfig) -> Mapping[str, HostNetwork]:
+def labelled_networks(zones: Iterable[ZoneConfig], host: HostConfig) -> dict[str, HostNetwork]:
     """Return every network of this host by label; the bridges of zones' files are labels, too.
 
-    A bridge that both name has both labels, the traffic types and addresses of both, and the uplink of
-    `host.yaml`.
+    A bridge that both name has both labels, the traffic types and addresses of both, and the uplink and kind
+    of `host.yaml`.
+
+    Raises: ConfigError when a bridge cannot be of the kind that `host.yaml` gives it.
     """
     found = {network.bridge: network for network in host_networks(zones)}
     for label, network in host.networks().items():
         other = found.get(network.bridge)
         if other is not None:
-            network = HostNetwork(
-                network.bridge,
-                tuple(dict.fromkeys((*other.traffic_types, *network.traffic_types))),
-                tuple(dict.fromkeys((*other.addresses, *network.addresses))),
-                network.uplink or other.uplink,
-                network.vlans,
-            )
-            found[network.bridge] = network
+            network = found[network.bridge] = _merge(network, other)
         found[label] = network
     return found
+
+
+def _merge(network: HostNetwork, of_zones: HostNetwork) -> HostNetwork:
+    try:
+        return evolve(
+            network,
+            traffic_types=tuple(dict.fromkeys((*of_zones.traffic_types, *network.traffic_types))),
+            addresses=tuple(dict.fromkeys((*of_zones.addresses, *network.addresses))),
+            uplink=network.uplink or of_zones.uplink,
+        )
+    except ValueError as error:
+        raise ConfigError(f"{FILE_NAME}: bridge {network.bridge}: {error}") from error

@@ -108,6 +108,11 @@ class Layout:
         return self.run / "network.sock"
 
     @property
+    def ovsdb_socket(self) -> Path:
+        """The socket of Open vSwitch's `ovsdb-server`."""
+        return self.root / "run/openvswitch/db.sock"
+
+    @property
     def mount_socket(self) -> Path:
         """The socket of `systemvm-mounthelper`."""
         return self.run / "mount.sock"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
 from typing import Annotated, Literal
@@ -169,8 +168,8 @@ class Configuration:
     layout: Layout
     management: ManagementConfig
     zones: list[ZoneConfig]  # of the files
-    #: This host's networks by label.
-    labels: Mapping[str, HostNetwork] = attrs.field(
+    #: This host's networks by label; `host_bridges.py` adds which cannot be used.
+    labels: dict[str, HostNetwork] = attrs.field(
         default=attrs.Factory(lambda self: labelled_networks(self.zones, HostConfig()), takes_self=True)
     )
     #: The zones by name as they are now; `zone_model/catalog.py` reads them from the rows.

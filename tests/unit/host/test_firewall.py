@@ -85,3 +85,11 @@ def test_a_single_network_has_valid_rules() -> None:
 def test_a_malformed_bridge_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="not a bridge name"):
         HostNetwork.of(name, ["public"])
+
+
+def test_links_that_only_carry_frames_reach_nothing_of_the_host() -> None:
+    text = firewall.ruleset(NETWORKS)
+    group = firewall.CARRIER_GROUP
+    assert rules(text, "input")[2] == f"iifgroup {group} drop"
+    assert f"iifgroup {group} oifgroup != {group} drop" in rules(text, "forward")
+    assert f"iifgroup != {group} oifgroup {group} drop" in rules(text, "forward")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from systemvm.host.bridges import BridgeKind, Datapath
 from systemvm.host.config_file import ConfigError, load, to_yaml
 from systemvm.host.host_file import load_host
 from systemvm.host.layout import Layout
@@ -125,6 +126,8 @@ def test_errors_name_the_line(layout: Layout, zone_text: str, old: str, new: str
             "    uplink: 5",
             r"host\.yaml:6: Expected `str \| null`, got `int` - at `\$\.labels\.second\.uplink`",
         ),
+        ("    kind: ovs", r"host\.yaml:6: Invalid enum value 'ovs' - at `\$\.labels\.second\.kind`"),
+        ("    datapath: netdev", r"host\.yaml:4: datapath: only bridges of kind openvswitch have one"),
         ("    addresses: [10.0.0.1]", r"host\.yaml:4: addresses: .* - at `\$\.labels\.second`"),
     ],
 )
@@ -135,6 +138,43 @@ def test_errors_of_a_label_name_it(tmp_path: Path, text: str, message: str) -> N
     )
     with pytest.raises(ConfigError, match=message):
         load_host(tmp_path)
+
+
+def test_a_label_can_be_a_bridge_of_open_vswitch(tmp_path: Path) -> None:
+    (tmp_path / "host.yaml").write_text(
+        "labels:\n  br-ex: {traffic_types: [public], kind: openvswitch, datapath: netdev, vlans: ['100']}\n"
+        "  br-int: {traffic_types: [guest], kind: openvswitch}\n  plain: {traffic_types: [storage]}\n"
+    )
+    networks = load_host(tmp_path).networks()
+    assert [(network.kind, network.datapath) for network in networks.values()] == [
+        (BridgeKind.OPENVSWITCH, Datapath.NETDEV),
+        (BridgeKind.OPENVSWITCH, None),
+        (BridgeKind.LINUX, None),
+    ]
+    assert networks["br-ex"].vlans == {100}
+
+
+def test_the_control_networks_bridge_is_linuxs(layout: Layout, zone_text: str) -> None:
+    """Also when only the zone's file says that it is the control network's."""
+    reason = "kind: control traffic needs a Linux bridge"
+    host = layout.etc / "host.yaml"
+    host.write_text("labels:\n  cloud0: {traffic_types: [control], kind: openvswitch}\n")
+    with pytest.raises(ConfigError, match=rf"host\.yaml:2: {reason}"):
+        load_host(layout.etc)
+    read_zone(layout, zone_text)
+    host.write_text("labels:\n  cloud0: {traffic_types: [guest], kind: openvswitch}\n")
+    with pytest.raises(ConfigError, match=rf"host\.yaml: bridge cloud0: {reason}"):
+        config.read(layout)
+
+
+def test_a_bridge_of_a_zones_file_has_the_kind_that_the_host_gives_it(layout: Layout, zone_text: str) -> None:
+    read_zone(layout, zone_text)
+    (layout.etc / "host.yaml").write_text(
+        "labels:\n  cloudbr0: {traffic_types: [public], kind: openvswitch}\n"
+    )
+    network = config.read(layout).labels["cloudbr0"]
+    assert network.kind is BridgeKind.OPENVSWITCH
+    assert [str(address) for address in network.addresses] == ["203.0.113.1/24"]
 
 
 def test_the_check_says_what_the_daemon_needs(tmp_path: Path, zone_text: str) -> None:
