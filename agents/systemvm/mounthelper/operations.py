@@ -20,10 +20,11 @@ from systemvm.service import nfs_service
 from systemvm.service.mountinfo import find_mount
 from systemvm.service.unix_calls import RefusedError
 from systemvm.wire.mount_failure import MountFailure
+from systemvm.wire.mount_options import transport
 
 #: Without vers=4, mount.nfs would go on with version 3, whose locks need a service of this host (rpc.statd).
 #: retry=0: it would retry for two more minutes, but the daemon asks again.
-OPTIONS = "vers=4,hard,proto=tcp,nosuid,nodev,noexec,retry=0"
+OPTIONS = "vers=4,hard,nosuid,nodev,noexec,retry=0"
 MAX_PATH_CHARACTERS = 1024
 #: Of the directory of a pool: new files get the group of QEMU.
 MODE = 0o2750
@@ -86,7 +87,8 @@ class MountOperations:
             run(["umount", "--", str(directory)], source, deadline)  # it is mounted again if nothing uses it
         # without the export nobody can write there
         directory.mkdir(mode=0o555, parents=True, exist_ok=True)
-        run(["mount", "-t", "nfs", "-o", OPTIONS, "--", source, str(directory)], source, deadline)
+        options = f"{OPTIONS},{transport(server)}"
+        run(["mount", "-t", "nfs", "-o", options, "--", source, str(directory)], source, deadline)
         self._give(directory, source, deadline)
 
     def _require_server(self, server: str) -> None:

@@ -46,3 +46,11 @@ def parse_mount_options(text: str) -> list[str]:
 def option_name(option: str) -> str:
     """Return an option without its value: a later option of the same name replaces an earlier one."""
     return option.partition("=")[0]
+
+
+def transport(server: str) -> str:
+    """Return the option for the transport to the address of a server.
+
+    To mount.nfs `tcp` is IPv4 only (nfs(5)): with it, an address of IPv6 cannot be resolved.
+    """
+    return "proto=tcp6" if ":" in server else "proto=tcp"

@@ -96,7 +96,9 @@ def test_an_export_is_mounted_once_and_given_to_the_daemon(fake_mount: FakeMount
     for _ in range(2):
         fake_mount.mount()
     directory = fake_mount.mounts / POOL
-    assert fake_mount.calls == [f"mount -t nfs -o {OPTIONS} -- 192.0.2.1:/export/primary {directory}"]
+    assert fake_mount.calls == [
+        f"mount -t nfs -o {OPTIONS},proto=tcp -- 192.0.2.1:/export/primary {directory}"
+    ]
     status = directory.stat()
     assert (status.st_uid, status.st_mode & 0o7777) == (os.getuid(), 0o2750)
     for _ in range(2):

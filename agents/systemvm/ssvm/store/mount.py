@@ -27,7 +27,7 @@ from systemvm.ssvm.store.helper_server import serve_inherited_socket
 from systemvm.ssvm.store.nfs_probe import require_server
 from systemvm.ssvm.store.source_firewall import SourceFirewall
 from systemvm.wire.acknowledgement import Acknowledgement
-from systemvm.wire.mount_options import option_name, parse_mount_options
+from systemvm.wire.mount_options import option_name, parse_mount_options, transport
 from systemvm.wire.storage import NFS_VERSIONS, Store
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -44,7 +44,6 @@ OPTIONS = (
     "soft",
     "timeo=150",
     "retrans=3",
-    "proto=tcp",
     "acdirmin=0",
     "acdirmax=0",
     "nosuid",
@@ -153,7 +152,8 @@ def mount_command(store: Store, directory: Path) -> list[str]:
     names = {option_name(option) for option in own}
     if names & {"soft", "softerr", "hard"}:
         names |= {"soft"}
-    chosen = [option for option in OPTIONS if option_name(option) not in names]
+    usual = [*OPTIONS, transport(store.server)]
+    chosen = [option for option in usual if option_name(option) not in names]
     if store.nfs_version == "3" and "lock" not in names:
         # the appliance has no rpc.statd, and nothing here locks a file across machines
         own = [option for option in own if option != "nolock"] + ["nolock"]

@@ -28,7 +28,11 @@ def test_mount_command_has_the_options_of_a_store() -> None:
     assert command[5:] == ["--", "10.12.0.2:/export/secondary", "/mnt/SecStorage/x"]
     options = command[4].split(",")
     assert {"soft", "vers=4.2", "nosuid", "nodev", "noexec", "retry=0", "acdirmax=0"} <= set(options)
-    assert "[fd00::2]:/x" in mount.mount_command(Store("fd00::2", "/x"), Path("/m"))
+    of_ipv6 = mount.mount_command(Store("fd00::2", "/x"), Path("/m"))
+    assert "[fd00::2]:/x" in of_ipv6
+    # `tcp` is IPv4 only
+    assert "proto=tcp6" in of_ipv6[4].split(",")
+    assert "proto=tcp" in command[4].split(",")
 
 
 def options_of(store: Store) -> list[str]:
