@@ -18,6 +18,16 @@ _DEFAULT_PORT = {"https": 443, "http": 80}
 WILDCARD = "*"
 
 
+def _label_of(address: IPv4Address | IPv6Address) -> str:
+    """Return an address as a label of a name: of IPv6 all eight groups, 2001-db8-1-0-0-0-0-101.
+
+    `::` would become dashes at an end of a label or as its third and fourth character (RFC 5891, 4.2.3.1).
+    """
+    if isinstance(address, IPv4Address):
+        return str(address).replace(".", "-")
+    return "-".join(f"{int(group, 16):x}" for group in address.exploded.split(":"))
+
+
 @frozen
 class PublicEndpoint:
     """An advertised scheme, host, port and path; `host` is lower case, an IPv6 address without brackets.
@@ -59,9 +69,7 @@ class PublicEndpoint:
         if self.host == WILDCARD:
             return evolve(self, host=str(address))
         if self.is_wildcard:
-            label = str(address).replace(".", "-").replace(":", "-")
-            # a label must not begin with a dash, which `::1` would give
-            return evolve(self, host=f"{label if label[0] != '-' else '0' + label}.{self.host[2:]}")
+            return evolve(self, host=f"{_label_of(address)}.{self.host[2:]}")
         return self
 
     @property

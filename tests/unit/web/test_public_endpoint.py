@@ -73,8 +73,8 @@ def test_a_path_is_part_of_urls_but_not_of_origins() -> None:
     ("advertised", "address", "host"),
     [
         ("https://*.console.example", "203.0.113.5", "203-0-113-5.console.example"),
-        ("https://*.console.example", "2001:db8::5", "2001-db8--5.console.example"),
-        ("https://*.console.example", "::5", "0--5.console.example"),
+        ("https://*.console.example", "2001:db8::5", "2001-db8-0-0-0-0-0-5.console.example"),
+        ("https://*.console.example", "::5", "0-0-0-0-0-0-0-5.console.example"),
         ("https://*:8443", "203.0.113.5", "203.0.113.5"),
         ("https://console.example", "203.0.113.5", "console.example"),
     ],
