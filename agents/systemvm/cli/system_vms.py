@@ -58,14 +58,15 @@ def list_system_vms(daemon: DaemonClient) -> None:
     """
     SYSTEM_VM.print_list(
         daemon,
-        ("NAME", "TYPE", "STATE", "AGENT", "CONTROL", "PUBLIC", "VERSION"),
+        ("NAME", "TYPE", "STATE", "AGENT", "CONTROL", "ADDRESS", "VERSION"),
         lambda row: (
             row["name"],
             _SHORT_TYPES.get(row["systemvmtype"], row["systemvmtype"]),
             output.coloured_state(row["state"]),
             output.coloured_state(row.get("agentstate")) + (", drains" if row.get("drainuntil") else ""),
             row.get("linklocalip"),
-            row.get("publicip"),
+            # a zone without a public network reaches it on the management network
+            row.get("publicip") or row.get("privateip"),
             row.get("version"),
         ),
         "There is no system VM yet. The daemon creates them when it needs them.",

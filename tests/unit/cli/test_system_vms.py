@@ -30,6 +30,18 @@ def test_reason_and_hint_are_printed_below_the_list(run: Callable[..., Result]) 
     assert "s-1-VM: It did not boot.\n  hint: See its serial log.\n" in result.output
 
 
+def test_the_address_is_that_of_management_without_a_public_network(run: Callable[..., Result]) -> None:
+    [row] = SYSTEM_VMS["systemvm"]
+    both = row | {"privateip": "10.11.0.100"}
+    inside = {**both, "name": "s-2-VM", "privateip": "10.11.0.101"}
+    del inside["publicip"]
+    result = run(FakeDaemon(listSystemVms={"systemvm": [both, inside]}), "system-vm", "list")
+    of_name = {line.split()[0]: line for line in result.output.splitlines() if "-VM" in line.split()[0]}
+    assert "203.0.113.100" in of_name["s-1-VM"]
+    assert "10.11.0.100" not in of_name["s-1-VM"]
+    assert "10.11.0.101" in of_name["s-2-VM"]
+
+
 def test_table_in_a_pipe_is_not_cut(run: Callable[..., Result]) -> None:
     [row] = SYSTEM_VMS["systemvm"]
     wide = {"systemvm": [row | {"name": "s-1-VM" * 30, "version": "0.1.0+" + "f" * 60}]}
