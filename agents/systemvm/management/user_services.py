@@ -192,6 +192,8 @@ def make_user_services(
     machine_screens = MachineScreens(reactor, database, drivers.hypervisor, Tesseract())
     certificates = PublicCertificates(database, foundation.seal, foundation.sites)
     certificates.senders += [system_vms.preparation.send_certificates, images.extraction.send_certificates]
+    # a root that was made for another zone signs for all: browsers then need to trust only the newest one
+    foundation.public.on_renewed = lambda: reactor.callFromThread(certificates.start_change)
     acme = AcmeRenewal(
         reactor, database, directory, foundation.seal, certificates, settings.secondary_storage
     )

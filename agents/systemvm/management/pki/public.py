@@ -98,6 +98,8 @@ class PublicAuthority:
         self._renew = renew
         self._earlier_pem = earlier_pem
         self._renewal = Lock()  # identities are made in threads
+        #: Called after a new root was made, in the thread that asked for a name.
+        self.on_renewed: Callable[[], None] = lambda: None
 
     @classmethod
     def open(
@@ -105,7 +107,7 @@ class PublicAuthority:
         directory: Path,
         zones: Iterable[ZoneConfig],
         page: PublicEndpoint,
-        networks: Iterable[Sequence[IPv4Network]] = (),
+        networks: Iterable[Sequence[IPv4Network | IPv6Network]] = (),
     ) -> PublicAuthority:
         """Load the root from `directory`; create one at the first start, or when the zones' names changed.
 
@@ -182,18 +184,22 @@ class PublicAuthority:
         return self._permits(general_name(host))
 
     def _permits(self, name: x509.DNSName | x509.IPAddress) -> bool:
-        if _is_permitted(name, _constraints_in(self.authority.certificate)):
+        if self._permits_now(name):
             return True
         with self._renewal:
             # another thread can have renewed it meanwhile
-            if _is_permitted(name, _constraints_in(self.authority.certificate)):
+            if self._permits_now(name):
                 return True
             renewed = self._renew(name)
             if renewed is None:
                 return False
             self._earlier_pem = _still_valid(self.roots_pem, datetime.now(UTC))
             self.authority = renewed
-            return True
+        self.on_renewed()
+        return True
+
+    def _permits_now(self, name: x509.DNSName | x509.IPAddress) -> bool:
+        return _is_permitted(name, _constraints_in(self.authority.certificate))
 
 
 def _create(directory: Path, constraints: x509.NameConstraints) -> CertificateAuthority:
@@ -245,7 +251,9 @@ def general_name(host: str) -> x509.DNSName | x509.IPAddress:
 
 
 def constraints_of(
-    zones: Iterable[ZoneConfig], page: PublicEndpoint, further: Iterable[Sequence[IPv4Network]] = ()
+    zones: Iterable[ZoneConfig],
+    page: PublicEndpoint,
+    further: Iterable[Sequence[IPv4Network | IPv6Network]] = (),
 ) -> x509.NameConstraints:
     """Return what the root can sign for: the zones' domains and public networks, and all endpoints' hosts."""
     domains: set[str] = set()

@@ -218,10 +218,12 @@ def test_a_zone_that_the_api_adds_gets_a_new_root_and_the_earlier_one_stays_trus
 ) -> None:
     zones = {"zone1": zone}
     public = PublicAuthority.open(tmp_path, zones.values(), PAGE)
+    renewals: list[bytes] = []
+    public.on_renewed = lambda: renewals.append(public.ca_pem)
     first, before = public.ca_pem, public.issue("127.0.0.1").certificate_pem.encode()
     with pytest.raises(NotPermittedError):
         public.issue("10.21.0.100")
-    assert public.ca_pem == first
+    assert (public.ca_pem, renewals) == (first, [])
     # a zone without a public network, whose consoles are on its management network
     network = ipaddress.IPv4Network("10.21.0.0/24")
     management = replace(zone.networks.management, cidr=network, host_address=None, gateway=None, pool=None)
@@ -230,6 +232,7 @@ def test_a_zone_that_the_api_adds_gets_a_new_root_and_the_earlier_one_stays_trus
     chain = x509.load_pem_x509_certificates(public.issue("10.21.0.100").certificate_pem.encode())
     verify_with_openssl(chain[0], public.ca_pem)
     assert public.ca_pem != first
+    assert renewals == [public.ca_pem]
     assert public.roots_pem == public.ca_pem + first
     # certificates of the earlier root are verified as before
     verify_server(before, public.roots_pem, "127.0.0.1")
