@@ -44,6 +44,11 @@ class AddressRange(ConfigSection, frozen=True):
         return f"{self.first}–{self.last}"
 
 
+def address6_in(network: IPv6Network, address: IPv4Address) -> IPv6Interface:
+    """Return the IPv6 address that goes with an IPv4 address, which is its last 32 bits."""
+    return IPv6Interface((int(network.network_address) + int(address), network.prefixlen))
+
+
 class NetworkConfig(ConfigSection, frozen=True):
     """One network of a zone: a bridge of the host, and the addresses on it."""
 
@@ -92,10 +97,7 @@ class NetworkConfig(ConfigSection, frozen=True):
 
     def address6(self, address: IPv4Address) -> IPv6Interface | None:
         """Return the IPv6 address for an address of the pool; None when the network has no IPv6."""
-        if self.cidr6 is None:
-            return None
-        own = IPv6Address(int(self.cidr6.network_address) + int(address))
-        return IPv6Interface((own, self.cidr6.prefixlen))
+        return None if self.cidr6 is None else address6_in(self.cidr6, address)
 
     @property
     def netmask(self) -> IPv4Address:

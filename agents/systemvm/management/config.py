@@ -16,10 +16,11 @@ from msgspec import Meta, field
 
 from systemvm.host.bridges import HostNetwork
 from systemvm.host.config_file import ConfigError, ConfigSection, load
+from systemvm.host.firewall import Address
 from systemvm.host.host_file import HostConfig, labelled_networks, load_host
 from systemvm.host.layout import Layout
-from systemvm.host.zone import AddressRange, ZoneConfig, load_zones
-from systemvm.web.forwarded import networks
+from systemvm.host.zone import ZoneConfig, load_zones
+from systemvm.web.forwarded import Network, networks
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.role import CONTROL_PORT
 
@@ -175,9 +176,12 @@ class Configuration:
     #: The zones by name as they are now; `zone_model/catalog.py` reads them from the rows.
     current: dict[str, ZoneConfig] = attrs.field(init=False)
     #: Every range of the zones' public and guest networks, by the zone's name.
-    address_ranges: dict[str, list[AddressRange]] = attrs.field(init=False, factory=dict)
+    address_ranges: dict[str, list[tuple[Address, Address]]] = attrs.field(init=False, factory=dict)
     #: The networks of each zone that system VMs are reached on from outside: public, else management.
-    outside_networks: dict[str, list[IPv4Network]] = attrs.field(init=False, factory=dict)
+    outside_networks: dict[str, list[Network]] = attrs.field(init=False, factory=dict)
+
+    #: The management networks of each zone's pods.
+    management_networks: dict[str, list[IPv4Network]] = attrs.field(init=False, factory=dict)
 
     @current.default
     def _of_files(self) -> dict[str, ZoneConfig]:

@@ -25,9 +25,12 @@ def own_networks(configuration: Configuration) -> list[str]:
         for network in (zone.networks.public, zone.networks.guest):
             if network is not None:
                 found += _of_network(network)
-        for further in configuration.address_ranges.get(zone.name, []):
-            found += summarize_address_range(further.first, further.last)
+        for first, last in configuration.address_ranges.get(zone.name, []):
+            found += summarize_address_range(first, last)
         found += _literal(zone.console.endpoint.host)
+    for label in configuration.labels.values():
+        if not label.is_control and not label.is_management:
+            found += [ip_network(each.ip) for each in label.addresses]
     found += _literal(configuration.management.page.endpoint.host)
     for host, _ in configuration.management.control.listeners:
         found += _literal(host)

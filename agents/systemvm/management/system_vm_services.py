@@ -142,6 +142,7 @@ def _make_lifecycle(
             control=management.control,
             authorized_key=foundation.ssh_key.public_line,
             own_networks=own_networks(configuration),
+            management_networks=configuration.management_networks.get(foundation.zone_names[vm.zone_id], ()),
         )
 
     def vnc_address(zone_id: int) -> str:

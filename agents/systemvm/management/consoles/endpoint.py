@@ -277,8 +277,8 @@ def check_extra(extra: str | None, is_required: bool) -> None:
 
 def public_address_of(connection: Connection, proxy: Instance) -> str:
     nic = instances.outside_nic(instances.nics_of(connection, proxy.id))
-    if nic is not None and nic.address:
-        return nic.address
+    if nic is not None and nic.reached_at:
+        return nic.reached_at
     raise ConsoleUnavailableError(
         f"{proxy.instance_name} has no public address", "Destroy it: another one is created."
     )

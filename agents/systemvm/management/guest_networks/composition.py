@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
+from typing import cast
 
 from systemvm.host.bridges import HostNetwork
 from systemvm.host.guest_filter import BoundGuest
@@ -50,7 +51,7 @@ def compose(connection: Connection, labels: Mapping[str, HostNetwork], host_id: 
         for each in ranges:
             network = created.get(each.guest_network_id or 0)
             subnet = _subnet(each, domain_of(zone, network), nics.get(bridge, []), host_id)
-            subnets.setdefault(bridge, {}).setdefault(each.cidr, subnet)
+            subnets.setdefault(bridge, {}).setdefault(subnet.cidr, subnet)
             servers.setdefault(bridge, {}).update(dict.fromkeys(map(IPv4Address, zone.dns)))
     return [
         GuestBridge(bridge, tuple(found.values()), tuple(servers[bridge]))
@@ -68,13 +69,15 @@ def bound_guests(connection: Connection, host_id: int) -> list[BoundGuest]:
 
 
 def _subnet(of: NetworkRange, domain: str, nics: list[GuestNic], host_id: int) -> GuestSubnet:
+    # ranges.py refuses guest networks of IPv6 alone
+    cidr, router = cast(IPv4Network, of.cidr), cast(IPv4Address | None, of.gateway)
     return GuestSubnet(
-        of.cidr,
-        of.gateway,
+        cidr,
+        router,
         domain,
         tuple(
             Guest(nic.mac, nic.address, nic.name, nic.host_id in (None, host_id), nic.device == 0)
             for nic in nics
-            if nic.address in of.cidr and is_host_name(nic.name)
+            if nic.address in cidr and is_host_name(nic.name)
         ),
     )

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from systemvm.host.zone import TrafficType
 from systemvm.management.state import address_ranges, addresses, instances
-from systemvm.management.state.address_ranges import NetworkRange
+from systemvm.management.state.address_ranges import Address, NetworkRange
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance
 from systemvm.management.virtual_machines.errors import NotDeployableError
@@ -36,7 +36,7 @@ def add_guest_nics(
     ranges = [each for each in address_ranges.list_ranges(connection, vm.zone_id, _GUEST) if each.size]
     for device, nic in enumerate(wanted):
         usable = [each for each in ranges if each.guest_network_id == nic.network_id]
-        found: tuple[NetworkRange, IPv4Address] | None = None
+        found: tuple[NetworkRange, Address] | None = None
         if nic.address is not None:
             found = _claim(connection, usable, vm, nic.address)
         elif usable:
@@ -61,7 +61,7 @@ def _claim(
 ) -> tuple[NetworkRange, IPv4Address]:
     of_range = next((each for each in ranges if wanted in each), None)
     if of_range is None:
-        known = ", ".join(f"{each.first}–{each.last}" for each in ranges)
+        known = ", ".join(each.span_text for each in ranges)
         raise NotDeployableError(
             f"ipaddress: {wanted} is not an address of the guest network",
             f"choose one from {known}" if known else "add addresses to it with createVlanIpRange",

@@ -47,4 +47,4 @@ def host_at(wanted: str, address: str) -> str:
 
 def public_address(connection: Connection, vm: Instance) -> str | None:
     nic = instances.outside_nic(instances.nics_of(connection, vm.id))
-    return None if nic is None else nic.address
+    return None if nic is None else nic.reached_at

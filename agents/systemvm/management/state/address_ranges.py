@@ -4,22 +4,39 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 
 import sqlalchemy as sa
 from attrs import field, frozen
 
-from systemvm.host.zone import TrafficType
+from systemvm.host.zone import TrafficType, address6_in
 from systemvm.management.state import schema
 from systemvm.management.state.rows import Rows
 
 UNTAGGED = "untagged"
 
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+#: The first and the last address.
+Span = tuple[Address, Address]
 
-def _address(text: str | None) -> IPv4Address | None:
-    return None if text is None else IPv4Address(text)
+
+def _network(text: str) -> Network:
+    return ip_network(text)
+
+
+def _address(text: str | None) -> Address | None:
+    return None if text is None else ip_address(text)
 
 
 def _network6(text: str | None) -> IPv6Network | None:
@@ -30,9 +47,26 @@ def _address6(text: str | None) -> IPv6Address | None:
     return None if text is None else IPv6Address(text)
 
 
+def spans_of(first: Address | None, last: Address | None, cidr6: IPv6Network | None) -> list[Span]:
+    """Return the addresses of a range, and those that it has in addition in an IPv6 network."""
+    if first is None or last is None:
+        return []
+    found: list[Span] = [(first, last)]
+    if cidr6 is not None and isinstance(first, IPv4Address) and isinstance(last, IPv4Address):
+        found.append((address6_in(cidr6, first).ip, address6_in(cidr6, last).ip))
+    return found
+
+
+#: A client's number has 64 bits, and a /64 has more addresses.
+MAX_TOTAL = (1 << 63) - 1
+
+
 @frozen
 class NetworkRange:
-    """A subnet on a network, with the addresses that the daemon assigns from it, if it assigns any."""
+    """A subnet on a network, with the addresses that the daemon assigns from it, if it assigns any.
+
+    The subnet and its addresses are of either family. One of IPv4 can have IPv6 in addition.
+    """
 
     id: int
     uuid: str
@@ -40,10 +74,10 @@ class NetworkRange:
     pod_id: int | None
     traffic_type: TrafficType = field(converter=TrafficType)
     vlan: int | None
-    cidr: IPv4Network = field(converter=IPv4Network)
-    gateway: IPv4Address | None = field(converter=_address)
-    first: IPv4Address | None = field(converter=_address)
-    last: IPv4Address | None = field(converter=_address)
+    cidr: Network = field(converter=_network)
+    gateway: Address | None = field(converter=_address)
+    first: Address | None = field(converter=_address)
+    last: Address | None = field(converter=_address)
     cidr6: IPv6Network | None = field(converter=_network6)
     gateway6: IPv6Address | None = field(converter=_address6)
     for_system_vms: bool
@@ -60,15 +94,30 @@ class NetworkRange:
         """How many addresses it has."""
         return 0 if self.first is None or self.last is None else int(self.last) - int(self.first) + 1
 
-    def __contains__(self, address: IPv4Address) -> bool:
-        return self.first is not None and self.last is not None and self.first <= address <= self.last
+    @property
+    def span_text(self) -> str:
+        return f"{self.first}–{self.last}"
 
-    def address6(self, address: IPv4Address) -> IPv6Interface | None:
-        """Return the IPv6 address for one of its addresses; None when it has no IPv6."""
-        if self.cidr6 is None:
-            return None
-        own = IPv6Address(int(self.cidr6.network_address) + int(address))
-        return IPv6Interface((own, self.cidr6.prefixlen))
+    @property
+    def is_ipv6(self) -> bool:
+        """Whether it has addresses of IPv6 only."""
+        return self.cidr.version == 6
+
+    @property
+    def spans(self) -> list[Span]:
+        """The first and the last address of each family."""
+        return spans_of(self.first, self.last, self.cidr6)
+
+    def __contains__(self, address: Address) -> bool:
+        if self.first is None or self.last is None or address.version != self.cidr.version:
+            return False
+        return int(self.first) <= int(address) <= int(self.last)
+
+    def address6(self, address: Address) -> IPv6Interface | None:
+        """Return the IPv6 address that goes with one of its addresses; None when it has no IPv6."""
+        if isinstance(address, IPv6Address):
+            return IPv6Interface((address, self.cidr.prefixlen))
+        return None if self.cidr6 is None else address6_in(self.cidr6, address)
 
 
 rows = Rows(schema.address_ranges, NetworkRange, "IP range")
@@ -97,24 +146,30 @@ def used_counts(connection: sa.Connection, ranges: Sequence[NetworkRange]) -> di
     query = sa.select(c.zone_id, c.traffic_type, c.address)
     query = query.where(c.traffic_type.in_({each.traffic_type.value for each in ranges}))
     query = query.where(c.zone_id.in_({each.zone_id for each in ranges}))
-    taken: dict[tuple[int, str], list[int]] = {}
-    for zone_id, traffic_type, address in connection.execute(query):
-        taken.setdefault((zone_id, traffic_type), []).append(int(IPv4Address(address)))
+    taken: dict[tuple[int, str, int], list[int]] = {}
+    for zone_id, traffic_type, text in connection.execute(query):
+        address = ip_address(text)
+        taken.setdefault((zone_id, traffic_type, address.version), []).append(int(address))
     for numbers in taken.values():
         numbers.sort()
 
     def used(each: NetworkRange) -> int:
         if each.first is None or each.last is None:
             return 0
-        numbers = taken.get((each.zone_id, each.traffic_type.value), [])
+        numbers = taken.get((each.zone_id, each.traffic_type.value, each.cidr.version), [])
         return bisect_right(numbers, int(each.last)) - bisect_left(numbers, int(each.first))
 
     return {each.id: used(each) for each in ranges}
 
 
-def used_addresses(connection: sa.Connection, of: NetworkRange) -> list[IPv4Address]:
+def total(ranges: Iterable[NetworkRange]) -> int:
+    """Return how many addresses ranges have, as clients can read it."""
+    return min(sum(each.size for each in ranges), MAX_TOTAL)
+
+
+def used_addresses(connection: sa.Connection, of: NetworkRange) -> list[Address]:
     """Return the addresses of a range that VMs have, the lowest first."""
     c = schema.ip_addresses.c
     query = sa.select(c.address).where(c.zone_id == of.zone_id, c.traffic_type == of.traffic_type.value)
-    taken = (IPv4Address(text) for text in connection.execute(query).scalars())
-    return sorted(address for address in taken if address in of)
+    taken = (ip_address(text) for text in connection.execute(query).scalars())
+    return sorted((address for address in taken if address in of), key=int)

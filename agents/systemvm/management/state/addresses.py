@@ -6,14 +6,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from datetime import datetime
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 
 import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.host.zone import TrafficType
 from systemvm.management.state import schema
-from systemvm.management.state.address_ranges import NetworkRange
+from systemvm.management.state.address_ranges import Address, NetworkRange
 from systemvm.management.state.status import InstanceType
 from systemvm.service.errors import FailureCode, SystemVmError
 
@@ -29,17 +29,17 @@ class PoolExhaustedError(SystemVmError):
     code = FailureCode.NO_CAPACITY
 
 
-def in_use(connection: sa.Connection, zone_id: int, traffic_type: str) -> set[IPv4Address]:
+def in_use(connection: sa.Connection, zone_id: int, traffic_type: str) -> set[Address]:
     """Return the addresses that VMs have; link-local ones of all zones, whose VMs share a host's network."""
     query = sa.select(_a.address).where(_a.traffic_type == traffic_type)
     if traffic_type != TrafficType.CONTROL.value:
         query = query.where(_a.zone_id == zone_id)
-    return {IPv4Address(text) for text in connection.execute(query).scalars()}
+    return {ip_address(text) for text in connection.execute(query).scalars()}
 
 
 def allocate_from(
     connection: sa.Connection, ranges: Sequence[NetworkRange], *, vm_id: int, randomly: bool = False
-) -> tuple[NetworkRange, IPv4Address]:
+) -> tuple[NetworkRange, Address]:
     """Allocate an address for a VM from the first of several ranges that has one; return both.
 
     Raises: PoolExhaustedError when none has.
@@ -68,25 +68,26 @@ def allocate(
     *,
     zone_id: int,
     traffic_type: str,
-    first: IPv4Address,
-    last: IPv4Address,
+    first: Address,
+    last: Address,
     vm_id: int,
     randomly: bool = False,
-) -> IPv4Address:
+) -> Address:
     """Allocate an address from `first`–`last` for a VM: the lowest free one, or a random one.
 
     Link-local addresses are random, so that the address of a removed VM, which can be in an ARP cache, is
-    not soon given to another.
+    not soon given to another. The search ends at the first free address, so that a /64 costs no more than a
+    small range.
 
     Raises: PoolExhaustedError when no address is free.
     """
     used = in_use(connection, zone_id, traffic_type)
-    address: IPv4Address | None = None
+    address: Address | None = None
     if randomly:
-        choices = (IPv4Address(random.randint(int(first), int(last))) for _ in range(RANDOM_TRIES))  # noqa: S311
+        choices = (type(first)(random.randint(int(first), int(last))) for _ in range(RANDOM_TRIES))  # noqa: S311
         address = next((choice for choice in choices if choice not in used), None)
     if address is None:
-        walk = (IPv4Address(number) for number in range(int(first), int(last) + 1))
+        walk = (type(first)(number) for number in range(int(first), int(last) + 1))
         address = next((choice for choice in walk if choice not in used), None)
     if address is None:
         raise PoolExhaustedError(
@@ -97,7 +98,7 @@ def allocate(
 
 
 def claim(
-    connection: sa.Connection, *, zone_id: int, traffic_type: str, address: IPv4Address, vm_id: int
+    connection: sa.Connection, *, zone_id: int, traffic_type: str, address: Address, vm_id: int
 ) -> bool:
     """Allocate this address for a VM; return False when another one has it."""
     if address in in_use(connection, zone_id, traffic_type):
@@ -106,9 +107,7 @@ def claim(
     return True
 
 
-def _insert(
-    connection: sa.Connection, zone_id: int, traffic_type: str, address: IPv4Address, vm_id: int
-) -> None:
+def _insert(connection: sa.Connection, zone_id: int, traffic_type: str, address: Address, vm_id: int) -> None:
     connection.execute(
         schema.ip_addresses.insert().values(
             zone_id=zone_id, traffic_type=traffic_type, address=str(address), vm_id=vm_id

@@ -102,6 +102,16 @@ class Nic:
     gateway6: str | None
     guest_network_id: int | None  # of state/guest_networks.py
 
+    @property
+    def ipv6(self) -> str | None:
+        """Its IPv6 address, without a prefix length."""
+        return None if self.address6 is None else self.address6.partition("/")[0]
+
+    @property
+    def reached_at(self) -> str | None:
+        """The address that others use: of IPv4, else of IPv6."""
+        return self.address or self.ipv6
+
 
 #: Traffic types of the NIC that has a system VM's default route, the first that it has.
 OUTSIDE = ("public", "management")
@@ -111,7 +121,7 @@ def outside_nic(nics: Sequence[Nic]) -> Nic | None:
     """Return the NIC that browsers and sources are reached through: in a zone without a public network it is
     the management one.
     """
-    by_type = {nic.traffic_type: nic for nic in nics if nic.address}
+    by_type = {nic.traffic_type: nic for nic in nics if nic.reached_at}
     return next((by_type[kind] for kind in OUTSIDE if kind in by_type), None)
 
 

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from systemvm.host.architecture import Architecture
 from systemvm.host.bridges import HostNetwork
@@ -20,12 +21,18 @@ from systemvm.management.zone_model.system_vm_networks import networks_of_system
 from systemvm.wire.role import Role
 
 
-def mac_of(traffic: TrafficType, address: IPv4Address) -> str:
+def mac_of(traffic: TrafficType, address: IPv4Address | IPv6Address) -> str:
     """Return the MAC of an address: 0e:00 for control as in CloudStack's guru, 1e:00 for the others.
+
+    An address of IPv6 does not fit into a MAC: its digest is in one that begins with 1e:06.
 
     >>> mac_of(TrafficType.CONTROL, IPv4Address("169.254.1.2"))
     '0e:00:a9:fe:01:02'
+    >>> mac_of(TrafficType.PUBLIC, IPv6Address("2001:db8::1"))
+    '1e:06:61:4f:1e:4f'
     """
+    if isinstance(address, IPv6Address):
+        return f"1e:06:{hashlib.blake2b(address.packed, digest_size=4).digest().hex(':')}"
     prefix = "0e:00" if traffic is TrafficType.CONTROL else "1e:00"
     return f"{prefix}:{address.packed.hex(':')}"
 
@@ -63,7 +70,9 @@ def allocate(
             connection, network.ranges, vm_id=vm.id, randomly=traffic is TrafficType.CONTROL
         )
         routed = traffic is not TrafficType.CONTROL
+        is_ipv6 = isinstance(address, IPv6Address)
         address6 = chosen.address6(address)
+        gateway6 = chosen.gateway if is_ipv6 else chosen.gateway6
         instances.add_nic(
             connection,
             vm_id=vm.id,
@@ -72,10 +81,10 @@ def allocate(
             bridge=network.bridge,
             vlan=chosen.vlan,
             mac=mac_of(traffic, address),
-            address=str(address),
-            netmask=str(chosen.cidr.netmask),
-            gateway=str(chosen.gateway) if routed and chosen.gateway else None,
+            address=None if is_ipv6 else str(address),
+            netmask=None if is_ipv6 else str(chosen.cidr.netmask),
+            gateway=str(chosen.gateway) if routed and chosen.gateway and not is_ipv6 else None,
             address6=None if address6 is None else str(address6),
-            gateway6=None if chosen.gateway6 is None else str(chosen.gateway6),
+            gateway6=None if gateway6 is None else str(gateway6),
         )
     return vm

@@ -35,6 +35,7 @@ class BootFacts:
     control: ControlConfig
     authorized_key: str  # a line of authorized_keys
     own_networks: Sequence[str] = ()  # CIDRs of this cloud among public addresses
+    management_networks: Sequence[IPv4Network] = ()  # of the zone's pods
     stores: Sequence[Store] = ()  # of the zone; without any, those of its file
 
 
@@ -70,7 +71,7 @@ def cmdline(vm: Instance, nics: Sequence[Nic], facts: BootFacts) -> str:
             ("proxy_vm", vm.id),
             ("authorized_key", key),
         ]
-    tail = [*_networking(nics, facts.zone), *_name_servers(facts.zone)]
+    tail = [*_networking(nics, facts, role), *_name_servers(facts.zone)]
     if facts.zone.ntp_servers:
         tail.append(("ntpserverlist", ",".join(facts.zone.ntp_servers)))
     if role is Role.SSVM and facts.own_networks:
@@ -87,7 +88,7 @@ def _console_port(zone: ZoneConfig) -> int:
     return endpoint.port if endpoint.is_wildcard else CONSOLE_PORT
 
 
-def _networking(nics: Sequence[Nic], zone: ZoneConfig) -> _Pairs:
+def _networking(nics: Sequence[Nic], facts: BootFacts, role: Role) -> _Pairs:
     """Return addresses, those of the default NIC first as in CloudStack; readers must not rely on the
     order.
     """
@@ -100,10 +101,12 @@ def _networking(nics: Sequence[Nic], zone: ZoneConfig) -> _Pairs:
             (f"eth{nic.device}ip", nic.address or "0.0.0.0"),  # noqa: S104 - CloudStack's "none"
             (f"eth{nic.device}mask", nic.netmask or "0.0.0.0"),  # noqa: S104
         ]
-    pairs += _ipv6(nics, outside, zone)
+    pairs += _ipv6(nics, outside, facts.zone)
     if outside.gateway:
         pairs.append(("gateway", outside.gateway))
-    pairs.append(("mgmtcidr", _network_of(management) or zone.networks.management.cidr))
+    # hosts of other pods are behind the management network's router
+    own = _network_of(management) or facts.zone.networks.management.cidr
+    pairs.append(("mgmtcidr", ",".join(map(str, dict.fromkeys([own, *facts.management_networks])))))
     if management.gateway:
         pairs.append(("localgw", management.gateway))
     pairs += [
@@ -111,12 +114,24 @@ def _networking(nics: Sequence[Nic], zone: ZoneConfig) -> _Pairs:
         # without a public network consoles and sources are reached over the management network
         ("public.network.device", f"eth{outside.device}"),
     ]
-    storage = by_type.get(TrafficType.STORAGE.value)
-    if storage is not None:
-        pairs += [("storageip", storage.address), ("storagenetmask", storage.netmask)]
-        if storage.gateway:
-            pairs.append(("storagegateway", storage.gateway))
+    if role is Role.SSVM:
+        pairs += _storage_network(by_type.get(TrafficType.STORAGE.value), management)
     pairs.append(("nic_macs", _macs(nics)))
+    return pairs
+
+
+def _storage_network(storage: Nic | None, management: Nic) -> _Pairs:
+    """Return the arguments of the NIC that stores are reached by.
+
+    Without a storage network that is the management NIC, also for stores behind its router.
+    """
+    pairs: _Pairs = []
+    if storage is not None and storage.address:
+        pairs += [("storageip", storage.address), ("storagenetmask", storage.netmask)]
+    nic = storage or management
+    gateway = nic.gateway or nic.gateway6
+    if gateway:
+        pairs.append(("storagegateway", gateway))
     return pairs
 
 

@@ -192,7 +192,7 @@ class AgentPreparation:
         console = config.console
         nics = await self._database.read(instances.nics_of, vm.id)
         outside = instances.outside_nic(nics)
-        public = "" if outside is None else outside.address or ""
+        public = "" if outside is None else outside.reached_at or ""
         endpoint = self._sites.console(config.name, public)
         identity = self._sites.console_identity(config.name, public)
         setup = ConsoleSetup(

@@ -45,4 +45,4 @@ def servers_of(
 
 def public_address_of(connection: Connection, vm: Instance) -> str | None:
     nic = instances.outside_nic(instances.nics_of(connection, vm.id))
-    return None if nic is None else nic.address
+    return None if nic is None else nic.reached_at

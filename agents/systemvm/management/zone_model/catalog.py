@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeVar
 
 import msgspec
@@ -19,8 +19,8 @@ from systemvm.host.zone import (
     ZoneConfig,
 )
 from systemvm.management.config import Configuration
-from systemvm.management.state import address_ranges, physical_networks, zones
-from systemvm.management.state.address_ranges import NetworkRange
+from systemvm.management.state import address_ranges, physical_networks, pods, zones
+from systemvm.management.state.address_ranges import Network, NetworkRange, Span
 from systemvm.management.state.database import Connection
 from systemvm.management.state.physical_networks import CarriedTraffic
 from systemvm.management.state.zones import Zone
@@ -30,8 +30,10 @@ _V = TypeVar("_V")
 
 #: How browsers reach the CPVMs of a zone without a file: each at its own address.
 OWN_ADDRESS = "https://*:8443"
+#: Stands for the IPv4 network of one of IPv6 alone.
+_NO_IPV4 = IPv4Network("0.0.0.0/32")
 #: Stands for the management network of a zone that has no pod yet; no VM is started there.
-_NO_NETWORK = NetworkConfig("none", IPv4Network("0.0.0.0/32"))
+_NO_NETWORK = NetworkConfig("none", _NO_IPV4)
 
 
 class ZoneCatalog:
@@ -49,16 +51,21 @@ class ZoneCatalog:
         """Read the rows. What services hold is changed in place."""
         current: dict[str, ZoneConfig] = {}
         names: dict[int, str] = {}
-        ranges: dict[str, list[AddressRange]] = {}
-        outside: dict[str, list[IPv4Network]] = {}
+        ranges: dict[str, list[Span]] = {}
+        outside: dict[str, list[Network]] = {}
+        management: dict[str, list[IPv4Network]] = {}
+        own_pod = _pod_of(connection, self._configuration.management.host_name)
         for zone in zones.list_zones(connection):
             names[zone.id] = zone.name
+            management[zone.name] = [pod.cidr for pod in pods.list_pods(connection, zone.id)]
             of_type = _ranges_by_type(connection, zone.id)
+            # this host's address is in the network of its pod
+            of_type.get(TrafficType.MANAGEMENT, []).sort(key=lambda each: each.pod_id != own_pod)
             ranges[zone.name] = [
-                AddressRange(each.first, each.last)
+                span
                 for kind in (TrafficType.PUBLIC, TrafficType.GUEST)
                 for each in of_type.get(kind, [])
-                if each.first is not None and each.last is not None
+                for span in each.spans
             ]
             reached = of_type.get(TrafficType.PUBLIC) or of_type.get(TrafficType.MANAGEMENT, [])
             outside[zone.name] = [each.cidr for each in reached if each.size]
@@ -70,6 +77,7 @@ class ZoneCatalog:
         _replace(self._configuration.current, current)
         _replace(self._configuration.address_ranges, ranges)
         _replace(self._configuration.outside_networks, outside)
+        _replace(self._configuration.management_networks, management)
 
     def _compose(self, zone: Zone, networks: NetworksConfig) -> ZoneConfig:
         file = self._files.get(zone.name) or ZoneConfig(
@@ -91,7 +99,7 @@ class ZoneCatalog:
     ) -> NetworksConfig:
         carried = physical_networks.traffic_of_zone(connection, zone.id)
         found = {
-            kind: self._network(self._label(connection, kind, carried), of_type[0])
+            kind: self._network(self._label(connection, kind, carried), of_type)
             for kind, of_type in ranges.items()
         }
         return NetworksConfig(
@@ -113,16 +121,23 @@ class ZoneCatalog:
             return control_label(self._configuration)
         return "none"
 
-    def _network(self, label: str, first: NetworkRange) -> NetworkConfig:
+    def _network(self, label: str, ranges: list[NetworkRange]) -> NetworkConfig:
+        """Return a network by its first range with IPv4, else by its first one."""
         facts = self._configuration.labels.get(label)
+        bridge, uplink = (label, None) if facts is None else (facts.bridge, facts.uplink)
+        first = next((each for each in ranges if not each.is_ipv6), ranges[0])
+        cidr, gateway = first.cidr, first.gateway
+        if isinstance(cidr, IPv6Network):
+            router = gateway if isinstance(gateway, IPv6Address) else None
+            return NetworkConfig(bridge, _NO_IPV4, uplink=uplink, cidr6=cidr, gateway6=router)
         return NetworkConfig(
-            bridge=label if facts is None else facts.bridge,
-            cidr=first.cidr,
+            bridge=bridge,
+            cidr=cidr,
             # the host itself is in no VLAN of a label
-            host_address=None if facts is None or first.vlan else _address_in(facts, first.cidr),
-            gateway=first.gateway,
-            pool=None if first.first is None or first.last is None else AddressRange(first.first, first.last),
-            uplink=None if facts is None else facts.uplink,
+            host_address=None if facts is None or first.vlan else _address_in(facts, cidr),
+            gateway=gateway if isinstance(gateway, IPv4Address) else None,
+            pool=_pool(first),
+            uplink=uplink,
             cidr6=first.cidr6,
             gateway6=first.gateway6,
         )
@@ -139,6 +154,19 @@ def _ranges_by_type(connection: Connection, zone_id: int) -> dict[TrafficType, l
     for each in address_ranges.list_ranges(connection, zone_id):
         found.setdefault(each.traffic_type, []).append(each)
     return found
+
+
+def _pod_of(connection: Connection, host_name: str) -> int | None:
+    """Return the number of the pod that a host is in."""
+    host = next((each for each in zones.list_hosts(connection) if each.name == host_name), None)
+    pod = None if host is None else pods.pod_of_host(connection, host.id)
+    return None if pod is None else pod.id
+
+
+def _pool(of: NetworkRange) -> AddressRange | None:
+    if isinstance(of.first, IPv4Address) and isinstance(of.last, IPv4Address):
+        return AddressRange(of.first, of.last)
+    return None
 
 
 def _address_in(network: HostNetwork, cidr: IPv4Network) -> IPv4Address | None:

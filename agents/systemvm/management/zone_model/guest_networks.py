@@ -84,7 +84,7 @@ def check_not_last(connection: Connection, found: NetworkRange) -> None:
     if not any(each.guest_network_id == found.guest_network_id and each.id != found.id for each in ranges):
         network = guest_networks.rows.by_id(connection, found.guest_network_id)
         raise in_use(
-            f"IP range {found.first}–{found.last}",
+            f"IP range {found.span_text}",
             f"it is the last one of guest network {network.name}",
             "use deleteNetwork, or add another range with createVlanIpRange first",
         )

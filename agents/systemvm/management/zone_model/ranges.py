@@ -4,25 +4,37 @@ transaction."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+
+from attrs import evolve
 
 from systemvm.host.bridges import HostNetwork, format_vlans
 from systemvm.host.zone import TrafficType
 from systemvm.management.state import address_ranges, physical_networks, pods, zones
-from systemvm.management.state.address_ranges import NetworkRange
+from systemvm.management.state.address_ranges import Address, NetworkRange, Span
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.pods import Pod
 from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model.refusals import in_use, invalid, named, wrong_state
-from systemvm.management.zone_model.subnets import Subnet, check_span
+from systemvm.management.zone_model.subnets import ENDS, Subnet, check_span
 from systemvm.management.zone_model.system_vm_networks import IncompleteZoneError, label_of
 
 #: This host's networks by label.
 Labels = Mapping[str, HostNetwork]
 
-_OTHER_NETWORK = "choose a gateway and a netmask of another network"
+#: The parameters of a network, by its family.
+_NETWORK = {4: ("gateway", "netmask"), 6: ("ip6gateway", "ip6cidr")}
+_OTHER_NETWORK = {
+    4: "choose a gateway and a netmask of another network",
+    6: "choose ip6gateway and ip6cidr of another network",
+}
+#: What needs addresses of IPv4, of the traffic types that cannot be of IPv6 alone.
+_NEED_IPV4 = {
+    TrafficType.MANAGEMENT: "hosts' VNC servers and agents use IPv4 there",
+    TrafficType.GUEST: "DHCP and metadata are served by IPv4 only",
+}
 
 
 def add_range(
@@ -34,7 +46,6 @@ def add_range(
     *,
     pod: Pod | None = None,
     vlan: int | None = None,
-    ipv6: tuple[IPv6Network | None, IPv6Address | None] = (None, None),
     for_system_vms: bool = True,
 ) -> NetworkRange:
     """Add a range of addresses to a network of a zone.
@@ -49,6 +60,12 @@ def add_range(
             f"no physical network carries {kind.value} traffic",
             "add it with addTrafficType first",
         )
+    if subnet.cidr.version == 6 and kind in _NEED_IPV4:
+        raise invalid(
+            "ip6cidr",
+            f"{kind.value} addresses cannot be of IPv6 alone: {_NEED_IPV4[kind]}",
+            "send gateway, netmask and startip of IPv4, too",
+        )
     if pod is not None and kind is TrafficType.MANAGEMENT and subnet.cidr != pod.cidr:
         raise invalid(
             "gateway",
@@ -58,7 +75,6 @@ def add_range(
     check_subnet(connection, zone, kind, subnet, vlan)
     check_vlan(connection, zone, kind, vlan, labels)
     check_free(connection, zone, kind, subnet, labels, vlan)
-    cidr6, gateway6 = ipv6
     # a subnet of a guest network stays its own, whichever range of it is added
     siblings = address_ranges.list_ranges(connection, zone.id, kind)
     network_id = next((each.guest_network_id for each in siblings if each.cidr == subnet.cidr), None)
@@ -68,8 +84,6 @@ def add_range(
         pod_id=None if pod is None else pod.id,
         traffic_type=kind.value,
         vlan=vlan,
-        cidr6=None if cidr6 is None else str(cidr6),
-        gateway6=None if gateway6 is None else str(gateway6),
         for_system_vms=for_system_vms,
         guest_network_id=network_id,
         **subnet.columns,
@@ -77,7 +91,7 @@ def add_range(
 
 
 def update_range(
-    connection: Connection, found: NetworkRange, labels: Labels, first: IPv4Address, last: IPv4Address
+    connection: Connection, found: NetworkRange, labels: Labels, first: Address, last: Address
 ) -> NetworkRange:
     """Give a range another begin and end.
 
@@ -85,15 +99,16 @@ def update_range(
     """
     zone = zones.zone_by_id(connection, found.zone_id)
     check_span(found.cidr, found.gateway, first, last)
-    outside = [each for each in address_ranges.used_addresses(connection, found) if not first <= each <= last]
+    wanted = evolve(Subnet.of(found), first=first, last=last)
+    used = address_ranges.used_addresses(connection, found)
+    outside = [each for each in used if not int(first) <= int(each) <= int(last)]
     if outside:
         raise in_use(
-            f"IP range {found.first}–{found.last}",
+            f"IP range {found.span_text}",
             named("address", map(str, outside)) + " would be outside of the new range",
             f"include {outside[0]}, or destroy the VM that has it",
         )
-    subnet = Subnet(found.cidr, found.gateway or found.cidr[1], first, last)
-    check_free(connection, zone, found.traffic_type, subnet, labels, found.vlan, but=found)
+    check_free(connection, zone, found.traffic_type, wanted, labels, found.vlan, but=found)
     return address_ranges.rows.update(connection, found.id, first=str(first), last=str(last))
 
 
@@ -102,7 +117,7 @@ def delete_range(connection: Connection, found: NetworkRange) -> None:
     used = address_ranges.used_addresses(connection, found)
     if used:
         raise in_use(
-            f"IP range {found.first}–{found.last}",
+            f"IP range {found.span_text}",
             named("address", map(str, used)) + " of virtual machines",
             "destroy these virtual machines first; of system VMs, disable the zone before",
         )
@@ -140,33 +155,36 @@ def check_subnet(
 
     Raises: ModelError when it overlaps one of another traffic type, or a different one of its own.
     """
+    of_gateway, of_network = _NETWORK[subnet.cidr.version]
+    hint = _OTHER_NETWORK[subnet.cidr.version]
     for other in address_ranges.list_ranges(connection, zone.id):
         same = other.traffic_type is kind and other.cidr == subnet.cidr
         if same and other.gateway not in (None, subnet.gateway):
             raise invalid(
-                "gateway",
+                of_gateway,
                 f"{subnet.gateway} is not the gateway of {other.cidr} in zone {zone.name}, {other.gateway}",
-                f"send gateway={other.gateway}",
+                f"send {of_gateway}={other.gateway}",
             )
         if same and other.vlan != vlan:
             raise invalid(
                 "vlan",
                 f"network {other.cidr} of zone {zone.name} is in VLAN {other.vlan_text}",
-                f"send vlan={other.vlan_text}, or choose a gateway and a netmask of another network",
+                f"send vlan={other.vlan_text}, or {hint}",
             )
-        if not same and other.cidr.overlaps(subnet.cidr):
-            raise invalid(
-                "netmask",
-                f"network {subnet.cidr} overlaps {other.cidr}, which carries {other.traffic_type.value} "
-                f"traffic of zone {zone.name}",
-                _OTHER_NETWORK,
-            )
+        for own, theirs in itertools.product(subnet.networks, Subnet.of(other).networks):
+            if own.overlaps(theirs) and not (other.traffic_type is kind and own == theirs):
+                raise invalid(
+                    _NETWORK[own.version][1],
+                    f"network {own} overlaps {theirs}, which carries {other.traffic_type.value} "
+                    f"traffic of zone {zone.name}",
+                    _OTHER_NETWORK[own.version],
+                )
     for pod in pods.list_pods(connection, zone.id) if kind is not TrafficType.MANAGEMENT else ():
         if pod.cidr.overlaps(subnet.cidr):
             raise invalid(
-                "netmask",
+                of_network,
                 f"network {subnet.cidr} overlaps the management network {pod.cidr} of pod {pod.name}",
-                _OTHER_NETWORK,
+                hint,
             )
 
 
@@ -178,41 +196,56 @@ def check_free(
     labels: Labels,
     vlan: int | None = None,
     but: NetworkRange | None = None,
-    parameter: str = "startip",
+    parameter: str | None = None,
 ) -> None:
     """Check that no other range has an address of this one, nor has a host.
 
     Ranges of other zones count where both are on the same network of this host, and in the same VLAN of it.
+    `parameter` is what a caller can change, by default the first address.
 
     Raises: ModelError when an address is not free.
     """
-    first, last = subnet.first, subnet.last
-    if first is None or last is None:
-        return
     label = _label(connection, zone, kind, labels)
     network = None if label is None or vlan is not None else labels.get(label)
-    for address in network.addresses if network is not None else ():
-        own = address.ip
-        if isinstance(own, IPv4Address) and first <= own <= last:
-            raise invalid(
-                parameter, f"range {first}–{last} contains this host's own address {own}", f"leave out {own}"
-            )
-    for other in address_ranges.list_ranges(connection):
-        if but is not None and other.id == but.id:
-            continue
-        if other.first is None or other.last is None or other.last < first or last < other.first:
-            continue
-        if other.zone_id != zone.id:
-            theirs = zones.zone_by_id(connection, other.zone_id)
-            if label is None or vlan != other.vlan:
-                continue
-            if _label(connection, theirs, other.traffic_type, labels) != label:
-                continue
-        raise invalid(
-            parameter,
-            f"range {first}–{last} overlaps {other.first}–{other.last} of {other.traffic_type.value} traffic",
-            f"choose addresses below {other.first} or above {other.last}",
-        )
+    own_addresses = [] if network is None else [each.ip for each in network.addresses]
+    others = [
+        other
+        for other in address_ranges.list_ranges(connection)
+        if (but is None or other.id != but.id)
+        and (other.zone_id == zone.id or _shares_network(connection, other, label, vlan, labels))
+    ]
+    for first, last in subnet.spans:
+        what = parameter or ENDS[subnet.cidr.version][0]
+        for own in own_addresses:
+            if _overlap((first, last), (own, own)):
+                raise invalid(
+                    what, f"range {first}–{last} contains this host's own address {own}", f"leave out {own}"
+                )
+        for other in others:
+            for span in other.spans:
+                if _overlap((first, last), span):
+                    raise invalid(
+                        what,
+                        f"range {first}–{last} overlaps {span[0]}–{span[1]} of {other.traffic_type.value} "
+                        "traffic",
+                        f"choose addresses below {span[0]} or above {span[1]}",
+                    )
+
+
+def _overlap(one: Span, other: Span) -> bool:
+    """Return whether two spans, which can be of different families, have an address in common."""
+    is_same_family = one[0].version == other[0].version
+    return is_same_family and int(one[0]) <= int(other[1]) and int(other[0]) <= int(one[1])
+
+
+def _shares_network(
+    connection: Connection, other: NetworkRange, label: str | None, vlan: int | None, labels: Labels
+) -> bool:
+    """Return whether a range of another zone is on the network with a label, in a VLAN of it."""
+    if label is None or vlan != other.vlan:
+        return False
+    theirs = zones.zone_by_id(connection, other.zone_id)
+    return _label(connection, theirs, other.traffic_type, labels) == label
 
 
 def _label(connection: Connection, zone: Zone, kind: TrafficType, labels: Labels) -> str | None:

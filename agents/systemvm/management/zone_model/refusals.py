@@ -42,7 +42,8 @@ def named(noun: str, names: Iterable[str]) -> str:
     found = list(names)
     first = ", ".join(found[:_NAMED])
     more = ", …" if len(found) > _NAMED else ""
-    return f"{len(found)} {noun}{'' if len(found) == 1 else 's'}: {first}{more}"
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{len(found)} {noun if len(found) == 1 else plural}: {first}{more}"
 
 
 def check_domain(parameter: str, domain: str) -> str:

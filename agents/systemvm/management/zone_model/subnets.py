@@ -1,35 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Subnets and ranges as parameters: gateway, netmask, startip and endip; pure functions."""
+"""Subnets and ranges as parameters: gateway, netmask, startip and endip; pure functions.
+
+Those of IPv6 are in `subnets6.py`.
+"""
 
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from attrs import frozen
 
 from systemvm.host.bridges import VLANS
 from systemvm.host.zone import TrafficType
+from systemvm.management.state.address_ranges import Address, Network, NetworkRange, Span, spans_of
 from systemvm.management.zone_model.refusals import invalid
 
 UNTAGGED = "untagged"
+#: Consoles, guests' DHCP and metadata, and what an agent shows of itself are at addresses of IPv4.
+_OF_IPV6 = (
+    "send startipv6, endipv6, ip6gateway and ip6cidr for addresses of public or storage networks; "
+    "management and guest networks need IPv4"
+)
 _LONGEST_PREFIX = 30
-#: The last 32 bits of an IPv6 address of the range are its IPv4 address.
-_LONGEST_PREFIX6 = 96
+#: The names of a range's ends as parameters, by the family of its addresses.
+ENDS = {4: ("startip", "endip"), 6: ("startipv6", "endipv6")}
 
 
 @frozen
 class Subnet:
-    """A network, its router, and the addresses that VMs get, if they get any."""
+    """A network, its router, and the addresses that VMs get, if they get any: of IPv4 or of IPv6.
 
-    cidr: IPv4Network
-    gateway: IPv4Address
-    first: IPv4Address | None = None
-    last: IPv4Address | None = None
+    One of IPv4 can have an IPv6 network in addition.
+    """
+
+    cidr: Network
+    gateway: Address
+    first: Address | None = None
+    last: Address | None = None
+    cidr6: IPv6Network | None = None
+    gateway6: IPv6Address | None = None
+
+    @classmethod
+    def of(cls, found: NetworkRange) -> Subnet:
+        gateway = found.gateway or found.cidr[1]
+        return cls(found.cidr, gateway, found.first, found.last, found.cidr6, found.gateway6)
 
     @property
-    def span(self) -> str:
-        return f"{self.first}–{self.last}"
+    def networks(self) -> list[Network]:
+        return [self.cidr] if self.cidr6 is None else [self.cidr, self.cidr6]
+
+    @property
+    def spans(self) -> list[Span]:
+        """The first and the last address of each family."""
+        return spans_of(self.first, self.last, self.cidr6)
 
     @property
     def columns(self) -> dict[str, str | None]:
@@ -39,6 +63,8 @@ class Subnet:
             "gateway": str(self.gateway),
             "first": None if self.first is None else str(self.first),
             "last": None if self.last is None else str(self.last),
+            "cidr6": None if self.cidr6 is None else str(self.cidr6),
+            "gateway6": None if self.gateway6 is None else str(self.gateway6),
         }
 
 
@@ -61,22 +87,28 @@ def read_subnet(gateway: str, netmask: str, startip: str | None, endip: str | No
     return Subnet(cidr, router, first, last)
 
 
-def check_span(cidr: IPv4Network, gateway: IPv4Address | None, first: IPv4Address, last: IPv4Address) -> None:
+def check_span(cidr: Network, gateway: Address | None, first: Address, last: Address) -> None:
     """Check that a range is one of a subnet, and does not contain its gateway.
 
     Raises: ModelError that names the parameter which is wrong.
     """
-    for parameter, address in (("startip", first), ("endip", last)):
-        if address not in cidr or address in (cidr.network_address, cidr.broadcast_address):
+    begin, end = ENDS[cidr.version]
+    for parameter, address in ((begin, first), (end, last)):
+        if address not in cidr or address in _without_host(cidr):
             raise invalid(parameter, f"{address} is not an address of a host in {cidr}", _usable(cidr))
-    if first > last:
-        raise invalid("endip", f"{last} is below startip {first}", "exchange the two")
-    if gateway is not None and first <= gateway <= last:
+    if int(first) > int(last):
+        raise invalid(end, f"{last} is below {begin} {first}", "exchange the two")
+    if gateway is not None and gateway in cidr and int(first) <= int(gateway) <= int(last):
         raise invalid(
-            "startip",
+            begin,
             f"range {first}–{last} contains the gateway {gateway}",
             f"begin after {gateway}, or end before it",
         )
+
+
+def _without_host(cidr: Network) -> tuple[Address, ...]:
+    """Return the addresses that no host has: in IPv6 the first is that of all routers (RFC 4291, 2.6.1)."""
+    return (cidr[0], cidr[-1]) if cidr.version == 4 else (cidr[0],)
 
 
 def read_address(parameter: str, text: str) -> IPv4Address:
@@ -85,9 +117,11 @@ def read_address(parameter: str, text: str) -> IPv4Address:
     Raises: ModelError when it is not one, or none that a host can have.
     """
     try:
-        address = IPv4Address(text.strip())
+        address = ip_address(text.strip())
     except ValueError:
         raise invalid(parameter, f"{text[:64]!r} is not an IPv4 address", "write it as 10.11.0.100") from None
+    if isinstance(address, IPv6Address):
+        raise invalid(parameter, f"{address} is not an IPv4 address", _OF_IPV6)
     if address.is_multicast or address.is_loopback or address.is_unspecified or address.is_reserved:
         raise invalid(parameter, f"{address} cannot be the address of a host", "write it as 10.11.0.100")
     return address
@@ -108,41 +142,8 @@ def _network(gateway: IPv4Address, netmask: str) -> IPv4Network:
     return cidr
 
 
-def _usable(cidr: IPv4Network) -> str:
-    return f"use an address from {cidr.network_address + 1} to {cidr.broadcast_address - 1}"
-
-
-def read_ipv6(cidr: str | None, gateway: str | None) -> tuple[IPv6Network | None, IPv6Address | None]:
-    """Return the IPv6 network that a range has in addition, and its router.
-
-    Raises: ModelError that names the parameter which is wrong.
-    """
-    if cidr is None:
-        if gateway is not None:
-            raise invalid("ip6gateway", "is given without ip6cidr", "send ip6cidr, too")
-        return None, None
-    try:
-        network = IPv6Network(cidr.strip())
-    except ValueError:
-        raise invalid(
-            "ip6cidr", f"{cidr[:64]!r} is not an IPv6 network", "write it as 2001:db8:1::/64"
-        ) from None
-    if network.prefixlen > _LONGEST_PREFIX6:
-        raise invalid("ip6cidr", f"{network} is too small", f"the longest prefix is /{_LONGEST_PREFIX6}")
-    if gateway is None:
-        return network, None
-    try:
-        router = IPv6Address(gateway.strip())
-    except ValueError:
-        hint = f"use fe80::1, or an address of {network}"
-        raise invalid("ip6gateway", f"{gateway[:64]!r} is not an IPv6 address", hint) from None
-    if not router.is_link_local and router not in network:
-        raise invalid(
-            "ip6gateway",
-            f"{router} is outside of {network}",
-            "use a link-local address or one of the network",
-        )
-    return network, router
+def _usable(cidr: Network) -> str:
+    return f"use an address from {cidr[1]} to {cidr[-2 if cidr.version == 4 else -1]}"
 
 
 def read_vlan(given: str | None) -> int | None:

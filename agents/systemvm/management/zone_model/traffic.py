@@ -106,7 +106,7 @@ def delete_traffic(connection: Connection, traffic: CarriedTraffic) -> None:
     network = physical_networks.network_by_id(connection, traffic.physical_network_id)
     ranges = address_ranges.list_ranges(connection, network.zone_id, traffic.traffic_type)
     if ranges:
-        spans = [f"{each.first}–{each.last}" if each.size else str(each.cidr) for each in ranges]
+        spans = [each.span_text if each.size else str(each.cidr) for each in ranges]
         raise in_use(
             f"{traffic.traffic_type.value} traffic",
             named("IP range", spans),
@@ -122,9 +122,8 @@ def _check_ranges(connection: Connection, zone_id: int, kind: TrafficType, label
     """
     zone = zones.zone_by_id(connection, zone_id)
     for each in address_ranges.list_ranges(connection, zone_id, kind):
-        subnet = Subnet(each.cidr, each.gateway or each.cidr[1], each.first, each.last)
         check_vlan(connection, zone, kind, each.vlan, labels, _LABEL)
-        check_free(connection, zone, kind, subnet, labels, each.vlan, but=each, parameter=_LABEL)
+        check_free(connection, zone, kind, Subnet.of(each), labels, each.vlan, but=each, parameter=_LABEL)
 
 
 def check_label(label: str, labels: Labels) -> None:

@@ -9,6 +9,7 @@ import pytest
 import pytest_twisted
 from attrs import evolve, frozen
 
+from model_commands import job, refused
 from small_cloud import SmallCloud
 from systemvm.host.bridges import HostNetwork, parse_vlans
 from systemvm.management.api.errors import ApiError
@@ -28,25 +29,6 @@ class Made:
     zone: str
     pod: str
     network: str
-
-
-async def job(cloud: SmallCloud, command: str, **parameters: Any) -> dict[str, Any]:
-    ended = await cloud.job(command, **parameters)
-    if "errortext" in ended.result:
-        raise SystemVmError(ended.result["errortext"], ended.result.get("hint", ""))
-    return ended.result
-
-
-async def refused(cloud: SmallCloud, command: str, /, **parameters: Any) -> SystemVmError:
-    """Return how a command is refused, whichever way it answers."""
-    try:
-        if cloud.table.find(command).is_async:
-            await job(cloud, command, **parameters)
-        else:
-            await cloud.call(command, **parameters)
-    except SystemVmError as error:
-        return error
-    raise AssertionError(f"{command} was not refused")
 
 
 async def make_zone(cloud: SmallCloud, name: str = "zone2") -> Made:

@@ -79,7 +79,10 @@ async def test_without_a_storage_network_stores_are_reached_over_management(host
     assert "storageip" not in arguments
     planned = network.make_plan(arguments)
     assert planned.storage == planned.management
-    assert {str(route.gateway) for route in planned.routes} == {"203.0.113.1"}
+    # the store's server is outside of the management network, behind its router
+    to_store = [route for route in planned.routes if str(route.destination) == "10.12.0.2/32"]
+    assert [(str(route.gateway), route.device) for route in to_store] == [("10.11.0.1", "eth1")]
+    assert "storagegateway" not in arguments_of(host, "v-2-VM")
 
 
 @pytest_twisted.ensureDeferred

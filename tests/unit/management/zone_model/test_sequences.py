@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +22,7 @@ from systemvm.host.zone import TrafficType, ZoneConfig
 from systemvm.management.config import Configuration, ManagementConfig
 from systemvm.management.state import address_ranges, instances, physical_networks, pods, schema, zones
 from systemvm.management.state import storage_pools as pools
+from systemvm.management.state.address_ranges import Span
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState
 from systemvm.management.system_vms.allocation import allocate
@@ -30,6 +31,7 @@ from systemvm.management.zone_model import zones as model
 from systemvm.management.zone_model.catalog import ZoneCatalog
 from systemvm.management.zone_model.refusals import ModelError
 from systemvm.management.zone_model.subnets import read_subnet
+from systemvm.management.zone_model.subnets6 import read_subnet6, with_ipv6
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.wire.role import Role
 
@@ -38,11 +40,12 @@ LABELS = {
     for network in (
         HostNetwork.of("cloud0", ["control"], "169.254.0.1/16"),
         HostNetwork.of("cloudbr1", ["management"], "10.0.0.1/24"),
-        HostNetwork.of("cloudbr0", ["public"]),
+        HostNetwork.of("cloudbr0", ["public"], "fd00:1::9/64"),
     )
 }
 #: Few values, so that they meet: two networks, and addresses at the ends of small ranges.
 NETWORKS = st.sampled_from(["10.0.0", "10.0.1"])
+NETWORKS6 = st.sampled_from(["fd00:1::", "fd00:2::"])
 ENDS = st.sampled_from([1, 2, 5, 6, 9])
 NAMES = st.sampled_from(["one", "two"])
 KINDS = st.sampled_from([kind for kind in traffic.ADDABLE if kind is not TrafficType.MANAGEMENT])
@@ -213,6 +216,27 @@ class ZoneModelMachine(RuleBasedStateMachine):
 
         return self.made(change)
 
+    @rule(target=ranges, zone=zones, kind=KINDS, network=NETWORKS6, first=ENDS, last=ENDS)
+    def add_range_of_ipv6_alone(
+        self, zone: str, kind: TrafficType, network: str, first: int, last: int
+    ) -> Any:
+        def change(connection: sa.Connection) -> Any:
+            subnet = read_subnet6(f"{network}/64", "fe80::1", f"{network}{first}", f"{network}{last}")
+            return ranges.add_range(connection, zones.zone_by_uuid(connection, zone), kind, subnet, LABELS)
+
+        return self.made(change)
+
+    @rule(target=ranges, zone=zones, kind=KINDS, network=NETWORKS, network6=NETWORKS6, first=ENDS, last=ENDS)
+    def add_range_of_both(
+        self, zone: str, kind: TrafficType, network: str, network6: str, first: int, last: int
+    ) -> Any:
+        def change(connection: sa.Connection) -> Any:
+            subnet = read_subnet(f"{network}.2", "255.255.255.0", f"{network}.{first}", f"{network}.{last}")
+            both = with_ipv6(subnet, f"{network6}/64", None, None, None)
+            return ranges.add_range(connection, zones.zone_by_uuid(connection, zone), kind, both, LABELS)
+
+        return self.made(change)
+
     @rule(target=ranges, pod=pods, first=ENDS, last=ENDS)
     def add_management_range(self, pod: str, first: int, last: int) -> Any:
         def change(connection: sa.Connection) -> Any:
@@ -228,7 +252,7 @@ class ZoneModelMachine(RuleBasedStateMachine):
     def update_range(self, found: str, first: int, last: int) -> None:
         def change(connection: sa.Connection) -> Any:
             row = address_ranges.by_uuid(connection, found)
-            start: IPv4Address = row.cidr.network_address
+            start = row.cidr.network_address
             return ranges.update_range(connection, row, LABELS, start + first, start + last)
 
         self.make(change)
@@ -263,13 +287,16 @@ class ZoneModelMachine(RuleBasedStateMachine):
         for one, two in itertools.combinations(self._ranges_with_labels(), 2):
             (zone, label, found), (other_zone, other_label, other) = one, two
             if zone == other_zone or label == other_label:
-                assert not (found[0] <= other[1] and other[0] <= found[1]), (one, two)
+                for span, theirs in itertools.product(found, other):
+                    (first, last), (start, end) = ([int(each) for each in pair] for pair in (span, theirs))
+                    overlaps = first <= end and start <= last
+                    assert not overlaps or span[0].version != theirs[0].version, (one, two)
 
     @invariant()
     def subnets_of_a_zone_are_the_same_or_apart(self) -> None:
         found = self._all(schema.address_ranges, "zone_id", "traffic_type", "cidr", "gateway")
         for one, two in itertools.combinations(found, 2):
-            if one[0] == two[0] and IPv4Network(one[2]).overlaps(IPv4Network(two[2])):
+            if one[0] == two[0] and ip_network(one[2]).overlaps(ip_network(two[2])):
                 assert one[1:] == two[1:], (one, two)
 
     @invariant()
@@ -284,17 +311,25 @@ class ZoneModelMachine(RuleBasedStateMachine):
         for zone, kind, address in taken:
             assert any(
                 (zone, kind) == span[:2]
-                and IPv4Address(span[2]) <= IPv4Address(address) <= IPv4Address(span[3])
+                and ip_address(span[2]).version == ip_address(address).version
+                and int(ip_address(span[2])) <= int(ip_address(address)) <= int(ip_address(span[3]))
                 for span in spans
             ), (zone, kind, address)
 
     @invariant()
     def every_nic_has_its_address(self) -> None:
         n, a = schema.nics.c, schema.ip_addresses.c
-        nics = self._rows(sa.select(n.vm_id, n.traffic_type, n.address).where(n.removed.is_(None)))
+        nics = self._rows(
+            sa.select(n.vm_id, n.traffic_type, n.address, n.address6).where(n.removed.is_(None))
+        )
         live = {row[0] for row in self._all(schema.vm_instances, "id")}
         held = self._rows(sa.select(a.vm_id, a.traffic_type, a.address))
-        assert sorted(nic for nic in nics if nic[0] in live) == sorted(held)
+        had = [
+            (vm, kind, address or address6.partition("/")[0])
+            for vm, kind, address, address6 in nics
+            if vm in live
+        ]
+        assert sorted(had) == sorted(held)
 
     @invariant()
     def nothing_refers_to_what_is_removed(self) -> None:
@@ -351,8 +386,8 @@ class ZoneModelMachine(RuleBasedStateMachine):
         """Return columns of the rows that are not removed."""
         return self._rows(sa.select(*(table.c[name] for name in names)).where(table.c.removed.is_(None)))
 
-    def _ranges_with_labels(self) -> list[tuple[int, str, tuple[IPv4Address, IPv4Address]]]:
-        """Return zone, label and ends of every range; control ranges of zones share theirs on purpose."""
+    def _ranges_with_labels(self) -> list[tuple[int, str, list[Span]]]:
+        """Return zone, label and spans of every range; control ranges of zones share theirs on purpose."""
 
         def read(connection: sa.Connection) -> list[Any]:
             found = []
@@ -362,7 +397,7 @@ class ZoneModelMachine(RuleBasedStateMachine):
                 carried = physical_networks.traffic_of_zone(connection, each.zone_id).get(each.traffic_type)
                 network = physical_networks.network_of_traffic(connection, each.zone_id, each.traffic_type)
                 label = carried.kvm_label if carried and carried.kvm_label else network and network.name
-                found.append((each.zone_id, label or f"none {each.id}", (each.first, each.last)))
+                found.append((each.zone_id, label or f"none {each.id}", each.spans))
             return found
 
         return self.database.run_now(read)

@@ -37,10 +37,13 @@ class SystemVmAnswer:
     privateip: str | None = optional_key("management address")
     privatemacaddress: str | None = optional_key("MAC on the management network")
     privatenetmask: str | None = optional_key("netmask of the management network")
-    publicip: str | None = optional_key("public address")
+    privateip6address: str | None = optional_key("management address of IPv6; an addition")
+    publicip: str | None = optional_key("public address; of IPv6 when it has no other")
+    publicip6address: str | None = optional_key("public address of IPv6; an addition")
     publicmacaddress: str | None = optional_key("MAC on the public network")
     publicnetmask: str | None = optional_key("netmask of the public network")
     storageip: str | None = optional_key("storage address; an addition to CloudStack's keys")
+    storageip6address: str | None = optional_key("storage address of IPv6; an addition")
     activeviewersessions: int | None = optional_key("open consoles, of a CPVM")
     drainuntil: datetime | None = optional_key(
         "a CPVM that takes no new session: when its last end; an addition"

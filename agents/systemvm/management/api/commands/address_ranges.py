@@ -15,13 +15,15 @@ from systemvm.management.api.commands.model_parameters import (
     STRING,
     UUID,
     identity,
+    ipv6_parameters,
     pod_of,
-    subnet_of,
+    subnet_of_either,
     subnet_parameters,
+    subnet_parameters_of_either,
 )
 from systemvm.management.api.parameters import Arguments, optional, required
 from systemvm.management.state import address_ranges, physical_networks, pods, zones
-from systemvm.management.state.address_ranges import NetworkRange
+from systemvm.management.state.address_ranges import NetworkRange, Span
 from systemvm.management.state.database import Connection
 from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model import ranges
@@ -29,11 +31,12 @@ from systemvm.management.zone_model.guest_networks import check_not_last
 from systemvm.management.zone_model.ranges import Labels
 from systemvm.management.zone_model.refusals import ModelError, invalid
 from systemvm.management.zone_model.subnets import (
+    ENDS,
     check_untagged,
     read_address,
-    read_ipv6,
     read_vlan,
 )
+from systemvm.management.zone_model.subnets6 import read_address6
 
 _VLAN = optional("vlan", STRING, "VLAN of the range, one of the label's in host.yaml; untagged by default")
 _UNTAGGED = optional("vlan", STRING, "untagged: management addresses have no VLAN")
@@ -59,10 +62,9 @@ def _create(connection: Connection, arguments: Arguments, labels: Labels) -> Vla
         connection,
         zone,
         TrafficType.PUBLIC if is_public else TrafficType.GUEST,
-        subnet_of(arguments),
+        subnet_of_either(arguments),
         labels,
         vlan=read_vlan(arguments.text("vlan")),
-        ipv6=read_ipv6(arguments.text("ip6cidr"), arguments.text("ip6gateway")),
         for_system_vms=arguments.flag("forsystemvms", True),
     )
     return zone_answers.range_answer(connection, added, zone, _used(connection, added))
@@ -70,19 +72,32 @@ def _create(connection: Connection, arguments: Arguments, labels: Labels) -> Vla
 
 def _update(connection: Connection, arguments: Arguments, labels: Labels) -> VlanIpRangeAnswer:
     found = _of_vlan(connection, arguments)
-    first, last = (
-        read_address(name, arguments[name]) if name in arguments else present
-        for name, present in (("startip", found.first), ("endip", found.last))
-    )
-    if first is None or last is None:
-        raise invalid("startip", "is missing: the range has no addresses yet", "send startip and endip")
-    updated = ranges.update_range(connection, found, labels, first, last)
+    updated = ranges.update_range(connection, found, labels, *_new_span(found, arguments))
     zone = zones.zone_by_id(connection, found.zone_id)
     return zone_answers.range_answer(connection, updated, zone, _used(connection, updated))
 
 
 def _used(connection: Connection, of: NetworkRange) -> int:
     return address_ranges.used_counts(connection, [of])[of.id]
+
+
+def _new_span(found: NetworkRange, arguments: Arguments) -> Span:
+    """Return begin and end of a range after its update: of its family, and the present ones by default."""
+    version = found.cidr.version
+    for name in ENDS[10 - version]:
+        if name in arguments:
+            hint = f"send {' and '.join(ENDS[version])}"
+            why = "beside IPv4, addresses of IPv6 follow from startip and endip"
+            raise invalid(
+                name, f"is of IPv{10 - version}: {why if version == 4 else 'the range has none'}", hint
+            )
+    begin, end = ENDS[version]
+    read = read_address if version == 4 else read_address6
+    first = read(begin, arguments[begin]) if begin in arguments else found.first
+    last = read(end, arguments[end]) if end in arguments else found.last
+    if first is None or last is None:
+        raise invalid(begin, "is missing: the range has no addresses yet", f"send {begin} and {end}")
+    return first, last
 
 
 def _of_vlan(connection: Connection, arguments: Arguments) -> NetworkRange:
@@ -107,14 +122,15 @@ def _delete(connection: Connection, arguments: Arguments, labels: Labels) -> str
     found = _of_vlan(connection, arguments)
     check_not_last(connection, found)
     ranges.delete_range(connection, found)
-    return f"{found.first}–{found.last}"
+    return found.span_text
 
 
 def _create_management(connection: Connection, arguments: Arguments, labels: Labels) -> PodAnswer:
     check_untagged(arguments.text("vlan"), TrafficType.MANAGEMENT)
     pod = pod_of(connection, arguments)
     zone = zones.zone_by_id(connection, pod.zone_id)
-    ranges.add_range(connection, zone, TrafficType.MANAGEMENT, subnet_of(arguments), labels, pod=pod)
+    subnet = subnet_of_either(arguments, needs_span=True)
+    ranges.add_range(connection, zone, TrafficType.MANAGEMENT, subnet, labels, pod=pod)
     return zone_answers.pod_answer(connection, pod, zone)
 
 
@@ -133,7 +149,7 @@ def _with_span(found: list[NetworkRange], first: IPv4Address, last: IPv4Address)
     for each in found:
         if (each.first, each.last) == (first, last):
             return each
-    known = ", ".join(f"{each.first}–{each.last}" for each in found) or "none"
+    known = ", ".join(each.span_text for each in found) or "none"
     raise invalid("startip", f"the pod has no range {first}–{last}", f"its ranges: {known}")
 
 
@@ -141,19 +157,14 @@ def _create_storage(connection: Connection, arguments: Arguments, labels: Labels
     pod = pod_of(connection, arguments)
     zone = zones.zone_by_id(connection, pod.zone_id)
     vlan = read_vlan(arguments.text("vlan"))
-    added = ranges.add_range(
-        connection, zone, TrafficType.STORAGE, subnet_of(arguments), labels, pod=pod, vlan=vlan
-    )
+    subnet = subnet_of_either(arguments, needs_span=True)
+    added = ranges.add_range(connection, zone, TrafficType.STORAGE, subnet, labels, pod=pod, vlan=vlan)
     return zone_answers.storage_range_answer(added, pod, zone, _used(connection, added))
 
 
 def _update_storage(connection: Connection, arguments: Arguments, labels: Labels) -> StorageIpRangeAnswer:
     found = _of_storage(connection, arguments)
-    first = read_address("startip", arguments["startip"]) if "startip" in arguments else found.first
-    last = read_address("endip", arguments["endip"]) if "endip" in arguments else found.last
-    if first is None or last is None:
-        raise invalid("startip", "is missing: the range has no addresses yet", "send startip and endip")
-    updated = ranges.update_range(connection, found, labels, first, last)
+    updated = ranges.update_range(connection, found, labels, *_new_span(found, arguments))
     pod = None if updated.pod_id is None else pods.pod_by_id(connection, updated.pod_id)
     zone = zones.zone_by_id(connection, found.zone_id)
     return zone_answers.storage_range_answer(updated, pod, zone, _used(connection, updated))
@@ -169,12 +180,14 @@ def _of_storage(connection: Connection, arguments: Arguments) -> NetworkRange:
 def _delete_storage(connection: Connection, arguments: Arguments, labels: Labels) -> str:
     found = _of_storage(connection, arguments)
     ranges.delete_range(connection, found)
-    return f"{found.first}–{found.last}"
+    return found.span_text
 
 
 _SPAN = (
     optional("startip", STRING, "the new first address"),
     optional("endip", STRING, "the new last address"),
+    optional("startipv6", STRING, "the new first address of a range of IPv6"),
+    optional("endipv6", STRING, "its new last address"),
 )
 VLAN_RANGES = (
     ModelCommand(
@@ -183,12 +196,10 @@ VLAN_RANGES = (
         (
             optional("zoneid", UUID, "UUID of the zone; that of the physical network by default"),
             optional("physicalnetworkid", UUID, "UUID of the physical network, whose zone it is for"),
-            *subnet_parameters(is_span_required=False),
+            *subnet_parameters_of_either(),
             _VLAN,
             optional("forvirtualnetwork", BOOLEAN, "true, the default: public addresses; false: guests'"),
             optional("forsystemvms", BOOLEAN, "false: system VMs have none of these"),
-            optional("ip6cidr", STRING, "IPv6 network in addition; its last 32 bits are the IPv4 address"),
-            optional("ip6gateway", STRING, "its router"),
         ),
         VlanIpRangeAnswer, "vlan", related=("listVlanIpRanges", "deleteVlanIpRange"),
     ),
@@ -206,7 +217,8 @@ POD_RANGES = (
     ModelCommand(
         "createManagementNetworkIpRange", "Adds a range of management addresses to a pod.", "IP range",
         "MANAGEMENT.IP.RANGE.CREATE", Done.CREATED, _create_management,
-        (POD, *subnet_parameters(is_span_required=True), _UNTAGGED), PodAnswer, "pod", is_async=True,
+        (POD, *subnet_parameters(is_span_required=True), *ipv6_parameters(), _UNTAGGED),
+        PodAnswer, "pod", is_async=True,
         related=("listPods",),
     ),
     ModelCommand(
@@ -223,7 +235,7 @@ POD_RANGES = (
     ModelCommand(
         "createStorageNetworkIpRange", "Adds a range of storage addresses to a pod.", "IP range",
         "STORAGE.IP.RANGE.CREATE", Done.CREATED, _create_storage,
-        (POD, *subnet_parameters(is_span_required=True), _VLAN),
+        (POD, *subnet_parameters_of_either(), _VLAN),
         StorageIpRangeAnswer, "storagenetworkiprange", is_async=True, related=("listStorageNetworkIpRange",),
     ),
     ModelCommand(

@@ -35,6 +35,7 @@ class CapacityType(enum.IntEnum):
     PRIVATE_IP = 5
     SECONDARY_STORAGE = 6
     LOCAL_STORAGE = 9
+    VIRTUAL_NETWORK_IPV6_SUBNET = 10
 
 
 UUID = ParameterType.UUID
@@ -83,9 +84,13 @@ def _capacities(connection: Connection, primary: Path, usages: Usages) -> list[C
 
 def _of_addresses(connection: Connection, zone: Zone) -> Iterator[CapacityAnswer]:
     public = address_ranges.list_ranges(connection, zone.id, TrafficType.PUBLIC)
-    kind = CapacityType.VIRTUAL_NETWORK_PUBLIC_IP
-    if public:
-        yield _answer(kind, zone, *_addresses(connection, public))
+    for kind, is_ipv6 in (
+        (CapacityType.VIRTUAL_NETWORK_PUBLIC_IP, False),
+        (CapacityType.VIRTUAL_NETWORK_IPV6_SUBNET, True),
+    ):
+        of_family = [each for each in public if each.is_ipv6 is is_ipv6]
+        if of_family:
+            yield _answer(kind, zone, *_addresses(connection, of_family))
     for pod in pods.list_pods(connection):
         private = address_ranges.list_ranges(connection, zone.id, TrafficType.MANAGEMENT, pod.id)
         if pod.zone_id == zone.id and private:
@@ -95,7 +100,7 @@ def _of_addresses(connection: Connection, zone: Zone) -> Iterator[CapacityAnswer
 
 def _addresses(connection: Connection, ranges: list[NetworkRange]) -> tuple[int, int]:
     used = sum(len(address_ranges.used_addresses(connection, each)) for each in ranges)
-    return used, sum(each.size for each in ranges)
+    return used, address_ranges.total(ranges)
 
 
 def _of_stores(connection: Connection, zone: Zone) -> Iterator[CapacityAnswer]:

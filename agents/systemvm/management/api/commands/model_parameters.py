@@ -10,6 +10,7 @@ from systemvm.management.state.pods import DISABLED, ENABLED, Pod
 from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model.refusals import invalid
 from systemvm.management.zone_model.subnets import Subnet, read_subnet
+from systemvm.management.zone_model.subnets6 import read_subnet6, with_ipv6
 
 STRING, UUID, BOOLEAN = ParameterType.STRING, ParameterType.UUID, ParameterType.BOOLEAN
 INTEGER = ParameterType.INTEGER
@@ -45,6 +46,55 @@ def subnet_of(arguments: Arguments) -> Subnet:
     return read_subnet(
         arguments["gateway"], arguments["netmask"], arguments.text("startip"), arguments.text("endip")
     )
+
+
+_OF_IPV4 = ("gateway", "netmask", "startip", "endip")
+
+
+def subnet_parameters_of_either() -> tuple[Parameter, ...]:
+    """Return the parameters of a range of IPv4, of IPv6, or of IPv4 with IPv6 in addition."""
+    return (
+        optional("gateway", STRING, "address of the network's router; omit it for IPv6 alone"),
+        optional("netmask", STRING, "netmask of the network, for example 255.255.255.0"),
+        optional("startip", STRING, "first address that the daemon assigns"),
+        optional("endip", STRING, "last address; startip by default"),
+        *ipv6_parameters(),
+        optional("startipv6", STRING, "first IPv6 address that the daemon assigns"),
+        optional("endipv6", STRING, "last IPv6 address; startipv6 by default"),
+    )
+
+
+def ipv6_parameters() -> tuple[Parameter, ...]:
+    """Return those of an IPv6 network in addition."""
+    return (
+        optional(
+            "ip6cidr",
+            STRING,
+            "IPv6 network; beside IPv4, the last 32 bits of an address are its IPv4 address",
+        ),
+        optional("ip6gateway", STRING, "address of its router, of the network or link-local"),
+    )
+
+
+def subnet_of_either(arguments: Arguments, *, needs_span: bool = False) -> Subnet:
+    """Return the subnet of these parameters, which is of IPv6 alone without any of IPv4.
+
+    Raises: ModelError when one is wrong or missing.
+    """
+    cidr6, gateway6 = arguments.text("ip6cidr"), arguments.text("ip6gateway")
+    span6 = arguments.text("startipv6"), arguments.text("endipv6")
+    if cidr6 is not None and not any(name in arguments for name in _OF_IPV4):
+        _require(arguments, ["ip6gateway"], ["startipv6"] if needs_span else [])
+        return read_subnet6(cidr6, arguments["ip6gateway"], *span6)
+    _require(arguments, ["gateway", "netmask"], ["startip"] if needs_span else [])
+    return with_ipv6(subnet_of(arguments), cidr6, gateway6, *span6)
+
+
+def _require(arguments: Arguments, of_network: list[str], of_span: list[str]) -> None:
+    for name in of_network + of_span:
+        if name not in arguments:
+            hint = "send gateway, netmask and startip; or ip6cidr, ip6gateway and startipv6 for IPv6 alone"
+            raise invalid(name, "is missing", hint)
 
 
 def zone_of(connection: Connection, arguments: Arguments) -> Zone:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
 from systemvm.host.zone import TrafficType
 from systemvm.management.api.answers.networks import (
@@ -178,7 +178,7 @@ def _place_of(
     ranges = address_ranges.list_ranges(connection, zone.id, TrafficType.PUBLIC)
     return (
         physical_networks.network_of_traffic(connection, zone.id, TrafficType.PUBLIC),
-        next((each for each in ranges if IPv4Address(address) in each), None),
+        next((each for each in ranges if ip_address(address) in each), None),
     )
 
 

@@ -52,7 +52,7 @@ def pod_answer(connection: Connection, pod: Pod, zone: Zone) -> PodAnswer:
         startip=[str(each.first) for each in ranges if each.size],
         endip=[str(each.last) for each in ranges if each.size],
         addressesused=sum(used.values()),
-        addressestotal=sum(each.size for each in ranges),
+        addressestotal=address_ranges.total(ranges),
         allocationstate=pod.allocation_state,
     )
 
@@ -137,13 +137,37 @@ def storage_range_answer(each: NetworkRange, pod: Pod | None, zone: Zone, used: 
         zoneid=zone.uuid,
         podid=pod.uuid if pod else None,
         vlan=each.vlan,
-        gateway=str(each.gateway) if each.gateway else None,
-        netmask=str(each.cidr.netmask),
-        startip=str(each.first),
-        endip=str(each.last),
+        **_ipv4_keys(each),
+        **_ipv6_keys(each),
         addressesused=used,
-        addressestotal=each.size,
+        addressestotal=address_ranges.total([each]),
     )
+
+
+def _ipv4_keys(each: NetworkRange) -> dict[str, str | None]:
+    """Return the keys of IPv4 that the answers of ranges share."""
+    if each.is_ipv6:
+        return {}
+    return {
+        "gateway": str(each.gateway) if each.gateway else None,
+        "netmask": str(each.cidr.netmask),
+        "startip": str(each.first),
+        "endip": str(each.last),
+    }
+
+
+def _ipv6_keys(each: NetworkRange) -> dict[str, str | None]:
+    """Return the keys of IPv6, alone or in addition to IPv4."""
+    cidr, gateway = (each.cidr, each.gateway) if each.is_ipv6 else (each.cidr6, each.gateway6)
+    if cidr is None:
+        return {}
+    span = next((span for span in each.spans if span[0].version == 6), (None, None))
+    return {
+        "ip6cidr": str(cidr),
+        "ip6gateway": str(gateway) if gateway else None,
+        "startipv6": str(span[0]) if span[0] else None,
+        "endipv6": str(span[1]) if span[1] else None,
+    }
 
 
 def ranges(connection: Connection) -> list[VlanIpRangeAnswer]:
@@ -163,17 +187,13 @@ def range_answer(connection: Connection, each: NetworkRange, zone: Zone, used: i
         zoneid=zone.uuid,
         physicalnetworkid=network.uuid if network else None,
         vlan=f"vlan://{each.vlan_text}",
-        gateway=str(each.gateway) if each.gateway else None,
-        netmask=str(each.cidr.netmask),
-        cidr=str(each.cidr),
-        startip=str(each.first),
-        endip=str(each.last),
-        ip6cidr=str(each.cidr6) if each.cidr6 else None,
-        ip6gateway=str(each.gateway6) if each.gateway6 else None,
+        cidr=None if each.is_ipv6 else str(each.cidr),
+        **_ipv4_keys(each),
+        **_ipv6_keys(each),
         forvirtualnetwork=each.traffic_type is TrafficType.PUBLIC,
         forsystemvms=each.for_system_vms,
         addressesused=used,
-        addressestotal=each.size,
+        addressestotal=address_ranges.total([each]),
     )
 
 
