@@ -21,6 +21,11 @@ guest=${GUEST:-cloudbr3}
 pod=${POD:-10.11.0}
 router=${ROUTER:-$pod.1}
 
+# Addresses of public and storage networks: the gateway of a network is its router, here this host. For IPv6 alone:
+# PUBLIC_RANGE="ip6gateway=2001:db8:1::1 ip6cidr=2001:db8:1::/64 startipv6=2001:db8:1::100 endipv6=2001:db8:1::ffff"
+public_range=${PUBLIC_RANGE:-gateway=203.0.113.1 netmask=255.255.255.0 startip=203.0.113.100 endip=203.0.113.199}
+storage_range=${STORAGE_RANGE:-gateway=10.12.0.1 netmask=255.255.255.0 startip=10.12.0.100 endip=10.12.0.199}
+
 store=${STORE:-nfs://10.12.0.2/export/secondary}
 store_path=${STORE_PATH:-/export/secondary}
 
@@ -40,12 +45,12 @@ $systemvm pod create pod1 zone="$zone" gateway="$router" netmask=255.255.255.0 \
 $systemvm cluster add cluster1 zone="$zone" pod=pod1 hypervisor=KVM
 $systemvm host add "$host" --hypervisor kvm --zone "$zone" --pod pod1
 
-# 4. Addresses: the gateway of a network is its router, here this host.
-[ -z "$public" ] || $systemvm range add zone="$zone" gateway=203.0.113.1 netmask=255.255.255.0 \
-    startip=203.0.113.100 endip=203.0.113.199
+# 4. Addresses.
+# shellcheck disable=SC2086 # each word is a parameter
+[ -z "$public" ] || $systemvm range add zone="$zone" $public_range
 $systemvm range add zone="$zone" forvirtualnetwork=false gateway=10.13.0.1 netmask=255.255.255.0
-[ -z "$storage" ] || $systemvm storage-range add pod1 gateway=10.12.0.1 netmask=255.255.255.0 \
-    startip=10.12.0.100 endip=10.12.0.199
+# shellcheck disable=SC2086
+[ -z "$storage" ] || $systemvm storage-range add pod1 $storage_range
 
 # 5. Secondary storage: without a store there is no SSVM.
 $systemvm store add secondary "$store" --zone "$zone" --host-path "$store_path" --nfs-version "${NFS:-4.2}"

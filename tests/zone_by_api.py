@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from ipaddress import IPv6Interface
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 from playwright.sync_api import Page
 
 from booted_cloud import TOP, BootedCloud
@@ -19,10 +21,11 @@ from free_ports import plan_with_free_ports
 from integration.cpvm_lab.chromium import Chromium
 from systemvm.host.host_file import HostConfig, LabelConfig
 from systemvm.host.zone import TrafficType
-from systemvm.lab import guest_image
+from systemvm.lab import children, guest_image, namespaces
 from systemvm.lab.cloud import Cloud
 from systemvm.lab.commands import run
-from systemvm.lab.plan import SOURCE, LabPlan
+from systemvm.lab.plan import SOURCE, ExternalServer, LabPlan
+from systemvm.lab.public_forwarder import SOCKET_PROXY
 from systemvm.lab.teardown import reset
 from systemvm.service.slowness import scaled_s
 
@@ -40,6 +43,8 @@ class ZoneShape:
     variables: Mapping[str, str]
     #: The bridge where the web server has a second address, which is the router of the system VMs.
     router_on: str | None = None
+    #: Addresses and ports of IPv6 where servers are reached, too.
+    ipv6: Mapping[ExternalServer, tuple[IPv6Interface, int]] = field(factory=dict)
 
     @property
     def host(self) -> HostConfig:
@@ -63,6 +68,8 @@ def zone_of_shape(shape: ZoneShape, name: str) -> Iterator[BootedCloud]:
     try:
         if shape.router_on is not None:
             _add_router(plan, shape.router_on, shape.variables["ROUTER"])
+        for server, (address, port) in shape.ipv6.items():
+            _serve_by_ipv6(plan, server, address, port)
         cloud = BootedCloud(lab)
         _run_script(cloud, shape.variables)
         lab.wait_for_system_vms()
@@ -80,6 +87,22 @@ def _add_router(plan: LabPlan, bridge: str, address: str) -> None:
     run("ip", "-n", theirs, "link", "set", "eth1", "up")
 
 
+def _serve_by_ipv6(plan: LabPlan, server: ExternalServer, address: IPv6Interface, port: int) -> None:
+    """Give a server an IPv6 address whose connections go to its own one; the lab's end ends the forwarder."""
+    theirs = plan.namespace_of(server)
+    run("ip", "-n", theirs, "addr", "add", str(address), "dev", "eth0", "nodad")
+    with namespaces.inside(
+        theirs, lambda: socket.create_server((str(address.ip), port), family=socket.AF_INET6)
+    ) as listener:
+        children.start(
+            f"IPv6 of {server.name}",
+            theirs,
+            [SOCKET_PROXY, f"{server.address.ip}:{port}"],
+            plan.logs / f"{server.name}-ipv6.log",
+            sockets={server.name: listener},
+        )
+
+
 def _run_script(cloud: BootedCloud, variables: Mapping[str, str]) -> None:
     given = {
         "SYSTEMVM": " ".join(cloud.command_line),
@@ -91,9 +114,12 @@ def _run_script(cloud: BootedCloud, variables: Mapping[str, str]) -> None:
     subprocess.run([SCRIPT], env={**os.environ, **given, **variables}, check=True, timeout=scaled_s(300.0))
 
 
-def check_template_and_console(cloud: BootedCloud, home: Path) -> None:
-    """Download a template, deploy it, and open the console of the VM in a browser on this host's networks."""
-    row = cloud.register("tiny", f"http://{SOURCE.address.ip}/tiny.qcow2")
+def check_template_and_console(cloud: BootedCloud, home: Path, source: str = str(SOURCE.address.ip)) -> str:
+    """Download a template, deploy it, and open the console of the VM in a browser on this host's networks.
+
+    Return the URL of the console.
+    """
+    row = cloud.register("tiny", f"http://{source}/tiny.qcow2")
     settled = cloud.wait_settled(row["id"])
     assert settled["isready"], settled
     cloud.cli("vm", "deploy", "screen", "--template", "tiny")
@@ -108,6 +134,8 @@ def check_template_and_console(cloud: BootedCloud, home: Path) -> None:
         browser.run(lambda page: _show(page, endpoint["url"]))
     finally:
         browser.close()
+    url: str = endpoint["url"]
+    return url
 
 
 def _show(page: Page, url: str) -> None:

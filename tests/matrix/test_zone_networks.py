@@ -6,10 +6,12 @@ tests/system/test_zone_networks.py has the smallest one, with neither a public n
 
 from __future__ import annotations
 
+from ipaddress import IPv6Interface
 from pathlib import Path
 
 import pytest
 
+from systemvm.lab.plan import SOURCE, STORAGE
 from zone_by_api import ZoneShape, check_template_and_console, label, zone_of_shape
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
@@ -36,3 +38,34 @@ SHAPES = {
 def test_a_template_is_ready_and_a_console_opens(name: str, tmp_path: Path) -> None:
     with zone_of_shape(SHAPES[name], f"zone-{name}") as cloud:
         check_template_and_console(cloud, tmp_path)
+
+
+def test_public_and_storage_networks_of_ipv6_alone(tmp_path: Path) -> None:
+    web = IPv6Interface("2001:db8:113::10/64")
+    shape = ZoneShape(
+        {
+            "cloudbr0": label("2001:db8:113::1/64", "public"),
+            "cloudbr1": label("10.11.0.1/24", "management"),
+            "cloudbr2": label("fd00:12::1/64", "storage"),
+        },
+        {
+            # nearly the whole /64: nobody can list its addresses
+            "PUBLIC_RANGE": "ip6cidr=2001:db8:113::/64 ip6gateway=2001:db8:113::1 "
+            "startipv6=2001:db8:113::100 endipv6=2001:db8:113:0:ffff:ffff:ffff:ffff",
+            "STORAGE_RANGE": "ip6cidr=fd00:12::/64 ip6gateway=fd00:12::1 "
+            "startipv6=fd00:12::100 endipv6=fd00:12::1ff",
+            "STORE": "nfs://[fd00:12::2]/export/secondary",
+        },
+        ipv6={SOURCE: (web, 80), STORAGE: (IPv6Interface("fd00:12::2/64"), 2049)},
+    )
+    with zone_of_shape(shape, "zone-ipv6") as cloud:
+        url = check_template_and_console(cloud, tmp_path, f"[{web.ip}]")
+        assert url.startswith("https://[2001:db8:113::10"), url
+        ssvm = cloud.system_vm("secondarystoragevm")
+        assert ssvm["publicip"] == ssvm["publicip6address"]
+        assert ssvm["storageip"].startswith("fd00:12::")
+        [own] = cloud.api.listVlanIpRanges(forvirtualnetwork=True)["vlaniprange"]
+        assert own["startipv6"] == "2001:db8:113::100"
+        # addresses of the zone are refused as sources, as those of IPv4 are
+        inside = cloud.wait_settled(cloud.register("inside", f"http://[{ssvm['publicip']}]/x.qcow2")["id"])
+        assert not inside["isready"]
