@@ -139,7 +139,7 @@ class ConsoleSite(PublicSite):
 
     def fixed_headers(self) -> list[tuple[bytes, bytes]]:
         endpoint = self._endpoint()
-        connect = f"'self' {endpoint.websocket_origin}" if endpoint is not None else "'self'"
+        connect = " ".join(["'self'", *(endpoint.websocket_sources if endpoint is not None else ())])
         policy = (
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
             f"connect-src {connect}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

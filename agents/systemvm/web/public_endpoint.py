@@ -77,9 +77,14 @@ class PublicEndpoint:
         return self.host.startswith(WILDCARD)
 
     @property
+    def is_ipv6(self) -> bool:
+        """Whether its host is an address of IPv6, which a content policy cannot name."""
+        return ":" in self.host
+
+    @property
     def authority(self) -> str:
         """The value of a browser's Host header, without the default port."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = f"[{self.host}]" if self.is_ipv6 else self.host
         return host if self.port == _DEFAULT_PORT[self.scheme] else f"{host}:{self.port}"
 
     @property
@@ -93,9 +98,15 @@ class PublicEndpoint:
         return self.origin + self.path
 
     @property
-    def websocket_origin(self) -> str:
-        """The WebSocket origin for a content policy."""
-        return f"{'wss' if self.scheme == 'https' else 'ws'}://{self.authority}"
+    def websocket_sources(self) -> list[str]:
+        """The sources of a content policy for WebSockets to this endpoint, beside `'self'`.
+
+        A content policy cannot name an address of IPv6 (CSP 3, 2.3.1): browsers report one as an error.
+        They take `'self'` for WebSockets, too.
+        """
+        if self.is_ipv6:
+            return []
+        return [f"{'wss' if self.scheme == 'https' else 'ws'}://{self.authority}"]
 
     def route(self, path: str) -> str | None:
         """Return a request's path below the advertised path; None when it is outside."""

@@ -26,7 +26,8 @@ from systemvm.web.public_endpoint import PublicEndpoint
 def test_valid_forms_are_parsed(text: str, origin: str, authority: str) -> None:
     endpoint = PublicEndpoint.parse(text)
     assert (endpoint.origin, endpoint.url, endpoint.authority) == (origin, origin, authority)
-    assert endpoint.websocket_origin == origin.replace("http", "ws")
+    # a content policy cannot name an address of IPv6
+    assert endpoint.websocket_sources == ([] if "[" in origin else [origin.replace("http", "ws")])
     assert endpoint.is_origin([origin])
     assert endpoint.is_host([authority])
     assert endpoint.is_host([authority.upper()])

@@ -37,6 +37,8 @@ def _origins(connection: Connection, advertised: Callable[[str, str | None], Pub
         names = ssvms.get(zone.id, [])
         for server in servers_of(connection, zone.id, names, partial(advertised, zone.name)):
             # one that has a name of its own, which the wildcard of the others does not cover
+            if server.endpoint.is_ipv6:
+                continue  # browsers report it as an error, and would not connect: uploads there need a name
             if endpoint.host == WILDCARD or not server.endpoint.host.endswith(
                 endpoint.host.removeprefix("*")
             ):

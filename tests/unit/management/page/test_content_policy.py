@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,17 @@ async def test_of_bare_addresses_only_those_of_ssvms_are_permitted(cloud: SmallC
     second = cloud.add_system_vm(InstanceType.SECONDARY_STORAGE)
     permitted = connects_to(await visit(origins_of(cloud, "https://*")))
     assert permitted == ["'self'", first, f"https://203.0.113.{100 + second.id}"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_bare_address_of_ipv6_is_left_out(cloud: SmallCloud) -> None:
+    """Browsers report it as an error of the policy."""
+    endpoint = PublicEndpoint.parse("https://*").at(ip_address("2001:db8::5"))
+    origins = StorageOrigins(
+        cloud.database,
+        lambda zone, address: PublicEndpoint.parse("https://*") if address is None else endpoint,
+    )
+    assert connects_to(await visit(origins.list)) == ["'self'"]
 
 
 @pytest_twisted.ensureDeferred
