@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import pytest_twisted
 
@@ -89,7 +89,7 @@ async def test_what_cannot_be_is_refused_by_its_parameter(cloud: SmallCloud) -> 
     assert (
         guest == "ip6cidr: guest addresses cannot be of IPv6 alone: DHCP and metadata are served by IPv4 only"
     )
-    labels = cast(dict[str, HostNetwork], cloud.configuration.labels)
+    labels = cloud.configuration.labels
     before = labels["cloudbr0"]
     labels["cloudbr0"] = HostNetwork.of("cloudbr0", ["public"], "203.0.113.1/24", "2001:db8:1::15/64")
     assert "this host's own address 2001:db8:1::15" in await why()

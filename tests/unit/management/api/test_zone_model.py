@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from model_commands import job, refused
 from small_cloud import SmallCloud
-from systemvm.host.bridges import HostNetwork, parse_vlans
+from systemvm.host.bridges import parse_vlans
 from systemvm.management.api.errors import ApiError
 from systemvm.management.state import addresses, zones
 from systemvm.management.state.address_ranges import list_ranges
@@ -290,7 +290,7 @@ async def test_vlans_of_ranges_are_those_of_the_label(cloud: SmallCloud) -> None
 
 def give_vlans(cloud: SmallCloud, label: str, *vlans: str) -> None:
     """Have the host's network of a label carry VLANs, as host.yaml says it."""
-    labels = cast(dict[str, HostNetwork], cloud.configuration.labels)
+    labels = cloud.configuration.labels
     labels[label] = evolve(labels[label], vlans=parse_vlans(vlans))
 
 
