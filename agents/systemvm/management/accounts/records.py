@@ -106,10 +106,11 @@ def rename_account(connection: Connection, account_id: int, name: str) -> Accoun
     return renamed
 
 
-def update_user(connection: Connection, /, user_id: int, **columns: str) -> User:
+def update_user(connection: Connection, /, user_id: int, **columns: str | bool) -> User:
     user = require_user(connection, user_id)
-    if columns.get("username", user.username) != user.username:
-        _check_username(connection, columns["username"], user.domain_id)
+    username = str(columns.get("username", user.username))
+    if username != user.username:
+        _check_username(connection, username, user.domain_id)
     record_of_user(connection, user, "USER.UPDATE", f"is changed: {', '.join(sorted(columns))}")
     return accounts.update_user(connection, user_id, **columns)
 

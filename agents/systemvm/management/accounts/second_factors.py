@@ -15,7 +15,7 @@ from systemvm.management.accounts import records, totp
 from systemvm.management.accounts.errors import AccountError
 from systemvm.management.configurations import second_factor as settings
 from systemvm.management.pki.seal import Seal
-from systemvm.management.state import second_factors, sessions
+from systemvm.management.state import accounts, second_factors, sessions
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.second_factors import SecondFactor
@@ -80,7 +80,8 @@ class SecondFactors:
 def _requirement(connection: Connection, user_id: int) -> Requirement:
     present = settings.read(connection)
     is_set_up = bool(second_factors.confirmed_among(connection, [user_id]))
-    return Requirement(is_set_up, present.is_mandated, present.issuer)
+    is_mandated = present.mandates(accounts.user_by_id(connection, user_id))
+    return Requirement(is_set_up, is_mandated, present.issuer)
 
 
 def _set_up(connection: Connection, user_id: int, sealed_secret: bytes) -> tuple[str, str]:
@@ -110,7 +111,7 @@ def _use(connection: Connection, factor: SecondFactor, step: int, login_uuid: st
 
 def _disable(connection: Connection, user_id: int, by_administrator: bool) -> None:
     user = records.require_user(connection, user_id)
-    if settings.read(connection).is_mandated and not by_administrator:
+    if settings.read(connection).mandates(user) and not by_administrator:
         raise AccountError(
             "two factor authentication is mandated by the administrator",
             "ask an administrator to disable it for you, then set it up again",

@@ -138,8 +138,8 @@ class AccountService:
 
     # --- changing
 
-    async def update_user(self, user_id: int, **columns: str) -> User:
-        """Change `username`, `first_name`, `last_name` or `email`."""
+    async def update_user(self, user_id: int, **columns: str | bool) -> User:
+        """Change `username`, `first_name`, `last_name`, `email` or `second_factor_mandated`."""
         return await self._database.run(records.update_user, user_id, **columns)
 
     async def check_password(self, user: User, password: str) -> None:

@@ -34,7 +34,7 @@ class _SecondFactors:
     """Whose logins ask for a second factor, among the users of an answer."""
 
     users: frozenset[int]
-    are_mandated: bool
+    settings: settings.SecondFactorSettings
 
 
 def user_answers(connection: Connection, users: Sequence[User]) -> list[UserAnswer]:
@@ -98,7 +98,7 @@ def _user(user: User, account: Account, names: OwnerNames, factors: _SecondFacto
         isdefault=False,
         iscallerchilddomain=False,
         is2faenabled=user.id in factors.users,
-        is2famandated=factors.are_mandated,
+        is2famandated=factors.settings.mandates(user),
     )
 
 
@@ -144,7 +144,7 @@ def _second_factors(connection: Connection, users: Sequence[User]) -> _SecondFac
     numbers, found = [user.id for user in users], set[int]()
     for begin in range(0, len(numbers), AT_ONCE):
         found |= second_factors.confirmed_among(connection, numbers[begin : begin + AT_ONCE])
-    return _SecondFactors(frozenset(found), settings.read(connection).is_mandated)
+    return _SecondFactors(frozenset(found), settings.read(connection))
 
 
 def _counts(connection: Connection, account_ids: Sequence[int]) -> _Counts:

@@ -7,6 +7,7 @@ from attrs import frozen
 
 from systemvm.management.configurations.setting import Setting, SettingError
 from systemvm.management.state import configurations
+from systemvm.management.state.accounts import User
 from systemvm.management.state.database import Connection
 
 _GROUP = "Access"
@@ -59,6 +60,10 @@ class SecondFactorSettings:
     is_enabled: bool
     is_mandated: bool
     issuer: str
+
+    def mandates(self, user: User) -> bool:
+        """Return whether this user must set up a second factor: as all must, or by updateUser."""
+        return self.is_mandated or (self.is_enabled and user.second_factor_mandated)
 
 
 def read(connection: Connection) -> SecondFactorSettings:

@@ -76,6 +76,7 @@ class User:
     state: str
     created: datetime
     removed: datetime | None
+    second_factor_mandated: bool = False
 
 
 @frozen

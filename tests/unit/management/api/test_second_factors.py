@@ -213,6 +213,28 @@ async def test_a_mandated_second_factor_is_set_up_before_anything_else(
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_administrator_mandates_a_second_factor_of_one_user(
+    browser: Browser, cloud: SmallCloud, phone: Phone
+) -> None:
+    await browser.login("ulla", USER_PASSWORD)
+    refused = await browser.call("updateUser", id=cloud.user.user.uuid, mandate2fa="false")
+    assert refused.status == 401
+    answer = await cloud.call("updateUser", id=cloud.user.user.uuid, mandate2fa="true")
+    assert answer["user"]["is2famandated"] is False  # nobody can set one up yet
+    assert (await log_in(browser))["is2faverified"] == "true"
+    await switch(cloud, enable="true")
+    rows = (await cloud.call("listUsers", listall="true"))["user"]
+    assert [row["username"] for row in rows if row["is2famandated"]] == ["ulla"]
+    assert (await log_in(browser))["is2faverified"] == "false"
+    answer = await browser.call(CHANGE)
+    phone.secret = answer.json["setupusertwofactorauthenticationresponse"]["setup2fa"]["secretcode"]
+    assert (await browser.call(CHECK, codefor2fa=phone.code())).status == 200
+    assert "mandated" in error(await browser.call(CHANGE, enable="false"))["errortext"]
+    await cloud.call("updateUser", id=cloud.user.user.uuid, mandate2fa="false")
+    assert (await browser.call(CHANGE, enable="false")).status == 200
+
+
+@pytest_twisted.ensureDeferred
 async def test_operators_take_the_second_factor_of_whom_they_act_as(cloud: SmallCloud, phone: Phone) -> None:
     await switch(cloud, enable="true", mandate="true")
     operator = await Authenticator(cloud.database, cloud.seal, HASHER).operator()

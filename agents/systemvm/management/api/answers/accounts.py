@@ -30,7 +30,7 @@ class UserAnswer:
     isdefault: bool = required_key("always false: every user can be deleted")
     iscallerchilddomain: bool = required_key("always false in this release")
     is2faenabled: bool = required_key("whether the user's logins need a second factor")
-    is2famandated: bool = required_key("whether every user must set one up")
+    is2famandated: bool = required_key("whether the user must set one up: by updateUser, or as all must")
 
 
 @frozen(kw_only=True)

@@ -2,7 +2,8 @@
 """listCAProviders, listCaCertificate, provisionCertificate, revokeCertificate.
 
 The shapes are CloudStack's (test/integration/smoke/test_certauthority_root.py). issueCertificate is not
-implemented: the control CA signs only for the agents of its own VMs and for daemons, not for API clients.
+implemented: the control CA signs only for the agents of its own VMs and for daemons, not for API clients
+(docs/DECISIONS.md, decision 23).
 """
 
 from __future__ import annotations

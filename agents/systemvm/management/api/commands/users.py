@@ -43,7 +43,13 @@ from systemvm.management.state.rows import NotFoundError
 
 _ID = required("id", UUID, "the user")
 #: Parameters of updateUser and the columns that they change.
-_COLUMNS = {"username": "username", "firstname": "first_name", "lastname": "last_name", "email": "email"}
+_COLUMNS = {
+    "username": "username",
+    "firstname": "first_name",
+    "lastname": "last_name",
+    "email": "email",
+    "mandate2fa": "second_factor_mandated",
+}
 _UPDATE_PARAMETERS = (
     _ID,
     optional("username", STRING, "new name; for administrators only"),
@@ -52,6 +58,11 @@ _UPDATE_PARAMETERS = (
     optional("email", STRING, "email address"),
     optional("password", STRING, "new password"),
     optional("currentpassword", STRING, "current password, required to change the own password"),
+    optional(
+        "mandate2fa",
+        BOOLEAN,
+        "whether the user must set up a second factor, once enable.user.2fa is true; for administrators only",
+    ),
     only("timezone", STRING, "time zone of the user", "UTC", "Etc/UTC", "GMT"),
 )
 _LIST_PARAMETERS = (
@@ -203,6 +214,8 @@ class UserCommands:
         user = await self._own_or_administered(call)
         if "username" in arguments and not principal.is_administrator:
             raise unauthorized("only administrators can change a user name")
+        if "mandate2fa" in arguments and not principal.is_administrator:
+            raise unauthorized("only administrators can mandate a second factor")
         if "password" in arguments:
             await self._check_current_password(call, user)
         columns = {column: arguments[name] for name, column in _COLUMNS.items() if name in arguments}

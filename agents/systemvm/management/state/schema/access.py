@@ -71,6 +71,7 @@ users = table(
     sa.Column("last_name", sa.String(255), nullable=False, default=""),
     sa.Column("email", sa.String(255), nullable=False, default="", server_default=""),
     sa.Column("state", sa.String(20), nullable=False, default="enabled"),
+    sa.Column("second_factor_mandated", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
     sa.Index(None, "account_id"),
 )
 
