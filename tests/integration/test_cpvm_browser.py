@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from attrs import asdict
@@ -71,6 +73,25 @@ def test_picture_and_keys(console: ConsoleProcess, screen: QemuVncServer, chromi
     chromium.run(steps)
     for secret in (token, PASSWORD, "__Host-console-"):
         assert secret not in console.log()
+
+
+def test_a_console_at_an_address_of_ipv6(browser: Chromium, screen: QemuVncServer, tmp_path: Path) -> None:
+    """Its content policy cannot name the address, which `browser` would fail for: 'self' is enough."""
+    listening = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    console = ConsoleProcess(tmp_path, set_up=False, listening=listening)
+    try:
+        origin = f"https://[::1]:{console.port}"
+        console.set_up("::1", origin=origin)
+        token, _ = console.issue(screen.port, PASSWORD)
+
+        def steps(page: Page) -> None:
+            page.goto(f"{origin}/console?cmd=auth&token={token}")
+            expect_state(page, "connected")
+            wait_for_picture(page)
+
+        browser.run(steps)
+    finally:
+        console.close()
 
 
 def test_cloudstacks_own_console_url_opens_it(
