@@ -2,7 +2,8 @@
 """Sends frames through a bridge with VLANs, as VMs and their neighbours do, and prints who received them.
 
 It runs in a network namespace of its own: in the integration tests where the kernel filters VLANs, and in
-the booted host of tests/matrix, whose kernel is Debian's.
+the booted host of tests/matrix, whose kernel is Debian's. With the socket of an Open vSwitch as its argument
+the bridge is one of these.
 """
 
 from __future__ import annotations
@@ -13,11 +14,16 @@ import select
 import socket
 import struct
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
+from attrs import evolve
 from pyroute2.iproute.linux import IPRoute
 
-from systemvm.host.bridges import HostNetwork
+from systemvm.host.bridges import BridgeKind, Datapath, HostNetwork
 from systemvm.nethelper import links
+from systemvm.nethelper.openvswitch import OpenVSwitch
+from systemvm.nethelper.ovsdb import Ovsdb
 
 _ETH_P_ALL, _SOL_PACKET, _PACKET_AUXDATA = 0x0003, 263, 8
 _HAS_TAG = 0x10  # TP_STATUS_VLAN_VALID
@@ -61,16 +67,25 @@ def received(tap: int, source: bytes) -> int:
     return count
 
 
+def bridge_of(arguments: list[str]) -> Callable[[str, int | None], int]:
+    """Make a bridge, and return what makes a tap on it."""
+    network = HostNetwork("br0", ("public",), uplink="up0", vlans=frozenset({100, 200}))
+    if not arguments:
+        links.ensure_bridge(network)
+        return lambda name, vlan: links.make_tap(name, "br0", isolated=False, vlan=vlan)
+    network = evolve(network, kind=BridgeKind.OPENVSWITCH, datapath=Datapath.NETDEV)
+    openvswitch = OpenVSwitch(Ovsdb(Path(arguments[0])))
+    openvswitch.ensure_bridge(network)
+    return lambda name, vlan: openvswitch.make_tap(name, network, isolated=False, vlan=vlan)
+
+
 def main() -> None:
     with IPRoute() as netlink:
         netlink.link("add", ifname="up0", kind="veth", peer={"ifname": "wire0"})
         for name in ("up0", "wire0"):
             netlink.link("set", index=netlink.link_lookup(ifname=name)[0], state="up")
-    links.ensure_bridge(HostNetwork("br0", ("public",), uplink="up0", vlans=frozenset({100, 200})))
-    taps = {
-        vlan: links.make_tap(f"t000000000{number}-0", "br0", isolated=False, vlan=vlan)
-        for number, vlan in enumerate((100, 200, None))
-    }
+    make_tap = bridge_of(sys.argv[1:])
+    taps = {vlan: make_tap(f"t000000000{number}-0", vlan) for number, vlan in enumerate((100, 200, None))}
     wire, everybody = Wire("wire0"), b"\xff" * 6
     seen: dict[str, object] = {}
     for number, (vlan, tap) in enumerate(taps.items()):

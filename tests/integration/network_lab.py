@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,14 @@ class Host:
         self.neighbours = {bridge: f"{tag}-{bridge}" for bridge in BRIDGES}
         self._sockets = helper_sockets(layout)
 
+    def prepared(self) -> AbstractContextManager[object]:
+        """Start what the helper needs beside it."""
+        return nullcontext()
+
+    def connect(self, port: str, bridge: str) -> None:
+        """Put an interface of the host into a bridge."""
+        sh("ip", "-n", self.name, "link", "set", port, "master", bridge, "up")
+
     def start_helper(self, program: HostProgram = HostProgram.NETWORK_HELPER) -> ChildProcess:
         """Start a helper as its unit does: as its own user, with few capabilities and an inherited socket."""
         return children.start(
@@ -163,10 +171,20 @@ except Exception as error:
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    layout = Layout(tmp_path_factory.mktemp("host") / "root")
+    layout = prepare_layout(tmp_path_factory.mktemp("host"))
+    with running_host(Host(f"nt{os.getpid()}", layout)) as host:
+        yield host
+
+
+def prepare_layout(directory: Path) -> Layout:
+    layout = Layout(directory / "root")
     layout.prepare()
     (layout.zones / "zone1.yaml").write_text(read_sample("zone.yaml"))
-    host = Host(f"nt{os.getpid()}", layout)
+    return layout
+
+
+@contextmanager
+def running_host(host: Host) -> Iterator[Host]:
     with ExitStack() as stack:
         for name in [host.name, *host.neighbours.values()]:
             sh("ip", "netns", "add", name)
@@ -174,25 +192,14 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
             sh("ip", "-n", name, "link", "set", "lo", "up")
         # a host that routes is the worst case: packets must not cross even then
         sh("ip", "netns", "exec", host.name, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        stack.enter_context(host.prepared())
         stack.callback(host.start_helper().stop)
         host.drive("await driver.ensure()\nawait driver.ensure()")
         for index, (bridge, (_, gateway, address)) in enumerate(BRIDGES.items()):
-            neighbour = host.neighbours[bridge]
-            sh(
-                "ip",
-                "-n",
-                host.name,
-                "link",
-                "add",
-                f"v{index}",
-                "type",
-                "veth",
-                "peer",
-                "eth0",
-                "netns",
-                neighbour,
-            )
-            sh("ip", "-n", host.name, "link", "set", f"v{index}", "master", bridge, "up")
+            neighbour, port = host.neighbours[bridge], f"v{index}"
+            peer = ("peer", "eth0", "netns", neighbour)
+            sh("ip", "-n", host.name, "link", "add", port, "type", "veth", *peer)
+            host.connect(port, bridge)
             sh("ip", "-n", neighbour, "addr", "add", address, "dev", "eth0")
             sh("ip", "-n", neighbour, "link", "set", "eth0", "up")
             sh("ip", "-n", neighbour, "route", "add", "default", "via", gateway.split("/")[0])

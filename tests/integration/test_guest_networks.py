@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from integration.daemon_lab import until
+from integration.guest_client import GuestClient
 from integration.network_lab import Host, host, sh
 from systemvm.host.guest_filter import removal
 from systemvm.host.guest_services import (
@@ -40,13 +41,6 @@ MAC, OTHER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 PORT, OTHER_PORT = "t0000000001-0", "t0000000002-0"
 WEB = Guest(MAC, IPv4Address("10.13.0.50"), "web", is_here=True)
 DB = Guest("02:00:00:00:00:03", IPv4Address("10.13.0.51"), "db", is_here=False)
-SEND = """
-import socket, sys
-sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-sender.bind(("eth0", 0))
-for frame in sys.argv[1:]:
-    sender.send(bytes.fromhex(frame))
-"""
 SNIFF = """
 import socket, sys
 receiver = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
@@ -61,7 +55,6 @@ while True:
             if number == len(wanted) - 1:
                 sys.exit()
 """
-SCRIPT = '#!/bin/sh\n[ "$1" = bound ] && env\nexit 0\n'
 
 
 @pytest.fixture
@@ -81,93 +74,15 @@ def machine(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ma
     sh("ip", "netns", "del", machine.name)
 
 
-class Machine:
+class Machine(GuestClient):
     """A namespace with one port of the guest bridge, in the place of a virtual machine."""
 
     def __init__(self, host: Host, directory: Path, port: str, bridge: str = BRIDGE) -> None:
-        self.name = f"{host.name}-{port}"
-        self._script = directory / "script"
-        self._script.write_text(SCRIPT)
-        self._script.chmod(0o755)
+        super().__init__(f"{host.name}-{port}", directory)
         sh("ip", "netns", "add", self.name)
         sh("ip", "-n", host.name, "link", "add", port, "type", "veth", "peer", "eth0", "netns", self.name)
         sh("ip", "-n", host.name, "link", "set", port, "master", bridge, "up")
         sh("ip", "-n", self.name, "link", "set", "lo", "up")
-
-    def lease(self, mac: str, *, tries: int = 10) -> dict[str, str]:
-        """Ask for a lease with this MAC, and use it; return it by the names of udhcpc's variables."""
-        sh("ip", "-n", self.name, "addr", "flush", "dev", "eth0")
-        sh("ip", "-n", self.name, "link", "set", "eth0", "address", mac, "up")
-        done = subprocess.run(
-            [
-                *("ip", "netns", "exec", self.name, "busybox", "udhcpc", "-i", "eth0", "-f", "-q", "-n"),
-                *(
-                    "-t",
-                    str(tries),
-                    "-T",
-                    "2",
-                    "-O",
-                    "hostname",
-                    "-O",
-                    "domain",
-                    "-O",
-                    "staticroutes",
-                    "-s",
-                    str(self._script),
-                ),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=200,
-        )
-        found = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
-        if "ip" in found:
-            sh("ip", "-n", self.name, "addr", "add", f"{found['ip']}/{found['mask']}", "dev", "eth0")
-        return found
-
-    def ask(self, name: str) -> list[str]:
-        """Return the addresses of a name, from the host's name server."""
-        done = subprocess.run(
-            ["ip", "netns", "exec", self.name, "busybox", "nslookup", name, "10.13.0.1"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-        )
-        _, _, answer = done.stdout.partition("\n\n")
-        return [line.split()[-1] for line in answer.splitlines() if line.startswith("Address")]
-
-    def password(self, asked: str, *options: str) -> tuple[int, str]:
-        """Return status and body of a request to the password server."""
-        return self.get("/", *options, "-H", f"DomU_Request: {asked}", address="10.13.0.1:8080")
-
-    def use(self, mac: str, address: str) -> None:
-        """Use a MAC and an address without asking."""
-        sh("ip", "-n", self.name, "addr", "flush", "dev", "eth0")
-        sh("ip", "-n", self.name, "link", "set", "eth0", "address", mac, "up")
-        sh("ip", "-n", self.name, "addr", "add", f"{address}/24", "dev", "eth0")
-
-    def send(self, *frames: str) -> None:
-        """Send frames, each from its destination to its payload, in hexadecimal."""
-        sh("ip", "netns", "exec", self.name, sys.executable, "-c", SEND, *frames)
-
-    def get(self, path: str, *options: str, address: str = "10.13.0.1") -> tuple[int, str]:
-        """Return status and body of a request to the metadata service."""
-        done = subprocess.run(
-            [
-                *("ip", "netns", "exec", self.name, "curl", "-s", "-m", "60", "--retry", "0", *options),
-                *("-w", "\\n%{http_code}", f"http://{address}{path}"),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-        )
-        if done.returncode != 0:
-            return 0, ""  # no answer
-        body, _, status = done.stdout.rpartition("\n")
-        return int(status), body
 
 
 def serve(host: Host, *guests: Guest, bridge: str = BRIDGE, cidr: str = "10.13.0.0/24") -> str:

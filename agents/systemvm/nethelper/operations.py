@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from systemvm.host import firewall, guest_filter
-from systemvm.host.bridges import HostNetwork
+from systemvm.host.bridges import BridgeKind, HostNetwork
 from systemvm.host.config_file import ConfigError
 from systemvm.host.guest_filter import BoundGuest
 from systemvm.host.host_file import FILE_NAME, labelled_networks, load_host
@@ -18,6 +18,8 @@ from systemvm.host.layout import Layout
 from systemvm.host.nftables import load_rules
 from systemvm.host.zone import load_zones
 from systemvm.nethelper import links
+from systemvm.nethelper.openvswitch import OpenVSwitch
+from systemvm.nethelper.ovsdb import NoOpenVSwitchError, Ovsdb
 from systemvm.service.unix_calls import RefusedError, read_whole
 
 #: The daemon's taps: ten digits of a VM's UUID and the NIC's number. No other name is accepted.
@@ -33,6 +35,7 @@ class Operations:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self._openvswitch = OpenVSwitch(Ovsdb(layout.ovsdb_socket))
         self._known: dict[str, Callable[[dict[str, Any]], Answer]] = {
             "ensure": self._ensure,
             "admit-consoles": self._admit_consoles,
@@ -52,15 +55,34 @@ class Operations:
         return operation(request)
 
     def _ensure(self, request: dict[str, Any]) -> Answer:
-        """Set the firewall first, so that no bridge is unprotected; then make bridges with addresses."""
+        """Set the firewall first, so that no bridge is unprotected; then make bridges with addresses.
+
+        Only the control network must be: the others are answered with the reason why they cannot be.
+        """
         first, last = (_port(value) for value in request["vnc_ports"])
         control_port = _port(request["control_port"])
         networks = self._networks()
         consoles = _addresses(request["consoles"])
         load_rules(firewall.ruleset(networks, consoles, vnc_ports=(first, last), control_port=control_port))
+        refused: dict[str, list[str]] = {}
+        absent: NoOpenVSwitchError | None = None
         for network in networks:
-            links.ensure_bridge(network)
-        return {"bridges": [network.bridge for network in networks]}, []
+            is_openvswitch = network.kind is BridgeKind.OPENVSWITCH
+            try:
+                if absent is not None and is_openvswitch:
+                    raise absent
+                if is_openvswitch:
+                    self._openvswitch.ensure_bridge(network)
+                else:
+                    links.ensure_bridge(network)
+            except RefusedError as error:
+                if network.is_control:
+                    raise
+                absent = error if isinstance(error, NoOpenVSwitchError) else absent
+                refused[network.bridge] = [error.message, error.hint]
+        if absent is None and any(network.kind is BridgeKind.OPENVSWITCH for network in networks):
+            self._openvswitch.sweep()
+        return {"bridges": [network.bridge for network in networks], "unusable": refused}, []
 
     def _admit_consoles(self, request: dict[str, Any]) -> Answer:
         load_rules(firewall.admit_consoles(_addresses(request["addresses"])))
@@ -77,10 +99,14 @@ class Operations:
         # ports of the control network are always isolated
         isolated = network.is_control or request["isolated"] is True
         vlan = _vlan(request.get("vlan"), network)
+        if network.kind is BridgeKind.OPENVSWITCH:
+            return {}, [self._openvswitch.make_tap(name, network, isolated=isolated, vlan=vlan)]
         return {}, [links.make_tap(name, network.bridge, isolated=isolated, vlan=vlan)]
 
     def _remove_tap(self, request: dict[str, Any]) -> Answer:
-        links.remove_tap(_tap(request["name"]))
+        name = _tap(request["name"])
+        links.remove_tap(name)
+        self._openvswitch.disconnect(name)
         return {}, []
 
     def _bind_guests(self, request: dict[str, Any]) -> Answer:
@@ -93,8 +119,11 @@ class Operations:
         return {}, []
 
     def _state(self, request: dict[str, Any]) -> Answer:
-        known = {network.bridge for network in self._networks()}
+        networks = self._networks()
+        known = {network.bridge for network in networks}
         ports = {name: port for name, port in links.ports().items() if port["bridge"] in known}
+        if any(network.kind is BridgeKind.OPENVSWITCH for network in networks):
+            ports |= self._openvswitch.ports()
         return {"ports": ports}, []
 
     def _networks(self) -> list[HostNetwork]:
