@@ -42,6 +42,7 @@ from systemvm.management import config  # noqa: E402
 from systemvm.management.control.agent import Agent  # noqa: E402
 from systemvm.management.daemon import Daemon  # noqa: E402
 from systemvm.management.hypervisors.base import DomainState, DomainStatus  # noqa: E402
+from systemvm.management.network_helper import NetworkError  # noqa: E402
 from systemvm.management.state import instances  # noqa: E402
 from systemvm.management.state.status import InstanceState, InstanceType  # noqa: E402
 from systemvm.rpc.tls.identity import Identity  # noqa: E402
@@ -72,8 +73,9 @@ class SimulatedHost:
     def on_exit(self, callback: Any) -> None:
         """Do nothing: no VM ends."""
 
-    async def ensure(self) -> None:
+    async def ensure(self) -> dict[str, NetworkError]:
         """Do nothing: there is no network."""
+        return {}
 
     async def admit_consoles(self, addresses: Iterable[IPv4Address]) -> None:
         """Do nothing: there is no firewall."""

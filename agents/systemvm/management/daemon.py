@@ -19,6 +19,7 @@ from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.control_plane import make_control_plane
 from systemvm.management.first_start import announce
 from systemvm.management.foundation import open_foundation
+from systemvm.management.host_bridges import HostBridges
 from systemvm.management.host_drivers import make_host_drivers
 from systemvm.management.hypervisors.base import Hypervisor
 from systemvm.management.network_helper import NetworkDriver
@@ -55,6 +56,7 @@ class Daemon:
         self._notifier = notifier
         self._foundation = open_foundation(configuration)
         self._drivers = make_host_drivers(self._foundation, hypervisor, networks)
+        self._bridges = HostBridges(reactor, self._drivers.networks, configuration.labels)
         self._control = make_control_plane(reactor, self._foundation, self._drivers)
         self._system_vms = make_system_vm_services(reactor, self._foundation, self._drivers, self._control)
         self._user_services = make_user_services(
@@ -84,7 +86,8 @@ class Daemon:
     async def start(self) -> None:
         """Start everything; machines that run already are adopted before any part can change them."""
         self._notifier.status("making networks")
-        await self._drivers.start()
+        await self._bridges.start()
+        self._drivers.primary.open()
         self._notifier.status("adopting machines")
         machines = await self._drivers.hypervisor.adopt()
         await self._system_vms.adopt(machines)
@@ -116,6 +119,7 @@ class Daemon:
         for port in reversed(self._ports):
             await maybeDeferred(port.stopListening)
         await self._control.close()
+        self._bridges.stop()
         await self._drivers.stop()
         await self._foundation.close()
         self._log.info("stopped; machines continue to run")

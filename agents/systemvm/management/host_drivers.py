@@ -38,11 +38,6 @@ class HostDrivers:
     #: Multiplies timeouts that wait for a guest of this host.
     timeout_scale: TimeoutScale
 
-    async def start(self) -> None:
-        """Make bridges and the firewall, and open primary storage."""
-        await self.networks.ensure()
-        self.primary.open()
-
     async def stop(self) -> None:
         await self.hypervisor.close()
 

@@ -41,14 +41,15 @@ class NetworkDriver:
         self._control_port = control_port
         self._consoles: set[IPv4Address | IPv6Address] = set()
 
-    async def ensure(self) -> None:
-        """Set up the firewall and the zones' bridges with the host's addresses."""
-        await self._call(
+    async def ensure(self) -> dict[str, NetworkError]:
+        """Set up the firewall and this host's bridges; return why some bridges cannot be."""
+        answer, _ = await self._call(
             do="ensure",
             vnc_ports=self._vnc_ports,
             control_port=self._control_port,
             consoles=sorted(map(str, self._consoles)),
         )
+        return {bridge: NetworkError(*why) for bridge, why in answer["unusable"].items()}
 
     async def admit_consoles(self, addresses: Iterable[IPv4Address | IPv6Address]) -> None:
         """Open VNC servers to these management addresses only."""
@@ -62,7 +63,7 @@ class NetworkDriver:
         copy.
         """
         wanted: dict[str, Any] = {"name": name, "bridge": bridge, "isolated": isolated, "vlan": vlan}
-        [descriptor] = await self._call(do="make-tap", **wanted)
+        _, [descriptor] = await self._call(do="make-tap", **wanted)
         return descriptor
 
     async def remove_tap(self, name: str) -> None:
@@ -74,13 +75,13 @@ class NetworkDriver:
         content = [(guest.port, guest.mac, str(guest.address)) for guest in guests]
         await self._call(json.dumps(content).encode(), do="bind-guests")
 
-    async def _call(self, content: bytes | None = None, **request: Any) -> list[int]:
+    async def _call(self, content: bytes | None = None, **request: Any) -> tuple[dict[str, Any], list[int]]:
         timeout_s = scaled_s(_TIMEOUT_S)
         try:
             if content is not None:
                 await deferToThread(call_with_content, self._helper, request, content, timeout_s=timeout_s)
-                return []
-            _, descriptors = await deferToThread(call, self._helper, request, timeout_s=timeout_s)
+                return {}, []
+            return await deferToThread(call, self._helper, request, timeout_s=timeout_s)
         except RefusedError as error:
             raise NetworkError(error.message, error.hint) from error
         except OSError as error:
@@ -88,4 +89,3 @@ class NetworkDriver:
                 f"network helper does not answer at {self._helper}: {error.strerror or error}",
                 "check that systemvm-nethelper.socket is active",
             ) from error
-        return list(descriptors)

@@ -127,13 +127,17 @@ def _check_ranges(connection: Connection, zone_id: int, kind: TrafficType, label
 
 
 def check_label(label: str, labels: Labels) -> None:
-    """Check that this host has a network with a label.
+    """Check that this host has a network with a label, and can make its bridge.
 
-    Raises: ModelError that lists those which it has.
+    Raises: ModelError that lists those which it has, or with what the bridge lacks.
     """
-    if label not in labels:
+    network = labels.get(label)
+    if network is None:
         raise invalid(
             _LABEL,
             f"this host has no network with the label {label[:64]}",
             f"choose one of {', '.join(labels)}, or add the label to host.yaml",
         )
+    if network.unusable is not None:
+        why = f"network {label} of this host cannot be used: {network.unusable.message}"
+        raise invalid(_LABEL, why, network.unusable.hint or "read the journal of systemvm-nethelper")

@@ -247,6 +247,22 @@ async def test_labels_are_those_of_this_host(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_label_whose_bridge_cannot_be_made_is_refused_with_the_reason(cloud: SmallCloud) -> None:
+    made = await make_zone(cloud)
+    why = SystemVmError("Open vSwitch does not run on this host", 'run "systemctl start openvswitch-switch"')
+    labels = cloud.configuration.labels
+    network = HostNetwork.of("br-ex", ["storage"])
+    labels["br-ex"] = evolve(network, unusable=why)
+    wanted = {"physicalnetworkid": made.network, "traffictype": "Storage", "kvmnetworklabel": "br-ex"}
+    error = await refused(cloud, "addTrafficType", **wanted)
+    assert error.message == f"kvmnetworklabel: network br-ex of this host cannot be used: {why.message}"
+    assert error.hint == why.hint
+    labels["br-ex"] = network
+    added = await job(cloud, "addTrafficType", **wanted)
+    assert added["traffictype"]["kvmnetworklabel"] == "br-ex"
+
+
+@pytest_twisted.ensureDeferred
 async def test_vlans_of_ranges_are_those_of_the_label(cloud: SmallCloud) -> None:
     made = await make_zone(cloud)
     span = {"zoneid": made.zone, "startip": "198.51.100.10", "endip": "198.51.100.20", **PUBLIC}
