@@ -40,6 +40,11 @@ def ruleset(
         removal() + f"table inet {TABLE} {{",
         '    set consoles4 { type ipv4_addr; comment "console proxies\' management addresses"; }',
         '    set consoles6 { type ipv6_addr; comment "console proxies\' management addresses"; }',
+        # with br_netfilter a frame would be known from here when it arrives at its bridge, and not translated
+        "    chain carried {",
+        "        type filter hook prerouting priority raw; policy accept;",
+        f"        iifgroup {CARRIER_GROUP} notrack",
+        "    }",
         "    chain input {",
         "        type filter hook input priority filter; policy accept;",
         '        iifname "lo" accept',

@@ -62,12 +62,10 @@ class Ovsdb:
         self._run("--if-exists", "del-br", name)
 
     def set_uplink(self, bridge: str, uplink: str, vlans: Iterable[int]) -> None:
-        """Have a bridge carry the untagged network and these VLANs on an interface; all when it has none."""
+        """Have a bridge carry the untagged network on an interface, and of the VLANs only these, if any."""
         trunks = ",".join(map(str, sorted(vlans)))
-        self._run(
-            *("--may-exist", "add-port", bridge, uplink, "--", "set", "port", uplink),
-            f"trunks={f'0,{trunks}' if trunks else '[]'}",
-        )
+        only = ("--", "set", "port", uplink, f"trunks=0,{trunks}") if trunks else ()
+        self._run("--may-exist", "add-port", bridge, uplink, *only)
         self._check_interface(uplink)
 
     def add_access_port(self, bridge: str, name: str, *, vlan: int | None, isolated: bool, tap: str) -> None:

@@ -90,6 +90,7 @@ def test_a_malformed_bridge_name_is_refused(name: str) -> None:
 def test_links_that_only_carry_frames_reach_nothing_of_the_host() -> None:
     text = firewall.ruleset(NETWORKS)
     group = firewall.CARRIER_GROUP
+    assert rules(text, "carried")[-1] == f"iifgroup {group} notrack"
     assert rules(text, "input")[2] == f"iifgroup {group} drop"
     assert f"iifgroup {group} oifgroup != {group} drop" in rules(text, "forward")
     assert f"iifgroup != {group} oifgroup {group} drop" in rules(text, "forward")
