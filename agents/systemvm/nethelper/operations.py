@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import re
@@ -81,7 +82,9 @@ class Operations:
                 absent = error if isinstance(error, NoOpenVSwitchError) else absent
                 refused[network.bridge] = [error.message, error.hint]
         if absent is None and any(network.kind is BridgeKind.OPENVSWITCH for network in networks):
-            self._openvswitch.sweep()
+            # what is left harms nobody, and the next tap sweeps again
+            with contextlib.suppress(RefusedError):
+                self._openvswitch.sweep()
         return {"bridges": [network.bridge for network in networks], "unusable": refused}, []
 
     def _admit_consoles(self, request: dict[str, Any]) -> Answer:
