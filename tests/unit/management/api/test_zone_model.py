@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from model_commands import job, refused
 from small_cloud import SmallCloud
-from systemvm.host.bridges import parse_vlans
+from systemvm.host.bridges import HostNetwork, parse_vlans
 from systemvm.management.api.errors import ApiError
 from systemvm.management.state import addresses, zones
 from systemvm.management.state.address_ranges import list_ranges
