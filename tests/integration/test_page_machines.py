@@ -26,6 +26,7 @@ MACHINE = {
     "instancename": "i-2-3-VM",
     "state": "Running",
     "hypervisor": "KVM",
+    "nic": [{"ipaddress": "10.13.0.50"}],
 }
 PROXY = {"id": "v-1", "name": "v-2-VM", "systemvmtype": "consoleproxy", "state": "Running"}
 OFFERING = {"id": "o-1", "name": "small"}
@@ -58,7 +59,8 @@ def test_a_machine_is_deployed_with_its_keyboard_and_shows_screen_and_serial_por
             case "deployVirtualMachine":
                 return {"jobid": "j-1", "id": "m-1"}
             case "queryAsyncJobResult":
-                return {"jobstatus": 1, "jobresult": {"virtualmachine": MACHINE}}
+                done = MACHINE | {"password": "a2b3c4"}
+                return {"jobstatus": 1, "jobresult": {"virtualmachine": done}}
             case "createConsoleEndpoint":
                 refused = call.get("kind") == "serial" and call["virtualmachineid"] == "v-1"
                 link = {"success": True, "url": console}
@@ -82,9 +84,12 @@ def test_a_machine_is_deployed_with_its_keyboard_and_shows_screen_and_serial_por
             page.get_by_label("Keyboard of the guest").select_option(keyboard)
             page.click("#deploy button.primary")
             expect(page.locator("#deploy")).not_to_be_visible()
+            expect(page.locator("#confirm")).to_contain_text("a2b3c4")
+            page.get_by_role("button", name="I have it").click()
         assert asked("deployVirtualMachine") == [{"keyboard": "sc"}, {}]
 
         machine = page.locator("#vms .row", has_text="web")
+        expect(machine).to_contain_text("10.13.0.50")
         for button in ("View Console", "Serial Port"):
             with page.context.expect_page() as opened:
                 machine.get_by_role("button", name=button).click()

@@ -58,6 +58,12 @@ async function openConsole(id, kind) {
   }
 }
 
+// A job's result has the password of its machine once.
+async function showPassword({ virtualmachine }) {
+  const { name, password } = virtualmachine ?? {};
+  if (password) await ask(`Password of ${name}`, `The guest takes the password ${password} for its user. It is not shown again.`, "I have it");
+}
+
 async function openDeploy() {
   try {
     const usable = { page: "1", pagesize: "500", isready: "true", sortby: "name" };
@@ -98,6 +104,6 @@ export function wireMachines(zoneOf, refresh) {
       ...(keyboard ? { keyboard } : {}),
     });
     toast(`${name} is being deployed.`);
-    followJob(jobid).catch((error) => toast(error.message, true)).finally(refresh);
+    followJob(jobid).then(showPassword).catch((error) => toast(error.message, true)).finally(refresh);
   });
 }

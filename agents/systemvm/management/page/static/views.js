@@ -114,7 +114,7 @@ export function steps(events) {
 // The cells of a VM's row. A VM on a host that the cloud does not control only has a console.
 export const vmCells = {
   name(vm) {
-    const about = vm.hypervisor === "KVM" ? [vm.instancename, vm.templatename ?? vm.isoname] : [vm.hypervisor, vm.hostname];
+    const about = vm.hypervisor === "KVM" ? [vm.instancename, vm.nic?.[0]?.ipaddress, vm.templatename ?? vm.isoname] : [vm.hypervisor, vm.hostname];
     return element("div", { className: "machine" }, vm.hypervisor === "KVM" && vm.state === "Running" ? thumbnail(vm) : null,
       element("div", {}, element("strong", {}, vm.displayname ?? vm.name), element("small", {}, about.filter(Boolean).join(" · "))));
   },
