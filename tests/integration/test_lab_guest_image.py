@@ -20,6 +20,7 @@ from systemvm.management.hypervisors.base import Disk, DomainSpec, ExitReason, V
 from systemvm.management.hypervisors.qemu import QemuHypervisor
 from systemvm.management.primary.qemu_img import QemuImg
 from systemvm.management.screens import keymap
+from systemvm.service.slowness import scaled_s
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -54,7 +55,7 @@ async def hypervisor(tmp_path: Path) -> AsyncIterator[QemuHypervisor]:
 
 async def screen_turns(hypervisor: QemuHypervisor, colour: tuple[int, int, int], timeout_s: float) -> None:
     """Wait until most of the guest's screen is of a colour."""
-    deadline = reactor.seconds() + timeout_s
+    deadline = reactor.seconds() + scaled_s(timeout_s)
     while reactor.seconds() < deadline:
         image = Image.open(io.BytesIO(await hypervisor.screenshot("tiny"))).convert("RGB")
         counts = {value: count for count, value in image.getcolors(1 << 16) or []}

@@ -84,7 +84,10 @@ class Lab:
         self.patterns = 0
 
     async def start(
-        self, fill: Callable[[Path], None] = lambda path: write_template(path), size_bytes: int = SIZE
+        self,
+        fill: Callable[[Path], None] = lambda path: write_template(path),
+        size_bytes: int = SIZE,
+        memory_mib: int = 32,
     ) -> None:
         """Start a VM whose root disk is a linked clone of a template, by default with 8 MiB of data."""
         self.vm = await deploy_running(self.cloud)
@@ -95,7 +98,7 @@ class Lab:
         self.volume = self.cloud.database.run_now(
             volumes.update, volume.id, path=str(path), state=VolumeState.READY, size_bytes=size_bytes
         )
-        spec = machine(self.directory, name=self.vm.instance_name, disk=Disk(path))
+        spec = machine(self.directory, name=self.vm.instance_name, disk=Disk(path), memory_mib=memory_mib)
         await self.driver.start(spec)
 
     async def write(self, at: str, length: str = "1M", *, zero: bool = False) -> None:
@@ -197,6 +200,7 @@ async def test_a_root_disk_is_snapshotted_while_it_runs_and_restored(lab: Lab) -
     assert has_content(lab.primary.volume_path(lab.volume.uuid), after_first)
 
 
+@pytest.mark.timeout(0)  # `--timeout` does not change what a mark sets
 @pytest_twisted.ensureDeferred
 async def test_chains_of_five_keep_their_content_in_any_order_of_deletion(lab: Lab) -> None:
     order = random.Random(5)

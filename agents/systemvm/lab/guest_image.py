@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds a small VM image to register and deploy: Debian's kernel and busybox, booted by BIOS and GRUB.
 
-Its screen is blue until someone types `screen green`, which shows that display and keyboard work.
+Its screen is blue until someone types `screen green`, which shows that display and keyboard work. A disk with
+a second partition, an ext4 file system that has a program `start`, runs that program beside everything else.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from systemvm.lab.errors import LabError
 from systemvm.lab.initramfs import Entry, archive
 
 GRUB_MODULES = ("biosdisk", "part_msdos", "ext2", "normal", "linux", "echo")
-#: In the order of loading: the network card, then the power button.
-KERNEL_MODULES = ("failover", "net_failover", "virtio_net", "evdev", "button")
+#: In the order of loading: the network card, the power button, the disk.
+KERNEL_MODULES = ("failover", "net_failover", "virtio_net", "evdev", "button", "virtio_blk")
 BUSYBOX = Path("/bin/busybox")
 GRUB = Path("/usr/lib/grub/i386-pc")
 
@@ -42,6 +43,7 @@ hostname tiny
 for module in /lib/modules/*.ko; do insmod "$module" 2>/dev/null; done
 [ -e /sys/class/net/eth0 ] && ip link set eth0 up
 echo "systemvm-lab: tiny guest is up" > /dev/ttyS0 2>/dev/null
+mount -t ext4 /dev/vda2 /data 2>/dev/null && [ -x /data/start ] && /data/start > /dev/ttyS0 2>&1 &
 exec init
 """
 
@@ -144,6 +146,7 @@ def _build(work: Path, kernel: Path, modules: dict[str, bytes], output: Path) ->
 def _entries(modules: dict[str, bytes]) -> list[Entry]:
     directories = (
         "bin",
+        "data",
         "dev",
         "etc",
         "etc/acpi",
