@@ -56,10 +56,16 @@ TRAFFIC = ModelList(
     "listTrafficTypes", "traffictype", "traffic type", ("traffictype", "kvmnetworklabel", "id")
 )
 RANGES = ModelList(
-    "listVlanIpRanges", "vlaniprange", "IP range", ("startip", "endip", "cidr", "gateway", "vlan", "id")
+    "listVlanIpRanges",
+    "vlaniprange",
+    "IP range",
+    ("startip", "endip", "startipv6", "endipv6", "cidr", "gateway", "vlan", "id"),
 )
 STORAGE_RANGES = ModelList(
-    "listStorageNetworkIpRange", "storagenetworkiprange", "storage IP range", ("startip", "endip", "id")
+    "listStorageNetworkIpRange",
+    "storagenetworkiprange",
+    "storage IP range",
+    ("startip", "endip", "startipv6", "endipv6", "id"),
 )
 
 GUEST_NETWORKS = ModelList(

@@ -57,6 +57,17 @@ def test_rows_are_a_table(run: Callable[..., Result]) -> None:
     assert "cloudbr0" in run(fake, "traffic", "list", "physical1").output
 
 
+def test_ranges_of_both_families_are_in_one_table(run: Callable[..., Result]) -> None:
+    four = {"id": "r-4", "startip": "203.0.113.10", "endip": "203.0.113.20", "cidr": "203.0.113.0/24"}
+    six = {"id": "r-6", "startipv6": "2001:db8::10", "endipv6": "2001:db8::ffff:1", "vlan": "vlan://untagged"}
+    fake = FakeDaemon(listVlanIpRanges={"vlaniprange": [four, six]})
+    _, *rows = (line.split() for line in run(fake, "range", "list").output.splitlines())
+    assert [row[:4] for row in rows] == [
+        ["203.0.113.10", "203.0.113.20", "-", "-"],
+        ["-", "-", "2001:db8::10", "2001:db8::ffff:1"],
+    ]
+
+
 def test_sizes_of_pools_are_readable(run: Callable[..., Result]) -> None:
     pool = {"id": "s-1", "name": "nfs1", "type": "NetworkFilesystem", "scope": "ZONE", "state": "Up"}
     sizes = {"disksizetotal": 3 << 40, "disksizeused": 1536 << 20, "disksizeallocated": 0}
