@@ -6,15 +6,14 @@ import { Access, accessTo } from "./trust.js";
 import { untrusted } from "./trust_views.js";
 import { $, toast } from "./ui.js";
 
-export async function showLink(template) {
-  const iso = template.format === "ISO";
-  const result = await job(iso ? "extractIso" : "extractTemplate", {
-    id: template.id, mode: "HTTP_DOWNLOAD", ...(template.zoneid ? { zoneid: template.zoneid } : {}),
-  });
-  const { url: encoded, expires } = result[iso ? "iso" : "template"];
+// `command` makes the link of a template, ISO, volume or snapshot; its answer is in `key`.
+export async function showLink(image, command, key) {
+  const mode = command === "extractSnapshot" ? {} : { mode: "HTTP_DOWNLOAD" };
+  const result = await job(command, { id: image.id, ...mode, ...(image.zoneid ? { zoneid: image.zoneid } : {}) });
+  const { url: encoded, expires } = result[key];
   const url = decodeURIComponent(encoded); // CloudStack's clients expect it encoded
   const dialog = $("#link");
-  dialog.querySelector("h2").textContent = `Download ${template.name}`;
+  dialog.querySelector("h2").textContent = `Download ${image.name}`;
   dialog.querySelector("[name=url]").value = url;
   dialog.querySelector("[name=curl]").value = `curl -C - -O --cacert systemvm-root.crt '${url}'`;
   dialog.querySelector("time").dateTime = expires;

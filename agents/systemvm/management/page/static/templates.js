@@ -38,7 +38,8 @@ Object.assign(actions, {
   async "template-retry"(id) {
     await act(id, "Retrying…", () => call(isIso(id) ? "retryIso" : "retryTemplate", { id }));
   },
-  "template-link": (id) => act(id, "Creating a link…", () => showLink(list.find(id))),
+  "template-link": (id) => act(id, "Creating a link…", () => (isIso(id) ? showLink(list.find(id), "extractIso", "iso")
+    : showLink(list.find(id), "extractTemplate", "template"))),
   "template-upload": (id) => uploadAgain(list.find(id), isIso(id)),
   async "template-delete"(id, name) {
     const iso = isIso(id);

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Policies of a volume, by which snapshots are taken regularly.
+
+import { call } from "./api.js";
+import { element } from "./elements.js";
+import { $, form, toast } from "./ui.js";
+
+const INTERVALS = ["hourly", "daily", "weekly", "monthly"];
+
+let volume = null; // {id, name} of the dialog
+
+async function load() {
+  const { snapshotpolicy = [] } = await call("listSnapshotPolicies", { volumeid: volume.id });
+  const rows = snapshotpolicy.map((policy) => element("tr", {},
+    element("td", {}, INTERVALS[policy.intervaltype]), element("td", {}, `${policy.schedule} ${policy.timezone}`),
+    element("td", { className: "number" }, String(policy.maxsnaps)),
+    element("td", {}, policy.nextrun ? new Date(policy.nextrun).toLocaleString() : ""),
+    element("td", {}, element("button", { type: "button", className: "danger", data: { policy: policy.id } }, "Delete"))));
+  $("#policies tbody").replaceChildren(...rows);
+  $("#policies table").hidden = !rows.length;
+}
+
+export async function showPolicies(id, name) {
+  volume = { id, name };
+  try {
+    await load();
+    $("#policies h2").textContent = `Snapshots of ${name} by schedule`;
+    $("#policies").showModal();
+  } catch (error) {
+    toast(error.message, true);
+  }
+}
+
+// "MM", "MM:HH", "MM:HH:D" or "MM:HH:DD", as the API has it.
+function schedule(interval, time, day) {
+  const [hour, minute] = time.split(":");
+  return [minute, ...(interval === "hourly" ? [] : [hour]), ...(["weekly", "monthly"].includes(interval) ? [day] : [])].join(":");
+}
+
+export function wirePolicies() {
+  form($("#policies"), async (data) => {
+    const { intervaltype, time, day, maxsnaps } = Object.fromEntries(data);
+    const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
+    await call("createSnapshotPolicy", { volumeid: volume.id, intervaltype, maxsnaps, timezone: timeZone,
+      schedule: schedule(intervaltype, time, day) });
+    toast(`${volume.name} gets ${intervaltype} snapshots.`);
+  });
+  $("#policies").addEventListener("click", async ({ target }) => {
+    if (!target.dataset.policy) return;
+    try {
+      await call("deleteSnapshotPolicies", { id: target.dataset.policy });
+      await load();
+    } catch (error) {
+      toast(error.message, true);
+    }
+  });
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// Volumes: created, attached to VMs, enlarged, and what snapshots and files are made of them. By the state of each.
+
+import { call, commands, job } from "./api.js";
+import { action, badge, bytes, element } from "./elements.js";
+import { showLink } from "./extract.js";
+import { askFields } from "./field_dialog.js";
+import { List, rowsOf } from "./list.js";
+import { addSection } from "./sections.js";
+import { showPolicies } from "./snapshot_policies.js";
+import { $, ask, toast } from "./ui.js";
+import { act, actions } from "./work.js";
+
+const GIB = 2 ** 30;
+const STATES = ["Allocated", "Ready", "Uploaded", "NotUploaded", "UploadError"].map((state) => [state, state]);
+const COLUMNS = [
+  { label: "Name", sort: "name", cell: (volume) => [element("strong", {}, volume.name), element("small", {}, volume.account)] },
+  { label: "Size", sort: "size", cell: ({ size }) => bytes(size) },
+  { label: "Type", sort: "type", cell: ({ type }) => (type === "ROOT" ? "root disk" : "data disk") },
+  { label: "State", sort: "state", cell: (volume, busy) => badge(volume.state, busy) },
+  { label: "Machine", cell: ({ vmdisplayname, storage }) => [element("span", {}, vmdisplayname ?? "none"), storage ? element("small", {}, storage) : null] },
+  { label: "Actions", className: "actions", cell: buttons },
+];
+
+let list;
+let zoneOf = () => null;
+
+// What a volume's state permits and the user may do.
+function buttons(volume, busy) {
+  const may = commands();
+  const off = { disabled: Boolean(busy) };
+  const data = volume.type !== "ROOT";
+  const attached = Boolean(volume.virtualmachineid);
+  const ready = volume.state === "Ready";
+  const offered = [
+    [data && !attached && ["Ready", "Allocated", "Uploaded"].includes(volume.state), "attachVolume", "volume-attach", "Attach…"],
+    [data && attached, "detachVolume", "volume-detach", "Detach"],
+    [ready || volume.state === "Allocated", "resizeVolume", "volume-resize", "Resize…"],
+    [ready, "createSnapshot", "volume-snapshot", "Snapshot…"],
+    [ready, "listSnapshotPolicies", "volume-policies", "Policies…"],
+    [ready && (!attached || volume.vmstate === "Stopped"), "extractVolume", "volume-extract", "Download…"],
+    [data && !attached, "deleteVolume", "volume-delete", "Delete"],
+  ];
+  return offered.filter(([fits, command]) => fits && may.has(command))
+    .map(([, , name, label]) => action(name, label, volume, label === "Delete" ? { ...off, className: "danger" } : off));
+}
+
+async function offerings() {
+  const { diskoffering = [] } = await call("listDiskOfferings");
+  return diskoffering.map(({ id, displaytext, name }) => [id, displaytext ?? name]);
+}
+
+async function openCreate() {
+  try {
+    const offered = await offerings();
+    askFields({
+      title: "Create a volume", text: "An empty data disk, which can be attached to a virtual machine.", verb: "Create",
+      fields: [
+        { name: "name", label: "Name", required: true, maxLength: 255 },
+        { name: "diskofferingid", label: "Offering", choices: [["", "by size"], ...offered] },
+        { name: "size", label: "Size in GiB", type: "number", min: "1", step: "1", value: "1" }],
+      async submit({ size, ...values }) {
+        const chosen = offered.find(([id]) => id === values.diskofferingid);
+        await job("createVolume", { ...values, zoneid: zoneOf().id, ...(chosen || !size ? {} : { size }) });
+        toast(`${values.name} is created.`);
+      },
+    });
+  } catch (error) {
+    toast(error.message, true);
+  }
+}
+
+Object.assign(actions, {
+  async "volume-attach"(id, name) {
+    const { virtualmachine = [] } = await call("listVirtualMachines",
+      { listall: "true", state: "Present", hypervisor: "KVM", page: "1", pagesize: "500", sortby: "name" });
+    askFields({
+      title: `Attach ${name}`, verb: "Attach",
+      fields: [{ name: "virtualmachineid", label: "Virtual machine", required: true,
+        choices: virtualmachine.map((vm) => [vm.id, vm.displayname ?? vm.name]) }],
+      submit: (values) => job("attachVolume", { id, ...values }),
+    });
+  },
+  async "volume-detach"(id, name) {
+    const text = "Unmount it in a virtual machine that runs first: what was not written is lost.";
+    if (await ask(`Detach ${name}?`, text, "Detach")) await act(id, "Detaching…", () => job("detachVolume", { id }));
+  },
+  "volume-resize"(id, name) {
+    const present = Math.ceil((list.find(id)?.size ?? GIB) / GIB);
+    askFields({
+      title: `Resize ${name}`, text: "A volume can only become larger. A virtual machine that runs sees its new size at once.", verb: "Resize",
+      fields: [{ name: "size", label: "Size in GiB", type: "number", required: true, min: String(present), step: "1", value: String(present) }],
+      submit: (values) => job("resizeVolume", { id, ...values }),
+    });
+  },
+  "volume-snapshot"(id, name) {
+    askFields({
+      title: `Take a snapshot of ${name}`, verb: "Take snapshot", text: "It is copied to secondary storage. Its state is shown in Snapshots.",
+      fields: [{ name: "name", label: "Name", maxLength: 255 }],
+      async submit(values) {
+        await call("createSnapshot", { volumeid: id, ...values });
+        toast(`A snapshot of ${name} is being taken.`);
+      },
+    });
+  },
+  "volume-policies": (id, name) => showPolicies(id, name),
+  "volume-extract": (id) => act(id, "Creating a link…", () => showLink(list.find(id), "extractVolume", "volume")),
+  async "volume-delete"(id, name) {
+    if (await ask(`Delete ${name}?`, "Its content is deleted permanently. Its snapshots stay.", "Delete")) {
+      await act(id, "Deleting…", () => call("deleteVolume", { id }));
+    }
+  },
+});
+
+// `zone` returns the zone that is shown; `refresh` redraws the page.
+export function wireVolumes(zone, refresh) {
+  zoneOf = zone;
+  list = new List($("#volumes"), {
+    label: "volumes", columns: COLUMNS, refresh, load: rowsOf("listVolumes", "volume", { listall: "true" }),
+    filters: [{ name: "type", label: "Type", choices: [["", "any"], ["ROOT", "root disks"], ["DATADISK", "data disks"]] },
+      { name: "state", label: "State", choices: [["", "any"], ...STATES] }],
+    empty: "There is no volume yet. A virtual machine has a root disk; create a volume for more space.",
+  });
+  addSection({ id: "volumes", title: "Volumes", command: "listVolumes", tables: ["volumes", "vm_instances", "storage_pools"],
+    refresh: () => list.refresh() });
+  $("#open-volume").addEventListener("click", openCreate);
+}
