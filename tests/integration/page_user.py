@@ -32,6 +32,7 @@ def log_in(page: Page, host: Host, name: str, domain: str = "") -> None:
     page.fill("#login-form [name=password]", f"password of {name}")
     page.fill("#login-form [name=domain]", domain)
     page.keyboard.press("Enter")
+    expect(page.locator("#cloud")).to_be_visible()
     expect(page.locator("#live")).to_have_text("live")
     for section in OPERATORS:
         expect(page.get_by_role("link", name=section, exact=True)).to_have_count(0)

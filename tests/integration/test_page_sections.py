@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -44,12 +43,8 @@ CALLS_OF_A_WHILE = """() => new Promise((done) => {
 })"""
 
 
-def daemon_answers(call: dict[str, str]) -> Any:
-    return None
-
-
-def walk(page: Page, titles: list[str]) -> None:
-    """Open each section by its link, and check it wide and narrow."""
+def walk(page: Page, titles: list[str], *, narrow: bool = True) -> None:
+    """Open each section by its link, and check it, also on a narrow screen."""
     links = page.get_by_role("navigation", name="Sections").get_by_role("link")
     shown = links.all_inner_texts()
     assert set(titles) <= {*shown}
@@ -59,22 +54,24 @@ def walk(page: Page, titles: list[str]) -> None:
         assert page.locator("main > section:visible").count() == 1
         assert violations(page) == [], title
         expect(page.locator("section:visible [role=alert]:visible")).to_have_count(0)
-    size = page.viewport_size
+    if not narrow:
+        return
     page.set_viewport_size(NARROW)
     for title in shown:
         open_section(page, title)
         assert violations(page) == [], f"{title}, narrow"
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), title
-    if size is not None:
-        page.set_viewport_size(size)
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_an_administrator_walks_all_sections(host: Host, browser: Chromium, dark: bool) -> None:
     host.start()
-    browser.run(
-        lambda page: (Visitor(host, daemon_answers).open(page), walk(page, OF_ADMINISTRATORS)), dark=dark
-    )
+
+    def steps(page: Page) -> None:
+        Visitor(host, None).open(page)
+        walk(page, OF_ADMINISTRATORS, narrow=not dark)
+
+    browser.run(steps, dark=dark)
 
 
 def test_a_user_walks_only_what_the_role_permits(host: Host, browser: Chromium) -> None:
@@ -160,7 +157,7 @@ def test_an_administrator_changes_and_resets_a_setting(host: Host, browser: Chro
     host.start()
 
     def steps(page: Page) -> None:
-        Visitor(host, daemon_answers).open(page)
+        Visitor(host, None).open(page)
         open_section(page, "Settings")
         page.get_by_label("Search settings").fill("consoleproxy.session.max")
         row = page.locator("#settings .row").first

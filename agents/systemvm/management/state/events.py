@@ -34,6 +34,7 @@ class Event:
     job_uuid: str | None
     request_id: str | None
     created: datetime
+    archived: bool
 
 
 rows = Rows(schema.events, Event, "event")
@@ -80,6 +81,8 @@ class EventFilter:
     request_id: str | None = None
     since: datetime | None = None
     before: datetime | None = None
+    uuids: frozenset[str] | None = None
+    archived: bool | None = None
 
 
 def newest(connection: sa.Connection, limit: int, which: EventFilter = EventFilter()) -> list[Event]:
@@ -103,12 +106,27 @@ def page(
         rows=_ROWS,
         where=_conditions(connection, which),
         order_by=_order_by(order),
-        # no list depends on what changes of events, but a console's session makes others those of a VM
-        topics=(f"{schema.events.name}:deleted", *columns(schema.console_sessions)),
+        # only archiving changes events, but a console's session makes others those of a VM
+        topics=(
+            f"{schema.events.name}:deleted",
+            f"{schema.events.name}.archived",
+            *columns(schema.console_sessions),
+        ),
         growing_id=_c.id,
     )
     found = [rows.value(row) for row in listing.page(connection, window)]
     return found, listing.count(connection)
+
+
+def archive(connection: sa.Connection, which: EventFilter) -> int:
+    """Archive the events that fit; return how many."""
+    where = _conditions(connection, which)
+    return connection.execute(schema.events.update().where(*where).values(archived=True)).rowcount
+
+
+def delete(connection: sa.Connection, which: EventFilter) -> int:
+    """Delete the events that fit; return how many."""
+    return connection.execute(schema.events.delete().where(*_conditions(connection, which))).rowcount
 
 
 def _order_by(order: Order | None) -> Sequence[sa.ColumnElement[Any]]:
@@ -132,6 +150,10 @@ def _conditions(connection: sa.Connection, which: EventFilter) -> list[sa.Column
     for column, value in ((_c.resource_type, which.resource_type), (_c.state, which.state)):
         if value is not None:
             where.append(sa.func.lower(column) == value.lower())
+    if which.uuids is not None:
+        where.append(_c.uuid.in_(which.uuids))
+    if which.archived is not None:
+        where.append(_c.archived.is_(which.archived))
     if which.since is not None:
         where.append(_c.created >= which.since)
     if which.before is not None:

@@ -48,7 +48,7 @@ EXPECTED = {
     *("listServiceOfferings", "listSystemVms", "listTemplates", "listVirtualMachines", "listZones", "login"),
     *("logout", "queryAsyncJobResult", "rebootSystemVm", "registerIso", "registerTemplate", "startSystemVm"),
     *("startVirtualMachine", "stopSystemVm", "stopVirtualMachine", "patchSystemVm"),
-    *("getDiagnosticsData", "runDiagnostics", "listEvents"),
+    *("getDiagnosticsData", "runDiagnostics", "listEvents", "archiveEvents", "deleteEvents"),
     *("listAlerts", "archiveAlerts", "deleteAlerts", "listCapacity"),
     *("generateAlert", "listAlertDeliveries"),
     *("createTags", "deleteTags", "listTags"),

@@ -12,6 +12,7 @@ import pytest_twisted
 
 from small_cloud import SmallCloud
 from systemvm.management.api.commands.template_list import FILTERS
+from systemvm.management.api.errors import ApiError
 from systemvm.management.api.principal import Principal
 from systemvm.management.state import events, instances, template_permissions, templates, zones
 from systemvm.management.state.database import Connection
@@ -199,3 +200,30 @@ async def test_all_events_can_be_paged(cloud: SmallCloud) -> None:
     answer = await cloud.call("listEvents", type="PAGE", page=2, pagesize=2)
     assert ([row["description"] for row in answer["event"]], answer["count"]) == (["event 2", "event 1"], 5)
     assert (await cloud.call("listEvents", type="PAGE", keyword="EVENT 3"))["count"] == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_events_are_archived_and_deleted_by_those_who_see_them(cloud: SmallCloud) -> None:
+    own, other = (
+        cloud.database.run_now(events.record, "KEEP", "one", account_id=who.account.id)
+        for who in (cloud.user, cloud.admin)
+    )
+
+    async def listed(viewer: Principal, **parameters: str) -> list[str]:
+        found = await cloud.call("listEvents", viewer, type="KEEP", **parameters)
+        return [row["id"] for row in found.get("event", [])]
+
+    for command in ("archiveEvents", "deleteEvents"):
+        both = f"{own.uuid},{other.uuid}"
+        for wanted in ({}, {"startdate": "2026-01-01"}, {"ids": other.uuid}, {"ids": both}):
+            with pytest.raises(ApiError) as refused:
+                await cloud.call(command, cloud.user, **wanted)
+            assert refused.value.code == 431
+    assert await listed(cloud.user) == [own.uuid]
+    await cloud.call("archiveEvents", cloud.user, ids=own.uuid)
+    assert (await listed(cloud.user), await listed(cloud.admin)) == ([], [other.uuid])
+    assert await listed(cloud.user, archived="true") == [own.uuid]
+    await cloud.call("deleteEvents", cloud.user, ids=own.uuid)
+    assert await listed(cloud.user, archived="true") == []
+    await cloud.call("deleteEvents", type="KEEP")
+    assert await listed(cloud.admin) == []

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""listEvents: events; those of one resource are the trace of a download or a console."""
+"""listEvents, archiveEvents, deleteEvents. Those of one resource are the trace of a download or a console."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
+from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.events import EventAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, ResultPage
+from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.paging import page_window, sort_order
-from systemvm.management.api.parameters import ParameterType, only, optional
+from systemvm.management.api.parameters import ParameterType, optional
 from systemvm.management.api.periods import end_of, first_moment
 from systemvm.management.state import accounts, events
 from systemvm.management.state.database import Connection, Database
@@ -18,6 +21,14 @@ from systemvm.management.state.events import EventFilter
 from systemvm.management.state.listing import Order
 
 LEVELS = ("INFO", "WARN", "ERROR")
+
+
+_WHICH = (
+    optional("ids", ParameterType.LIST, "only those with these ids"),
+    optional("type", ParameterType.STRING, "only those of this type"),
+    optional("startdate", ParameterType.DATE, "only those at or after this day or time; requires enddate"),
+    optional("enddate", ParameterType.DATE, "only those until the end of this day or time"),
+)
 
 
 class EventCommands:
@@ -64,13 +75,28 @@ class EventCommands:
                     optional(
                         "state", ParameterType.STRING, "list only those in this state; all are Completed"
                     ),
-                    only("archived", ParameterType.BOOLEAN, "list archived ones", False),
+                    optional(
+                        "archived", ParameterType.BOOLEAN, "true: list archived ones; false: only others"
+                    ),
                     *OWNERS,
                 ),
                 sortable=tuple(events.SORT_KEYS),
                 kept=True,
             ),
+            self._ending("archiveEvents", events.archive, "Archives events, which lists then leave out."),
+            self._ending("deleteEvents", events.delete, "Deletes events, permanently."),
         )
+
+    def _ending(self, name: str, end: Callable[[Connection, EventFilter], int], description: str) -> Command:
+        async def handler(call: ApiCall) -> SuccessAnswer:
+            which = _named(call)
+            await self._database.run(_end, end, which)
+            return SuccessAnswer(success=True)
+
+        return Command(
+            name, handler, description, SuccessAnswer, shape=ResponseShape.BARE, parameters=_WHICH,
+            related=("listEvents",),
+        )  # fmt: skip
 
     async def _list(self, call: ApiCall) -> ResultPage:
         arguments, window = call.arguments, page_window(call.arguments)
@@ -85,11 +111,44 @@ class EventCommands:
             resource_type=arguments.text("resourcetype"),
             vm_uuid=arguments.text("virtualmachineid"),
             request_id=arguments.text("requestid"),
+            archived=arguments.flag("archived"),
             since=first_moment(arguments["startdate"]) if "startdate" in arguments else None,
             before=end_of(arguments["enddate"]) if "enddate" in arguments else None,
             keyword=arguments.text("keyword"),
         )
         return await self._database.read(_read, which, window, sort_order(arguments))
+
+
+def _named(call: ApiCall) -> EventFilter:
+    """Return the events that a call names, among those that its caller has access to.
+
+    Raises: ApiError 431 when it names none.
+    """
+    arguments = call.arguments
+    if not any(name in arguments for name in ("ids", "type", "enddate")):
+        raise parameter_error("either ids, type, or enddate must be specified")
+    if "startdate" in arguments and "enddate" not in arguments:
+        raise parameter_error("enddate must be specified with startdate parameter")
+    return EventFilter(
+        account_ids=call.principal.account_ids,
+        uuids=frozenset(arguments["ids"]) if "ids" in arguments else None,
+        type=arguments.text("type"),
+        since=first_moment(arguments["startdate"]) if "startdate" in arguments else None,
+        before=end_of(arguments["enddate"]) if "enddate" in arguments else None,
+    )
+
+
+def _end(connection: Connection, end: Callable[[Connection, EventFilter], int], which: EventFilter) -> None:
+    """Archive or delete the events, all that were named or none.
+
+    Raises: ApiError 431 when there is no event with one of the ids.
+    """
+    count = end(connection, which)
+    if which.uuids is not None and count != len(which.uuids):
+        raise parameter_error(
+            f"ids: {len(which.uuids) - count} of {len(which.uuids)} are not ids of such events",
+            "call listEvents for those that there are",
+        )
 
 
 def _read(connection: Connection, which: EventFilter, window: slice, order: Order | None) -> ResultPage:

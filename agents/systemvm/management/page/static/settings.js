@@ -31,7 +31,11 @@ async function load(parameters) {
   return { rows: configuration.map((setting) => ({ id: setting.name, ...setting })), count };
 }
 
+// A secret is not shown, and typed anew.
+const HIDDEN = "********";
+
 function inputOf({ type, value, units }) {
+  if (value === HIDDEN) return { name: "value", label: "New value", type: "password", autocomplete: "new-password", required: true };
   const label = units ? `Value in ${units}` : "Value";
   if (type === "Boolean") return { name: "value", label, value, choices: [["true", "true"], ["false", "false"]] };
   return { name: "value", label, value, type: type === "Number" ? "number" : "text", required: type === "Number" };

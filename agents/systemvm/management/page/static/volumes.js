@@ -39,7 +39,7 @@ function buttons(volume, busy) {
     [ready, "createSnapshot", "volume-snapshot", "Snapshot…"],
     [ready, "listSnapshotPolicies", "volume-policies", "Policies…"],
     [ready && (!attached || volume.vmstate === "Stopped"), "extractVolume", "volume-extract", "Download…"],
-    [data && !attached, "deleteVolume", "volume-delete", "Delete"],
+    [data && !attached && volume.state !== "Creating", "deleteVolume", "volume-delete", "Delete"],
   ];
   return offered.filter(([fits, command]) => fits && may.has(command))
     .map(([, , name, label]) => action(name, label, volume, label === "Delete" ? { ...off, className: "danger" } : off));

@@ -81,6 +81,7 @@ events = table(
     sa.Column("resource_uuid", sa.String(36), index=True),
     sa.Column("job_uuid", sa.String(36)),
     sa.Column("request_id", sa.String(64)),
+    sa.Column("archived", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
     sa.Index(None, "created"),
     sa.Index(None, "account_id", "created"),
     sa.Index(None, "type", "created"),  # alerts are a few types of many events
