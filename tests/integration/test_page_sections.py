@@ -6,7 +6,7 @@ from __future__ import annotations
 import sqlite3
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, ViewportSize, expect
 
 from accessibility import violations
 from console_page import open_section
@@ -30,7 +30,7 @@ OF_ADMINISTRATORS = [
     "Settings",
     "Certificates",
 ]
-NARROW = {"width": 360, "height": 700}
+NARROW: ViewportSize = {"width": 360, "height": 700}
 COUNT_CALLS = """() => {
   window.calls = 0;
   const send = window.fetch;
