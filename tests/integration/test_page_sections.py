@@ -107,8 +107,9 @@ def test_a_long_list_is_searched_sorted_and_paged_by_the_daemon(host: Host, brow
         log_in(page, host, "una")
         open_section(page, "Events")
         rows, count = page.locator("#events .row"), page.locator("#events .pages [role=status]")
-        page.get_by_label("Type").fill("TEST")
-        page.get_by_label("Type").press("Enter")
+        kind = page.locator("#events").get_by_label("Type")
+        kind.fill("TEST")
+        kind.press("Enter")
         expect(count).to_have_text("1–20 of 10000")
         expect(rows).to_have_count(20)
         assert page.locator("#events *").count() < 1000
@@ -160,8 +161,8 @@ def test_an_administrator_changes_and_resets_a_setting(host: Host, browser: Chro
         Visitor(host, None).open(page)
         open_section(page, "Settings")
         page.get_by_label("Search settings").fill("consoleproxy.session.max")
-        row = page.locator("#settings .row").first
-        name = row.locator("strong").inner_text()
+        name = "consoleproxy.session.max"
+        row = page.locator("#settings .row").filter(has=page.get_by_text(name, exact=True))
         press(row.get_by_role("button", name="Edit…"))
         dialog = page.locator("#fields")
         dialog.get_by_label("Value").fill("-1")
