@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0081"
-down_revision = "0065"
+down_revision = "0091"
 branch_labels = None
 depends_on = None
 
