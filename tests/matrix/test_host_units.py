@@ -15,7 +15,7 @@ from matrix import host_guest
 from systemvm.management.samples import read_sample
 from vlan_probe_facts import EXPECTED
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(4500)
 
 #: A multiboot kernel that only halts: a nested VM without an accelerator has no time for more.
 _FLAGS, _MAGIC, _AT = 0x10000, 0x1BADB002, 0x100000
