@@ -37,6 +37,8 @@ ACCOUNT_SORT_KEYS: dict[str, sa.ColumnElement[Any]] = {
     "created": _a.id,
 }
 
+DOMAIN_SORT_KEYS: dict[str, sa.ColumnElement[Any]] = {"name": by_name(_d.name), "path": _d.path}
+
 
 @frozen
 class AccountFilter:
@@ -92,9 +94,11 @@ def users_page(connection: sa.Connection, which: UserFilter, window: slice) -> t
     return found, listing.count(connection)
 
 
-def domains_page(connection: sa.Connection, which: DomainFilter, window: slice) -> tuple[list[Domain], int]:
+def domains_page(
+    connection: sa.Connection, which: DomainFilter, window: slice, order: Order | None = None
+) -> tuple[list[Domain], int]:
     """Return the domains in a window of the list, the oldest first, and how many there are in all."""
-    listing = _domains(which)
+    listing = _domains(which, order)
     found = [accounts.domain_rows.value(row) for row in listing.page(connection, window)]
     return found, listing.count(connection)
 
@@ -148,7 +152,7 @@ def _users(which: UserFilter) -> Listing:
 
 
 @functools.lru_cache(KEPT_LISTINGS)
-def _domains(which: DomainFilter) -> Listing:
+def _domains(which: DomainFilter, order: Order | None) -> Listing:
     where: list[sa.ColumnElement[bool]] = [_d.removed.is_(None)]
     # `/` is of level 0, `/a` of 1 and `/a/b` of 2
     slashes = sa.func.length(_d.path) - sa.func.length(sa.func.replace(_d.path, "/", ""))
@@ -164,6 +168,6 @@ def _domains(which: DomainFilter) -> Listing:
         key=("domains", which),
         rows=sa.select(*accounts.domain_rows.columns),
         where=where,
-        order_by=(_d.id,),
+        order_by=ordered(DOMAIN_SORT_KEYS, order, _d.id),
         topics=_DOMAIN_TOPICS,
     )

@@ -16,6 +16,7 @@ from systemvm.management.templates.uploads import UploadLimitError
 from systemvm.wire import storage
 from template_downloads import WAITING
 from template_uploads import receive_uploads
+from user_vms import deploy_stopped
 
 GIB = 1 << 30
 
@@ -139,3 +140,17 @@ async def test_an_account_without_its_domain_is_refused(cloud: SmallCloud) -> No
 async def test_users_cannot_change_a_limit(cloud: SmallCloud) -> None:
     with pytest.raises(ApiError, match="is not available"):
         await cloud.call("updateResourceLimit", cloud.user, resourcetype=11, account="users", max=5)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_list_of_one_account_or_domain_has_what_is_used(cloud: SmallCloud) -> None:
+    await deploy_stopped(cloud, cloud.user)
+    of_account = {"account": cloud.user.account.name, "domainid": cloud.user.domain.uuid}
+    for parameters in (of_account, {"domainid": cloud.user.domain.uuid}):
+        limits = await listed(cloud, **parameters)
+        counted = await cloud.call("updateResourceCount", **parameters)
+        counts = {count["resourcetype"]: count["resourcecount"] for count in counted["resourcecount"]}
+        assert {each["resourcetype"]: each["used"] for each in limits}.items() <= counts.items()
+        assert next(each["used"] for each in limits if each["resourcetypename"] == "user_vm") == 1
+    assert [each["used"] for each in await listed(cloud, cloud.user, resourcetype=0)] == [1], "users see it"
+    assert not any("used" in each for each in await listed(cloud, listall="true"))

@@ -18,6 +18,9 @@ class ResourceLimitAnswer:
     resourcetypename: str = required_key("name of the kind of resource")
     max: int = required_key("how much it can have: MiB of memory, GiB of storage; -1 is no limit")
     isdefault: bool = required_key("whether it is the default; an addition to CloudStack's keys")
+    used: int | None = optional_key(
+        "how much it has, MiB of memory, bytes of storage, in a list of one account or domain; an addition"
+    )
 
 
 @frozen(kw_only=True)

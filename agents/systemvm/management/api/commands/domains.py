@@ -15,7 +15,7 @@ from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import unauthorized
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.owner_names import read_names
-from systemvm.management.api.paging import page_window
+from systemvm.management.api.paging import page_window, sort_order
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.principal import ADMINISTRATORS, Principal
 from systemvm.management.api.rights import Rights
@@ -75,7 +75,7 @@ class DomainCommands:
                     optional("level", ParameterType.INTEGER, "list only those of this level"),
                     optional("listall", BOOLEAN, "accepted, but without effect: all are listed"),
                 ),
-                kept=True,
+                kept=True, sortable=tuple(account_list.DOMAIN_SORT_KEYS),
             ),
         )  # fmt: skip
 
@@ -183,5 +183,5 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
         level=arguments.get("level"),
         keyword=arguments.text("keyword"),
     )
-    found, count = account_list.domains_page(connection, which, page_window(arguments))
+    found, count = account_list.domains_page(connection, which, page_window(arguments), sort_order(arguments))
     return ResultPage(domain_answers(connection, found), count)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from attrs import evolve
+
 from systemvm.management.accounts import records
 from systemvm.management.api.answers.resource_limits import ResourceCountAnswer, ResourceLimitAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, matches_keyword, paged
@@ -137,7 +139,8 @@ class ResourceLimitCommands:
         connection: Connection, call: ApiCall, kinds: Sequence[ResourceType]
     ) -> list[ResourceLimitAnswer]:
         domain = _named_domain(connection, call.arguments, call.principal)
-        return _limits_of_domain(connection, domain, [kind for kind in kinds if kind in CHECKED])
+        found = _limits_of_domain(connection, domain, [kind for kind in kinds if kind in CHECKED])
+        return _with_use(found, lambda kind: resource_counts.of_domain(connection, domain.path, kind))
 
     def _of_owners(
         self, connection: Connection, call: ApiCall, kinds: Sequence[ResourceType]
@@ -148,7 +151,11 @@ class ResourceLimitCommands:
             for account in accounts.list_accounts(connection)
             if account.id in owners and matches_keyword(call.arguments, account.name)
         ]
-        return self._of_accounts(connection, chosen, kinds)
+        found = self._of_accounts(connection, chosen, kinds)
+        if len(chosen) != 1:
+            return found
+        counts = resource_counts.of_accounts(connection, [chosen[0].id], kinds)[chosen[0].id]
+        return _with_use(found, counts.__getitem__)
 
     def _of_accounts(
         self, connection: Connection, chosen: Sequence[Account], kinds: Sequence[ResourceType]
@@ -249,6 +256,12 @@ def _limit(
         max=most,
         isdefault=is_default,
     )
+
+
+def _with_use(
+    answers: Sequence[ResourceLimitAnswer], count: Callable[[ResourceType], int]
+) -> list[ResourceLimitAnswer]:
+    return [evolve(answer, used=count(ResourceType(int(answer.resourcetype)))) for answer in answers]
 
 
 def _in_units_of_limits(kind: ResourceType, most: int) -> int:

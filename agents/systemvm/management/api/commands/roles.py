@@ -108,7 +108,7 @@ class RoleCommands:
                     optional("type", STRING, "list only those of this type"),
                     optional("state", STRING, "list only those in this state; all are enabled"),
                 ),
-                ADMINISTRATORS,
+                ADMINISTRATORS, sortable=("name", "type"),
             ),
         )  # fmt: skip
 

@@ -11,6 +11,8 @@ from systemvm.management.state import usage
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.usage import AccountUsage
 
+_SORTABLE = ("account", "domain", "storedbytes", "servedbytes", "consoleminutes")
+
 
 class UsageCommands:
     """The handler of this command."""
@@ -22,7 +24,8 @@ class UsageCommands:
         return (
             Command(
                 "listAccountUsage", paged(self._list), "Lists what accounts use: the caller's by default.",
-                AccountUsageAnswer, "accountusage", ResponseShape.LIST, OWNERS, related=("listAccounts",),
+                AccountUsageAnswer, "accountusage", ResponseShape.LIST, OWNERS,
+                sortable=_SORTABLE, related=("listAccounts",),
             ),
         )  # fmt: skip
 

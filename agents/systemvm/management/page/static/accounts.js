@@ -3,11 +3,13 @@
 
 import { call, commands, job, user } from "./api.js";
 import { action, badge, element } from "./elements.js";
+import { limitsOf } from "./limits.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
 import { $, ask, form, options, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
+let list;
 const TYPES = [["0", "User"], ["2", "Domain administrator"], ["1", "Administrator"]];
 const COLUMNS = [
   { label: "Name", sort: "name", cell: (account) => element("strong", {}, account.name) },
@@ -26,6 +28,7 @@ function buttonsOf(account, busy) {
   if (account.user?.some((one) => one.id === user().id) || !commands().has("disableAccount")) return [];
   const off = { disabled: Boolean(busy) };
   return [
+    action("account-limits", "Limits", account),
     account.state === "enabled" ? action("account-disable", "Disable", account, off) : action("account-enable", "Enable", account, off),
     action("account-delete", "Delete", account, { ...off, className: "danger" })];
 }
@@ -35,6 +38,10 @@ Object.assign(actions, {
     if (await ask(`Disable ${name}?`, "Its logins, keys and consoles end, and its virtual machines stop.", "Disable")) {
       await act(id, "Disabling…", () => job("disableAccount", { id, lock: "false" }));
     }
+  },
+  "account-limits"(id, name) {
+    const { domainid, domainpath } = list.find(id);
+    limitsOf({ domainid, account: name, label: `account ${name} of ${domainpath}` });
   },
   "account-enable": (id) => act(id, "Enabling…", () => call("enableAccount", { id })),
   async "account-delete"(id, name) {
@@ -58,7 +65,7 @@ async function openAdd() {
 
 // `refresh` redraws the page.
 export function wireAccounts(refresh) {
-  const list = new List($("#accounts"), {
+  list = new List($("#accounts"), {
     label: "accounts", columns: COLUMNS, refresh,
     load: rowsOf("listAccounts", "account", { listall: "true" }),
     filters: [{ name: "state", label: "State", choices: [["", "any"], ["enabled", "enabled"], ["disabled", "disabled"], ["locked", "locked"]] }],

@@ -48,7 +48,7 @@ export async function learnCommands() {
 
 export const loggedIn = () => sessionStorage.getItem(KEY) !== null && sessionStorage.getItem(USER) !== null;
 
-// The user who is logged in: {id, name, admin, administrator, secondFactor}; a domain administrator is no admin. Before the session can be used, `secondFactor` is
+// The user who is logged in: {id, name, account, domainid, admin, administrator, secondFactor}; a domain administrator is no admin. Before the session can be used, `secondFactor` is
 // "code", or "missing" for who must set it up. The daemon decides what each user is allowed to do; the page calls
 // only what the daemon permits.
 export const user = () => JSON.parse(sessionStorage.getItem(USER));
@@ -56,7 +56,7 @@ export const user = () => JSON.parse(sessionStorage.getItem(USER));
 export async function login(username, password, domain) {
   const session = await post({ command: "login", username, password, ...(domain ? { domain } : {}) });
   sessionStorage.setItem(KEY, session.sessionkey);
-  sessionStorage.setItem(USER, JSON.stringify({ id: session.userid, name: session.username, admin: session.type === "1", administrator: session.type !== "0",
+  sessionStorage.setItem(USER, JSON.stringify({ id: session.userid, name: session.username, account: session.account, domainid: session.domainid, admin: session.type === "1", administrator: session.type !== "0",
     secondFactor: session.is2faverified === "true" ? "" : session.providerfor2fa ? "code" : "missing" }));
 }
 
@@ -81,6 +81,17 @@ export function forget() {
 
 export function call(command, parameters = {}) {
   return post({ command, ...parameters, sessionkey: sessionStorage.getItem(KEY) ?? "" });
+}
+
+// All rows of a list, page by page.
+export async function allRows(command, key, parameters = {}) {
+  const pagesize = 500;
+  const found = [];
+  for (let page = 1; ; page += 1) {
+    const { [key]: rows = [] } = await call(command, { ...parameters, page: String(page), pagesize: String(pagesize) });
+    found.push(...rows);
+    if (rows.length < pagesize) return found;
+  }
 }
 
 // Run an asynchronous command and wait for its job; throws the job's error.

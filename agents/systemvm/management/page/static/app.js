@@ -2,15 +2,19 @@
 // The page: who is logged in, the section that is shown, and what redraws it.
 
 import { wireAccounts } from "./accounts.js";
+import { wireAlerts } from "./alerts.js";
 import { ApiError, call, commands, forget, learnCommands, loggedIn, login, logout, user } from "./api.js";
 import { wireCertificates } from "./certificates.js";
 import { wireEvents } from "./events.js";
+import { wireDomains } from "./domains.js";
 import { wireLink } from "./extract.js";
 import { wireFieldDialog } from "./field_dialog.js";
 import { wireHosts } from "./hosts.js";
 import { wireKeys } from "./keys.js";
+import { wireLimits } from "./limits.js";
 import { concerns, follow, unfollow } from "./live.js";
 import { wireMachines } from "./machines.js";
+import { wireRoles } from "./roles.js";
 import { askForCode, forgetSecrets, wireSecondFactor } from "./second_factor.js";
 import { isConcerned, openSections, refreshSection, wireSections } from "./sections.js";
 import { wireSettings } from "./settings.js";
@@ -21,6 +25,7 @@ import { wireTemplates } from "./templates.js";
 import { $, form, toast, wireCancelButtons } from "./ui.js";
 import { endUploads, restoreUploads, wireUploads } from "./uploads.js";
 import { wireVolumes } from "./volumes.js";
+import { wireUsage } from "./usage.js";
 import { wireActions } from "./work.js";
 import { wirePicture } from "./zone_picture.js";
 
@@ -144,6 +149,11 @@ wireStores(zone, refresh);
 wireHosts(zone, refresh);
 wireAccounts(refresh);
 wireSettings(refresh);
+wireDomains(refresh);
+wireRoles(refresh);
+wireLimits(refresh);
+wireUsage(refresh);
+wireAlerts(refresh);
 wireCertificates();
 wireFieldDialog();
 wirePolicies();

@@ -90,7 +90,7 @@ function systemVm(vm, networks) {
   return { id: vm.id, kind: "System VM", name: vm.name, level: level(state), state: up ? `Running, agent ${state}` : state,
     lines: [load, vm.hostname ? `on ${vm.hostname}` : "", vm.reason ?? ""].filter(Boolean), fill: null,
     nics: nics.map(({ id, name }) => ({ network: id, text: `${name} ${addresses[name]}` })),
-    networks: nics.map(({ id }) => id), href: "#system-vms" };
+    networks: nics.map(({ id }) => id), href: "#/system-vms" };
 }
 
 function fraction(used, total) {
@@ -109,7 +109,7 @@ function store(each, networks) {
   const fills = fill !== null && fill > each.notificationthreshold;
   const state = isFull ? "Full: gets nothing new" : each.retiring ? "Retiring" : fills ? "Filling" : each.readonly ? "Read-only" : "Up";
   return { id: each.id, kind: "Image store", name: each.name, level: isFull ? "bad" : each.retiring || fills ? "warn" : each.readonly ? "off" : "good",
-    state, lines: [each.url, fullness(each.disksizeused, each.disksizetotal) || "size not measured"], fill, networks: reached(host, networks), href: "#stores" };
+    state, lines: [each.url, fullness(each.disksizeused, each.disksizetotal) || "size not measured"], fill, networks: reached(host, networks), href: "#/stores" };
 }
 
 function pool(each, networks) {
@@ -117,7 +117,7 @@ function pool(each, networks) {
   const where = isNfs ? `${each.ipaddress}:${each.path}` : each.path;
   return { id: each.id, kind: "Storage pool", name: each.name, level: level(each.state), state: each.state,
     lines: [where, fullness(each.disksizeused, each.disksizetotal)].filter(Boolean), fill: fraction(each.disksizeused, each.disksizetotal),
-    networks: isNfs ? reached(each.ipaddress, networks) : [], href: "#pools" };
+    networks: isNfs ? reached(each.ipaddress, networks) : [], href: "" };
 }
 
 function host(each, networks) {
@@ -127,7 +127,7 @@ function host(each, networks) {
   return { id: each.id, kind: "Host", name: each.name, level: level(each.state), state: each.state,
     lines: [count(each.virtualmachines ?? 0, "VM", "VMs"), driven ? [cpus, memory].filter(Boolean).join(", ") : each.hypervisor, each.reason ?? ""].filter(Boolean),
     fill: fraction(each.memoryallocatedbytes, each.memorytotal),
-    networks: driven ? networks.map(({ id }) => id) : reached(each.ipaddress, networks), href: "#hosts" };
+    networks: driven ? networks.map(({ id }) => id) : reached(each.ipaddress, networks), href: "#/hosts" };
 }
 
 function machines({ total, states }, networks) {
@@ -137,7 +137,7 @@ function machines({ total, states }, networks) {
   return { id: "machines", kind: "Users' VMs", name: count(total, "VM", "VMs"), level: failed ? "bad" : total ? "good" : "off",
     state: failed ? `${count(failed, "VM", "VMs")} in Error` : total ? "No VM in Error" : "None yet",
     lines: parts.filter(([number]) => number).map(([number, what]) => `${number.toLocaleString("en")} ${what}`), fill: null,
-    networks: networks.filter(({ name }) => name === "Guest").map(({ id }) => id), href: "#vms" };
+    networks: networks.filter(({ name }) => name === "Guest").map(({ id }) => id), href: "#/vms" };
 }
 
 // The worst of many, and one item for all others, so that a zone of any size has a picture.

@@ -8,8 +8,8 @@ import { zoneFacts } from "./zone_facts.js";
 import { drawing, outline } from "./zone_drawing.js";
 import { zoneModel } from "./zone_model.js";
 
-const TABLES = ["zones", "pods", "hosts", "vm_instances", "nics", "image_stores", "storage_pools", "physical_networks", "traffic_types",
-  "address_ranges", "guest_networks"];
+const TABLES = ["zones", "pods", "clusters", "hosts", "vm_instances", "nics", "image_stores", "storage_pools", "physical_networks", "traffic_types",
+  "address_ranges", "ip_addresses", "guest_networks"];
 const shown = { zone: "", text: "" };
 
 function chosen(zones) {
