@@ -57,7 +57,7 @@ class NetworkConfig(ConfigSection, frozen=True):
     #: The host's address: the daemon listens on it on `control`, VNC servers of VMs on `management`.
     host_address: IPv4Address | None = None
     gateway: IPv4Address | None = None  # default: the host's address
-    pool: AddressRange | None = None  # for system VMs; none on networks where the daemon assigns none (guest)
+    pool: AddressRange | None = None  # for system VMs; on the guest network for users' VMs, by DHCP
     uplink: str | None = None  # an interface that becomes a port of the bridge
     #: IPv6 in addition: each address of the pool has one here, with the IPv4 address as the last 32 bits.
     cidr6: IPv6Network | None = None

@@ -41,10 +41,45 @@ mount -t devtmpfs dev /dev
 mkdir -p /dev/pts && mount -t devpts devpts /dev/pts
 hostname tiny
 for module in /lib/modules/*.ko; do insmod "$module" 2>/dev/null; done
-[ -e /sys/class/net/eth0 ] && ip link set eth0 up
+if [ -e /sys/class/net/eth0 ]; then
+    ip link set eth0 up
+    udhcpc -i eth0 -f -s /etc/udhcpc.script -O staticroutes > /dev/null 2>&1 &
+fi
 echo "systemvm-lab: tiny guest is up" > /dev/ttyS0 2>/dev/null
 mount -t ext4 /dev/vda2 /data 2>/dev/null && [ -x /data/start ] && /data/start > /dev/ttyS0 2>&1 &
 exec init
+"""
+
+_LEASED = """\
+#!/bin/sh
+[ "$1" = bound ] || exit 0
+ip addr add "$ip/$mask" dev "$interface"
+set -- $staticroutes
+while [ $# -ge 2 ]; do ip route add "$1" via "$2"; shift 2; done
+[ -n "$staticroutes" ] || ip route add default via "$router"
+for server in $dns; do echo "nameserver $server"; done > /etc/resolv.conf
+/bin/metadata "$serverid" &
+"""
+
+_METADATA = """\
+#!/bin/sh
+# What the cloud gives this machine: user data, and a password for root. The serial log has their digests.
+say() { echo "systemvm-lab: $*" > /dev/ttyS0; }
+digest() { sha256sum | cut -d' ' -f1; }
+say "address $(ip -4 -o addr show eth0 | awk '{print $4}')"
+if wget -q -O /tmp/user-data http://169.254.169.254/latest/user-data; then
+    say "user data $(digest < /tmp/user-data)"
+fi
+ask() { wget -q -O - --header "DomU_Request: $1" "http://$2:8080/"; }
+password=$(ask send_my_password "$1")
+case "$password" in
+"" | bad_request) say "no password server" ;;
+saved_password) say "no password waits" ;;
+*)
+    printf '%s\\n%s\\n' "$password" "$password" | passwd root > /dev/null 2>&1
+    ask saved_password "$1" > /dev/null
+    say "password $(printf %s "$password" | digest)" ;;
+esac
 """
 
 _INITTAB = """\
@@ -167,6 +202,10 @@ def _entries(modules: dict[str, bytes]) -> list[Entry]:
         Entry.file("init", _INIT.encode(), 0o755),
         Entry.file("etc/inittab", _INITTAB.encode()),
         Entry.file("etc/motd", _MOTD.encode()),
+        Entry.file("etc/passwd", b"root:x:0:0:root:/:/bin/sh\n"),
+        Entry.file("etc/shadow", b"root:*:0:0:99999:7:::\n", 0o600),
+        Entry.file("etc/udhcpc.script", _LEASED.encode(), 0o755),
+        Entry.file("bin/metadata", _METADATA.encode(), 0o755),
         Entry.file("etc/profile", b"export PS1='tiny # ' PATH=/bin HOME=/\n"),
         Entry.file("etc/acpi/PWRF/00000080", power_off, 0o755),
         Entry.file("bin/console", _CONSOLE.encode(), 0o755),

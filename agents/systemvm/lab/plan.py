@@ -18,7 +18,7 @@ ZONE_NAME = "zone1"
 
 @frozen
 class LabNetwork:
-    """A bridge in the host's namespace, and the address range of system VMs."""
+    """A bridge in the host's namespace, and the address range of the VMs on it."""
 
     traffic_type: str
     bridge: str
@@ -42,7 +42,7 @@ NETWORKS = (
     _network("management", "cloudbr1", "10.11.0.1/24"),
     _network("public", "cloudbr0", "203.0.113.1/24"),
     _network("storage", "cloudbr2", "10.12.0.1/24"),
-    LabNetwork("guest", "cloudbr3", IPv4Interface("10.13.0.1/24")),
+    _network("guest", "cloudbr3", "10.13.0.1/24"),
 )
 
 

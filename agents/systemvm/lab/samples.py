@@ -201,7 +201,8 @@ class SampleSet:
 
 def _register(cloud: Cloud, api: ApiClient, medium: Media) -> dict[str, Any]:
     [zone] = api.items("listZones", "zone")
-    more = {"format": "QCOW2", "hypervisor": "KVM"} if medium is TINY else {"bootable": True}
+    of_tiny = {"format": "QCOW2", "hypervisor": "KVM", "passwordenabled": True}
+    more = of_tiny if medium is TINY else {"bootable": True}
     answer = api.call(
         f"register{medium.noun}",
         name=medium.name,
