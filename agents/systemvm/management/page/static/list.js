@@ -166,6 +166,12 @@ export class List {
       onclick: () => act(this.#rows.filter(({ id }) => this.#selected.has(id))) }, verb));
     return element("form", { className: "tools", role: "search", onsubmit: (event) => {
       event.preventDefault();
+      // Enter changes a filter in Chromium only
+      for (const { name, value } of event.target.querySelectorAll("label > input")) {
+        if (value === (this.#filters[name] ?? "")) continue;
+        this.#filters[name] = value;
+        this.#search();
+      }
       this.#type(search.value, 0);
     } }, search, ...inputs, ...this.#bulk);
   }
