@@ -18,7 +18,13 @@ from systemvm.management.state.status import AgentState, InstanceState, Instance
 EXPECTED = {
     *("getApiLimit", "resetApiLimit"),
     *("createTemplate", "extractSnapshot", "extractVolume", "copySnapshot"),
-    *("createStoragePool", "updateStoragePool", "deleteStoragePool", "migrateVolume"),
+    *(
+        "createStoragePool",
+        "updateStoragePool",
+        "deleteStoragePool",
+        "migrateVirtualMachine",
+        "migrateVolume",
+    ),
     *("enableStorageMaintenance", "cancelStorageMaintenance"),
     *("uploadVolume", "getUploadParamsForVolume", "renewUploadParamsForVolume"),
     *("createServiceOffering", "updateServiceOffering", "deleteServiceOffering"),
@@ -42,7 +48,7 @@ EXPECTED = {
     *("listConsoleRecordings", "openConsoleRecording", "readConsoleRecording", "deleteConsoleRecording"),
     *("setConsoleRecordingRule", "listConsoleRecordingRules"),
     "watchConsoleSession",
-    *("listConfigurations", "updateConfiguration", "resetConfiguration"),
+    *("listConfigurations", "updateConfiguration", "resetConfiguration", "resetPasswordForVirtualMachine"),
     *("createConsoleEndpoint", "deleteIso", "deleteTemplate", "deployVirtualMachine", "destroySystemVm"),
     *("destroyVirtualMachine", "listApis", "listAsyncJobs", "listCapabilities", "listHosts", "listIsos"),
     *("listServiceOfferings", "listSystemVms", "listTemplates", "listVirtualMachines", "listZones", "login"),
