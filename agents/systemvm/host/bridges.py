@@ -17,6 +17,7 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 #: The link-local network between a host and its system VMs; it has no uplink.
 CONTROL_TRAFFIC = "control"
 MANAGEMENT_TRAFFIC = "management"
+GUEST_TRAFFIC = "guest"
 
 #: IFNAMSIZ without its NUL; these names occur unquoted in nft's input and in paths below /proc.
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,14}")
@@ -95,12 +96,16 @@ class HostNetwork:
     traffic_types: tuple[str, ...]
     addresses: tuple[Interface, ...] = ()
     uplink: str | None = None  # an interface of the host that becomes a port of the bridge
-    #: The VLANs that system VMs can be in: their ports of the bridge have the tag, not the VMs' own frames.
+    #: The VLANs that VMs can be in: their own frames have no tag.
     vlans: frozenset[int] = frozenset()
     kind: BridgeKind = BridgeKind.LINUX
     datapath: Datapath | None = None  # of Open vSwitch; None is what the bridge has, SYSTEM when it is made
     #: Why the bridge cannot be made at present.
     unusable: SystemVmError | None = field(default=None, eq=False)
+    guest_cidr: ipaddress.IPv4Network | None = None  # the subnets of isolated networks are in it
+    #: The host's own addresses in guest VLANs.
+    vlan_addresses: tuple[tuple[int, tuple[Interface, ...]], ...] = ()
+    tag: int | None = None  # of the bridge of a guest VLAN: what it has on the uplink
 
     def __attrs_post_init__(self) -> None:
         check_kind(self.kind, self.datapath, is_control=self.is_control)
@@ -112,6 +117,15 @@ class HostNetwork:
         (IPv4Interface('169.254.0.1/16'),)
         """
         return cls(bridge, tuple(traffic_types), tuple(ipaddress.ip_interface(text) for text in addresses))
+
+    @property
+    def filtered_vlans(self) -> frozenset[int]:
+        """The VLANs that this bridge itself keeps apart. A guest VLAN has a bridge of its own."""
+        return self.vlans if set(self.traffic_types) - {GUEST_TRAFFIC} else frozenset()
+
+    @property
+    def is_guest(self) -> bool:
+        return GUEST_TRAFFIC in self.traffic_types and not self.is_control
 
     @property
     def is_control(self) -> bool:

@@ -22,6 +22,17 @@ CARRIER_GROUP = 29558
 
 Address = IPv4Address | IPv6Address
 
+#: What machines of a guest VLAN reach of this host: DHCP, DNS and metadata at its own address in that VLAN.
+_GUEST_LINK_RULES = (
+    "ip daddr 255.255.255.255 udp dport 67 accept",
+    "iifname . ip daddr != @addresses_by_guest_link drop",
+    "ip saddr @guest_link_addresses drop",
+    "udp dport { 53, 67 } accept",
+    "tcp dport { 53, 80 } accept",
+    "icmp type echo-request accept",
+    "drop",
+)
+
 
 def removal() -> str:
     """Return nft input that deletes the table, whether it exists or not."""
@@ -34,21 +45,30 @@ def ruleset(
     *,
     vnc_ports: tuple[int, int] = (5900, 6100),
     control_port: int = CONTROL_PORT,
+    guest_links: Sequence[HostNetwork] = (),
 ) -> str:
     """Return nft input that replaces the whole table in one transaction."""
     lines = [
         removal() + f"table inet {TABLE} {{",
         '    set consoles4 { type ipv4_addr; comment "console proxies\' management addresses"; }',
         '    set consoles6 { type ipv6_addr; comment "console proxies\' management addresses"; }',
+        "    set guest_links { type ifname; }",
+        "    set guest_link_addresses { type ipv4_addr; }",
+        "    set addresses_by_guest_link { type ifname . ipv4_addr; }",
         # with br_netfilter a frame would be known from here when it arrives at its bridge, and not translated
         "    chain carried {",
         "        type filter hook prerouting priority raw; policy accept;",
         f"        iifgroup {CARRIER_GROUP} notrack",
         "    }",
+        "    chain guest_links {",
+        *(f"        {rule}" for rule in _GUEST_LINK_RULES),
+        "    }",
         "    chain input {",
         "        type filter hook input priority filter; policy accept;",
         '        iifname "lo" accept',
         f"        iifgroup {CARRIER_GROUP} drop",
+        "        iifname @guest_links jump guest_links",
+        "        ip daddr @guest_link_addresses drop",
         *(
             f"        {rule}"
             for rule in _input_rules(networks, f"{vnc_ports[0]}-{vnc_ports[1]}", control_port)
@@ -59,11 +79,13 @@ def ruleset(
         # br_netfilter shows frames here, too, that stay in their bridge
         f"        iifgroup {CARRIER_GROUP} oifgroup != {CARRIER_GROUP} drop",
         f"        iifgroup != {CARRIER_GROUP} oifgroup {CARRIER_GROUP} drop",
+        "        iifname @guest_links drop",
+        "        oifname @guest_links drop",
         *(f"        {rule}" for rule in _forward_rules(networks)),
         "    }",
         "}",
     ]
-    return "\n".join(lines) + "\n" + admit_consoles(console_addresses)
+    return "\n".join(lines) + "\n" + admit_consoles(console_addresses) + protect_guest_links(guest_links)
 
 
 def admit_consoles(addresses: Iterable[Address]) -> str:
@@ -72,6 +94,27 @@ def admit_consoles(addresses: Iterable[Address]) -> str:
     for version, group in itertools.groupby(sorted(set(addresses), key=_order), key=lambda a: a.version):
         elements = ", ".join(map(str, group))
         lines.append(f"add element inet {TABLE} consoles{version} {{ {elements} }}")
+    return "\n".join(lines) + "\n"
+
+
+def protect_guest_links(networks: Sequence[HostNetwork]) -> str:
+    """Return nft input that replaces the bridges of guest VLANs, which need not exist yet."""
+    names = [f'"{network.bridge}"' for network in networks]
+    pairs = [
+        (f'"{network.bridge}"', str(interface.ip))
+        for network in networks
+        for interface in network.addresses
+        if interface.version == 4
+    ]
+    sets = {
+        "guest_links": names,
+        "guest_link_addresses": [address for _, address in pairs],
+        "addresses_by_guest_link": [f"{name} . {address}" for name, address in pairs],
+    }
+    lines = [f"flush set inet {TABLE} {name}" for name in sets]
+    for name, elements in sets.items():
+        if elements:
+            lines.append(f"add element inet {TABLE} {name} {{ {', '.join(sorted(elements))} }}")
     return "\n".join(lines) + "\n"
 
 

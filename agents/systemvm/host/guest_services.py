@@ -56,17 +56,20 @@ class Guest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"{self.name[:64]!r} is not a host name")
 
 
-class GuestSubnet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class GuestSubnet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A subnet on a guest bridge, with its machines."""
 
     cidr: IPv4Network
     gateway: IPv4Address | None
     domain: str
     guests: tuple[Guest, ...] = ()
+    host_address: IPv4Address | None = None  # of an isolated network; of others root's files have it
 
     def __post_init__(self) -> None:
         if not is_domain(self.domain):
             raise ValueError(f"{self.domain[:64]!r} is not a domain")
+        if self.host_address is not None and self.host_address not in self.cidr:
+            raise ValueError(f"address {self.host_address} is not in {self.cidr}")
         for guest in self.guests:
             if guest.address not in self.cidr:
                 raise ValueError(f"address {guest.address} is not in {self.cidr}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from attrs import evolve
@@ -29,9 +30,12 @@ class LabelConfig(ConfigSection, frozen=True):
     bridge: str = ""  # default: the label
     addresses: list[str] = field(default_factory=list)  # of this host, such as 10.11.0.1/24
     uplink: str | None = None  # an interface that becomes a port of the bridge
-    vlans: list[str] = field(default_factory=list)  # tags that address ranges can have, such as 200-299
+    vlans: list[int | str] = field(default_factory=list)  # tags of address ranges and guest networks: 200-299
     kind: BridgeKind = BridgeKind.LINUX
     datapath: Datapath | None = None  # of an Open vSwitch bridge; it is made with the kernel's by default
+    guest_cidr: IPv4Network | None = None  # the subnets of isolated guest networks, such as 10.1.0.0/16
+    #: Of this host, in VLANs of shared guest networks, such as {200: [10.20.0.2/24]}.
+    vlan_addresses: dict[int, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.traffic_types:
@@ -40,13 +44,37 @@ class LabelConfig(ConfigSection, frozen=True):
             if "/" not in address:
                 raise ValueError(f"addresses: {address!r} has no prefix length: write it as 10.11.0.1/24")
         _ = self.interfaces  # raises when one is not an address
-        if parse_vlans(self.vlans) and TrafficType.CONTROL in self.traffic_types:
+        if self.tags and TrafficType.CONTROL in self.traffic_types:
             raise ValueError("vlans: control traffic has no VLAN")
         check_kind(self.kind, self.datapath, is_control=TrafficType.CONTROL in self.traffic_types)
+        self._check_guest_keys()
+
+    def _check_guest_keys(self) -> None:
+        given = [name for name in ("guest_cidr", "vlan_addresses") if getattr(self, name)]
+        if given and TrafficType.GUEST not in self.traffic_types:
+            raise ValueError(f"{given[0]}: only a label with guest traffic can have it")
+        if given and self.kind is not BridgeKind.LINUX:
+            raise ValueError(f"{given[0]}: only a label of kind {BridgeKind.LINUX.value} can have it")
+        unknown = self.vlan_addresses.keys() - self.tags
+        if unknown:
+            raise ValueError(f"vlan_addresses: {min(unknown)} is not one of vlans")
+        for addresses in self.vlan_addresses.values():
+            _ = [ipaddress.IPv4Interface(address) for address in addresses]
+
+    @property
+    def tags(self) -> frozenset[int]:
+        return parse_vlans(map(str, self.vlans))
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:
         return tuple(ipaddress.ip_interface(address) for address in self.addresses)
+
+    @property
+    def own_networks(self) -> list[ipaddress.IPv4Network]:
+        """The IPv4 networks in which this host has an address."""
+        addresses = [*self.addresses, *(each for of_vlan in self.vlan_addresses.values() for each in of_vlan)]
+        found = [ipaddress.ip_interface(address).network for address in addresses]
+        return [each for each in found if isinstance(each, IPv4Network)]
 
 
 class HostConfig(ConfigSection, frozen=True):
@@ -59,6 +87,19 @@ class HostConfig(ConfigSection, frozen=True):
         for bridge in bridges:
             if bridges.count(bridge) > 1:
                 raise ValueError(f"labels: two labels have the bridge {bridge}; use one label for both")
+        self._check_apart()
+
+    def _check_apart(self) -> None:
+        """Check that subnets of isolated networks cannot be those of anything else of this host."""
+        for label, config in self.labels.items():
+            for name, other in self.labels.items():
+                others = [*other.own_networks]
+                others += [other.guest_cidr] if other.guest_cidr is not None and name != label else []
+                for network in others:
+                    if config.guest_cidr is not None and config.guest_cidr.overlaps(network):
+                        raise ValueError(
+                            f"labels: guest_cidr {config.guest_cidr} of {label} overlaps {network} of {name}"
+                        )
 
     def networks(self) -> dict[str, HostNetwork]:
         """Return the network of each label.
@@ -71,9 +112,14 @@ class HostConfig(ConfigSection, frozen=True):
                 tuple(kind.value for kind in config.traffic_types),
                 config.interfaces,
                 config.uplink,
-                parse_vlans(config.vlans),
+                config.tags,
                 config.kind,
                 config.datapath,
+                guest_cidr=config.guest_cidr,
+                vlan_addresses=tuple(
+                    (vlan, tuple(map(ipaddress.ip_interface, addresses)))
+                    for vlan, addresses in config.vlan_addresses.items()
+                ),
             )
             for label, config in self.labels.items()
         }

@@ -12,6 +12,7 @@ from typing import Any
 from twisted.internet.threads import deferToThread
 
 from systemvm.host.guest_filter import BoundGuest
+from systemvm.host.guest_vlans import GuestLink
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.service.slowness import scaled_s
 from systemvm.service.unix_calls import RefusedError, call, call_with_content
@@ -75,12 +76,20 @@ class NetworkDriver:
         content = [(guest.port, guest.mac, str(guest.address)) for guest in guests]
         await self._call(json.dumps(content).encode(), do="bind-guests")
 
+    async def make_guest_links(self, links: Iterable[GuestLink]) -> dict[str, NetworkError]:
+        """Have exactly these guest VLANs on this host; return why some cannot be, by their bridges."""
+        content = [(link.bridge, link.vlan, link.address and str(link.address)) for link in links]
+        answer, _ = await self._call(json.dumps(content).encode(), do="guest-links")
+        failed = answer["failed"].items()
+        return {bridge: NetworkError(found["why"], found["hint"]) for bridge, found in failed}
+
     async def _call(self, content: bytes | None = None, **request: Any) -> tuple[dict[str, Any], list[int]]:
         timeout_s = scaled_s(_TIMEOUT_S)
         try:
             if content is not None:
-                await deferToThread(call_with_content, self._helper, request, content, timeout_s=timeout_s)
-                return {}, []
+                return await deferToThread(
+                    call_with_content, self._helper, request, content, timeout_s=timeout_s
+                )
             return await deferToThread(call, self._helper, request, timeout_s=timeout_s)
         except RefusedError as error:
             raise NetworkError(error.message, error.hint) from error

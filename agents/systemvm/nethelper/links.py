@@ -47,12 +47,12 @@ def ensure_bridge(network: HostNetwork) -> None:
             )
         # a fixed MAC: by default a bridge has the lowest of its ports' and changes with them
         netlink.link("set", index=index, address=mac_of(name))
-        if network.vlans:
+        if network.filtered_vlans:
             _filter_vlans(netlink, index, name)
         if network.uplink is not None:
             uplink = find_uplink(netlink, network)
             netlink.link("set", index=uplink, master=index, state="up")
-            for vlan in sorted(network.vlans):
+            for vlan in sorted(network.filtered_vlans):
                 netlink.vlan_filter("add", index=uplink, vlan_info={"vid": vlan})
         set_addresses(netlink, index, network)
 

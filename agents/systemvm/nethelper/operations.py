@@ -7,18 +7,19 @@ import contextlib
 import ipaddress
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from systemvm.host import firewall, guest_filter
 from systemvm.host.bridges import BridgeKind, HostNetwork
 from systemvm.host.config_file import ConfigError
 from systemvm.host.guest_filter import BoundGuest
+from systemvm.host.guest_vlans import guest_vlan_networks, vlan_bridge, with_address
 from systemvm.host.host_file import FILE_NAME, labelled_networks, load_host
 from systemvm.host.layout import Layout
 from systemvm.host.nftables import load_rules
 from systemvm.host.zone import load_zones
-from systemvm.nethelper import links
+from systemvm.nethelper import guest_links, links
 from systemvm.nethelper.openvswitch import OpenVSwitch
 from systemvm.nethelper.ovsdb import NoOpenVSwitchError, Ovsdb
 from systemvm.service.unix_calls import RefusedError, read_whole
@@ -43,6 +44,7 @@ class Operations:
             "make-tap": self._make_tap,
             "remove-tap": self._remove_tap,
             "bind-guests": self._bind_guests,
+            "guest-links": self._guest_links,
             "state": self._state,
         }
 
@@ -64,7 +66,16 @@ class Operations:
         control_port = _port(request["control_port"])
         networks = self._networks()
         consoles = _addresses(request["consoles"])
-        load_rules(firewall.ruleset(networks, consoles, vnc_ports=(first, last), control_port=control_port))
+        present = guest_links.present(guest_vlan_networks(networks))
+        load_rules(
+            firewall.ruleset(
+                networks,
+                consoles,
+                vnc_ports=(first, last),
+                control_port=control_port,
+                guest_links=[*present.values()],
+            )
+        )
         refused: dict[str, list[str]] = {}
         absent: NoOpenVSwitchError | None = None
         for network in networks:
@@ -93,7 +104,9 @@ class Operations:
 
     def _make_tap(self, request: dict[str, Any]) -> Answer:
         name, bridge = _tap(request["name"]), str(request["bridge"])
-        network = next((network for network in self._networks() if network.bridge == bridge), None)
+        networks = self._networks()
+        possible = {**guest_vlan_networks(networks), **{each.bridge: each for each in networks}}
+        network = possible.get(bridge)
         if network is None:
             raise RefusedError(
                 f"bridge {bridge[:40]} for tap {name} is neither in host.yaml nor in a zone's file",
@@ -121,9 +134,36 @@ class Operations:
         load_rules(guest_filter.ruleset(guests))
         return {}, []
 
+    def _guest_links(self, request: dict[str, Any]) -> Answer:
+        """Have exactly these guest VLANs; one that cannot be made does not keep the others from it."""
+        networks = self._networks()
+        possible = guest_vlan_networks(networks)
+        wanted, failed = dict[str, HostNetwork](), dict[str, RefusedError]()
+        for bridge, vlan, address in request["content"]:
+            name = vlan_bridge(str(bridge), int(vlan))
+            try:
+                link = _guest_link(possible, name, int(vlan), address)
+                _check_apart(link, [*networks, *wanted.values()])
+                wanted[name] = link
+            except RefusedError as error:
+                failed[name] = error
+        for name, network in guest_links.present(possible).items():
+            if name not in wanted:
+                guest_links.remove(network)
+        # before the bridges: none is there without its rules
+        load_rules(firewall.protect_guest_links([*wanted.values()]))
+        for name, link in wanted.items():
+            try:
+                guest_links.make(link)
+            except RefusedError as error:
+                failed[name] = error
+        return {
+            "failed": {name: {"why": each.message, "hint": each.hint} for name, each in failed.items()}
+        }, []
+
     def _state(self, request: dict[str, Any]) -> Answer:
         networks = self._networks()
-        known = {network.bridge for network in networks}
+        known = {network.bridge for network in networks} | guest_vlan_networks(networks).keys()
         ports = {name: port for name, port in links.ports().items() if port["bridge"] in known}
         if any(network.kind is BridgeKind.OPENVSWITCH for network in networks):
             ports |= self._openvswitch.ports()
@@ -150,11 +190,41 @@ def _mac(value: object) -> str:
     return value
 
 
+def _guest_link(possible: Mapping[str, HostNetwork], name: str, vlan: int, address: object) -> HostNetwork:
+    """Return a guest VLAN with its address: what root's file permits."""
+    network = possible.get(name)
+    if network is None:
+        raise RefusedError(
+            f"this host has no guest VLAN {vlan}",
+            f"add it to vlans of the label of guest traffic in {FILE_NAME}",
+        )
+    try:
+        return with_address(network, None if address is None else ipaddress.IPv4Interface(str(address)))
+    except ValueError as error:
+        raise RefusedError(
+            f"bridge {name} cannot have the address {str(address)[:40]}: {error}",
+            f"set guest_cidr of the label of guest traffic in {FILE_NAME}",
+        ) from error
+
+
+def _check_apart(link: HostNetwork, others: Iterable[HostNetwork]) -> None:
+    """Check that no other network of this host has addresses of a guest VLAN."""
+    for other in others:
+        for interface in other.addresses:
+            for own in link.addresses:
+                if own.version == interface.version and own.network.overlaps(interface.network):
+                    raise RefusedError(
+                        f"network {own.network} of bridge {link.bridge} overlaps {interface.network} of "
+                        f"bridge {other.bridge}",
+                        "choose another network: a host can have each only once",
+                    )
+
+
 def _vlan(value: object, network: HostNetwork) -> int | None:
     """Return the VLAN of a tap: one that root's file permits on this network."""
     if value is None:
         return None
-    if type(value) is not int or value not in network.vlans:
+    if type(value) is not int or value not in network.filtered_vlans:
         raise RefusedError(
             f"bridge {network.bridge} has no VLAN {str(value)[:40]}",
             f"add it to vlans of the bridge's label in {FILE_NAME}",

@@ -94,3 +94,23 @@ def test_links_that_only_carry_frames_reach_nothing_of_the_host() -> None:
     assert rules(text, "input")[2] == f"iifgroup {group} drop"
     assert f"iifgroup {group} oifgroup != {group} drop" in rules(text, "forward")
     assert f"iifgroup != {group} oifgroup {group} drop" in rules(text, "forward")
+
+
+def test_a_guest_vlan_reaches_dhcp_dns_and_metadata_at_its_own_address_alone() -> None:
+    links = [HostNetwork.of("cloudbr3-100", ["guest"], "10.1.1.1/24")]
+    text = firewall.ruleset(NETWORKS, guest_links=links)
+    assert 'add element inet systemvm guest_links { "cloudbr3-100" }' in text
+    assert 'add element inet systemvm addresses_by_guest_link { "cloudbr3-100" . 10.1.1.1 }' in text
+    own = rules(text, "guest_links")
+    assert own[:2] == [
+        "ip daddr 255.255.255.255 udp dport 67 accept",
+        "iifname . ip daddr != @addresses_by_guest_link drop",
+    ]
+    assert own[-1] == "drop"
+    # before any rule that accepts
+    assert rules(text, "input")[3:5] == [
+        "iifname @guest_links jump guest_links",
+        "ip daddr @guest_link_addresses drop",
+    ]
+    assert rules(text, "forward")[3:5] == ["iifname @guest_links drop", "oifname @guest_links drop"]
+    assert "add element inet systemvm guest_link" not in firewall.protect_guest_links([])
