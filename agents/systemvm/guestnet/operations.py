@@ -24,10 +24,11 @@ from systemvm.host.guest_services import (
     decode_data,
     is_mac,
 )
+from systemvm.host.guest_vlans import guest_vlan_networks
 from systemvm.host.host_file import labelled_networks, load_host
 from systemvm.host.layout import Layout
 from systemvm.host.nftables import load_rules
-from systemvm.host.zone import TrafficType, load_zones
+from systemvm.host.zone import load_zones
 from systemvm.service.unix_calls import RefusedError, read_whole
 
 Answer = tuple[dict[str, Any], list[int]]
@@ -46,6 +47,8 @@ class ServiceOperations:
             return self._put_data(request, decode_data(read_whole(descriptors[0])))
         if request.get("do") == "taken-passwords":
             return self._taken_passwords()
+        if request.get("do") == "stop":
+            return self._stop(str(request["bridge"]))
         raise RefusedError(f"unknown operation: {str(request.get('do'))[:40]!r}")
 
     def _serve(self, bridges: list[GuestBridge]) -> Answer:
@@ -68,17 +71,26 @@ class ServiceOperations:
                 failed[each.bridge] = {"why": error.message, "hint": error.hint}
         wanted = {each.bridge for each in bridges}
         for name in self._served() - possible:
-            directory = self._directory(name)
-            Dnsmasq(directory).stop()
-            MetadataProcess(directory).stop()
+            self._end(name)
             if name not in wanted:
-                shutil.rmtree(directory, ignore_errors=True)
+                shutil.rmtree(self._directory(name), ignore_errors=True)
         try:
             load_rules(metadata_redirect.ruleset(served))
         except RefusedError as error:
             why = f"{METADATA_ADDRESS} is not answered: {error.message}"
             failed.update({name: {"why": why, "hint": error.hint} for name in served})
         return {"failed": failed}, []
+
+    def _stop(self, bridge: str) -> Answer:
+        """End the services of a bridge; its data stays."""
+        if bridge in self._served():
+            self._end(bridge)
+        return {}, []
+
+    def _end(self, bridge: str) -> None:
+        directory = self._directory(bridge)
+        Dnsmasq(directory).stop()
+        MetadataProcess(directory).stop()
 
     def _put_data(self, request: dict[str, Any], data: GuestData) -> Answer:
         """Keep the data of a machine, until the bridge is served without that machine."""
@@ -110,9 +122,8 @@ class ServiceOperations:
         except ConfigError as error:
             raise RefusedError(str(error)) from error
         return {
-            network.bridge: network
-            for network in networks.values()
-            if TrafficType.GUEST.value in network.traffic_types and not network.is_control
+            **guest_vlan_networks(networks.values()),
+            **{network.bridge: network for network in networks.values() if network.is_guest},
         }
 
 
@@ -132,6 +143,8 @@ def _own_addresses(network: HostNetwork, bridge: GuestBridge) -> dict[IPv4Networ
     found = {}
     for subnet in bridge.subnets:
         address = next((each for each in own if each in subnet.cidr), None)
+        if network.guest_cidr is not None and network.tag is not None:
+            address = subnet.host_address if subnet.cidr.subnet_of(network.guest_cidr) else None
         if address is not None:
             found[subnet.cidr] = address
     if not found:

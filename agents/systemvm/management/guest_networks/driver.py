@@ -33,6 +33,10 @@ class GuestServicesDriver:
         failed = answer["failed"].items()
         return {bridge: NetworkError(found["why"], found["hint"]) for bridge, found in failed}
 
+    async def stop(self, bridge: str) -> None:
+        """End the services of a bridge, until the next `serve`. Raises: NetworkError when they do not end."""
+        await self._call({"do": "stop", "bridge": bridge}, b"")
+
     async def put_data(self, bridge: str, address: IPv4Address, mac: str, data: GuestData) -> None:
         """Have the metadata service answer the machine at this address with its data.
 
