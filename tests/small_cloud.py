@@ -428,6 +428,7 @@ class SmallCloud:
             console_sessions=ConsoleSessionQueries(self.database, self.agents),
             end_console=self.revocation.of_session,
             send_machine_data=self.guest_networks.send_data,
+            restart_network=self.guest_networks.restart,
             recordings=self.recordings,
             supervision=self.supervision,
             draining=ConsoleDraining(self.database, self.agents, self.clock),

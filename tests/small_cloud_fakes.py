@@ -12,6 +12,7 @@ from typing import Any
 
 from systemvm.host.guest_filter import BoundGuest
 from systemvm.host.guest_services import GuestBridge, GuestData
+from systemvm.host.guest_vlans import GuestLink
 from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.hypervisors.base import (
     DomainSpec,
@@ -125,6 +126,10 @@ class FakeGuestServices:
         self.data: dict[IPv4Address, GuestData] = {}
         self.failed: dict[str, NetworkError] = {}
         self.taken: list[str] = []
+        self.links: list[GuestLink] = []
+        self.unlinked: dict[str, NetworkError] = {}
+        self.link_error: NetworkError | None = None
+        self.stopped: list[str] = []
         self.error: NetworkError | None = None
         self.filter_error: NetworkError | None = None
 
@@ -138,6 +143,15 @@ class FakeGuestServices:
         if self.filter_error is not None:
             raise self.filter_error
         self.bound = list(guests)
+
+    async def make_guest_links(self, links: Iterable[GuestLink]) -> dict[str, NetworkError]:
+        if self.link_error is not None:
+            raise self.link_error
+        self.links = list(links)
+        return self.unlinked
+
+    async def stop(self, bridge: str) -> None:
+        self.stopped.append(bridge)
 
     async def put_data(self, bridge: str, address: IPv4Address, mac: str, data: GuestData) -> None:
         if self.error is not None:

@@ -69,7 +69,10 @@ STORAGE_RANGES = ModelList(
 )
 
 GUEST_NETWORKS = ModelList(
-    "listNetworks", "network", "guest network", ("name", "zonename", "cidr", "gateway", "id")
+    "listNetworks",
+    "network",
+    "guest network",
+    ("name", "zonename", "type", "state", "account", "vlan", "cidr", "id"),
 )
 
 OFFERINGS = ModelList(
@@ -137,7 +140,7 @@ GROUPS = (
         Verb("create", "createPhysicalNetwork", "name", "Create the physical network NAME.",
              "physical1 zone=zone2", True),
         Verb("update", "updatePhysicalNetwork", "id", "Change the physical network NAME.",
-             "physical1 state=Disabled", True),
+             "physical1 vlan=100-199,300", True),
         Verb("delete", "deletePhysicalNetwork", "id", "Delete the physical network NAME.", "physical1", True),
     ), NETWORKS),
     Group("traffic", "Manage the traffic types of physical networks.", (
@@ -156,11 +159,13 @@ GROUPS = (
              "id=ID endip=203.0.113.209"),
         Verb("delete", "deleteVlanIpRange", "", "Delete a range that is not in use.", "id=ID"),
     ), RANGES),
-    Group("guest-network", "Manage shared guest networks, which users' VMs are on.", (
+    Group("guest-network", "Manage guest networks, which users' VMs are on.", (
         Verb("create", "createNetwork", "name", "Create the guest network NAME.",
              f"guests2 zone=zone2 {_GUEST}"),
         Verb("update", "updateNetwork", "id", "Change name, description or domain of the guest network NAME.",
              "guests2 networkdomain=guests.example.test", True),
+        Verb("restart", "restartNetwork", "id",
+             "Start DHCP, DNS and metadata of the guest network NAME anew.", "guests2", True),
         Verb("delete", "deleteNetwork", "id", "Delete the guest network NAME, which no VM is on.", "guests2",
              True),
     ), GUEST_NETWORKS),

@@ -22,13 +22,13 @@ CARRIER_GROUP = 29558
 
 Address = IPv4Address | IPv6Address
 
-#: What machines of a guest VLAN reach of this host: DHCP, DNS and metadata at its own address in that VLAN.
+#: What machines of a guest VLAN reach of this host: DHCP, DNS, metadata and passwords at its address there.
 _GUEST_LINK_RULES = (
     "ip daddr 255.255.255.255 udp dport 67 accept",
     "iifname . ip daddr != @addresses_by_guest_link drop",
     "ip saddr @guest_link_addresses drop",
     "udp dport { 53, 67 } accept",
-    "tcp dport { 53, 80 } accept",
+    "tcp dport { 53, 80, 8080 } accept",
     "icmp type echo-request accept",
     "drop",
 )

@@ -7,7 +7,7 @@ The file belongs to root: the network helper makes what it names, and nothing th
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class LabelConfig(ConfigSection, frozen=True):
     bridge: str = ""  # default: the label
     addresses: list[str] = field(default_factory=list)  # of this host, such as 10.11.0.1/24
     uplink: str | None = None  # an interface that becomes a port of the bridge
-    vlans: list[int | str] = field(default_factory=list)  # tags of address ranges and guest networks: 200-299
+    vlans: Sequence[int | str] = field(default_factory=list)  # of ranges and guest networks: 200-299
     kind: BridgeKind = BridgeKind.LINUX
     datapath: Datapath | None = None  # of an Open vSwitch bridge; it is made with the kernel's by default
     guest_cidr: IPv4Network | None = None  # the subnets of isolated guest networks, such as 10.1.0.0/16

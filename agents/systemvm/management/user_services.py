@@ -232,6 +232,7 @@ def make_user_services(
             console_sessions=consoles.sessions,
             end_console=consoles.revocation.of_session,
             send_machine_data=guest_networks.send_data,
+            restart_network=guest_networks.restart,
             recordings=consoles.recordings,
             supervision=consoles.supervision,
             draining=consoles.draining,

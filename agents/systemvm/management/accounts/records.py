@@ -8,7 +8,7 @@ from datetime import datetime
 from attrs import frozen
 
 from systemvm.management.accounts.errors import AccountError
-from systemvm.management.state import accounts, domains, events, login_sources, sessions
+from systemvm.management.state import accounts, domains, events, guest_networks, login_sources, sessions
 from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID, Account, ApiKey, User
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
@@ -203,6 +203,7 @@ def remove_account(connection: Connection, account_id: int) -> None:
     """Mark the account and its users as removed, as the last step of a deletion; the rows stay as history."""
     account = require_account(connection, account_id)
     accounts.remove_users(connection, [user.id for user in accounts.users_of(connection, account_id)])
+    guest_networks.remove_of_account(connection, account_id)
     accounts.update_account(connection, account_id, removed=now())
     text = f"account {account.name} is deleted"
     _record(connection, account, "ACCOUNT.DELETE", "Account", account.uuid, text)

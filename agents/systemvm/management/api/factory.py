@@ -44,6 +44,7 @@ from systemvm.management.api.commands.machine_passwords import MachinePasswordCo
 from systemvm.management.api.commands.machine_update import MachineUpdateCommands
 from systemvm.management.api.commands.model_commands import commands_of
 from systemvm.management.api.commands.network_offerings import NetworkOfferingCommands
+from systemvm.management.api.commands.network_restart import NetworkRestartCommand
 from systemvm.management.api.commands.networks import NetworkCommands
 from systemvm.management.api.commands.nics import NicCommands
 from systemvm.management.api.commands.offerings import OFFERINGS, OfferingCommands
@@ -160,6 +161,7 @@ class ApiServices:
     console_sessions: ConsoleSessionQueries
     end_console: Callable[[str], Awaitable[None]]  # by the session's id
     send_machine_data: Callable[[int], Awaitable[None]]  # by the VM's number
+    restart_network: Callable[[int], Awaitable[None]]  # by the network's number
     recordings: Recordings
     supervision: ConsoleWatcher
     draining: ConsoleDraining
@@ -219,7 +221,8 @@ def command_table(services: ApiServices) -> CommandTable:
         *StoreObjectCommands(database, services.inspection, services.object_links, jobs).commands(),
         *StoreMigrationCommands(database, services.migrations, jobs).commands(),
         *NetworkCommands(database).commands(),
-        *NetworkOfferingCommands(database, services.networks_of).commands(),
+        *NetworkOfferingCommands(database, services.networks_of, services.model.labels).commands(),
+        *NetworkRestartCommand(database, services.restart_network, jobs).commands(),
         *NicCommands(database).commands(),
         *TagCommands(database, jobs).commands(),
         *AbsentKindCommands(database).commands(),

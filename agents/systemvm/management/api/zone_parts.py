@@ -38,6 +38,11 @@ def guest_network_offering_of(zone: Zone) -> ZonePart:
     return ZonePart(part_id(zone.uuid, "guest network offering"), "Shared guest network")
 
 
+def isolated_offering_of(zone: Zone) -> ZonePart:
+    """Return the offering of isolated networks, by CloudStack's name."""
+    return ZonePart(part_id(zone.uuid, "isolated network offering"), "DefaultIsolatedNetworkOffering")
+
+
 def has_own_network(connection: Connection, zone: Zone) -> bool:
     """Whether the zone has a guest network that createNetwork has not made."""
     ranges = address_ranges.list_ranges(connection, zone.id, TrafficType.GUEST)

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
 from typing import cast
 
+import msgspec
+
 from systemvm.host.bridges import HostNetwork
 from systemvm.host.guest_filter import BoundGuest
 from systemvm.host.guest_services import Guest, GuestBridge, GuestSubnet, is_domain, is_host_name
 from systemvm.host.zone import TrafficType
+from systemvm.management.guest_networks.vlans import NO_BRIDGE, bridge_of_network
 from systemvm.management.hypervisors.qemu_arguments import tap_name
 from systemvm.management.state import address_ranges, guest_networks, guest_nics, zones
 from systemvm.management.state.address_ranges import NetworkRange
@@ -50,9 +53,15 @@ def compose(connection: Connection, labels: Mapping[str, HostNetwork], host_id: 
             continue  # another host has it
         for each in ranges:
             network = created.get(each.guest_network_id or 0)
-            subnet = _subnet(each, domain_of(zone, network), nics.get(bridge, []), host_id)
-            subnets.setdefault(bridge, {}).setdefault(subnet.cidr, subnet)
-            servers.setdefault(bridge, {}).update(dict.fromkeys(map(IPv4Address, zone.dns)))
+            name = bridge_of_network(bridge, network)
+            if name == NO_BRIDGE:
+                continue
+            subnet = _subnet(each, domain_of(zone, network), nics.get(name, []), host_id)
+            if network is not None and network.is_isolated:
+                # nothing is behind this host
+                subnet = msgspec.structs.replace(subnet, gateway=None, host_address=subnet.gateway)
+            subnets.setdefault(name, {}).setdefault(subnet.cidr, subnet)
+            servers.setdefault(name, {}).update(dict.fromkeys(map(IPv4Address, zone.dns)))
     return [
         GuestBridge(bridge, tuple(found.values()), tuple(servers[bridge]))
         for bridge, found in subnets.items()
@@ -76,7 +85,13 @@ def _subnet(of: NetworkRange, domain: str, nics: list[GuestNic], host_id: int) -
         router,
         domain,
         tuple(
-            Guest(nic.mac, nic.address, nic.name, nic.host_id in (None, host_id), nic.device == 0)
+            Guest(
+                nic.mac,
+                nic.address,
+                nic.name,
+                is_here=nic.host_id in (None, host_id),
+                has_router=nic.device == 0,
+            )
             for nic in nics
             if nic.address in cidr and is_host_name(nic.name)
         ),

@@ -9,7 +9,8 @@ from ipaddress import IPv4Address
 from attrs import frozen
 
 from systemvm.host.zone import TrafficType
-from systemvm.management.state import address_ranges, addresses, instances
+from systemvm.management.guest_networks.vlans import bridge_of_network
+from systemvm.management.state import address_ranges, addresses, guest_networks, instances
 from systemvm.management.state.address_ranges import Address, NetworkRange
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance
@@ -33,8 +34,12 @@ def add_guest_nics(
 
     Raises: NotDeployableError when the VM cannot have an address that is wanted; PoolExhaustedError.
     """
+    created = guest_networks.by_ids(connection, {nic.network_id for nic in wanted})
     ranges = [each for each in address_ranges.list_ranges(connection, vm.zone_id, _GUEST) if each.size]
     for device, nic in enumerate(wanted):
+        network = None if nic.network_id is None else created.get(nic.network_id)
+        if network is not None and (network.removed is not None or not network.is_usable_by(vm.account_id)):
+            raise NotDeployableError(f"network {network.name} was deleted", "choose another network")
         usable = [each for each in ranges if each.guest_network_id == nic.network_id]
         found: tuple[NetworkRange, Address] | None = None
         if nic.address is not None:
@@ -47,7 +52,7 @@ def add_guest_nics(
             vm_id=vm.id,
             device=device,
             traffic_type=_GUEST.value,
-            bridge=bridge,
+            bridge=bridge_of_network(bridge, network),
             mac=mac(),
             address=None if address is None else str(address),
             netmask=None if of_range is None else str(of_range.cidr.netmask),

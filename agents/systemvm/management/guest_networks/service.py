@@ -14,6 +14,8 @@ from twisted.logger import Logger
 from systemvm.host.bridges import HostNetwork
 from systemvm.host.guest_filter import BoundGuest
 from systemvm.host.guest_services import GuestBridge, GuestData
+from systemvm.host.guest_vlans import GuestLink
+from systemvm.management.guest_networks import vlans
 from systemvm.management.guest_networks.composition import bound_guests, compose
 from systemvm.management.guest_networks.machine_data import data_of
 from systemvm.management.network_helper import NetworkError, NoHelperError
@@ -31,18 +33,22 @@ class GuestServices(Protocol):
     """Serves bridges, and returns why some cannot be."""
 
     async def serve(self, bridges: Sequence[GuestBridge]) -> dict[str, NetworkError]: ...
+    async def stop(self, bridge: str) -> None: ...
     async def put_data(self, bridge: str, address: IPv4Address, mac: str, data: GuestData) -> None: ...
     async def taken_passwords(self) -> list[str]: ...
 
 
-class PortFilter(Protocol):
-    """Has ports send from their machines' own addresses only."""
+class HostNetworks(Protocol):
+    """Guest VLANs of this host, and a filter that has ports send from their machines' own addresses only."""
 
+    async def make_guest_links(self, links: Iterable[GuestLink]) -> dict[str, NetworkError]: ...
     async def bind_guests(self, guests: Iterable[BoundGuest]) -> None: ...
 
 
 class GuestNetworks:
-    """`prepare` before a machine starts, `update` after one is expunged; others follow within a minute."""
+    """`implement` and `prepare` before a machine starts, `update` after one is expunged; others follow within
+    a minute.
+    """
 
     _log = Logger()
 
@@ -51,7 +57,7 @@ class GuestNetworks:
         clock: IReactorTime,
         database: Database,
         services: GuestServices,
-        ports: PortFilter,
+        ports: HostNetworks,
         labels: Mapping[str, HostNetwork],
         seal: Seal,
         *,
@@ -66,6 +72,7 @@ class GuestNetworks:
         self._lock = DeferredLock()
         self._begun = 0
         self._serves_none = False
+        self._has_no_links = False
         self._is_filtered = False
         self._unsent: dict[int, str] = {}  # why, by the id of a machine
         self._failed: dict[str, str] = {}
@@ -76,6 +83,30 @@ class GuestNetworks:
 
     def stop(self) -> None:
         self._loop.stop()
+
+    async def implement(self, vm_id: int) -> None:
+        """Have the VLANs of a machine's networks on this host, before it starts.
+
+        Raises: NoVlanError when an isolated network gets none, NetworkError when this host cannot have one.
+        """
+        async with self._lock:
+            if not await self._database.run(vlans.take_vlans, vm_id, self._labels):
+                return
+            failed = await self._make_links()
+            wanted = await self._database.read(vlans.bridges_of_vm, vm_id)
+        for error in (failed[bridge] for bridge in wanted if bridge in failed):
+            raise error
+
+    async def restart(self, network_id: int) -> None:
+        """Start the services of a network anew. Raises: NetworkError when they cannot be."""
+        bridge = await self._database.read(vlans.bridge_of_id, network_id, self._labels)
+        if bridge == vlans.NO_BRIDGE:
+            return  # nothing runs on it
+        async with self._lock:
+            await self._services.stop(bridge)
+        await self.update()
+        if bridge in self._failed:
+            raise NetworkError(f"network is not served: {self._failed[bridge]}")
 
     async def prepare(self, vm_id: int) -> None:
         """Serve a machine, which asks for its address and its data as soon as it runs."""
@@ -110,12 +141,16 @@ class GuestNetworks:
             if self._begun > begun_before:
                 return  # a run that began after this call has read its rows
             self._begun += 1
+            for network in await self._database.run(vlans.release_unused):
+                self._log.info("no virtual machine runs on network {name}", name=network.name)
+            unlinked = await self._try_links()
             bridges = await self._database.read(compose, self._labels, self._host_id)
-            if not bridges and self._serves_none:
+            if not bridges and self._serves_none and not unlinked:
+                self._report({})
                 return
-            failed = await self._serve(bridges)
+            failed = {**await self._serve(bridges), **unlinked}
             self._serves_none = not bridges and not failed
-            if bridges or not all(isinstance(error, NoHelperError) for error in failed.values()):
+            if bridges or unlinked or not all(isinstance(error, NoHelperError) for error in failed.values()):
                 self._report({bridge: f"{error.message}; {error.hint}" for bridge, error in failed.items()})
             if self._is_filtered:
                 await self._forget_taken_passwords()
@@ -132,6 +167,24 @@ class GuestNetworks:
             return  # reported by the call before; they stay marked there
         for vm_id in await self._database.run(machine_passwords.mark_taken, taken):
             self._unsent.setdefault(vm_id, "")
+
+    async def _try_links(self) -> Mapping[str, NetworkError]:
+        """Have the VLANs that the rows say, and no others; return why some are not there."""
+        try:
+            return await self._make_links()
+        except NoHelperError as error:
+            return {} if self._has_no_links else {"guest VLANs": error}
+        except NetworkError as error:
+            return {"guest VLANs": error}
+
+    async def _make_links(self) -> dict[str, NetworkError]:
+        links = await self._database.read(vlans.links, self._labels)
+        if not links and self._has_no_links:
+            return {}
+        self._has_no_links = not links
+        failed = await self._ports.make_guest_links(links)
+        await self._database.run(vlans.note_implemented, self._labels, failed.keys())
+        return failed
 
     async def _serve(self, bridges: Sequence[GuestBridge]) -> Mapping[str, NetworkError]:
         """Serve these bridges, and end what an earlier daemon served; return why some are not served."""

@@ -20,6 +20,7 @@ from systemvm.management.state.templates import HIDDEN_TYPES
 from systemvm.wire.storage import DownloadState
 
 _v, _disk, _snapshot = schema.vm_instances.c, schema.volumes.c, schema.snapshots.c
+_network = schema.guest_networks.c
 _t, _r, _s = schema.templates.c, schema.template_store_refs.c, schema.image_stores.c
 
 
@@ -33,6 +34,7 @@ class ResourceType(enum.IntEnum):
     volume = 2
     snapshot = 3
     template = 4
+    network = 6
     cpu = 8
     memory = 9
     primary_storage = 10
@@ -90,6 +92,8 @@ def _count(kind: ResourceType, account_ids: Sequence[int]) -> sa.Select[Any]:
         case ResourceType.template:
             where = (_t.removed.is_(None), _t.type.not_in(HIDDEN_TYPES), _t.account_id.in_(account_ids))
             return sa.select(_t.account_id, sa.func.count()).where(*where).group_by(_t.account_id)
+        case ResourceType.network:
+            return _of_networks(account_ids)
         case ResourceType.secondary_storage:
             return _of_stores(account_ids)
 
@@ -99,6 +103,12 @@ def _of_machines(what: sa.ColumnElement[Any], account_ids: Sequence[int]) -> sa.
     where = (_v.type == InstanceType.USER, _v.removed.is_(None), _v.state.not_in(InstanceState.gone()))
     query = sa.select(_v.account_id, what).where(*where, _v.account_id.in_(account_ids))
     return query.group_by(_v.account_id)
+
+
+def _of_networks(account_ids: Sequence[int]) -> sa.Select[Any]:
+    """Only isolated networks have an owner."""
+    where = (_network.removed.is_(None), _network.account_id.in_(account_ids))
+    return sa.select(_network.account_id, sa.func.count()).where(*where).group_by(_network.account_id)
 
 
 def _of_volumes(what: sa.ColumnElement[Any], account_ids: Sequence[int]) -> sa.Select[Any]:

@@ -44,6 +44,22 @@ class InstanceState(enum.Enum):
         return (cls.DESTROYED, cls.EXPUNGING)
 
 
+class GuestType(enum.Enum):
+    """Who a guest network is for."""
+
+    SHARED = "Shared"  # all accounts
+    ISOLATED = "Isolated"  # the one that owns it
+
+
+class GuestNetworkState(enum.Enum):
+    """State of a guest network."""
+
+    SETUP = "Setup"  # a shared one
+    ALLOCATED = "Allocated"  # no VM runs on it, and it has no VLAN
+    IMPLEMENTING = "Implementing"
+    IMPLEMENTED = "Implemented"
+
+
 class AgentState(enum.Enum):
     """State of a system VM's agent, as the daemon sees it."""
 

@@ -39,8 +39,9 @@ SHUTDOWN_S = 60.0
 
 
 class MachineNetworks(Protocol):
-    """The services of the networks that machines are on; neither call fails."""
+    """The networks that machines are on; only `implement` fails."""
 
+    async def implement(self, vm_id: int) -> None: ...
     async def prepare(self, vm_id: int) -> None: ...
     async def update(self) -> None: ...
 
@@ -228,6 +229,7 @@ class VirtualMachines:
 
     async def _boot(self, vm: Instance) -> Instance:
         try:
+            await self._networks.implement(vm.id)
             built = await self._builder.build(vm)
             await self._database.run(
                 instances.update, vm.id, sealed_vnc_password=self._seal.close(built.vnc_password)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from attrs import frozen
 
@@ -13,6 +13,7 @@ from systemvm.management.state.database import Connection, Database
 from systemvm.management.zone_model.catalog import ZoneCatalog
 from systemvm.management.zone_model.ranges import Labels
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -36,6 +37,12 @@ class ModelChanges:
         self._catalog = catalog
         self._changed = changed
         self.labels = labels
+
+    async def read(
+        self, query: Callable[Concatenate[Connection, P], R], *arguments: P.args, **more: P.kwargs
+    ) -> R:
+        """Read what a change needs before it is made."""
+        return await self._database.read(query, *arguments, **more)
 
     async def make(
         self,

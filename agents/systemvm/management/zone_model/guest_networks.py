@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Creates, changes and deletes shared guest networks. Each function is one transaction.
+"""Creates shared guest networks, changes and deletes all. Each function is one transaction.
 
-All guest networks of a zone are on the bridge of its guest traffic: each is a subnet with its addresses.
+A shared network is a subnet with its addresses, on the bridge of the zone's guest traffic or in a VLAN of it.
 """
 
 from __future__ import annotations
 
+from systemvm.host.bridges import HostNetwork
 from systemvm.host.zone import TrafficType
 from systemvm.management.state import address_ranges, guest_networks, guest_nics
 from systemvm.management.state.address_ranges import NetworkRange
-from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.guest_networks import GuestNetwork
 from systemvm.management.state.zones import Zone
-from systemvm.management.zone_model.ranges import Labels, add_range, delete_range
+from systemvm.management.zone_model.ranges import Labels, add_range, delete_range, own_addresses
 from systemvm.management.zone_model.refusals import check_name, in_use, invalid, named
 from systemvm.management.zone_model.subnets import Subnet
 from systemvm.management.zone_model.system_vm_networks import label_of
+from systemvm.management.zone_model.vlans import used_vlans
 
 _GUEST = TrafficType.GUEST
 
@@ -30,8 +31,9 @@ def create_network(
     name: str,
     display_text: str,
     domain: str | None,
+    vlan: int | None = None,
 ) -> GuestNetwork:
-    """Create a network with its range of addresses.
+    """Create a shared network with its range of addresses.
 
     Raises: ModelError when its name or its subnet is not free, or this host has no address in the subnet.
     """
@@ -43,20 +45,35 @@ def create_network(
             f"network {subnet.cidr} is a guest network of zone {zone.name} already",
             "add addresses to it with createVlanIpRange, or choose another one",
         )
-    added = add_range(connection, zone, _GUEST, subnet, labels)
     label = label_of(connection, zone.id, _GUEST, labels)
+    if vlan is not None and vlan in used_vlans(connection, label, labels):
+        raise invalid("vlan", f"VLAN {vlan} is that of another network", "choose another one")
+    added = add_range(connection, zone, _GUEST, subnet, labels, vlan=vlan)
     facts = labels.get(label)
-    if facts is not None and not any(each.ip in subnet.cidr for each in facts.addresses):
-        raise invalid(
-            "gateway",
-            f"this host has no address in {subnet.cidr} on bridge {facts.bridge}: it cannot serve DHCP",
-            f"add one to the addresses of the label {label} in host.yaml",
-        )
+    if facts is not None:
+        _check_own_address(facts, label, subnet, vlan)
     network = guest_networks.rows.insert(
-        connection, zone_id=zone.id, name=wanted, display_text=display_text or wanted, network_domain=domain
+        connection,
+        zone_id=zone.id,
+        name=wanted,
+        display_text=display_text or wanted,
+        network_domain=domain,
+        vlan=vlan,
     )
     address_ranges.rows.update(connection, added.id, guest_network_id=network.id)
     return network
+
+
+def _check_own_address(facts: HostNetwork, label: str, subnet: Subnet, vlan: int | None) -> None:
+    """Check that this host has an address in a subnet, at which it can serve DHCP."""
+    where = f"bridge {facts.bridge}" if vlan is None else f"VLAN {vlan}"
+    key = "addresses" if vlan is None else "vlan_addresses"
+    if not any(each.ip in subnet.cidr for each in own_addresses(facts, vlan)):
+        raise invalid(
+            "gateway",
+            f"this host has no address in {subnet.cidr} on {where}: it cannot serve DHCP",
+            f"add one to the {key} of the label {label} in host.yaml",
+        )
 
 
 def update_network(
@@ -71,9 +88,24 @@ def update_network(
     changes = {"display_text": display_text, "network_domain": domain}
     if name is not None:
         others = guest_networks.list_networks(connection, network.zone_id)
+        if network.account_id is not None:
+            others = [each for each in others if each.is_usable_by(network.account_id)]
         changes["name"] = check_name("name", name, [each.name for each in others if each.id != network.id])
     given = {column: value for column, value in changes.items() if value is not None}
     return guest_networks.rows.update(connection, network.id, **given) if given else network
+
+
+def check_is_of_network(connection: Connection, zone: Zone, subnet: Subnet, vlan: int) -> None:
+    """Check that a subnet in a VLAN is that of a network. Raises: ModelError when it is of none."""
+    known = [
+        each for each in address_ranges.list_ranges(connection, zone.id, _GUEST) if each.vlan is not None
+    ]
+    if not any(each.cidr == subnet.cidr for each in known):
+        raise invalid(
+            "vlan",
+            f"{subnet.cidr} is no guest network in VLAN {vlan}",
+            "create the network with createNetwork first, with this VLAN",
+        )
 
 
 def check_not_last(connection: Connection, found: NetworkRange) -> None:
@@ -102,4 +134,4 @@ def delete_network(connection: Connection, network: GuestNetwork) -> None:
     for each in address_ranges.list_ranges(connection, network.zone_id, _GUEST):
         if each.guest_network_id == network.id:
             delete_range(connection, each)
-    guest_networks.rows.update(connection, network.id, removed=now())
+    guest_networks.remove(connection, network.id)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from attrs import evolve
 
-from systemvm.host.bridges import HostNetwork, format_vlans
+from systemvm.host.bridges import HostNetwork, Interface, format_vlans
 from systemvm.host.zone import TrafficType
 from systemvm.management.state import address_ranges, physical_networks, pods, zones
 from systemvm.management.state.address_ranges import Address, NetworkRange, Span
@@ -206,8 +206,8 @@ def check_free(
     Raises: ModelError when an address is not free.
     """
     label = _label(connection, zone, kind, labels)
-    network = None if label is None or vlan is not None else labels.get(label)
-    own_addresses = [] if network is None else [each.ip for each in network.addresses]
+    network = None if label is None else labels.get(label)
+    of_host = [] if network is None else [each.ip for each in own_addresses(network, vlan)]
     others = [
         other
         for other in address_ranges.list_ranges(connection)
@@ -216,7 +216,7 @@ def check_free(
     ]
     for first, last in subnet.spans:
         what = parameter or ENDS[subnet.cidr.version][0]
-        for own in own_addresses:
+        for own in of_host:
             if _overlap((first, last), (own, own)):
                 raise invalid(
                     what, f"range {first}–{last} contains this host's own address {own}", f"leave out {own}"
@@ -246,6 +246,11 @@ def _shares_network(
         return False
     theirs = zones.zone_by_id(connection, other.zone_id)
     return _label(connection, theirs, other.traffic_type, labels) == label
+
+
+def own_addresses(network: HostNetwork, vlan: int | None) -> tuple[Interface, ...]:
+    """Return this host's addresses on a network, or in a VLAN of it."""
+    return network.addresses if vlan is None else dict(network.vlan_addresses).get(vlan, ())
 
 
 def _label(connection: Connection, zone: Zone, kind: TrafficType, labels: Labels) -> str | None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from systemvm.host.zone import TrafficType
-from systemvm.management.state import address_ranges, physical_networks, zones
+from systemvm.management.state import address_ranges, guest_networks, physical_networks, zones
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.physical_networks import CarriedTraffic, PhysicalNetwork
@@ -12,6 +12,7 @@ from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model.ranges import Labels, check_free, check_vlan
 from systemvm.management.zone_model.refusals import check_name, in_use, invalid, named
 from systemvm.management.zone_model.subnets import Subnet
+from systemvm.management.zone_model.vlans import check_vnet
 
 _LABEL = "kvmnetworklabel"
 #: The traffic types that addTrafficType adds; control traffic is on no physical network.
@@ -26,8 +27,12 @@ def create_network(connection: Connection, zone: Zone, *, name: str) -> Physical
     )
 
 
-def update_network(connection: Connection, network: PhysicalNetwork, *, state: str) -> PhysicalNetwork:
-    return physical_networks.network_rows.update(connection, network.id, state=state)
+def update_network(
+    connection: Connection, network: PhysicalNetwork, labels: Labels, *, state: str, vnet: str | None
+) -> PhysicalNetwork:
+    """Change state and VLANs. Raises: ModelError when VLANs are not permitted, or left out and in use."""
+    vlans = network.vnet if vnet is None else check_vnet(connection, network, vnet, labels)
+    return physical_networks.network_rows.update(connection, network.id, state=state, vnet=vlans)
 
 
 def delete_network(connection: Connection, network: PhysicalNetwork) -> None:
@@ -95,6 +100,8 @@ def update_traffic(
     changes = {name: value for name, value in given.items() if value is not None}
     if not changes:
         return traffic
+    if kvm_label not in (None, traffic.kvm_label) and traffic.traffic_type is TrafficType.GUEST:
+        _check_without_vlans(connection, traffic)
     updated = physical_networks.traffic_rows.update(connection, traffic.id, **changes)
     network = physical_networks.network_by_id(connection, traffic.physical_network_id)
     _check_ranges(connection, network.zone_id, traffic.traffic_type, labels)
@@ -113,6 +120,19 @@ def delete_traffic(connection: Connection, traffic: CarriedTraffic) -> None:
             "delete each range first",
         )
     physical_networks.traffic_rows.update(connection, traffic.id, removed=now())
+
+
+def _check_without_vlans(connection: Connection, traffic: CarriedTraffic) -> None:
+    """Check that no guest network is in a VLAN, whose bridge would be another one."""
+    physical = physical_networks.network_by_id(connection, traffic.physical_network_id)
+    found = guest_networks.list_networks(connection, physical.zone_id)
+    names = [each.name for each in found if each.vlan is not None]
+    if names:
+        raise in_use(
+            "label of guest traffic",
+            named("network", names) + " in VLANs of it",
+            "stop the virtual machines on isolated networks, and delete shared ones in VLANs, first",
+        )
 
 
 def _check_ranges(connection: Connection, zone_id: int, kind: TrafficType, labels: Labels) -> None:

@@ -82,7 +82,7 @@ EXPECTED = {
     *("migrateSecondaryStorageData", "retireImageStore", "cancelImageStoreMigration"),
     *("listImageStoreObjects", "downloadImageStoreObject", "adoptImageStoreTemplates"),
     *("copyTemplate", "copyIso", "updateTemplate", "updateIso", "updateVirtualMachine"),
-    *("createNetwork", "updateNetwork", "deleteNetwork"),
+    *("createNetwork", "updateNetwork", "deleteNetwork", "restartNetwork"),
     *("updateTemplatePermissions", "updateIsoPermissions"),
     *("listTemplatePermissions", "listIsoPermissions"),
     *("listImageStores", "listHypervisors", "listNetworks", "listPublicIpAddresses", "listVolumes"),
@@ -106,7 +106,6 @@ EXPECTED = {
 ADMINISTRATORS = {
     *("generateAlert", "listAlertDeliveries"),
     "resetApiLimit",
-    *("createNetwork", "updateNetwork", "deleteNetwork"),
     *("createDiskOffering", "updateDiskOffering", "deleteDiskOffering"),
     *(
         "createStoragePool",

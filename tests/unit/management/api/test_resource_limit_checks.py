@@ -214,7 +214,8 @@ async def test_counts_are_of_what_is_there(cloud: SmallCloud) -> None:
     root_bytes = root.size_bytes or ref.virtual_size_bytes or 0
     found = await counts(cloud)
     assert found == {
-        "user_vm": 1, "volume": 2, "snapshot": 0, "template": 1, "cpu": vm.vcpus, "memory": vm.memory_mib,
+        "user_vm": 1, "volume": 2, "snapshot": 0, "template": 1, "network": 0, "cpu": vm.vcpus,
+        "memory": vm.memory_mib,
         "primary_storage": 2 * GIB + root_bytes, "secondary_storage": ref.physical_size_bytes or 0,
     }  # fmt: skip
     of_domain = await counts(cloud, domainid=cloud.user.domain.uuid, resourcetype=2)

@@ -95,7 +95,7 @@ async def test_users_see_their_own_limit_and_administrators_all(cloud: SmallClou
     assert {each["account"]: each["max"] for each in every} == {"admin": -1, "users": 7}
     named = await listed(cloud, account="users", domainid=cloud.user.domain.uuid)
     assert {each["account"] for each in named} == {"users"}
-    kinds = ["user_vm", "volume", "snapshot", "template", "cpu", "memory", "primary_storage"]
+    kinds = ["user_vm", "volume", "snapshot", "template", "network", "cpu", "memory", "primary_storage"]
     assert [each["resourcetypename"] for each in named] == [*kinds, "secondary_storage"]
     assert await listed(cloud, cloud.user, resourcetype=11, resourcetypename="secondary_storage") == [own]
     assert await listed(cloud, cloud.user, resourcetype=1) == []

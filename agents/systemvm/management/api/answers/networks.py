@@ -11,6 +11,11 @@ from systemvm.management.api.answers.keys import optional_key, required_key
 
 
 @frozen(kw_only=True)
+class NetworkServiceAnswer:
+    name: str = required_key("Dhcp, Dns or UserData: there is no router, and nothing is forwarded")
+
+
+@frozen(kw_only=True)
 class NetworkAnswer:
     id: str = required_key("the UUID")
     name: str = required_key("the name")
@@ -18,9 +23,15 @@ class NetworkAnswer:
     zoneid: str = required_key("the zone's UUID")
     zonename: str = required_key("the zone's name")
     traffictype: str = required_key("Guest")
-    type: str = required_key("Shared")
-    state: str = required_key("Setup")
-    acltype: str = required_key("Domain")
+    type: str = required_key("Shared or Isolated")
+    state: str = required_key("Setup; of an isolated one Allocated, Implementing or Implemented")
+    acltype: str = required_key("Domain; of an isolated one Account")
+    account: str | None = optional_key("the account that owns an isolated one")
+    domainid: str | None = optional_key("UUID of that account's domain")
+    domain: str | None = optional_key("name of that account's domain")
+    service: list[NetworkServiceAnswer] = required_key("what its VMs get from it")
+    vlan: str | None = optional_key("its VLAN; for root administrators")
+    broadcasturi: str | None = optional_key("its VLAN as a URI; for root administrators")
     broadcastdomaintype: str = required_key("Vlan")
     cidr: str | None = optional_key("the network")
     gateway: str | None = optional_key("its gateway")
@@ -38,7 +49,7 @@ class NetworkAnswer:
 
 @frozen(kw_only=True)
 class NetworkOfferingAnswer:
-    """What the guest network of a zone is made by."""
+    """What guest networks of a zone are made by."""
 
     id: str = required_key("the UUID")
     name: str = required_key("the name")
@@ -46,14 +57,15 @@ class NetworkOfferingAnswer:
     zoneid: str = required_key("UUID of the only zone that has it")
     zone: str = required_key("name of that zone")
     traffictype: str = required_key("Guest")
-    guestiptype: str = required_key("Shared")
+    guestiptype: str = required_key("Shared or Isolated")
     state: str = required_key("Enabled")
-    availability: str = required_key("Required")
+    availability: str = required_key("Required, or Optional")
     isdefault: bool = required_key("always true")
-    specifyvlan: bool = required_key("always false: the label of guest traffic names the bridge")
-    specifyipranges: bool = required_key("always false: the cloud gives no addresses on it")
+    service: list[NetworkServiceAnswer] = required_key("what VMs of such a network get from it")
+    specifyvlan: bool = required_key("whether createNetwork takes a VLAN")
+    specifyipranges: bool = required_key("whether createNetwork needs a range of addresses")
     forvpc: bool = required_key("always false")
-    ispersistent: bool = required_key("always true: it is there without any VM")
+    ispersistent: bool = required_key("whether it is there without any VM")
 
 
 @frozen(kw_only=True)

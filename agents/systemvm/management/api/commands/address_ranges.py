@@ -27,7 +27,7 @@ from systemvm.management.state.address_ranges import NetworkRange, Span
 from systemvm.management.state.database import Connection
 from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model import ranges
-from systemvm.management.zone_model.guest_networks import check_not_last
+from systemvm.management.zone_model.guest_networks import check_is_of_network, check_not_last
 from systemvm.management.zone_model.ranges import Labels
 from systemvm.management.zone_model.refusals import ModelError, invalid
 from systemvm.management.zone_model.subnets import (
@@ -55,16 +55,17 @@ def _zone_of(connection: Connection, arguments: Arguments) -> Zone:
 
 def _create(connection: Connection, arguments: Arguments, labels: Labels) -> VlanIpRangeAnswer:
     is_public = arguments.flag("forvirtualnetwork", True)
-    if not is_public:
-        check_untagged(arguments.text("vlan"), TrafficType.GUEST)
     zone = _zone_of(connection, arguments)
+    subnet, vlan = subnet_of_either(arguments), read_vlan(arguments.text("vlan"))
+    if not is_public and vlan is not None:
+        check_is_of_network(connection, zone, subnet, vlan)
     added = ranges.add_range(
         connection,
         zone,
         TrafficType.PUBLIC if is_public else TrafficType.GUEST,
-        subnet_of_either(arguments),
+        subnet,
         labels,
-        vlan=read_vlan(arguments.text("vlan")),
+        vlan=vlan,
         for_system_vms=arguments.flag("forsystemvms", True),
     )
     return zone_answers.range_answer(connection, added, zone, _used(connection, added))

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""createNetwork, updateNetwork and deleteNetwork: shared guest networks."""
+"""createNetwork, updateNetwork and deleteNetwork: shared guest networks, and isolated ones of accounts."""
 
 from __future__ import annotations
 
-from systemvm.host.zone import TrafficType
+from typing import Any
+
 from systemvm.management.api.answers.networks import NetworkAnswer
+from systemvm.management.api.command import ApiCall
 from systemvm.management.api.commands.model_commands import Done, ModelCommand
 from systemvm.management.api.commands.model_parameters import (
     STRING,
@@ -12,33 +14,57 @@ from systemvm.management.api.commands.model_parameters import (
     ZONE,
     identity,
     subnet_of,
-    subnet_parameters,
     zone_of,
 )
 from systemvm.management.api.commands.networks import answer_of
-from systemvm.management.api.parameters import Arguments, only, optional, required
-from systemvm.management.api.zone_parts import guest_network_offering_of
+from systemvm.management.api.errors import unauthorized
+from systemvm.management.api.ownership import OWNER, owner_of
+from systemvm.management.api.parameters import Arguments, optional, required
+from systemvm.management.api.principal import ANY_ACCOUNT, Principal
+from systemvm.management.api.zone_parts import guest_network_offering_of, isolated_offering_of
 from systemvm.management.state import guest_networks, physical_networks, zones
 from systemvm.management.state.database import Connection
+from systemvm.management.state.guest_networks import GuestNetwork
+from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model import guest_networks as model
+from systemvm.management.zone_model.isolated_networks import create_isolated_network
 from systemvm.management.zone_model.ranges import Labels
 from systemvm.management.zone_model.refusals import check_domain, invalid
-from systemvm.management.zone_model.subnets import check_untagged
+from systemvm.management.zone_model.subnets import read_vlan
 
 _IDENTITY = identity("network", "listNetworks")
 _DOMAIN = optional("networkdomain", STRING, "domain of its VMs' names; the zone's by default")
+#: The number of the account that an isolated network is for.
+_OWNER = "owner"
+_SEES_VLAN = "seesvlan"
+
+
+def _may_create(connection: Connection, call: ApiCall) -> dict[str, Any]:
+    """Return who will own the network: an account if it is isolated, nobody if it is shared."""
+    zone = zone_of(connection, call.arguments)
+    sees = {_SEES_VLAN: call.principal.is_admin}
+    if _is_isolated(zone, call):
+        return {_OWNER: owner_of(connection, call).id, **sees}
+    if not call.principal.is_admin:
+        raise unauthorized("only root administrators can create shared networks")
+    return sees
+
+
+def _is_isolated(zone: Zone, call: ApiCall) -> bool:
+    """Whether the offering is that of isolated networks, which is also the default for users."""
+    offering = call.arguments.text("networkofferingid")
+    if offering is None:
+        return not call.principal.is_admin
+    known = {guest_network_offering_of(zone).id: False, isolated_offering_of(zone).id: True}
+    if offering not in known:
+        raise invalid(
+            "networkofferingid", f"is not an offering of zone {zone.name}", "send one of listNetworkOfferings"
+        )
+    return known[offering]
 
 
 def _create(connection: Connection, arguments: Arguments, labels: Labels) -> NetworkAnswer:
-    check_untagged(arguments.text("vlan"), TrafficType.GUEST)
     zone = zone_of(connection, arguments)
-    offering = guest_network_offering_of(zone)
-    if arguments.get("networkofferingid", offering.id) != offering.id:
-        raise invalid(
-            "networkofferingid",
-            f"is not an offering of zone {zone.name}",
-            f"send {offering.id}, which listNetworkOfferings has: every guest network is a shared one",
-        )
     if "physicalnetworkid" in arguments:
         network = physical_networks.network_by_uuid(connection, arguments["physicalnetworkid"])
         if network.zone_id != zone.id:
@@ -47,16 +73,60 @@ def _create(connection: Connection, arguments: Arguments, labels: Labels) -> Net
                 f"{network.name} is not in zone {zone.name}",
                 "send one of the zone; see listPhysicalNetworks",
             )
-    created = model.create_network(
+    vlan = read_vlan(arguments.text("vlan"))
+    if _OWNER in arguments:
+        created = _create_isolated(connection, zone, arguments, labels, vlan)
+    else:
+        for name in ("gateway", "netmask", "startip"):
+            if name not in arguments:
+                raise invalid(name, "is missing", "a shared network needs gateway, netmask and startip")
+        created = model.create_network(
+            connection,
+            zone,
+            subnet_of(arguments),
+            labels,
+            name=arguments["name"],
+            display_text=arguments.get("displaytext", ""),
+            domain=_domain(arguments),
+            vlan=vlan,
+        )
+    return answer_of(connection, zone, created, sees_vlan=arguments.flag(_SEES_VLAN))
+
+
+def _create_isolated(
+    connection: Connection, zone: Zone, arguments: Arguments, labels: Labels, vlan: int | None
+) -> GuestNetwork:
+    if vlan is not None:
+        raise invalid("vlan", "an isolated network gets one by itself", "omit vlan")
+    gateway, netmask = arguments.text("gateway"), arguments.text("netmask")
+    if (gateway is None) != (netmask is None):
+        missing = "gateway" if gateway is None else "netmask"
+        raise invalid(missing, "is missing", "send gateway and netmask, or none of both for a free subnet")
+    return create_isolated_network(
         connection,
         zone,
-        subnet_of(arguments),
         labels,
+        account_id=arguments[_OWNER],
         name=arguments["name"],
         display_text=arguments.get("displaytext", ""),
         domain=_domain(arguments),
+        subnet=None if gateway is None or netmask is None else (gateway, netmask),
+        span=(arguments.text("startip"), arguments.text("endip")),
     )
-    return answer_of(connection, zone, created)
+
+
+def _may_change(connection: Connection, call: ApiCall) -> dict[str, Any]:
+    """Check that the caller has access to an isolated network, or is an administrator of shared ones."""
+    network = guest_networks.by_uuid(connection, call.arguments["id"])
+    check_may_change(call.principal, network)
+    return {_SEES_VLAN: call.principal.is_admin}
+
+
+def check_may_change(principal: Principal, network: GuestNetwork) -> None:
+    """Raises: ApiError 401 when the network is shared or of an account that the caller must not act for."""
+    owner = network.account_id
+    if not (principal.is_admin or (owner is not None and principal.may_use(owner))):
+        raise unauthorized(f"account {principal.account.name} must not change network {network.uuid}")
 
 
 def _update(connection: Connection, arguments: Arguments, labels: Labels) -> NetworkAnswer:
@@ -67,7 +137,8 @@ def _update(connection: Connection, arguments: Arguments, labels: Labels) -> Net
         display_text=arguments.text("displaytext"),
         domain=_domain(arguments),
     )
-    return answer_of(connection, zones.zone_by_id(connection, updated.zone_id), updated)
+    zone = zones.zone_by_id(connection, updated.zone_id)
+    return answer_of(connection, zone, updated, sees_vlan=arguments.flag(_SEES_VLAN))
 
 
 def _delete(connection: Connection, arguments: Arguments, labels: Labels) -> str:
@@ -83,20 +154,29 @@ def _domain(arguments: Arguments) -> str | None:
 
 GUEST_NETWORKS = (
     ModelCommand(
-        "createNetwork", "Creates a shared guest network with addresses, DHCP, DNS and metadata.", "network",
-        "NETWORK.CREATE", Done.CREATED, _create,
+        "createNetwork",
+        "Creates a guest network with DHCP, DNS and metadata: an isolated one of an account, or shared.",
+        "network", "NETWORK.CREATE", Done.CREATED, _create,
         (
             ZONE,
             required("name", STRING, "the name"),
-            optional("networkofferingid", UUID, "UUID of the zone's only offering; see listNetworkOfferings"),
+            optional(
+                "networkofferingid", UUID,
+                "see listNetworkOfferings; by default shared for root administrators, isolated for others",
+            ),
             optional("displaytext", STRING, "a description for people; the name by default"),
-            *subnet_parameters(is_span_required=True),
+            optional("gateway", STRING, "router of a shared network; of an isolated one this host's address"),
+            optional("netmask", STRING, "for example 255.255.255.0; of an isolated network: a free subnet"),
+            optional("startip", STRING, "first address for VMs; of an isolated network: all but the gateway"),
+            optional("endip", STRING, "last address; startip by default"),
             _DOMAIN,
             optional("physicalnetworkid", UUID, "UUID of the physical network with the zone's guest traffic"),
-            optional("vlan", STRING, "untagged: it is on the bridge of the zone's guest traffic"),
-            only("acltype", STRING, "who can use it: all accounts", "Domain"),
+            optional("vlan", STRING, "of a shared network: one of the label's in host.yaml; else untagged"),
+            optional("acltype", STRING, "who can use it", choices=("Account", "Domain")),
+            *OWNER,
         ),
         NetworkAnswer, "network", related=("listNetworks", "listNetworkOfferings", "deleteNetwork"),
+        roles=ANY_ACCOUNT, admit=_may_create,
     ),
     ModelCommand(
         "updateNetwork", "Changes names of a guest network that createNetwork has made.", "network",
@@ -108,9 +188,11 @@ GUEST_NETWORKS = (
             _DOMAIN,
         ),
         NetworkAnswer, "network", is_async=True, related=("listNetworks",),
+        roles=ANY_ACCOUNT, admit=_may_change,
     ),
     ModelCommand(
         "deleteNetwork", "Deletes a guest network that createNetwork has made and no VM is on.", "network",
         "NETWORK.DELETE", Done.DELETED, _delete, (_IDENTITY,), is_async=True, related=("listNetworks",),
+        roles=ANY_ACCOUNT, admit=_may_change,
     ),
 )  # fmt: skip

@@ -14,7 +14,7 @@ from systemvm.management.state.database import Connection
 from systemvm.management.state.guest_networks import GuestNetwork
 from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.state.offerings import CPU_MHZ, of_vm
-from systemvm.management.state.status import InstanceState
+from systemvm.management.state.status import GuestType, InstanceState
 from systemvm.management.state.tags import Tag
 from systemvm.management.state.templates import Template
 from systemvm.management.state.zones import Zone
@@ -110,9 +110,10 @@ def _power_of(vm: Instance) -> str:
 
 def _nic(nic: Nic, zone: Zone | None, networks: dict[int, GuestNetwork]) -> NicAnswer:
     network = guest_network_of(zone) if zone is not None else None
+    guest_type = GuestType.SHARED
     if nic.guest_network_id is not None:
         created = networks[nic.guest_network_id]
-        network = ZonePart(created.uuid, created.name)
+        network, guest_type = ZonePart(created.uuid, created.name), created.guest_type
     return NicAnswer(
         id=nic.uuid,
         deviceid=str(nic.device),
@@ -124,5 +125,5 @@ def _nic(nic: Nic, zone: Zone | None, networks: dict[int, GuestNetwork]) -> NicA
         netmask=nic.netmask,
         gateway=nic.gateway,
         isdefault=nic.device == 0,
-        type="Shared",
+        type=guest_type.value,
     )

@@ -111,17 +111,18 @@ def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
         raise parameter_error(
             f"template {template.name} is not in zone {zone.name}", "copy it to that zone with copyTemplate"
         )
+    owner = owner_of(connection, call)
     return DeployRequest(
         zone=zone,
         template=template,
         offering=_offering(connection, arguments["serviceofferingid"]),
-        owner=owner_of(connection, call),
+        owner=owner,
         name=arguments.text("name"),
         display_name=display_name(arguments.text("displayname")),
         keyboard=arguments.text("keyboard"),
         disk_bytes=_disk_bytes(arguments, template),
         details=noted_details(arguments.get("details", {})),
-        nics=_nics(connection, arguments, zone),
+        nics=_nics(connection, arguments, zone, owner),
         user_data=base64.b64decode(arguments.get("userdata", "")),
         password=new_or_asked_password(arguments) if template.password_enabled else None,
     )
@@ -150,10 +151,17 @@ def _usable_template(connection: Connection, uuid: str, principal: Principal) ->
     return template
 
 
-def _nics(connection: Connection, arguments: Arguments, zone: Zone) -> list[WantedNic]:
-    """Return the NICs of networkids, or of iptonetworklist; without both, one on the zone's own network."""
+def _nics(connection: Connection, arguments: Arguments, zone: Zone, owner: Account) -> list[WantedNic]:
+    """Return the NICs of networkids, or of iptonetworklist; without both, one on the zone's own network, or
+    on the first other one that the owner can use.
+    """
     address = _address("ipaddress", arguments.text("ipaddress"))
-    created = guest_networks.list_networks(connection, zone.id)
+    created = [
+        network
+        for network in guest_networks.list_networks(connection, zone.id)
+        if network.is_usable_by(owner.id)
+    ]
+    created.sort(key=lambda network: network.is_isolated)  # shared ones first
     wanted = _asked_networks(arguments)
     if not wanted:
         only_created = created and not has_own_network(connection, zone)

@@ -17,9 +17,12 @@ from systemvm.management.api.parameters import Arguments, Parameter
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state.database import Connection
+from systemvm.management.state.status import AccountType
 from systemvm.management.zone_model.changes import ChangeOrigin, ModelChanges
 from systemvm.management.zone_model.ranges import Labels
 
+#: Checks what the caller may, and returns further arguments for the change.
+Admit = Callable[[Connection, ApiCall], dict[str, Any]]
 #: Changes the rows and returns the object's answer; of a deletion, the object's name.
 Apply = Callable[[Connection, Arguments, Labels], Any]
 
@@ -47,6 +50,8 @@ class ModelCommand:
     object_name: str = ""
     is_async: bool = False
     related: tuple[str, ...] = ()
+    roles: frozenset[AccountType] = ADMIN_ONLY
+    admit: Admit | None = field(default=None, repr=False)
 
 
 def commands_of(table: Iterable[ModelCommand], changes: ModelChanges, jobs: JobRunner) -> list[Command]:
@@ -67,7 +72,7 @@ def _command(each: ModelCommand, changes: ModelChanges, jobs: JobRunner) -> Comm
         each.object_name,
         ResponseShape.ASYNC if each.is_async else shape,
         each.parameters,
-        roles=ADMIN_ONLY,
+        roles=each.roles,
         related=each.related,
     )
 
@@ -81,17 +86,19 @@ class _Runner:
     async def run(self, call: ApiCall) -> Any:
         user = call.principal
         origin = ChangeOrigin(user.account.id, user.user.id, call.request_id)
-        return await self._change(origin, call.arguments)
+        return await self._change(origin, Arguments(await self._given(call)))
 
     async def start_job(self, call: ApiCall) -> StartedJob:
-        given = {
-            parameter.name: call.arguments[parameter.name]
-            for parameter in self.command.parameters
-            if parameter.name in call.arguments
-        }
+        given = await self._given(call)
         about = self.command.noun.title().replace(" ", "")
         uuid = str(given.get("id", ""))
         return await start_job(self.jobs, call, self.command.name, given, about=about, uuid=uuid)
+
+    async def _given(self, call: ApiCall) -> dict[str, Any]:
+        """Return the arguments of a call, with those that follow from its caller."""
+        more = await self.changes.read(self.command.admit, call) if self.command.admit else {}
+        names = [parameter.name for parameter in self.command.parameters]
+        return {name: call.arguments[name] for name in names if name in call.arguments} | more
 
     async def run_job(self, running: RunningJob) -> dict[str, Any]:
         """A job that a killed daemon has left is not resumed: its transaction has run, or it has not."""

@@ -1,15 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""listNetworkOfferings: each zone with a guest network has one, which cannot be chosen or changed."""
+"""listNetworkOfferings: for shared networks of each zone, and for isolated ones where these can be."""
 
 from __future__ import annotations
 
 from systemvm.management.api.answers.networks import NetworkOfferingAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, paged
+from systemvm.management.api.commands.networks import services_of_networks
 from systemvm.management.api.parameters import ParameterType, optional
-from systemvm.management.api.zone_parts import NetworksOf, guest_network_offering_of, matching
+from systemvm.management.api.zone_parts import (
+    NetworksOf,
+    ZonePart,
+    guest_network_offering_of,
+    isolated_offering_of,
+    matching,
+)
 from systemvm.management.state import zones
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.status import GuestType
 from systemvm.management.state.zones import Zone
+from systemvm.management.zone_model.isolated_networks import guest_cidr_of
+from systemvm.management.zone_model.ranges import Labels
+from systemvm.management.zone_model.refusals import ModelError
+from systemvm.management.zone_model.system_vm_networks import IncompleteZoneError
 
 UUID, STRING, BOOLEAN = ParameterType.UUID, ParameterType.STRING, ParameterType.BOOLEAN
 _LIST = (
@@ -31,8 +43,9 @@ _LIST = (
 class NetworkOfferingCommands:
     """The handler of this command."""
 
-    def __init__(self, database: Database, networks_of: NetworksOf) -> None:
+    def __init__(self, database: Database, networks_of: NetworksOf, labels: Labels) -> None:
         self._database = database
+        self._labels = labels
         self._networks_of = networks_of
 
     def commands(self) -> tuple[Command, ...]:
@@ -46,12 +59,24 @@ class NetworkOfferingCommands:
 
     async def _list(self, call: ApiCall) -> list[NetworkOfferingAnswer]:
         found = await self._database.read(zones.list_zones)
-        answers = [_answer(zone) for zone in found if self._networks_of(zone.name).guest is not None]
+        answers = []
+        for zone in found:
+            if self._networks_of(zone.name).guest is not None:
+                answers.append(_answer(zone, guest_network_offering_of(zone), is_isolated=False))
+            if await self._database.read(_has_isolated, zone, self._labels):
+                answers.append(_answer(zone, isolated_offering_of(zone), is_isolated=True))
         return matching(call, answers, *(parameter.name for parameter in _LIST))
 
 
-def _answer(zone: Zone) -> NetworkOfferingAnswer:
-    offering = guest_network_offering_of(zone)
+def _has_isolated(connection: Connection, zone: Zone, labels: Labels) -> bool:
+    try:
+        guest_cidr_of(connection, zone, labels)
+    except (ModelError, IncompleteZoneError):
+        return False
+    return True
+
+
+def _answer(zone: Zone, offering: ZonePart, *, is_isolated: bool) -> NetworkOfferingAnswer:
     return NetworkOfferingAnswer(
         id=offering.id,
         name=offering.name,
@@ -59,12 +84,13 @@ def _answer(zone: Zone) -> NetworkOfferingAnswer:
         zoneid=zone.uuid,
         zone=zone.name,
         traffictype="Guest",
-        guestiptype="Shared",
+        guestiptype=(GuestType.ISOLATED if is_isolated else GuestType.SHARED).value,
         state="Enabled",
-        availability="Required",
+        availability="Optional" if is_isolated else "Required",
         isdefault=True,
-        specifyvlan=False,
-        specifyipranges=False,
+        service=services_of_networks(),
+        specifyvlan=not is_isolated,
+        specifyipranges=not is_isolated,
         forvpc=False,
-        ispersistent=True,
+        ispersistent=not is_isolated,
     )

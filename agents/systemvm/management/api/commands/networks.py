@@ -10,23 +10,34 @@ from systemvm.host.zone import TrafficType
 from systemvm.management.api.answers.networks import (
     ForwardingRuleAnswer,
     NetworkAnswer,
+    NetworkServiceAnswer,
     PublicIpAddressAnswer,
 )
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, paged
-from systemvm.management.api.ownership import OWNERS, owners_of
+from systemvm.management.api.ownership import OWNERS, OwnerFilter, owners_of
 from systemvm.management.api.parameters import ParameterType, optional
 from systemvm.management.api.zone_parts import (
     guest_network_of,
     guest_network_offering_of,
     has_own_network,
+    isolated_offering_of,
     matching,
 )
 from systemvm.management.guest_networks.composition import domain_of
-from systemvm.management.state import address_ranges, addresses, guest_networks, physical_networks, zones
-from systemvm.management.state.address_ranges import NetworkRange
+from systemvm.management.state import (
+    accounts,
+    address_ranges,
+    addresses,
+    guest_networks,
+    physical_networks,
+    zones,
+)
+from systemvm.management.state.accounts import Account, Domain
+from systemvm.management.state.address_ranges import UNTAGGED, NetworkRange
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.guest_networks import GuestNetwork
 from systemvm.management.state.physical_networks import PhysicalNetwork
+from systemvm.management.state.status import GuestNetworkState, GuestType
 from systemvm.management.state.zones import Zone
 
 _ID = optional("id", ParameterType.UUID, "list only the one with this id")
@@ -35,7 +46,7 @@ _ZONE = optional("zoneid", ParameterType.UUID, "list only those of this zone")
 
 
 class NetworkCommands:
-    """The shared guest network of each zone, and public addresses, which only system VMs have."""
+    """Guest networks, and public addresses, which only system VMs have."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -84,10 +95,7 @@ class NetworkCommands:
         )  # fmt: skip
 
     async def _networks(self, call: ApiCall) -> list[NetworkAnswer]:
-        await self._database.read(
-            owners_of, call
-        )  # networks are shared, but the parameters are still checked
-        answers = await self._database.read(_all_networks)
+        answers = await self._database.read(_visible_networks, call)
         names = ("id", "zoneid", "type", "traffictype", "physicalnetworkid", "acltype", "canusefordeploy")
         return matching(call, answers, *names, "issystem")
 
@@ -124,19 +132,42 @@ class NetworkCommands:
         return matching(call, answers, *names, "issourcenat", "isstaticnat", "forvirtualnetwork")
 
 
-def _all_networks(connection: Connection) -> list[NetworkAnswer]:
-    created = guest_networks.list_networks(connection)
-    answers = []
+def _visible_networks(connection: Connection, call: ApiCall) -> list[NetworkAnswer]:
+    """Return shared networks, and isolated ones of the accounts that the call lists."""
+    owners = owners_of(connection, call)
+    if "id" in call.arguments:
+        owners = OwnerFilter(call.principal.account_ids)
+    created = [
+        each
+        for each in guest_networks.list_networks(connection)
+        if each.account_id is None or each.account_id in owners
+    ]
+    answers, sees = [], call.principal.is_admin
     for zone in zones.list_zones(connection):
         if has_own_network(connection, zone):
-            answers.append(answer_of(connection, zone, None))
-        answers += [answer_of(connection, zone, each) for each in created if each.zone_id == zone.id]
+            answers.append(answer_of(connection, zone, None, sees_vlan=sees))
+        of_zone = (each for each in created if each.zone_id == zone.id)
+        answers += [answer_of(connection, zone, each, sees_vlan=sees) for each in of_zone]
     return answers
 
 
-def answer_of(connection: Connection, zone: Zone, created: GuestNetwork | None) -> NetworkAnswer:
+def services_of_networks() -> list[NetworkServiceAnswer]:
+    """Return what every guest network has. There is no router: nothing is forwarded or translated."""
+    return [NetworkServiceAnswer(name=name) for name in ("Dhcp", "Dns", "UserData")]
+
+
+def answer_of(
+    connection: Connection, zone: Zone, created: GuestNetwork | None, *, sees_vlan: bool
+) -> NetworkAnswer:
     """Return the answer of a network that createNetwork has made, or of the zone's own."""
+    is_isolated = created is not None and created.is_isolated
     own, offering = guest_network_of(zone), guest_network_offering_of(zone)
+    if is_isolated:
+        offering = isolated_offering_of(zone)
+    owner, domain = _owner_of(connection, created)
+    vlan = None if created is None else created.vlan
+    # one without a VLAN now is not untagged either
+    vlan_text = str(vlan) if vlan is not None else None if is_isolated else UNTAGGED
     physical = physical_networks.network_of_traffic(connection, zone.id, TrafficType.GUEST)
     number = None if created is None else created.id
     ranges = [
@@ -152,9 +183,15 @@ def answer_of(connection: Connection, zone: Zone, created: GuestNetwork | None) 
         zoneid=zone.uuid,
         zonename=zone.name,
         traffictype="Guest",
-        type="Shared",
-        state="Setup",
-        acltype="Domain",
+        type=(GuestType.SHARED if created is None else created.guest_type).value,
+        state=(GuestNetworkState.SETUP if created is None else created.state).value,
+        acltype="Account" if is_isolated else "Domain",
+        account=None if owner is None else owner.name,
+        domainid=None if domain is None else domain.uuid,
+        domain=None if domain is None else domain.name,
+        service=services_of_networks(),
+        vlan=vlan_text if sees_vlan else None,
+        broadcasturi=f"vlan://{vlan_text}" if sees_vlan and vlan_text else None,
         broadcastdomaintype="Vlan",
         cidr=str(first.cidr) if first else None,
         gateway=str(first.gateway) if first and first.gateway else None,
@@ -167,8 +204,15 @@ def answer_of(connection: Connection, zone: Zone, created: GuestNetwork | None) 
         issystem=False,
         isdefault=created is None,
         canusefordeploy=True,
-        specifyipranges=any(each.size for each in ranges),
+        specifyipranges=not is_isolated and any(each.size for each in ranges),
     )
+
+
+def _owner_of(connection: Connection, created: GuestNetwork | None) -> tuple[Account | None, Domain | None]:
+    if created is None or created.account_id is None:
+        return None, None
+    owner = accounts.account_by_id(connection, created.account_id)
+    return owner, accounts.domain_by_id(connection, owner.domain_id)
 
 
 def _place_of(

@@ -16,6 +16,7 @@ from systemvm.management.state.pods import DISABLED, ENABLED
 from systemvm.management.zone_model import traffic
 from systemvm.management.zone_model.ranges import Labels
 
+_VLANS = optional("vlan", STRING, "VLANs of isolated networks, of its label in host.yaml: 100-200,300")
 _LABELS = (
     optional("kvmnetworklabel", STRING, "label on KVM hosts, as in host.yaml; the network's name by default"),
     optional("xennetworklabel", STRING, "label on XenServer hosts"),
@@ -37,14 +38,23 @@ def _answer(connection: Connection, network: PhysicalNetwork) -> PhysicalNetwork
 
 def _create(connection: Connection, arguments: Arguments, labels: Labels) -> PhysicalNetworkAnswer:
     zone = zone_of(connection, arguments)
-    return _answer(connection, traffic.create_network(connection, zone, name=arguments["name"]))
+    created = traffic.create_network(connection, zone, name=arguments["name"])
+    vnet = arguments.text("vlan")
+    return _answer(
+        connection, traffic.update_network(connection, created, labels, state=created.state, vnet=vnet)
+    )
 
 
 def _update(connection: Connection, arguments: Arguments, labels: Labels) -> PhysicalNetworkAnswer:
     network = physical_networks.network_by_uuid(connection, arguments["id"])
-    return _answer(
-        connection, traffic.update_network(connection, network, state=arguments.get("state", network.state))
+    updated = traffic.update_network(
+        connection,
+        network,
+        labels,
+        state=arguments.get("state", network.state),
+        vnet=arguments.text("vlan"),
     )
+    return _answer(connection, updated)
 
 
 def _delete(connection: Connection, arguments: Arguments, labels: Labels) -> str:
@@ -82,15 +92,17 @@ NETWORKS = (
             required("name", STRING, "name of the network"),
             only("broadcastdomainrange", STRING, "range of the network", "ZONE"),
             only("isolationmethods", STRING, "how VLANs are kept apart", "VLAN"),
+            _VLANS,
         ),
         PhysicalNetworkAnswer, "physicalnetwork", is_async=True, related=("addTrafficType",),
     ),
     ModelCommand(
-        "updatePhysicalNetwork", "Changes the state of a physical network.", "physical network",
+        "updatePhysicalNetwork", "Changes state and VLANs of a physical network.", "physical network",
         "PHYSICAL.NETWORK.UPDATE", Done.UPDATED, _update,
         (
             identity("physical network", "listPhysicalNetworks"),
             optional("state", STRING, "Enabled or Disabled", choices=(ENABLED, DISABLED)),
+            _VLANS,
         ),
         PhysicalNetworkAnswer, "physicalnetwork", is_async=True,
     ),

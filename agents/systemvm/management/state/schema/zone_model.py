@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from systemvm.management.state.columns import numbered
+from systemvm.management.state.columns import EnumText, numbered
 from systemvm.management.state.schema.base import table
+from systemvm.management.state.status import GuestNetworkState, GuestType
 
 pods = table(
     "pods",
@@ -35,6 +36,7 @@ physical_networks = table(
     sa.Column("zone_id", sa.ForeignKey("zones.id"), nullable=False, index=True),
     sa.Column("name", sa.String(255), nullable=False),
     sa.Column("state", sa.String(20), nullable=False, default="Enabled", server_default="Enabled"),
+    sa.Column("vnet", sa.String(1024)),  # VLANs of isolated networks, such as 100-200,300
 )
 
 # A zone has at most one row for each traffic type; without a label it is the physical network's name.
@@ -73,6 +75,22 @@ guest_networks = table(
     sa.Column("name", sa.String(255), nullable=False),
     sa.Column("display_text", sa.String(4096), nullable=False),
     sa.Column("network_domain", sa.String(255)),
+    sa.Column(
+        "guest_type",
+        EnumText(GuestType),
+        nullable=False,
+        default=GuestType.SHARED,
+        server_default=GuestType.SHARED.value,
+    ),
+    sa.Column("account_id", sa.Integer),  # the owner of an isolated one
+    sa.Column(
+        "state",
+        EnumText(GuestNetworkState),
+        nullable=False,
+        default=GuestNetworkState.SETUP,
+        server_default=GuestNetworkState.SETUP.value,
+    ),
+    sa.Column("vlan", sa.Integer),  # NULL: untagged, or an isolated one on which no VM runs
 )
 
 storage_pools = table(
