@@ -32,7 +32,8 @@ sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
 from attrs import frozen  # noqa: E402
 
-RESULT = TOP / "build/bench/api.json"
+from benchmark.report import report, result_file  # noqa: E402
+
 SMALL = 1_000
 PAGES = 40
 #: The bars of a page of 20 at 32 clients, a page of 500 and a look-up by id, in milliseconds.
@@ -94,8 +95,7 @@ def pages(
 @contextmanager
 def daemon(*sizes: int, changing: bool = False) -> Iterator[tuple[str, list[str]]]:
     """Run an API with so many templates, machines and events; yield its origin and UUIDs of templates."""
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="api", dir=RESULT.parent) as directory:
+    with tempfile.TemporaryDirectory(prefix="api", dir=result_file("api").parent) as directory:
         argv = [sys.executable, str(Path(__file__).with_name("api_daemon.py")), directory, *map(str, sizes)]
         if changing:
             argv.append("--changing")
@@ -152,19 +152,19 @@ def measure_fairness(sizes: tuple[int, int, int], seconds: int) -> list[dict[str
             load(origin, polite, 1, 1)  # until all of the greedy connections wait
             beside = load(origin, polite, 1, seconds)
     return [
-        {"client": name, "per_s": round(found.per_s), "p50_ms": found.p50_ms, "p99_ms": found.p99_ms}
-        for name, found in (("polite, alone", alone), ("polite, beside a greedy one", beside))
+        fairness_row("20 templates, one polite client", alone, alone),
+        fairness_row(f"the same beside {GREEDY_CONNECTIONS} greedy connections", beside, alone),
     ]
 
 
-def show_fairness(table: list[dict[str, Any]]) -> None:
-    alone = table[0]
-    print(f"\n{'client':30} {'per s':>7} {'p50 ms':>8} {'p99 ms':>8} {'p50 ratio':>10} {'p99 ratio':>10}")
-    for row in table:
-        print(
-            f"{row['client']:30} {row['per_s']:7} {row['p50_ms']:8.2f} {row['p99_ms']:8.2f}"
-            f" {row['p50_ms'] / alone['p50_ms']:10.2f} {row['p99_ms'] / alone['p99_ms']:10.2f}"
-        )
+def fairness_row(metric: str, found: Measured, alone: Measured) -> dict[str, Any]:
+    """Return the row of a client, with its latencies relative to those that it has alone; it has no bar."""
+    return {
+        "metric": metric, "clients": 1, "per_s": round(found.per_s),
+        "p50_ms": round(found.p50_ms, 2), "p99_ms": round(found.p99_ms, 2),
+        "p50_ratio": round(found.p50_ms / alone.p50_ms, 2),
+        "p99_ratio": round(found.p99_ms / alone.p99_ms, 2), "holds": True,
+    }  # fmt: skip
 
 
 def measure(sizes: tuple[int, int, int], seconds: int) -> list[dict[str, Any]]:
@@ -221,16 +221,6 @@ def measure(sizes: tuple[int, int, int], seconds: int) -> list[dict[str, Any]]:
     return table
 
 
-def show(table: list[dict[str, Any]]) -> None:
-    print(f"{'request':24} {'clients':>7} {'per s':>7} {'p50 ms':>8} {'p99 ms':>8} {'growth':>7}  bar")
-    for row in table:
-        growth = "" if row["growth"] is None else f"{row['growth']:.2f}"
-        print(
-            f"{row['metric']:24} {row['clients']:7} {row['per_s']:7} {row['p50_ms']:8.2f}"
-            f" {row['p99_ms']:8.2f} {growth:>7}  {row['bar']}{'' if row['holds'] else '  NOT MET'}"
-        )
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure signed requests of the API beside many objects.")
     parser.add_argument(
@@ -244,10 +234,7 @@ def main() -> int:
     sizes = (options.templates, options.machines, options.events)
     table = [] if options.only_fairness else measure(sizes, options.seconds)
     fairness = measure_fairness(sizes, options.seconds)
-    RESULT.write_text(json.dumps({"requests": table, "fairness": fairness}, indent=1))
-    show(table)
-    show_fairness(fairness)
-    return 0 if all(row["holds"] for row in table) else 1
+    return report("api", [*table, *fairness])
 
 
 if __name__ == "__main__":
