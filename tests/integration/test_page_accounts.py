@@ -54,7 +54,7 @@ def test_a_domain_administrator_manages_the_accounts_beneath_by_keyboard(
         assert violations(page) == []
         page.keyboard.press("Enter")
         expect(dialog).to_be_hidden()
-        page.get_by_label("Search accounts").fill("ada")
+        page.get_by_label("Search accounts", exact=True).fill("ada")
         page.keyboard.press("Enter")
         expect(rows).to_have_count(1)
         expect(rows).to_contain_text("ROOT/research")
@@ -67,7 +67,7 @@ def test_a_domain_administrator_manages_the_accounts_beneath_by_keyboard(
         press(rows.get_by_role("button", name="Delete"))
         press(page.locator("#confirm button.danger"))
         expect(rows).to_have_count(0)
-        page.get_by_label("Search accounts").fill("outsider")
+        page.get_by_label("Search accounts", exact=True).fill("outsider")
         page.keyboard.press("Enter")
         expect(page.locator("#accounts .empty")).to_have_text("No accounts fit.")
 

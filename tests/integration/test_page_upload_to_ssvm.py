@@ -60,6 +60,25 @@ def chromium(world: World, authority: trustme.CA, tmp_path: Path) -> Iterator[Ch
     chromium.close()
 
 
+#: Takes the place of the daemon's stream of changes: it says once that all can have changed, and stays open.
+CHANGES = """
+window.EventSource = class extends EventTarget {
+  constructor() {
+    super();
+    setTimeout(() => this.dispatchEvent(new MessageEvent("message", { data: '["*"]' })));
+  }
+  close() {}
+};
+"""
+COMMANDS = (
+    "listTemplates",
+    "listIsos",
+    "registerTemplate",
+    "getUploadParamsForTemplate",
+    "getUploadParamsForIso",
+)
+
+
 class DaemonOnPage:
     """What the page gets from its origin: its files, and the answers of the API."""
 
@@ -69,6 +88,7 @@ class DaemonOnPage:
 
     def open(self, page: Page) -> None:
         page.route(f"{PAGE}/**", self._respond)
+        page.add_init_script(CHANGES)
         page.on("dialog", lambda dialog: dialog.accept())
         page.goto(f"{PAGE}/index.html")
         page.fill("[name=password]", "any")
@@ -99,6 +119,8 @@ class DaemonOnPage:
                 "type": "1",
                 "is2faverified": "true",
             }
+        if command == "listApis":
+            return {"api": [{"name": name} for name in COMMANDS]}
         if command == "listZones":
             return {"zone": [{"id": "z", "name": "zone1"}]}
         if "UploadParamsFor" in command:
