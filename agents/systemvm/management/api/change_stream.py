@@ -103,6 +103,9 @@ class ChangeStreamResource(Resource):
             stream.finish()
         except CancelledError:
             pass  # the page was closed
+        except Exception:
+            stream.finish()  # the page connects again; an open stream without events would keep it from that
+            raise
         finally:
             self._streams[user.user.id] -= 1
 

@@ -10,6 +10,7 @@ import pytest_twisted
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
 from api_client import Browser
@@ -62,6 +63,10 @@ async def follow(cloud: SmallCloud, browser: Browser) -> Stream:
     return stream
 
 
+async def _fail(*_: object) -> None:
+    raise OSError("disk is gone")
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_page_learns_which_tables_have_changed(cloud: SmallCloud, browser: Browser) -> None:
     stream = await follow(cloud, browser)
@@ -105,6 +110,23 @@ async def test_a_stream_ends_with_its_session(cloud: SmallCloud, browser: Browse
     await browser.call("logout")
     await settled(cloud.database)
     assert stream.ended
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stream_that_fails_ends_and_makes_room(
+    cloud: SmallCloud, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(change_stream, "MAX_STREAMS", 1)
+    stream = await follow(cloud, browser)
+    with monkeypatch.context() as broken, capturedLogs() as logged:
+        broken.setattr(sessions.Sessions, "peek", _fail)
+        cloud.clock.advance(change_stream.CHECK_S)
+        await settled(cloud.database)
+    assert stream.ended
+    assert [str(event["log_failure"].value) for event in logged if "log_failure" in event] == ["disk is gone"]
+    again = Stream(browser)
+    await settled(cloud.database)
+    assert again.status == 200
 
 
 @pytest_twisted.ensureDeferred
