@@ -21,6 +21,7 @@ from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.errors import ErrorCode
 from systemvm.management.state import events, second_factors
 from systemvm.management.state.columns import now
+from systemvm.management.state.status import AccountType
 
 CHANGE, CHECK = "setupUserTwoFactorAuthentication", "validateUserTwoFactorAuthenticationCode"
 
@@ -232,6 +233,21 @@ async def test_an_administrator_mandates_a_second_factor_of_one_user(
     assert "mandated" in error(await browser.call(CHANGE, enable="false"))["errortext"]
     await cloud.call("updateUser", id=cloud.user.user.uuid, mandate2fa="false")
     assert (await browser.call(CHANGE, enable="false")).status == 200
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("kind", [AccountType.DOMAIN_ADMIN, AccountType.ADMIN])
+async def test_no_administrator_lifts_the_own_mandate(cloud: SmallCloud, kind: AccountType) -> None:
+    user = cloud.user.user
+    of_user = evolve(cloud.user, account=evolve(cloud.user.account, type=kind))
+    own = {"id": user.uuid, "mandate2fa": "false"}
+    await switch(cloud, enable="true")
+    await cloud.call("updateUser", id=user.uuid, mandate2fa="true")
+    assert (await refusal(cloud, "updateUser", of_user, **own)).code is ErrorCode.UNAUTHORIZED
+    assert (await cloud.second_factors.requirement(user.id)).is_mandated
+    await cloud.call("updateUser", of_user, id=user.uuid, mandate2fa="true")
+    await cloud.call("updateUser", evolve(of_user, is_operator=True), **own)
+    assert not (await cloud.second_factors.requirement(user.id)).is_mandated
 
 
 @pytest_twisted.ensureDeferred

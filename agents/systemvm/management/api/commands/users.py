@@ -61,7 +61,8 @@ _UPDATE_PARAMETERS = (
     optional(
         "mandate2fa",
         BOOLEAN,
-        "whether the user must set up a second factor, once enable.user.2fa is true; for administrators only",
+        "whether the user must set up a second factor, once enable.user.2fa is true; for administrators, who"
+        " cannot set false for themselves",
     ),
     only("timezone", STRING, "time zone of the user", "UTC", "Etc/UTC", "GMT"),
 )
@@ -216,6 +217,12 @@ class UserCommands:
             raise unauthorized("only administrators can change a user name")
         if "mandate2fa" in arguments and not principal.is_administrator:
             raise unauthorized("only administrators can mandate a second factor")
+        if (
+            arguments.get("mandate2fa") is False
+            and user.id == principal.user.id
+            and not principal.is_operator
+        ):
+            raise unauthorized("mandate2fa: only another administrator can lift the own mandate")
         if "password" in arguments:
             await self._check_current_password(call, user)
         columns = {column: arguments[name] for name, column in _COLUMNS.items() if name in arguments}
