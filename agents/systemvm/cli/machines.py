@@ -79,7 +79,7 @@ def deploy(
     address: str | None,
     user_data: BinaryIO | None,
 ) -> None:
-    """Create the VM NAME from a template or an ISO, and start it.
+    """Create and start the VM NAME from a template or ISO.
 
     The disk of a VM from a template is a linked clone: it is ready at once and stores only what changes.
 
@@ -124,9 +124,10 @@ def deploy(
 @click.argument("name")
 @click.pass_obj
 def reset_password(daemon: DaemonClient, name: str) -> None:
-    """Give the stopped VM NAME a new password, which its guest takes when it starts.
+    """Give the stopped VM NAME a new password.
 
-    Its template must be one whose guests take passwords from the cloud (passwordenabled).
+    Its guest takes it when it starts. Its template must be one whose guests take
+    passwords from the cloud (passwordenabled).
 
     \b
     Example:
@@ -191,7 +192,7 @@ def reboot(daemon: DaemonClient, name: str, forced: bool) -> None:
 @click.argument("pool")
 @click.pass_obj
 def migrate(daemon: DaemonClient, name: str, pool: str) -> None:
-    """Move all volumes of the stopped VM NAME to the storage pool POOL.
+    """Move the volumes of the stopped VM NAME to a pool.
 
     \b
     Example:

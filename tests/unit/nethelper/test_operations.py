@@ -10,7 +10,7 @@ import pytest
 
 from systemvm.host.bridges import HostNetwork
 from systemvm.host.layout import Layout
-from systemvm.nethelper import links, operations
+from systemvm.nethelper import guest_links, links, operations
 from systemvm.nethelper.openvswitch import OpenVSwitch
 from systemvm.nethelper.operations import Operations
 from systemvm.nethelper.ovsdb import NoOpenVSwitchError
@@ -38,6 +38,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(network.bridge)
 
     monkeypatch.setattr(links, "ensure_bridge", ensure_bridge)
+    monkeypatch.setattr(guest_links, "present", lambda *_: {})
     monkeypatch.setattr(operations, "load_rules", lambda rules: None)
 
     def is_absent(self: OpenVSwitch, network: HostNetwork) -> None:

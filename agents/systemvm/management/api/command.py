@@ -169,12 +169,16 @@ class CommandTable:
         raise ApiError(ErrorCode.UNSUPPORTED, f"Unknown API command: {name[:64]}", hint)
 
 
-def paged(select: Callable[[ApiCall], Awaitable[Sequence[Any]]]) -> Handler:
-    """Return a handler that applies sortby, page and pagesize to one that returns all rows."""
+def paged(select: Callable[[ApiCall], Awaitable[Sequence[Any]]], *, sorts_itself: bool = False) -> Handler:
+    """Return a handler that applies sortby, page and pagesize to one that returns all rows.
+
+    One that sorts itself has a `sortby` of CloudStack's, which names no key of its rows.
+    """
 
     @functools.wraps(select)
     async def handler(call: ApiCall) -> ResultPage:
-        window, order = page_window(call.arguments), sort_order(call.arguments)
+        window = page_window(call.arguments)
+        order = None if sorts_itself else sort_order(call.arguments)
         rows = await select(call)
         if order is not None:
             rows = sorted(rows, key=lambda row: _sort_key(row, order.by), reverse=order.descending)

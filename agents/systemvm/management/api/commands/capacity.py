@@ -59,7 +59,8 @@ class CapacityCommands:
     def commands(self) -> tuple[Command, ...]:
         return (
             Command(
-                "listCapacity", paged(self._list), "Lists how much each zone has and uses.", CapacityAnswer,
+                "listCapacity", paged(self._list, sorts_itself=True),
+                "Lists how much each zone has and uses.", CapacityAnswer,
                 "capacity", ResponseShape.LIST, _LIST, ADMIN_ONLY, related=("listZones", "listStoragePools"),
             ),
         )  # fmt: skip
