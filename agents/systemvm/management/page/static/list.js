@@ -166,23 +166,20 @@ export class List {
       onclick: () => act(this.#rows.filter(({ id }) => this.#selected.has(id))) }, verb));
     return element("form", { className: "tools", role: "search", onsubmit: (event) => {
       event.preventDefault();
-      // Enter changes a filter in Chromium only
-      for (const { name, value } of event.target.querySelectorAll("label > input")) {
-        if (value === (this.#filters[name] ?? "")) continue;
-        this.#filters[name] = value;
-        this.#search();
-      }
       this.#type(search.value, 0);
     } }, search, ...inputs, ...this.#bulk);
   }
 
   #filter({ name, label, choices, type }) {
-    const change = (value) => {
-      this.#filters[name] = value;
+    const change = ({ target }) => {
+      if (target.value === (this.#filters[name] ?? "")) return;
+      this.#filters[name] = target.value;
       this.#search();
     };
-    const input = choices ? element("select", { name, onchange: ({ target }) => change(target.value) })
-      : element("input", { name, type, onchange: ({ target }) => change(target.value) });
+    // Enter is a change in Chromium only, and submits no form with several fields and without a button
+    const enter = (event) => event.key === "Enter" && change(event);
+    const input = choices ? element("select", { name, onchange: change })
+      : element("input", { name, type, onchange: change, onkeydown: enter });
     if (choices) input.append(...options(choices.map(([id, text]) => ({ id, label: text }))));
     return element("label", {}, `${label} `, input);
   }
