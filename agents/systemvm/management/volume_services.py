@@ -45,7 +45,7 @@ class VolumeServices:
 
     async def agent_up(self) -> None:
         """Continue what waited for an SSVM."""
-        await self.snapshots.finish_deletions()
+        self.snapshots.start_deletions()
         await self.volumes.finish_deletions()
         await self.leftovers.delete()
 

@@ -12,6 +12,10 @@ class SnapshotError(SystemVmError):
     code = FailureCode.UNAVAILABLE
 
 
+class NoSsvmError(SnapshotError):
+    """No SSVM of the zone has connected in the time that a call waits for one."""
+
+
 class SnapshotRequestError(SnapshotError):
     """A request with a value that cannot be; nothing was changed."""
 

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
-from twisted.internet.defer import CancelledError, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.logger import Logger
 
 from systemvm.management.hypervisors.base import Hypervisor
@@ -24,11 +24,16 @@ from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.primary.pools import StorageByPool
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.snapshots import transitions
-from systemvm.management.snapshots.errors import SnapshotError, SnapshotRequestError, SnapshotStateError
+from systemvm.management.snapshots.errors import (
+    NoSsvmError,
+    SnapshotError,
+    SnapshotRequestError,
+    SnapshotStateError,
+)
 from systemvm.management.snapshots.files import SnapshotFiles
 from systemvm.management.snapshots.transitions import NewSnapshot
 from systemvm.management.state import snapshots, volumes
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.snapshots import Snapshot
 from systemvm.management.state.status import Provisioning, SnapshotState
@@ -128,15 +133,26 @@ class VolumeSnapshots:
                 await self._forget_earlier(volume, snapshot)
             return snapshot
 
-    async def delete(self, snapshot_id: int) -> None:
-        """Delete a snapshot; the file of one that others are increments on is deleted with the last of them.
+    async def delete(self, snapshot_id: int, *copy_ids: int) -> None:
+        """Delete a snapshot, and its copies with it, or none of them.
 
-        Raises: SnapshotError when no SSVM can delete the file now: it is deleted later.
+        The file of one that others are increments on is deleted with the last of them.
+
+        Raises: SnapshotStateError when one is being taken or read, SnapshotError when no SSVM can delete one
+            of their files now: it is deleted later.
         """
         snapshot = await self._database.read(snapshots.by_id, snapshot_id)
+
+        def hide(connection: Connection) -> None:
+            for each in (snapshot_id, *copy_ids):
+                transitions.hide(connection, each)
+
         async with self._volumes.lock(snapshot.volume_id):
-            await self._database.run(transitions.hide, snapshot_id)
-            await self._delete_files(snapshot.volume_id)
+            await self._database.run(hide)
+            failed = await self._delete_files(snapshot.volume_id)
+        for each in (snapshot_id, *copy_ids):  # another one is not what the caller asks for
+            if each in failed:
+                raise failed[each]
 
     async def delete_of_account(self, account_id: int) -> None:
         """Delete an account's snapshots; their files are deleted now, or when an SSVM can."""
@@ -149,6 +165,12 @@ class VolumeSnapshots:
                 self._log.warn(
                     "file of {uuid} is deleted later: {why}", uuid=snapshot.uuid, why=error.message
                 )
+
+    def start_deletions(self) -> None:
+        """Start `finish_deletions`: a store that hangs, or a zone without an SSVM, delays no caller."""
+        Deferred.fromCoroutine(self.finish_deletions()).addErrback(
+            lambda failure: self._log.failure("cannot delete snapshots", failure=failure)
+        )
 
     async def finish_deletions(self) -> None:
         """Delete the files that could not be deleted before."""
@@ -291,27 +313,34 @@ class VolumeSnapshots:
         await self._database.run(transitions.set_reverted, snapshot, volume)
         return snapshot
 
-    async def _delete_files(self, volume_id: int) -> None:
+    async def _delete_files(self, volume_id: int) -> dict[int, SnapshotError]:
         """Delete every file that nothing needs, an increment before what it is an increment on.
 
-        Raises: SnapshotError when a zone has no SSVM for it now: files in other zones are deleted first.
+        Return why some cannot be deleted now, by their snapshots' ids: all others are deleted nevertheless.
         """
         failed: dict[int, SnapshotError] = {}
+        without_ssvm: dict[int, NoSsvmError] = {}  # by the zone's id: each call there would wait for one
         while due := [
             each
             for each in await self._database.read(snapshots.to_delete, volume_id)
-            if each.zone_id not in failed
+            if each.id not in failed
         ]:
             snapshot = due[0]
             await self._delete_on_primary(snapshot)
             try:
+                if (known := without_ssvm.get(snapshot.zone_id)) is not None:
+                    raise known
                 await self._files.delete(snapshot)
             except SnapshotError as error:
-                failed[snapshot.zone_id] = error
+                if isinstance(error, NoSsvmError):
+                    without_ssvm[snapshot.zone_id] = error
+                failed[snapshot.id] = error
+                self._log.warn(
+                    "file of {uuid} is deleted later: {why}", uuid=snapshot.uuid, why=error.message
+                )
             else:
                 await self._database.run(snapshots.set_file_deleted, snapshot)
-        for failure in failed.values():
-            raise failure
+        return failed
 
     async def _storage_of(self, snapshot: Snapshot) -> SnapshotStorage:
         """Return the storage of a snapshot's volume, which is not moved while the snapshot is taken."""

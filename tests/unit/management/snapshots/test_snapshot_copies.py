@@ -24,6 +24,7 @@ from systemvm.management.state.status import InstanceType, JobStatus, SnapshotSt
 from systemvm.management.state.volumes import Volume
 from systemvm.management.state.zones import Zone
 from systemvm.management.templates.store_choice import NoStoreError
+from systemvm.rpc.core.errors import RpcError
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.role import Role
@@ -188,6 +189,27 @@ async def test_a_snapshot_is_deleted_with_its_copies_or_in_one_zone(cloud: Small
     assert far(cloud).params_of(SNAPSHOT_DELETE)[-1].snapshot_id == second.uuid
     for each in (first, second, snapshot):
         assert cloud.database.run_now(snapshots.by_id, each.id).removed is not None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_zone_that_cannot_delete_its_copy_holds_up_no_other(cloud: SmallCloud, zone2: Zone) -> None:
+    _, snapshot = await taken(cloud)
+    made = await copy(cloud, snapshot, zone2)
+    far(cloud).answers[SNAPSHOT_DELETE] = lambda _: RpcError.refused("store_hangs", "store hangs")
+    job = await cloud.job("deleteSnapshot", id=snapshot.uuid)
+    assert job.result["errortext"].endswith("store hangs")
+    assert cloud.database.run_now(snapshots.by_id, snapshot.id).removed is not None
+    assert cloud.database.run_now(snapshots.by_id, made.id).state is SnapshotState.DESTROYING
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_snapshot_stays_whole_while_one_of_its_copies_is_read(cloud: SmallCloud, zone2: Zone) -> None:
+    _, snapshot = await taken(cloud)
+    made = await copy(cloud, snapshot, zone2)
+    cloud.database.run_now(snapshots.update, made.id, state=SnapshotState.COPYING)
+    job = await cloud.job("deleteSnapshot", id=snapshot.uuid)
+    assert "is Copying" in job.result["errortext"]
+    assert cloud.database.run_now(snapshots.by_id, snapshot.id).state is SnapshotState.BACKED_UP
 
 
 @pytest_twisted.ensureDeferred

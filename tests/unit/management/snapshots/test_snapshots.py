@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from systemvm.management.state.snapshots import Snapshot
 from systemvm.management.state.status import JobStatus, SnapshotState
 from systemvm.management.state.volumes import Volume
 from systemvm.management.templates.store_choice import NoStoreError
+from systemvm.management.volume_services import VolumeServices
 from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
 from systemvm.service.errors import SystemVmError
 from systemvm.wire.snapshot import MAX_PIECE_BYTES, SNAPSHOT_DELETE, SNAPSHOT_PUBLISH, SNAPSHOT_WRITE
@@ -372,6 +374,80 @@ async def test_what_a_failed_snapshot_has_on_its_store_is_deleted_before_itself(
         "Error",
         f"secondary storage did not take snapshot {row['name']}: store hangs",
     )
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_cannot_be_deleted_holds_up_no_other_snapshot_of_its_volume(cloud: SmallCloud) -> None:
+    store = SnapshotStore.of(cloud)
+    _, volume = await running(cloud)
+    first = await take(cloud, volume)
+    cloud.hypervisor.disks_of.clear()  # the next one is whole
+    second = await take(cloud, volume)
+    publish, delete = (cloud.ssvm_peer.answers[each] for each in (SNAPSHOT_PUBLISH, SNAPSHOT_DELETE))
+    cloud.ssvm_peer.answers[SNAPSHOT_PUBLISH] = lambda _: RpcError.refused("store_full", "store is full")
+    job = await cloud.job("createSnapshot", volumeid=volume.uuid)
+    assert job.result_code != 0
+    cloud.ssvm_peer.answers[SNAPSHOT_PUBLISH] = publish
+    stays = {present(job.instance_uuid), second.uuid}
+
+    def refuse(place: Any) -> Any:
+        return RpcError.refused("x", "file stays") if place.snapshot_id in stays else delete(place)
+
+    cloud.ssvm_peer.answers[SNAPSHOT_DELETE] = refuse
+    assert (await refusal(cloud, "deleteSnapshot", id=second.uuid))[0] == ErrorCode.RESOURCE_UNAVAILABLE
+    job = await cloud.job("deleteSnapshot", id=first.uuid)
+    assert job.result_code == 0, job.result
+    assert first.uuid not in store.files()
+    assert second.uuid in store.files()
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_an_ssvm_deletions_of_a_volume_wait_once(cloud: SmallCloud) -> None:
+    SnapshotStore.of(cloud)
+    _, volume = await running(cloud)
+    *earlier, last = [await take(cloud, volume) for _ in range(3)]
+    for each in earlier:
+        cloud.database.run_now(snapshots.update, each.id, state=SnapshotState.DESTROYING)
+    cloud.agents.disconnect(cloud.ssvm.instance_name)
+    begin = cloud.clock.seconds()
+    started = await cloud.call("deleteSnapshot", id=last.uuid)
+    assert (await ended(cloud, started["jobid"])).result_code == ErrorCode.RESOURCE_UNAVAILABLE
+    assert cloud.clock.seconds() - begin < 2 * SSVM_WAIT_S
+
+
+@pytest_twisted.ensureDeferred
+async def test_deletions_that_must_wait_hold_up_nothing_when_an_ssvm_connects(cloud: SmallCloud) -> None:
+    SnapshotStore.of(cloud)
+    _, volume = await running(cloud)
+    snapshot = await take(cloud, volume)
+    cloud.database.run_now(snapshots.update, snapshot.id, state=SnapshotState.DESTROYING)
+    cloud.agents.disconnect(cloud.ssvm.instance_name)
+    reached: Deferred[None] = Deferred()
+
+    async def reach() -> None:
+        reached.callback(None)
+
+    leftovers: Any = SimpleNamespace(delete=reach)
+    unused: Any = None
+    services = VolumeServices(
+        pools=cloud.storage_pools,
+        maintenance=unused,
+        volumes=cloud.volumes,
+        migration=unused,
+        uploads=cloud.volume_uploads,
+        leftovers=leftovers,
+        snapshots=cloud.snapshots,
+        snapshot_policies=cloud.snapshot_policies,
+        snapshot_images=cloud.snapshot_images,
+        snapshot_copies=cloud.snapshot_copies,
+    )
+    begun = Deferred.fromCoroutine(services.agent_up())
+    await settled(cloud.database)
+    assert reached.called
+    assert row(cloud, snapshot).removed is None
+    cloud.clock.advance(SSVM_WAIT_S)
+    await settled(cloud.database)
+    await begun
 
 
 @pytest_twisted.ensureDeferred

@@ -173,8 +173,8 @@ class SnapshotCommands:
 
     async def _run_delete(self, running: RunningJob) -> dict[str, Any]:
         wanted = running.job.arguments
-        for snapshot_id in (*wanted.get("copies", ()), wanted["id"]):  # jobs of an earlier release have none
-            await self._snapshots.delete(snapshot_id)
+        copies = wanted.get("copies", ())  # jobs of an earlier release have none
+        await self._snapshots.delete(wanted["id"], *copies)
         return dict(plain(SuccessAnswer(success=True)))
 
     async def _run_revert(self, running: RunningJob) -> dict[str, Any]:
