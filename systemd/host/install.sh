@@ -5,6 +5,7 @@
 #
 # usage: [DESTDIR=DIR] [IMAGES=build/images] [PYTHON=.venv/bin/python] systemd/host/install.sh
 set -euo pipefail
+umask 022
 cd "$(dirname "$0")/../.."
 
 root=${DESTDIR:-}
@@ -38,6 +39,9 @@ version=$("$host_python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     "use Python 3.11 or later"
 cp -r --no-preserve=ownership "$images" "$new/images"
 if [ -d build/xterm ]; then cp -rL --no-preserve=ownership build/xterm "$new/xterm"; fi
+
+# Sources and images can be of a stricter umask; the programs of other users read them.
+chmod -R a+rX "$new"
 
 # A program that starts between these two lines does not find its code, and systemd starts it again.
 if [ -e "$root$lib" ]; then mv "$root$lib" "$root$lib.old"; fi
@@ -73,6 +77,11 @@ fi
 if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 systemvm-managementd --prepare
 systemvm --version
+# They stay resident with the code of the release before, which does not know what this daemon asks.
+if [ -d /run/systemd/system ]; then
+    systemctl try-restart systemvm-nethelper.service systemvm-mounthelper.service systemvm-launcher.service \
+        systemvm-guestnet.service
+fi
 if [ -d /run/systemd/system ] && systemctl is-active --quiet systemvm-managementd.service; then
     echo "install: restart the daemon to run this release; virtual machines run on: systemctl restart systemvm-managementd"
 else

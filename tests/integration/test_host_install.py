@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ PROGRAMS = {
     "systemvm", "systemvm-managementd", "systemvm-nethelper", "systemvm-mounthelper", "systemvm-launcher",
     "systemvm-guestnet",
 }  # fmt: skip
+#: They stay in memory while the daemon is replaced.
+RESIDENT = {f"systemvm-{name}.service" for name in ("nethelper", "mounthelper", "launcher", "guestnet")}
 #: Imports the module of each program and prints what it came from.
 IMPORT = """
 import importlib, sys
@@ -30,8 +33,30 @@ pytestmark = pytest.mark.timeout(900)
 def run(script: str, root: Path, images: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"DESTDIR": str(root), "IMAGES": str(images), "PYTHON": sys.executable}
     return subprocess.run(
-        [TOP / "systemd/host" / script], env=environment, text=True, capture_output=True, timeout=800
+        [TOP / "systemd/host" / script],
+        env=environment,
+        text=True,
+        capture_output=True,
+        timeout=800,
+        umask=0o077,
     )
+
+
+def is_readable(path: Path) -> bool:
+    """Return whether every user can read a file, or use a directory."""
+    wanted = 0o005 if path.is_dir() else 0o004
+    return path.is_symlink() or path.stat().st_mode & wanted == wanted
+
+
+def test_helpers_that_run_are_restarted_before_the_daemon_is() -> None:
+    _, _, on_this_host = (TOP / "systemd/host/install.sh").read_text().partition("install: done below")
+    before, _, last = on_this_host.partition("restart the daemon")
+    assert last, "the daemon's restart is the operator's"
+    [restarted] = re.findall(r"systemctl try-restart ((?:[\w.-]+|\\\n|\s)+?)\nfi", before)
+    assert set(restarted.replace("\\\n", " ").split()) == RESIDENT
+    assert before.index("daemon-reload") < before.index("try-restart")
+    for unit in RESIDENT:
+        assert (TOP / "systemd/host" / unit).exists()
 
 
 def test_a_host_is_installed_replaced_and_uninstalled(tmp_path: Path) -> None:
@@ -43,6 +68,7 @@ def test_a_host_is_installed_replaced_and_uninstalled(tmp_path: Path) -> None:
 
     for role in ("ssvm", "cpvm"):
         (images / f"{role}.manifest.json").write_text("{}")
+        (images / f"{role}.manifest.json").chmod(0o600)
     stale = root / "usr/lib/systemvm/agents/systemvm/of_an_earlier_release.py"
     stale.parent.mkdir(parents=True)
     stale.touch()
@@ -55,6 +81,8 @@ def test_a_host_is_installed_replaced_and_uninstalled(tmp_path: Path) -> None:
     assert not stale.exists() and sorted(path.name for path in lib.parent.glob("systemvm*")) == ["systemvm"]
     assert {path.name for path in (root / "usr/bin").iterdir()} == PROGRAMS
     assert (lib / "images/ssvm.manifest.json").read_text() == "{}"
+    assert [path for path in lib.rglob("*") if not is_readable(path)] == []
+    assert all(is_readable(path) for path in (root / "usr/bin").iterdir())
     units = {path.name for path in (root / "usr/lib/systemd/system").iterdir()}
     assert units == {
         path.name for path in (TOP / "systemd/host").iterdir() if path.suffix in (".service", ".socket")
