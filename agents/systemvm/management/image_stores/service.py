@@ -297,6 +297,7 @@ def _delete(connection: Connection, store_id: int) -> ImageStore:
         )
     store_contents.forget_copies(connection, store_id)
     _forget(connection, store_id)
+    snapshots.forget_removed_stores(connection)  # else an SSVM would mount it again to delete their files
     _record(connection, store, "IMAGE.STORE.DELETE", "is deleted")
     return store
 

@@ -321,9 +321,7 @@ class VolumeSnapshots:
         failed: dict[int, SnapshotError] = {}
         without_ssvm: dict[int, NoSsvmError] = {}  # by the zone's id: each call there would wait for one
         while due := [
-            each
-            for each in await self._database.read(snapshots.to_delete, volume_id)
-            if each.id not in failed
+            each for each in await self._database.run(_files_to_delete, volume_id) if each.id not in failed
         ]:
             snapshot = due[0]
             await self._delete_on_primary(snapshot)
@@ -361,6 +359,12 @@ class VolumeSnapshots:
     def _runs(self, vm: Instance) -> bool:
         status = self._hypervisor.status(vm.instance_name)
         return status is not None and status.state.alive
+
+
+def _files_to_delete(connection: Connection, volume_id: int) -> list[Snapshot]:
+    """Return the snapshots whose file is to be deleted; files on a store that was removed stay there."""
+    snapshots.forget_removed_stores(connection, volume_id)
+    return snapshots.to_delete(connection, volume_id)
 
 
 def _disk_of(volume: Volume) -> str:

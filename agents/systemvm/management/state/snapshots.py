@@ -147,6 +147,20 @@ def to_delete(connection: sa.Connection, volume_id: int | None = None) -> list[S
     return rows.all(connection, *where, order_by=(_c.id.desc(),))
 
 
+def forget_removed_stores(connection: sa.Connection, volume_id: int | None = None) -> None:
+    """Record of each file on a store that was removed from the cloud that it is not to be deleted there."""
+    store = schema.image_stores.c
+    gone = _c.store_id.in_(sa.select(store.id).where(store.removed.is_not(None)))
+    where: list[sa.ColumnElement[bool]] = [gone, _c.removed.is_(None)]
+    if volume_id is not None:
+        where.append(_c.volume_id == volume_id)
+    rows.update_where(connection, *where, _c.state == SnapshotState.DESTROYING, removed=now())
+    with_size = _c.physical_size_bytes.is_not(None)
+    rows.update_where(
+        connection, *where, with_size, _c.state == SnapshotState.ERROR, physical_size_bytes=None
+    )
+
+
 def set_file_deleted(connection: sa.Connection, snapshot: Snapshot) -> None:
     """Record that the file of a snapshot is deleted; one that has failed stays until its user deletes it."""
     if snapshot.state is SnapshotState.ERROR:

@@ -416,6 +416,41 @@ async def test_without_an_ssvm_deletions_of_a_volume_wait_once(cloud: SmallCloud
 
 
 @pytest_twisted.ensureDeferred
+async def test_nothing_is_deleted_on_a_store_that_was_deleted(cloud: SmallCloud) -> None:
+    SnapshotStore.of(cloud)
+    _, volume = await running(cloud)
+    left = []
+    for _ in range(4):  # each is whole
+        left.append(await take(cloud, volume))
+        cloud.hypervisor.disks_of.clear()
+    before, later = left[:2], left[2:]
+    cloud.ssvm_peer.answers[SNAPSHOT_DELETE] = lambda _: RpcError.refused("store_hangs", "store hangs")
+    states = (SnapshotState.ERROR, SnapshotState.DESTROYING)
+    for snapshot, state in zip(before, states, strict=True):
+        cloud.database.run_now(snapshots.update, snapshot.id, state=state)
+    for snapshot in later:  # these are being taken while the store is deleted
+        cloud.database.run_now(snapshots.update, snapshot.id, state=SnapshotState.BACKING_UP)
+    cloud.database.run_now(zones.store_rows.update, cloud.store.id, origin="api")
+    cloud.database.run_now(store_contents.forget_copies, cloud.store.id)
+    await cloud.image_stores.delete(cloud.store.id)
+    assert cloud.database.run_now(snapshots.to_delete) == []
+    for snapshot, state in zip(later, states, strict=True):
+        cloud.database.run_now(snapshots.update, snapshot.id, state=state)
+    calls = len(cloud.ssvm_peer.params_of(SNAPSHOT_DELETE))
+    await cloud.snapshots.finish_deletions()
+    assert len(cloud.ssvm_peer.params_of(SNAPSHOT_DELETE)) == calls
+    assert cloud.database.run_now(snapshots.to_delete) == []
+    rows = [row(cloud, snapshot) for snapshot in left]
+    assert [(each.state, each.removed is None) for each in rows] == [
+        (SnapshotState.ERROR, True),
+        (SnapshotState.DESTROYING, False),
+    ] * 2
+    job = await cloud.job("deleteSnapshot", id=left[0].uuid)
+    assert job.result_code == 0, job.result
+    assert row(cloud, left[0]).removed is not None
+
+
+@pytest_twisted.ensureDeferred
 async def test_deletions_that_must_wait_hold_up_nothing_when_an_ssvm_connects(cloud: SmallCloud) -> None:
     SnapshotStore.of(cloud)
     _, volume = await running(cloud)
