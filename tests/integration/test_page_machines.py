@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from accessibility import violations
 from console_page import open_section
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host, host
@@ -84,8 +85,12 @@ def test_a_machine_is_deployed_with_its_keyboard_and_shows_screen_and_serial_por
             page.get_by_label("Keyboard of the guest").select_option(keyboard)
             page.click("#deploy button.primary")
             expect(page.locator("#deploy")).not_to_be_visible()
-            expect(page.locator("#confirm")).to_contain_text("a2b3c4")
+            password = page.locator("#machine-password")
+            expect(password.get_by_label("Password")).to_have_value("a2b3c4")
+            assert violations(page) == []
             page.get_by_role("button", name="I have it").click()
+            expect(password).to_be_hidden()
+            expect(password.locator("[name=password]")).to_have_value("")
         assert asked("deployVirtualMachine") == [{"keyboard": "sc"}, {}]
 
         machine = page.locator("#vms .row", has_text="web")

@@ -7,7 +7,7 @@ import { KEYBOARDS } from "./keyboards.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
 import { showSteps } from "./steps.js";
-import { $, ask, form, options, toast } from "./ui.js";
+import { $, ask, form, options, showInTurn, toast } from "./ui.js";
 import { systemVmCard, vmCells } from "./views.js";
 import { act, actions } from "./work.js";
 
@@ -58,10 +58,15 @@ async function openConsole(id, kind) {
   }
 }
 
-// A job's result has the password of its machine once.
-async function showPassword({ virtualmachine }) {
-  const { name, password } = virtualmachine ?? {};
-  if (password) await ask(`Password of ${name}`, `The guest takes the password ${password} for its user. It is not shown again.`, "I have it");
+// A job's result has the password of its machine once. The dialog is not that of questions: it can open at any time.
+function showPassword({ virtualmachine }) {
+  const { name, displayname, password } = virtualmachine ?? {};
+  if (!password) return;
+  const { elements } = $("#machine-password form");
+  showInTurn($("#machine-password"), () => {
+    elements.machine.value = displayname ?? name;
+    elements.password.value = password;
+  });
 }
 
 async function openDeploy() {
@@ -97,6 +102,7 @@ export function wireMachines(zoneOf, refresh) {
   addSection({ id: "system-vms", title: "System VMs", command: "listSystemVms", tables: ["vm_instances", "nics", "zones"],
     refresh: () => systems.refresh() });
   $("#open-deploy").addEventListener("click", openDeploy);
+  $("#machine-password").addEventListener("close", () => $("#machine-password form").reset()); // it does not stay in the page
   form($("#deploy"), async (data) => {
     const { name, template, offering, keyboard } = Object.fromEntries(data);
     const { jobid } = await call("deployVirtualMachine", {

@@ -50,14 +50,38 @@ function replaceRows(container, next) {
   if (same) container.querySelector(same)?.focus();
 }
 
-export function ask(title, text, verb) {
+const turns = new Map(); // by dialog: its last use
+let closings = 0;
+
+// Show a dialog after the earlier uses of it, and return the value that it was closed with. `fill` writes its texts.
+export function showInTurn(dialog, fill) {
+  const began = closings;
+  const use = (turns.get(dialog) ?? Promise.resolve()).then(() => {
+    if (began !== closings) return "cancel"; // nobody is there any more who caused it
+    fill();
+    dialog.returnValue = "cancel";
+    dialog.showModal();
+    return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue), { once: true }));
+  });
+  turns.set(dialog, use);
+  return use;
+}
+
+// Close all dialogs, also those that wait for their turn.
+export function closeDialogs() {
+  closings += 1;
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close("cancel");
+}
+
+// Return whether the user agrees. A question waits until the one before it is answered.
+export async function ask(title, text, verb) {
   const dialog = $("#confirm");
-  dialog.querySelector("h2").textContent = title;
-  dialog.querySelector("p").textContent = text;
-  dialog.querySelector(".danger").textContent = verb;
-  dialog.returnValue = "cancel";
-  dialog.showModal();
-  return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "ok"), { once: true }));
+  const answer = await showInTurn(dialog, () => {
+    dialog.querySelector("h2").textContent = title;
+    dialog.querySelector("p").textContent = text;
+    dialog.querySelector(".danger").textContent = verb;
+  });
+  return answer === "ok";
 }
 
 // Have a dialog's form call `submit` with its FormData; an error is shown in the dialog, which stays open.
