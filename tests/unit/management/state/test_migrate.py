@@ -10,12 +10,20 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from systemvm.management.state import instances, machine_data, templates, zones
+from systemvm.host.zone import TrafficType
+from systemvm.management.state import (
+    address_ranges,
+    guest_networks,
+    instances,
+    machine_data,
+    templates,
+    zones,
+)
 from systemvm.management.state.database import Database
 from systemvm.management.state.host_state import HostState, host_state
 from systemvm.management.state.migrate import downgrade, upgrade
 from systemvm.management.state.schema import metadata
-from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.management.state.status import GuestType, InstanceState, InstanceType
 from systemvm.wire.storage import ImageFormat
 
 USER_VISIBLE = ["hosts", "image_stores", "templates", "vm_instances", "volumes", "async_jobs", "events"]
@@ -64,6 +72,30 @@ def test_user_data_of_vms_that_were_expunged_before_is_deleted(database: Databas
     upgrade(database.engine)
     assert database.run_now(machine_data.user_data_of, kept.id) == b"script"
     assert database.run_now(machine_data.user_data_of, gone.id) is None
+
+
+def test_a_release_without_isolated_networks_has_none_that_everybody_uses(database: Database) -> None:
+    [zone, *_] = database.run_now(zones.list_zones)
+
+    def add(guest_type: GuestType) -> tuple[int, int]:
+        network = database.run_now(
+            guest_networks.rows.insert, zone_id=zone.id, name="n", display_text="n", guest_type=guest_type
+        )
+        address_range = database.run_now(
+            address_ranges.rows.insert,
+            zone_id=zone.id,
+            traffic_type=TrafficType.GUEST.value,
+            cidr="10.1.0.0/24",
+            guest_network_id=network.id,
+        )
+        return network.id, address_range.id
+
+    shared, isolated = add(GuestType.SHARED), add(GuestType.ISOLATED)
+    downgrade(database.engine, "0081")
+    upgrade(database.engine)
+    for made, is_kept in ((shared, True), (isolated, False)):
+        assert (database.run_now(guest_networks.rows.by_id, made[0]).removed is None) is is_kept
+        assert (database.run_now(address_ranges.rows.by_id, made[1]).removed is None) is is_kept
 
 
 def test_reopening_keeps_the_rows(database: Database, tmp_path: Path) -> None:

@@ -23,6 +23,15 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # the release before has no owners of networks: to it, each would be a shared one, for everybody
+    op.execute(
+        "UPDATE address_ranges SET removed = CURRENT_TIMESTAMP WHERE removed IS NULL"
+        " AND guest_network_id IN (SELECT id FROM guest_networks WHERE guest_type = 'Isolated')"
+    )
+    op.execute(
+        "UPDATE guest_networks SET removed = CURRENT_TIMESTAMP WHERE removed IS NULL"
+        " AND guest_type = 'Isolated'"
+    )
     # not in a batch: that would make the tables anew
     for name in ("guest_type", "state", "account_id", "vlan"):
         op.drop_column(NETWORKS, name)
