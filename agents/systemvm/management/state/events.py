@@ -13,7 +13,7 @@ from attrs import frozen
 from systemvm.management.state import schema
 from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID
 from systemvm.management.state.changes import columns
-from systemvm.management.state.listing import Listing, Order, contains, ordered
+from systemvm.management.state.listing import Listing, Order, contains
 from systemvm.management.state.rows import NotFoundError, Rows
 from systemvm.service.redaction import redact_urls
 
@@ -130,8 +130,10 @@ def delete(connection: sa.Connection, which: EventFilter) -> int:
 
 
 def _order_by(order: Order | None) -> Sequence[sa.ColumnElement[Any]]:
+    """Return what a list is ordered by: all of it in one direction, in which an index can be read."""
     order = order or Order("created", descending=True)
-    return ordered(SORT_KEYS, order, _c.id)
+    keys = dict.fromkeys((SORT_KEYS[order.by], _c.created, _c.id))
+    return [key.desc() if order.descending else key for key in keys]
 
 
 def _conditions(connection: sa.Connection, which: EventFilter) -> list[sa.ColumnElement[bool]]:

@@ -113,4 +113,7 @@ async def test_a_page_of_a_long_list_is_read_by_an_index(cloud: SmallCloud, dire
             [(page, given)] = [query for query in queries if "LIMIT" in query[0]]
             with engine.connect() as connection:
                 plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {page}", given)]
-            assert "USE TEMP B-TREE FOR ORDER BY" not in plan, (name, key, plan)
+            sorts = [step for step in plan if "TEMP B-TREE" in step]
+            if name == "listTemplates":  # the zones of one template, which are few, are sorted
+                sorts = [step for step in sorts if "RIGHT PART" not in step]
+            assert not sorts, (name, key, plan)

@@ -74,7 +74,7 @@ events = table(
     *user_visible(),
     sa.Column("user_id", sa.ForeignKey("users.id")),
     sa.Column("type", sa.String(64), nullable=False),  # TEMPLATE.CREATE, SSVM.START, …
-    sa.Column("level", sa.String(10), nullable=False, default="INFO", index=True),
+    sa.Column("level", sa.String(10), nullable=False, default="INFO"),
     sa.Column("state", sa.String(20), nullable=False, default="Completed"),
     sa.Column("description", sa.Text, nullable=False),
     sa.Column("resource_type", sa.String(40)),
@@ -84,6 +84,7 @@ events = table(
     sa.Column("archived", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
     sa.Index(None, "created"),
     sa.Index(None, "account_id", "created"),
+    sa.Index(None, "level", "created"),
     sa.Index(None, "type", "created"),  # alerts are a few types of many events
 )
 
