@@ -2,7 +2,8 @@
 """CloudStack's alerts: the events that an operator must know of.
 
 There is no table of alerts. An alert is an event of one of these types; `removed` of its row means that it
-was archived or deleted as an alert. The event stays where listEvents finds it.
+was archived or deleted as an alert. The event stays where listEvents finds it. The other way round, a row
+with `only_alert` was deleted as an event, and is deleted when the alert is taken away.
 """
 
 from __future__ import annotations
@@ -112,8 +113,18 @@ def counts(connection: sa.Connection) -> dict[AlertType, int]:
 
 def take_away(connection: sa.Connection, which: AlertFilter) -> int:
     """Archive or delete the alerts that fit; return how many did."""
-    fitting = schema.events.update().where(*_conditions(which))
-    return connection.execute(fitting.values(removed=now())).rowcount
+    where = _conditions(which)
+    only_alerts = connection.execute(schema.events.delete().where(*where, _c.only_alert)).rowcount
+    fitting = schema.events.update().where(*where)
+    return only_alerts + connection.execute(fitting.values(removed=now())).rowcount
+
+
+def is_open() -> sa.ColumnElement[bool]:
+    """Return the condition that an event is an alert that was not taken away.
+
+    It is computed for each row: SQLite finds the rows by what else a statement requires.
+    """
+    return sa.case((sa.and_(*_conditions(AlertFilter())), True), else_=False).is_(True)
 
 
 def _alert(number: int, uuid: str, kind: int, text: str, created: datetime) -> Alert:
@@ -121,8 +132,9 @@ def _alert(number: int, uuid: str, kind: int, text: str, created: datetime) -> A
 
 
 def _conditions(which: AlertFilter) -> Sequence[sa.ColumnElement[bool]]:
+    # not the two other levels: SQLite would read all events of those by their index
     where: list[sa.ColumnElement[bool]] = [
-        _c.type.in_(_EVENTS), _c.level.in_(("WARN", "ERROR")), _c.removed.is_(None)
+        _c.type.in_(_EVENTS), _c.level != "INFO", _c.removed.is_(None)
     ]  # fmt: skip
     if which.uuids is not None:
         where.append(_c.uuid.in_(which.uuids))

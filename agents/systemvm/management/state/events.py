@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from attrs import frozen
 
-from systemvm.management.state import schema
+from systemvm.management.state import alerts, schema
 from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID
 from systemvm.management.state.changes import columns
 from systemvm.management.state.listing import Listing, Order, contains
@@ -82,6 +82,7 @@ class EventFilter:
     since: datetime | None = None
     before: datetime | None = None
     uuids: frozenset[str] | None = None
+    ids: tuple[int, ...] | None = None  # their numbers
     archived: bool | None = None
 
 
@@ -106,16 +107,23 @@ def page(
         rows=_ROWS,
         where=_conditions(connection, which),
         order_by=_order_by(order),
-        # only archiving changes events, but a console's session makes others those of a VM
+        # only archiving and deleting change events, but a console's session makes others those of a VM
         topics=(
             f"{schema.events.name}:deleted",
             f"{schema.events.name}.archived",
+            f"{schema.events.name}.only_alert",
             *columns(schema.console_sessions),
         ),
         growing_id=_c.id,
     )
     found = [rows.value(row) for row in listing.page(connection, window)]
     return found, listing.count(connection)
+
+
+def numbers(connection: sa.Connection, which: EventFilter, after: int, most: int) -> list[int]:
+    """Return the numbers of the first events after this one that fit, in their order."""
+    query = sa.select(_c.id).where(*_conditions(connection, which), _c.id > after)
+    return list(connection.scalars(query.order_by(_c.id).limit(most)))
 
 
 def archive(connection: sa.Connection, which: EventFilter) -> int:
@@ -125,8 +133,11 @@ def archive(connection: sa.Connection, which: EventFilter) -> int:
 
 
 def delete(connection: sa.Connection, which: EventFilter) -> int:
-    """Delete the events that fit; return how many."""
-    return connection.execute(schema.events.delete().where(*_conditions(connection, which))).rowcount
+    """Delete the events that fit; return how many. Rows of alerts that are still open stay for the alerts."""
+    where = _conditions(connection, which)
+    marking = schema.events.update().where(*where, alerts.is_open()).values(only_alert=True)
+    marked = connection.execute(marking).rowcount
+    return marked + connection.execute(schema.events.delete().where(*where)).rowcount
 
 
 def _order_by(order: Order | None) -> Sequence[sa.ColumnElement[Any]]:
@@ -137,7 +148,7 @@ def _order_by(order: Order | None) -> Sequence[sa.ColumnElement[Any]]:
 
 
 def _conditions(connection: sa.Connection, which: EventFilter) -> list[sa.ColumnElement[bool]]:
-    where: list[sa.ColumnElement[bool]] = []
+    where: list[sa.ColumnElement[bool]] = [_c.only_alert.is_(False)]
     if which.account_ids is not None:
         where.append(_c.account_id.in_(which.account_ids))
     for column, value in (
@@ -154,6 +165,8 @@ def _conditions(connection: sa.Connection, which: EventFilter) -> list[sa.Column
             where.append(sa.func.lower(column) == value.lower())
     if which.uuids is not None:
         where.append(_c.uuid.in_(which.uuids))
+    if which.ids is not None:
+        where.append(_c.id.in_(which.ids))
     if which.archived is not None:
         where.append(_c.archived.is_(which.archived))
     if which.since is not None:

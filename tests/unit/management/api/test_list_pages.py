@@ -9,12 +9,23 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+import sqlalchemy as sa
 
+from api_requests import refusal
 from small_cloud import SmallCloud
+from systemvm.management.api.commands import events as event_commands
 from systemvm.management.api.commands.template_list import FILTERS
 from systemvm.management.api.errors import ApiError
 from systemvm.management.api.principal import Principal
-from systemvm.management.state import events, instances, template_permissions, templates, zones
+from systemvm.management.state import (
+    alerts,
+    events,
+    instances,
+    schema,
+    template_permissions,
+    templates,
+    zones,
+)
 from systemvm.management.state.database import Connection
 from systemvm.management.state.status import InstanceState, InstanceType
 from systemvm.management.state.templates import StoreRef, Template
@@ -227,3 +238,62 @@ async def test_events_are_archived_and_deleted_by_those_who_see_them(cloud: Smal
     assert await listed(cloud.user, archived="true") == []
     await cloud.call("deleteEvents", type="KEEP")
     assert await listed(cloud.admin) == []
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("command", ["archiveEvents", "deleteEvents"])
+async def test_many_events_are_archived_and_deleted_in_short_transactions(
+    cloud: SmallCloud, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_commands, "BATCH", 2)
+    monkeypatch.setattr(event_commands, "READ", 6)
+    own = [
+        cloud.database.run_now(events.record, "MANY", str(number), account_id=cloud.user.account.id).uuid
+        for number in range(15)
+    ]
+    cloud.database.run_now(events.record, "MANY", "of another")
+    changed = [0]  # rows of each transaction
+
+    def note(_connection: Connection, cursor: Any, statement: str, *_more: Any) -> None:
+        if statement.startswith(("UPDATE events", "DELETE FROM events")):
+            changed[-1] += cursor.rowcount
+
+    def end(_connection: Connection) -> None:
+        changed.append(0)
+
+    for name, listener in (("after_cursor_execute", note), ("commit", end)):
+        sa.event.listen(cloud.database.engine, name, listener)
+    await cloud.call(command, cloud.user, type="MANY")
+    for name, listener in (("after_cursor_execute", note), ("commit", end)):
+        sa.event.remove(cloud.database.engine, name, listener)
+    assert (sum(changed), max(changed)) == (len(own), 2)
+    left = await cloud.call("listEvents", type="MANY")
+    assert [row["description"] for row in left["event"]] == ["of another"]
+    archived = (await cloud.call("listEvents", type="MANY", archived="true")).get("event", [])
+    assert len(archived) == (len(own) if command == "archiveEvents" else 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_deleted_events_that_are_open_alerts_are_alerts_until_they_are_taken_away(
+    cloud: SmallCloud,
+) -> None:
+    kind, owner = "TEMPLATE.DOWNLOAD.FAILED", cloud.user.account.id
+    named, dated, taken = (
+        cloud.database.run_now(events.record, kind, name, level="ERROR", account_id=owner).uuid
+        for name in ("named", "dated", "taken")
+    )
+    rows = {"type": "28"}
+    await cloud.call("archiveAlerts", ids=taken)
+    await cloud.call("deleteEvents", cloud.user, ids=f"{named},{taken}")
+    await cloud.call("deleteEvents", enddate="2099-12-31")
+    assert (await cloud.call("listEvents", listall="true")).get("event", []) == []
+    assert {row["id"] for row in (await cloud.call("listAlerts", **rows))["alert"]} == {named, dated}
+    [waiting, count] = cloud.database.run_now(alerts.after, 0, 9)
+    assert ([alert.uuid for alert in waiting], count) == ([dated, named], 2)
+    assert (await refusal(cloud, "deleteEvents", cloud.user, ids=named)).code == 431
+    await cloud.call("deleteAlerts", ids=f"{named},{dated}")
+    assert await cloud.call("listAlerts", **rows) == {}
+    left = cloud.database.run_now(
+        lambda connection: list(connection.scalars(sa.select(schema.events.c.uuid)))
+    )
+    assert not {named, dated, taken} & set(left)

@@ -21,6 +21,8 @@ from systemvm.management.state.events import EventFilter
 from systemvm.management.state.listing import Order
 
 LEVELS = ("INFO", "WARN", "ERROR")
+#: How many events are archived or deleted in one transaction, and how many are found before that.
+BATCH, READ = 2_000, 100_000
 
 
 _WHICH = (
@@ -84,19 +86,41 @@ class EventCommands:
                 kept=True,
             ),
             self._ending("archiveEvents", events.archive, "Archives events, which lists then leave out."),
-            self._ending("deleteEvents", events.delete, "Deletes events, permanently."),
+            self._ending(
+                "deleteEvents",
+                events.delete,
+                "Deletes events, permanently; listAlerts keeps alerts among them.",
+            ),
         )
 
     def _ending(self, name: str, end: Callable[[Connection, EventFilter], int], description: str) -> Command:
         async def handler(call: ApiCall) -> SuccessAnswer:
             which = _named(call)
-            await self._database.run(_end, end, which)
+            if which.uuids is not None:
+                await self._database.run(_end_named, end, which)
+            else:
+                await self._end_all(end, which)
             return SuccessAnswer(success=True)
 
         return Command(
             name, handler, description, SuccessAnswer, shape=ResponseShape.BARE, parameters=_WHICH,
             related=("listEvents",),
         )  # fmt: skip
+
+    async def _end_all(self, end: Callable[[Connection, EventFilter], int], which: EventFilter) -> None:
+        """Archive or delete the events that fit, of which there can be a million.
+
+        Each batch is a transaction of its own, so that others come in between. After a failure the call is
+        repeated for the rest.
+        """
+        last = 0
+        while found := await self._database.read(events.numbers, which, last, READ):
+            for first in range(0, len(found), BATCH):
+                batch = tuple(found[first : first + BATCH])
+                await self._database.run(end, EventFilter(ids=batch))
+            if len(found) < READ:
+                return  # what happens meanwhile is for the next call
+            last = found[-1]
 
     async def _list(self, call: ApiCall) -> ResultPage:
         arguments, window = call.arguments, page_window(call.arguments)
@@ -138,15 +162,17 @@ def _named(call: ApiCall) -> EventFilter:
     )
 
 
-def _end(connection: Connection, end: Callable[[Connection, EventFilter], int], which: EventFilter) -> None:
-    """Archive or delete the events, all that were named or none.
+def _end_named(
+    connection: Connection, end: Callable[[Connection, EventFilter], int], which: EventFilter
+) -> None:
+    """Archive or delete the events with these ids, all or none.
 
     Raises: ApiError 431 when there is no event with one of the ids.
     """
-    count = end(connection, which)
-    if which.uuids is not None and count != len(which.uuids):
+    count, uuids = end(connection, which), which.uuids or frozenset()
+    if count != len(uuids):
         raise parameter_error(
-            f"ids: {len(which.uuids) - count} of {len(which.uuids)} are not ids of such events",
+            f"ids: {len(uuids) - count} of {len(uuids)} are not ids of such events",
             "call listEvents for those that there are",
         )
 

@@ -82,6 +82,8 @@ events = table(
     sa.Column("job_uuid", sa.String(36)),
     sa.Column("request_id", sa.String(64)),
     sa.Column("archived", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
+    # deleted, apart from the alert that it is
+    sa.Column("only_alert", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
     sa.Index(None, "created"),
     sa.Index(None, "account_id", "created"),
     sa.Index(None, "level", "created"),
