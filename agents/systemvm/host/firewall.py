@@ -24,6 +24,7 @@ Address = IPv4Address | IPv6Address
 
 #: What machines of a guest VLAN reach of this host: DHCP, DNS, metadata and passwords at its address there.
 _GUEST_LINK_RULES = (
+    "meta nfproto ipv6 drop",
     "ip daddr 255.255.255.255 udp dport 67 accept",
     "iifname . ip daddr != @addresses_by_guest_link drop",
     "ip saddr @guest_link_addresses drop",
@@ -54,6 +55,7 @@ def ruleset(
         '    set consoles6 { type ipv6_addr; comment "console proxies\' management addresses"; }',
         "    set guest_links { type ifname; }",
         "    set guest_link_addresses { type ipv4_addr; }",
+        "    set paths_in_guest_links { type ifname . ifname; }",
         "    set addresses_by_guest_link { type ifname . ipv4_addr; }",
         # with br_netfilter a frame would be known from here when it arrives at its bridge, and not translated
         "    chain carried {",
@@ -79,6 +81,7 @@ def ruleset(
         # br_netfilter shows frames here, too, that stay in their bridge
         f"        iifgroup {CARRIER_GROUP} oifgroup != {CARRIER_GROUP} drop",
         f"        iifgroup != {CARRIER_GROUP} oifgroup {CARRIER_GROUP} drop",
+        "        iifname . oifname @paths_in_guest_links accept",
         "        iifname @guest_links drop",
         "        oifname @guest_links drop",
         *(f"        {rule}" for rule in _forward_rules(networks)),
@@ -108,6 +111,7 @@ def protect_guest_links(networks: Sequence[HostNetwork]) -> str:
     ]
     sets = {
         "guest_links": names,
+        "paths_in_guest_links": [f"{name} . {name}" for name in names],
         "guest_link_addresses": [address for _, address in pairs],
         "addresses_by_guest_link": [f"{name} . {address}" for name, address in pairs],
     }

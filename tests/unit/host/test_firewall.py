@@ -102,7 +102,8 @@ def test_a_guest_vlan_reaches_dhcp_dns_and_metadata_at_its_own_address_alone() -
     assert 'add element inet systemvm guest_links { "cloudbr3-100" }' in text
     assert 'add element inet systemvm addresses_by_guest_link { "cloudbr3-100" . 10.1.1.1 }' in text
     own = rules(text, "guest_links")
-    assert own[:2] == [
+    assert own[:3] == [
+        "meta nfproto ipv6 drop",
         "ip daddr 255.255.255.255 udp dport 67 accept",
         "iifname . ip daddr != @addresses_by_guest_link drop",
     ]
@@ -112,5 +113,10 @@ def test_a_guest_vlan_reaches_dhcp_dns_and_metadata_at_its_own_address_alone() -
         "iifname @guest_links jump guest_links",
         "ip daddr @guest_link_addresses drop",
     ]
-    assert rules(text, "forward")[3:5] == ["iifname @guest_links drop", "oifname @guest_links drop"]
+    assert 'add element inet systemvm paths_in_guest_links { "cloudbr3-100" . "cloudbr3-100" }' in text
+    assert rules(text, "forward")[3:6] == [
+        "iifname . oifname @paths_in_guest_links accept",
+        "iifname @guest_links drop",
+        "oifname @guest_links drop",
+    ]
     assert "add element inet systemvm guest_link" not in firewall.protect_guest_links([])
