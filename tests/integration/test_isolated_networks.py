@@ -12,6 +12,7 @@ import pytest
 
 from integration.guest_machine import Machine, dnsmasq_of, services
 from integration.network_lab import Host, host, links_of, sh
+from systemvm.host.firewall import GUEST_LINK_GROUP
 from systemvm.host.guest_services import Guest, GuestBridge, GuestData, GuestSubnet, encode, encode_data
 from systemvm.host.host_file import FILE_NAME
 from systemvm.host.layout import DAEMON_USER
@@ -193,6 +194,44 @@ def test_a_vlan_that_roots_file_no_longer_permits_is_refused(host: Host, host_fi
     assert "neither in host.yaml" in host.send_request(DAEMON_USER, **request)
 
 
+def test_a_vlan_that_roots_file_no_longer_permits_keeps_its_rules_and_is_removed(
+    host: Host, served: tuple[Machine, Machine], host_file: Path
+) -> None:
+    one, _ = served
+    one.lease(ONE.mac)
+    assert not one.connects("10.1.1.1", 2049)
+    host_file.write_text(HOST_FILE.replace("100-102", "101-102"))
+    host.drive("await driver.ensure()")
+    assert not one.connects("10.1.1.1", 2049)
+    assert not one.connects("10.13.0.1", 2049)
+    assert RED in make_links(host, *BOTH)
+    assert RED not in links_of(host)
+    assert BLUE in links_of(host)
+
+
+def test_the_tagged_port_of_a_vlan_that_is_no_longer_permitted_is_removed(
+    host: Host, host_file: Path
+) -> None:
+    assert make_links(host, *BOTH) == {}
+    # a port with the mark stands for the VLAN device, which not every kernel has
+    sh("ip", "-n", host.name, "link", "add", "marked", "type", "veth", "peer", "unmarked")
+    sh("ip", "-n", host.name, "link", "set", "marked", "master", RED, "group", str(GUEST_LINK_GROUP))
+    host_file.write_text(HOST_FILE.replace("100-102", "101-102"))
+    make_links(host)
+    assert not {RED, BLUE, "marked"} & links_of(host).keys()
+
+
+def test_a_guest_vlans_bridge_that_root_makes_a_network_of_the_host_stays(
+    host: Host, host_file: Path
+) -> None:
+    assert make_links(host, *BOTH) == {}
+    own = f"  {RED}: {{traffic_types: [guest]}}\n"
+    host_file.write_text(HOST_FILE.replace("100-102", "101-102") + own)
+    make_links(host)
+    assert RED in links_of(host)
+    assert BLUE not in links_of(host)
+
+
 def test_rules_protect_a_link_that_is_there_when_the_daemon_starts(
     host: Host, served: tuple[Machine, Machine]
 ) -> None:
@@ -211,3 +250,20 @@ def test_a_helper_that_was_killed_in_the_middle_is_finished_by_the_next(host: Ho
     sh("ip", "-n", host.name, "link", "add", "cloudbr3-102", "type", "bridge")
     make_links(host)
     assert not {RED, BLUE, "cloudbr3-102"} & links_of(host).keys()
+
+
+def test_machines_of_one_network_reach_each_other_also_with_br_netfilter(
+    host: Host, served: tuple[Machine, Machine], tmp_path: Path
+) -> None:
+    one, _ = served
+    filtering = "/proc/sys/net/bridge/bridge-nf-call-iptables"
+    script = f"[ ! -e {filtering} ] || echo 1 > {filtering}"
+    sh("ip", "netns", "exec", host.name, "sh", "-c", script)
+    other = Machine(host, tmp_path, "t0000000003-0", bridge=RED, server="10.1.1.1")
+    try:
+        one.use(ONE.mac, "10.1.1.5")
+        other.use("02:00:00:00:01:03", "10.1.1.6")
+        other.listen(8080)
+        assert one.connects("10.1.1.6", 8080)
+    finally:
+        other.close()

@@ -19,6 +19,8 @@ TABLE = "systemvm"
 #: The group of links that only carry frames, such as those of `nethelper/hybrid_plug.py`. With Open vSwitch's
 #: own datapath the kernel gets their frames, too, as if they were sent to this host.
 CARRIER_GROUP = 29558
+#: The group of bridges of guest VLANs and their devices, by which the network helper knows what it made.
+GUEST_LINK_GROUP = 29559
 
 Address = IPv4Address | IPv6Address
 

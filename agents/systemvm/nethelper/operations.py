@@ -66,7 +66,7 @@ class Operations:
         control_port = _port(request["control_port"])
         networks = self._networks()
         consoles = _addresses(request["consoles"])
-        present = guest_links.present(guest_vlan_networks(networks))
+        present = _guest_links_present(networks)
         load_rules(
             firewall.ruleset(
                 networks,
@@ -147,11 +147,12 @@ class Operations:
                 wanted[name] = link
             except RefusedError as error:
                 failed[name] = error
-        for name, network in guest_links.present(possible).items():
+        for name, network in _guest_links_present(networks).items():
             if name not in wanted:
                 guest_links.remove(network)
-        # before the bridges: none is there without its rules
-        load_rules(firewall.protect_guest_links([*wanted.values()]))
+        left = [each for name, each in _guest_links_present(networks).items() if name not in wanted]
+        # before the bridges: none is there without its rules, nor is one that could not be removed
+        load_rules(firewall.protect_guest_links([*wanted.values(), *left]))
         for name, link in wanted.items():
             try:
                 guest_links.make(link)
@@ -188,6 +189,13 @@ def _mac(value: object) -> str:
     if not isinstance(value, str) or not MAC.fullmatch(value):
         raise RefusedError(f"{str(value)[:40]!r} is not a MAC")
     return value
+
+
+def _guest_links_present(networks: Iterable[HostNetwork]) -> dict[str, HostNetwork]:
+    """Return the guest VLANs that this host has. A bridge that root's files name is none of them."""
+    known = list(networks)
+    found = guest_links.present(guest_vlan_networks(known))
+    return {name: each for name, each in found.items() if all(name != other.bridge for other in known)}
 
 
 def _guest_link(possible: Mapping[str, HostNetwork], name: str, vlan: int, address: object) -> HostNetwork:
