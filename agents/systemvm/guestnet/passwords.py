@@ -64,7 +64,9 @@ class PasswordDirectory:
             paths = self._directory.glob(f"{IPv4Address(peer)}_*{_WAITING}")
         except ValueError:
             return None
-        return next((path for path in paths if not path.with_suffix(_TAKEN).exists()), None)
+        found = [path for path in paths if not path.with_suffix(_TAKEN).exists()]
+        # of two machines with this address it is not known which one asks
+        return found[0] if len({path.stem.rpartition("_")[0] for path in found}) == 1 else None
 
 
 def answer(asked: str, passwords: PasswordDirectory, peer: str) -> tuple[int, str]:

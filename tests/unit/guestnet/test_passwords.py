@@ -59,6 +59,16 @@ def test_no_machine_has_anothers_password(passwords: PasswordDirectory, peer: st
     assert passwords.waiting(PEER) == "first one"
 
 
+def test_of_two_machines_with_one_address_none_gets_a_password(passwords: PasswordDirectory) -> None:
+    other = f"{PEER}_020000000002"
+    passwords.put(other, GuestPassword("b2", "second one"))
+    assert answer("send_my_password", passwords, PEER) == (200, "saved_password")
+    passwords.take(PEER)
+    assert passwords.taken() == []
+    passwords.put(MACHINE, None)
+    assert passwords.waiting(PEER) == "second one"
+
+
 @pytest.mark.parametrize("asked", ["", "save_password", "SEND_MY_PASSWORD", "send_my_password "])
 def test_any_other_request_is_a_bad_one(passwords: PasswordDirectory, asked: str) -> None:
     assert answer(asked, passwords, PEER) == (400, "bad_request")
