@@ -7,13 +7,14 @@ was not finished is finished by the next start of a VM, or given back by the nex
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from ipaddress import IPv4Interface
 
 from systemvm.host.bridges import format_vlans
 from systemvm.host.guest_vlans import GuestLink, vlan_bridge
 from systemvm.host.zone import TrafficType
 from systemvm.management.state import address_ranges, guest_networks, instances, physical_networks, zones
+from systemvm.management.state.address_ranges import NetworkRange
 from systemvm.management.state.database import Connection
 from systemvm.management.state.guest_networks import GuestNetwork
 from systemvm.management.state.status import GuestNetworkState
@@ -80,19 +81,35 @@ def release_unused(connection: Connection) -> list[GuestNetwork]:
 
 def note_implemented(connection: Connection, labels: Labels, failed: Collection[str]) -> None:
     """Note which networks this host has, all but those on bridges that failed."""
-    for network in guest_networks.list_networks(connection):
-        link = _link(connection, network, labels)
-        if network.state is GuestNetworkState.IMPLEMENTING and link is not None and link.name not in failed:
+    networks = guest_networks.list_networks(connection)
+    begun = [network for network in networks if network.state is GuestNetworkState.IMPLEMENTING]
+    subnets = _subnets(connection) if begun else {}
+    for network in begun:
+        link = _link(connection, network, labels, subnets)
+        if link is not None and link.name not in failed:
             guest_networks.rows.update(connection, network.id, state=GuestNetworkState.IMPLEMENTED)
 
 
 def links(connection: Connection, labels: Labels) -> list[GuestLink]:
     """Return the guest VLANs that this host needs."""
-    found = [_link(connection, network, labels) for network in guest_networks.list_networks(connection)]
+    networks = [each for each in guest_networks.list_networks(connection) if each.vlan is not None]
+    subnets = _subnets(connection) if networks else {}
+    found = [_link(connection, network, labels, subnets) for network in networks]
     return [link for link in found if link is not None]
 
 
-def _link(connection: Connection, network: GuestNetwork, labels: Labels) -> GuestLink | None:
+def _subnets(connection: Connection) -> dict[int, NetworkRange]:
+    """Return the oldest range of each guest network by the network's number."""
+    found: dict[int, NetworkRange] = {}
+    for each in address_ranges.list_ranges(connection, traffic_type=_GUEST):
+        if each.guest_network_id is not None:
+            found.setdefault(each.guest_network_id, each)
+    return found
+
+
+def _link(
+    connection: Connection, network: GuestNetwork, labels: Labels, subnets: Mapping[int, NetworkRange]
+) -> GuestLink | None:
     if network.vlan is None:
         return None
     try:
@@ -101,8 +118,7 @@ def _link(connection: Connection, network: GuestNetwork, labels: Labels) -> Gues
         return None  # another host has it
     address = None
     if network.is_isolated:
-        ranges = address_ranges.list_ranges(connection, network.zone_id, _GUEST)
-        own = next((each for each in ranges if each.guest_network_id == network.id), None)
+        own = subnets.get(network.id)
         if own is None or own.gateway is None:
             return None
         address = IPv4Interface((own.gateway, own.cidr.prefixlen))
