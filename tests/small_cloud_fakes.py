@@ -126,6 +126,7 @@ class FakeGuestServices:
         self.data: dict[IPv4Address, GuestData] = {}
         self.failed: dict[str, NetworkError] = {}
         self.taken: list[str] = []
+        self.taken_error: NetworkError | None = None
         self.links: list[GuestLink] = []
         self.unlinked: dict[str, NetworkError] = {}
         self.link_error: NetworkError | None = None
@@ -156,9 +157,13 @@ class FakeGuestServices:
     async def put_data(self, bridge: str, address: IPv4Address, mac: str, data: GuestData) -> None:
         if self.error is not None:
             raise self.error
+        if bridge == "":
+            raise NetworkError("bridge  carries no guest traffic of this host", "")
         self.data[address] = data
 
     async def taken_passwords(self) -> list[str]:
+        if self.taken_error is not None:
+            raise self.taken_error
         return self.taken
 
 

@@ -27,6 +27,8 @@ from systemvm.service.periodic import Periodic
 
 #: After this time, changes of other hosts are served here, and a dnsmasq that ended is started again.
 _INTERVAL_S = 60.0
+#: In the place of a bridge: no bridge is served.
+_ALL_BRIDGES = "all bridges"
 
 
 class GuestServices(Protocol):
@@ -105,8 +107,9 @@ class GuestNetworks:
         async with self._lock:
             await self._services.stop(bridge)
         await self.update()
-        if bridge in self._failed:
-            raise NetworkError(f"network is not served: {self._failed[bridge]}")
+        failed = self._failed.get(bridge) or self._failed.get(_ALL_BRIDGES)
+        if failed is not None:
+            raise NetworkError(f"network is not served: {failed}")
 
     async def prepare(self, vm_id: int) -> None:
         """Serve a machine, which asks for its address and its data as soon as it runs."""
@@ -124,6 +127,8 @@ class GuestNetworks:
         failed = ""
         try:
             for nic, data in await self._database.read(data_of, vm_id, self._seal):
+                if nic.bridge == vlans.NO_BRIDGE:
+                    continue  # its network has no VLAN until the machine starts, which sends it again
                 await self._services.put_data(nic.bridge, nic.address, nic.mac, data)
         except (NetworkError, KeystoreError) as error:
             failed = f"{error.message}; {error.hint}"
@@ -141,32 +146,38 @@ class GuestNetworks:
             if self._begun > begun_before:
                 return  # a run that began after this call has read its rows
             self._begun += 1
-            for network in await self._database.run(vlans.release_unused):
-                self._log.info("no virtual machine runs on network {name}", name=network.name)
+            # first: the marks of taken passwords go with the services of a network that nothing runs on
+            unread = await self._forget_taken_passwords()
+            if unread is None:
+                for network in await self._database.run(vlans.release_unused):
+                    self._log.info("no virtual machine runs on network {name}", name=network.name)
             unlinked = await self._try_links()
             bridges = await self._database.read(compose, self._labels, self._host_id)
             if not bridges and self._serves_none and not unlinked:
                 self._report({})
                 return
-            failed = {**await self._serve(bridges), **unlinked}
+            failed = {**await self._serve(bridges, unread), **unlinked}
             self._serves_none = not bridges and not failed
             if bridges or unlinked or not all(isinstance(error, NoHelperError) for error in failed.values()):
                 self._report({bridge: f"{error.message}; {error.hint}" for bridge, error in failed.items()})
             if self._is_filtered:
-                await self._forget_taken_passwords()
                 for vm_id in sorted(self._unsent):
                     await self.send_data(vm_id)
 
-    async def _forget_taken_passwords(self) -> None:
-        """Forget the passwords that guests have taken, here and where these were served."""
+    async def _forget_taken_passwords(self) -> NetworkError | None:
+        """Forget the passwords that guests have taken, here and where these were served.
+
+        Return why it is not known which these are; they stay marked there.
+        """
         if not await self._database.read(machine_passwords.is_one_waiting):
-            return
+            return None
         try:
             taken = await self._services.taken_passwords()
-        except NetworkError:
-            return  # reported by the call before; they stay marked there
+        except NetworkError as error:
+            return error
         for vm_id in await self._database.run(machine_passwords.mark_taken, taken):
             self._unsent.setdefault(vm_id, "")
+        return None
 
     async def _try_links(self) -> Mapping[str, NetworkError]:
         """Have the VLANs that the rows say, and no others; return why some are not there."""
@@ -186,16 +197,23 @@ class GuestNetworks:
         await self._database.run(vlans.note_implemented, self._labels, failed.keys())
         return failed
 
-    async def _serve(self, bridges: Sequence[GuestBridge]) -> Mapping[str, NetworkError]:
-        """Serve these bridges, and end what an earlier daemon served; return why some are not served."""
+    async def _serve(
+        self, bridges: Sequence[GuestBridge], unread: NetworkError | None
+    ) -> Mapping[str, NetworkError]:
+        """Serve these bridges, and end what an earlier daemon served; return why some are not served.
+
+        `unread` is why it is not known which passwords were taken: their marks must not be lost.
+        """
         self._is_filtered = False
         try:
             # first: the metadata service knows a machine by its address
             await self._ports.bind_guests(await self._database.read(bound_guests, self._host_id))
             self._is_filtered = True
+            if unread is not None:
+                raise unread
             return await self._services.serve(bridges)
         except NetworkError as error:
-            return {"all bridges": error}
+            return {_ALL_BRIDGES: error}
 
     def _report(self, failed: dict[str, str]) -> None:
         for bridge, why in failed.items():

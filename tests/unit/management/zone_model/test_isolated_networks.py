@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_twisted
 from attrs import evolve
+from twisted.logger import capturedLogs
 
 from present import present
 from small_cloud import SmallCloud
@@ -18,10 +19,10 @@ from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.api.principal import Principal
 from systemvm.management.api.zone_parts import guest_network_offering_of, isolated_offering_of
 from systemvm.management.guest_networks.nics import WantedNic
-from systemvm.management.guest_networks.vlans import NoVlanError
+from systemvm.management.guest_networks.vlans import NO_BRIDGE, NoVlanError
 from systemvm.management.network_helper import NetworkError
 from systemvm.management.resource_limits.errors import ResourceLimitError
-from systemvm.management.state import guest_networks, instances
+from systemvm.management.state import guest_networks, instances, machine_passwords
 from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.virtual_machines.deployment import Deployment
 from systemvm.management.virtual_machines.errors import NotDeployableError
@@ -348,6 +349,48 @@ async def test_the_services_of_a_network_are_started_anew(cloud: SmallCloud) -> 
     cloud.guest_services.failed = {"cloudbr3-100": NetworkError("dnsmasq cannot be started", "")}
     job = await cloud.job("restartNetwork", cloud.user, id=network["id"])
     assert "dnsmasq cannot be started" in str(job.result)
+    cloud.guest_services.failed = {}
+    cloud.guest_services.error = NetworkError("no answer", "")
+    job = await cloud.job("restartNetwork", cloud.user, id=network["id"])
+    assert "network is not served: no answer" in str(job.result)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_password_is_known_as_taken_before_the_network_loses_its_services(cloud: SmallCloud) -> None:
+    await give_vlans(cloud)
+    network = await create(cloud, "one")
+    template, _ = cloud.add_template(public=True, password_enabled=True)
+    parameters = await deployment_parameters(cloud, template, name="web", networkids=network["id"])
+    vm = vm_of(cloud, await cloud.job("deployVirtualMachine", cloud.user, **parameters))
+    stored = present(cloud.database.run_now(machine_passwords.of_vm, vm.id))
+    await cloud.job("stopVirtualMachine", cloud.user, id=vm.uuid, forced="true")
+    services = cloud.guest_services
+    # while it cannot be asked which were taken, nothing is ended that has the marks
+    services.taken_error = NetworkError("no answer", "")
+    served = len(services.served)
+    await cloud.guest_networks.update()
+    assert len(services.served) == served
+    assert (await listed(cloud, network))["vlan"] == "100"
+    services.taken_error, services.taken = None, [stored.uuid]
+    services.link_error = NetworkError("the daemon is killed here", "")
+    await cloud.guest_networks.update()
+    assert present(cloud.database.run_now(machine_passwords.of_vm, vm.id)).sealed is None
+    assert (await listed(cloud, network))["state"] == "Allocated"
+
+
+@pytest_twisted.ensureDeferred
+async def test_user_data_of_a_vm_whose_network_has_no_vlan_yet_waits(cloud: SmallCloud) -> None:
+    await give_vlans(cloud)
+    network = await create(cloud, "one")
+    vm = vm_of(cloud, await deploy(cloud, "web", network, startvm="false"))
+    assert nic_of(cloud, vm).bridge == NO_BRIDGE
+    await cloud.guest_networks.update()
+    with capturedLogs() as logs:
+        await cloud.call("updateVirtualMachine", cloud.user, id=vm.uuid, userdata="SGVsbG8=")
+    assert [event for event in logs if "why" in event] == []
+    assert cloud.guest_services.data == {}
+    assert (await cloud.job("startVirtualMachine", cloud.user, id=vm.uuid)).result_code == 0
+    assert cloud.guest_services.data[IPv4Address("10.1.0.2")].user_data == b"Hello"
 
 
 @pytest_twisted.ensureDeferred
