@@ -27,17 +27,21 @@ async def start_job(
     The caller is given the password with the job's result, once.
     """
     job = await jobs.submit(
-        command,
-        arguments,
-        account_id=call.principal.account.id,
-        domain_id=call.principal.domain.id,
-        user_id=call.principal.user.id,
-        instance_type=about,
-        instance_uuid=uuid,
-        request_id=call.request_id,
-        sealed_password=sealed_password,
+        command, arguments, sealed_password=sealed_password, **job_columns(call, about=about, uuid=uuid)
     )
     return StartedJob(job.uuid, uuid if creates else None)
+
+
+def job_columns(call: ApiCall, *, about: str, uuid: str) -> dict[str, Any]:
+    """Return the columns of a job for the caller; `about` and `uuid` are those of `start_job`."""
+    return {
+        "account_id": call.principal.account.id,
+        "domain_id": call.principal.domain.id,
+        "user_id": call.principal.user.id,
+        "instance_type": about,
+        "instance_uuid": uuid,
+        "request_id": call.request_id,
+    }
 
 
 def describe_job_error(error: Exception, job: Job) -> tuple[int, dict[str, Any]]:

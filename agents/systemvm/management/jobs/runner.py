@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from systemvm.management.jobs.event_feed import EventFeed
 from systemvm.management.state import jobs as rows
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.jobs import Job
 from systemvm.management.state.status import JobStatus
 from systemvm.service import host_errors
@@ -117,9 +117,20 @@ class JobRunner:
 
     async def submit(self, command: str, arguments: dict[str, Any], **columns: Any) -> Job:
         """Write a job's row and start it; `columns` are further columns such as account_id and user_id."""
-        if command not in self._kinds:
-            raise ValueError(f"jobs of {command} have no handler")
-        job = await self._database.run(rows.create, command=command, arguments=arguments, **columns)
+        return await self.submit_in(
+            lambda connection: rows.create(connection, command=command, arguments=arguments, **columns)
+        )
+
+    async def submit_in(self, create: Callable[[Connection], Job]) -> Job:
+        """Start the job whose row `create` writes, in one transaction with the rows that it is about."""
+
+        def checked(connection: Connection) -> Job:
+            job = create(connection)
+            if job.command not in self._kinds:
+                raise ValueError(f"jobs of {job.command} have no handler")
+            return job
+
+        job = await self._database.run(checked)
         self._start(job)
         return job
 

@@ -91,7 +91,11 @@ class VolumeSnapshots:
 
     async def create(self, new: NewSnapshot) -> Snapshot:
         """Create the row of a snapshot; `take` takes it."""
-        return await self._database.run(transitions.create, new, self._settings)
+        return await self._database.run(self.create_in, new)
+
+    def create_in(self, connection: Connection, new: NewSnapshot) -> Snapshot:
+        """Do what `create` does, as a part of a transaction."""
+        return transitions.create(connection, new, self._settings)
 
     async def take(
         self, snapshot_id: int, report: Report = lambda percent, text: None, *, quiesce: bool = False

@@ -502,6 +502,27 @@ async def test_a_deletion_that_no_ssvm_can_do_is_done_later(cloud: SmallCloud) -
 
 
 @pytest_twisted.ensureDeferred
+async def test_no_kill_parts_a_snapshot_from_its_job_and_its_tags(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SnapshotStore.of(cloud)
+    _, volume = await running(cloud)
+    wanted = {"volumeid": volume.uuid, "tags[0].key": "for", "tags[0].value": "audit"}
+
+    def end(*_: Any, **__: Any) -> None:
+        raise OSError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs, "create", end)
+        with pytest.raises(OSError):
+            await cloud.call("createSnapshot", **wanted)
+    assert await cloud.call("listSnapshots") == {}
+    assert await cloud.call("listTags") == {}
+    job = await cloud.job("createSnapshot", **wanted)
+    assert job.result["snapshot"]["tags"][0]["value"] == "audit"
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_a_killed_daemon_began_is_completed(cloud: SmallCloud) -> None:
     store = SnapshotStore.of(cloud)
     _, volume = await running(cloud)

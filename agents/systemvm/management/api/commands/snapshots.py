@@ -18,7 +18,7 @@ from systemvm.management.api.command import (
 from systemvm.management.api.commands.own_storage import name_of, own_snapshot, own_snapshot_in, own_volume
 from systemvm.management.api.commands.tags import tag_answers
 from systemvm.management.api.envelope import plain
-from systemvm.management.api.job_start import start_job
+from systemvm.management.api.job_start import job_columns, start_job
 from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.paging import page_window, sort_order
@@ -30,8 +30,9 @@ from systemvm.management.snapshots.errors import SnapshotError
 from systemvm.management.snapshots.policies import TAKE, SnapshotPolicies
 from systemvm.management.snapshots.service import VolumeSnapshots
 from systemvm.management.snapshots.transitions import NewSnapshot
-from systemvm.management.state import snapshot_list, snapshots, tags, zones
+from systemvm.management.state import jobs, snapshot_list, snapshots, tags, zones
 from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.jobs import Job
 from systemvm.management.state.snapshot_list import SnapshotFilter, SnapshotOfVolume
 from systemvm.management.state.snapshots import Snapshot
 from systemvm.management.state.status import SnapshotState, VolumeState
@@ -117,10 +118,17 @@ class SnapshotCommands:
         zone_ids = await self._database.read(_other_zones, call, volume)
         given = given_tags(call.arguments)
         new = NewSnapshot(volume.id, name_of(call), call.principal.user.id)
-        snapshot = await self._snapshots.create(new)
-        await self._database.run(tags.add, "Snapshot", snapshot.uuid, snapshot.account_id, given)
         quiesce = call.arguments.flag("quiescevm")
-        return await self._start(call, TAKE, snapshot, creates=True, quiesce=quiesce, zones=zone_ids)
+
+        def create(connection: Connection) -> Job:
+            snapshot = self._snapshots.create_in(connection, new)
+            tags.add(connection, "Snapshot", snapshot.uuid, snapshot.account_id, given)
+            arguments = {"id": snapshot.id, "quiesce": quiesce, "zones": zone_ids}
+            columns = job_columns(call, about="Snapshot", uuid=snapshot.uuid)
+            return jobs.create(connection, command=TAKE, arguments=arguments, **columns)
+
+        job = await self._jobs.submit_in(create)
+        return StartedJob(job.uuid, job.instance_uuid)
 
     async def _delete(self, call: ApiCall) -> StartedJob:
         zone = call.arguments.text("zoneid")
@@ -132,13 +140,9 @@ class SnapshotCommands:
         snapshot = await self._database.read(own_snapshot, call.arguments["id"], call.principal)
         return await self._start(call, "revertSnapshot", snapshot)
 
-    async def _start(
-        self, call: ApiCall, command: str, snapshot: Snapshot, *, creates: bool = False, **more: Any
-    ) -> StartedJob:
+    async def _start(self, call: ApiCall, command: str, snapshot: Snapshot, **more: Any) -> StartedJob:
         arguments = {"id": snapshot.id} | more
-        return await start_job(
-            self._jobs, call, command, arguments, about="Snapshot", uuid=snapshot.uuid, creates=creates
-        )
+        return await start_job(self._jobs, call, command, arguments, about="Snapshot", uuid=snapshot.uuid)
 
     async def _list(self, call: ApiCall) -> ResultPage:
         return await self._database.read(_select, call)
