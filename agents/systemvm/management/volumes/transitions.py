@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from attrs import frozen
 
 from systemvm.management.hypervisors.data_disks import UNITS
@@ -195,6 +197,22 @@ def check_can_be_in(connection: Connection, volume: Volume, pool: StoragePool, u
     size_bytes = volume_list.one(connection, volume).size_bytes or 0
     tags = storage_pools.tags_of(_tags_of_offering(connection, volume))
     check_takes(connection, pool, volume.host_id or 0, usages, size_bytes, tags, volume.provisioning)
+
+
+def check_can_all_be_in(
+    connection: Connection, moved: Sequence[Volume], pool: StoragePool, usages: Usages
+) -> None:
+    """Check that a pool has room for volumes of one host's machines together.
+
+    Raises: NoPoolError with the reason when it does not.
+    """
+    fat = [volume for volume in moved if volume.provisioning is Provisioning.FAT]
+    # of what can be allocated all need a part, and fat ones need as much free space, too
+    for those, kind in ((moved, Provisioning.THIN), (fat, Provisioning.FAT)):
+        if those:
+            size_bytes = sum(volume_list.one(connection, each).size_bytes or 0 for each in those)
+            host_id = those[0].host_id or 0
+            check_takes(connection, pool, host_id, usages, size_bytes, provisioning=kind)
 
 
 def _tags_of_offering(connection: Connection, volume: Volume) -> str:

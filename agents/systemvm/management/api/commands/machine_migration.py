@@ -29,6 +29,7 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState
 from systemvm.management.state.volumes import Volume
 from systemvm.management.volumes.migration import VolumeMigration
+from systemvm.management.volumes.transitions import check_can_all_be_in
 
 _COMMAND = "migrateVirtualMachine"
 
@@ -74,6 +75,7 @@ class MachineMigrationCommands:
         for number, (volume_id, source) in enumerate(moves):
             running.progress(100 * number // len(moves), f"Moving volume {number + 1} of {len(moves)}")
             usages = await self._pools.usages()
+            await self._database.read(_check_room, [volume for volume, _ in moves], wanted["target"], usages)
             await self._migration.migrate(volume_id, source, wanted["target"], usages)
         vm = await self._database.read(instances.by_id, wanted["id"])
         return {"virtualmachine": plain(await self._database.read(answer_for, vm))}
@@ -102,7 +104,20 @@ def _checked(
     pool = storage_pools.by_uuid(connection, arguments["storageid"])
     target = None if pool.is_own_directory else pool.id
     moves = [volume for volume, to in zip(disks, targets, strict=True) if volume.pool_id != to]
+    check_can_all_be_in(connection, moves, pool, usages)
     return vm, moves, target
+
+
+def _check_room(connection: Connection, volume_ids: list[int], target: int | None, usages: Usages) -> None:
+    """Check that a pool has room for those of the volumes that are not in it yet, before one is copied.
+
+    Raises: NoPoolError when it does not.
+    """
+    if target is None:
+        return  # the host's own directory takes all
+    disks = [volumes.by_id(connection, volume_id) for volume_id in volume_ids]
+    left = [volume for volume in disks if volume.pool_id != target and volume.removed is None]
+    check_can_all_be_in(connection, left, storage_pools.by_id(connection, target), usages)
 
 
 def _why_not_to_a_host(connection: Connection, vm: Instance, host_uuid: str | None, chosen: bool) -> ApiError:
