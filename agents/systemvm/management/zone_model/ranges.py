@@ -20,6 +20,7 @@ from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model.refusals import in_use, invalid, named, wrong_state
 from systemvm.management.zone_model.subnets import ENDS, Subnet, check_span
 from systemvm.management.zone_model.system_vm_networks import IncompleteZoneError, label_of
+from systemvm.management.zone_model.vlans import isolated_vlans
 
 #: This host's networks by label.
 Labels = Mapping[str, HostNetwork]
@@ -74,6 +75,7 @@ def add_range(
         )
     check_subnet(connection, zone, kind, subnet, vlan)
     check_vlan(connection, zone, kind, vlan, labels)
+    _check_not_isolated(connection, zone, kind, vlan, labels)
     check_free(connection, zone, kind, subnet, labels, vlan)
     # a subnet of a guest network stays its own, whichever range of it is added
     siblings = address_ranges.list_ranges(connection, zone.id, kind)
@@ -146,6 +148,21 @@ def check_vlan(
         f"{vlan} is not a VLAN of label {label} on this host, which has {known or 'none'}",
         f"send {'one of these' if known else 'untagged'}, or add {vlan} to vlans of the label in host.yaml",
     )
+
+
+def _check_not_isolated(
+    connection: Connection, zone: Zone, kind: TrafficType, vlan: int | None, labels: Labels
+) -> None:
+    """Check that a range of other traffic than guests' is in no VLAN of isolated networks."""
+    label = _label(connection, zone, kind, labels)
+    if vlan is None or label is None or kind is TrafficType.GUEST:
+        return
+    if vlan in isolated_vlans(connection, label, labels):
+        raise invalid(
+            "vlan",
+            f"VLAN {vlan} of label {label} is of isolated networks",
+            "choose another one, or take it from vlan of the physical network with updatePhysicalNetwork",
+        )
 
 
 def check_subnet(

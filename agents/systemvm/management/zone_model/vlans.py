@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from systemvm.host.bridges import HostNetwork, format_vlans, parse_vlans
 from systemvm.host.zone import TrafficType
-from systemvm.management.state import address_ranges, guest_networks, physical_networks
+from systemvm.management.state import address_ranges, guest_networks, physical_networks, zones
 from systemvm.management.state.database import Connection
 from systemvm.management.state.physical_networks import PhysicalNetwork
-from systemvm.management.zone_model.ranges import Labels
 from systemvm.management.zone_model.refusals import in_use, invalid, named
 from systemvm.management.zone_model.system_vm_networks import IncompleteZoneError, label_of
 
 _GUEST = TrafficType.GUEST
+_Labels = Mapping[str, HostNetwork]  # that of `ranges` cannot be imported: it imports this module
 
 
-def used_vlans(connection: Connection, label: str, labels: Labels) -> set[int]:
+def used_vlans(connection: Connection, label: str, labels: _Labels) -> set[int]:
     """Return the VLANs of a label that networks and ranges of any zone have."""
     taken = [(network.zone_id, _GUEST, network.vlan) for network in guest_networks.list_networks(connection)]
     taken += [(each.zone_id, each.traffic_type, each.vlan) for each in address_ranges.list_ranges(connection)]
@@ -46,7 +48,27 @@ def permitted_vlans(label: HostNetwork) -> frozenset[int]:
     return label.vlans - {vlan for vlan, _ in label.vlan_addresses}
 
 
-def check_vnet(connection: Connection, network: PhysicalNetwork, vnet: str, labels: Labels) -> str:
+def isolated_vlans(connection: Connection, label: str, labels: _Labels) -> set[int]:
+    """Return the VLANs of a label that isolated networks of any zone have, or can have."""
+    found = set[int]()
+    for zone in zones.list_zones(connection):
+        physical = physical_networks.network_of_traffic(connection, zone.id, _GUEST)
+        try:
+            if physical is None or label_of(connection, zone.id, _GUEST, labels) != label:
+                continue
+        except IncompleteZoneError:
+            continue
+        facts = labels.get(label)
+        found |= parse_vnet(physical.vnet) & (permitted_vlans(facts) if facts else frozenset())
+        found |= {
+            network.vlan
+            for network in guest_networks.list_networks(connection, zone.id)
+            if network.is_isolated and network.vlan is not None
+        }
+    return found
+
+
+def check_vnet(connection: Connection, network: PhysicalNetwork, vnet: str, labels: _Labels) -> str:
     """Return the VLANs of a physical network as they are stored.
 
     Raises: ModelError when one is not permitted on this host, or a network has one that is left out.
@@ -72,7 +94,7 @@ def check_vnet(connection: Connection, network: PhysicalNetwork, vnet: str, labe
 
 
 def _check_permitted(
-    connection: Connection, network: PhysicalNetwork, wanted: frozenset[int], labels: Labels
+    connection: Connection, network: PhysicalNetwork, wanted: frozenset[int], labels: _Labels
 ) -> None:
     label = label_of(connection, network.zone_id, _GUEST, labels)
     facts = labels.get(label)

@@ -449,3 +449,35 @@ async def test_a_vlan_in_which_this_host_cannot_serve_is_refused(
     place = {"zoneid": cloud.zone.uuid, "forvirtualnetwork": "false", "vlan": "200"}
     with pytest.raises(ModelError, match="create the network with createNetwork first"):
         await cloud.call("createVlanIpRange", **place, **SHARED)
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_other_range_is_in_a_vlan_of_isolated_networks(cloud: SmallCloud) -> None:
+    labels: Any = cloud.configuration.labels
+    labels["cloudbr3"] = evolve(
+        labels["cloudbr3"], vlans=frozenset({100, 101, 102}), traffic_types=("guest", "public", "storage"),
+        vlan_addresses=(),
+    )  # fmt: skip
+    await give_vlans(cloud)
+    for network in (await cloud.call("listPhysicalNetworks"))["physicalnetwork"]:
+        answer = await cloud.call("listTrafficTypes", physicalnetworkid=network["id"])
+        for each in answer.get("traffictype", []):
+            if each["traffictype"] == "Public":
+                job = await cloud.job("updateTrafficType", id=each["id"], kvmnetworklabel="cloudbr3")
+                assert job.result_code == 0, job.result
+        if network["name"] == "cloudbr3":
+            job = await cloud.job("addTrafficType", physicalnetworkid=network["id"], traffictype="Storage")
+            assert job.result_code == 0, job.result
+    public = {"zoneid": cloud.zone.uuid, "netmask": "255.255.255.0", "gateway": "198.51.100.1"}
+    with pytest.raises(ModelError, match="VLAN 100 of label cloudbr3 is of isolated networks"):
+        await cloud.call("createVlanIpRange", vlan="100", startip="198.51.100.10", **public)
+    await cloud.call("createVlanIpRange", vlan="102", startip="198.51.100.10", **public)
+    [pod] = (await cloud.call("listPods"))["pod"]
+    storage = {
+        "podid": pod["id"],
+        "netmask": "255.255.255.0",
+        "gateway": "10.12.9.1",
+        "startip": "10.12.9.10",
+    }
+    job = await cloud.job("createStorageNetworkIpRange", vlan="101", **storage)
+    assert "VLAN 101 of label cloudbr3 is of isolated networks" in str(job.result)
