@@ -39,8 +39,11 @@ def create_isolated_network(
     domain: str | None,
     subnet: tuple[str, str] | None,
     span: tuple[str | None, str | None] = (None, None),
+    any_size: bool = False,
 ) -> GuestNetwork:
     """Create a network with all addresses of a subnet: that of `subnet`, gateway and netmask, or a free one.
+
+    Only with `any_size` it can be larger than one that is chosen for it: others need `guest_cidr`, too.
 
     Raises: ModelError when its name or its subnet is not free, ResourceLimitError.
     """
@@ -57,6 +60,12 @@ def create_isolated_network(
     else:
         gateway, netmask = subnet
     found = read_subnet(gateway, netmask, *span)
+    if found.cidr.prefixlen < _DEFAULT_PREFIX and not any_size:
+        raise invalid(
+            "netmask",
+            f"network {found.cidr} is too large: the largest of an isolated network is a /{_DEFAULT_PREFIX}",
+            "send netmask=255.255.255.0, or ask an administrator for a larger network",
+        )
     if found.first is None:
         found = _whole(found)
     _check_free(cast(IPv4Network, found.cidr), within, taken)  # of an IPv4 gateway

@@ -235,6 +235,11 @@ async def test_an_administrator_creates_one_for_an_account(cloud: SmallCloud) ->
         domainid=cloud.user.domain.uuid,
     )
     assert network["account"] == "users"
+    larger = await create(
+        cloud, "two", cloud.admin,
+        networkofferingid=isolated_offering_of(cloud.zone).id, gateway="10.1.8.1", netmask="255.255.254.0",
+    )  # fmt: skip
+    assert larger["cidr"] == "10.1.8.0/23"
     [found] = (await cloud.call("listNetworks", cloud.user, type="Isolated"))["network"]
     assert found["id"] == network["id"]
 
@@ -243,6 +248,7 @@ async def test_an_administrator_creates_one_for_an_account(cloud: SmallCloud) ->
     ("given", "why"),
     [
         ({"gateway": "10.2.0.1", "netmask": "255.255.255.0"}, "is not in 10.1.0.0/16"),
+        ({"gateway": "10.1.8.1", "netmask": "255.255.254.0"}, r"10.1.8.0/23 is too large.* is a /24"),
         ({"gateway": "10.1.0.129", "netmask": "255.255.255.128"}, "a host can have each only once"),
         ({"gateway": "10.1.0.0", "netmask": "255.255.255.0"}, "network or broadcast address"),
         ({"gateway": "10.1.5.1"}, "netmask: is missing"),

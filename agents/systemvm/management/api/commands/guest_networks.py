@@ -37,6 +37,7 @@ _DOMAIN = optional("networkdomain", STRING, "domain of its VMs' names; the zone'
 #: The number of the account that an isolated network is for.
 _OWNER = "owner"
 _SEES_VLAN = "seesvlan"
+_ANY_SIZE = "anysize"
 
 
 def _may_create(connection: Connection, call: ApiCall) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def _may_create(connection: Connection, call: ApiCall) -> dict[str, Any]:
     zone = zone_of(connection, call.arguments)
     sees = {_SEES_VLAN: call.principal.is_admin}
     if _is_isolated(zone, call):
-        return {_OWNER: owner_of(connection, call).id, **sees}
+        return {_OWNER: owner_of(connection, call).id, _ANY_SIZE: call.principal.is_admin, **sees}
     if not call.principal.is_admin:
         raise unauthorized("only root administrators can create shared networks")
     return sees
@@ -112,6 +113,7 @@ def _create_isolated(
         domain=_domain(arguments),
         subnet=None if gateway is None or netmask is None else (gateway, netmask),
         span=(arguments.text("startip"), arguments.text("endip")),
+        any_size=arguments.flag(_ANY_SIZE),
     )
 
 
