@@ -16,9 +16,6 @@ from integration.cpvm_lab.chromium import Chromium
 
 ORIGIN = "https://cloud.example.test"
 _TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
-#: What a command answers.
-Answer = dict[str, Any] | Callable[[dict[str, str]], dict[str, Any]]
-
 #: A stream of changes that stays open: `changed(table, …)` sends some.
 _CHANGES = """
 const streams = new Set();
@@ -70,6 +67,10 @@ class RefusedError(Exception):
         self.code, self.headers = code, headers
 
 
+#: What a command answers.
+Answer = dict[str, Any] | Callable[[dict[str, str]], dict[str, Any]] | RefusedError
+
+
 class StubbedPage:
     """The whole page without a daemon, which a test answers; the user may call the commands with an answer.
 
@@ -78,6 +79,7 @@ class StubbedPage:
 
     def __init__(self, page: Page, **answers: Answer) -> None:
         self.page = page
+        self._held: dict[str, list[Route]] = {}
         self.calls: list[dict[str, str]] = []
         self.answers: dict[str, Answer] = {"listApis": self._apis}
         self.answers["listZones"] = {"zone": [{"id": "z", "name": "zone1"}]}
@@ -97,6 +99,14 @@ class StubbedPage:
     def changed(self, *tables: str) -> None:
         self.page.evaluate("tables => changed(...tables)", list(tables))
 
+    def hold(self, command: str) -> None:
+        """Let calls of a command wait until `release`."""
+        self._held[command] = []
+
+    def release(self, command: str) -> None:
+        for route in self._held.pop(command):
+            self._respond(route)
+
     def count(self, command: str) -> int:
         return sum(call["command"] == command for call in self.calls)
 
@@ -105,6 +115,9 @@ class StubbedPage:
 
     def _respond(self, route: Route) -> None:
         call = dict(parse_qsl(route.request.post_data or ""))
+        if (held := self._held.get(call["command"])) is not None:
+            held.append(route)
+            return
         self.calls.append(call)
         try:
             body = self._answer(call)
@@ -129,4 +142,6 @@ class StubbedPage:
             }
             return of_user | {"sessionkey": "k", "is2faverified": "true"}
         answer = self.answers.get(command, {})
+        if isinstance(answer, RefusedError):
+            raise answer
         return answer(call) if callable(answer) else answer

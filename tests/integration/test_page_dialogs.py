@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from integration.cpvm_lab.chromium import Chromium
-from integration.page_modules import StubbedPage, chromium
+from integration.page_modules import RefusedError, StubbedPage, chromium
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -70,5 +70,45 @@ def test_a_password_that_comes_meanwhile_answers_no_question(chromium: Chromium)
         page.locator("#confirm").get_by_role("button", name="Cancel").click()
         expect(page.locator("#confirm")).to_be_hidden()
         assert stub.count("expungeVirtualMachine") == 0
+
+    chromium.run(steps)
+
+
+VOLUME = {"id": "v", "name": "data", "type": "DATADISK", "state": "Ready", "size": 1 << 30, "account": "una"}
+LISTS = {"listVolumes": {"volume": [VOLUME], "count": 1}, "listDiskOfferings": {}}
+
+
+def test_a_late_result_does_not_close_the_next_use_of_a_dialog(chromium: Chromium) -> None:
+    def steps(page: Page) -> None:
+        done = {"jobstatus": 1, "jobresult": {}}
+        stub = StubbedPage(page, **LISTS, createVolume={"jobid": "j"}, queryAsyncJobResult=done)
+        stub.log_in()
+        dialog = page.locator("#fields")
+        name, create = dialog.get_by_label("Name"), dialog.get_by_role("button", name="Create")
+        page.click("#open-volume")
+        name.fill("one")
+        stub.hold("createVolume")
+        create.click()
+        page.keyboard.press("Escape")
+        expect(dialog).to_be_hidden()
+        page.click("#open-volume")
+        expect(create).to_be_enabled()
+        name.fill("two")
+        stub.release("createVolume")
+        expect(page.locator("#toasts")).to_contain_text("one is created.")
+        expect(name).to_have_value("two")
+        create.click()
+        expect(page.locator("#toasts")).to_contain_text("two is created.")
+        expect(dialog).to_be_hidden()
+
+    chromium.run(steps)
+
+
+def test_an_error_before_a_dialog_opens_is_shown(chromium: Chromium) -> None:
+    def steps(page: Page) -> None:
+        StubbedPage(page, **LISTS, attachVolume={}, listVirtualMachines=RefusedError(431)).log_in()
+        page.get_by_role("link", name="Volumes").click()
+        page.get_by_role("button", name="Attach…").click()
+        expect(page.locator("#toasts")).to_have_text("refused")
 
     chromium.run(steps)

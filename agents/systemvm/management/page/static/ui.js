@@ -85,22 +85,35 @@ export async function ask(title, text, verb) {
 }
 
 // Have a dialog's form call `submit` with its FormData; an error is shown in the dialog, which stays open.
+// One that comes when the dialog was closed meanwhile is shown as a message, and the next use of it goes on.
 export function form(dialog, submit) {
+  const button = dialog.querySelector("button[value=ok]");
+  let closed = 0;
+  dialog.addEventListener("close", () => {
+    closed += 1;
+    button.disabled = false;
+  });
   dialog.addEventListener("submit", async (event) => {
     if (event.submitter?.value !== "ok") return;
     event.preventDefault();
+    const mine = closed;
     const errorLine = dialog.querySelector(".error");
     errorLine.hidden = true;
-    event.submitter.disabled = true;
+    button.disabled = true;
     try {
       await submit(new FormData(event.target));
+      if (mine !== closed) return;
       event.target.reset();
       dialog.close();
     } catch (error) {
+      if (mine !== closed) {
+        toast(error.message, true);
+        return;
+      }
       errorLine.textContent = error.message;
       errorLine.hidden = false;
     } finally {
-      event.submitter.disabled = false;
+      if (mine === closed) button.disabled = false;
     }
   });
 }

@@ -24,11 +24,19 @@ export async function act(id, doing, work) {
   }
 }
 
+async function run({ action, target, name }) {
+  try {
+    await actions[action](target, name);
+  } catch (error) {
+    toast(error.message, true);
+  }
+}
+
 // `redraw` shows what has changed.
 export function wireActions(redraw) {
   refresh = redraw;
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-action]");
-    if (button) actions[button.dataset.action](button.dataset.target, button.dataset.name);
+    if (button) run(button.dataset);
   });
 }
