@@ -22,7 +22,7 @@ import { wirePolicies } from "./snapshot_policies.js";
 import { wireSnapshots } from "./snapshots.js";
 import { wireStores } from "./stores.js";
 import { wireTemplates } from "./templates.js";
-import { $, form, toast, wireCancelButtons } from "./ui.js";
+import { $, closeDialogs, form, toast, wireCancelButtons } from "./ui.js";
 import { endUploads, restoreUploads, wireUploads } from "./uploads.js";
 import { wireVolumes } from "./volumes.js";
 import { wireUsage } from "./usage.js";
@@ -31,7 +31,8 @@ import { wirePicture } from "./zone_picture.js";
 
 const AGAIN_MS = 3000;
 // `running` is a redrawing, after which there is another one if something has `changed` meanwhile.
-const state = { open: false, zone: null, running: null, changed: false, timer: 0 };
+// `shownTo` is the id of the user whose data the document has.
+const state = { open: false, zone: null, running: null, changed: false, timer: 0, shownTo: null };
 
 function show(place) {
   $("#login").hidden = place !== "login";
@@ -73,11 +74,13 @@ async function showCloud() {
     setLive(false);
     state.timer = setTimeout(refresh, AGAIN_MS);
   }
-  show("cloud");
+  if (!loggedIn()) close(); // it has ended meanwhile
+  else if (!user().secondFactor) show("cloud");
 }
 
 // What the user is allowed to do, and the zone, are learned once in each login.
 async function open() {
+  state.shownTo = user().id;
   await learnCommands();
   await learnZone();
   for (const button of document.querySelectorAll("[data-command]")) button.hidden = !commands().has(button.dataset.command);
@@ -90,7 +93,15 @@ function close() {
   state.open = false;
   unfollow();
   clearTimeout(state.timer);
+  closeDialogs();
   show("login");
+}
+
+// Load the document again: the next user gets nothing of the one before, also not from fields that a browser keeps.
+function startAnew() {
+  document.body.hidden = true;
+  for (const each of document.forms) each.reset();
+  location.reload();
 }
 
 async function learnZone() {
@@ -174,7 +185,7 @@ $("#open-password").addEventListener("click", () => $("#password").showModal());
 $("#logout").addEventListener("click", async () => {
   await logout().catch(() => {});
   endUploads();
-  close();
+  startAnew();
 });
 $("#login-form").addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -185,7 +196,8 @@ $("#login-form").addEventListener("submit", async (event) => {
     await login(username, password, domain.trim());
     event.target.reset();
     restoreUploads();
-    await refresh();
+    if (state.shownTo && state.shownTo !== user().id) startAnew();
+    else await refresh();
   } catch (error) {
     errorLine.textContent = error.message;
     errorLine.hidden = false;
