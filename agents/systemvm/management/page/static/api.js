@@ -9,10 +9,19 @@ const USER = "systemvm.user";
 // A job can end between the question and the wait for a change.
 const LOST_EVENT_MS = 2000;
 
+const PASSING = new Set([0, 429, 503]);
+
 export class ApiError extends Error {
-  constructor(code, text, hint) {
+  // `retryAfterMs` is how long the daemon asks to wait.
+  constructor(code, text, hint, retryAfterMs = 0) {
     super(hint ? `${text}: ${hint}` : text);
     this.code = code;
+    this.retryAfterMs = retryAfterMs;
+  }
+
+  // Whether the same call can succeed later: no connection, too many calls, or a daemon that is busy.
+  get passes() {
+    return PASSING.has(this.code);
   }
 }
 
@@ -31,7 +40,8 @@ async function post(parameters) {
   const body = await answer.json().catch(() => ({}));
   const result = Object.values(body)[0] ?? {};
   if (!answer.ok || result.errorcode) {
-    throw new ApiError(result.errorcode ?? answer.status, result.errortext ?? `HTTP ${answer.status}`, result.hint);
+    throw new ApiError(result.errorcode ?? answer.status, result.errortext ?? `HTTP ${answer.status}`, result.hint,
+      1000 * (Number(answer.headers.get("Retry-After")) || 0));
   }
   return result;
 }
@@ -94,15 +104,26 @@ export async function allRows(command, key, parameters = {}) {
   }
 }
 
-// Run an asynchronous command and wait for its job; throws the job's error.
+// Run an asynchronous command and wait for its job; throws the job's error. A job is not lost with a question about it.
 export async function job(command, parameters = {}) {
   const { jobid } = await call(command, parameters);
   return followJob(jobid);
 }
 
+async function askAbout(jobid) {
+  for (;;) {
+    try {
+      return await call("queryAsyncJobResult", { jobid });
+    } catch (error) {
+      if (!(error instanceof ApiError) || !error.passes) throw error;
+      await new Promise((done) => setTimeout(done, error.retryAfterMs || LOST_EVENT_MS));
+    }
+  }
+}
+
 export async function followJob(jobid) {
   for (;;) {
-    const { jobstatus, jobresultcode, jobresult } = await call("queryAsyncJobResult", { jobid });
+    const { jobstatus, jobresultcode, jobresult } = await askAbout(jobid);
     if (jobstatus === 1) return jobresult;
     if (jobstatus === 2) throw new ApiError(jobresultcode, jobresult?.errortext ?? "job failed", jobresult?.hint);
     await nextChange(["async_jobs"], LOST_EVENT_MS);

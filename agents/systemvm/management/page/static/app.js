@@ -72,7 +72,7 @@ async function showCloud() {
       return;
     }
     setLive(false);
-    state.timer = setTimeout(refresh, AGAIN_MS);
+    state.timer = setTimeout(refresh, Math.max(AGAIN_MS, error.retryAfterMs ?? 0));
   }
   if (!loggedIn()) close(); // it has ended meanwhile
   else if (!user().secondFactor) show("cloud");

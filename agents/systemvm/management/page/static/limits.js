@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How much an account or a domain can have, how much it has, and other limits.
 
-import { call, commands, user } from "./api.js";
+import { ApiError, call, commands, user } from "./api.js";
 import { action, bytes, element, progress } from "./elements.js";
 import { addSection } from "./sections.js";
 import { $, form } from "./ui.js";
@@ -61,7 +61,7 @@ async function refreshLimits() {
     $("#limits").replaceChildren(...resourcelimit.map(row));
     if (focused) $(`#limits [data-target="${CSS.escape(focused)}"]`)?.focus();
   } catch (error) {
-    if (!error.code || error.code === 401) throw error;
+    if (!(error instanceof ApiError) || error.passes || error.code === 401) throw error;
     errorLine.textContent = error.message;
     errorLine.hidden = false;
   }

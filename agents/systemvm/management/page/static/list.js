@@ -66,10 +66,11 @@ export class List {
     try {
       answer = await this.#about.load(this.#parameters());
     } catch (error) {
-      if (!(error instanceof ApiError) || error.code === 0 || error.code === 401) throw error;
+      if (!(error instanceof ApiError) || error.passes || error.code === 401) throw error;
       if (mine !== this.#asked) return;
       this.#error.textContent = error.message;
       this.#error.hidden = false;
+      this.#place.ariaBusy = "false";
       return;
     }
     if (mine !== this.#asked) return;
