@@ -6,7 +6,8 @@ from __future__ import annotations
 import gc
 import sys
 
-#: How long the reactor waits for a thread that computes; Python's own 5 ms pass several times in a request.
+#: After how long the reactor asks a thread for the interpreter, which gives it up between steps of Python
+#: code and not within a call of C code. Python's own 5 ms pass several times in a request.
 SWITCH_INTERVAL_S = 0.001
 
 

@@ -9,7 +9,7 @@ import sys
 from systemvm.management import interpreter_pauses
 
 
-def test_what_exists_is_never_scanned_and_the_reactor_waits_a_millisecond_for_a_thread() -> None:
+def test_what_exists_is_never_scanned_and_the_reactor_asks_for_the_interpreter_after_a_millisecond() -> None:
     before_s = sys.getswitchinterval()
     try:
         interpreter_pauses.shorten()

@@ -180,7 +180,8 @@ class ApiResource(Resource):
     async def _list(self, account: str, command: Command, run: Awaitable[Any], form: str) -> bytes:
         """Return the answer of a list, whose reads wait for their account's turn.
 
-        A long one is written in a thread, so that it holds up no other request.
+        A long one is written in a thread: others are served while that runs Python code, but not during the
+        last step, JSON's, which is one call of C code.
         """
         token = account_of_list.set(account)
         try:
