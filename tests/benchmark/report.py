@@ -44,7 +44,8 @@ def show(rows: Sequence[Mapping[str, Any]], to: TextIO | None = None) -> None:
         table.add_column(column.replace("_", " "), justify="left" if is_text else "right", overflow="fold")
     table.add_column("")
     for row in rows:
-        verdict = "does not hold" if not row["holds"] else "" if row.get("bar", "") in ("", None) else "holds"
+        has_bar = any(key.endswith("bar") and value not in ("", None) for key, value in row.items())
+        verdict = "does not hold" if not row["holds"] else "holds" if has_bar else ""
         table.add_row(*(_text(row.get(column)) for column in columns), verdict)
     file = sys.stdout if to is None else to
     Console(file=file, width=None if file.isatty() else _WIDTH, highlight=False, markup=False).print(table)

@@ -28,11 +28,16 @@ def test_a_table_has_every_column_and_a_verdict_where_there_is_a_bar() -> None:
         [
             {"metric": "link [plain]", "ours": 0.123456789, "bar": 2, "holds": False},
             {"metric": "only shown", "ours": 12, "peer_cpu_s": None, "holds": True},
+            {"metric": "two bars", "ours": 12, "ms_bar": 17.0, "holds": True},
         ],
         text,
     )
-    head, _, first, second = [line.split("  ") for line in text.getvalue().splitlines() if line.strip()]
-    assert [cell.strip() for cell in head if cell.strip()] == ["metric", "ours", "bar", "peer cpu s"]
+    head, _, first, second, third = [
+        line.split("  ") for line in text.getvalue().splitlines() if line.strip()
+    ]
+    assert [cell.strip() for cell in head if cell.strip()] == [
+        "metric", "ours", "bar", "peer cpu s", "ms bar",
+    ]  # fmt: skip
     assert [cell.strip() for cell in first if cell.strip()] == [
         "link [plain]",
         "0.123457",
@@ -40,3 +45,4 @@ def test_a_table_has_every_column_and_a_verdict_where_there_is_a_bar() -> None:
         "does not hold",
     ]
     assert [cell.strip() for cell in second if cell.strip()] == ["only shown", "12"]
+    assert [cell.strip() for cell in third if cell.strip()] == ["two bars", "12", "17", "holds"]
