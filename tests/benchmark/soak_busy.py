@@ -23,7 +23,8 @@ from typing import Any
 TOP = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
-RESULT = TOP / "build/bench/soak-busy.json"
+from benchmark.report import result_file  # noqa: E402
+
 ROOT = TOP / "build/soak-busy-cloud"
 HEALTH_EVERY_S = 30.0
 #: Between two kills, so that work takes most of the time, and not recovery.
@@ -128,8 +129,7 @@ def main() -> int:
         report(f"failed: {error}")
         report(f"logs: {ROOT}/lab/log and {ROOT}/var/lib/systemvm/log")
         return 1
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    result_file("soak-busy").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
     return 0
 

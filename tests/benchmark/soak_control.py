@@ -22,7 +22,8 @@ from typing import Any
 TOP = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
-RESULT = TOP / "build/bench/soak-control.json"
+from benchmark.report import result_file  # noqa: E402
+
 ROOT = TOP / "build/soak-cloud"
 
 
@@ -126,8 +127,7 @@ def main() -> int:
     )
     for name, why in downloads["failed"].items():
         print(f"  {name}: {why}")
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    result_file("soak-control").write_text(json.dumps(result, indent=1) + "\n")
     return 0
 
 
