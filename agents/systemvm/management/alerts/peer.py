@@ -13,7 +13,7 @@ from threading import Timer
 from time import monotonic
 
 from systemvm.management.alerts.errors import DeliveryError
-from systemvm.management.alerts.name_lookup import NameLookup
+from systemvm.management.name_lookup import NameLookup
 from systemvm.service.slowness import scaled_s
 
 #: For each part of a delivery, and for all together: neither a name server that is silent nor a server that

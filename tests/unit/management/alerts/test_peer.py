@@ -11,7 +11,7 @@ import pytest
 
 from systemvm.management.alerts import peer
 from systemvm.management.alerts.errors import DeliveryError
-from systemvm.management.alerts.name_lookup import NameLookup
+from systemvm.management.name_lookup import NameLookup
 
 
 def test_all_addresses_together_have_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
