@@ -11,6 +11,9 @@ import socket
 from concurrent.futures import Future
 from threading import Lock, Thread
 
+#: How long one who needs an address waits for it.
+LOOKUP_S = 20.0
+
 Place = tuple[str, int]
 
 

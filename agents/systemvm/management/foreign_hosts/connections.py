@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Protocol, TypeVar
@@ -22,12 +21,15 @@ from systemvm.management.foreign_hosts.hypervisors import ForeignHypervisor
 from systemvm.management.foreign_hosts.inventory import HostInventory
 from systemvm.management.foreign_hosts.vcenter import VcenterHost
 from systemvm.management.foreign_hosts.xapi import XapiHost
+from systemvm.management.name_lookup import LOOKUP_S, NameLookup
+from systemvm.service.slowness import scaled_s
 from systemvm.wire.console import ConsoleTarget
 
 T = TypeVar("T")
 Address = IPv4Address | IPv6Address
 #: The number of a host that is not registered yet.
 TRIED = 0
+_names = NameLookup()
 #: Runs a function that blocks.
 InThread = Callable[..., "Deferred[Any]"]
 
@@ -133,9 +135,11 @@ class HostConnections:
 
 
 def resolved(name: str) -> list[str]:
-    """Return the addresses of a name; it blocks."""
-    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]
+    """Return the addresses of a name; it blocks, for a bounded time.
+
+    Raises: OSError.
+    """
+    return _names.addresses(name, 0, scaled_s(LOOKUP_S))
 
 
 def _api(access: HostAccess, exchange: ApiExchange) -> HostApi:

@@ -8,14 +8,17 @@ CloudStack looks a name up at each mount, and names the mount point by the addre
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from twisted.internet.threads import deferToThread
 
+from systemvm.management.name_lookup import LOOKUP_S, NameLookup
+from systemvm.service.slowness import scaled_s
+
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str], Awaitable[list[Address]]]
+_names = NameLookup()
 
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*\.?")
@@ -27,14 +30,17 @@ def is_host_name(text: str) -> bool:
 
 
 def _look_up(host: str) -> list[Address]:
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return [ip_address(place[0]) for *_, place in found]
+    try:
+        found = _names.addresses(host, 0, scaled_s(LOOKUP_S))
+    except TimeoutError:
+        raise TimeoutError("no name server answers") from None
+    return [ip_address(address) for address in found]
 
 
 async def resolve(host: str) -> list[Address]:
     """Return the addresses that this host's resolver knows, in a thread.
 
-    Raises: OSError when the name cannot be resolved.
+    Raises: OSError when the name cannot be resolved, also when no name server answers in time.
     """
     addresses: list[Address] = await deferToThread(_look_up, host)
     return addresses

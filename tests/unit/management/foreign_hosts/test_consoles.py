@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import ssl
+from threading import Event
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import trustme
 from attrs import evolve
 
 from foreign_host_peers import HOST_ADDRESS, PASSWORD, USERNAME, XEN_VM, VcenterPeer, XapiPeer, xapi_vm
+from systemvm.management.foreign_hosts import connections
 from systemvm.management.foreign_hosts.access import ApiReply, HostAccess
 from systemvm.management.foreign_hosts.errors import ApiFault, ForeignHostError
 from systemvm.management.foreign_hosts.hypervisors import ForeignHypervisor
@@ -173,3 +176,19 @@ def test_what_is_no_answer_of_vcenter_is_an_error(body: object) -> None:
 
     with pytest.raises(ForeignHostError):
         VcenterHost(VMWARE, answer).target("vm-42")
+
+
+def test_a_name_server_that_is_silent_holds_no_call_to_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_answer = Event()
+
+    def look_up(*_: Any, **__: Any) -> list[Any]:
+        may_answer.wait()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(connections, "scaled_s", lambda timeout_s: 0.0)
+    try:
+        with pytest.raises(TimeoutError):
+            connections.resolved("xen.example.test")
+    finally:
+        may_answer.set()

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import socket
 from ipaddress import ip_address
+from threading import Event
+from typing import Any
 
 import pytest
 import pytest_twisted
 
 from small_cloud import SmallCloud
+from systemvm.management.image_stores import server_name
 from systemvm.management.image_stores.definition_error import StoreDefinitionError
-from systemvm.management.image_stores.server_name import Address, choose, is_host_name
+from systemvm.management.image_stores.server_name import Address, choose, is_host_name, resolve
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import StoreStats
@@ -37,6 +40,23 @@ def test_a_host_name_is_not_an_address(text: str, is_name: bool) -> None:
 
 def test_one_address_is_enough() -> None:
     assert str(choose([ip_address("fd00::3"), ip_address("10.12.0.3")])) == "10.12.0.3"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_name_server_that_is_silent_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_answer = Event()
+
+    def look_up(*_: Any, **__: Any) -> list[Any]:
+        may_answer.wait()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(server_name, "scaled_s", lambda timeout_s: 0.0)
+    try:
+        with pytest.raises(OSError, match="no name server answers"):
+            await resolve("nfs.example.test")
+    finally:
+        may_answer.set()
 
 
 def named(cloud: SmallCloud, *addresses: str, error: OSError | None = None) -> list[str]:
