@@ -12,7 +12,7 @@ class SnapshotError(SystemVmError):
     code = FailureCode.UNAVAILABLE
 
 
-class NoSsvmError(SnapshotError):
+class SnapshotUnreachableError(SnapshotError):
     """No SSVM of the zone has connected in the time that a call waits for one."""
 
 

@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
 from systemvm.management.control.agent_calls import AgentPeer, ConnectedAgents
-from systemvm.management.snapshots.errors import NoSsvmError, SnapshotError
+from systemvm.management.snapshots.errors import SnapshotError, SnapshotUnreachableError
 from systemvm.management.snapshots.filled_ranges import filled_ranges
 from systemvm.management.state import instances, snapshots, zones
 from systemvm.management.state.database import Connection, Database
@@ -210,7 +210,7 @@ class SnapshotFiles:
                             error.hint or "take another one later",
                         ) from None
             if self._clock.seconds() >= deadline:
-                raise NoSsvmError(
+                raise SnapshotUnreachableError(
                     f"no secondary storage VM of the zone can reach snapshot {snapshot.name}",
                     'see "systemvm system-vm list" for the reason',
                 )

@@ -25,10 +25,10 @@ from systemvm.management.primary.pools import StorageByPool
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.snapshots import transitions
 from systemvm.management.snapshots.errors import (
-    NoSsvmError,
     SnapshotError,
     SnapshotRequestError,
     SnapshotStateError,
+    SnapshotUnreachableError,
 )
 from systemvm.management.snapshots.files import SnapshotFiles
 from systemvm.management.snapshots.transitions import NewSnapshot
@@ -323,7 +323,9 @@ class VolumeSnapshots:
         Return why some cannot be deleted now, by their snapshots' ids: all others are deleted nevertheless.
         """
         failed: dict[int, SnapshotError] = {}
-        without_ssvm: dict[int, NoSsvmError] = {}  # by the zone's id: each call there would wait for one
+        without_ssvm: dict[
+            int, SnapshotUnreachableError
+        ] = {}  # by the zone's id: each call there would wait for one
         while due := [
             each for each in await self._database.run(_files_to_delete, volume_id) if each.id not in failed
         ]:
@@ -334,7 +336,7 @@ class VolumeSnapshots:
                     raise known
                 await self._files.delete(snapshot)
             except SnapshotError as error:
-                if isinstance(error, NoSsvmError):
+                if isinstance(error, SnapshotUnreachableError):
                     without_ssvm[snapshot.zone_id] = error
                 failed[snapshot.id] = error
                 self._log.warn(
