@@ -22,8 +22,9 @@ SCRIPT = '#!/bin/sh\n[ "$1" = bound ] && env\nexit 0\n'
 class GuestClient:
     """The programs of a machine; its network card is eth0 of the namespace."""
 
-    def __init__(self, name: str, directory: Path) -> None:
+    def __init__(self, name: str, directory: Path, *, server: str = "10.13.0.1") -> None:
         self.name = name
+        self._server = server  # the host's address in the network
         self._script = directory / "script"
         self._script.write_text(SCRIPT)
         self._script.chmod(0o755)
@@ -35,20 +36,8 @@ class GuestClient:
         done = subprocess.run(
             [
                 *("ip", "netns", "exec", self.name, "busybox", "udhcpc", "-i", "eth0", "-f", "-q", "-n"),
-                *(
-                    "-t",
-                    str(tries),
-                    "-T",
-                    "2",
-                    "-O",
-                    "hostname",
-                    "-O",
-                    "domain",
-                    "-O",
-                    "staticroutes",
-                    "-s",
-                    str(self._script),
-                ),
+                *("-t", str(tries), "-T", "2", "-s", str(self._script)),
+                *("-O", "hostname", "-O", "domain", "-O", "staticroutes"),
             ],
             capture_output=True,
             text=True,
@@ -63,7 +52,7 @@ class GuestClient:
     def ask(self, name: str) -> list[str]:
         """Return the addresses of a name, from the host's name server."""
         done = subprocess.run(
-            ["ip", "netns", "exec", self.name, "busybox", "nslookup", name, "10.13.0.1"],
+            ["ip", "netns", "exec", self.name, "busybox", "nslookup", name, self._server],
             capture_output=True,
             text=True,
             check=False,
@@ -74,7 +63,7 @@ class GuestClient:
 
     def password(self, asked: str, *options: str) -> tuple[int, str]:
         """Return status and body of a request to the password server."""
-        return self.get("/", *options, "-H", f"DomU_Request: {asked}", address="10.13.0.1:8080")
+        return self.get("/", *options, "-H", f"DomU_Request: {asked}", address=f"{self._server}:8080")
 
     def use(self, mac: str, address: str) -> None:
         """Use a MAC and an address without asking."""
@@ -86,12 +75,12 @@ class GuestClient:
         """Send frames, each from its destination to its payload, in hexadecimal."""
         sh("ip", "netns", "exec", self.name, sys.executable, "-c", SEND, *frames)
 
-    def get(self, path: str, *options: str, address: str = "10.13.0.1") -> tuple[int, str]:
+    def get(self, path: str, *options: str, address: str | None = None) -> tuple[int, str]:
         """Return status and body of a request to the metadata service."""
         done = subprocess.run(
             [
                 *("ip", "netns", "exec", self.name, "curl", "-s", "-m", "60", "--retry", "0", *options),
-                *("-w", "\\n%{http_code}", f"http://{address}{path}"),
+                *("-w", "\\n%{http_code}", f"http://{address or self._server}{path}"),
             ],
             capture_output=True,
             text=True,

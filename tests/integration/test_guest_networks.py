@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from integration.daemon_lab import until
-from integration.guest_client import GuestClient
+from integration.guest_machine import BRIDGE, Machine, dnsmasq_of, processes_of, services
 from integration.network_lab import Host, host, sh
 from systemvm.host.guest_filter import removal
 from systemvm.host.guest_services import (
@@ -34,9 +33,9 @@ from systemvm.lab.host_programs import HostProgram
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 
-__all__ = ["host"]  # the fixture
+__all__ = ["host", "services"]  # the fixtures
 
-BRIDGE, OTHER_BRIDGE = "cloudbr3", "cloudbr4"
+OTHER_BRIDGE = "cloudbr4"
 MAC, OTHER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 PORT, OTHER_PORT = "t0000000001-0", "t0000000002-0"
 WEB = Guest(MAC, IPv4Address("10.13.0.50"), "web", is_here=True)
@@ -57,32 +56,11 @@ while True:
 """
 
 
-@pytest.fixture
-def services(host: Host) -> Iterator[ChildProcess]:
-    helper = host.start_helper(HostProgram.GUEST_SERVICES)
-    yield helper
-    helper.stop()
-    for pid in [*dnsmasq_of(host), *processes_of(host, "--metadata")]:  # they outlive it
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
 @pytest.fixture(scope="module")
 def machine(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     machine = Machine(host, tmp_path_factory.mktemp("machine"), PORT)
     yield machine
-    sh("ip", "netns", "del", machine.name)
-
-
-class Machine(GuestClient):
-    """A namespace with one port of the guest bridge, in the place of a virtual machine."""
-
-    def __init__(self, host: Host, directory: Path, port: str, bridge: str = BRIDGE) -> None:
-        super().__init__(f"{host.name}-{port}", directory)
-        sh("ip", "netns", "add", self.name)
-        sh("ip", "-n", host.name, "link", "add", port, "type", "veth", "peer", "eth0", "netns", self.name)
-        sh("ip", "-n", host.name, "link", "set", port, "master", bridge, "up")
-        sh("ip", "-n", self.name, "link", "set", "lo", "up")
+    machine.close()
 
 
 def serve(host: Host, *guests: Guest, bridge: str = BRIDGE, cidr: str = "10.13.0.0/24") -> str:
@@ -100,23 +78,6 @@ def bind(host: Host, *guests: tuple[str, str, str]) -> None:
 def put_data(host: Host, guest: Guest, data: GuestData, bridge: str = BRIDGE) -> None:
     arguments = f"{bridge!r}, ipaddress.ip_address({str(guest.address)!r}), {guest.mac!r}"
     host.drive(f"await services.put_data({arguments}, decode_data({encode_data(data)!r}))")
-
-
-def dnsmasq_of(host: Host) -> dict[int, dict[str, str]]:
-    """Return the status of each dnsmasq of the host by its process id."""
-    return processes_of(host, "dnsmasq")
-
-
-def processes_of(host: Host, argument: str) -> dict[int, dict[str, str]]:
-    """Return the status of each process of the host with this argument by its process id."""
-    found = {}
-    for number in sh("ip", "netns", "pids", host.name).split():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            process = Path("/proc") / number
-            if argument in (process / "cmdline").read_text().split("\0"):
-                lines = (process / "status").read_text().splitlines()
-                found[int(number)] = dict(line.split(":\t", 1) for line in lines)
-    return found
 
 
 def test_a_machine_gets_its_own_address_and_a_stranger_none(
@@ -235,7 +196,7 @@ def test_a_machine_cannot_use_the_address_of_another(
         machine.use(MAC, "10.13.0.50")
         assert machine.get(path) == (200, "of web")
     finally:
-        sh("ip", "netns", "del", other.name)
+        other.close()
         bind(host)
     machine.use(OTHER_MAC, "10.13.0.52")
     assert machine.get(path) == (200, "of near")  # without the filter, so that it is what refused
@@ -402,7 +363,7 @@ def test_each_bridge_has_the_common_address_of_metadata(
         ]  # fmt: skip
     finally:
         bind(host)
-        sh("ip", "netns", "del", other.name)
+        other.close()
         (host.layout.etc / "host.yaml").unlink()
         sh("ip", "-n", host.name, "link", "del", OTHER_BRIDGE)
         host.drive("await driver.ensure()")
