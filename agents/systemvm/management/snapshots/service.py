@@ -323,21 +323,20 @@ class VolumeSnapshots:
         Return why some cannot be deleted now, by their snapshots' ids: all others are deleted nevertheless.
         """
         failed: dict[int, SnapshotError] = {}
-        without_ssvm: dict[
-            int, SnapshotUnreachableError
-        ] = {}  # by the zone's id: each call there would wait for one
+        # by the zone's id: each further call there would wait for an SSVM, too
+        unreachable: dict[int, SnapshotUnreachableError] = {}
         while due := [
             each for each in await self._database.run(_files_to_delete, volume_id) if each.id not in failed
         ]:
             snapshot = due[0]
             await self._delete_on_primary(snapshot)
             try:
-                if (known := without_ssvm.get(snapshot.zone_id)) is not None:
+                if (known := unreachable.get(snapshot.zone_id)) is not None:
                     raise known
                 await self._files.delete(snapshot)
             except SnapshotError as error:
                 if isinstance(error, SnapshotUnreachableError):
-                    without_ssvm[snapshot.zone_id] = error
+                    unreachable[snapshot.zone_id] = error
                 failed[snapshot.id] = error
                 self._log.warn(
                     "file of {uuid} is deleted later: {why}", uuid=snapshot.uuid, why=error.message
