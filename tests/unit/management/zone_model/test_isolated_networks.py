@@ -18,11 +18,12 @@ from systemvm.host.guest_vlans import GuestLink
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.api.principal import Principal
 from systemvm.management.api.zone_parts import guest_network_offering_of, isolated_offering_of
+from systemvm.management.guest_networks import vlans
 from systemvm.management.guest_networks.nics import WantedNic
 from systemvm.management.guest_networks.vlans import NO_BRIDGE, NoVlanError
 from systemvm.management.network_helper import NetworkError
 from systemvm.management.resource_limits.errors import ResourceLimitError
-from systemvm.management.state import guest_networks, instances, machine_passwords
+from systemvm.management.state import address_ranges, guest_networks, instances, machine_passwords
 from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.virtual_machines.deployment import Deployment
 from systemvm.management.virtual_machines.errors import NotDeployableError
@@ -143,6 +144,26 @@ async def test_a_network_has_a_vlan_while_a_vm_runs_on_it(cloud: SmallCloud) -> 
     await cloud.job("startVirtualMachine", cloud.user, id=vm.uuid)
     assert (await listed(cloud, network))["vlan"] == "101"
     assert nic_of(cloud, vm).bridge == "cloudbr3-101"
+
+
+@pytest_twisted.ensureDeferred
+async def test_subnets_are_read_once_for_all_networks(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await give_vlans(cloud)
+    for name in ("one", "two"):
+        vm_of(cloud, await deploy(cloud, name, await create(cloud, name)))
+    read, list_ranges = list[object](), address_ranges.list_ranges
+
+    def count(*given: Any, **named: Any) -> Any:
+        read.append(given)
+        return list_ranges(*given, **named)
+
+    monkeypatch.setattr(address_ranges, "list_ranges", count)
+    assert len(cloud.database.run_now(vlans.links, cloud.configuration.labels)) == 2
+    assert len(read) == 1
+    cloud.database.run_now(vlans.note_implemented, cloud.configuration.labels, [])
+    assert len(read) == 1, "no network is being implemented"
 
 
 @pytest_twisted.ensureDeferred
