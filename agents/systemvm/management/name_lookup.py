@@ -11,8 +11,9 @@ import socket
 from concurrent.futures import Future
 from threading import Lock, Thread
 
-#: How long one who needs an address waits for it.
-LOOKUP_S = 20.0
+#: How long one who needs an address waits for it; on a slow machine longer, but less than systemd's
+#: TimeoutStopSec, because stopping waits for it.
+LOOKUP_S, MOST_LOOKUP_S = 20.0, 45.0
 
 Place = tuple[str, int]
 

@@ -21,7 +21,7 @@ from systemvm.management.foreign_hosts.hypervisors import ForeignHypervisor
 from systemvm.management.foreign_hosts.inventory import HostInventory
 from systemvm.management.foreign_hosts.vcenter import VcenterHost
 from systemvm.management.foreign_hosts.xapi import XapiHost
-from systemvm.management.name_lookup import LOOKUP_S, NameLookup
+from systemvm.management.name_lookup import LOOKUP_S, MOST_LOOKUP_S, NameLookup
 from systemvm.service.slowness import scaled_s
 from systemvm.wire.console import ConsoleTarget
 
@@ -139,7 +139,7 @@ def resolved(name: str) -> list[str]:
 
     Raises: OSError.
     """
-    return _names.addresses(name, 0, scaled_s(LOOKUP_S))
+    return _names.addresses(name, 0, min(scaled_s(LOOKUP_S), MOST_LOOKUP_S))
 
 
 def _api(access: HostAccess, exchange: ApiExchange) -> HostApi:

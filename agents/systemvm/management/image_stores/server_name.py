@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from twisted.internet.threads import deferToThread
 
-from systemvm.management.name_lookup import LOOKUP_S, NameLookup
+from systemvm.management.name_lookup import LOOKUP_S, MOST_LOOKUP_S, NameLookup
 from systemvm.service.slowness import scaled_s
 
 Address = IPv4Address | IPv6Address
@@ -31,7 +31,7 @@ def is_host_name(text: str) -> bool:
 
 def _look_up(host: str) -> list[Address]:
     try:
-        found = _names.addresses(host, 0, scaled_s(LOOKUP_S))
+        found = _names.addresses(host, 0, min(scaled_s(LOOKUP_S), MOST_LOOKUP_S))
     except TimeoutError:
         raise TimeoutError("no name server answers") from None
     return [ip_address(address) for address in found]
