@@ -9,16 +9,15 @@ import pytest
 
 from integration import openvswitch_lab
 from integration.guest_client import GuestClient
+from integration.guest_machine import BRIDGE, services
 from integration.network_lab import sh
 from integration.openvswitch_lab import OpenVSwitchHost, host
 from integration.test_guest_networks import (
-    BRIDGE,
     MAC,
     PORT,
     WEB,
     put_data,
     serve,
-    services,
     test_a_machine_gets_its_own_address_and_a_stranger_none,
     test_a_machine_gets_its_own_data_and_no_other,
     test_names_of_machines_and_of_the_metadata_service_are_answered,
