@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Accounts, for administrators and domain administrators: searched and paged by the daemon, added, disabled, deleted.
 
-import { call, commands, job, user } from "./api.js";
-import { action, badge, element } from "./elements.js";
+import { call, job, user } from "./api.js";
+import { badge, element, offer } from "./elements.js";
 import { limitsOf } from "./limits.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
@@ -25,12 +25,12 @@ function usersOf(account) {
 }
 
 function buttonsOf(account, busy) {
-  if (account.user?.some((one) => one.id === user().id) || !commands().has("disableAccount")) return [];
+  if (account.user?.some((one) => one.id === user().id)) return [];
   const off = { disabled: Boolean(busy) };
   return [
-    action("account-limits", "Limits", account),
-    account.state === "enabled" ? action("account-disable", "Disable", account, off) : action("account-enable", "Enable", account, off),
-    action("account-delete", "Delete", account, { ...off, className: "danger" })];
+    offer("listResourceLimits", "account-limits", "Limits", account),
+    account.state === "enabled" ? offer("disableAccount", "account-disable", "Disable", account, off) : offer("enableAccount", "account-enable", "Enable", account, off),
+    offer("deleteAccount", "account-delete", "Delete", account, { ...off, className: "danger" })];
 }
 
 Object.assign(actions, {

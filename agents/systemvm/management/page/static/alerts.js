@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Alerts, for administrators, and whether they reach the people who must know of them.
 
-import { call } from "./api.js";
+import { call, commands } from "./api.js";
 import { badge, element, problem } from "./elements.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
@@ -54,9 +54,9 @@ export function wireAlerts(refresh) {
   const list = new List($("#alerts"), {
     label: "alerts", columns: COLUMNS, refresh, load: loadAlerts, empty: "There is no alert.",
     bulk: [
-      { label: "Archive", act: after((alerts) => takeAway("archiveAlerts", alerts, `Archive ${counted(alerts)}?`)) },
-      { label: "Delete", className: "danger", act: after((alerts) => takeAway("deleteAlerts", alerts, `Delete ${counted(alerts)}?`)) }],
+      { label: "Archive", command: "archiveAlerts", act: after((alerts) => takeAway("archiveAlerts", alerts, `Archive ${counted(alerts)}?`)) },
+      { label: "Delete", className: "danger", command: "deleteAlerts", act: after((alerts) => takeAway("deleteAlerts", alerts, `Delete ${counted(alerts)}?`)) }],
   });
   addSection({ id: "alerts", title: "Alerts", command: "listAlerts", tables: ["events", "alert_deliveries", "configurations"],
-    refresh: () => Promise.all([list.refresh(), refreshDeliveries()]) });
+    refresh: () => Promise.all([list.refresh(), commands().has("listAlertDeliveries") ? refreshDeliveries() : null]) });
 }

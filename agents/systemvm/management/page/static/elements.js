@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pieces of all views. Text is always inserted as text, never as markup: names and errors come from users and servers.
 
+import { commands } from "./api.js";
+
 export function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -27,6 +29,11 @@ export function badge(state, busy) {
 // A button that app.js or a module of it handles by its name.
 export function action(name, label, item, extra = {}) {
   return element("button", { ...extra, type: "button", data: { action: name, target: item.id, name: item.name } }, label);
+}
+
+// Such a button if the user is allowed to call the command that it needs, else null.
+export function offer(command, ...button) {
+  return commands().has(command) ? action(...button) : null;
 }
 
 // What is wrong with an object of the API, and in a line of its own what to do, which can be a command.

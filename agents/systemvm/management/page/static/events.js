@@ -28,8 +28,8 @@ function bulk(refresh) {
     refresh();
   };
   return [
-    { label: "Archive", act: end("archiveEvents", "Archive", "Lists leave them out, until archived ones are asked for.") },
-    { label: "Delete", className: "danger", act: end("deleteEvents", "Delete", "They are deleted permanently.") }];
+    { label: "Archive", command: "archiveEvents", act: end("archiveEvents", "Archive", "Lists leave them out, until archived ones are asked for.") },
+    { label: "Delete", className: "danger", command: "deleteEvents", act: end("deleteEvents", "Delete", "They are deleted permanently.") }];
 }
 
 // `refresh` redraws the page.

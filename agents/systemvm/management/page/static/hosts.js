@@ -2,7 +2,7 @@
 // Hosts: those of this cloud, and those that administrators register for consoles of their VMs.
 
 import { call, job } from "./api.js";
-import { action, badge, element, problem } from "./elements.js";
+import { badge, element, offer, problem } from "./elements.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
 import { $, ask, form, toast } from "./ui.js";
@@ -25,7 +25,7 @@ function consolesOf(host) {
 function buttonsOf(host, busy) {
   if (!host.url) return [];
   const off = { disabled: Boolean(busy) };
-  return [action("host-refresh", "List VMs", host, off), action("host-remove", "Remove", host, { ...off, className: "danger" })];
+  return [offer("reconnectHost", "host-refresh", "List VMs", host, off), offer("deleteHost", "host-remove", "Remove", host, { ...off, className: "danger" })];
 }
 
 Object.assign(actions, {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A list of the API, which the daemon searches, sorts and pages: the document has the rows of one page only.
 
-import { ApiError, call } from "./api.js";
+import { ApiError, call, commands } from "./api.js";
 import { element } from "./elements.js";
 import { draw, options } from "./ui.js";
 import { busy } from "./work.js";
@@ -40,7 +40,7 @@ export class List {
   // - `sort`: {by, descending} at first; without it the daemon's own order;
   // - `filters`: {name, label, choices} each, where choices are pairs of value and label, or {name, label, type} of
   //   an input; their values are parameters of the list;
-  // - `bulk`: {label, className, act(rows)} each, for selected rows;
+  // - `bulk`: {label, className, command, act(rows)} each, for selected rows, if the user is allowed to call `command`;
   // - `empty` and `nothing`: what is shown when there are no rows, and when none fits;
   // - `refresh`: loads the section again.
   constructor(place, about) {
@@ -163,7 +163,7 @@ export class List {
       oninput: () => this.#type(search.value) });
     const inputs = filters.map((filter) => this.#filter(filter));
     if (sorts) inputs.push(this.#order(sorts));
-    this.#bulk = bulk.map(({ label: verb, className, act }) => element("button", { type: "button", className: className ?? "", disabled: true,
+    this.#bulk = bulk.map(({ label: verb, className, command, act }) => element("button", { type: "button", className: className ?? "", disabled: true, data: { command },
       onclick: () => act(this.#rows.filter(({ id }) => this.#selected.has(id))) }, verb));
     return element("form", { className: "tools", role: "search", onsubmit: (event) => {
       event.preventDefault();
@@ -258,6 +258,10 @@ export class List {
       const { select } = box.dataset;
       box.checked = select === "*" ? this.#rows.length > 0 && this.#selected.size === this.#rows.length : this.#selected.has(select);
     }
-    for (const button of this.#bulk) button.disabled = !this.#selected.size;
+    for (const button of this.#bulk) {
+      button.disabled = !this.#selected.size;
+      button.hidden = !commands().has(button.dataset.command);
+    }
+    this.#place.classList.toggle("unselectable", this.#bulk.every(({ hidden }) => hidden));
   }
 }

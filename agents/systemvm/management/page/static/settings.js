@@ -2,7 +2,7 @@
 // Settings of the cloud, of all zones or of one: searched, changed with the check of each, reset. They take effect at once.
 
 import { call } from "./api.js";
-import { action, element } from "./elements.js";
+import { element, offer } from "./elements.js";
 import { askFields } from "./field_dialog.js";
 import { List } from "./list.js";
 import { addSection } from "./sections.js";
@@ -16,8 +16,8 @@ const COLUMNS = [
     changed(setting) ? element("small", {}, `default: ${setting.defaultvalue || "empty"}`) : null] },
   { label: "Takes effect", cell: ({ isdynamic }) => (isdynamic ? "at once" : "after a restart") },
   { label: "Actions", className: "actions", cell: (setting, busy) => [
-    action("setting-edit", "Edit…", setting, { disabled: Boolean(busy) }),
-    changed(setting) ? action("setting-reset", "Reset", setting, { disabled: Boolean(busy) }) : null] },
+    offer("updateConfiguration", "setting-edit", "Edit…", setting, { disabled: Boolean(busy) }),
+    changed(setting) ? offer("resetConfiguration", "setting-reset", "Reset", setting, { disabled: Boolean(busy) }) : null] },
 ];
 
 let list;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Image stores: how full each is, what moves off it, and what is on it.
 
-import { action, badge, bytes, element, progress } from "./elements.js";
+import { badge, bytes, element, offer, progress } from "./elements.js";
 
 const percentOf = (ratio) => `${Math.round(100 * ratio)} %`;
 
@@ -21,10 +21,10 @@ export function storeCard(store, busy) {
       element("small", {}, job.jobprogresstext ?? "The move begins.")) : null,
     job?.jobstatus === 2 ? element("p", { className: "hint bad" }, failure(job)) : null,
     element("div", { className: "actions" },
-      action("store-contents", "Contents…", store),
-      action("store-edit", "Edit…", store, off),
-      moving || store.retiring ? action("store-cancel", "Cancel move", store, off) : action("store-move", "Move content…", store, off),
-      action("store-delete", "Delete", store, { ...off, className: "danger" })));
+      offer("listImageStoreObjects", "store-contents", "Contents…", store),
+      offer("updateImageStore", "store-edit", "Edit…", store, off),
+      moving || store.retiring ? offer("cancelImageStoreMigration", "store-cancel", "Cancel move", store, off) : offer("migrateSecondaryStorageData", "store-move", "Move content…", store, off),
+      offer("deleteImageStore", "store-delete", "Delete", store, { ...off, className: "danger" })));
 }
 
 function failure({ jobresult }) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rows and cards of the page.
 
-import { action, badge, bytes, element, problem, progress } from "./elements.js";
+import { commands } from "./api.js";
+import { badge, bytes, element, offer, problem, progress } from "./elements.js";
 import { thumbnail } from "./thumbnails.js";
 import { duration, TransferRate } from "./transfer_rate.js";
 
@@ -64,11 +65,11 @@ export function systemVmCard(vm, busy) {
     element("dl", {}, ...facts.flatMap(([key, value]) => [element("dt", {}, key), element("dd", {}, value)])),
     problem(vm),
     element("div", { className: "actions" },
-      running ? action("console", "View Console", vm) : null,
-      running ? action("serial-console", "Serial Port", vm) : null,
-      running ? action("system-reboot", "Reboot", vm, { disabled: Boolean(busy) }) : null,
-      running ? action("system-stop", "Stop", vm, { disabled: Boolean(busy) })
-        : action("system-start", "Start", vm, { disabled: Boolean(busy) })));
+      running ? offer("createConsoleEndpoint", "console", "View Console", vm) : null,
+      running ? offer("createConsoleEndpoint", "serial-console", "Serial Port", vm) : null,
+      running ? offer("rebootSystemVm", "system-reboot", "Reboot", vm, { disabled: Boolean(busy) }) : null,
+      running ? offer("stopSystemVm", "system-stop", "Stop", vm, { disabled: Boolean(busy) })
+        : offer("startSystemVm", "system-start", "Start", vm, { disabled: Boolean(busy) })));
 }
 
 // The cells of a template's row.
@@ -87,12 +88,13 @@ export const templateCells = {
   buttons(template, busy, canExtract) {
     const { failed, uploaded } = download(template);
     const off = { disabled: Boolean(busy) };
+    const kind = template.format === "ISO" ? "Iso" : "Template";
     return [
-      action("trace", "Steps", template),
-      template.isready && (canExtract || template.isextractable) ? action("template-link", "Download…", template, off) : null,
-      uploaded ? action("template-upload", "Upload file…", template, off) : null,
-      failed && !uploaded ? action("template-retry", "Retry", template, off) : null,
-      action("template-delete", "Delete", template, { ...off, className: "danger" })];
+      offer("listEvents", "trace", "Steps", template),
+      template.isready && (canExtract || template.isextractable) ? offer(`extract${kind}`, "template-link", "Download…", template, off) : null,
+      uploaded ? offer(`renewUploadParamsFor${kind}`, "template-upload", "Upload file…", template, off) : null,
+      failed && !uploaded ? offer(`retry${kind}`, "template-retry", "Retry", template, off) : null,
+      offer(`delete${kind}`, "template-delete", "Delete", template, { ...off, className: "danger" })];
   },
 };
 
@@ -111,11 +113,13 @@ export function steps(events) {
     element("span", {}, event.description)));
 }
 
+const mayWatch = () => ["createConsoleThumbnail", "createConsoleEndpoint"].every((command) => commands().has(command));
+
 // The cells of a VM's row. A VM on a host that the cloud does not control only has a console.
 export const vmCells = {
   name(vm) {
     const about = vm.hypervisor === "KVM" ? [vm.instancename, vm.nic?.[0]?.ipaddress, vm.templatename ?? vm.isoname] : [vm.hypervisor, vm.hostname];
-    return element("div", { className: "machine" }, vm.hypervisor === "KVM" && vm.state === "Running" ? thumbnail(vm) : null,
+    return element("div", { className: "machine" }, vm.hypervisor === "KVM" && vm.state === "Running" && mayWatch() ? thumbnail(vm) : null,
       element("div", {}, element("strong", {}, vm.displayname ?? vm.name), element("small", {}, about.filter(Boolean).join(" · "))));
   },
   size(vm) {
@@ -124,20 +128,20 @@ export const vmCells = {
   },
   buttons(vm, busy) {
     const running = vm.state === "Running";
-    const console = running ? action("console", "View Console", vm, { className: "primary" }) : null;
-    const trace = action("machine-trace", "Steps", vm);
+    const console = running ? offer("createConsoleEndpoint", "console", "View Console", vm, { className: "primary" }) : null;
+    const trace = offer("listEvents", "machine-trace", "Steps", vm);
     if (vm.hypervisor !== "KVM") return [console, trace];
     const destroyed = vm.state === "Destroyed" || vm.state === "Expunging";
     const off = { disabled: Boolean(busy) };
     return [
       console,
-      running ? action("serial-console", "Serial Port", vm) : null,
+      running ? offer("createConsoleEndpoint", "serial-console", "Serial Port", vm) : null,
       trace,
-      running ? action("vm-reboot", "Reboot", vm, off) : null,
-      destroyed ? action("vm-recover", "Recover", vm, { disabled: Boolean(busy) || vm.state !== "Destroyed" })
-        : running ? action("vm-stop", "Stop", vm, off)
-          : action("vm-start", "Start", vm, { disabled: Boolean(busy) || vm.state !== "Stopped" }),
-      destroyed ? action("vm-expunge", "Expunge", vm, { ...off, className: "danger" })
-        : action("vm-destroy", "Destroy", vm, { ...off, className: "danger" })];
+      running ? offer("rebootVirtualMachine", "vm-reboot", "Reboot", vm, off) : null,
+      destroyed ? offer("recoverVirtualMachine", "vm-recover", "Recover", vm, { disabled: Boolean(busy) || vm.state !== "Destroyed" })
+        : running ? offer("stopVirtualMachine", "vm-stop", "Stop", vm, off)
+          : offer("startVirtualMachine", "vm-start", "Start", vm, { disabled: Boolean(busy) || vm.state !== "Stopped" }),
+      destroyed ? offer("expungeVirtualMachine", "vm-expunge", "Expunge", vm, { ...off, className: "danger" })
+        : offer("destroyVirtualMachine", "vm-destroy", "Destroy", vm, { ...off, className: "danger" })];
   },
 };
