@@ -11,9 +11,9 @@ let shown = null;
 
 // Add a section: `id` is its name in the address and that of `<section data-section>`, `title` is shown in the
 // navigation, and users see it who are allowed to call `command`. `tables` are those whose changes concern it, and
-// `refresh` loads and draws it.
-export function addSection({ id, title, command, tables, refresh }) {
-  sections.push({ id, title, command, tables, refresh });
+// `refresh` loads and draws it. `opened` is called before that when it was not shown.
+export function addSection({ id, title, command, tables, refresh, opened = () => {} }) {
+  sections.push({ id, title, command, tables, refresh, opened });
 }
 
 const permitted = () => sections.filter(({ command }) => commands().has(command));
@@ -27,6 +27,7 @@ export function openSections() {
 }
 
 function choose() {
+  const before = shown;
   const wanted = location.hash.slice(2);
   shown = permitted().find(({ id }) => id === wanted) ?? permitted()[0] ?? null;
   for (const section of sections) place(section).hidden = section !== shown;
@@ -34,6 +35,7 @@ function choose() {
     if (link.dataset.to === shown?.id) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
+  if (shown !== before) shown?.opened();
   document.title = shown ? `${shown.title} · systemvm` : "systemvm";
 }
 

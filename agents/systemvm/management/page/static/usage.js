@@ -17,12 +17,31 @@ const COLUMNS = [
 ];
 const FIELDS = ["account", "accountid", "domain", "domainid", "storedbytes", "servedbytes", "consoleminutes"];
 const ALL = { listall: "true" };
+const SUMS_MS = 30000;
+
+let loaded = -SUMS_MS;
+let timer = 0;
 
 const all = () => allRows("listAccountUsage", "accountusage", ALL);
 
 export function sums(rows) {
   const sum = (name) => rows.reduce((total, row) => total + row[name], 0);
   return { storedbytes: sum("storedbytes"), servedbytes: sum("servedbytes"), consoleminutes: sum("consoleminutes") };
+}
+
+// Sums need all pages, and what they are of changes all the time: they are loaded when the section opens, and then
+// rarely.
+async function refreshSums(refresh) {
+  const wait = loaded + SUMS_MS - performance.now();
+  if (wait > 0) {
+    timer ||= setTimeout(() => {
+      timer = 0;
+      refresh();
+    }, wait);
+    return;
+  }
+  await showSums();
+  loaded = performance.now();
 }
 
 async function showSums() {
@@ -51,7 +70,8 @@ export function wireUsage(refresh) {
       return { rows: rows.map((row) => ({ ...row, id: row.accountid })), count };
     },
   });
-  addSection({ id: "usage", title: "Usage", command: "listAccountUsage", refresh: () => Promise.all([list.refresh(), showSums()]),
+  addSection({ id: "usage", title: "Usage", command: "listAccountUsage", refresh: () => Promise.all([list.refresh(), refreshSums(refresh)]),
+    opened: () => { loaded = -SUMS_MS; },
     tables: ["served_bytes", "template_store_refs", "snapshots", "console_recordings", "console_sessions", "accounts"] });
   $("#usage-download").addEventListener("click", download);
 }
