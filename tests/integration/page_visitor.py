@@ -40,10 +40,20 @@ def advertise(host: Host, origin: str) -> None:
     zone.write_text(yaml.safe_dump(text))
 
 
-def _anything(route: Route) -> None:
-    """Say that anything has changed, again and again: a test changes its answers, and no table."""
-    body = f'retry: {CHANGE_MS}\ndata: ["*"]\n\n'
-    route.fulfill(body=body, content_type="text/event-stream")
+#: A stream that says again and again that anything has changed: a test changes its answers, and no table.
+#: It stays open: the page would ask again after a lost one whatever it says.
+_ANYTHING = f"""
+window.EventSource = class extends EventTarget {{
+  static CLOSED = 2;
+  readyState = 1;
+  #timer = setInterval(() => {{
+    this.dispatchEvent(new MessageEvent("message", {{ data: '["*"]' }}));
+  }}, {CHANGE_MS});
+  close() {{
+    clearInterval(this.#timer);
+  }}
+}};
+"""
 
 
 class Visitor:
@@ -62,7 +72,7 @@ class Visitor:
             page.add_init_script(_COPY_BODIES)
         if self.answer is not None:
             page.route("**/client/api", self._respond)
-            page.route("**/client/changes", _anything)
+            page.add_init_script(_ANYTHING)
         page.on("dialog", lambda dialog: dialog.accept())  # "leave the page?"
         page.goto(self._host.page)
         assert self._login is not None
