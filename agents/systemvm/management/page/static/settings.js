@@ -38,7 +38,8 @@ function inputOf({ type, value, units }) {
   if (value === HIDDEN) return { name: "value", label: "New value", type: "password", autocomplete: "new-password", required: true };
   const label = units ? `Value in ${units}` : "Value";
   if (type === "Boolean") return { name: "value", label, value, choices: [["true", "true"], ["false", "false"]] };
-  return { name: "value", label, value, type: type === "Number" ? "number" : "text", required: type === "Number" };
+  // not of type number: browsers disagree on what they keep of what is typed there, and the daemon says what is wrong
+  return { name: "value", label, value, required: type === "Number", inputMode: type === "Number" ? "numeric" : "text" };
 }
 
 Object.assign(actions, {
