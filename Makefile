@@ -268,7 +268,7 @@ bench-snapshot: setup ## snapshots of a running machine and their restore, compa
 	@$(PYTHON) tests/benchmark/snapshot.py
 
 .PHONY: soak-zone
-soak-zone: setup ## 10,000 random sequences of calls, kills and faults, and 100 chains of snapshots (about an hour)
+soak-zone: setup ## 10,000 random sequences of calls, kills and faults, and 100 chains of snapshots
 	@ZONE_SEQUENCES=10000 $(PYTEST_PARALLEL) --timeout=0 tests/unit/management/zone_sequences
 	@SNAPSHOT_CHAINS=100 $(PYTEST) --timeout=0 tests/integration/test_volume_snapshots.py -k chains
 
