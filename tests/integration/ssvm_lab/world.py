@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The SSVM's real processes in one network namespace, servers in another, and a tmpfs as the store.
 
-The processes are socket-activated, as systemd does it (systemd-socket-activate); the agent's role runs in the
-test, and its daemon is a peer on a UNIX socket.
+The processes are socket-activated, as systemd does it (socket_unit.py); the agent's role runs in the test,
+and its daemon is a peer on a UNIX socket.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from systemvm.wire.storage import Store
 
 LAB = Path(__file__).resolve().parent
 AGENTS = LAB.parents[2] / "agents"
+SOCKET_UNIT = LAB / "socket_unit.py"
 #: Of serve's unit.
 OPENSSL_CONF = LAB.parents[2] / "appliances/base/overlay/etc/systemvm/openssl.cnf"
 NAME = "images.example.test"
@@ -292,7 +293,8 @@ class Builder:
         mount_root = ["--mount-root", str(paths.mount_root)]
         for path, module in ((paths.store_socket, "operations"), (paths.mount_socket, "mount")):
             name = path.name.removesuffix(".sock")
-            self._activate(name, path, [], [*python, f"systemvm.ssvm.store.{module}", *mount_root])
+            service = [*python, f"systemvm.ssvm.store.{module}", *mount_root]
+            self._activate(name, None, path, service, options=["-l", str(path)])
         resolv_conf = self._directory / "resolv.conf"
         resolv_conf.write_text(f"nameserver {SERVER}\noptions timeout:1 attempts:2\n")
         fetch = [
@@ -304,31 +306,23 @@ class Builder:
             "--limits",
             json.dumps(self._limits),
         ]
-        # systemd starts fetch again at the next connection, and so does this loop
-        script = (
-            f"mount --bind {resolv_conf} /etc/resolv.conf; "
-            'while :; do rm -f $0; "$@"; [ $? = 0 ] && exit; done'
-        )
         local = ["-l", str(paths.fetch_socket), "-l", str(paths.upload_socket), "--fdname=fetch:upload"]
-        activator = ["systemd-socket-activate", "-E", "PYTHONPATH", *local, *fetch]
-        stale = f"{paths.fetch_socket} {paths.upload_socket}"
-        inside = ["unshare", "-m", "sh", "-c", script, stale, *activator]
-        self._start("fetch", self._vm, *inside)
-        self._wait_for_path(paths.fetch_socket)
-        # by a loop of its own, so that a test can kill it
-        public = ["-l", str(paths.serve_socket), "-l", f"{VM}:443", "--fdname=control:public"]
+        resolving = f'mount --bind {resolv_conf} /etc/resolv.conf; exec "$@"'
+        inside = ["unshare", "-m", "sh", "-c", resolving, "sh"]
+        self._activate("fetch", self._vm, paths.fetch_socket, fetch, options=local, inside=inside)
         serve = [*python, "systemvm.ssvm.serve.main", "--store-socket", str(paths.store_socket)]
         serve += ["--upload-socket", str(paths.upload_socket)]
-        again = 'while :; do rm -f "$0"; "$@"; [ $? = 0 ] && exit; done'
-        settings = ["-E", "PYTHONPATH", "-E", f"OPENSSL_CONF={OPENSSL_CONF}"]
-        activator = ["systemd-socket-activate", *settings, *public, *serve]
-        self._start("serve", self._vm, "sh", "-c", again, str(paths.serve_socket), *activator)
-        self._wait_for_path(paths.serve_socket)
+        public = ["-l", str(paths.serve_socket), "-l", f"{VM}:443", "--fdname=control:public"]
+        settings = ["-E", f"OPENSSL_CONF={OPENSSL_CONF}"]
+        self._activate("serve", self._vm, paths.serve_socket, serve, options=[*settings, *public])
 
-    def _activate(self, name: str, path: Path, options: list[str], command: list[str]) -> None:
-        self._start(
-            name, None, "systemd-socket-activate", "-E", "PYTHONPATH", *options, "-l", str(path), *command
-        )
+    def _activate(
+        self, name: str, namespace: str | None, path: Path, service: Sequence[str], *,
+        options: Sequence[str], inside: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """Start a service behind its sockets, of which `path` is one."""
+        activator = [*inside, "systemd-socket-activate", "-E", "PYTHONPATH", *options]
+        self._start(name, namespace, *activator, sys.executable, str(SOCKET_UNIT), *service)
         self._wait_for_path(path)
 
     def _start(self, name: str, namespace: str | None, *command: str) -> subprocess.Popen[bytes]:
@@ -390,7 +384,9 @@ def _pids(module: str) -> list[int]:
             argv = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(module.encode() in argument for argument in argv) and argv[0].endswith(b"python"):
+        if str(SOCKET_UNIT).encode() in argv or not argv[0].endswith(b"python"):
+            continue
+        if any(module.encode() in argument for argument in argv):
             found.append(int(path.parent.name))
     return [pid for pid in found if _descends(pid, os.getpid())]
 
