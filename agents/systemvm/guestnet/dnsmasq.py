@@ -4,15 +4,11 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from pathlib import Path
 
 from systemvm.guestnet.dnsmasq_files import DnsmasqFiles
 from systemvm.guestnet.process import end, process_of
-from systemvm.service.slowness import scaled_s
-from systemvm.service.unix_calls import RefusedError
-
-_START_S = 20.0
+from systemvm.host.programs import run_program
 
 
 class Dnsmasq:
@@ -49,23 +45,12 @@ class Dnsmasq:
 
     def _start(self) -> None:
         """Start dnsmasq, which returns when it listens, and continues in the background."""
-        try:
-            done = subprocess.run(
-                ["dnsmasq", self._option],
-                capture_output=True,
-                text=True,
-                timeout=scaled_s(_START_S),
-                check=False,
-            )
-        except FileNotFoundError as error:
-            raise RefusedError("dnsmasq is not installed", "install Debian's dnsmasq-base") from error
-        except subprocess.TimeoutExpired as error:
-            raise RefusedError(f"dnsmasq did not start within {scaled_s(_START_S):.0f} s") from error
-        if done.returncode != 0:
-            raise RefusedError(
-                f"dnsmasq cannot be started on {self._directory.name}: {done.stderr.strip()[-300:]}",
-                "end the program that uses ports 53 and 67 of that bridge's addresses",
-            )
+        run_program(
+            ["dnsmasq", self._option],
+            "dnsmasq-base",
+            f"dnsmasq cannot be started on {self._directory.name}",
+            hint="end the program that uses ports 53 and 67 of that bridge's addresses",
+        )
 
     @property
     def _option(self) -> str:
