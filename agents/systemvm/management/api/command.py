@@ -64,7 +64,7 @@ class ResultPage:
 Handler = Callable[[ApiCall], Awaitable[Any]]
 
 #: CloudMonkey sends it to every list that it completes a parameter from, and to listApis.
-_LISTALL = optional(
+LISTALL = optional(
     "listall", ParameterType.BOOLEAN, "accepted, but without effect: these have no owner, and all are listed"
 )
 
@@ -96,14 +96,14 @@ class Command:
     def all_parameters(self) -> tuple[Parameter, ...]:
         return (
             *self.parameters,
-            *((_LISTALL,) if self._is_list_without_owners else ()),
+            *((LISTALL,) if self._is_list_without_owners else ()),
             *(PAGING if self.shape is ResponseShape.LIST and self.paged else ()),
             *sorting(self.sortable),
         )
 
     @property
     def _is_list_without_owners(self) -> bool:
-        return self.name.startswith("list") and all(one.name != _LISTALL.name for one in self.parameters)
+        return self.name.startswith("list") and all(one.name != LISTALL.name for one in self.parameters)
 
     @property
     def is_async(self) -> bool:

@@ -65,14 +65,20 @@ def describe_fields(answer: type) -> list[ApiFieldAnswer]:
 
 
 def _describe_field(attribute: Any, hint: Any) -> ApiFieldAnswer:
-    kind, inner = _kind(hint)
-    nested = describe_fields(inner) if attrs.has(inner) and inner is not ApiFieldAnswer else None
+    kind, _ = _kind(hint)
+    inner = object_of(hint)
     return ApiFieldAnswer(
         name=attribute.metadata.get("key", attribute.name),
         description=attribute.metadata.get("description", ""),
         type=_TYPE_NAMES.get(kind, "object"),
-        response=nested,
+        response=None if inner is None or inner is ApiFieldAnswer else describe_fields(inner),
     )
+
+
+def object_of(hint: Any) -> type | None:
+    """Return the class of the object, or of the list's objects, that a key has; None for a plain value."""
+    _, inner = _kind(hint)
+    return inner if attrs.has(inner) else None
 
 
 def _kind(hint: Any) -> tuple[Any, Any]:
