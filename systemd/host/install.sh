@@ -31,13 +31,18 @@ rm -rf "$new"
 mkdir -p "$new/agents"
 echo "install: programs and their packages in $root$lib"
 tar -C agents -c --exclude=__pycache__ --exclude='*.egg-info' systemvm | tar -C "$new/agents" -x --no-same-owner
+# Programs read their version, and the packages that system VMs need, from the metadata of the distribution.
+cp pyproject.toml LICENSE "$new"
+"$python" -c 'import os, sys; from setuptools import build_meta; os.chdir(sys.argv[1])
+build_meta.prepare_metadata_for_build_wheel("agents")' "$new" >/dev/null
+rm -r "$new/pyproject.toml" "$new/LICENSE" "$new"/agents/*.egg-info
 version=$("$host_python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 "$python" -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes \
     --only-binary :all: --python-version "$version" --target "$new/packages" -r agents/locks/daemon.txt
 # Users of these programs cannot write there, so it is compiled now.
 "$host_python" -m compileall -q -s "$new" -p "$lib" "$new" >/dev/null || fail "$host_python cannot compile the programs" \
     "use Python 3.11 or later"
-cp -r --no-preserve=ownership "$images" "$new/images"
+cp -r --no-preserve=ownership "$images/" "$new/images"
 if [ -d build/xterm ]; then cp -rL --no-preserve=ownership build/xterm "$new/xterm"; fi
 
 # Sources and images can be of a stricter umask; the programs of other users read them.

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -18,13 +20,14 @@ PROGRAMS = {
 }  # fmt: skip
 #: They stay in memory while the daemon is replaced.
 RESIDENT = {f"systemvm-{name}.service" for name in ("nethelper", "mounthelper", "launcher", "guestnet")}
-#: Imports the module of each program and prints what it came from.
+#: Imports the module of each program and prints what it came from, and what the distribution says of itself.
 IMPORT = """
-import importlib, sys
+import importlib, json, sys
+from importlib.metadata import requires, version
 sys.path[:0] = sys.argv[1:]
-for name in ("cli", "management", "nethelper", "mounthelper", "launcher", "guestnet"):
-    module = importlib.import_module(f"systemvm.{name}.__main__")
-    sys.stdout.write(f"{module.__file__}\\n")
+names = ("cli", "management", "nethelper", "mounthelper", "launcher", "guestnet")
+modules = [importlib.import_module(f"systemvm.{name}.__main__").__file__ for name in names]
+json.dump([modules, version("systemvm"), requires("systemvm")], sys.stdout)
 """
 
 pytestmark = pytest.mark.timeout(900)
@@ -95,7 +98,10 @@ def test_a_host_is_installed_replaced_and_uninstalled(tmp_path: Path) -> None:
         text=True, capture_output=True, timeout=300,
     )  # fmt: skip
     assert imported.returncode == 0, imported.stderr
-    assert all(line.startswith(str(lib / "agents")) for line in imported.stdout.split())
+    modules, version, requirements = json.loads(imported.stdout)
+    assert all(module.startswith(str(lib / "agents")) for module in modules)
+    assert (version, requirements) == (metadata.version("systemvm"), metadata.requires("systemvm"))
+    assert not list(lib.glob("agents/*.egg-info"))
 
     assert run("uninstall.sh", root, images).returncode == 0
     assert not lib.exists() and not list((root / "usr/bin").iterdir())
