@@ -46,7 +46,7 @@ PAGES = (
     ("events", "Event|Alert"),
     ("settings", "Configuration|Capacity|Capabilities"),
     ("jobs", "AsyncJob|listApis"),
-    ("tags", "Tags"),
+    ("tags", "Tags|Annotation"),
 )
 SHARED = "objects"
 

@@ -91,6 +91,8 @@ async def _give_objects(cloud: SmallCloud, owner: Principal, prefix: str) -> Non
     )  # fmt: skip
     tags = {"tags[0].key": f"{prefix}-key", "tags[0].value": f"{prefix}-value"}
     await _job(cloud, "createTags", owner, resourceids=vm.uuid, resourcetype="UserVm", **tags)
+    note = {"annotation": f"{prefix}-annotation", "entitytype": "VM", "entityid": vm.uuid}
+    await cloud.call("addAnnotation", owner, **note)
     await cloud.call("registerUserKeys", owner, id=owner.user.uuid)
     await cloud.call("createConsoleEndpoint", owner, virtualmachineid=vm.uuid)
     upload = {"name": f"{prefix}-upload", "zoneid": cloud.zone.uuid, "format": "QCOW2", "hypervisor": "KVM"}

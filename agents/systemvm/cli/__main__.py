@@ -17,6 +17,7 @@ from systemvm.cli import (
     consoles,
     diagnose,
     domains,
+    entity_annotations,
     hosts,
     machines,
     model_verbs,
@@ -33,6 +34,7 @@ from systemvm.cli import (
     stores,
     support_bundle,
     system_vms,
+    tags,
     templates,
     trace,
     user_keys,
@@ -102,6 +104,8 @@ main.add_command(consoles.console)
 consoles.console.add_command(open_console.open_console)
 for command in recordings.COMMANDS:
     consoles.console.add_command(command)
+main.add_command(tags.tag)
+main.add_command(entity_annotations.annotation)
 main.add_command(settings.setting)
 main.add_command(alerts.alert)
 main.add_command(system_vms.system_vm)

@@ -82,7 +82,7 @@ class DaemonClient:
         except RpcError as error:
             raise CommandFailedError(error.message, error.hint) from None
 
-    def records(self, command: str, key: str, **params: Any) -> list[dict[str, Any]]:
+    def records(self, command: str, key: str, /, **params: Any) -> list[dict[str, Any]]:
         """Return the rows of a list command."""
         return list((self.call(command, **params) or {}).get(key, []))
 
@@ -113,7 +113,7 @@ class DaemonClient:
             yield self.call("queryAsyncJobResult", jobid=job_id)
             time.sleep(_JOB_POLL_INTERVAL_S)
 
-    def find(self, command: str, key: str, name: str, noun: str, **params: Any) -> dict[str, Any]:
+    def find(self, command: str, key: str, name: str, noun: str, /, **params: Any) -> dict[str, Any]:
         """Return the one record of a list command with this name or id.
 
         Raises: CommandFailedError when there is none, or more than one; the hint lists the choices.

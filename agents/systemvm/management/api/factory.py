@@ -20,6 +20,7 @@ from systemvm.management.api.commands.accounts import AccountCommands
 from systemvm.management.api.commands.address_ranges import RANGES
 from systemvm.management.api.commands.alert_deliveries import AlertDeliveryCommands
 from systemvm.management.api.commands.alerts import AlertCommands
+from systemvm.management.api.commands.annotations import AnnotationCommands
 from systemvm.management.api.commands.api_limits import ApiLimitCommands
 from systemvm.management.api.commands.capacity import CapacityCommands
 from systemvm.management.api.commands.certificates import CertificateCommands, CertificateControl
@@ -225,6 +226,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *NetworkRestartCommand(database, services.restart_network, jobs).commands(),
         *NicCommands(database).commands(),
         *TagCommands(database, jobs).commands(),
+        *AnnotationCommands(database).commands(),
         *AbsentKindCommands(database).commands(),
         *VolumeCommands(database).commands(),
         *VolumeChangeCommands(

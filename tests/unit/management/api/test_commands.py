@@ -58,6 +58,7 @@ EXPECTED = {
     *("listAlerts", "archiveAlerts", "deleteAlerts", "listCapacity"),
     *("generateAlert", "listAlertDeliveries"),
     *("createTags", "deleteTags", "listTags"),
+    *("addAnnotation", "listAnnotations", "removeAnnotation", "updateAnnotationVisibility"),
     *("migrateSystemVm", "scaleSystemVm", "changeServiceForSystemVm", "prepareTemplate"),
     "createConsoleThumbnail",
     *(
@@ -136,6 +137,7 @@ ADMINISTRATORS = {
     *("deleteConsoleRecording", "setConsoleRecordingRule", "listConsoleRecordingRules"),
     "watchConsoleSession",
     *("listAlerts", "archiveAlerts", "deleteAlerts", "listCapacity"),
+    "updateAnnotationVisibility",
     *("migrateSystemVm", "scaleSystemVm", "changeServiceForSystemVm", "prepareTemplate"),
     "getDiagnosticsData",
     "runDiagnostics",

@@ -27,6 +27,7 @@ LARGE = frozenset(
     (
         *("templates", "template_store_refs", "vm_instances", "nics", "volumes", "snapshots"),
         *("snapshot_policies", "events", "async_jobs", "resource_tags", "users", "api_keys"),
+        "entity_annotations",
         *("console_sessions", "console_recordings", "alert_deliveries", "logins"),
     )
 )

@@ -114,3 +114,15 @@ resource_tags = table(
     sa.Column("value", sa.String(255), nullable=False),
     sa.UniqueConstraint("resource_uuid", "key"),
 )
+
+# What users and administrators write about objects, by the object's UUID.
+entity_annotations = table(
+    "entity_annotations",
+    *numbered(),
+    sa.Column("entity_type", sa.String(40), nullable=False),  # CloudStack's: VM, TEMPLATE, HOST, …
+    sa.Column("entity_uuid", sa.String(36), nullable=False, index=True),
+    sa.Column("account_id", sa.ForeignKey("accounts.id"), index=True),  # the object's owner, if it has one
+    sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False),  # who wrote it
+    sa.Column("annotation", sa.Text, nullable=False),
+    sa.Column("admins_only", sa.Boolean, nullable=False, default=False),
+)

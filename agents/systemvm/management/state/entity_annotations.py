@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Annotations of objects, by the object's type and UUID.
+
+The types are those of CloudStack (AnnotationService.EntityType) whose objects are here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.state import schema
+from systemvm.management.state.listing import contains
+from systemvm.management.state.rows import NotFoundError, Rows
+from systemvm.management.state.status import InstanceType
+from systemvm.wire.storage import ImageFormat
+
+
+@frozen
+class Annotation:
+    """A text about an object."""
+
+    id: int
+    uuid: str
+    created: datetime
+    entity_type: str
+    entity_uuid: str
+    account_id: int | None  # the object's owner; None: the installation
+    user_id: int
+    annotation: str
+    admins_only: bool
+
+
+@frozen
+class AnnotationFilter:
+    """Conditions for annotations; None means any."""
+
+    reader_ids: frozenset[int] | None = None  # owners of objects; others' and those for administrators not
+    uuid: str | None = None
+    entity_type: str | None = None
+    entity_uuid: str | None = None
+    user_id: int | None = None
+    keyword: str | None = None  # in the text, whatever its case
+
+
+@frozen
+class EntityType:
+    """The objects of a type: their table, and which of its rows they are."""
+
+    table: sa.Table
+    label: str
+    is_of_users: bool  # has an owner, who can annotate it
+    condition: sa.ColumnElement[bool]
+
+    def is_present(self, uuid: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+        """Return the condition that there is an object with this UUID."""
+        return sa.exists().where(self.table.c.uuid == uuid, self.table.c.removed.is_(None), self.condition)
+
+
+_vm, _template = schema.vm_instances.c, schema.templates.c
+_USERS_VM = _vm.type == InstanceType.USER
+_ISO = _template.format == ImageFormat.ISO
+
+ENTITY_TYPES: Mapping[str, EntityType] = {
+    "VM": EntityType(schema.vm_instances, "virtual machine", True, _USERS_VM),
+    "VOLUME": EntityType(schema.volumes, "volume", True, sa.true()),
+    "SNAPSHOT": EntityType(schema.snapshots, "snapshot", True, sa.true()),
+    "NETWORK": EntityType(schema.guest_networks, "network of createNetwork", True, sa.true()),
+    "TEMPLATE": EntityType(schema.templates, "template", True, ~_ISO),
+    "ISO": EntityType(schema.templates, "ISO", True, _ISO),
+    "SYSTEM_VM": EntityType(schema.vm_instances, "system VM", False, ~_USERS_VM),
+    "SERVICE_OFFERING": EntityType(schema.service_offerings, "service offering", False, sa.true()),
+    "DISK_OFFERING": EntityType(schema.disk_offerings, "disk offering", False, sa.true()),
+    "ZONE": EntityType(schema.zones, "zone", False, sa.true()),
+    "POD": EntityType(schema.pods, "pod", False, sa.true()),
+    "CLUSTER": EntityType(schema.clusters, "cluster", False, sa.true()),
+    "HOST": EntityType(schema.hosts, "host", False, sa.true()),
+    "DOMAIN": EntityType(schema.domains, "domain", False, sa.true()),
+    "PRIMARY_STORAGE": EntityType(schema.storage_pools, "storage pool", False, sa.true()),
+    "SECONDARY_STORAGE": EntityType(schema.image_stores, "image store", False, sa.true()),
+}
+
+rows = Rows(schema.entity_annotations, Annotation, "annotation")
+_c = schema.entity_annotations.c
+
+
+def owner_of(connection: sa.Connection, kind: str, uuid: str) -> int | None:
+    """Return the number of the account that owns an object; None when nobody does.
+
+    Raises: NotFoundError when there is no such object of this type.
+    """
+    entity = ENTITY_TYPES[kind]
+    if not connection.scalar(sa.select(entity.is_present(sa.literal(uuid)))):
+        raise NotFoundError(f"there is no {entity.label} with the id {uuid}")
+    if not entity.is_of_users:
+        return None
+    number: int | None = connection.scalar(
+        sa.select(entity.table.c.account_id).where(entity.table.c.uuid == uuid)
+    )
+    return number
+
+
+def page(connection: sa.Connection, which: AnnotationFilter, window: slice) -> tuple[list[Annotation], int]:
+    """Return the annotations in a window of those that fit, the newest first, and how many fit.
+
+    Those of removed objects are not among them.
+    """
+    exact = (
+        (_c.uuid, which.uuid),
+        (_c.entity_type, which.entity_type),
+        (_c.entity_uuid, which.entity_uuid),
+        (_c.user_id, which.user_id),
+    )
+    where: list[sa.ColumnElement[bool]] = [column == value for column, value in exact if value is not None]
+    if which.reader_ids is not None:
+        where += [_c.account_id.in_(which.reader_ids), _c.admins_only.is_(False)]
+    if which.keyword is not None:
+        where.append(contains(_c.annotation, which.keyword))
+    kinds = ENTITY_TYPES if which.entity_type is None else [which.entity_type]
+    present = ((_c.entity_type == kind) & ENTITY_TYPES[kind].is_present(_c.entity_uuid) for kind in kinds)
+    where.append(sa.or_(*present))
+    query = sa.select(*rows.columns).where(*where).order_by(_c.id.desc())
+    if window.stop is not None:
+        query = query.limit(window.stop - (window.start or 0)).offset(window.start or 0)
+    count = connection.scalar(sa.select(sa.func.count()).select_from(schema.entity_annotations).where(*where))
+    return [rows.value(row) for row in connection.execute(query).mappings()], count or 0
+
+
+def names(connection: sa.Connection, found: Sequence[Annotation]) -> dict[str, str]:
+    """Return the names of the annotated objects, by their UUIDs."""
+    uuids: dict[str, list[str]] = defaultdict(list)
+    for each in found:
+        uuids[each.entity_type].append(each.entity_uuid)
+    known: dict[str, str] = {}
+    for kind, some in uuids.items():
+        c = ENTITY_TYPES[kind].table.c
+        name = c.instance_name if kind == "SYSTEM_VM" else c.name
+        known.update((uuid, text) for uuid, text in connection.execute(
+            sa.select(c.uuid, name).where(c.uuid.in_(some))
+        ))  # fmt: skip
+    return known
+
+
+def delete(connection: sa.Connection, annotation_id: int) -> None:
+    connection.execute(schema.entity_annotations.delete().where(_c.id == annotation_id))
