@@ -193,7 +193,7 @@ test-s3: setup ## image stores on a real S3 server, OpenStack Swift, whose packa
 	@$(PYTEST) tests/s3
 
 .PHONY: test-matrix
-test-matrix: setup images $(CLIENTS)/stamp ## every way to boot, double and offline builds, provoked failures (up to 80 minutes)
+test-matrix: setup openvswitch images $(CLIENTS)/stamp ## every way to boot, double and offline builds, provoked failures (up to 80 minutes)
 	@$(PYTEST_BLOCKING) tests/matrix
 
 .PHONY: soak-control

@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import IPv6Interface
 from pathlib import Path
@@ -56,14 +56,16 @@ def label(address: str, *kinds: str) -> LabelConfig:
 
 
 @contextmanager
-def zone_of_shape(shape: ZoneShape, name: str) -> Iterator[BootedCloud]:
+def zone_of_shape(
+    shape: ZoneShape, name: str, cloud_of: Callable[..., Cloud] = Cloud
+) -> Iterator[BootedCloud]:
     """Make the zone by the script and wait until its system VMs are Up."""
     plan = plan_with_free_ports(TOP / "build" / name, TOP / "build")
     if plan.root.exists():
         reset(plan)
     plan.source_pages.mkdir(parents=True)
     shutil.copy(guest_image.build(plan.build), plan.source_pages / "tiny.qcow2")
-    lab = Cloud(plan, host=shape.host)
+    lab = cloud_of(plan, host=shape.host)
     lab.start(wait_for_system_vms=False)
     try:
         if shape.router_on is not None:

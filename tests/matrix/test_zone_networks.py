@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from switched_cloud import SwitchedCloud, switched
 from systemvm.lab.plan import SOURCE, STORAGE
 from zone_by_api import ZoneShape, check_template_and_console, label, zone_of_shape
 
@@ -40,6 +41,25 @@ def test_a_template_is_ready_and_a_console_opens(name: str, tmp_path: Path) -> N
         check_template_and_console(cloud, tmp_path)
 
 
+def test_bridges_of_open_vswitch(tmp_path: Path) -> None:
+    """All but that of control traffic; ovs-vswitchd is the datapath, which needs no module of the kernel."""
+    shape = ZoneShape(
+        {
+            "cloudbr0": switched("203.0.113.1/24", "public", uplink="source0"),
+            "cloudbr1": switched("10.11.0.1/24", "management"),
+            "cloudbr2": switched("10.12.0.1/24", "storage", uplink="nfs0"),
+            "cloudbr3": switched("10.13.0.1/24", "guest"),
+        },
+        {},
+    )
+    with zone_of_shape(shape, "zone-openvswitch", SwitchedCloud) as cloud:
+        check_template_and_console(cloud, tmp_path)
+        assert isinstance(cloud.lab, SwitchedCloud)
+        # both system VMs are in two of these networks, the SSVM and the machine in one more each
+        ports = {bridge: len(cloud.lab.ports(bridge)) for bridge in shape.labels}
+        assert ports == {"cloudbr0": 2 + 1, "cloudbr1": 2, "cloudbr2": 1 + 1, "cloudbr3": 1}
+
+
 def test_public_and_storage_networks_of_ipv6_alone(tmp_path: Path) -> None:
     web = IPv6Interface("2001:db8:113::10/64")
     shape = ZoneShape(
@@ -64,6 +84,8 @@ def test_public_and_storage_networks_of_ipv6_alone(tmp_path: Path) -> None:
         ssvm = cloud.system_vm("secondarystoragevm")
         assert ssvm["publicip"] == ssvm["publicip6address"]
         assert ssvm["storageip"].startswith("fd00:12::")
+        # the mounts of every program: the store is in that of one
+        assert "proto=tcp6" in cloud.ssh(ssvm["name"], "cat /proc/[0-9]*/mounts")
         [own] = cloud.api.listVlanIpRanges(forvirtualnetwork=True)["vlaniprange"]
         assert own["startipv6"] == "2001:db8:113::100"
         # addresses of the zone are refused as sources, as those of IPv4 are

@@ -127,7 +127,7 @@ class Cloud:
             self._listeners[name] = _listen(port)
         with step("networks") as shown:
             shown.waits_for("network namespaces and bridges")
-            namespaces.make(plan)
+            self.make_networks()
         with step("NFS server") as shown:
             shown.waits_for("rpcbind and nfs-ganesha on 10.12.0.2")
             self._children.append(services.start_rpcbind(plan, shown, self._hang_s))
@@ -151,6 +151,10 @@ class Cloud:
         self._children += self._forwarder.start(forwarded)
         if wait_for_system_vms and self._wants_system_vms:
             self.wait_for_system_vms()
+
+    def make_networks(self) -> None:
+        """Make the namespaces and what connects them; tests connect them in other ways, too."""
+        namespaces.make(self.plan)
 
     def _start_helpers(self) -> None:
         """Start the programs that do privileged operations for the daemon."""
