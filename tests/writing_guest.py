@@ -12,6 +12,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from attrs import frozen
+
 SECTOR_BYTES = 512
 MIB = 1 << 20
 DATA_MIB = 24
@@ -25,7 +27,8 @@ for sum in files/*.sum; do
     [ -e "$sum" ] || continue
     if md5sum -c "$sum" > /dev/null 2>&1; then whole=$((whole + 1)); else echo "writer: $sum is broken"; fi
 done
-echo "writer: $whole files are whole"
+total=$(cat total 2>/dev/null || echo 0)
+echo "writer: $whole files are whole of $total that were written"
 round=0
 while :; do
     number=$((round % {FILES}))
@@ -34,8 +37,11 @@ while :; do
     head -c 20000 /dev/urandom > files/$number
     sync
     md5sum files/$number > files/$number.new
+    total=$((total + 1))
+    echo $total > total.new
     sync
     mv files/$number.new files/$number.sum
+    mv total.new total
     round=$((round + 1))
     [ $((round % {FILES})) = 0 ] && echo "writer: round $round"
 done
@@ -64,22 +70,39 @@ def run(*command: str | Path) -> None:
     subprocess.run(command, check=True, timeout=300)
 
 
+@frozen
+class FoundFiles:
+    """What a guest has found on its disk when it booted."""
+
+    whole: int
+    #: How often the guests of this disk, or of those that it was copied from, had written a file.
+    written: int
+
+
 def rounds(serial_log: Path) -> int:
-    """Return how many files a guest has written since it was started."""
+    """Return how many files a guest has written since it was started, before a second boot."""
     return max(map(int, re.findall(r"writer: round (\d+)", _output(serial_log))), default=0)
 
 
-def whole_files(serial_log: Path) -> int | None:
-    """Return how many files a guest has found whole when it booted; None: it has not looked yet.
+def found_at_boots(serial_log: Path) -> list[FoundFiles]:
+    """Return what a guest has found at each of its boots.
 
-    Raises: AssertionError for a broken one.
+    Raises: AssertionError for a broken file.
     """
     output = _output(serial_log)
     assert "is broken" not in output, output
-    found = re.search(r"writer: (\d+) files are whole", output)
-    return None if found is None else int(found[1])
+    found = re.findall(r"writer: (\d+) files are whole of (\d+) that were written", output)
+    return [FoundFiles(int(whole), int(written)) for whole, written in found]
+
+
+def whole_files(serial_log: Path) -> int | None:
+    """Return how many files a guest has found whole when it last booted; None: it has not looked yet.
+
+    Raises: AssertionError for a broken one.
+    """
+    found = found_at_boots(serial_log)
+    return found[-1].whole if found else None
 
 
 def _output(serial_log: Path) -> str:
-    """Return a log, which must be of one start."""
     return serial_log.read_text(errors="replace") if serial_log.exists() else ""

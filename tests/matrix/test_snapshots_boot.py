@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from booted_cloud import BootedCloud, wait_for
-from writing_guest import FILES, add_writer, rounds, whole_files
+from writing_guest import FILES, FoundFiles, add_writer, found_at_boots, rounds
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(1800)]
 
@@ -47,13 +47,15 @@ def wait_for_writes(cloud: BootedCloud, vm: dict[str, Any], more: int) -> None:
     wait_for(f"{more} files of {vm['name']}", lambda: (done := rounds(log)) >= wanted and done, timeout_s=600)
 
 
-def files_at_boot(cloud: BootedCloud, vm: dict[str, Any]) -> int:
-    """Wait until a guest has booted, and return how many files it has found whole."""
+def found_at_boot(cloud: BootedCloud, vm: dict[str, Any], boot: int = 1) -> FoundFiles:
+    """Wait until a guest has booted so often, and return what it has found then."""
     log = log_of(cloud, vm)
-    [found] = wait_for(
-        f"{vm['name']} to boot", lambda: [] if (n := whole_files(log)) is None else [n], timeout_s=600
+    found: list[FoundFiles] = wait_for(
+        f"boot {boot} of {vm['name']}",
+        lambda: found if len(found := found_at_boots(log)) >= boot else [],
+        timeout_s=600,
     )
-    return int(found)
+    return found[boot - 1]
 
 
 def root_disk(cloud: BootedCloud, vm: dict[str, Any]) -> str:
@@ -64,7 +66,7 @@ def root_disk(cloud: BootedCloud, vm: dict[str, Any]) -> str:
 def test_what_is_made_of_snapshots_of_a_disk_in_use_boots_with_whole_files(
     cloud: BootedCloud, writer: dict[str, Any], record_property: Any
 ) -> None:
-    assert files_at_boot(cloud, writer) == 0
+    assert found_at_boot(cloud, writer) == FoundFiles(0, 0)
     wait_for_writes(cloud, writer, FILES)
     disk = root_disk(cloud, writer)
     full, increment = (
@@ -79,8 +81,30 @@ def test_what_is_made_of_snapshots_of_a_disk_in_use_boots_with_whole_files(
     assert cloud.wait_settled(made["id"])["isready"]
     wait_for_writes(cloud, writer, FILES)
     other = deploy(cloud, made["id"])
-    assert files_at_boot(cloud, other) >= FILES - 1
+    assert found_at_boot(cloud, other).whole >= FILES - 1
     cloud.job(cloud.api.destroyVirtualMachine(id=other["id"], expunge=True)["jobid"])
     cloud.delete_template(made["id"])
+    for snapshot in (increment, full):
+        cloud.job(cloud.api.deleteSnapshot(id=snapshot["id"])["jobid"])
+
+
+def test_a_disk_in_use_that_is_reverted_boots_as_it_was_with_whole_files(
+    cloud: BootedCloud, writer: dict[str, Any]
+) -> None:
+    """The increment is reverted to: its chain is read, and what was written later is gone."""
+    wait_for_writes(cloud, writer, FILES)
+    disk = root_disk(cloud, writer)
+    full, increment = (
+        cloud.job(cloud.api.createSnapshot(volumeid=disk)["jobid"])["snapshot"] for _ in range(2)
+    )
+    # the guest reports every time that it has replaced all files
+    at_most = rounds(log_of(cloud, writer)) + FILES
+    wait_for_writes(cloud, writer, 2 * FILES)
+    cloud.job(cloud.api.stopVirtualMachine(id=writer["id"], forced=True)["jobid"])
+    cloud.job(cloud.api.revertSnapshot(id=increment["id"])["jobid"])
+    cloud.job(cloud.api.startVirtualMachine(id=writer["id"])["jobid"])
+    found = found_at_boot(cloud, writer, boot=2)
+    assert found.whole >= FILES - 1
+    assert FILES - 1 <= found.written <= at_most
     for snapshot in (increment, full):
         cloud.job(cloud.api.deleteSnapshot(id=snapshot["id"])["jobid"])
