@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import Any, Generic, TypeVar, cast
@@ -59,6 +60,7 @@ class Rows(Generic[R]):
         self._values_of = itemgetter(*self.names)
         self._labelled_values_of: dict[str, Callable[[sa.RowMapping], tuple[Any, ...]]] = {}
         self._by_ids = self.prepared(table.c.id.in_(one_of("ids")))
+        self._by_id = self.prepared(table.c.id == sa.bindparam("number"))
 
     def value(self, row: sa.RowMapping) -> R:
         return self.row_class(*self._values_of(row))
@@ -110,20 +112,25 @@ class Rows(Generic[R]):
 
         Raises: NotFoundError when there never was one.
         """
-        found = self.one(connection, self.table.c.id == row_id)
-        if found is None:
+        found = self._by_id.all(connection, number=row_id)
+        if not found:
             raise NotFoundError(f"there is no {self.label} with the number {row_id}")
-        return found
+        return found[0]
+
+    @functools.cached_property
+    def _present_by_uuid(self) -> PreparedRows[R]:
+        # not every table has these columns
+        return self.prepared(self.table.c.uuid == sa.bindparam("uuid"), self.table.c.removed.is_(None))
 
     def by_uuid(self, connection: sa.Connection, uuid: str) -> R:
         """Return the row with a UUID.
 
         Raises: NotFoundError when there is none, or it is removed.
         """
-        found = self.one(connection, self.table.c.uuid == uuid, self.table.c.removed.is_(None))
-        if found is None:
+        found = self._present_by_uuid.all(connection, uuid=uuid)
+        if not found:
             raise NotFoundError(f"there is no {self.label} with the id {uuid}")
-        return found
+        return found[0]
 
     def find(self, connection: sa.Connection, uuid: str) -> R | None:
         """Return the row with a UUID, also a removed one; None when there is none."""
