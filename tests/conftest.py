@@ -40,6 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         given = item.get_closest_marker("timeout")
         timeout_s = given.args[0] if given is not None else _TIMEOUT_S
+        if not timeout_s:
+            continue  # none
         if item.get_closest_marker("cloud"):
             item.add_marker(pytest.mark.timeout(timeout_s * BOOTED_TIMEOUT_SCALE), append=False)
         elif TOP / "tests/unit" not in item.path.parents:
