@@ -23,7 +23,6 @@ from systemvm.host.config_file import ConfigError  # noqa: E402
 from systemvm.host.layout import DAEMON_USER, Layout  # noqa: E402
 from systemvm.management import config, interpreter_pauses  # noqa: E402
 from systemvm.management.config_show import show, summarize  # noqa: E402
-from systemvm.management.daemon import Daemon  # noqa: E402
 from systemvm.management.hypervisors.errors import HypervisorError  # noqa: E402
 from systemvm.management.network_helper import NetworkError  # noqa: E402
 from systemvm.management.pki.keystore import KeystoreError  # noqa: E402
@@ -81,6 +80,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(configuration: config.Configuration) -> int:
+    # most of a start's time; --prepare, as which the unit runs it before each start, needs none of it
+    from systemvm.management.daemon import Daemon
+
     notifier = SystemdNotifier.from_environment(os.environ)
     use_monotonic_clock(reactor)
     try:
