@@ -112,6 +112,10 @@ messages: ## write docs/reference/messages.md from the source
 api-coverage: $(VENV)/stamp ## write docs/reference/api-coverage.md from the table of commands
 	@$(PYTHON) docs/generate_api_coverage.py
 
+.PHONY: screenshots
+screenshots: $(VENV)/stamp ## take the pictures of the page in docs/screenshots, in Chromium
+	@$(PYTHON) docs/take_screenshots.py
+
 .PHONY: api-reference
 api-reference: $(VENV)/stamp ## write docs/reference/api/: every command with its parameters, answer and callers
 	@$(PYTHON) docs/generate_api_reference.py

@@ -17,7 +17,8 @@ _RUN = """async (rules) => {
 
 def violations(page: Page) -> list[str]:
     """Return what is wrong with the page as it is shown now, each with its rule and its place."""
-    source = files("axe_playwright_python").joinpath("axe.min.js").read_text()
-    page.evaluate(f"() => {{ {source} }}")
+    if not page.evaluate("'axe' in window"):
+        source = files("axe_playwright_python").joinpath("axe.min.js").read_text()
+        page.evaluate(f"() => {{ {source} }}")
     found: list[str] = page.evaluate(_RUN, _RULES)
     return found

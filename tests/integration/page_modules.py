@@ -80,6 +80,7 @@ class StubbedPage:
     def __init__(self, page: Page, **answers: Answer) -> None:
         self.page = page
         self._held: dict[str, list[Route]] = {}
+        self.user: dict[str, str] = {}  # what login answers of the user, other than of one without rights
         self.calls: list[dict[str, str]] = []
         self.answers: dict[str, Answer] = {"listApis": self._apis}
         self.answers["listZones"] = {"zone": [{"id": "z", "name": "zone1"}]}
@@ -140,7 +141,7 @@ class StubbedPage:
                 "domainid": "d",
                 "type": "0",
             }
-            return of_user | {"sessionkey": "k", "is2faverified": "true"}
+            return of_user | {"sessionkey": "k", "is2faverified": "true"} | self.user
         answer = self.answers.get(command, {})
         if isinstance(answer, RefusedError):
             raise answer

@@ -27,6 +27,13 @@ def add_account(host: Host, name: str, **more: str) -> None:
 
 
 def log_in(page: Page, host: Host, name: str, domain: str = "") -> None:
+    sign_in(page, host, name, domain)
+    for section in OPERATORS:
+        expect(page.get_by_role("link", name=section, exact=True)).to_have_count(0)
+
+
+def sign_in(page: Page, host: Host, name: str, domain: str = "") -> None:
+    """Log in as anyone, also as an administrator."""
     page.goto(host.page)
     page.fill("#login-form [name=username]", name)
     page.fill("#login-form [name=password]", f"password of {name}")
@@ -34,8 +41,6 @@ def log_in(page: Page, host: Host, name: str, domain: str = "") -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#cloud")).to_be_visible()
     expect(page.locator("#live")).to_have_text("live")
-    for section in OPERATORS:
-        expect(page.get_by_role("link", name=section, exact=True)).to_have_count(0)
 
 
 def press(button: Locator) -> None:

@@ -115,10 +115,10 @@ def test_a_user_changes_the_password_on_the_page(host: Host) -> None:
         page.click("#login-form button")
 
     def change(page: Page, current: str, new: str, again: str) -> None:
-        page.fill("#password [name=current]", current)
-        page.fill("#password [name=next]", new)
-        page.fill("#password [name=again]", again)
-        page.click("#password button.primary")
+        page.fill("#fields [name=current]", current)
+        page.fill("#fields [name=next]", new)
+        page.fill("#fields [name=again]", again)
+        page.click("#fields button.primary")
 
     def steps(page: Page) -> None:
         log_in(page, "first password")
@@ -126,7 +126,7 @@ def test_a_user_changes_the_password_on_the_page(host: Host) -> None:
         expect(page.locator("#templates")).to_contain_text("There is no template or ISO yet")
         expect(page.locator("#system-section")).to_be_hidden()
         page.click("#open-password")
-        complaint = page.locator("#password .error")
+        complaint = page.locator("#fields .error")
         change(page, "first password", "second password", "second passwrod")
         expect(complaint).to_have_text("new passwords differ: enter the same one twice")
         change(page, "guess", "second password", "second password")

@@ -73,7 +73,7 @@ def test_a_certificate_is_uploaded_used_by_a_name_and_given_up_by_keyboard(
 
         consoles = page.locator("#certificates .card", has_text="consoles")
         consoles.get_by_role("button", name="Name and ACME").click()
-        settings = page.locator("#certificate-settings")
+        settings = page.locator("#fields")
         page.get_by_label("Name for browsers").fill("not a name")
         settings.get_by_role("button", name="Save").click()
         expect(settings.get_by_role("alert")).to_contain_text("domain must be a DNS name")

@@ -64,7 +64,7 @@ def register(page: Page, wanted: Registration, *, by_fingerprint: bool) -> Locat
     """Fill in the dialog, first without anything that verifies the host; return its row."""
     open_section(page, "Hosts")
     page.click("#open-host")
-    dialog = page.locator("#host-add")
+    dialog = page.locator("#fields")
     dialog.get_by_label("Hypervisor").select_option(wanted.hypervisor)
     dialog.get_by_label("Name").fill(wanted.name)
     dialog.get_by_label("URL").fill(f"https://{wanted.address}")

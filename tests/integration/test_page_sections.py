@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each section of the page of a real daemon, in Chromium and Firefox, for an administrator and for a user."""
+"""Each section of the page of a real daemon, in Chromium and Firefox, for an administrator, a domain
+administrator and a user."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, ViewportSize, expect
@@ -12,99 +14,151 @@ from accessibility import violations
 from console_page import open_section
 from integration.cpvm_lab.browsers import browser
 from integration.cpvm_lab.chromium import Chromium
-from integration.daemon_lab import Host, host
-from integration.page_user import add_account, log_in, press
-from integration.page_visitor import Visitor
+from integration.daemon_lab import Host, host_with
+from integration.page_user import add_account, log_in, press, sign_in
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(600)]
 
-__all__ = ["browser", "host"]  # fixtures
+__all__ = ["browser"]  # a fixture
 
-OF_USERS = ["Templates and ISOs", "Virtual machines", "Volumes", "Snapshots", "Events"]
+OF_USERS = [
+    "Templates and ISOs",
+    "Virtual machines",
+    "Volumes",
+    "Snapshots",
+    "Networks",
+    "Events",
+    "Limits",
+    "Usage",
+]
+OF_DOMAIN_ADMINISTRATORS = [*OF_USERS, "Accounts", "Users", "Domains", "Roles"]
 OF_ADMINISTRATORS = [
-    *OF_USERS,
+    *OF_DOMAIN_ADMINISTRATORS,
     "Picture of the zone",
+    "System VMs",
     "Image stores",
     "Hosts",
-    "Accounts",
     "Settings",
+    "Alerts",
     "Certificates",
 ]
+EVENTS = 10_000
 NARROW: ViewportSize = {"width": 360, "height": 700}
-COUNT_CALLS = """() => {
-  window.calls = 0;
-  const send = window.fetch;
-  window.fetch = (...all) => { window.calls += 1; return send(...all); };
-}"""
-#: Longer than a page that polls would wait.
-CALLS_OF_A_WHILE = """() => new Promise((done) => {
-  const before = window.calls;
-  setTimeout(() => done(window.calls - before), 4000);
-})"""
+DARK = "scheme => { document.documentElement.style.colorScheme = scheme; }"
+#: What the page asks for, and what it was told of changes.
+COUNT = """
+window.asked = window.told = 0;
+const send = window.fetch, Stream = window.EventSource;
+window.fetch = (...all) => { window.asked += 1; return send(...all); };
+window.EventSource = class extends Stream {
+  constructor(...all) {
+    super(...all);
+    this.addEventListener("message", () => { window.told += 1; });
+  }
+};
+"""
+AN_HOUR_MS = 3_600_000
 
 
-def walk(page: Page, titles: list[str], *, narrow: bool = True) -> None:
-    """Open each section by its link, and check it, also on a narrow screen."""
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """One daemon for all tests here, with an account of each type and one with many events."""
+    with host_with(tmp_path_factory.mktemp("sections")) as host:
+        host.start()
+        domain = host.call("createDomain", name="research")["domain"]["id"]
+        add_account(host, "alma", accounttype="1")
+        add_account(host, "dora", accounttype="2", domainid=domain)
+        add_account(host, "una")
+        add_account(host, "eve")
+        add_events(host, "eve")
+        yield host
+
+
+def add_events(host: Host, name: str) -> None:
+    with sqlite3.connect(host.layout.database, timeout=60) as database:
+        [account] = database.execute("SELECT id FROM accounts WHERE name = ?", (name,)).fetchone()
+        columns = "uuid, account_id, domain_id, type, level, state, description, created"
+        values = "?, ?, 1, 'TEST', 'WARN', 'Completed', ?, '2026-01-01 00:00:00'"
+        database.executemany(
+            f"INSERT INTO events ({columns}) VALUES ({values})",
+            ((f"00000000-0000-4000-8000-{n:012}", account, f"number {n:05}") for n in range(EVENTS)),
+        )
+
+
+def walk(page: Page, titles: list[str]) -> None:
+    """Open each section by its link, with the keyboard, and check it."""
     links = page.get_by_role("navigation", name="Sections").get_by_role("link")
     shown = links.all_inner_texts()
-    assert set(titles) <= {*shown}
+    assert sorted(shown) == sorted(titles)
     for title in shown:
-        open_section(page, title)
+        link = page.get_by_role("link", name=title, exact=True)
+        press(link)
+        heading = page.get_by_role("heading", name=title, exact=True)
+        expect(heading).to_be_visible()
+        if title != shown[0]:
+            expect(heading).to_be_focused()
         expect(page.locator("#live")).to_have_text("live")
         assert page.locator("main > section:visible").count() == 1
         assert violations(page) == [], title
         expect(page.locator("section:visible [role=alert]:visible")).to_have_count(0)
-    if not narrow:
-        return
+
+
+def walk_narrow_and_dark(page: Page) -> None:
+    """Check the sections again where both is different: how they are laid out, and their colours."""
     page.set_viewport_size(NARROW)
-    for title in shown:
+    page.evaluate(DARK, "dark")
+    links = page.get_by_role("navigation", name="Sections").get_by_role("link")
+    for title in links.all_inner_texts():
         open_section(page, title)
-        assert violations(page) == [], f"{title}, narrow"
+        assert violations(page) == [], f"{title}, narrow and dark"
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), title
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_an_administrator_walks_all_sections(host: Host, browser: Chromium, dark: bool) -> None:
-    host.start()
-
+def test_an_administrator_walks_all_sections(cloud: Host, browser: Chromium) -> None:
     def steps(page: Page) -> None:
-        Visitor(host, None).open(page)
-        walk(page, OF_ADMINISTRATORS, narrow=not dark)
+        sign_in(page, cloud, "alma")
+        walk(page, OF_ADMINISTRATORS)
+        walk_narrow_and_dark(page)
 
-    browser.run(steps, dark=dark)
+    browser.run(steps)
 
 
-def test_a_user_walks_only_what_the_role_permits(host: Host, browser: Chromium) -> None:
-    host.start()
-    add_account(host, "una")
-
+def test_a_domain_administrator_walks_what_the_role_permits(cloud: Host, browser: Chromium) -> None:
     def steps(page: Page) -> None:
-        log_in(page, host, "una")
+        log_in(page, cloud, "dora", "research")
+        walk(page, OF_DOMAIN_ADMINISTRATORS)
+        for section, opener in (
+            ("Accounts", "Add account…"),
+            ("Users", "Add user…"),
+            ("Domains", "Add domain…"),
+        ):
+            open_section(page, section)
+            press(page.get_by_role("button", name=opener))
+            expect(page.locator("#fields")).to_be_visible()
+            assert violations(page) == [], opener
+            page.keyboard.press("Escape")
+            expect(page.get_by_role("button", name=opener)).to_be_focused()
+
+    browser.run(steps)
+
+
+def test_a_user_walks_only_what_the_role_permits(cloud: Host, browser: Chromium) -> None:
+    def steps(page: Page) -> None:
+        log_in(page, cloud, "una")
         walk(page, OF_USERS)
         open_section(page, "Events")
         page.reload()
         expect(page.get_by_role("heading", name="Events", exact=True)).to_be_visible()
-        page.goto(f"{host.page}/#/settings")
+        page.goto(f"{cloud.page}/#/settings")
         page.reload()
         expect(page.get_by_role("heading", name="Templates and ISOs")).to_be_visible()
 
     browser.run(steps)
 
 
-def test_a_long_list_is_searched_sorted_and_paged_by_the_daemon(host: Host, browser: Chromium) -> None:
-    host.start()
-    add_account(host, "una")
-    with sqlite3.connect(host.layout.database, timeout=60) as database:
-        [una] = database.execute("SELECT id FROM accounts WHERE name = 'una'").fetchone()
-        columns = "uuid, account_id, domain_id, type, level, state, description, created"
-        values = "?, ?, 1, 'TEST', 'WARN', 'Completed', ?, '2026-01-01 00:00:00'"
-        database.executemany(
-            f"INSERT INTO events ({columns}) VALUES ({values})",
-            ((f"00000000-0000-4000-8000-{n:012}", una, f"number {n:05}") for n in range(10_000)),
-        )
-
+def test_a_long_list_is_searched_sorted_and_paged_by_the_daemon(cloud: Host, browser: Chromium) -> None:
     def steps(page: Page) -> None:
-        log_in(page, host, "una")
+        log_in(page, cloud, "eve")
         open_section(page, "Events")
         rows, count = page.locator("#events .row"), page.locator("#events .pages [role=status]")
         kind = page.locator("#events").get_by_label("Type")
@@ -132,34 +186,38 @@ def test_a_long_list_is_searched_sorted_and_paged_by_the_daemon(host: Host, brow
 
 
 def test_what_changes_is_shown_at_once_and_keeps_the_place_of_the_keyboard(
-    host: Host, browser: Chromium
+    cloud: Host, browser: Chromium
 ) -> None:
-    host.start()
-    add_account(host, "dora", accounttype="2")
+    first, second, third = (
+        f"{name}-{type(browser).__name__}".lower() for name in ("first", "second", "third")
+    )
+    [research] = cloud.call("listDomains", name="research")["domain"]
 
     def steps(page: Page) -> None:
-        log_in(page, host, "dora")
+        page.add_init_script(COUNT)
+        page.clock.install()
+        log_in(page, cloud, "dora", "research")
         open_section(page, "Accounts")
-        page.evaluate(COUNT_CALLS)
-        add_account(host, "first")
-        row = page.locator("#accounts .row", has_text="first")
+        add_account(cloud, first, domainid=research["id"])
+        row = page.locator("#accounts .row", has_text=first)
         disable = row.get_by_role("button", name="Disable")
         disable.focus()
-        add_account(host, "second")
-        expect(page.locator("#accounts .row", has_text="second")).to_be_visible()
+        add_account(cloud, second, domainid=research["id"])
+        expect(page.locator("#accounts .row", has_text=second)).to_be_visible()
         expect(disable).to_be_focused()
-        # the change that was seen can still be followed by one that belongs to it
-        quiet = any(page.evaluate(CALLS_OF_A_WHILE) == 0 for _ in range(5))
-        assert quiet, "a page without changes asks for nothing"
+        page.evaluate("window.asked = window.told = 0")
+        page.clock.run_for(AN_HOUR_MS)  # a page that polls would ask hundreds of times
+        add_account(cloud, third, domainid=research["id"])
+        expect(page.locator("#accounts .row", has_text=third)).to_be_visible()
+        asked, told = page.evaluate("[window.asked, window.told]")
+        assert 1 <= asked <= told + 1, "a call for each change, and one for a change before the counting"
 
     browser.run(steps)
 
 
-def test_an_administrator_changes_and_resets_a_setting(host: Host, browser: Chromium) -> None:
-    host.start()
-
+def test_an_administrator_changes_and_resets_a_setting(cloud: Host, browser: Chromium) -> None:
     def steps(page: Page) -> None:
-        Visitor(host, None).open(page)
+        sign_in(page, cloud, "alma")
         open_section(page, "Settings")
         page.get_by_label("Search settings").fill("consoleproxy.session.max")
         name = "consoleproxy.session.max"
@@ -173,7 +231,7 @@ def test_an_administrator_changes_and_resets_a_setting(host: Host, browser: Chro
         page.keyboard.press("Enter")
         expect(dialog).to_be_hidden()
         expect(row.locator("code")).to_contain_text("7")
-        [changed] = host.call("listConfigurations", name=name)["configuration"]
+        [changed] = cloud.call("listConfigurations", name=name)["configuration"]
         assert changed["value"] == "7"
         press(row.get_by_role("button", name="Reset"))
         press(page.locator("#confirm button.danger"))

@@ -7,25 +7,27 @@ import { ApiError, call, commands, forget, learnCommands, loggedIn, login, logou
 import { wireCertificates } from "./certificates.js";
 import { wireEvents } from "./events.js";
 import { wireDomains } from "./domains.js";
-import { wireLink } from "./extract.js";
-import { wireFieldDialog } from "./field_dialog.js";
+import { askFields, wireFieldDialog } from "./field_dialog.js";
 import { wireHosts } from "./hosts.js";
 import { wireKeys } from "./keys.js";
 import { wireLimits } from "./limits.js";
 import { concerns, follow, unfollow } from "./live.js";
 import { wireMachines } from "./machines.js";
+import { wireNetworks } from "./networks.js";
 import { wireRoles } from "./roles.js";
 import { askForCode, forgetSecrets, wireSecondFactor } from "./second_factor.js";
+import { wireSecretDialog } from "./secret_dialog.js";
 import { isConcerned, openSections, refreshSection, wireSections } from "./sections.js";
 import { wireSettings } from "./settings.js";
 import { wirePolicies } from "./snapshot_policies.js";
 import { wireSnapshots } from "./snapshots.js";
 import { wireStores } from "./stores.js";
 import { wireTemplates } from "./templates.js";
-import { $, closeDialogs, form, toast, wireCancelButtons } from "./ui.js";
+import { $, closeDialogs, toast, wireCancelButtons, wireCopyButtons } from "./ui.js";
 import { endUploads, restoreUploads, wireUploads } from "./uploads.js";
 import { wireVolumes } from "./volumes.js";
 import { wireUsage } from "./usage.js";
+import { wireUsers } from "./users.js";
 import { wireActions } from "./work.js";
 import { wirePicture } from "./zone_picture.js";
 
@@ -154,34 +156,44 @@ wireTemplates(zone, refresh);
 wireMachines(zone, refresh);
 wireVolumes(zone, refresh);
 wireSnapshots(refresh);
+wireNetworks(zone, refresh);
 wireEvents(refresh);
 wirePicture(refresh);
 wireStores(zone, refresh);
 wireHosts(zone, refresh);
 wireAccounts(refresh);
-wireSettings(refresh);
+wireUsers(refresh);
 wireDomains(refresh);
 wireRoles(refresh);
 wireLimits(refresh);
 wireUsage(refresh);
 wireAlerts(refresh);
+wireSettings(refresh);
 wireCertificates();
 wireFieldDialog();
+wireSecretDialog();
 wirePolicies();
 wireUploads(zone, refresh);
-wireLink();
 wireKeys();
 wireSecondFactor(refresh, leave);
 wireCancelButtons();
+wireCopyButtons();
 
-form($("#password"), async (data) => {
-  const { current, next, again } = Object.fromEntries(data);
-  if (next !== again) throw new Error("new passwords differ: enter the same one twice");
-  await call("updateUser", { id: user().id, currentpassword: current, password: next });
-  toast("The password is changed. Your other logins have ended.");
-});
+function askPassword() {
+  const anew = { type: "password", autocomplete: "new-password", required: true };
+  askFields({
+    title: "Change your password", verb: "Change",
+    fields: [{ name: "current", label: "Current password", type: "password", autocomplete: "current-password", required: true },
+      { name: "next", label: "New password", ...anew }, { name: "again", label: "New password again", ...anew }],
+    async submit({ current, next, again }) {
+      if (next !== again) throw new Error("new passwords differ: enter the same one twice");
+      await call("updateUser", { id: user().id, currentpassword: current, password: next });
+      toast("The password is changed. Your other logins have ended.");
+    },
+  });
+}
 
-$("#open-password").addEventListener("click", () => $("#password").showModal());
+$("#open-password").addEventListener("click", askPassword);
 $("#logout").addEventListener("click", async () => {
   await logout().catch(() => {});
   endUploads();

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The card of a name that browsers use, with its certificate.
 
-import { action, element, problem } from "./elements.js";
+import { commands } from "./api.js";
+import { element, offer, problem } from "./elements.js";
 
 const SERVICES = { console: "consoles", secondarystorage: "images", page: "this page" };
 const SOURCES = { own: "the CA of this installation", file: "files of the operator", upload: "uploaded", acme: "ordered from an ACME server" };
 const STATES = { valid: ["valid", "good"], expiring: ["expires soon", "warn"], expired: ["expired", "bad"], none: ["no certificate", ""] };
 const ORDERS = { waiting: "waits for its turn", ordering: "is being ordered", issued: "ordered and renewed by itself", failed: "failed",
   unnamed: "waits for a name", overridden: "not used: an uploaded one comes first" };
+
+const GIVING_UP = ["resetConfiguration", "listCustomCertificates"];
 
 const when = (text) => (text ? new Date(text).toLocaleString() : null);
 
@@ -32,9 +35,9 @@ export function nameCard(name, busy) {
     problem(name, name.state === "expired"),
     problem({ reason: name.acmereason, hint: name.acmehint }, true),
     element("div", { className: "actions" },
-      changeable ? action("certificate-upload", "Upload…", own, { ...off, ariaLabel: `Upload a certificate for ${title}` }) : null,
-      changeable ? action("certificate-settings", "Name and ACME…", own, { ...off, ariaLabel: `Name and ACME server of ${title}` }) : null,
-      name.source !== "upload" ? action("certificate-renew", "Renew now", own, { ...off, ariaLabel: `Renew the certificate of ${title} now` }) : null,
-      changeable && (name.acmedirectory || name.source === "upload" || name.source === "acme")
-        ? action("certificate-own", "Use own CA…", own, { ...off, ariaLabel: `Use the own CA for ${title}` }) : null));
+      changeable ? offer("uploadCustomCertificate", "certificate-upload", "Upload…", own, { ...off, ariaLabel: `Upload a certificate for ${title}` }) : null,
+      changeable ? offer("updateConfiguration", "certificate-settings", "Name and ACME…", own, { ...off, ariaLabel: `Name and ACME server of ${title}` }) : null,
+      name.source !== "upload" ? offer("renewPublicCertificate", "certificate-renew", "Renew now", own, { ...off, ariaLabel: `Renew the certificate of ${title} now` }) : null,
+      changeable && (name.acmedirectory || name.source === "upload" || name.source === "acme") && GIVING_UP.every((command) => commands().has(command))
+        ? offer("deleteCustomCertificate", "certificate-own", "Use own CA…", own, { ...off, ariaLabel: `Use the own CA for ${title}` }) : null));
 }

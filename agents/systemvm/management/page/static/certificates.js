@@ -3,6 +3,7 @@
 
 import { call, job } from "./api.js";
 import { nameCard } from "./certificate_views.js";
+import { askFields } from "./field_dialog.js";
 import { addSection } from "./sections.js";
 import { $, ask, draw, form } from "./ui.js";
 import { act, actions, busy } from "./work.js";
@@ -42,12 +43,20 @@ Object.assign(actions, {
   },
   "certificate-settings"(id) {
     const name = nameOf(id);
-    const { elements } = $("#certificate-settings form");
-    $("#certificate-settings h2").textContent = `Name and ACME server of ${name.service === "console" ? "consoles" : "images"} in ${name.zonename}`;
-    elements.id.value = id;
-    elements.configured.value = name.configured ?? "";
-    elements.acmedirectory.value = name.acmedirectory ?? "";
-    $("#certificate-settings").showModal();
+    askFields({
+      title: `Name and ACME server of ${name.service === "console" ? "consoles" : "images"} in ${name.zonename}`, verb: "Save",
+      text: "The name is used once a certificate is valid for it. With an ACME server one is ordered and renewed; by setting it you agree to its terms.",
+      fields: [
+        { name: "configured", label: "Name for browsers", maxLength: 255, value: name.configured,
+          placeholder: "as in the zone's file; *.NAME: each system VM by its address" },
+        { name: "acmedirectory", label: "Directory of an ACME server", type: "url", maxLength: 1024, value: name.acmedirectory,
+          placeholder: "none: certificates are not ordered" }],
+      async submit({ configured = "", acmedirectory = "" }) {
+        // the name first: an order begins as soon as both are there
+        if (configured !== (name.configured ?? "")) await set(name.setting, configured, name.zoneid);
+        if (acmedirectory !== (name.acmedirectory ?? "")) await set(name.acmesetting, acmedirectory, name.zoneid);
+      },
+    });
   },
   "certificate-renew": (id) => act(id, "Renewing…", () => job("renewPublicCertificate", { id })),
   async "certificate-own"(id) {
@@ -85,12 +94,5 @@ export function wireCertificates() {
   form($("#certificate-upload"), async (data) => {
     const { certificate, privatekey, domainsuffix } = Object.fromEntries(data);
     await job("uploadCustomCertificate", { certificate, privatekey, domainsuffix });
-  });
-  form($("#certificate-settings"), async (data) => {
-    const { id, configured, acmedirectory } = Object.fromEntries(data);
-    const name = nameOf(id);
-    // the name first: an order begins as soon as both are there
-    if (configured !== (name.configured ?? "")) await set(name.setting, configured, name.zoneid);
-    if (acmedirectory !== (name.acmedirectory ?? "")) await set(name.acmesetting, acmedirectory, name.zoneid);
   });
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Domains, for administrators: a tree in the order of their paths, which the daemon searches and pages.
 
-import { allRows, call, commands, followJob } from "./api.js";
-import { action, element } from "./elements.js";
+import { allRows, call, followJob, user } from "./api.js";
+import { element, offer } from "./elements.js";
+import { askFields } from "./field_dialog.js";
 import { limitsOf } from "./limits.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
-import { $, form, options, toast } from "./ui.js";
+import { $, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
@@ -24,42 +25,49 @@ function nameOf(domain) {
 function buttonsOf(domain, doing) {
   const off = { disabled: Boolean(doing) };
   const ofRoot = !domain.parentdomainid;
-  const permitted = (command) => commands().has(command);
+  const fixed = ofRoot || (domain.id === user().domainid && !user().admin); // a domain administrator does not change the own one
   return [
     doing ? element("small", {}, doing) : null,
-    permitted("createDomain") ? action("domain-add", "Add beneath…", domain, off) : null,
-    ofRoot ? null : action("domain-limits", "Limits", domain),
-    ofRoot || !permitted("updateDomain") ? null : action("domain-rename", "Rename…", domain, off),
-    ofRoot || !permitted("deleteDomain") ? null : action("domain-delete", "Delete…", domain, { ...off, className: "danger" })];
+    offer("createDomain", "domain-add", "Add beneath…", domain, off),
+    ofRoot ? null : offer("listResourceLimits", "domain-limits", "Limits", domain),
+    fixed ? null : offer("updateDomain", "domain-rename", "Rename…", domain, off),
+    fixed ? null : offer("deleteDomain", "domain-delete", "Delete…", domain, { ...off, className: "danger" })];
 }
+
+const NAME = { name: "name", required: true, maxLength: 190 };
 
 async function openAdd(parent = "") {
   try {
     const domains = await allRows("listDomains", "domain", { listall: "true", sortby: "path" });
-    const select = $("#domain-add [name=parentdomainid]");
-    select.replaceChildren(...options(domains.map(({ id, path }) => ({ id, label: path }))));
-    if (parent) select.value = parent;
-    $("#domain-add").showModal();
+    askFields({
+      title: "Add a domain", verb: "Add",
+      fields: [{ ...NAME, label: "Name", placeholder: "research" },
+        { name: "parentdomainid", label: "Beneath", required: true, choices: domains.map(({ id, path }) => [id, path]), value: parent || domains[0]?.id }],
+      async submit(values) {
+        const { domain } = await call("createDomain", values);
+        toast(`${domain.path} is created.`);
+      },
+    });
   } catch (error) {
     toast(error.message, true);
   }
 }
 
-function openFor(dialog, id, title, name = "") {
-  const place = $(dialog);
-  place.querySelector("form").reset();
-  place.querySelector(".error").hidden = true;
-  place.querySelector("h2").textContent = title;
-  place.querySelector("[name=id]").value = id;
-  if (name) place.querySelector("[name=name]").value = name;
-  place.showModal();
-}
-
 Object.assign(actions, {
   "domain-add": (id) => openAdd(id),
   "domain-limits": (id, name) => limitsOf({ domainid: id, label: `domain ${list.find(id)?.path ?? name}` }),
-  "domain-rename": (id, name) => openFor("#domain-rename", id, `Rename ${name}`, name),
-  "domain-delete": (id, name) => openFor("#domain-delete", id, `Delete ${name}?`),
+  "domain-rename": (id, name) => askFields({
+    title: `Rename ${name}`, verb: "Rename", fields: [{ ...NAME, label: "New name", value: name }],
+    submit: (values) => call("updateDomain", { id, ...values }),
+  }),
+  "domain-delete": (id, name) => askFields({
+    title: `Delete ${name}?`, verb: "Delete", danger: true,
+    fields: [{ name: "cleanup", type: "checkbox", label: "With its accounts and all that they own, and the domains beneath it" }],
+    async submit(values) {
+      const { jobid } = await call("deleteDomain", { id, ...values }); // what refuses it at once is shown in the dialog
+      act(id, "Deleting…", () => followJob(jobid));
+    },
+  }),
 });
 
 // `refresh` redraws the page.
@@ -70,14 +78,4 @@ export function wireDomains(refresh) {
   });
   addSection({ id: "domains", title: "Domains", command: "createDomain", tables: ["domains"], refresh: () => list.refresh() });
   $("#open-domain").addEventListener("click", () => openAdd());
-  form($("#domain-add"), async (data) => {
-    const { domain } = await call("createDomain", Object.fromEntries(data));
-    toast(`${domain.path} is created.`);
-  });
-  form($("#domain-rename"), (data) => call("updateDomain", Object.fromEntries(data)));
-  form($("#domain-delete"), async (data) => {
-    const given = Object.fromEntries(data);
-    const { jobid } = await call("deleteDomain", given); // what refuses it at once is shown in the dialog
-    act(given.id, "Deleting…", () => followJob(jobid));
-  });
 }

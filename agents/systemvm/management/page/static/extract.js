@@ -4,7 +4,7 @@
 import { job } from "./api.js";
 import { Access, accessTo } from "./trust.js";
 import { untrusted } from "./trust_views.js";
-import { $, toast } from "./ui.js";
+import { $ } from "./ui.js";
 
 // `command` makes the link of a template, ISO, volume or snapshot; its answer is in `key`.
 export async function showLink(image, command, key) {
@@ -27,18 +27,4 @@ export async function showLink(image, command, key) {
 // The dialog does not wait for this: an address that does not answer takes long.
 async function explainAccess(origin, place) {
   if (await accessTo(origin) === Access.CLOSED) place.replaceChildren(...untrusted(origin));
-}
-
-export function wireLink() {
-  $("#link").addEventListener("click", async ({ target }) => {
-    if (!target.dataset.copy) return;
-    const field = $(`#link [name=${target.dataset.copy}]`);
-    field.select();
-    try {
-      await navigator.clipboard.writeText(field.value);
-      toast("Copied.");
-    } catch {
-      toast("The text is selected: copy it with Ctrl-C."); // a page without TLS has no clipboard
-    }
-  });
 }

@@ -6,28 +6,43 @@ import { $, form, options } from "./ui.js";
 
 let use = async () => {};
 
-// Ask for `fields`: {name, label, value, type, choices, ...attributes of the input} each; `choices` are pairs of value
-// and label. `submit(values)` gets the texts by name, without those that are empty.
-export function askFields({ title, text, fields, verb, submit }) {
+// Ask for `fields`: {name, label, value, type, choices, ...attributes of the input} each, or an array of two that are
+// beside each other. `choices` are pairs of value and label; `rows` makes it a text of several lines. `danger` is whether
+// the button deletes. `submit(values)` gets the texts by name, without those that are empty, and "true" of what is checked.
+export function askFields({ title, text, fields, verb, danger = false, submit }) {
   const dialog = $("#fields");
   dialog.querySelector("h2").textContent = title;
   const about = dialog.querySelector("p.muted");
   about.textContent = text ?? "";
   about.hidden = !text;
-  dialog.querySelector(".fields").replaceChildren(...fields.map(field));
-  dialog.querySelector("button.primary").textContent = verb;
+  dialog.querySelector(".fields").replaceChildren(...fields.map(line));
+  const button = dialog.querySelector("[value=ok]");
+  button.textContent = verb;
+  button.className = danger ? "danger" : "primary";
   dialog.querySelector(".error").hidden = true;
   use = submit;
   dialog.showModal();
 }
 
-function field({ label, choices, value, ...attributes }) {
-  const input = choices ? element("select", attributes) : element("input", { type: "text", autocomplete: "off", ...attributes });
+function line(fields) {
+  return Array.isArray(fields) ? element("div", { className: "pair even" }, ...fields.map(field)) : field(fields);
+}
+
+function field({ label, choices, rows, value, ...attributes }) {
+  if (attributes.type === "checkbox") {
+    return element("label", { className: "choice" }, element("input", { ...attributes, value: "true" }), ` ${label}`);
+  }
+  const input = choices ? element("select", attributes) : rows ? element("textarea", { rows, ...attributes })
+    : element("input", { type: "text", autocomplete: "off", ...attributes });
   if (choices) input.append(...options(choices.map(([id, text]) => ({ id, label: text }))));
   if (value !== undefined && value !== null) input.value = value;
   return element("label", {}, `${label} `, input);
 }
 
 export function wireFieldDialog() {
-  form($("#fields"), (data) => use(Object.fromEntries([...data].filter(([, value]) => value !== ""))));
+  const dialog = $("#fields");
+  form(dialog, (data) => use(Object.fromEntries([...data].filter(([, value]) => value !== ""))));
+  dialog.addEventListener("close", () => { // a password does not stay in the page
+    if (!dialog.open) dialog.querySelector(".fields").replaceChildren();
+  });
 }

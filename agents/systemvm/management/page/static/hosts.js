@@ -3,9 +3,10 @@
 
 import { call, job } from "./api.js";
 import { badge, element, offer, problem } from "./elements.js";
+import { askFields } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
-import { $, ask, form, toast } from "./ui.js";
+import { $, ask, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
@@ -43,11 +44,20 @@ export function wireHosts(zoneOf, refresh) {
     label: "hosts", columns: COLUMNS, refresh, load: rowsOf("listHosts", "host", { type: "Routing" }), empty: "There is no host.",
   });
   addSection({ id: "hosts", title: "Hosts", command: "addHost", tables: ["hosts", "vm_instances"], refresh: () => list.refresh() });
-  $("#open-host").addEventListener("click", () => $("#host-add").showModal());
-  form($("#host-add"), async (data) => {
-    const given = Object.fromEntries([...data].filter(([, value]) => value));
-    const { name } = (await call("addHost", { zoneid: zoneOf().id, ...given })).host[0];
-    $("#host-add form").reset();
-    toast(`${name} is registered.`);
-  });
+  $("#open-host").addEventListener("click", () => askFields({
+    title: "Register a host", verb: "Register",
+    text: "A XenServer, XCP-ng or vCenter: its VMs are listed here, and open in the browser. The cloud does not control them.",
+    fields: [
+      [{ name: "hypervisor", label: "Hypervisor", choices: [["XenServer", "XenServer or XCP-ng"], ["VMware", "VMware vCenter"]] },
+        { name: "name", label: "Name", maxLength: 255, placeholder: "by address (optional)" }],
+      { name: "url", label: "URL", required: true, placeholder: "https://10.11.0.31" },
+      [{ name: "username", label: "User", required: true, maxLength: 255 },
+        { name: "password", label: "Password", type: "password", required: true, maxLength: 255 }],
+      { name: "fingerprint", label: "Fingerprint of its certificate", placeholder: "shown when it is missing; compare it on the host" },
+      { name: "cacertificate", label: "Or the CA that issued it, which a vCenter always needs", rows: 3, placeholder: "-----BEGIN CERTIFICATE-----" }],
+    async submit(values) {
+      const { name } = (await call("addHost", { zoneid: zoneOf().id, ...values })).host[0];
+      toast(`${name} is registered.`);
+    },
+  }));
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The API keys of the user, each with a name, an end and a scope.
 
-import { call } from "./api.js";
+import { call, commands } from "./api.js";
 import { element } from "./elements.js";
+import { showSecret } from "./secret_dialog.js";
 import { $, form, toast } from "./ui.js";
 
 async function show() {
@@ -12,7 +13,7 @@ async function show() {
     const remove = element("button", { type: "button", className: "danger", ariaLabel: `Delete ${key.name}` }, "Delete");
     remove.addEventListener("click", () => deleteKey(key));
     return element("tr", {}, element("td", {}, key.name), element("td", {}, key.enddate ?? "never"),
-      element("td", {}, (key.rules ?? ["all"]).join(", ")), element("td", {}, remove));
+      element("td", {}, (key.rules ?? ["all"]).join(", ")), element("td", {}, commands().has("deleteUserKey") ? remove : ""));
   }));
   dialog.querySelector("table").hidden = !userkey.length;
 }
@@ -40,11 +41,9 @@ export function wireKeys() {
   form($("#keys"), async (data) => {
     const given = Object.fromEntries([...data].filter(([, value]) => value));
     const { userkey } = await call("createUserKey", given);
-    $("#key-secret [name=apikey]").value = userkey.apikey;
-    $("#key-secret [name=secretkey]").value = userkey.secretkey;
-    $("#key-secret").showModal();
-  });
-  $("#key-secret").addEventListener("close", () => { // the secret does not stay in the page
-    for (const field of $("#key-secret").querySelectorAll("input")) field.value = "";
+    showSecret({
+      title: "The new API key", text: "Copy both now: nothing shows the secret key again.",
+      values: [{ name: "apikey", label: "API key", value: userkey.apikey }, { name: "secretkey", label: "Secret key", value: userkey.secretkey }],
+    });
   });
 }

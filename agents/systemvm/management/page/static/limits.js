@@ -33,6 +33,10 @@ export function limitsOf(owner) {
   location.hash = "#/limits";
 }
 
+// Nobody changes the own limits, and a domain administrator not those of the own domain.
+const changeable = () => commands().has("updateResourceLimit") && shown.owner !== null
+  && (user().admin || shown.owner.domainid !== user().domainid || Boolean(shown.owner.account));
+
 // ---- the table ----------------------------------------------------------------------------------------------
 
 function row({ resourcetypename: kind, resourcetype: type, max, isdefault, used: count }) {
@@ -43,7 +47,7 @@ function row({ resourcetypename: kind, resourcetype: type, max, isdefault, used:
   const most = `${bounded ? amount(kind, max) : "no limit"}${isdefault ? " (default)" : ""}`;
   return element("tr", { className: "row" }, element("td", {}, nameOf(kind)),
     element("td", { className: "wide" }, has === null ? "" : element("small", {}, amount(kind, has)), bar),
-    element("td", {}, most, " ", commands().has("updateResourceLimit") && shown.owner
+    element("td", {}, most), element("td", { className: "actions" }, changeable()
       ? action("limit-edit", "Change…", { id: type, name: nameOf(kind) }, { ariaLabel: `Change limit of ${nameOf(kind)}` }) : null));
 }
 

@@ -3,11 +3,13 @@
 
 import { call, followJob, job } from "./api.js";
 import { badge } from "./elements.js";
+import { askFields } from "./field_dialog.js";
 import { KEYBOARDS } from "./keyboards.js";
 import { List, rowsOf } from "./list.js";
+import { showSecret } from "./secret_dialog.js";
 import { addSection } from "./sections.js";
 import { showSteps } from "./steps.js";
-import { $, ask, form, options, showInTurn, toast } from "./ui.js";
+import { $, ask, toast } from "./ui.js";
 import { systemVmCard, vmCells } from "./views.js";
 import { act, actions } from "./work.js";
 
@@ -20,9 +22,18 @@ const COLUMNS = [
   { label: "Actions", className: "actions", cell: vmCells.buttons },
 ];
 
+let list;
+let zoneOf = () => null;
+let refreshPage = () => {};
+
 Object.assign(actions, {
   "system-start": (id) => act(id, "Starting…", () => job("startSystemVm", { id })),
   "system-stop": (id) => act(id, "Stopping…", () => job("stopSystemVm", { id })),
+  async "system-destroy"(id, name) {
+    if (await ask(`Destroy ${name}?`, "Its transfers and consoles end. The daemon creates another one.", "Destroy")) {
+      await act(id, "Destroying…", () => job("destroySystemVm", { id }));
+    }
+  },
   "system-reboot": (id) => act(id, "Rebooting…", () => job("rebootSystemVm", { id })),
   "vm-start": (id) => act(id, "Starting…", () => job("startVirtualMachine", { id })),
   "vm-reboot": (id) => act(id, "Rebooting…", () => job("rebootVirtualMachine", { id })),
@@ -36,6 +47,20 @@ Object.assign(actions, {
   async "vm-expunge"(id, name) {
     if (await ask(`Expunge ${name}?`, "This deletes its disk permanently.", "Expunge")) {
       await act(id, "Expunging…", () => job("expungeVirtualMachine", { id }));
+    }
+  },
+  "vm-rename"(id, name) {
+    const { displayname = name } = list.find(id);
+    askFields({
+      title: `Rename ${displayname}`, text: "The name for people; that of the guest stays.", verb: "Rename",
+      fields: [{ name: "displayname", label: "New name", required: true, maxLength: 255, value: displayname }],
+      submit: (values) => call("updateVirtualMachine", { id, ...values }),
+    });
+  },
+  async "vm-password"(id, name) {
+    const text = "Its guest takes the new password at its next start. It is shown here once.";
+    if (await ask(`Reset the password of ${name}?`, text, "Reset")) {
+      await act(id, "Resetting…", async () => showPassword(await job("resetPasswordForVirtualMachine", { id })));
     }
   },
   "machine-trace": (id, name) => showSteps(name, { virtualmachineid: id }),
@@ -58,43 +83,54 @@ async function openConsole(id, kind) {
   }
 }
 
-// A job's result has the password of its machine once. The dialog is not that of questions: it can open at any time.
+// A job's result has the password of its machine once.
 function showPassword({ virtualmachine }) {
   const { name, displayname, password } = virtualmachine ?? {};
   if (!password) return;
-  const { elements } = $("#machine-password form");
-  showInTurn($("#machine-password"), () => {
-    elements.machine.value = displayname ?? name;
-    elements.password.value = password;
+  showSecret({
+    title: "The password of the virtual machine", text: "The guest takes it for its user. Copy it now: nothing shows it again.",
+    values: [{ name: "machine", label: "Virtual machine", value: displayname ?? name, copied: false }, { name: "password", label: "Password", value: password }],
   });
 }
 
 async function openDeploy() {
   try {
     const usable = { page: "1", pagesize: "500", isready: "true", sortby: "name" };
-    const [{ template = [] }, { iso = [] }, { serviceoffering = [] }] = await Promise.all([
+    const [{ template = [] }, { iso = [] }, { serviceoffering = [] }, { network = [] }] = await Promise.all([
       call("listTemplates", { templatefilter: "executable", ...usable }), call("listIsos", { isofilter: "executable", ...usable }),
-      call("listServiceOfferings")]);
+      call("listServiceOfferings"), call("listNetworks", { canusefordeploy: "true", zoneid: zoneOf().id })]);
     const images = [...template, ...iso.map((each) => ({ ...each, format: "ISO" }))];
-    $("#deploy [name=template]").replaceChildren(...options(images.map((t) => ({ id: t.id, label: `${t.name} (${t.format})` }))));
-    $("#deploy [name=offering]").replaceChildren(...options(serviceoffering.map((o) => ({ id: o.id, label: o.displaytext ?? o.name }))));
-    const layouts = Object.entries(KEYBOARDS).map(([id, label]) => ({ id, label }));
-    $("#deploy [name=keyboard]").replaceChildren(...options([{ id: "", label: "Not known" }, ...layouts]));
-    $("#deploy").showModal();
+    askFields({
+      title: "Deploy a virtual machine", verb: "Deploy",
+      fields: [
+        { name: "name", label: "Name", required: true, maxLength: 63, pattern: "[A-Za-z]([A-Za-z0-9\\-]*[A-Za-z0-9])?", placeholder: "web-1" },
+        { name: "templateid", label: "From", required: true, choices: images.map((image) => [image.id, `${image.name} (${image.format})`]) },
+        { name: "serviceofferingid", label: "Size", required: true, choices: serviceoffering.map((each) => [each.id, each.displaytext ?? each.name]) },
+        { name: "networkids", label: "Network", choices: [["", "the zone's own"], ...network.filter(({ isdefault }) => !isdefault).map((each) => [each.id, each.name])] },
+        { name: "keyboard", label: "Keyboard of the guest", choices: [["", "Not known"], ...Object.entries(KEYBOARDS)] }],
+      async submit(values) {
+        const { name } = values;
+        const { jobid } = await call("deployVirtualMachine", { ...values, displayname: name, zoneid: zoneOf().id, hypervisor: "KVM" });
+        toast(`${name} is being deployed.`);
+        followJob(jobid).then(showPassword).catch((error) => toast(error.message, true)).finally(refreshPage);
+      },
+    });
   } catch (error) {
     toast(error.message, true);
   }
 }
 
-// `zoneOf` returns the zone that is shown; `refresh` redraws the page.
-export function wireMachines(zoneOf, refresh) {
-  const machines = new List($("#vms"), {
+// `zone` returns the zone that is shown; `refresh` redraws the page.
+export function wireMachines(zone, refresh) {
+  zoneOf = zone;
+  refreshPage = refresh;
+  list = new List($("#vms"), {
     label: "virtual machines", columns: COLUMNS, refresh, load: rowsOf("listVirtualMachines", "virtualmachine", { listall: "true" }),
     filters: [{ name: "state", label: "State", choices: [["", "any"], ...STATES] }],
     empty: "There is no virtual machine yet. Deploy one from a template that is Ready.",
   });
   addSection({ id: "vms", title: "Virtual machines", command: "listVirtualMachines", tables: ["vm_instances", "nics", "hosts"],
-    refresh: () => machines.refresh() });
+    refresh: () => list.refresh() });
   const systems = new List($("#system-vms"), {
     label: "system VMs", card: systemVmCard, refresh, load: rowsOf("listSystemVms", "systemvm"), sorts: [["name", "name"], ["state", "state"]],
     empty: "There is no system VM yet. The daemon creates them when it needs them.",
@@ -102,14 +138,4 @@ export function wireMachines(zoneOf, refresh) {
   addSection({ id: "system-vms", title: "System VMs", command: "listSystemVms", tables: ["vm_instances", "nics", "zones"],
     refresh: () => systems.refresh() });
   $("#open-deploy").addEventListener("click", openDeploy);
-  $("#machine-password").addEventListener("close", () => $("#machine-password form").reset()); // it does not stay in the page
-  form($("#deploy"), async (data) => {
-    const { name, template, offering, keyboard } = Object.fromEntries(data);
-    const { jobid } = await call("deployVirtualMachine", {
-      name, displayname: name, templateid: template, serviceofferingid: offering, zoneid: zoneOf().id, hypervisor: "KVM",
-      ...(keyboard ? { keyboard } : {}),
-    });
-    toast(`${name} is being deployed.`);
-    followJob(jobid).then(showPassword).catch((error) => toast(error.message, true)).finally(refresh);
-  });
 }

@@ -2,10 +2,11 @@
 // Roles and their rules: which commands of the API an account with a role is allowed to call.
 
 import { allRows, call, commands } from "./api.js";
-import { action, badge, element } from "./elements.js";
+import { badge, element, offer } from "./elements.js";
+import { askFields } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
-import { $, ask, form, options, toast } from "./ui.js";
+import { $, ask, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
@@ -20,20 +21,21 @@ let list;
 
 function buttonsOf(role, busy) {
   const off = { disabled: Boolean(busy) };
-  const changes = !role.isdefault && commands().has("updateRole");
   return [
-    commands().has("listRolePermissions") ? action("role-rules", "Rules…", role) : null,
-    changes ? action("role-edit", "Edit…", role, off) : null,
-    changes ? action("role-delete", "Delete", role, { ...off, className: "danger" }) : null];
+    offer("listRolePermissions", "role-rules", "Rules…", role),
+    role.isdefault ? null : offer("updateRole", "role-edit", "Edit…", role, off),
+    role.isdefault ? null : offer("deleteRole", "role-delete", "Delete", role, { ...off, className: "danger" })];
 }
 
 // ---- rules --------------------------------------------------------------------------------------------------
 
 function ruleRow(rule, place, { length }) {
-  const named = (name, label, disabled) => action(name, label, { id: rule.id, name: rule.rule }, { disabled, ariaLabel: `${label} rule ${rule.rule}` });
+  const named = (command, name, label, disabled = false) => offer(command, name, label, { id: rule.id, name: rule.rule },
+    { disabled, ariaLabel: `${label} rule ${rule.rule}` });
   const buttons = shown.role.isdefault ? [] : [
-    named("rule-up", "Up", place === 0), named("rule-down", "Down", place === length - 1),
-    named("rule-turn", rule.permission === "allow" ? "Deny" : "Allow", false), named("rule-delete", "Delete", false)];
+    named("updateRolePermission", "rule-up", "Up", place === 0), named("updateRolePermission", "rule-down", "Down", place === length - 1),
+    named("updateRolePermission", "rule-turn", rule.permission === "allow" ? "Deny" : "Allow"),
+    named("deleteRolePermission", "rule-delete", "Delete")].filter(Boolean);
   return element("tr", {}, element("td", {}, element("code", {}, rule.rule)), element("td", {}, badge(rule.permission)),
     element("td", {}, rule.description ?? ""), element("td", { className: "actions" }, ...buttons));
 }
@@ -55,8 +57,7 @@ async function openRules(role) {
   const dialog = $("#rules");
   dialog.querySelector("h2").textContent = `Rules of ${role.name}`;
   for (const part of dialog.querySelectorAll("fieldset, [value=ok]")) {
-    part.hidden = role.isdefault;
-    part.disabled = role.isdefault;
+    part.hidden = part.disabled = role.isdefault || !commands().has("createRolePermission");
   }
   await showRules();
   dialog.showModal();
@@ -96,22 +97,35 @@ Object.assign(actions, {
   "rule-delete": (id) => change("deleteRolePermission", { id }),
   "role-edit"(id) {
     const { name, description = "", ispublic } = list.find(id);
-    const dialog = $("#role-edit");
-    for (const [key, value] of Object.entries({ id, name, description })) dialog.querySelector(`[name=${key}]`).value = value;
-    dialog.querySelector("[name=ispublic]").checked = ispublic;
-    dialog.showModal();
+    askFields({
+      title: "Edit a role", verb: "Save", fields: fieldsOf({ name, description, ispublic }),
+      submit: (values) => call("updateRole", { id, description: "", ispublic: "false", ...values }),
+    });
   },
   async "role-delete"(id, name) {
     if (await ask(`Delete ${name}?`, "A role that an account has is not deleted.", "Delete")) await act(id, "Deleting…", () => call("deleteRole", { id }));
   },
 });
 
+const fieldsOf = ({ name = "", description = "", ispublic = true }, ...more) => [
+  { name: "name", label: "Name", required: true, maxLength: 255, value: name },
+  { name: "description", label: "Description", maxLength: 255, value: description }, ...more,
+  { name: "ispublic", type: "checkbox", label: "Domain administrators see it and can give it", checked: ispublic }];
+
 async function openAdd() {
   try {
     const roles = await allRows("listRoles", "role");
-    const types = [...new Set(roles.map(({ type }) => type))].map((type) => ({ id: `type ${type}`, label: `No rule, for accounts of type ${type}` }));
-    $("#role-add [name=source]").replaceChildren(...options([...roles.map(({ id, name }) => ({ id: `roleid ${id}`, label: `Rules of ${name}` })), ...types]));
-    $("#role-add").showModal();
+    const types = [...new Set(roles.map(({ type }) => type))].map((type) => [`type ${type}`, `No rule, for accounts of type ${type}`]);
+    const sources = [...roles.map(({ id, name }) => [`roleid ${id}`, `Rules of ${name}`]), ...types];
+    askFields({
+      title: "Add a role", text: "It begins with the rules of another role, or with none: then it permits nothing.", verb: "Add",
+      fields: fieldsOf({}, { name: "source", label: "Begins with", required: true, choices: sources }),
+      async submit({ source, ispublic = "false", ...values }) {
+        const [kind, value] = source.split(" ");
+        await call("createRole", { ...values, ispublic, [kind]: value });
+        toast(`Role ${values.name} is created.`);
+      },
+    });
   } catch (error) {
     toast(error.message, true);
   }
@@ -122,13 +136,6 @@ export function wireRoles(refresh) {
   list = new List($("#roles"), { label: "roles", columns: COLUMNS, refresh, load: rowsOf("listRoles", "role"), empty: "There is no role." });
   addSection({ id: "roles", title: "Roles", command: "listRoles", tables: ["roles", "role_permissions"], refresh: () => list.refresh() });
   $("#open-role").addEventListener("click", openAdd);
-  form($("#role-add"), async (data) => {
-    const { source, name, description, ispublic = "false" } = Object.fromEntries(data);
-    const [kind, value] = source.split(" ");
-    await call("createRole", { name, ispublic, [kind]: value, ...(description ? { description } : {}) });
-    toast(`Role ${name} is created.`);
-  });
-  form($("#role-edit"), (data) => call("updateRole", { ispublic: "false", ...Object.fromEntries(data) }));
   const dialog = $("#rules");
   dialog.addEventListener("submit", async (event) => {
     event.preventDefault();

@@ -32,8 +32,10 @@ function choose() {
   shown = permitted().find(({ id }) => id === wanted) ?? permitted()[0] ?? null;
   for (const section of sections) place(section).hidden = section !== shown;
   for (const link of $("#sections").children) {
-    if (link.dataset.to === shown?.id) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (link.dataset.to === shown?.id) {
+      link.setAttribute("aria-current", "page");
+      link.scrollIntoView({ block: "nearest", inline: "nearest" }); // they are one line on a narrow screen
+    } else link.removeAttribute("aria-current");
   }
   if (shown !== before) shown?.opened();
   document.title = shown ? `${shown.title} · systemvm` : "systemvm";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Policies of a volume, by which snapshots are taken regularly.
 
-import { call } from "./api.js";
+import { call, commands } from "./api.js";
 import { element } from "./elements.js";
 import { $, form, toast } from "./ui.js";
 
@@ -15,7 +15,8 @@ async function load() {
     element("td", {}, INTERVALS[policy.intervaltype]), element("td", {}, `${policy.schedule} ${policy.timezone}`),
     element("td", { className: "number" }, String(policy.maxsnaps)),
     element("td", {}, policy.nextrun ? new Date(policy.nextrun).toLocaleString() : ""),
-    element("td", {}, element("button", { type: "button", className: "danger", data: { policy: policy.id } }, "Delete"))));
+    element("td", {}, commands().has("deleteSnapshotPolicies")
+      ? element("button", { type: "button", className: "danger", data: { policy: policy.id } }, "Delete") : "")));
   $("#policies tbody").replaceChildren(...rows);
   $("#policies table").hidden = !rows.length;
 }

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // Templates and ISOs: listed by kind and by who has access, registered, uploaded, downloaded, deleted.
 
-import { call, job, user } from "./api.js";
+import { call, commands, job, user } from "./api.js";
 import { showLink } from "./extract.js";
+import { askFields } from "./field_dialog.js";
 import { List } from "./list.js";
 import { addSection } from "./sections.js";
 import { showSteps } from "./steps.js";
-import { $, ask, form, toast } from "./ui.js";
+import { $, ask, toast } from "./ui.js";
 import { isUploading, reconcileUploads, uploadAgain } from "./uploads.js";
 import { templateCells } from "./views.js";
 import { act, actions } from "./work.js";
 
 const TABLES = ["templates", "template_store_refs", "template_permissions", "image_stores", "zones"];
 const FILTERS = [["self", "own"], ["executable", "ready to use"], ["featured", "featured"], ["community", "of others"], ["shared", "shared with me"]];
+const FORMATS = ["QCOW2", "RAW", "VHD", "VHDX", "VMDK", "OVA", "TAR", "ISO"];
+const PASSWORDS = { name: "passwordenabled", type: "checkbox", label: "Its guests take passwords from the cloud" };
 const COLUMNS = [
   { label: "Name", sort: "name", cell: templateCells.name },
   { label: "Size", cell: templateCells.size },
@@ -34,6 +37,32 @@ async function load({ kind, filter, ...parameters }) {
 
 const isIso = (id) => list.find(id)?.format === "ISO";
 
+const names = (text) => text.split(",").map((name) => name.trim()).filter(Boolean);
+
+// Who else uses an image. What only administrators change is theirs to see.
+async function share(id, name) {
+  const [kind, { ispublic, isfeatured, isextractable }] = [isIso(id) ? "Iso" : "Template", list.find(id)];
+  const { templatepermission } = commands().has(`list${kind}Permissions`) ? await call(`list${kind}Permissions`, { id }) : {};
+  const before = templatepermission?.account ?? [];
+  const flag = (key, label, checked) => ({ name: key, type: "checkbox", label, checked });
+  const flags = { ispublic, ...(user().admin ? { isfeatured, isextractable } : {}) };
+  const LABELS = { ispublic: "Every account uses it", isfeatured: "It is featured", isextractable: "Its users download it" };
+  askFields({
+    title: `Share ${name}`, verb: "Save",
+    fields: [{ name: "accounts", label: "Accounts of its domain that use it, with commas between", value: before.join(", ") },
+      ...Object.entries(flags).map(([key, checked]) => flag(key, LABELS[key], checked))],
+    async submit({ accounts = "", ...given }) {
+      const after = names(accounts);
+      const changes = Object.keys(flags).filter((key) => Boolean(given[key]) !== Boolean(flags[key]));
+      if (changes.length) await call(`update${kind}Permissions`, { id, ...Object.fromEntries(changes.map((key) => [key, String(Boolean(given[key]))])) });
+      for (const [op, all, others] of [["add", after, before], ["remove", before, after]]) {
+        const wanted = all.filter((account) => !others.includes(account));
+        if (wanted.length) await call(`update${kind}Permissions`, { id, op, accounts: wanted.join(",") });
+      }
+    },
+  });
+}
+
 Object.assign(actions, {
   async "template-retry"(id) {
     await act(id, "Retrying…", () => call(isIso(id) ? "retryIso" : "retryTemplate", { id }));
@@ -41,6 +70,16 @@ Object.assign(actions, {
   "template-link": (id) => act(id, "Creating a link…", () => (isIso(id) ? showLink(list.find(id), "extractIso", "iso")
     : showLink(list.find(id), "extractTemplate", "template"))),
   "template-upload": (id) => uploadAgain(list.find(id), isIso(id)),
+  "template-edit"(id, name) {
+    const { displaytext, passwordenabled } = list.find(id);
+    askFields({
+      title: `Edit ${name}`, verb: "Save",
+      fields: [{ name: "name", label: "Name", required: true, maxLength: 255, value: name },
+        { name: "displaytext", label: "Description", maxLength: 4096, value: displaytext }, { ...PASSWORDS, checked: passwordenabled }],
+      submit: (values) => call(isIso(id) ? "updateIso" : "updateTemplate", { id, passwordenabled: "false", ...values }),
+    });
+  },
+  "template-share": (id, name) => share(id, name),
   async "template-delete"(id, name) {
     const iso = isIso(id);
     const { virtualmachine = [] } = iso ? {} : await call("listVirtualMachines", { listall: "true", templateid: id, page: "1", pagesize: "1" });
@@ -65,12 +104,19 @@ export function wireTemplates(zoneOf, refresh) {
     await reconcileUploads();
     await list.refresh();
   } });
-  form($("#register"), async (data) => {
-    const { name, url, format, checksum } = Object.fromEntries(data);
-    const common = { name, displaytext: name, url, zoneid: zoneOf().id, ...(checksum ? { checksum } : {}) };
-    if (format === "ISO") await call("registerIso", { ...common, bootable: "true" });
-    else await call("registerTemplate", { ...common, format, hypervisor: "KVM" });
-    toast(`${name} is registered. Its download starts.`);
-  });
-  $("#open-register").addEventListener("click", () => $("#register").showModal());
+  $("#open-register").addEventListener("click", () => askFields({
+    title: "Register a template or ISO", text: "The secondary storage VM downloads the image, checks it and stores it.", verb: "Register",
+    fields: [
+      { name: "name", label: "Name", required: true, maxLength: 255, placeholder: "Debian 13" },
+      { name: "url", label: "URL", type: "url", required: true, placeholder: "https://…/image.qcow2" },
+      [{ name: "format", label: "Format", choices: FORMATS.map((format) => [format, format]) },
+        { name: "checksum", label: "Checksum", placeholder: "{SHA-256}… (optional)", pattern: "(\\{[A-Za-z0-9\\-]+\\})?[0-9A-Fa-f]+" }],
+      PASSWORDS],
+    async submit({ format, ...values }) {
+      const common = { ...values, displaytext: values.name, zoneid: zoneOf().id };
+      if (format === "ISO") await call("registerIso", { ...common, bootable: "true" });
+      else await call("registerTemplate", { ...common, format, hypervisor: "KVM" });
+      toast(`${values.name} is registered. Its download starts.`);
+    },
+  }));
 }

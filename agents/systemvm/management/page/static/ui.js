@@ -122,6 +122,21 @@ export function options(items) {
   return items.map((item) => new Option(item.label, item.id));
 }
 
+// A button with `data-copy` copies the field of that name in its dialog.
+export function wireCopyButtons() {
+  document.addEventListener("click", async ({ target }) => {
+    if (!target.dataset.copy) return;
+    const field = target.closest("dialog").querySelector(`[name="${CSS.escape(target.dataset.copy)}"]`);
+    field.select();
+    try {
+      await navigator.clipboard.writeText(field.value);
+      toast("Copied.");
+    } catch {
+      toast("The text is selected: copy it with Ctrl-C."); // a page without TLS has no clipboard
+    }
+  });
+}
+
 // Close buttons never submit: their form can be incomplete.
 export function wireCancelButtons() {
   for (const button of document.querySelectorAll("dialog button[value=cancel]")) {

@@ -69,7 +69,8 @@ export function systemVmCard(vm, busy) {
       running ? offer("createConsoleEndpoint", "serial-console", "Serial Port", vm) : null,
       running ? offer("rebootSystemVm", "system-reboot", "Reboot", vm, { disabled: Boolean(busy) }) : null,
       running ? offer("stopSystemVm", "system-stop", "Stop", vm, { disabled: Boolean(busy) })
-        : offer("startSystemVm", "system-start", "Start", vm, { disabled: Boolean(busy) })));
+        : offer("startSystemVm", "system-start", "Start", vm, { disabled: Boolean(busy) }),
+      offer("destroySystemVm", "system-destroy", "Destroy", vm, { disabled: Boolean(busy), className: "danger" })));
 }
 
 // The cells of a template's row.
@@ -93,6 +94,8 @@ export const templateCells = {
       offer("listEvents", "trace", "Steps", template),
       template.isready && (canExtract || template.isextractable) ? offer(`extract${kind}`, "template-link", "Download…", template, off) : null,
       uploaded ? offer(`renewUploadParamsFor${kind}`, "template-upload", "Upload file…", template, off) : null,
+      offer(`update${kind}`, "template-edit", "Edit…", template, off),
+      offer(`update${kind}Permissions`, "template-share", "Share…", template, off),
       failed && !uploaded ? offer(`retry${kind}`, "template-retry", "Retry", template, off) : null,
       offer(`delete${kind}`, "template-delete", "Delete", template, { ...off, className: "danger" })];
   },
@@ -137,6 +140,8 @@ export const vmCells = {
       console,
       running ? offer("createConsoleEndpoint", "serial-console", "Serial Port", vm) : null,
       trace,
+      destroyed ? null : offer("updateVirtualMachine", "vm-rename", "Rename…", vm, off),
+      vm.passwordenabled && vm.state === "Stopped" ? offer("resetPasswordForVirtualMachine", "vm-password", "Reset password…", vm, off) : null,
       running ? offer("rebootVirtualMachine", "vm-reboot", "Reboot", vm, off) : null,
       destroyed ? offer("recoverVirtualMachine", "vm-recover", "Recover", vm, { disabled: Boolean(busy) || vm.state !== "Destroyed" })
         : running ? offer("stopVirtualMachine", "vm-stop", "Stop", vm, off)

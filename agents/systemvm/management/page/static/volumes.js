@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Volumes: created, attached to VMs, enlarged, and what snapshots and files are made of them. By the state of each.
 
-import { call, commands, job } from "./api.js";
+import { call, commands, followJob, job } from "./api.js";
 import { action, badge, bytes, element } from "./elements.js";
 import { showLink } from "./extract.js";
 import { askFields } from "./field_dialog.js";
@@ -13,6 +13,7 @@ import { act, actions } from "./work.js";
 
 const GIB = 2 ** 30;
 const STATES = ["Allocated", "Ready", "Uploaded", "NotUploaded", "UploadError"].map((state) => [state, state]);
+const FORMATS = ["QCOW2", "RAW", "VHD", "VHDX", "VMDK", "OVA"];
 const COLUMNS = [
   { label: "Name", sort: "name", cell: (volume) => [element("strong", {}, volume.name), element("small", {}, volume.account)] },
   { label: "Size", sort: "size", cell: ({ size }) => bytes(size) },
@@ -36,6 +37,7 @@ function buttons(volume, busy) {
     [data && !attached && ["Ready", "Allocated", "Uploaded"].includes(volume.state), "attachVolume", "volume-attach", "Attach…"],
     [data && attached, "detachVolume", "volume-detach", "Detach"],
     [ready || volume.state === "Allocated", "resizeVolume", "volume-resize", "Resize…"],
+    [ready && !attached, "migrateVolume", "volume-migrate", "Move…"],
     [ready, "createSnapshot", "volume-snapshot", "Snapshot…"],
     [ready, "listSnapshotPolicies", "volume-policies", "Policies…"],
     [ready && (!attached || volume.vmstate === "Stopped"), "extractVolume", "volume-extract", "Download…"],
@@ -70,7 +72,40 @@ async function openCreate() {
   }
 }
 
+// A data volume with the content of a file, which a secondary storage VM downloads.
+function openFromUrl() {
+  askFields({
+    title: "Create a volume from a URL", text: "A data disk with the content of a file. The first virtual machine that it is attached to gets it.", verb: "Create",
+    fields: [
+      { name: "name", label: "Name", required: true, maxLength: 255 },
+      { name: "url", label: "URL", type: "url", required: true, placeholder: "https://…/disk.qcow2" },
+      [{ name: "format", label: "Format", choices: FORMATS.map((format) => [format, format]) },
+        { name: "checksum", label: "Checksum", placeholder: "{SHA-256}… (optional)" }]],
+    async submit(values) {
+      await call("uploadVolume", { zoneid: zoneOf().id, ...values });
+      toast(`${values.name} is being downloaded.`);
+    },
+  });
+}
+
 Object.assign(actions, {
+  async "volume-migrate"(id, name) {
+    const { zoneid, storageid } = list.find(id);
+    const { storagepool = [] } = await call("listStoragePools", { zoneid });
+    const others = storagepool.filter((pool) => pool.id !== storageid);
+    if (!others.length) {
+      toast("There is no other storage pool that it can be moved to", true);
+      return;
+    }
+    askFields({
+      title: `Move ${name} to another storage pool`, verb: "Move",
+      fields: [{ name: "storageid", label: "Storage pool", required: true, choices: others.map((pool) => [pool.id, pool.name]) }],
+      async submit(values) {
+        const { jobid } = await call("migrateVolume", { volumeid: id, ...values }); // what refuses it at once is shown in the dialog
+        act(id, "Moving…", () => followJob(jobid));
+      },
+    });
+  },
   async "volume-attach"(id, name) {
     const { virtualmachine = [] } = await call("listVirtualMachines",
       { listall: "true", state: "Present", hypervisor: "KVM", page: "1", pagesize: "500", sortby: "name" });
@@ -124,4 +159,5 @@ export function wireVolumes(zone, refresh) {
   addSection({ id: "volumes", title: "Volumes", command: "listVolumes", tables: ["volumes", "vm_instances", "storage_pools"],
     refresh: () => list.refresh() });
   $("#open-volume").addEventListener("click", openCreate);
+  $("#open-volume-url").addEventListener("click", openFromUrl);
 }

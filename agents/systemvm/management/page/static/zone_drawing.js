@@ -7,6 +7,7 @@ import { SIGNS } from "./zone_model.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const LINE = 17; // of text, in pixels of the drawing
+const READABLE = 960; // a wider picture becomes as small as that, and then scrolls
 
 function svg(tag, attributes = {}, ...children) {
   const node = document.createElementNS(SVG, tag);
@@ -51,9 +52,9 @@ function laneOf({ item, x1, x2, y }) {
   return linked(item, "lane",
     svg("rect", { x: 8, y: y - LANE.height / 2 + 3, width: LANE.label - 8, height: LANE.height - 6, rx: 8, class: "box" }),
     svg("line", { x1: LANE.label, x2, y1: y, y2: y, class: "wire" }),
-    svg("text", { x: 18, y: y - 12, class: "name" }, clip(`${SIGNS[item.level]} ${item.name}`, LETTERS.label)),
-    ...texts(item.lines.slice(0, 2), 18, y + 6, LETTERS.label, "about"),
-    bar(item.fill, 18, y + LANE.height / 2 - 9, LANE.label - 28));
+    svg("text", { x: 18, y: y - 16, class: "name" }, clip(`${SIGNS[item.level]} ${item.name}`, LETTERS.label)),
+    ...texts(item.lines.slice(0, 2), 18, y + 2, LETTERS.label, "about"),
+    bar(item.fill, 18, y + LANE.height / 2 - 11, LANE.label - 28));
 }
 
 function dropOf({ x, from, to }) {
@@ -63,8 +64,10 @@ function dropOf({ x, from, to }) {
 // The picture of a zone's model.
 export function drawing(model) {
   const { width, height, lanes, cards, drops } = layout(model);
-  return svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `Picture of zone ${model.name}` },
+  const whole = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `Picture of zone ${model.name}` },
     ...lanes.map(laneOf), ...drops.map(dropOf), ...cards.map(cardOf));
+  whole.style.minWidth = `${Math.min(width, READABLE)}px`;
+  return whole;
 }
 
 // ---- the same as text ---------------------------------------------------------------------------------------

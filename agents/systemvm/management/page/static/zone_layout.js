@@ -2,11 +2,11 @@
 // Where the parts of the picture are, in pixels of the drawing; without a document, so that it is tested by itself.
 
 export const CARD = { width: 208, height: 112, gap: 16 };
-export const LANE = { label: 236, height: 66 };
+export const LANE = { label: 236, height: 76 };
 const MARGIN = 10;
 const DROP = 26; // between cards and the first network
 //: What fits in a line of a card and of a network's label, in characters of the drawing's font.
-export const LETTERS = { card: 30, label: 34 };
+export const LETTERS = { card: 27, label: 30 };
 
 export function clip(text, letters) {
   return text.length > letters ? `${text.slice(0, letters - 1)}…` : text;

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// Guest networks: the zone's own, shared ones, and isolated ones of accounts.
+
+import { call, job, user } from "./api.js";
+import { badge, element, offer } from "./elements.js";
+import { askFields } from "./field_dialog.js";
+import { List, rowsOf } from "./list.js";
+import { addSection } from "./sections.js";
+import { $, ask, toast } from "./ui.js";
+import { act, actions } from "./work.js";
+
+const COLUMNS = [
+  { label: "Name", cell: (network) => [element("strong", {}, network.name), element("small", {}, network.displaytext === network.name ? "" : network.displaytext)] },
+  { label: "Type", cell: ({ type, account, zonename }) => [element("span", {}, type), element("small", {}, account ?? zonename)] },
+  { label: "Addresses", cell: ({ cidr, gateway }) => [element("span", {}, cidr ?? "none"), gateway ? element("small", {}, `gateway ${gateway}`) : null] },
+  { label: "State", cell: (network, busy) => badge(network.state, busy) },
+  { label: "Actions", className: "actions", cell: buttonsOf },
+];
+
+let zoneOf = () => null;
+let list;
+
+// The zone's own network is not changed here, and a shared one by root administrators only.
+function buttonsOf(network, busy) {
+  if (network.isdefault || (network.type === "Shared" && !user().admin)) return [];
+  const off = { disabled: Boolean(busy) };
+  return [
+    offer("updateNetwork", "network-edit", "Edit…", network, off),
+    offer("restartNetwork", "network-restart", "Restart", network, off),
+    offer("deleteNetwork", "network-delete", "Delete", network, { ...off, className: "danger" })];
+}
+
+async function openCreate() {
+  try {
+    const { networkoffering = [] } = await call("listNetworkOfferings", { zoneid: zoneOf().id });
+    const offered = networkoffering.filter(({ guestiptype }) => guestiptype === "Isolated" || user().admin);
+    askFields({
+      title: "Create a network", verb: "Create",
+      text: "An isolated network is for one account, and needs no addresses: it gets a free subnet. A shared one needs gateway, netmask and first address.",
+      fields: [
+        { name: "name", label: "Name", required: true, maxLength: 255 },
+        { name: "networkofferingid", label: "Type", required: true, choices: offered.map(({ id, name, guestiptype }) => [id, `${guestiptype}: ${name}`]) },
+        [{ name: "gateway", label: "Gateway" }, { name: "netmask", label: "Netmask", placeholder: "255.255.255.0" }],
+        [{ name: "startip", label: "First address" }, { name: "endip", label: "Last address" }],
+        { name: "networkdomain", label: "Domain of the names of machines", placeholder: "of the zone (optional)" },
+        ...(user().admin ? [{ name: "vlan", label: "VLAN of a shared network", inputMode: "numeric", placeholder: "untagged (optional)" }] : [])],
+      async submit(values) {
+        await call("createNetwork", { zoneid: zoneOf().id, ...values });
+        toast(`${values.name} is created.`);
+      },
+    });
+  } catch (error) {
+    toast(error.message, true);
+  }
+}
+
+Object.assign(actions, {
+  "network-edit"(id, name) {
+    const { displaytext } = list.find(id);
+    askFields({
+      title: `Edit ${name}`, verb: "Save",
+      fields: [{ name: "name", label: "Name", required: true, maxLength: 255, value: name },
+        { name: "displaytext", label: "Description", maxLength: 255, value: displaytext }],
+      submit: (values) => job("updateNetwork", { id, ...values }),
+    });
+  },
+  async "network-restart"(id, name) {
+    if (await ask(`Restart ${name}?`, "Its DHCP, DNS and metadata start anew. Machines keep their addresses.", "Restart")) {
+      await act(id, "Restarting…", () => job("restartNetwork", { id }));
+    }
+  },
+  async "network-delete"(id, name) {
+    if (await ask(`Delete ${name}?`, "A network with a machine on it is not deleted.", "Delete")) await act(id, "Deleting…", () => job("deleteNetwork", { id }));
+  },
+});
+
+// `zone` returns the zone that is shown; `refresh` redraws the page.
+export function wireNetworks(zone, refresh) {
+  zoneOf = zone;
+  list = new List($("#networks"), {
+    label: "networks", columns: COLUMNS, refresh, load: rowsOf("listNetworks", "network", { listall: "true" }),
+    filters: [{ name: "type", label: "Type", choices: [["", "any"], ["Shared", "shared"], ["Isolated", "isolated"]] }],
+    empty: "There is no guest network.",
+  });
+  addSection({ id: "networks", title: "Networks", command: "listNetworks", tables: ["guest_networks", "address_ranges", "zones"],
+    refresh: () => list.refresh() });
+  $("#open-network").addEventListener("click", openCreate);
+}
