@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 from playwright.sync_api import Page, expect
 
 from accessibility import violations
@@ -11,13 +12,23 @@ from console_page import open_section
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host, host
 from integration.page_user import add_account, chromium, log_in, press
+from systemvm.host.host_file import FILE_NAME
+from systemvm.management.samples import read_sample
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
 
 __all__ = ["chromium", "host"]  # fixtures
 
 
+def permit_vlans(host: Host) -> None:
+    """Let the zone have isolated networks, each of which takes a VLAN of the host's guest bridge."""
+    file = yaml.safe_load(read_sample(FILE_NAME))
+    file["labels"]["cloudbr3"] |= {"vlans": ["100-101"], "guest_cidr": "10.20.0.0/16"}
+    (host.layout.etc / FILE_NAME).write_text(yaml.safe_dump(file))
+
+
 def test_a_user_creates_restarts_and_deletes_a_network(host: Host, chromium: Chromium) -> None:
+    permit_vlans(host)
     host.start()
     add_account(host, "una")
 

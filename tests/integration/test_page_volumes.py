@@ -98,7 +98,8 @@ def test_volumes_are_created_attached_enlarged_and_deleted_by_keyboard(
         data = rows.filter(has_text="data disk").filter(has_text="Ready")
         expect(root).to_contain_text("2.0 GiB")
         assert offered(root) == ["Resize…", "Snapshot…", "Policies…"]
-        assert offered(data) == ["Attach…", "Resize…", "Snapshot…", "Policies…", "Download…", "Delete"]
+        of_data = ["Attach…", "Resize…", "Move…", "Snapshot…", "Policies…", "Download…", "Delete"]
+        assert offered(data) == of_data
         assert offered(new) == []
         assert violations(page) == []
 

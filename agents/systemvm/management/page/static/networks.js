@@ -34,6 +34,10 @@ async function openCreate() {
   try {
     const { networkoffering = [] } = await call("listNetworkOfferings", { zoneid: zoneOf().id });
     const offered = networkoffering.filter(({ guestiptype }) => guestiptype === "Isolated" || user().admin);
+    if (!offered.length) {
+      toast(`${zoneOf().name} has no VLAN for isolated networks: ask an administrator`, true);
+      return;
+    }
     askFields({
       title: "Create a network", verb: "Create",
       text: "An isolated network is for one account, and needs no addresses: it gets a free subnet. A shared one needs gateway, netmask and first address.",
