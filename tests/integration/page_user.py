@@ -14,7 +14,7 @@ from integration.daemon_lab import Host
 OPERATORS = ("System VMs", "Image stores", "Hosts", "Certificates", "Settings")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Chromium]:
     chromium = Chromium()
     yield chromium

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from accessibility import violations
+from accessibility import violations, violations_light_and_dark
 from console_page import open_section
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host, host
@@ -30,8 +30,7 @@ def row_of(page: Page, place: str, name: str) -> Locator:
     return page.locator(f"#{place} .row", has=page.get_by_text(name, exact=True))
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_domains_are_created_renamed_limited_and_deleted(host: Host, chromium: Chromium, dark: bool) -> None:
+def test_domains_are_created_renamed_limited_and_deleted(host: Host, chromium: Chromium) -> None:
     host.start()
 
     def steps(page: Page) -> None:
@@ -40,7 +39,7 @@ def test_domains_are_created_renamed_limited_and_deleted(host: Host, chromium: C
         press(page.get_by_role("button", name="Add domain…"))
         expect(page.locator("#fields [name=name]")).to_be_focused()
         page.keyboard.type("research")
-        assert violations(page) == []
+        assert violations_light_and_dark(page) == []
         page.keyboard.press("Enter")
         research = row_of(page, "domains", "ROOT/research")
         press(research.get_by_role("button", name="Add beneath…"))
@@ -66,7 +65,7 @@ def test_domains_are_created_renamed_limited_and_deleted(host: Host, chromium: C
         page.locator("#limit-edit").get_by_label("Limit", exact=True).fill("7")
         page.keyboard.press("Enter")
         expect(page.locator("#limits .row", has_text="VMs")).to_contain_text("7")
-        assert violations(page) == []
+        assert violations_light_and_dark(page) == []
 
         open_section(page, "Domains")
         press(science.get_by_role("button", name="Delete…"))
@@ -76,15 +75,12 @@ def test_domains_are_created_renamed_limited_and_deleted(host: Host, chromium: C
         page.get_by_label("With its accounts").check()
         press(page.locator("#fields .danger"))
         expect(page.locator("#domains .row")).to_have_count(1)
-        assert violations(page) == []
+        assert violations_light_and_dark(page) == []
 
-    chromium.run(steps, dark=dark)
+    chromium.run(steps)
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_a_role_is_made_of_another_and_its_rules_are_ordered(
-    host: Host, chromium: Chromium, dark: bool
-) -> None:
+def test_a_role_is_made_of_another_and_its_rules_are_ordered(host: Host, chromium: Chromium) -> None:
     host.start()
 
     def rules() -> list[tuple[str, str]]:
@@ -99,7 +95,7 @@ def test_a_role_is_made_of_another_and_its_rules_are_ordered(
         expect(page.locator("#fields [name=name]")).to_be_focused()
         page.keyboard.type("auditor")
         page.locator("#fields [name=source]").select_option(label="No rule, for accounts of type User")
-        assert violations(page) == []
+        assert violations_light_and_dark(page) == []
         press(page.locator("#fields .primary"))
         auditor = row_of(page, "roles", "auditor")
         press(auditor.get_by_role("button", name="Rules…"))
@@ -118,7 +114,7 @@ def test_a_role_is_made_of_another_and_its_rules_are_ordered(
         press(dialog.get_by_role("button", name="Deny rule listEvents"))
         expect(dialog.locator("tbody tr").first).to_contain_text("deny")
         assert rules() == [("listEvents", "deny"), ("list*", "allow")]
-        assert violations(page) == []
+        assert violations_light_and_dark(page) == []
         press(dialog.get_by_role("button", name="Delete rule listEvents"))
         expect(dialog.locator("tbody tr")).to_have_count(1)
         press(dialog.get_by_role("button", name="Close"))
@@ -136,7 +132,7 @@ def test_a_role_is_made_of_another_and_its_rules_are_ordered(
         press(page.locator("#confirm .danger"))
         expect(auditor).to_have_count(0)
 
-    chromium.run(steps, dark=dark)
+    chromium.run(steps)
 
 
 def test_a_domain_administrator_limits_accounts_and_not_the_own_domain(

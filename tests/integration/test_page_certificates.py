@@ -3,32 +3,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from accessibility import violations
+from accessibility import violations_light_and_dark
 from console_page import open_section
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host, host
+from integration.page_user import chromium
 from integration.page_visitor import Visitor
 from public_pki import DOMAIN, INTERMEDIATE, ROOT, WILDCARD, server
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
 
-__all__ = ["host"]  # the fixture
+__all__ = ["chromium", "host"]  # fixtures
 
 DIRECTORY = "https://acme.example.test/dir"
-
-
-@pytest.fixture
-def chromium() -> Iterator[Chromium]:
-    chromium = Chromium()
-    yield chromium
-    chromium.close()
 
 
 def test_a_certificate_is_uploaded_used_by_a_name_and_given_up_by_keyboard(
@@ -92,8 +85,7 @@ def test_a_certificate_is_uploaded_used_by_a_name_and_given_up_by_keyboard(
     chromium.run(steps)
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_what_is_wrong_is_shown_and_a_name_is_renewed(host: Host, chromium: Chromium, dark: bool) -> None:
+def test_what_is_wrong_is_shown_and_a_name_is_renewed(host: Host, chromium: Chromium) -> None:
     host.start()
     shown: dict[str, Any] = {
         "id": f"zone1/console/{DOMAIN}", "service": "console", "zoneid": "z-1", "zonename": "zone1",
@@ -136,12 +128,12 @@ def test_what_is_wrong_is_shown_and_a_name_is_renewed(host: Host, chromium: Chro
         page.keyboard.press("Enter")
         expect(card).to_contain_text("ordered and renewed by itself")
         expect(card.locator(".hint")).to_have_count(0)
-        assert violations(page) == []
+        assert violations_light_and_dark(page) == []
         page.get_by_role("button", name="Upload certificate…").click()
-        assert violations(page) == []
+        assert violations_light_and_dark(page) == []
         page.keyboard.press("Escape")
         card.get_by_role("button", name="Name and ACME server of").click()
         expect(page.get_by_label("Directory of an ACME server")).to_have_value(DIRECTORY)
-        assert violations(page) == []
+        assert violations_light_and_dark(page) == []
 
-    chromium.run(steps, dark=dark)
+    chromium.run(steps)

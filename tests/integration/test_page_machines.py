@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,11 +12,12 @@ from accessibility import violations
 from console_page import open_section
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host, host
+from integration.page_user import chromium
 from integration.page_visitor import Visitor
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
 
-__all__ = ["host"]  # the fixture
+__all__ = ["chromium", "host"]  # fixtures
 
 TEMPLATE = {"id": "t-1", "name": "tiny", "format": "QCOW2", "isready": True, "status": "Download Complete"}
 MACHINE = {
@@ -32,13 +32,6 @@ MACHINE = {
 PROXY = {"id": "v-1", "name": "v-2-VM", "systemvmtype": "consoleproxy", "state": "Running"}
 OFFERING = {"id": "o-1", "name": "small"}
 SHOWN = {"kind", "virtualmachineid", "keyboard"}
-
-
-@pytest.fixture
-def chromium() -> Iterator[Chromium]:
-    chromium = Chromium()
-    yield chromium
-    chromium.close()
 
 
 def test_a_machine_is_deployed_with_its_keyboard_and_shows_screen_and_serial_port(

@@ -5,19 +5,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 
 import pyotp
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from accessibility import violations
+from accessibility import violations, violations_light_and_dark
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host, host
+from integration.page_user import chromium
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
 
-__all__ = ["host"]  # the fixture
+__all__ = ["chromium", "host"]  # the fixture
 
 
 class Phone:
@@ -30,13 +30,6 @@ class Phone:
     def code(self) -> str:
         self._last = max(self._last + 1, int(time.time()) // 30)
         return self._totp.at(self._last * 30)
-
-
-@pytest.fixture
-def chromium() -> Iterator[Chromium]:
-    chromium = Chromium()
-    yield chromium
-    chromium.close()
 
 
 def add_user(host: Host, name: str) -> None:
@@ -67,10 +60,7 @@ def enter_code(place: Locator, code: str) -> None:
     place.locator("[name=code]").press("Enter")
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_a_second_factor_is_set_up_asked_for_and_disabled_by_keyboard(
-    host: Host, chromium: Chromium, dark: bool
-) -> None:
+def test_a_second_factor_is_set_up_asked_for_and_disabled_by_keyboard(host: Host, chromium: Chromium) -> None:
     host.start()
     add_user(host, "ada")
     host.call("updateConfiguration", name="enable.user.2fa", value="true")
@@ -84,7 +74,7 @@ def test_a_second_factor_is_set_up_asked_for_and_disabled_by_keyboard(
         dialog = page.locator("#second-factor")
         phone = Phone(secret_in(dialog))
         expect(dialog.get_by_role("img", name="QR code of the secret")).to_be_visible()
-        assert violations(page) == []
+        assert violations_light_and_dark(page) == []
         enter_code(dialog, "000 000")
         expect(dialog.get_by_role("alert")).to_contain_text("code is wrong")
         enter_code(dialog, phone.code())
@@ -96,7 +86,7 @@ def test_a_second_factor_is_set_up_asked_for_and_disabled_by_keyboard(
         code = page.locator("#code-form")
         expect(code.get_by_label("Code of your authenticator app")).to_be_focused()
         expect(code.locator(".setup")).to_be_hidden()
-        assert violations(page) == []
+        assert violations_light_and_dark(page) == []
         page.reload()  # the page asks again, and shows nothing else
         enter_code(code, "000000")
         expect(code.get_by_role("alert")).to_contain_text("code is wrong")
@@ -110,7 +100,7 @@ def test_a_second_factor_is_set_up_asked_for_and_disabled_by_keyboard(
         log_in(page, "ada")
         expect(page.locator("#live")).to_have_text("live")
 
-    chromium.run(steps, dark=dark)
+    chromium.run(steps)
 
 
 def test_a_mandated_second_factor_is_set_up_in_the_login(host: Host, chromium: Chromium) -> None:

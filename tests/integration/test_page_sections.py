@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, ViewportSize, expect
 
-from accessibility import violations
+from accessibility import use_scheme, violations
 from console_page import open_section
 from integration.cpvm_lab.browsers import browser
 from integration.cpvm_lab.chromium import Chromium
@@ -44,7 +44,6 @@ OF_ADMINISTRATORS = [
 ]
 EVENTS = 10_000
 NARROW: ViewportSize = {"width": 360, "height": 700}
-DARK = "scheme => { document.documentElement.style.colorScheme = scheme; }"
 #: What the page asks for, and what it was told of changes.
 COUNT = """
 window.asked = window.told = 0;
@@ -106,7 +105,7 @@ def walk(page: Page, titles: list[str]) -> None:
 def walk_narrow_and_dark(page: Page) -> None:
     """Check the sections again where both is different: how they are laid out, and their colours."""
     page.set_viewport_size(NARROW)
-    page.evaluate(DARK, "dark")
+    use_scheme(page, "dark")
     links = page.get_by_role("navigation", name="Sections").get_by_role("link")
     for title in links.all_inner_texts():
         open_section(page, title)

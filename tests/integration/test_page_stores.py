@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -15,21 +14,15 @@ from playwright.sync_api import Page, expect
 from console_page import open_section
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host, host
+from integration.page_user import chromium
 from integration.page_visitor import Visitor, advertise
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
 
-__all__ = ["host"]  # the fixture
+__all__ = ["chromium", "host"]  # fixtures
 
 GIB = 1 << 30
 LINK = "https://203.0.113.101/userdata/2c7b2a30-8f4f-4f4e-9d53-6d1f2b7a9c10/tiny.qcow2"
-
-
-@pytest.fixture
-def chromium() -> Iterator[Chromium]:
-    chromium = Chromium()
-    yield chromium
-    chromium.close()
 
 
 def daemon_answers(call: dict[str, str]) -> None:
