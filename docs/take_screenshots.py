@@ -43,6 +43,7 @@ PICTURES: tuple[tuple[str, str, Size, Literal["light", "dark"]], ...] = (
     ("page-machines", "vms", WIDE, "light"),
     ("page-volumes", "volumes", WIDE, "light"),
     ("page-networks", "networks", WIDE, "light"),
+    ("page-pools", "pools", WIDE, "light"),
     ("page-accounts", "accounts", WIDE, "light"),
     ("page-users", "users", WIDE, "light"),
     ("page-limits", "limits", WIDE, "light"),

@@ -37,6 +37,7 @@ OF_ADMINISTRATORS = [
     "Picture of the zone",
     "System VMs",
     "Image stores",
+    "Storage pools",
     "Hosts",
     "Settings",
     "Alerts",

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -16,7 +18,10 @@ pytestmark = pytest.mark.timeout(240)
 __all__ = ["chromium"]  # the fixture
 
 DONE = {"success": True}
-TEMPLATE = {"id": "t", "name": "tiny", "format": "QCOW2", "isready": True, "passwordenabled": False}
+TEMPLATE: dict[str, Any] = {
+    "id": "t", "name": "tiny", "format": "QCOW2", "isready": True, "passwordenabled": False, "zoneid": "z"
+}  # fmt: skip
+ZONES = [{"id": "z", "name": "here"}, {"id": "y", "name": "there"}]
 VOLUME = {"id": "v", "name": "data", "type": "DATADISK", "state": "Ready", "size": 1 << 30, "storageid": "p"}
 POOLS = [{"id": "p", "name": "here"}, {"id": "q", "name": "shared"}]
 
@@ -27,13 +32,15 @@ def sent(stub: StubbedPage, command: str) -> list[dict[str, str]]:
     return [{key: value for key, value in call.items() if key not in common} for call in of_command]
 
 
-def test_a_template_is_edited_and_shared_with_accounts(chromium: Chromium) -> None:
+def test_a_template_is_edited_copied_and_shared_with_accounts(chromium: Chromium) -> None:
     def steps(page: Page) -> None:
         stub = StubbedPage(
             page,
             listTemplates={"template": [TEMPLATE], "count": 1},
             listTemplatePermissions={"templatepermission": {"account": ["ada", "bob"]}},
+            listZones={"zone": ZONES},
             updateTemplate=DONE,
+            copyTemplate={"jobid": "j"},
             updateTemplatePermissions=DONE,
         )
         stub.log_in()
@@ -45,6 +52,11 @@ def test_a_template_is_edited_and_shared_with_accounts(chromium: Chromium) -> No
         page.keyboard.press("Enter")
         expect(dialog).to_be_hidden()
         assert sent(stub, "updateTemplate") == [{"id": "t", "name": "small", "passwordenabled": "true"}]
+        press(rows.get_by_role("button", name="Copy…"))
+        expect(dialog.get_by_label("Zone").locator("option")).to_have_text(["there"])
+        press(dialog.get_by_role("button", name="Copy"))
+        expect(dialog).to_be_hidden()
+        assert sent(stub, "copyTemplate") == [{"id": "t", "destzoneid": "y"}]
         press(rows.get_by_role("button", name="Share…"))
         accounts = dialog.get_by_label("Accounts of its domain")
         expect(accounts).to_have_value("ada, bob")

@@ -6,6 +6,7 @@ import { badge } from "./elements.js";
 import { askFields } from "./field_dialog.js";
 import { KEYBOARDS } from "./keyboards.js";
 import { List, rowsOf } from "./list.js";
+import { askPool } from "./pools.js";
 import { showSecret } from "./secret_dialog.js";
 import { addSection } from "./sections.js";
 import { showSteps } from "./steps.js";
@@ -57,6 +58,13 @@ Object.assign(actions, {
       submit: (values) => call("updateVirtualMachine", { id, ...values }),
     });
   },
+  "vm-move": (id, name) => askPool({
+    title: `Move ${name}`, text: "All its volumes go to the storage pool.", zoneid: list.find(id).zoneid,
+    async submit(values) {
+      const { jobid } = await call("migrateVirtualMachine", { virtualmachineid: id, ...values }); // what refuses it at once is shown in the dialog
+      act(id, "Moving…", () => followJob(jobid));
+    },
+  }),
   async "vm-password"(id, name) {
     const text = "Its guest takes the new password at its next start. It is shown here once.";
     if (await ask(`Reset the password of ${name}?`, text, "Reset")) {

@@ -2,6 +2,7 @@
 // Snapshots of volumes: reverted to, made into volumes and templates, downloaded, copied to other zones, deleted.
 
 import { call, commands, job } from "./api.js";
+import { copyToZone } from "./copies.js";
 import { action, badge, bytes, element, problem } from "./elements.js";
 import { showLink } from "./extract.js";
 import { askFields } from "./field_dialog.js";
@@ -59,22 +60,7 @@ Object.assign(actions, {
   "snapshot-template": (id, name) => make(`Make a template of ${name}`, "Virtual machines can be deployed from it.", "Make template", "createTemplate",
     { snapshotid: id }),
   "snapshot-extract": (id) => act(id, "Creating a link…", () => showLink(list.find(id), "extractSnapshot", "snapshot")),
-  async "snapshot-copy"(id, name) {
-    const { zone = [] } = await call("listZones");
-    const others = zone.filter((each) => each.id !== list.find(id).zoneid);
-    if (!others.length) {
-      toast("There is no other zone that it can be copied to", true);
-      return;
-    }
-    askFields({
-      title: `Copy ${name} to another zone`, verb: "Copy",
-      fields: [{ name: "destzoneid", label: "Zone", choices: others.map((each) => [each.id, each.name]), required: true }],
-      async submit(values) {
-        await call("copySnapshot", { id, ...values });
-        toast(`${name} is being copied.`);
-      },
-    });
-  },
+  "snapshot-copy": (id) => copyToZone(list.find(id), "copySnapshot"),
   async "snapshot-delete"(id, name) {
     if (await ask(`Delete ${name}?`, "Snapshots that are increments on it stay complete.", "Delete")) {
       await act(id, "Deleting…", () => job("deleteSnapshot", { id }));

@@ -2,6 +2,7 @@
 // Templates and ISOs: listed by kind and by who has access, registered, uploaded, downloaded, deleted.
 
 import { call, commands, job, user } from "./api.js";
+import { copyToZone } from "./copies.js";
 import { showLink } from "./extract.js";
 import { askFields } from "./field_dialog.js";
 import { List } from "./list.js";
@@ -79,6 +80,7 @@ Object.assign(actions, {
       submit: (values) => call(isIso(id) ? "updateIso" : "updateTemplate", { id, passwordenabled: "false", ...values }),
     });
   },
+  "template-copy": (id) => copyToZone(list.find(id), isIso(id) ? "copyIso" : "copyTemplate"),
   "template-share": (id, name) => share(id, name),
   async "template-delete"(id, name) {
     const iso = isIso(id);

@@ -95,6 +95,7 @@ export const templateCells = {
       template.isready && (canExtract || template.isextractable) ? offer(`extract${kind}`, "template-link", "Download…", template, off) : null,
       uploaded ? offer(`renewUploadParamsFor${kind}`, "template-upload", "Upload file…", template, off) : null,
       offer(`update${kind}`, "template-edit", "Edit…", template, off),
+      template.isready ? offer(`copy${kind}`, "template-copy", "Copy…", template, off) : null,
       offer(`update${kind}Permissions`, "template-share", "Share…", template, off),
       failed && !uploaded ? offer(`retry${kind}`, "template-retry", "Retry", template, off) : null,
       offer(`delete${kind}`, "template-delete", "Delete", template, { ...off, className: "danger" })];
@@ -142,6 +143,7 @@ export const vmCells = {
       trace,
       destroyed ? null : offer("updateVirtualMachine", "vm-rename", "Rename…", vm, off),
       vm.passwordenabled && vm.state === "Stopped" ? offer("resetPasswordForVirtualMachine", "vm-password", "Reset password…", vm, off) : null,
+      vm.state === "Stopped" ? offer("migrateVirtualMachine", "vm-move", "Move…", vm, off) : null,
       running ? offer("rebootVirtualMachine", "vm-reboot", "Reboot", vm, off) : null,
       destroyed ? offer("recoverVirtualMachine", "vm-recover", "Recover", vm, { disabled: Boolean(busy) || vm.state !== "Destroyed" })
         : running ? offer("stopVirtualMachine", "vm-stop", "Stop", vm, off)

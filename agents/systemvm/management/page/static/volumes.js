@@ -6,6 +6,7 @@ import { action, badge, bytes, element } from "./elements.js";
 import { showLink } from "./extract.js";
 import { askFields } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
+import { askPool } from "./pools.js";
 import { addSection } from "./sections.js";
 import { showPolicies } from "./snapshot_policies.js";
 import { $, ask, toast } from "./ui.js";
@@ -89,17 +90,10 @@ function openFromUrl() {
 }
 
 Object.assign(actions, {
-  async "volume-migrate"(id, name) {
+  "volume-migrate"(id, name) {
     const { zoneid, storageid } = list.find(id);
-    const { storagepool = [] } = await call("listStoragePools", { zoneid });
-    const others = storagepool.filter((pool) => pool.id !== storageid);
-    if (!others.length) {
-      toast("There is no other storage pool that it can be moved to", true);
-      return;
-    }
-    askFields({
-      title: `Move ${name} to another storage pool`, verb: "Move",
-      fields: [{ name: "storageid", label: "Storage pool", required: true, choices: others.map((pool) => [pool.id, pool.name]) }],
+    return askPool({
+      title: `Move ${name} to another storage pool`, zoneid, present: storageid,
       async submit(values) {
         const { jobid } = await call("migrateVolume", { volumeid: id, ...values }); // what refuses it at once is shown in the dialog
         act(id, "Moving…", () => followJob(jobid));

@@ -117,7 +117,7 @@ function pool(each, networks) {
   const where = isNfs ? `${each.ipaddress}:${each.path}` : each.path;
   return { id: each.id, kind: "Storage pool", name: each.name, level: level(each.state), state: each.state,
     lines: [where, fullness(each.disksizeused, each.disksizetotal)].filter(Boolean), fill: fraction(each.disksizeused, each.disksizetotal),
-    networks: isNfs ? reached(each.ipaddress, networks) : [], href: "" };
+    networks: isNfs ? reached(each.ipaddress, networks) : [], href: "#/pools" };
 }
 
 function host(each, networks) {
