@@ -46,8 +46,8 @@ function row({ resourcetypename: kind, resourcetype: type, max, isdefault, used:
   if (bar) bar.classList.add("capacity", ...(has >= max ? ["full"] : has >= 0.8 * max ? ["filling"] : []));
   const most = `${bounded ? amount(kind, max) : "no limit"}${isdefault ? " (default)" : ""}`;
   return element("tr", { className: "row" }, element("td", {}, nameOf(kind)),
-    element("td", { className: "wide" }, has === null ? "" : element("small", {}, amount(kind, has)), bar),
-    element("td", {}, most), element("td", { className: "actions" }, changeable()
+    element("td", { className: "wide", data: { label: "Used" } }, has === null ? "" : element("small", {}, amount(kind, has)), bar),
+    element("td", { data: { label: "Limit" } }, most), element("td", { className: "actions" }, changeable()
       ? action("limit-edit", "Change…", { id: type, name: nameOf(kind) }, { ariaLabel: `Change limit of ${nameOf(kind)}` }) : null));
 }
 
