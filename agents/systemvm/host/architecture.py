@@ -89,6 +89,11 @@ class Architecture(enum.Enum):
         return ["-device", "virtio-scsi-pci,id=scsi0", "-device", "scsi-cd,bus=scsi0.0,drive=cd0,bootindex=1"]
 
     @property
+    def second_cd_device(self) -> str:
+        """The device of a second CD, which is not booted; on ARM it is on the controller of data disks."""
+        return {self.AMD64: "ide-cd,bus=ide.1", self.ARM64: "scsi-cd,bus=data.0,scsi-id=0"}[self]
+
+    @property
     def display_device(self) -> list[str]:
         """The display without input devices of its own: a system VM uses no USB."""
         return ["-device", {self.AMD64: "VGA", self.ARM64: "virtio-gpu-pci"}[self]]

@@ -84,6 +84,7 @@ class DomainSpec:
     disk: Disk | None = None
     data_disks: Sequence[DataDisk] = ()
     cdrom: Path | None = None
+    config_drive: bytes | None = field(default=None, repr=False)  # an ISO 9660 image, on a second CD
     kernel: Path | None = None
     initrd: Path | None = None
     append: str | None = None
@@ -107,6 +108,7 @@ class DomainStatus:
     vnc_ca_pem: str | None = None  # verifies its VNC server's certificate; None: it has no TLS
     serial_port: int | None = None  # the TCP port that its serial port is at, at vnc_address; None: none
     serial_fingerprint: str | None = None  # of the certificate there
+    has_config_drive: bool = False
 
 
 ExitCallback = Callable[[str, ExitReason], None]

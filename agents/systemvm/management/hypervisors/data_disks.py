@@ -24,6 +24,8 @@ from systemvm.management.hypervisors.qmp import QmpSession
 CONTROLLER = "data"
 #: The root disk, as QEMU's commands name it.
 ROOT_DISK = "disk0"
+#: The CD with the config drive.
+CONFIG_DRIVE = "config"
 #: A data disk's number in its machine: CloudStack's device numbers without 0, the root disk, and 3, the CD.
 UNITS = tuple(unit for unit in range(1, 16) if unit != 3)
 

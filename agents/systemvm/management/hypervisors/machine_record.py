@@ -26,11 +26,21 @@ class MachineRecord:
     vnc_tls: bool = False
     serial_port: int | None = None  # machines of earlier releases only have a log
     serial_fingerprint: str | None = None
+    has_config_drive: bool = False  # machines of earlier releases have none
 
     @classmethod
     def of(cls, spec: DomainSpec, vnc_port: int | None, *, vnc_tls: bool = False) -> MachineRecord:
         address = spec.vnc.address if spec.vnc else None
-        return cls(spec.name, spec.uuid, spec.is_system, tap_names(spec), address, vnc_port, vnc_tls)
+        return cls(
+            spec.name,
+            spec.uuid,
+            spec.is_system,
+            tap_names(spec),
+            address,
+            vnc_port,
+            vnc_tls,
+            has_config_drive=spec.config_drive is not None,
+        )
 
 
 class MachineRecords:

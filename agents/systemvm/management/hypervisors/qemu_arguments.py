@@ -12,7 +12,13 @@ from attrs import frozen
 from systemvm.host.accelerator import Accelerator
 from systemvm.launcher.arguments import SANDBOX
 from systemvm.management.hypervisors.base import DomainSpec
-from systemvm.management.hypervisors.data_disks import CONTROLLER, DataDisk, blockdev_of, device_of
+from systemvm.management.hypervisors.data_disks import (
+    CONFIG_DRIVE,
+    CONTROLLER,
+    DataDisk,
+    blockdev_of,
+    device_of,
+)
 from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.pki.screens import serial_client_name
 
@@ -25,6 +31,8 @@ FIRST_VNC_PORT = 5900
 
 #: QEMU's fdset of the serial log, which the daemon opens: QEMU has no access to that directory.
 SERIAL_SET = 1
+#: That of the config drive, which is in memory and has no name.
+CONFIG_DRIVE_SET = 2
 
 #: TLS of the VNC server; CPVMs present no certificate, the password admits them.
 _TLS_VERSIONS = "priority=NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
@@ -49,6 +57,7 @@ class InheritedDescriptors:
     screen_directory: Path | None = None  # of the VNC server's certificate; None: it has no TLS
     serial_listen_fd: int | None = None  # None: the serial port only has a log
     serial_directory: Path | None = None  # of its certificate
+    config_drive_fd: int | None = None
 
 
 def check(spec: DomainSpec) -> None:
@@ -114,7 +123,8 @@ def command_line(
     for index, (nic, tap) in enumerate(zip(spec.nics, inherited.tap_fds, strict=True)):
         arguments += ["-netdev", f"tap,id=net{index},fd={tap}"]
         arguments += ["-device", f"{nic.model},netdev=net{index},mac={nic.mac},romfile="]
-    return arguments + _disks(spec) + _boot(spec) + _display(spec, inherited) + _system(spec, inherited)
+    arguments += _disks(spec) + _config_drive(spec, inherited)
+    return arguments + _boot(spec) + _display(spec, inherited) + _system(spec, inherited)
 
 
 def _serial(spec: DomainSpec, inherited: InheritedDescriptors) -> list[str]:
@@ -154,6 +164,23 @@ def _disks(spec: DomainSpec) -> list[str]:
         for data in spec.data_disks:
             arguments += _data_disk(data)
     return arguments
+
+
+def _config_drive(spec: DomainSpec, inherited: InheritedDescriptors) -> list[str]:
+    """Return the CD with the config drive, whose guest finds it by its label."""
+    if inherited.config_drive_fd is None:
+        return []
+    blockdev = {
+        "driver": "raw",
+        "node-name": CONFIG_DRIVE,
+        "read-only": True,
+        "file": {"driver": "file", "filename": f"/dev/fdset/{CONFIG_DRIVE_SET}"},
+    }
+    return [
+        "-add-fd", f"fd={inherited.config_drive_fd},set={CONFIG_DRIVE_SET}",
+        "-blockdev", msgspec.json.encode(blockdev).decode(),
+        "-device", f"{spec.arch.second_cd_device},drive={CONFIG_DRIVE}",
+    ]  # fmt: skip
 
 
 def _data_disk(disk: DataDisk) -> list[str]:

@@ -63,6 +63,7 @@ class QemuDomain:
             self._screens.ca_pem.decode() if record.vnc_tls and self._screens is not None else None,
             record.serial_port,
             record.serial_fingerprint,
+            record.has_config_drive,
         )
 
     @property

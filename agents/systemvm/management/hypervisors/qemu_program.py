@@ -19,6 +19,7 @@ from systemvm.management.hypervisors.base import DomainSpec, VncSpec
 from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.hypervisors.launchers import FIRST_DESCRIPTOR, QemuLauncher
 from systemvm.management.hypervisors.machine_record import MachineRecord, MachineRecords
+from systemvm.management.hypervisors.memory_file import open_memory_file
 from systemvm.management.hypervisors.process import DetachedProcess, listen_unix
 from systemvm.management.hypervisors.serial_log import start_marker
 
@@ -78,6 +79,11 @@ class QemuProgram:
             if spec.is_system:
                 moment = datetime.now(UTC).isoformat(timespec="seconds")
                 os.write(log, start_marker(moment))
+            config_drive_fd = None
+            if spec.config_drive is not None:
+                drive = open_memory_file(f"config drive of {spec.name}", spec.config_drive)
+                stack.callback(os.close, drive)
+                config_drive_fd = inherit(drive)
             descriptors = qemu_arguments.InheritedDescriptors(
                 monitor_fd=listen("monitor"),
                 agent_fd=listen("agent"),
@@ -88,6 +94,7 @@ class QemuProgram:
                 screen_directory=records.screen_directory(spec.name) if record.vnc_tls else None,
                 serial_listen_fd=inherit(serial.fileno()) if serial is not None else None,
                 serial_directory=records.serial_directory(spec.name) if serial is not None else None,
+                config_drive_fd=config_drive_fd,
             )
             argv = qemu_arguments.command_line(spec, self._binary_of(spec), self.accelerator, descriptors)
             process = await DetachedProcess.start(

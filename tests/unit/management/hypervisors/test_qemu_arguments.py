@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from attrs import evolve
 
 from systemvm.host.accelerator import Accelerator
+from systemvm.host.architecture import Architecture
 from systemvm.launcher.arguments import check as check_allowed
 from systemvm.management.hypervisors import qemu_arguments
 from systemvm.management.hypervisors.base import Disk, DomainNic, DomainSpec, VncSpec
@@ -136,6 +138,33 @@ def test_an_iso_boots_before_the_disk_and_is_read_only(spec: DomainSpec) -> None
     cdrom = next(arg for arg in after(arguments, "-drive") if "media=cdrom" in arg)
     assert "readonly=on" in cdrom
     assert "-kernel" not in arguments
+
+
+@pytest.mark.parametrize(
+    ("arch", "device"),
+    [
+        (Architecture.AMD64, "ide-cd,bus=ide.1,drive=config"),
+        (Architecture.ARM64, "scsi-cd,bus=data.0,scsi-id=0,drive=config"),
+    ],
+)
+def test_a_config_drive_is_a_read_only_cd_beside_the_iso(
+    spec: DomainSpec, arch: Architecture, device: str
+) -> None:
+    iso = spec.serial_log.parent.parent / "boot.iso"
+    machine = evolve(spec, is_system=False, arch=arch, config_drive=b"secret", cdrom=iso)
+    arguments = command_line(machine, evolve(CHANNELS, config_drive_fd=12))
+    assert "fd=12,set=2" in after(arguments, "-add-fd")
+    assert device in after(arguments, "-device")
+    assert any("drive=cd0,bootindex=1" in each for each in after(arguments, "-device"))
+    assert json.loads(after(arguments, "-blockdev")[0]) == {
+        "driver": "raw",
+        "node-name": "config",
+        "read-only": True,
+        "file": {"driver": "file", "filename": "/dev/fdset/2"},
+    }
+    assert check_allowed(arguments) == arguments
+    assert "secret" not in str(arguments)
+    assert "secret" not in repr(machine)
 
 
 def test_no_display_without_vnc(spec: DomainSpec) -> None:
