@@ -15,6 +15,7 @@ from systemvm.host.zone import NetworksConfig, TrafficType
 from systemvm.management.api.command import ApiCall, matches_keyword
 from systemvm.management.state import address_ranges
 from systemvm.management.state.database import Connection
+from systemvm.management.state.status import GuestType
 from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model.file_import import part_id
 
@@ -41,6 +42,21 @@ def guest_network_offering_of(zone: Zone) -> ZonePart:
 def isolated_offering_of(zone: Zone) -> ZonePart:
     """Return the offering of isolated networks, by CloudStack's name."""
     return ZonePart(part_id(zone.uuid, "isolated network offering"), "DefaultIsolatedNetworkOffering")
+
+
+def l2_offering_of(zone: Zone) -> ZonePart:
+    """Return the offering of L2 networks whose VMs have config drives, by CloudStack's name."""
+    return ZonePart(part_id(zone.uuid, "L2 network offering"), "DefaultL2NetworkOfferingConfigDrive")
+
+
+def offering_of(zone: Zone, guest_type: GuestType) -> ZonePart:
+    """Return the offering that networks of a type are made by."""
+    of_type = {
+        GuestType.SHARED: guest_network_offering_of,
+        GuestType.ISOLATED: isolated_offering_of,
+        GuestType.L2: l2_offering_of,
+    }
+    return of_type[guest_type](zone)
 
 
 def has_own_network(connection: Connection, zone: Zone) -> bool:

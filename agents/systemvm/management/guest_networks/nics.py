@@ -14,6 +14,7 @@ from systemvm.management.state import address_ranges, addresses, guest_networks,
 from systemvm.management.state.address_ranges import Address, NetworkRange
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance
+from systemvm.management.state.status import GuestType
 from systemvm.management.virtual_machines.errors import NotDeployableError
 
 _GUEST = TrafficType.GUEST
@@ -43,6 +44,10 @@ def add_guest_nics(
         usable = [each for each in ranges if each.guest_network_id == nic.network_id]
         found: tuple[NetworkRange, Address] | None = None
         if nic.address is not None:
+            if network is not None and network.guest_type is GuestType.L2:
+                raise NotDeployableError(
+                    f"ipaddress: the cloud has no addresses on L2 network {network.name}", "omit ipaddress"
+                )
             found = _claim(connection, usable, vm, nic.address)
         elif usable:
             found = addresses.allocate_from(connection, usable, vm_id=vm.id)

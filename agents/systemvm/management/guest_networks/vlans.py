@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VLANs of guest networks: an isolated one has one while a VM runs on it. Each function is one transaction.
+"""VLANs of guest networks: one of an account has one while a VM runs on it. Each function is one transaction.
 
 The row keeps the VLAN, so that none is lost or given twice when the daemon is killed between two steps: what
 was not finished is finished by the next start of a VM, or given back by the next pass.
@@ -29,26 +29,26 @@ NO_BRIDGE = ""
 
 
 class NoVlanError(SystemVmError):
-    """No VLAN is left for an isolated network."""
+    """No VLAN is left for a network."""
 
     code = FailureCode.NO_CAPACITY
 
 
 def bridge_of_network(bridge: str, network: GuestNetwork | None) -> str:
     """Return the bridge of a network in a zone whose guest traffic is on `bridge`."""
-    if network is None or (network.vlan is None and not network.is_isolated):
+    if network is None or (network.vlan is None and network.is_shared):
         return bridge
     return NO_BRIDGE if network.vlan is None else vlan_bridge(bridge, network.vlan)
 
 
 def take_vlans(connection: Connection, vm_id: int, labels: Labels) -> bool:
-    """Give each isolated network of a VM a VLAN; return whether any network of the VM is in one.
+    """Give each network of a VM that is not shared a VLAN; return whether any network of the VM is in one.
 
     Raises: NoVlanError when none is free, IncompleteZoneError.
     """
     networks = guest_networks.of_vm(connection, vm_id)
     for network in networks:
-        if network.is_isolated:
+        if not network.is_shared:
             vlan = network.vlan if network.vlan is not None else _free_vlan(connection, network, labels)
             bridge = vlan_bridge(bridge_of(connection, network.zone_id, _GUEST, labels), vlan)
             guest_networks.put_on_bridge(connection, network.id, bridge)
@@ -56,7 +56,7 @@ def take_vlans(connection: Connection, vm_id: int, labels: Labels) -> bool:
                 guest_networks.rows.update(
                     connection, network.id, vlan=vlan, state=GuestNetworkState.IMPLEMENTING
                 )
-    return any(network.is_isolated or network.vlan is not None for network in networks)
+    return any(not network.is_shared or network.vlan is not None for network in networks)
 
 
 def bridges_of_vm(connection: Connection, vm_id: int) -> list[str]:
@@ -139,10 +139,10 @@ def _free_vlan(connection: Connection, network: GuestNetwork, labels: Labels) ->
     if possible:
         raise NoVlanError(
             f"no VLAN is free for network {network.name}: all of {format_vlans(possible)} are in use",
-            "stop virtual machines of other isolated networks, or ask an administrator for more VLANs "
+            "stop virtual machines of other networks, or ask an administrator for more VLANs "
             "(updatePhysicalNetwork vlan=)",
         )
     raise NoVlanError(
-        f"zone {zone.name} has no VLANs for isolated networks on this host",
+        f"zone {zone.name} has no VLANs for isolated and L2 networks on this host",
         f"set vlan of the physical network with updatePhysicalNetwork to VLANs of label {label} in host.yaml",
     )

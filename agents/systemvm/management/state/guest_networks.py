@@ -23,11 +23,16 @@ class GuestNetwork:
     display_text: str
     network_domain: str | None  # the zone's without one
     guest_type: GuestType
-    account_id: int | None  # the owner of an isolated one
+    account_id: int | None  # the owner; None: it is shared
     state: GuestNetworkState
     vlan: int | None
     created: datetime
     removed: datetime | None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is for all accounts; any other one gets a VLAN by itself."""
+        return self.guest_type is GuestType.SHARED
 
     @property
     def is_isolated(self) -> bool:
@@ -35,7 +40,7 @@ class GuestNetwork:
 
     def is_usable_by(self, account_id: int) -> bool:
         """Whether VMs of an account can be on it."""
-        return not self.is_isolated or self.account_id == account_id
+        return self.is_shared or self.account_id == account_id
 
 
 rows = Rows(schema.guest_networks, GuestNetwork, "network")
@@ -67,7 +72,7 @@ def put_on_bridge(connection: sa.Connection, network_id: int, bridge: str) -> No
 
 
 def unused(connection: sa.Connection) -> list[GuestNetwork]:
-    """Return isolated networks that have a VLAN, and on which no VM runs, starts or ends."""
+    """Return networks of accounts that have a VLAN, and on which no VM runs, starts or ends."""
     c, n, v = schema.guest_networks.c, schema.nics.c, schema.vm_instances.c
     active = [state for state in InstanceState if state.has_process]
     used = (
@@ -78,7 +83,7 @@ def unused(connection: sa.Connection) -> list[GuestNetwork]:
     return rows.all(
         connection,
         c.removed.is_(None),
-        c.guest_type == GuestType.ISOLATED,
+        c.guest_type != GuestType.SHARED,
         c.vlan.is_not(None),
         c.id.not_in(used),
     )

@@ -49,6 +49,7 @@ class GuestType(enum.Enum):
 
     SHARED = "Shared"  # all accounts
     ISOLATED = "Isolated"  # the one that owns it
+    L2 = "L2"  # the one that owns it, without addresses of the cloud
 
 
 class GuestNetworkState(enum.Enum):

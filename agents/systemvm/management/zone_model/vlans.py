@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VLANs of a label: which networks have them, and which isolated networks can have (`vnet`)."""
+"""VLANs of a label: which networks have them, and which networks of accounts can have (`vnet`)."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def parse_vnet(vnet: str | None) -> frozenset[int]:
 
 
 def permitted_vlans(label: HostNetwork) -> frozenset[int]:
-    """Return the VLANs of a label that isolated networks can have: those without `vlan_addresses`."""
+    """Return the VLANs of a label that networks of accounts can have: those without `vlan_addresses`."""
     return label.vlans - {vlan for vlan, _ in label.vlan_addresses}
 
 
 def isolated_vlans(connection: Connection, label: str, labels: _Labels) -> set[int]:
-    """Return the VLANs of a label that isolated networks of any zone have, or can have."""
+    """Return the VLANs of a label that networks of accounts of any zone have, or can have."""
     found = set[int]()
     for zone in zones.list_zones(connection):
         physical = physical_networks.network_of_traffic(connection, zone.id, _GUEST)
@@ -63,7 +63,7 @@ def isolated_vlans(connection: Connection, label: str, labels: _Labels) -> set[i
         found |= {
             network.vlan
             for network in guest_networks.list_networks(connection, zone.id)
-            if network.is_isolated and network.vlan is not None
+            if not network.is_shared and network.vlan is not None
         }
     return found
 
@@ -82,7 +82,7 @@ def check_vnet(connection: Connection, network: PhysicalNetwork, vnet: str, labe
     left_out = [
         each.name
         for each in guest_networks.list_networks(connection, network.zone_id)
-        if each.is_isolated and each.vlan is not None and each.vlan not in wanted
+        if not each.is_shared and each.vlan is not None and each.vlan not in wanted
     ]
     if left_out:
         raise in_use(

@@ -98,6 +98,34 @@ def test_a_release_without_isolated_networks_has_none_that_everybody_uses(databa
         assert (database.run_now(address_ranges.rows.by_id, made[1]).removed is None) is is_kept
 
 
+def test_l2_networks_survive_a_downgrade_as_their_accounts_own(database: Database) -> None:
+    [zone, *_] = database.run_now(zones.list_zones)
+    made = [
+        database.run_now(
+            guest_networks.rows.insert,
+            zone_id=zone.id, name="n", display_text="n", guest_type=guest_type, account_id=2,
+        )
+        for guest_type in GuestType
+    ]  # fmt: skip
+    for network in made[:2]:
+        database.run_now(
+            address_ranges.rows.insert,
+            zone_id=zone.id,
+            traffic_type=TrafficType.GUEST.value,
+            cidr="10.1.0.0/24",
+            guest_network_id=network.id,
+        )
+
+    def types() -> list[tuple[GuestType, int | None]]:
+        found = (database.run_now(guest_networks.rows.by_id, network.id) for network in made)
+        return [(network.guest_type, network.account_id) for network in found]
+
+    downgrade(database.engine, "0100")
+    assert types() == [(GuestType.SHARED, 2), (GuestType.ISOLATED, 2), (GuestType.ISOLATED, 2)]
+    upgrade(database.engine)
+    assert types() == [(guest_type, 2) for guest_type in GuestType]
+
+
 def test_reopening_keeps_the_rows(database: Database, tmp_path: Path) -> None:
     again = Database.open(tmp_path / "systemvm.sqlite")
     found = again.run_now(lambda c: c.execute(sa.text("SELECT name FROM zones")).scalars().all())

@@ -102,14 +102,15 @@ async def test_a_user_creates_a_network_in_a_free_subnet(cloud: SmallCloud) -> N
 
 
 @pytest_twisted.ensureDeferred
-async def test_both_offerings_are_listed(cloud: SmallCloud) -> None:
+async def test_offerings_that_this_host_can_have_are_listed(cloud: SmallCloud) -> None:
     found = (await cloud.call("listNetworkOfferings", cloud.user))["networkoffering"]
     assert {(each["name"], each["guestiptype"], each["specifyvlan"]) for each in found} == {
         ("Shared guest network", "Shared", True),
         ("DefaultIsolatedNetworkOffering", "Isolated", False),
+        ("DefaultL2NetworkOfferingConfigDrive", "L2", False),
     }
     labels: Any = cloud.configuration.labels
-    labels["cloudbr3"] = evolve(labels["cloudbr3"], guest_cidr=None)
+    labels["cloudbr3"] = evolve(labels["cloudbr3"], guest_cidr=None, vlans=frozenset({200}))
     [shared] = (await cloud.call("listNetworkOfferings"))["networkoffering"]
     assert shared["guestiptype"] == "Shared"
     with pytest.raises(ModelError, match="set guest_cidr of the label cloudbr3"):
@@ -171,7 +172,7 @@ async def test_a_vm_without_a_vlan_does_not_start_and_says_why(cloud: SmallCloud
     network = await create(cloud, "one")
     job = await deploy(cloud, "early", network)
     assert job.result_code == ErrorCode.INSUFFICIENT_CAPACITY
-    assert "has no VLANs for isolated networks" in str(job.result)
+    assert "has no VLANs for isolated and L2 networks" in str(job.result)
     await give_vlans(cloud)
     for name in ("two", "three"):
         vm_of(cloud, await deploy(cloud, name, await create(cloud, name)))

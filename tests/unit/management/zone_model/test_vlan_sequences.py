@@ -30,6 +30,7 @@ from systemvm.management.zone_model import traffic
 from systemvm.management.zone_model import zones as model
 from systemvm.management.zone_model.guest_networks import delete_network
 from systemvm.management.zone_model.isolated_networks import create_isolated_network
+from systemvm.management.zone_model.l2_networks import create_l2_network
 from systemvm.management.zone_model.refusals import ModelError
 
 BRIDGE = "cloudbr3"
@@ -71,6 +72,10 @@ class VlanMachine(RuleBasedStateMachine):
         return list(self.run(guest_networks.list_networks))
 
     @property
+    def isolated(self) -> list[GuestNetwork]:
+        return [network for network in self.networks if network.is_isolated]
+
+    @property
     def vms(self) -> list[Instance]:
         return list(self.run(instances.list_user))
 
@@ -93,7 +98,24 @@ class VlanMachine(RuleBasedStateMachine):
             self.run(change)
         except ModelError as error:
             assert "no subnet" in error.message
-            assert len(self.networks) == 4
+            assert len(self.isolated) == 4
+
+    @precondition(lambda self: len(self.networks) < 6)
+    @rule(zone=ANY)
+    def create_l2(self, zone: int) -> None:
+        def change(connection: sa.Connection) -> None:
+            self.names += 1
+            create_l2_network(
+                connection,
+                zones.zone_by_id(connection, self.zone_ids[zone % 2]),
+                LABELS,
+                account_id=accounts.account_by_id(connection, 2).id,
+                name=f"network{self.names}",
+                display_text="",
+                domain=None,
+            )
+
+        self.run(change)
 
     @precondition(lambda self: self.networks)
     @rule(which=ANY)
@@ -185,9 +207,19 @@ class VlanMachine(RuleBasedStateMachine):
                 assert not (vm.state is InstanceState.RUNNING and nic.bridge == NO_BRIDGE)
 
     @invariant()
+    def only_isolated_networks_have_addresses(self) -> None:
+        by_id = {network.id: network for network in self.networks}
+        for vm in self.vms:
+            for nic in self.run(instances.nics_of, vm.id):
+                assert (nic.address is not None) == by_id[nic.guest_network_id].is_isolated
+        for link in self.run(vlans.links, LABELS):
+            [network] = [each for each in self.networks if each.vlan == link.vlan]
+            assert (link.address is not None) == network.is_isolated
+
+    @invariant()
     def no_two_subnets_overlap(self) -> None:
         cidrs = [each.cidr for each in self.run(address_ranges.list_ranges) if each.guest_network_id]
-        assert len(cidrs) == len(self.networks)
+        assert len(cidrs) == len(self.isolated)
         assert not any(one.overlaps(other) for one in cidrs for other in cidrs if one is not other)
 
 

@@ -11,8 +11,14 @@ from systemvm.management.api.answers.keys import optional_key, required_key
 
 
 @frozen(kw_only=True)
+class ServiceProviderAnswer:
+    name: str = required_key("ConfigDrive: VMs have a CD with their user data")
+
+
+@frozen(kw_only=True)
 class NetworkServiceAnswer:
     name: str = required_key("Dhcp, Dns or UserData: there is no router, and nothing is forwarded")
+    provider: list[ServiceProviderAnswer] | None = optional_key("of UserData on L2 networks")
 
 
 @frozen(kw_only=True)
@@ -23,10 +29,10 @@ class NetworkAnswer:
     zoneid: str = required_key("the zone's UUID")
     zonename: str = required_key("the zone's name")
     traffictype: str = required_key("Guest")
-    type: str = required_key("Shared or Isolated")
-    state: str = required_key("Setup; of an isolated one Allocated, Implementing or Implemented")
-    acltype: str = required_key("Domain; of an isolated one Account")
-    account: str | None = optional_key("the account that owns an isolated one")
+    type: str = required_key("Shared, Isolated or L2")
+    state: str = required_key("Setup; of an account's Allocated, Implementing or Implemented")
+    acltype: str = required_key("Domain; of an account's Account")
+    account: str | None = optional_key("the account that owns an isolated or L2 one")
     domainid: str | None = optional_key("UUID of that account's domain")
     domain: str | None = optional_key("name of that account's domain")
     service: list[NetworkServiceAnswer] = required_key("what its VMs get from it")
@@ -57,7 +63,7 @@ class NetworkOfferingAnswer:
     zoneid: str = required_key("UUID of the only zone that has it")
     zone: str = required_key("name of that zone")
     traffictype: str = required_key("Guest")
-    guestiptype: str = required_key("Shared or Isolated")
+    guestiptype: str = required_key("Shared, Isolated or L2")
     state: str = required_key("Enabled")
     availability: str = required_key("Required, or Optional")
     isdefault: bool = required_key("always true")

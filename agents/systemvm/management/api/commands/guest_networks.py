@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""createNetwork, updateNetwork and deleteNetwork: shared guest networks, and isolated ones of accounts."""
+"""createNetwork, updateNetwork and deleteNetwork: shared guest networks, isolated and L2 ones of accounts."""
 
 from __future__ import annotations
 
@@ -21,42 +21,46 @@ from systemvm.management.api.errors import unauthorized
 from systemvm.management.api.ownership import OWNER, owner_of
 from systemvm.management.api.parameters import Arguments, optional, required
 from systemvm.management.api.principal import ANY_ACCOUNT, Principal
-from systemvm.management.api.zone_parts import guest_network_offering_of, isolated_offering_of
+from systemvm.management.api.zone_parts import offering_of
 from systemvm.management.state import guest_networks, physical_networks, zones
 from systemvm.management.state.database import Connection
 from systemvm.management.state.guest_networks import GuestNetwork
+from systemvm.management.state.status import GuestType
 from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model import guest_networks as model
 from systemvm.management.zone_model.isolated_networks import create_isolated_network
+from systemvm.management.zone_model.l2_networks import create_l2_network
 from systemvm.management.zone_model.ranges import Labels
 from systemvm.management.zone_model.refusals import check_domain, invalid
 from systemvm.management.zone_model.subnets import read_vlan
 
 _IDENTITY = identity("network", "listNetworks")
 _DOMAIN = optional("networkdomain", STRING, "domain of its VMs' names; the zone's by default")
-#: The number of the account that an isolated network is for.
+#: The number of the account that an isolated or L2 network is for.
 _OWNER = "owner"
+_GUEST_TYPE = "guesttype"
 _SEES_VLAN = "seesvlan"
 _ANY_SIZE = "anysize"
 
 
 def _may_create(connection: Connection, call: ApiCall) -> dict[str, Any]:
-    """Return who will own the network: an account if it is isolated, nobody if it is shared."""
+    """Return the type of the network, and who will own it: nobody if it is shared."""
     zone = zone_of(connection, call.arguments)
-    sees = {_SEES_VLAN: call.principal.is_admin}
-    if _is_isolated(zone, call):
-        return {_OWNER: owner_of(connection, call).id, _ANY_SIZE: call.principal.is_admin, **sees}
+    guest_type = _guest_type_of(zone, call)
+    added = {_SEES_VLAN: call.principal.is_admin, _GUEST_TYPE: guest_type}
+    if guest_type is not GuestType.SHARED:
+        return {_OWNER: owner_of(connection, call).id, _ANY_SIZE: call.principal.is_admin, **added}
     if not call.principal.is_admin:
         raise unauthorized("only root administrators can create shared networks")
-    return sees
+    return added
 
 
-def _is_isolated(zone: Zone, call: ApiCall) -> bool:
-    """Whether the offering is that of isolated networks, which is also the default for users."""
+def _guest_type_of(zone: Zone, call: ApiCall) -> GuestType:
+    """Return the type of the offering's networks; without one users create isolated networks."""
     offering = call.arguments.text("networkofferingid")
     if offering is None:
-        return not call.principal.is_admin
-    known = {guest_network_offering_of(zone).id: False, isolated_offering_of(zone).id: True}
+        return GuestType.SHARED if call.principal.is_admin else GuestType.ISOLATED
+    known = {offering_of(zone, each).id: each for each in GuestType}
     if offering not in known:
         raise invalid(
             "networkofferingid", f"is not an offering of zone {zone.name}", "send one of listNetworkOfferings"
@@ -75,8 +79,10 @@ def _create(connection: Connection, arguments: Arguments, labels: Labels) -> Net
                 "send one of the zone; see listPhysicalNetworks",
             )
     vlan = read_vlan(arguments.text("vlan"))
-    if _OWNER in arguments:
+    if arguments[_GUEST_TYPE] is GuestType.ISOLATED:
         created = _create_isolated(connection, zone, arguments, labels, vlan)
+    elif arguments[_GUEST_TYPE] is GuestType.L2:
+        created = _create_l2(connection, zone, arguments, labels)
     else:
         for name in ("gateway", "netmask", "startip"):
             if name not in arguments:
@@ -117,8 +123,25 @@ def _create_isolated(
     )
 
 
+def _create_l2(connection: Connection, zone: Zone, arguments: Arguments, labels: Labels) -> GuestNetwork:
+    for name in ("gateway", "netmask", "startip", "endip"):
+        if name in arguments:
+            raise invalid(name, "the cloud has no addresses on an L2 network", f"omit {name}")
+    if "vlan" in arguments:
+        raise invalid("vlan", "an L2 network gets one by itself", "omit vlan")
+    return create_l2_network(
+        connection,
+        zone,
+        labels,
+        account_id=arguments[_OWNER],
+        name=arguments["name"],
+        display_text=arguments.get("displaytext", ""),
+        domain=_domain(arguments),
+    )
+
+
 def _may_change(connection: Connection, call: ApiCall) -> dict[str, Any]:
-    """Check that the caller has access to an isolated network, or is an administrator of shared ones."""
+    """Check that the caller has access to a network of an account, or is an administrator of shared ones."""
     network = guest_networks.by_uuid(connection, call.arguments["id"])
     check_may_change(call.principal, network)
     return {_SEES_VLAN: call.principal.is_admin}
@@ -157,7 +180,7 @@ def _domain(arguments: Arguments) -> str | None:
 GUEST_NETWORKS = (
     ModelCommand(
         "createNetwork",
-        "Creates a guest network with DHCP, DNS and metadata: an isolated one of an account, or shared.",
+        "Creates a guest network: shared or an account's, with DHCP, DNS and metadata, or L2 without them.",
         "network", "NETWORK.CREATE", Done.CREATED, _create,
         (
             ZONE,

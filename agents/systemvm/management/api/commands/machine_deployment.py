@@ -23,6 +23,7 @@ from systemvm.management.state.accounts import Account
 from systemvm.management.state.database import Connection
 from systemvm.management.state.guest_networks import GuestNetwork
 from systemvm.management.state.offerings import ServiceOffering
+from systemvm.management.state.status import GuestType
 from systemvm.management.state.templates import Template
 from systemvm.management.state.zones import Zone
 from systemvm.management.virtual_machines.deployment import GIB, MAX_DISK_BYTES
@@ -30,6 +31,8 @@ from systemvm.management.virtual_machines.passwords import check_password, new_p
 from systemvm.management.zone_model.subnets import read_address
 
 MAX_DISPLAY_NAME_CHARACTERS = 255
+#: The networks that a VM is on when none is asked for, the first choice first.
+_BY_DEFAULT = (GuestType.SHARED, GuestType.ISOLATED, GuestType.L2)
 
 PASSWORD = optional(
     "password", ParameterType.STRING, "its password, if its template takes one; a random one by default"
@@ -63,7 +66,7 @@ PARAMETERS = (
         ParameterType.MAPS,
         "instead of networkids: networks with addresses, as iptonetworklist[0].networkid and .ip",
     ),
-    optional("userdata", ParameterType.BASE64, "what the metadata service answers it, in base64"),
+    optional("userdata", ParameterType.BASE64, "what the metadata service or its config drive has for it"),
     PASSWORD,
     optional("startvm", ParameterType.BOOLEAN, "false: do not start it"),
     only("displayvm", ParameterType.BOOLEAN, "show it to its user", True),
@@ -161,7 +164,7 @@ def _nics(connection: Connection, arguments: Arguments, zone: Zone, owner: Accou
         for network in guest_networks.list_networks(connection, zone.id)
         if network.is_usable_by(owner.id)
     ]
-    created.sort(key=lambda network: network.is_isolated)  # shared ones first
+    created.sort(key=lambda network: _BY_DEFAULT.index(network.guest_type))
     wanted = _asked_networks(arguments)
     if not wanted:
         only_created = created and not has_own_network(connection, zone)

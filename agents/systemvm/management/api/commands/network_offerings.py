@@ -1,24 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""listNetworkOfferings: for shared networks of each zone, and for isolated ones where these can be."""
+"""listNetworkOfferings: for shared networks of each zone, and for isolated and L2 ones where these can be."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from systemvm.management.api.answers.networks import NetworkOfferingAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, paged
-from systemvm.management.api.commands.networks import services_of_networks
+from systemvm.management.api.commands.networks import services_of
 from systemvm.management.api.parameters import ParameterType, optional
-from systemvm.management.api.zone_parts import (
-    NetworksOf,
-    ZonePart,
-    guest_network_offering_of,
-    isolated_offering_of,
-    matching,
-)
+from systemvm.management.api.zone_parts import NetworksOf, matching, offering_of
 from systemvm.management.state import zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.status import GuestType
 from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model.isolated_networks import guest_cidr_of
+from systemvm.management.zone_model.l2_networks import check_has_vlans
 from systemvm.management.zone_model.ranges import Labels
 from systemvm.management.zone_model.refusals import ModelError
 from systemvm.management.zone_model.system_vm_networks import IncompleteZoneError
@@ -38,6 +35,8 @@ _LIST = (
     optional("specifyipranges", BOOLEAN, "true: list only those that take ranges; false: only others"),
     optional("forvpc", BOOLEAN, "true: list only those of VPCs; false: only others"),
 )
+#: CloudStack's.
+_L2_DISPLAY_TEXT = "Offering for L2 networks with config drive user data"
 
 
 class NetworkOfferingCommands:
@@ -62,35 +61,38 @@ class NetworkOfferingCommands:
         answers = []
         for zone in found:
             if self._networks_of(zone.name).guest is not None:
-                answers.append(_answer(zone, guest_network_offering_of(zone), is_isolated=False))
-            if await self._database.read(_has_isolated, zone, self._labels):
-                answers.append(_answer(zone, isolated_offering_of(zone), is_isolated=True))
+                answers.append(_answer(zone, GuestType.SHARED))
+            for guest_type in await self._database.read(_types_of_accounts, zone, self._labels):
+                answers.append(_answer(zone, guest_type))
         return matching(call, answers, *(parameter.name for parameter in _LIST))
 
 
-def _has_isolated(connection: Connection, zone: Zone, labels: Labels) -> bool:
-    try:
-        guest_cidr_of(connection, zone, labels)
-    except (ModelError, IncompleteZoneError):
-        return False
-    return True
+def _types_of_accounts(connection: Connection, zone: Zone, labels: Labels) -> list[GuestType]:
+    """Return which networks of accounts this host can have."""
+    found = []
+    for guest_type, check in ((GuestType.ISOLATED, guest_cidr_of), (GuestType.L2, check_has_vlans)):
+        with suppress(ModelError, IncompleteZoneError):
+            check(connection, zone, labels)
+            found.append(guest_type)
+    return found
 
 
-def _answer(zone: Zone, offering: ZonePart, *, is_isolated: bool) -> NetworkOfferingAnswer:
+def _answer(zone: Zone, guest_type: GuestType) -> NetworkOfferingAnswer:
+    offering, is_shared = offering_of(zone, guest_type), guest_type is GuestType.SHARED
     return NetworkOfferingAnswer(
         id=offering.id,
         name=offering.name,
-        displaytext=offering.name,
+        displaytext=_L2_DISPLAY_TEXT if guest_type is GuestType.L2 else offering.name,
         zoneid=zone.uuid,
         zone=zone.name,
         traffictype="Guest",
-        guestiptype=(GuestType.ISOLATED if is_isolated else GuestType.SHARED).value,
+        guestiptype=guest_type.value,
         state="Enabled",
-        availability="Optional" if is_isolated else "Required",
+        availability="Required" if is_shared else "Optional",
         isdefault=True,
-        service=services_of_networks(),
-        specifyvlan=not is_isolated,
-        specifyipranges=not is_isolated,
+        service=services_of(guest_type),
+        specifyvlan=is_shared,
+        specifyipranges=is_shared,
         forvpc=False,
-        ispersistent=not is_isolated,
+        ispersistent=is_shared,
     )

@@ -12,16 +12,16 @@ from systemvm.management.api.answers.networks import (
     NetworkAnswer,
     NetworkServiceAnswer,
     PublicIpAddressAnswer,
+    ServiceProviderAnswer,
 )
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, paged
 from systemvm.management.api.ownership import OWNERS, OwnerFilter, owners_of
 from systemvm.management.api.parameters import ParameterType, optional
 from systemvm.management.api.zone_parts import (
     guest_network_of,
-    guest_network_offering_of,
     has_own_network,
-    isolated_offering_of,
     matching,
+    offering_of,
 )
 from systemvm.management.guest_networks.composition import domain_of
 from systemvm.management.state import (
@@ -133,7 +133,7 @@ class NetworkCommands:
 
 
 def _visible_networks(connection: Connection, call: ApiCall) -> list[NetworkAnswer]:
-    """Return shared networks, and isolated ones of the accounts that the call lists."""
+    """Return shared networks, and others of the accounts that the call lists."""
     owners = owners_of(connection, call)
     if "id" in call.arguments:
         owners = OwnerFilter(call.principal.account_ids)
@@ -151,8 +151,10 @@ def _visible_networks(connection: Connection, call: ApiCall) -> list[NetworkAnsw
     return answers
 
 
-def services_of_networks() -> list[NetworkServiceAnswer]:
-    """Return what every guest network has. There is no router: nothing is forwarded or translated."""
+def services_of(guest_type: GuestType) -> list[NetworkServiceAnswer]:
+    """Return what guest networks of a type have. There is no router: nothing is forwarded or translated."""
+    if guest_type is GuestType.L2:
+        return [NetworkServiceAnswer(name="UserData", provider=[ServiceProviderAnswer(name="ConfigDrive")])]
     return [NetworkServiceAnswer(name=name) for name in ("Dhcp", "Dns", "UserData")]
 
 
@@ -160,14 +162,13 @@ def answer_of(
     connection: Connection, zone: Zone, created: GuestNetwork | None, *, sees_vlan: bool
 ) -> NetworkAnswer:
     """Return the answer of a network that createNetwork has made, or of the zone's own."""
-    is_isolated = created is not None and created.is_isolated
-    own, offering = guest_network_of(zone), guest_network_offering_of(zone)
-    if is_isolated:
-        offering = isolated_offering_of(zone)
+    guest_type = GuestType.SHARED if created is None else created.guest_type
+    is_shared = guest_type is GuestType.SHARED
+    own, offering = guest_network_of(zone), offering_of(zone, guest_type)
     owner, domain = _owner_of(connection, created)
     vlan = None if created is None else created.vlan
     # one without a VLAN now is not untagged either
-    vlan_text = str(vlan) if vlan is not None else None if is_isolated else UNTAGGED
+    vlan_text = str(vlan) if vlan is not None else UNTAGGED if is_shared else None
     physical = physical_networks.network_of_traffic(connection, zone.id, TrafficType.GUEST)
     number = None if created is None else created.id
     ranges = [
@@ -183,13 +184,13 @@ def answer_of(
         zoneid=zone.uuid,
         zonename=zone.name,
         traffictype="Guest",
-        type=(GuestType.SHARED if created is None else created.guest_type).value,
+        type=guest_type.value,
         state=(GuestNetworkState.SETUP if created is None else created.state).value,
-        acltype="Account" if is_isolated else "Domain",
+        acltype="Domain" if is_shared else "Account",
         account=None if owner is None else owner.name,
         domainid=None if domain is None else domain.uuid,
         domain=None if domain is None else domain.name,
-        service=services_of_networks(),
+        service=services_of(guest_type),
         vlan=vlan_text if sees_vlan else None,
         broadcasturi=f"vlan://{vlan_text}" if sees_vlan and vlan_text else None,
         broadcastdomaintype="Vlan",
@@ -204,7 +205,7 @@ def answer_of(
         issystem=False,
         isdefault=created is None,
         canusefordeploy=True,
-        specifyipranges=not is_isolated and any(each.size for each in ranges),
+        specifyipranges=is_shared and any(each.size for each in ranges),
     )
 
 

@@ -82,7 +82,7 @@ guest_networks = table(
         default=GuestType.SHARED,
         server_default=GuestType.SHARED.value,
     ),
-    sa.Column("account_id", sa.Integer),  # the owner of an isolated one
+    sa.Column("account_id", sa.Integer),  # the owner; NULL: it is shared
     sa.Column(
         "state",
         EnumText(GuestNetworkState),
@@ -90,7 +90,7 @@ guest_networks = table(
         default=GuestNetworkState.SETUP,
         server_default=GuestNetworkState.SETUP.value,
     ),
-    sa.Column("vlan", sa.Integer),  # NULL: untagged, or an isolated one on which no VM runs
+    sa.Column("vlan", sa.Integer),  # NULL: untagged, or one of an account on which no VM runs
 )
 
 storage_pools = table(

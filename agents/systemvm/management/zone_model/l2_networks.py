@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Creates L2 guest networks, each of one account: a VLAN between its VMs, in which the cloud has no address.
+
+Its VMs get no DHCP, DNS or metadata from the cloud; they have a config drive.
+"""
+
+from __future__ import annotations
+
+from systemvm.host.bridges import BridgeKind
+from systemvm.host.zone import TrafficType
+from systemvm.management.resource_limits import limits
+from systemvm.management.state import guest_networks
+from systemvm.management.state.database import Connection
+from systemvm.management.state.guest_networks import GuestNetwork
+from systemvm.management.state.resource_counts import ResourceType
+from systemvm.management.state.status import GuestNetworkState, GuestType
+from systemvm.management.state.zones import Zone
+from systemvm.management.zone_model.ranges import Labels
+from systemvm.management.zone_model.refusals import check_name, wrong_state
+from systemvm.management.zone_model.system_vm_networks import label_of
+from systemvm.management.zone_model.vlans import permitted_vlans
+
+
+def create_l2_network(
+    connection: Connection,
+    zone: Zone,
+    labels: Labels,
+    *,
+    account_id: int,
+    name: str,
+    display_text: str,
+    domain: str | None,
+) -> GuestNetwork:
+    """Create a network without addresses.
+
+    Raises: ModelError when its name is not free or this host has no VLAN for it, ResourceLimitError,
+        IncompleteZoneError.
+    """
+    limits.check(connection, account_id, {ResourceType.network: 1})
+    usable = [
+        each for each in guest_networks.list_networks(connection, zone.id) if each.is_usable_by(account_id)
+    ]
+    wanted = check_name("name", name, [each.name for each in usable])
+    check_has_vlans(connection, zone, labels)
+    return guest_networks.rows.insert(
+        connection,
+        zone_id=zone.id,
+        name=wanted,
+        display_text=display_text or wanted,
+        network_domain=domain,
+        guest_type=GuestType.L2,
+        account_id=account_id,
+        state=GuestNetworkState.ALLOCATED,
+    )
+
+
+def check_has_vlans(connection: Connection, zone: Zone, labels: Labels) -> None:
+    """Check that root's file permits VLANs in which L2 networks of a zone can be.
+
+    Raises: ModelError when it permits none on this host, IncompleteZoneError.
+    """
+    label = label_of(connection, zone.id, TrafficType.GUEST, labels)
+    facts = labels.get(label)
+    if facts is not None and facts.kind is not BridgeKind.LINUX:
+        raise wrong_state(
+            f"zone {zone.name}",
+            f"label {label} of its guest traffic is a bridge of Open vSwitch, which has no guest VLANs",
+            "give guest traffic a label with a Linux bridge",
+        )
+    if facts is None or not permitted_vlans(facts):
+        raise wrong_state(
+            f"zone {zone.name}",
+            "has no VLANs for L2 networks on this host",
+            f"set vlans of the label {label} in host.yaml",
+        )
