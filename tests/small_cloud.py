@@ -274,6 +274,7 @@ class SmallCloud:
             self.pools,
             directory,
             lambda zone: "10.11.0.1",
+            self.seal,
             host_id=self.host.id,
             staging=staging,
         )

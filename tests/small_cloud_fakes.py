@@ -193,6 +193,7 @@ class FakeHypervisor:
             vnc_address=spec.vnc.address if spec.vnc else None,
             vnc_port=5900 + len(self.specs) if spec.vnc else None,
             vnc_ca_pem=self.vnc_ca_pem if spec.vnc else None,
+            has_config_drive=spec.config_drive is not None,
         )
         self.statuses[spec.name] = status
         return status

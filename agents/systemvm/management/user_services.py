@@ -357,6 +357,7 @@ def _make_virtual_machines(
         drivers.pools,
         configuration.layout.logs,
         settings.vnc_address,
+        foundation.seal,
         host_id=host_id,
         staging=staging,
     )

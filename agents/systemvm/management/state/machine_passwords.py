@@ -41,6 +41,11 @@ def delete(connection: sa.Connection, vm_id: int) -> None:
     connection.execute(schema.machine_passwords.delete().where(_c.vm_id == vm_id))
 
 
+def mark_read(connection: sa.Connection, vm_id: int) -> None:
+    """Forget the password of a VM that was started with it on its config drive."""
+    rows.update_where(connection, _c.vm_id == vm_id, _c.sealed.is_not(None), sealed=None, taken=now())
+
+
 def is_one_waiting(connection: sa.Connection) -> bool:
     """Return whether a guest has not taken its password yet."""
     return connection.execute(sa.select(_c.id).where(_c.sealed.is_not(None)).limit(1)).first() is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the machine of a user's VM: its disk on primary storage, its ISO, its VNC server."""
+"""Builds the machine of a user's VM: its disk on primary storage, its ISO, config drive and VNC server."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from attrs import field, frozen
 from twisted.internet.threads import deferToThread
 
 from systemvm.host.architecture import Architecture
+from systemvm.management.guest_networks.machine_data import config_drive_of
 from systemvm.management.hypervisors.base import Disk, DomainNic, DomainSpec, VncSpec
 from systemvm.management.hypervisors.data_disks import DataDisk
 from systemvm.management.hypervisors.vnc_password import new_vnc_password
 from systemvm.management.image_stores.staging import Staging
+from systemvm.management.pki.seal import Seal
 from systemvm.management.primary.pools import StorageByPool
 from systemvm.management.primary.qemu_img import DiskFormat
 from systemvm.management.primary.storage import TemplateFormat
@@ -117,6 +119,7 @@ class UserVmBuilder:
         primary: StorageByPool[DiskStorage],
         logs: Path,
         vnc_address: Callable[[str], str],
+        seal: Seal,
         *,
         host_id: int,
         staging: Staging,
@@ -126,6 +129,7 @@ class UserVmBuilder:
         self._primary = primary
         self._logs = logs
         self._vnc_address = vnc_address  # by zone name: of its VMs' VNC servers
+        self._seal = seal
         self._host_id = host_id
 
     async def build(self, vm: Instance) -> BuiltUserVm:
@@ -143,6 +147,7 @@ class UserVmBuilder:
             disk=Disk(disk),
             data_disks=[await self._data_disk(vm, volume) for volume in parts.data],
             cdrom=await self._on_primary(parts.iso) if parts.iso else None,
+            config_drive=await self._config_drive(vm),
             # Port 0: the driver takes a free one at every start.
             vnc=VncSpec(self._vnc_address(zone.name), 0, password),
             arch=Architecture.of(vm.arch),
@@ -171,6 +176,10 @@ class UserVmBuilder:
         if volume is not None:
             storage = await self._primary.of(volume.pool_id)
             await storage.delete_volume(volume.uuid)
+
+    async def _config_drive(self, vm: Instance) -> bytes | None:
+        drive = await self._database.read(config_drive_of, vm.id, self._seal)
+        return None if drive is None else await deferToThread(drive.image)
 
     async def _data_disk(self, vm: Instance, volume: Volume) -> DataDisk:
         path = (await self._primary.of(volume.pool_id)).volume_path(volume.uuid)

@@ -63,6 +63,8 @@ def set_running(connection: Connection, vm: Instance, status: DomainStatus) -> I
         **({} if was_running else {"started": now()}),
     )
     if not was_running:
+        if status.has_config_drive:
+            machine_passwords.mark_read(connection, vm.id)
         _record(connection, running, "VM.START", "runs")
     return running
 

@@ -139,6 +139,7 @@ ACTIONS: dict[Action, int] = {
     calls("stopVirtualMachine", id=machine, forced=_either): 3,
     calls("rebootVirtualMachine", id=machine): 1,
     calls("destroyVirtualMachine", id=machine, expunge=_either): 2,
+    calls("resetPasswordForVirtualMachine", id=machine): 2,
     calls("recoverVirtualMachine", id=machine): 1,
     calls("expungeVirtualMachine", id=machine): 1,
     calls("enableStorageMaintenance", id=pool): 1,

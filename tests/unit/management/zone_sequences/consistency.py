@@ -5,7 +5,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from systemvm.management.state import resource_counts, schema, snapshots, storage_pools, templates, volumes
+from systemvm.management.state import (
+    machine_passwords,
+    resource_counts,
+    schema,
+    snapshots,
+    storage_pools,
+    templates,
+    volumes,
+)
 from systemvm.management.state.instances import rows as machine_rows
 from systemvm.management.state.resource_counts import ResourceType
 from systemvm.management.state.snapshots import Snapshot
@@ -143,6 +151,8 @@ def _check_machines(world: World) -> None:
         data = world.database.run_now(volumes.data_of, row.id)
         assert len({each.device_id for each in data}) == len(data), "two disks have one device number"
         if is_running:
+            password = world.database.run_now(machine_passwords.of_vm, row.id)
+            assert password is None or password.sealed is None, f"{row.name} has read its password"
             attached = {disk.uuid for disk in world.machines.disks(row.instance_name).attached.values()}
             assert attached == {each.uuid for each in data}, f"{row.name} has other disks than its rows"
         assert row.removed is None or not data, "a VM that is gone has disks"

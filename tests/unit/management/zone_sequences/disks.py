@@ -12,6 +12,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from drive_reader import files_on
 from small_cloud_fakes import FakeDisks, FakeHypervisor
 from systemvm.management.hypervisors.base import DomainSpec, DomainStatus, ExitReason
 from systemvm.management.hypervisors.data_disks import ROOT_DISK, disk_name
@@ -182,6 +183,7 @@ class Machines(FakeHypervisor):
         self.fuse = fuse
         self.faults = faults
         self.taken: dict[str, Blocks] = {}  # what each snapshot should have
+        self.passwords: set[bytes] = set()  # that guests were started with
         self.faulty: list[str] = []  # what no real machine could do
 
     def restart_daemon(self, fuse: Fuse) -> None:
@@ -194,6 +196,7 @@ class Machines(FakeHypervisor):
             raise HypervisorError("QEMU ended at its start")
         status = await super().start(spec)
         self._note_missing(spec.name)
+        self._note_password(spec)
         self.fuse.burn()
         return status
 
@@ -202,6 +205,14 @@ class Machines(FakeHypervisor):
             backing = read(path).get("backing") if path.exists() else "itself"
             if backing is not None and not Path(backing).exists():
                 self.faulty.append(f"{name} was started, and {path.name} lacks {backing}")
+
+    def _note_password(self, spec: DomainSpec) -> None:
+        """Note a password that a guest gets a second time: it could have changed it meanwhile."""
+        password = files_on(spec).get("cloudstack/password/vm_password.txt")
+        if password in self.passwords:
+            self.faulty.append(f"{spec.name} was given a password again")
+        if password is not None:
+            self.passwords.add(password)
 
     async def stop(self, name: str, *, forced: bool = False, timeout_s: float = 60.0) -> None:
         self.fuse.burn()

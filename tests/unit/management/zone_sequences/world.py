@@ -190,7 +190,7 @@ class World:
         return Acknowledgement()
 
     def add_template(self) -> Template:
-        template, ref = self.cloud.add_template()
+        template, ref = self.cloud.add_template(password_enabled=True)
         path = self.store / (ref.install_path or "")
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path, {"size": 1 << 20, "blocks": {"0": template.id}})

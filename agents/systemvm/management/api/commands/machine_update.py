@@ -12,9 +12,11 @@ from systemvm.management.api.commands.machine_answers import answer_for
 from systemvm.management.api.commands.machine_deployment import display_name
 from systemvm.management.api.commands.virtual_machines import own_machine
 from systemvm.management.api.parameters import ParameterType, optional, required
+from systemvm.management.guest_networks.machine_data import has_config_drive
 from systemvm.management.state import instances, machine_data
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
+from systemvm.management.virtual_machines.errors import MachineStateError
 
 
 class MachineUpdateCommands:
@@ -34,7 +36,7 @@ class MachineUpdateCommands:
                     optional("displayname", ParameterType.STRING, "the new name for people"),
                     optional(
                         "userdata", ParameterType.BASE64,
-                        "what the metadata service answers it from now on, in base64",
+                        "what the metadata service answers it from now on, or its next config drive has",
                     ),
                 ),
                 related=("listVirtualMachines",),
@@ -52,6 +54,12 @@ def _update(connection: Connection, call: ApiCall) -> Instance:
     arguments = call.arguments
     vm = own_machine(connection, arguments["id"], call.principal)
     if "userdata" in arguments:
+        if vm.state.has_process and has_config_drive(connection, vm.id):
+            raise MachineStateError(
+                f"user data of {vm.name} cannot be changed: they are on its config drive, and it is"
+                f" {vm.state.value}",
+                "stop it first with stopVirtualMachine",
+            )
         machine_data.put_user_data(connection, vm.id, base64.b64decode(arguments["userdata"]))
     if "displayname" in arguments:
         return instances.update(connection, vm.id, display_name=display_name(arguments["displayname"]))
