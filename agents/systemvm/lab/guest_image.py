@@ -20,8 +20,11 @@ from systemvm.lab.errors import LabError
 from systemvm.lab.initramfs import Entry, archive
 
 GRUB_MODULES = ("biosdisk", "part_msdos", "ext2", "normal", "linux", "echo")
-#: In the order of loading: the network card, the power button, the disk.
-KERNEL_MODULES = ("failover", "net_failover", "virtio_net", "evdev", "button", "virtio_blk")
+#: In the order of loading: the network card, the power button, the disk, the CD and its file system.
+KERNEL_MODULES = (
+    *("failover", "net_failover", "virtio_net", "evdev", "button", "virtio_blk"),
+    *("scsi_common", "scsi_mod", "libata", "libahci", "ahci", "cdrom", "sr_mod", "isofs"),
+)
 BUSYBOX = Path("/bin/busybox")
 GRUB = Path("/usr/lib/grub/i386-pc")
 
@@ -45,6 +48,7 @@ if [ -e /sys/class/net/eth0 ]; then
     ip link set eth0 up
     udhcpc -i eth0 -f -s /etc/udhcpc.script -O staticroutes > /dev/null 2>&1 &
 fi
+/bin/config-drive &
 echo "systemvm-lab: tiny guest is up" > /dev/ttyS0 2>/dev/null
 mount -t ext4 /dev/vda2 /data 2>/dev/null && [ -x /data/start ] && /data/start > /dev/ttyS0 2>&1 &
 exec init
@@ -61,11 +65,17 @@ for server in $dns; do echo "nameserver $server"; done > /etc/resolv.conf
 /bin/metadata "$serverid" &
 """
 
-_METADATA = """\
+#: The serial log has digests of what the cloud gives this machine.
+_REPORT = """\
 #!/bin/sh
-# What the cloud gives this machine: user data, and a password for root. The serial log has their digests.
 say() { echo "systemvm-lab: $*" > /dev/ttyS0; }
 digest() { sha256sum | cut -d' ' -f1; }
+set_password() { printf '%s\\n%s\\n' "$1" "$1" | passwd root > /dev/null 2>&1; }
+say_password() { say "password $(printf %s "$1" | digest)"; }
+"""
+
+_METADATA = """\
+# What the cloud answers this machine: user data, and a password for root.
 say "address $(ip -4 -o addr show eth0 | awk '{print $4}')"
 if wget -q -O /tmp/user-data http://169.254.169.254/latest/user-data; then
     say "user data $(digest < /tmp/user-data)"
@@ -76,10 +86,30 @@ case "$password" in
 "" | bad_request) say "no password server" ;;
 saved_password) say "no password waits" ;;
 *)
-    printf '%s\\n%s\\n' "$password" "$password" | passwd root > /dev/null 2>&1
+    set_password "$password"
     ask saved_password "$1" > /dev/null
-    say "password $(printf %s "$password" | digest)" ;;
+    say_password "$password" ;;
 esac
+"""
+
+_CONFIG_DRIVE = """\
+# The same on a CD, of a machine that cannot ask for it; the kernel finds CDs after a moment.
+for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    drive=$(findfs LABEL=config-2 2>/dev/null) && break
+    sleep 1
+done
+mkdir /config && mount -t iso9660 -o ro "$drive" /config 2>/dev/null || exit 0
+cd /config/cloudstack
+hostname "$(cat metadata/local-hostname.txt)"
+say "config drive of $(hostname)"
+[ -e userdata/user_data.txt ] && say "user data $(digest < userdata/user_data.txt)"
+if [ -e password/vm_password.txt ]; then
+    password=$(cat password/vm_password.txt)
+    set_password "$password"
+    say_password "$password"
+else
+    say "no password on the config drive"
+fi
 """
 
 _INITTAB = """\
@@ -205,14 +235,15 @@ def _entries(modules: dict[str, bytes]) -> list[Entry]:
         Entry.file("etc/passwd", b"root:x:0:0:root:/:/bin/sh\n"),
         Entry.file("etc/shadow", b"root:*:0:0:99999:7:::\n", 0o600),
         Entry.file("etc/udhcpc.script", _LEASED.encode(), 0o755),
-        Entry.file("bin/metadata", _METADATA.encode(), 0o755),
+        Entry.file("bin/config-drive", (_REPORT + _CONFIG_DRIVE).encode(), 0o755),
+        Entry.file("bin/metadata", (_REPORT + _METADATA).encode(), 0o755),
         Entry.file("etc/profile", b"export PS1='tiny # ' PATH=/bin HOME=/\n"),
         Entry.file("etc/acpi/PWRF/00000080", power_off, 0o755),
         Entry.file("bin/console", _CONSOLE.encode(), 0o755),
         Entry.file("bin/screen", _SCREEN.encode(), 0o755),
         # numbered in the order in which they must be loaded
         *(
-            Entry.file(f"lib/modules/{number}-{name}.ko", modules[name])
+            Entry.file(f"lib/modules/{number:02}-{name}.ko", modules[name])
             for number, name in enumerate(KERNEL_MODULES)
             if name in modules
         ),

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest without a network mounts its config drive by the label, and takes its data and password from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from attrs import evolve
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+
+from integration.qemu_lab import NoTaps, machine, run_directory
+from systemvm.host.accelerator import Accelerator
+from systemvm.lab import guest_image
+from systemvm.management.guest_networks.config_drive import ConfigDrive
+from systemvm.management.hypervisors.base import Disk
+from systemvm.management.hypervisors.qemu import QemuHypervisor
+from systemvm.management.primary.qemu_img import QemuImg
+from systemvm.service.slowness import scaled_s
+
+TOP = Path(__file__).resolve().parents[2]
+NAME = "i-2-3-VM"
+PASSWORD = "only-in-memory-7F"
+USER_DATA = b"#!/bin/sh\n\xff\0echo hello\n"
+
+pytestmark = [
+    pytest.mark.timeout(400),
+    pytest.mark.image,
+    pytest.mark.skipif(
+        not (TOP / "build/images/ssvm.vmlinuz").exists(), reason="needs built images: `make images`"
+    ),
+]
+
+__all__ = ["run_directory"]  # a fixture
+
+
+@pytest_twisted.async_yield_fixture
+async def driver(run_directory: Path) -> AsyncIterator[QemuHypervisor]:
+    made = QemuHypervisor(run_directory, NoTaps(), Accelerator.TCG)
+    yield made
+    await made.stop(NAME, forced=True)
+    await made.close()
+
+
+async def wait_until(what: str, is_so: Callable[[], bool]) -> None:
+    deadline = reactor.seconds() + scaled_s(120)
+    while not is_so():
+        assert reactor.seconds() < deadline, what
+        await deferLater(reactor, 0.5, lambda: None)
+
+
+def files_with(secret: bytes, directory: Path) -> list[Path]:
+    return [path for path in directory.rglob("*") if path.is_file() and secret in path.read_bytes()]
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_guest_without_a_network_reads_its_config_drive(
+    driver: QemuHypervisor, run_directory: Path, tmp_path: Path
+) -> None:
+    tiny = await deferToThread(guest_image.build, TOP / "build")
+    clone = tmp_path / "clone.qcow2"
+    await QemuImg().create_clone(clone, tiny, "qcow2", None)
+    cd = tmp_path / "user.iso"
+    cd.write_bytes(ConfigDrive({"local-hostname": "not-it"}, []).image().replace(b"config-2", b"a-user-s"))
+    log = tmp_path / "log/serial.log"
+    spec = machine(tmp_path, disk=Disk(clone), memory_mib=128, cdrom=cd, serial_log=log)
+
+    async def boot(drive: ConfigDrive, last: str) -> str:
+        """Return what the guest says after a start with a drive, until its last line."""
+        before = log.stat().st_size if log.exists() else 0
+
+        def said() -> str:
+            return log.read_bytes()[before:].decode(errors="replace") if log.exists() else ""
+
+        status = await driver.start(evolve(spec, config_drive=drive.image()))
+        assert status.has_config_drive
+        await wait_until(last, lambda: last in said())
+        text = said()
+        await driver.stop(NAME, forced=True)
+        return text
+
+    items = {"local-hostname": "alone", "vm-id": spec.uuid, "instance-id": spec.uuid}
+    password_line = f"password {digest(PASSWORD.encode())}"
+    said = await boot(ConfigDrive(items, [], USER_DATA, PASSWORD), password_line)
+    assert "config drive of alone" in said
+    assert f"user data {digest(USER_DATA)}" in said
+    # at the next start it is another drive
+    again = await boot(
+        ConfigDrive({**items, "local-hostname": "renamed"}, []), "no password on the config drive"
+    )
+    assert "config drive of renamed" in again
+    assert "user data" not in again
+    assert files_with(PASSWORD.encode(), tmp_path) == []
