@@ -31,7 +31,8 @@ MACHINE = {
 }
 PROXY = {"id": "v-1", "name": "v-2-VM", "systemvmtype": "consoleproxy", "state": "Running"}
 OFFERING = {"id": "o-1", "name": "small"}
-SHOWN = {"kind", "virtualmachineid", "keyboard"}
+NETWORK = {"id": "n-1", "name": "backend", "type": "L2", "isdefault": False}
+SHOWN = {"kind", "virtualmachineid", "keyboard", "networkids", "userdata"}
 
 
 def test_a_machine_is_deployed_with_its_keyboard_and_shows_screen_and_serial_port(
@@ -50,6 +51,8 @@ def test_a_machine_is_deployed_with_its_keyboard_and_shows_screen_and_serial_por
                 return {"systemvm": [PROXY]}
             case "listServiceOfferings":
                 return {"serviceoffering": [OFFERING]}
+            case "listNetworks":
+                return {"network": [NETWORK]}
             case "deployVirtualMachine":
                 return {"jobid": "j-1", "id": "m-1"}
             case "queryAsyncJobResult":
@@ -72,10 +75,12 @@ def test_a_machine_is_deployed_with_its_keyboard_and_shows_screen_and_serial_por
     def steps(page: Page) -> None:
         visitor.open(page)
         open_section(page, "Virtual machines")
-        for keyboard in ("sc", ""):
+        for keyboard, network, user_data in (("sc", "backend", "#é"), ("", "the zone's own", "")):
             page.click("#open-deploy")
             page.fill("#fields [name=name]", "web")
             page.get_by_label("Keyboard of the guest").select_option(keyboard)
+            page.locator("#fields").get_by_label("Network").select_option(network)
+            page.get_by_label("User data").fill(user_data)
             page.click("#fields button.primary")
             expect(page.locator("#fields")).not_to_be_visible()
             password = page.locator("#secret")
@@ -84,7 +89,8 @@ def test_a_machine_is_deployed_with_its_keyboard_and_shows_screen_and_serial_por
             page.get_by_role("button", name="I have it").click()
             expect(password).to_be_hidden()
             expect(password.locator("input")).to_have_count(0)
-        assert asked("deployVirtualMachine") == [{"keyboard": "sc"}, {}]
+        chosen = {"keyboard": "sc", "networkids": "n-1", "userdata": "I8Op"}
+        assert asked("deployVirtualMachine") == [chosen, {}]
 
         machine = page.locator("#vms .row", has_text="web")
         expect(machine).to_contain_text("10.13.0.50")

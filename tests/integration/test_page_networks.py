@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guest networks on the page of a real daemon, by keyboard: an isolated one of a user."""
+"""Guest networks on the page of a real daemon, by keyboard: an isolated one and an L2 one of a user."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_user_creates_restarts_and_deletes_a_network(host: Host, chromium: Chr
         press(page.get_by_role("button", name="Create…"))
         expect(dialog.get_by_label("Name", exact=True)).to_be_focused()
         page.keyboard.type("lab")
-        expect(dialog.get_by_label("Type").locator("option")).to_have_count(1)  # no shared one
+        expect(dialog.get_by_label("Type").locator("option")).to_have_count(2)  # no shared one
         dialog.get_by_label("Gateway").fill("10.20.0.1")
         assert violations(page) == []
         page.keyboard.press("Enter")
@@ -61,6 +61,16 @@ def test_a_user_creates_restarts_and_deletes_a_network(host: Host, chromium: Chr
         expect(page.locator("#toasts .bad")).to_have_count(0)
         [network] = host.call("listNetworks", type="Isolated", listall="true")["network"]
         assert (network["name"], network["displaytext"], network["account"]) == ("lab", "for tests", "una")
+        press(page.get_by_role("button", name="Create…"))
+        dialog.get_by_label("Name", exact=True).fill("wire")
+        dialog.get_by_label("Type").select_option("L2: DefaultL2NetworkOfferingConfigDrive")
+        page.keyboard.press("Enter")
+        wire = rows.filter(has_text="wire")
+        expect(wire).to_contain_text("L2")
+        expect(wire.get_by_role("button", name="Restart")).to_have_count(0)  # it has no services
+        press(wire.get_by_role("button", name="Delete"))
+        press(page.locator("#confirm button.danger"))
+        expect(rows).to_have_count(2)
         press(lab.get_by_role("button", name="Delete"))
         press(page.locator("#confirm button.danger"))
         expect(rows).to_have_count(1)

@@ -62,11 +62,17 @@ def list_machines(daemon: DaemonClient) -> None:
     help="The keyboard layout that the guest will have, such as de or fr-be: its console and "
     '"systemvm console type" use it.',
 )
-@click.option("--address", help="Its address on the guest network. Default: a free one.")
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    help="Name or id of a guest network; again for a further NIC. Default: the zone's own, else the first.",
+)
+@click.option("--address", help="Its address on the first network. Default: a free one.")
 @click.option(
     "--user-data",
     type=click.File("rb"),
-    help="A file, such as of cloud-init, that the metadata service of the guest network answers the guest.",
+    help="A file, such as of cloud-init, for the metadata service or the config drive of the guest.",
 )
 @click.pass_obj
 def deploy(
@@ -76,6 +82,7 @@ def deploy(
     iso_name: str | None,
     offering: str | None,
     keyboard: str | None,
+    networks: tuple[str, ...],
     address: str | None,
     user_data: BinaryIO | None,
 ) -> None:
@@ -88,6 +95,7 @@ def deploy(
       systemvm vm deploy one --template tiny
       systemvm vm deploy two --iso netboot --offering medium --keyboard de
       systemvm vm deploy three --template debian --address 10.13.0.60 --user-data cloud-init.yaml
+      systemvm vm deploy four --template debian --network backend --user-data cloud-init.yaml
     """
     if (template_name is None) == (iso_name is None):
         raise click.UsageError("give either --template or --iso")
@@ -109,6 +117,7 @@ def deploy(
         zoneid=source.get("zoneid") or daemon.zone_id(),
         hypervisor="KVM",
         keyboard=keyboard,
+        networkids=",".join(_network_ids(daemon, networks)) or None,
         ipaddress=address,
         userdata=None if user_data is None else base64.b64encode(user_data.read()).decode(),
     )
@@ -118,6 +127,11 @@ def deploy(
     else:
         click.echo(f'{name} is {machine["state"]}. Run "systemvm console {name}" to open its console.')
         _show_password(machine)
+
+
+def _network_ids(daemon: DaemonClient, names: tuple[str, ...]) -> list[str]:
+    """Return the ids of guest networks."""
+    return [daemon.find("listNetworks", "network", name, "guest network")["id"] for name in names]
 
 
 @vm.command("reset-password")

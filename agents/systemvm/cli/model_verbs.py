@@ -22,8 +22,9 @@ def groups() -> list[click.Group]:
 
 
 def _group(each: Group) -> click.Group:
-    first = each.verbs[0]
-    example = f"systemvm {each.name} {first.name} {first.example}"
+    example = f"systemvm {each.name} list"
+    if each.verbs:
+        example = f"systemvm {each.name} {each.verbs[0].name} {each.verbs[0].example}"
     group = click.Group(each.name, help=f"{each.summary}\n\n\b\nExample:\n  {example}")
     if each.listing is not None:
         group.add_command(_list_command(each.name, each.listing))
@@ -44,7 +45,7 @@ def _list_command(group: str, listing: ModelList) -> click.Command:
 def _verb_command(group: Group, verb: Verb) -> click.Command:
     text = (
         f"{verb.summary}\n\nPARAMETERS are those of the API command {verb.command}, as NAME=VALUE. zone=, "
-        "pod=, cluster=, network= and pool= take a name instead of an id.\n\n\b\nExample:\n"
+        "pod=, cluster=, network=, networkoffering= and pool= take a name instead of an id.\n\n\b\nExample:\n"
         f"  systemvm {group.name} {verb.name} {verb.example}"
     )
 

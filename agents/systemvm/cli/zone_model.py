@@ -68,6 +68,9 @@ STORAGE_RANGES = ModelList(
     ("startip", "endip", "startipv6", "endipv6", "id"),
 )
 
+NETWORK_OFFERINGS = ModelList(
+    "listNetworkOfferings", "networkoffering", "network offering", ("name", "guestiptype", "zone", "id")
+)
 GUEST_NETWORKS = ModelList(
     "listNetworks",
     "network",
@@ -103,6 +106,7 @@ REFERENCES = {
     "cluster": (CLUSTERS, "clusterid"),
     "network": (NETWORKS, "physicalnetworkid"),
     "pool": (POOLS, "storageid"),
+    "networkoffering": (NETWORK_OFFERINGS, "networkofferingid"),
 }
 
 _NETWORK = "gateway=10.11.0.1 netmask=255.255.255.0 startip=10.11.0.100 endip=10.11.0.199"
@@ -169,6 +173,7 @@ GROUPS = (
         Verb("delete", "deleteNetwork", "id", "Delete the guest network NAME, which no VM is on.", "guests2",
              True),
     ), GUEST_NETWORKS),
+    Group("network-offering", "List what guest networks are made by.", (), NETWORK_OFFERINGS),
     Group("offering", "Manage service offerings, which are sizes of VMs.", (
         Verb("create", "createServiceOffering", "name", "Create the offering NAME.",
              "huge cpunumber=4 memory=8192"),

@@ -95,6 +95,21 @@ def test_a_machine_is_deployed_with_an_address_and_user_data(
     assert (deployed["ipaddress"], deployed["userdata"]) == ("10.13.0.60", "I2Nsb3VkLWNvbmZpZwr/")
 
 
+def test_a_machine_is_deployed_on_networks_by_their_names(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(
+        listTemplates={"template": [{"id": "t-1", "name": "tiny", "zoneid": "z-1"}]},
+        listServiceOfferings={"serviceoffering": [{"id": "o-1", "name": "small"}]},
+        listNetworks={"network": [{"id": "n-1", "name": "front"}, {"id": "n-2", "name": "backend"}]},
+        deployVirtualMachine={"jobid": "j-1"},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": {"virtualmachine": {"state": "Running"}}},
+    )
+    run(fake, "vm", "deploy", "web", "--template", "tiny", "--network", "backend", "--network", "n-1")
+    run(fake, "vm", "deploy", "web", "--template", "tiny")
+    deployed = [call[1].get("networkids") for call in fake.calls if call[0] == "deployVirtualMachine"]
+    assert deployed == ["n-2,n-1", None]
+    assert run(fake, "vm", "deploy", "web", "--template", "tiny", "--network", "other").exit_code != 0
+
+
 def test_the_volumes_of_a_machine_are_moved(run: Callable[..., Result]) -> None:
     fake = FakeDaemon(
         listVirtualMachines={"virtualmachine": [{"id": "m-1", "name": "web"}]},

@@ -42,6 +42,17 @@ def test_a_guest_network_is_created_in_a_named_zone(run: Callable[..., Result]) 
     assert fake.calls[-1] == ("createNetwork", expected)
 
 
+def test_a_guest_network_is_created_by_a_named_offering(run: Callable[..., Result]) -> None:
+    name = "DefaultL2NetworkOfferingConfigDrive"
+    offerings = {"networkoffering": [{"id": "o-1", "name": "other"}, {"id": "o-2", "name": name}]}
+    fake = FakeDaemon(
+        listZones=ZONE, listNetworkOfferings=offerings, createNetwork={"network": {"id": "g-1", "name": "l2"}}
+    )
+    run(fake, "guest-network", "create", "l2", "zone=zone2", f"networkoffering={name}")
+    assert fake.calls[-1] == ("createNetwork", {"name": "l2", "zoneid": "z-2", "networkofferingid": "o-2"})
+    assert name in run(fake, "network-offering", "list").output
+
+
 def test_an_object_is_named_for_its_deletion(run: Callable[..., Result]) -> None:
     fake = FakeDaemon(listZones=ZONE, deleteZone={"success": True})
     assert run(fake, "zone", "delete", "zone2").output.strip() == "Done."

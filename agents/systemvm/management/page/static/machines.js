@@ -101,6 +101,9 @@ function showPassword({ virtualmachine }) {
   });
 }
 
+// A script with the carriage returns of a form would not run.
+const base64 = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text.replaceAll("\r\n", "\n"))));
+
 async function openDeploy() {
   try {
     const usable = { page: "1", pagesize: "500", isready: "true", sortby: "name" };
@@ -115,10 +118,11 @@ async function openDeploy() {
         { name: "templateid", label: "From", required: true, choices: images.map((image) => [image.id, `${image.name} (${image.format})`]) },
         { name: "serviceofferingid", label: "Size", required: true, choices: serviceoffering.map((each) => [each.id, each.displaytext ?? each.name]) },
         { name: "networkids", label: "Network", choices: [["", "the zone's own"], ...network.filter(({ isdefault }) => !isdefault).map((each) => [each.id, each.name])] },
-        { name: "keyboard", label: "Keyboard of the guest", choices: [["", "Not known"], ...Object.entries(KEYBOARDS)] }],
-      async submit(values) {
+        { name: "keyboard", label: "Keyboard of the guest", choices: [["", "Not known"], ...Object.entries(KEYBOARDS)] },
+        { name: "userdata", label: "User data, such as of cloud-init", rows: 3, maxLength: 24000, spellcheck: false, placeholder: "(optional)" }],
+      async submit({ userdata, ...values }) {
         const { name } = values;
-        const { jobid } = await call("deployVirtualMachine", { ...values, displayname: name, zoneid: zoneOf().id, hypervisor: "KVM" });
+        const { jobid } = await call("deployVirtualMachine", { ...values, ...(userdata ? { userdata: base64(userdata) } : {}), displayname: name, zoneid: zoneOf().id, hypervisor: "KVM" });
         toast(`${name} is being deployed.`);
         followJob(jobid).then(showPassword).catch((error) => toast(error.message, true)).finally(refreshPage);
       },

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Guest networks: the zone's own, shared ones, and isolated ones of accounts.
+// Guest networks: the zone's own, shared ones, and isolated and L2 ones of accounts.
 
 import { call, job, user } from "./api.js";
 import { badge, element, offer } from "./elements.js";
@@ -26,21 +26,21 @@ function buttonsOf(network, busy) {
   const off = { disabled: Boolean(busy) };
   return [
     offer("updateNetwork", "network-edit", "Edit…", network, off),
-    offer("restartNetwork", "network-restart", "Restart", network, off),
+    network.type === "L2" ? null : offer("restartNetwork", "network-restart", "Restart", network, off),
     offer("deleteNetwork", "network-delete", "Delete", network, { ...off, className: "danger" })];
 }
 
 async function openCreate() {
   try {
     const { networkoffering = [] } = await call("listNetworkOfferings", { zoneid: zoneOf().id });
-    const offered = networkoffering.filter(({ guestiptype }) => guestiptype === "Isolated" || user().admin);
+    const offered = networkoffering.filter(({ guestiptype }) => guestiptype !== "Shared" || user().admin);
     if (!offered.length) {
-      toast(`${zoneOf().name} has no VLAN for isolated networks: ask an administrator`, true);
+      toast(`${zoneOf().name} has no VLAN for networks of accounts: ask an administrator`, true);
       return;
     }
     askFields({
       title: "Create a network", verb: "Create",
-      text: "An isolated network is for one account, and needs no addresses: it gets a free subnet. A shared one needs gateway, netmask and first address.",
+      text: "An isolated network is for one account, and needs no addresses: it gets a free subnet. An L2 network is, too, and has none: its machines read their user data from a CD. A shared one needs gateway, netmask and first address.",
       fields: [
         { name: "name", label: "Name", required: true, maxLength: 255 },
         { name: "networkofferingid", label: "Type", required: true, choices: offered.map(({ id, name, guestiptype }) => [id, `${guestiptype}: ${name}`]) },
@@ -83,7 +83,7 @@ export function wireNetworks(zone, refresh) {
   zoneOf = zone;
   list = new List($("#networks"), {
     label: "networks", columns: COLUMNS, refresh, load: rowsOf("listNetworks", "network", { listall: "true" }),
-    filters: [{ name: "type", label: "Type", choices: [["", "any"], ["Shared", "shared"], ["Isolated", "isolated"]] }],
+    filters: [{ name: "type", label: "Type", choices: [["", "any"], ["Shared", "shared"], ["Isolated", "isolated"], ["L2", "L2"]] }],
     empty: "There is no guest network.",
   });
   addSection({ id: "networks", title: "Networks", command: "listNetworks", tables: ["guest_networks", "address_ranges", "zones"],
