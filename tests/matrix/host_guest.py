@@ -64,14 +64,14 @@ WantedBy=multi-user.target
 def build_base() -> None:
     """Build the Debian without the project, once."""
     stamp = Stamp(HOME / "stamp.json", [TAR, KERNEL, INITRD])
-    inputs = digest(Path(__file__))
+    release = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    exclude = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale")]
+    inputs = digest(release, PACKAGES, *exclude)
     if stamp.holds(inputs):
         return
     HOME.mkdir(parents=True, exist_ok=True)
-    release = platform.freedesktop_os_release()["VERSION_CODENAME"]
     with tempfile.TemporaryDirectory(dir=HOME) as name:
         root = Path(name) / "root"
-        exclude = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale")]
         subprocess.run(
             [
                 "mmdebstrap",
@@ -103,7 +103,8 @@ def install(root: Path, images: Path, observer: str, zone: str) -> None:
     zones.mkdir(parents=True)
     (zones / "zone1.yaml").write_text(zone)
     (prefix / "observe.py").write_text(observer)
-    shutil.copy(TOP / "tests/vlan_probe.py", root / PREFIX)
+    for name in ("tests/vlan_probe.py", "systemd/host/install.sh"):
+        shutil.copy(TOP / name, prefix)
     (root / "usr/lib/systemd/system/observe.service").write_text(_OBSERVE_UNIT)
     subprocess.run(
         ["systemctl", f"--root={root}", "--quiet", "enable", *UNITS, "observe.service"],

@@ -23,10 +23,10 @@ _HEADER = [_MAGIC, _FLAGS, (-_MAGIC - _FLAGS) & 0xFFFFFFFF, _AT, _AT, 0, 0, _AT 
 IDLE_KERNEL = b"".join(field.to_bytes(4, "little") for field in _HEADER) + bytes.fromhex("f4 ebfd")
 
 OBSERVE = r"""
-import glob, http.client, json, os, socket, subprocess, time, urllib.request
+import glob, http.client, json, os, pathlib, re, socket, subprocess, time, urllib.request
 
 def run(*command):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     return (done.stdout + done.stderr).strip()
 
 def until(condition, seconds):
@@ -55,13 +55,13 @@ def machines():
 
 def page():
     try:
-        with urllib.request.urlopen("http://127.0.0.1:8080/", timeout=20) as response:
+        with urllib.request.urlopen("http://127.0.0.1:8080/", timeout=1200) as response:
             return response.status
     except OSError as error:
         return str(error)
 
 def api(method, **params):
-    connection = http.client.HTTPConnection("localhost", timeout=120)
+    connection = http.client.HTTPConnection("localhost", timeout=1200)
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect("/run/systemvm/managementd.sock")
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
@@ -71,7 +71,7 @@ def api(method, **params):
 
 def finished(job):
     ended = lambda: (found := api("queryAsyncJobResult", jobid=job["jobid"]))["jobstatus"] and found
-    return until(ended, 120)
+    return until(ended, 1200)
 
 def nfs_pool():
     '''Make a pool on the NFS server of this very kernel, and observe who sees its mount.'''
@@ -103,13 +103,31 @@ def nfs_pool():
     found["left"] = [run("findmnt", "-n", directory), os.path.exists(directory)]
     return found
 
+def upgrade(services):
+    '''Install a next release as install.sh does: its files at once, then its end, which restarts helpers.'''
+    old, new = pathlib.Path("/usr/lib/systemvm"), pathlib.Path("/usr/lib/systemvm.new")
+    run("cp", "-al", str(old), str(new))
+    [metadata] = new.glob("agents/systemvm-*.dist-info/METADATA")
+    text = re.sub("(?m)^Version: .*", "Version: 9.9", metadata.read_text())
+    metadata.unlink()  # it is the old release's file, too
+    metadata.write_text(text)
+    old.rename("/usr/lib/systemvm.old")
+    new.rename(old)
+    pids = lambda: {unit: run("systemctl", "show", "-P", "MainPID", unit) for unit in services}
+    before = pids()
+    script = (old / "install.sh").read_text()
+    end = script.partition('echo "install: done below $root"')[2].partition("fi\n")[2]
+    done = subprocess.run(["bash", "-euc", "root=; " + end], capture_output=True, text=True, timeout=1200)
+    found = {"code": done.returncode, "output": done.stdout + done.stderr, "before": before, "after": pids()}
+    return found | {"active": [unit for unit in services if run("systemctl", "is-active", unit) == "active"]}
+
 observed = {}
 active = lambda: run("systemctl", "is-active", "systemvm-managementd.service") == "active"
-until(active, 300)
+until(active, 1200)
 units = ["systemvm-managementd.service", "systemvm-nethelper.service", "systemvm-launcher.service",
          "systemvm-mounthelper.service", "systemvm-managementd.socket", "systemvm-nethelper.socket",
          "systemvm-launcher.socket", "systemvm-mounthelper.socket", "systemvm-guestnet.socket"]
-observed["machines"] = until(lambda: (found := machines()) and len(found) == 2 and found, 120)
+observed["machines"] = until(lambda: (found := machines()) and len(found) == 2 and found, 1200)
 try:
     observed["nfs"] = nfs_pool()
 except Exception as error:  # the other observations are made nevertheless
@@ -150,12 +168,14 @@ imports = "PYTHONPATH=/usr/lib/systemvm/agents:/usr/lib/systemvm/packages"
 observed["vlans"] = run("unshare", "--net", "env", imports, "python3", "/usr/lib/systemvm/vlan_probe.py")
 numbers = lambda: {name: found[0] for name, found in machines().items()}
 before = numbers()
-for unit in ("systemvm-launcher.service", "systemvm-nethelper.service"):
-    run("systemctl", "restart", unit)
+observed["upgrade"] = upgrade(services)
+observed["survived_upgrade"] = [before, numbers()]
+main = lambda: run("systemctl", "show", "-P", "MainPID", "systemvm-managementd.service")
+killed = main()
 run("systemctl", "kill", "-s", "KILL", "systemvm-managementd.service")
-until(lambda: not active(), 20)
-until(active, 300)
+until(lambda: main() not in ("0", killed) and active(), 1200)
 observed["survived"] = [before, numbers()]
+observed["version"] = api("listCapabilities")["capability"]["systemvmversion"]
 observed["journal_again"] = run("journalctl", "-o", "cat", "--no-pager", "-u", "systemvm-managementd.service")
 observed["page_again"] = page()
 observed["failed"] = run("systemctl", "--failed", "--plain", "--no-legend")
@@ -299,6 +319,19 @@ def test_vms_survive_daemon_launcher_and_network_helper(observed: dict[str, Any]
     assert before == after
     assert observed["page_again"] == 200
     assert "adopted, pid" in observed["journal_again"]
+
+
+def test_an_upgrade_restarts_helpers_and_neither_the_daemon_nor_vms(observed: dict[str, Any]) -> None:
+    upgrade = observed["upgrade"]
+    assert upgrade["code"] == 0, upgrade["output"]
+    assert "systemvm, version 9.9\n" in upgrade["output"]
+    assert "restart the daemon to run this release" in upgrade["output"]
+    same = {unit for unit, pid in upgrade["before"].items() if upgrade["after"][unit] == pid}
+    assert same == {"systemvm-managementd.service"}
+    assert sorted(upgrade["active"]) == sorted(upgrade["before"])
+    before, after = observed["survived_upgrade"]
+    assert before == after and len(before) == 2
+    assert observed["version"] == "9.9"
 
 
 def test_systemd_rates_each_service_well_protected(observed: dict[str, Any]) -> None:
