@@ -30,7 +30,7 @@ def _number(text: str, least: float, most: float) -> str:
         value = -1.0
     if not least <= value <= most:
         raise SettingError(f"value must be a number from {least:g} to {most:g}: {text[:32]!r}")
-    return f"{value:g}"
+    return text  # as it is given, as in CloudStack: who sets it again changes nothing
 
 
 USED_THRESHOLD = Setting(

@@ -33,6 +33,7 @@ class Volume:
     path: str | None
     size_bytes: int | None
     device_id: int | None  # of a data disk on its VM
+    attached: datetime | None  # since when it has been its VM's
     disk_offering_id: int | None
     provisioning: Provisioning
     created: datetime
@@ -62,7 +63,10 @@ by_uuid = rows.by_uuid
 def create(
     connection: sa.Connection, /, *, name: str, account_id: int, vm_id: int | None, **columns: Any
 ) -> Volume:
-    return rows.insert(connection, name=name, account_id=account_id, vm_id=vm_id, **columns)
+    attached = None if vm_id is None else now()
+    return rows.insert(
+        connection, name=name, account_id=account_id, vm_id=vm_id, attached=attached, **columns
+    )
 
 
 def update(connection: sa.Connection, /, volume_id: int, **changes: Any) -> Volume:
@@ -116,7 +120,9 @@ def never_made(connection: sa.Connection, host_id: int) -> list[Volume]:
 
 def release_data_of(connection: sa.Connection, vm_id: int) -> None:
     """Detach the data volumes of a VM that is expunged."""
-    rows.update_where(connection, _c.vm_id == vm_id, _c.type == DATA, vm_id=None, device_id=None)
+    rows.update_where(
+        connection, _c.vm_id == vm_id, _c.type == DATA, vm_id=None, device_id=None, attached=None
+    )
 
 
 def remove(connection: sa.Connection, volume_id: int) -> None:

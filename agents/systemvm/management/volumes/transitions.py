@@ -20,6 +20,7 @@ from systemvm.management.state import (
     volume_list,
     volumes,
 )
+from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.resource_counts import ResourceType
@@ -102,7 +103,9 @@ def attach(connection: Connection, volume_id: int, vm: Instance, device_id: int 
             f"deviceid: {device_id} is not free on {vm.name}",
             f"omit it, or choose one of {', '.join(map(str, free))}",
         )
-    attached = volumes.update(connection, volume.id, vm_id=vm.id, device_id=device_id or free[0])
+    attached = volumes.update(
+        connection, volume.id, vm_id=vm.id, device_id=device_id or free[0], attached=now()
+    )
     record(connection, attached, "VOLUME.ATTACH", f"is attached to {vm.name}")
     return attached
 
@@ -135,7 +138,7 @@ def check_fits(volume: Volume, vm: Instance) -> None:
 
 def detach(connection: Connection, volume_id: int) -> Volume:
     volume = volumes.by_id(connection, volume_id)
-    detached = volumes.update(connection, volume_id, vm_id=None, device_id=None)
+    detached = volumes.update(connection, volume_id, vm_id=None, device_id=None, attached=None)
     if volume.vm_id is not None:
         record(connection, detached, "VOLUME.DETACH", "is detached")
     return detached

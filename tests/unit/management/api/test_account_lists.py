@@ -125,6 +125,12 @@ async def test_filters_of_users(cloud: SmallCloud) -> None:
     assert owners
     mine = (await cloud.call("listUsers"))["user"]
     assert [row["username"] for row in mine] == ["admin"]
+    # whoever names a domain wants the users there, as Ansible's cs_user does
+    there = (await cloud.call("listUsers", domainid=domains[1].uuid))["user"]
+    assert sorted(row["username"] for row in there) == sorted(
+        row.username for row in rows if row.domain_id == domains[1].id
+    )
+    assert await cloud.call("listUsers", cloud.user, domainid=domains[1].uuid) == {}
 
 
 @pytest_twisted.ensureDeferred

@@ -83,6 +83,7 @@ EXPECTED = {
     *("migrateSecondaryStorageData", "retireImageStore", "cancelImageStoreMigration"),
     *("listImageStoreObjects", "downloadImageStoreObject", "adoptImageStoreTemplates"),
     *("copyTemplate", "copyIso", "updateTemplate", "updateIso", "updateVirtualMachine"),
+    "getVirtualMachineUserData",
     *("createNetwork", "updateNetwork", "deleteNetwork", "restartNetwork"),
     *("updateTemplatePermissions", "updateIsoPermissions"),
     *("listTemplatePermissions", "listIsoPermissions"),

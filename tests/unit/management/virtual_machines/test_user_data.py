@@ -96,3 +96,15 @@ async def test_another_accounts_vm_is_not_changed(cloud: SmallCloud) -> None:
     vm = await deploy_by_api(cloud, name="one")
     with pytest.raises(ApiError, match="must not operate"):
         await cloud.call("updateVirtualMachine", cloud.user, id=vm.uuid, userdata=ENCODED)
+    with pytest.raises(ApiError, match="must not operate"):
+        await cloud.call("getVirtualMachineUserData", cloud.user, virtualmachineid=vm.uuid)
+
+
+@pytest_twisted.ensureDeferred
+async def test_user_data_is_read(cloud: SmallCloud) -> None:
+    vm = await deploy_by_api(cloud, name="one")
+    for shown in ("", ENCODED):
+        if shown:
+            await cloud.call("updateVirtualMachine", id=vm.uuid, userdata=shown)
+        answer = await cloud.call("getVirtualMachineUserData", virtualmachineid=vm.uuid)
+        assert answer["virtualmachineuserdata"] == {"virtualmachineid": vm.uuid, "userdata": shown}

@@ -57,6 +57,8 @@ async def test_a_volume_is_created_attached_to_a_running_vm_and_deleted(cloud: S
     assert cloud.primary.volume_path(volume.uuid).exists()
     answer = await attach(cloud, volume, vm)
     assert (answer["type"], answer["deviceid"], answer["virtualmachineid"]) == ("DATADISK", 1, vm.uuid)
+    [shown] = (await cloud.call("listVolumes", id=volume.uuid))["volume"]
+    assert shown["attached"] >= shown["created"]
     disks = cloud.hypervisor.disks(vm.instance_name)
     assert list(disks.attached) == [volume.uuid]
     second = await create(cloud, name="more")
@@ -67,6 +69,8 @@ async def test_a_volume_is_created_attached_to_a_running_vm_and_deleted(cloud: S
     job = await cloud.job("detachVolume", virtualmachineid=vm.uuid, deviceid="5")
     assert job.result_code == 0, job.result
     assert list(disks.attached) == [volume.uuid]
+    [shown] = (await cloud.call("listVolumes", id=second.uuid))["volume"]
+    assert "attached" not in shown
     assert (await cloud.call("deleteVolume", id=second.uuid)) == {"success": True}
     assert not cloud.primary.volume_path(second.uuid).exists()
     assert row(cloud, second).removed is not None

@@ -77,6 +77,7 @@ class PhysicalNetworkAnswer:
     zonename: str = required_key("the zone's name")
     broadcastdomainrange: str = required_key("ZONE")
     state: str = required_key("Enabled")
+    isolationmethods: str = required_key("VLAN")
     vlan: str | None = optional_key("VLANs of isolated networks, such as 100-200,300")
 
 

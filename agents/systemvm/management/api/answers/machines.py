@@ -125,3 +125,9 @@ class VirtualMachineAnswer:
     arch: str | None = optional_key("processor architecture")
     details: dict[str, str] | None = optional_key("what its owner noted of it, if anything")
     nic: list[NicAnswer] = required_key("its network cards")
+
+
+@frozen(kw_only=True)
+class UserDataAnswer:
+    virtualmachineid: str = required_key("UUID of the VM")
+    userdata: str = required_key("what the metadata service answers it, in base64; empty without any")

@@ -44,3 +44,4 @@ class VolumeAnswer:
     isextractable: bool = required_key("always false")
     destroyed: bool = required_key("whether it is destroyed")
     created: datetime = required_key("when it was made")
+    attached: datetime | None = optional_key("since when it has been its VM's")

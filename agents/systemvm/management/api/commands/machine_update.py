@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""updateVirtualMachine: a VM's name for people, and its user data."""
+"""updateVirtualMachine: a VM's name for people, and its user data, which getVirtualMachineUserData reads."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable
 
-from systemvm.management.api.answers.machines import VirtualMachineAnswer
+from systemvm.management.api.answers.machines import UserDataAnswer, VirtualMachineAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape
 from systemvm.management.api.commands.machine_answers import answer_for
 from systemvm.management.api.commands.machine_deployment import display_name
@@ -41,13 +41,28 @@ class MachineUpdateCommands:
                 ),
                 related=("listVirtualMachines",),
             ),
+            Command(
+                "getVirtualMachineUserData", self._user_data, "Reads the user data of a VM.",
+                UserDataAnswer, "virtualmachineuserdata", ResponseShape.OBJECT,
+                (required("virtualmachineid", ParameterType.UUID, "the virtual machine"),),
+                related=("updateVirtualMachine",),
+            ),
         )  # fmt: skip
+
+    async def _user_data(self, call: ApiCall) -> UserDataAnswer:
+        return await self._database.read(_user_data, call)
 
     async def _update(self, call: ApiCall) -> VirtualMachineAnswer:
         vm = await self._database.run(_update, call)
         if "userdata" in call.arguments:
             await self._send_data(vm.id)
         return await self._database.read(answer_for, vm)
+
+
+def _user_data(connection: Connection, call: ApiCall) -> UserDataAnswer:
+    vm = own_machine(connection, call.arguments["virtualmachineid"], call.principal)
+    found = machine_data.user_data_of(connection, vm.id) or b""
+    return UserDataAnswer(virtualmachineid=vm.uuid, userdata=base64.b64encode(found).decode())
 
 
 def _update(connection: Connection, call: ApiCall) -> Instance:

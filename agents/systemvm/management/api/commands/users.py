@@ -320,7 +320,7 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
     Raises: ApiError 431 for a page that does not exist.
     """
     arguments, principal = call.arguments, call.principal
-    named = "account" in arguments or "id" in arguments
+    named = any(key in arguments for key in ("account", "domainid", "id"))
     everyones = arguments.flag("listall") or named
     which = UserFilter(
         account_ids=principal.account_ids if everyones else frozenset({principal.account.id}),

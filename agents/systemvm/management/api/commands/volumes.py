@@ -157,4 +157,5 @@ def _answer(
         isextractable=False,
         destroyed=volume.state is VolumeState.DESTROYED,
         created=volume.created,
+        attached=volume.attached,
     )

@@ -98,6 +98,7 @@ def network_answer(network: PhysicalNetwork, zone: Zone) -> PhysicalNetworkAnswe
         zonename=zone.name,
         broadcastdomainrange="ZONE",
         state=network.state,
+        isolationmethods="VLAN",
         vlan=network.vnet,
     )
 

@@ -127,6 +127,7 @@ volumes = table(
     sa.Column("path", sa.String(4096)),
     sa.Column("size_bytes", sa.BigInteger),
     sa.Column("device_id", sa.Integer),  # of a data disk on its VM
+    sa.Column("attached", UtcDateTime),  # since when it has been its VM's
     sa.Column("disk_offering_id", sa.Integer),  # of a data volume that was created by one
     sa.Column(
         "provisioning",
