@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from integration.daemon_lab import CALL_S, LONGEST_READ_S, MANAGEMENT_ADDRESS, Host, host, until
+from promtool import PROMTOOL, exposed, expressions, promtool, unknown
 from public_pki import DOMAIN, INTERMEDIATE, ROOT, WILDCARD, server
 from systemvm.management.first_start import FirstLogin
+from systemvm.management.metrics.agents import KNOWN
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.http.unix import unix_call, unix_events
 from systemvm.service.slowness import scaled_s
@@ -115,6 +117,12 @@ def test_metrics_are_for_the_management_network(host: Host) -> None:
             return all(metric in shown for metric in wanted)
 
         until(is_shown, "metrics of jobs, and of both system VMs, that run without an agent")
+        shown = scrape(management)
+    names = exposed(shown) | KNOWN.keys()
+    unknowns = {name: unknown(expression, names) for name, expression in expressions().items()}
+    assert {name for name, found in unknowns.items() if found} == set(), "alerts and panels read these"
+    if PROMTOOL is not None:
+        promtool("check", "metrics", given=shown)
     with neighbour(host.namespace, "cloudbr0", "203.0.113.250/24", via="203.0.113.1") as public:
         assert scrape(public) == ""
 
