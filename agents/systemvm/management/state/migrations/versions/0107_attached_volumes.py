@@ -8,8 +8,8 @@ from alembic import op
 
 from systemvm.management.state.columns import UtcDateTime
 
-revision = "0101"
-down_revision = "0100"
+revision = "0107"
+down_revision = "0106"
 branch_labels = None
 depends_on = None
 
