@@ -7,6 +7,7 @@ The system VM images have a kernel of a few bytes, which is enough to test that 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -30,6 +31,7 @@ from systemvm.lab.children import ChildProcess
 from systemvm.lab.host_programs import HostProgram, helper_sockets
 from systemvm.lab.notify_socket import NotifySocket
 from systemvm.lab.reporting import NullStep
+from systemvm.management.first_start import FirstLogin
 from systemvm.management.samples import read_sample
 from systemvm.management.system_vms.secure_shell import READ_KEY_S
 from systemvm.rpc.core.errors import RpcError
@@ -37,6 +39,7 @@ from systemvm.rpc.http.unix import unix_call
 from systemvm.service.slowness import MAX_SCALE, scaled_s
 
 CALL_S = 300.0
+_NUMBERS = itertools.count()  # of the hosts of this process
 MANAGEMENT_ADDRESS = "10.11.0.1"  # of the host, in the sample of a zone
 #: The longest time for which the daemon waits for a guest agent that never answers, on a slow machine.
 LONGEST_READ_S = READ_KEY_S * MAX_SCALE
@@ -92,6 +95,7 @@ class Host:
     helpers: list[ChildProcess] = field(factory=list)
     child: ChildProcess = field(init=False)
     log: Path = field(init=False)
+    _login: FirstLogin | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.log = self.layout.root / "daemon.log"
@@ -99,6 +103,13 @@ class Host:
     @property
     def page(self) -> str:
         return f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+
+    @property
+    def login(self) -> FirstLogin:
+        """That of the administrator, whose file this deletes."""
+        self._login = self._login or FirstLogin.take(self.layout.first_login)
+        assert self._login is not None
+        return self._login
 
     @property
     def root_command(self) -> list[str]:
@@ -175,6 +186,14 @@ def host(tmp_path: Path) -> Iterator[Host]:
         yield host
 
 
+@pytest.fixture(scope="module")
+def shared_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A started daemon for tests that change nothing of it: they give its answers, or only read."""
+    with host_with(tmp_path_factory.mktemp("shared")) as host:
+        host.start()
+        yield host
+
+
 @contextmanager
 def host_with(tmp_path: Path, *, zone_file: bool = True) -> Iterator[Host]:
     """Make a host with the sample's zone in a file, or with the same labels in `host.yaml` and no zone."""
@@ -201,7 +220,7 @@ def host_with(tmp_path: Path, *, zone_file: bool = True) -> Iterator[Host]:
         "metrics": {"listen": MANAGEMENT_ADDRESS},
     }
     layout.config_file.write_text(yaml.safe_dump(management))
-    namespace = f"svm-core-{os.getpid()}"
+    namespace = f"svm-core-{os.getpid()}-{next(_NUMBERS)}"
     subprocess.run(["ip", "netns", "add", namespace], check=True, timeout=60)
     host = Host(namespace, layout, listener)
     try:

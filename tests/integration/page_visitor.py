@@ -12,7 +12,6 @@ import yaml
 from playwright.sync_api import Page, Route, expect
 
 from integration.daemon_lab import Host
-from systemvm.management.first_start import FirstLogin
 
 #: Returns the answer of a call, without its wrapper; None has the daemon answer.
 Answer = Callable[[dict[str, str]], dict[str, Any] | None]
@@ -62,7 +61,7 @@ class Visitor:
     def __init__(self, host: Host, answer: Answer | None) -> None:
         """Without `answer` the daemon answers all calls, and says what has changed."""
         self._host = host
-        self._login = FirstLogin.take(host.layout.first_login)
+        self._login = host.login
         self.answer: Answer | None = answer
         self.calls: list[dict[str, str]] = []
 
@@ -75,7 +74,6 @@ class Visitor:
             page.add_init_script(_ANYTHING)
         page.on("dialog", lambda dialog: dialog.accept())  # "leave the page?"
         page.goto(self._host.page)
-        assert self._login is not None
         page.fill("[name=username]", self._login.username)
         page.fill("[name=password]", self._login.password)
         page.click("#login-form button")

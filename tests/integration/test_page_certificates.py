@@ -12,14 +12,14 @@ from playwright.sync_api import Page, expect
 from accessibility import violations_light_and_dark
 from console_page import open_section
 from integration.cpvm_lab.chromium import Chromium
-from integration.daemon_lab import Host, host
+from integration.daemon_lab import Host, host, shared_host
 from integration.page_user import chromium
 from integration.page_visitor import Visitor
 from public_pki import DOMAIN, INTERMEDIATE, ROOT, WILDCARD, server
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
 
-__all__ = ["chromium", "host"]  # fixtures
+__all__ = ["chromium", "host", "shared_host"]  # fixtures
 
 DIRECTORY = "https://acme.example.test/dir"
 
@@ -85,8 +85,7 @@ def test_a_certificate_is_uploaded_used_by_a_name_and_given_up_by_keyboard(
     chromium.run(steps)
 
 
-def test_what_is_wrong_is_shown_and_a_name_is_renewed(host: Host, chromium: Chromium) -> None:
-    host.start()
+def test_what_is_wrong_is_shown_and_a_name_is_renewed(shared_host: Host, chromium: Chromium) -> None:
     shown: dict[str, Any] = {
         "id": f"zone1/console/{DOMAIN}", "service": "console", "zoneid": "z-1", "zonename": "zone1",
         "name": "203.0.113.9", "wantedname": DOMAIN, "configured": DOMAIN, "url": "https://203.0.113.9",
@@ -112,7 +111,7 @@ def test_what_is_wrong_is_shown_and_a_name_is_renewed(host: Host, chromium: Chro
                 return {"jobstatus": 1, "jobresult": {"success": True}}
         return None
 
-    visitor = Visitor(host, answer)
+    visitor = Visitor(shared_host, answer)
 
     def steps(page: Page) -> None:
         visitor.open(page)

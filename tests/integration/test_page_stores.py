@@ -13,13 +13,13 @@ from playwright.sync_api import Page, expect
 
 from console_page import open_section
 from integration.cpvm_lab.chromium import Chromium
-from integration.daemon_lab import Host, host
+from integration.daemon_lab import Host, host, shared_host
 from integration.page_user import chromium
 from integration.page_visitor import Visitor, advertise
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
 
-__all__ = ["chromium", "host"]  # fixtures
+__all__ = ["chromium", "host", "shared_host"]  # fixtures
 
 GIB = 1 << 30
 LINK = "https://203.0.113.101/userdata/2c7b2a30-8f4f-4f4e-9d53-6d1f2b7a9c10/tiny.qcow2"
@@ -80,8 +80,7 @@ def test_stores_are_added_changed_moved_and_deleted(host: Host, chromium: Chromi
     chromium.run(steps)
 
 
-def test_a_bucket_is_added_with_its_keys_and_gets_other_ones(host: Host, chromium: Chromium) -> None:
-    host.start()
+def test_a_bucket_is_added_with_its_keys_and_gets_other_ones(shared_host: Host, chromium: Chromium) -> None:
     ca = trustme.CA().cert_pem.bytes().decode()
     refusals = [{"errorcode": 530, "errortext": "S3 server refused a list", "hint": "check accesskey"}]
     bucket = {
@@ -97,7 +96,7 @@ def test_a_bucket_is_added_with_its_keys_and_gets_other_ones(host: Host, chromiu
                 return {"imagestore": [bucket]}
         return None
 
-    visitor = Visitor(host, answer)
+    visitor = Visitor(shared_host, answer)
 
     def steps(page: Page) -> None:
         visitor.open(page)
@@ -156,9 +155,8 @@ def test_a_bucket_is_added_with_its_keys_and_gets_other_ones(host: Host, chromiu
     assert "name" not in change
 
 
-def test_what_the_daemon_refuses_of_a_bucket_is_shown(host: Host, chromium: Chromium) -> None:
-    host.start()
-    visitor = Visitor(host, daemon_answers)
+def test_what_the_daemon_refuses_of_a_bucket_is_shown(shared_host: Host, chromium: Chromium) -> None:
+    visitor = Visitor(shared_host, daemon_answers)
 
     def steps(page: Page) -> None:
         visitor.open(page)
@@ -204,9 +202,8 @@ def test_a_full_store_shows_its_thresholds_and_what_to_do(host: Host, chromium: 
     chromium.run(steps)
 
 
-def test_a_move_shows_its_progress_and_why_it_failed(host: Host, chromium: Chromium) -> None:
-    host.start()
-    store = host.call("listImageStores")["imagestore"][0]["id"]
+def test_a_move_shows_its_progress_and_why_it_failed(shared_host: Host, chromium: Chromium) -> None:
+    store = shared_host.call("listImageStores")["imagestore"][0]["id"]
     move: dict[str, Any] = {
         "jobid": "a-job", "cmd": "migrateSecondaryStorageData", "jobinstanceid": store, "jobstatus": 0,
         "created": "2026-01-01T00:00:00+0000", "jobprocstatus": 40, "jobprogresstext": "moved 2 of 5",
@@ -215,7 +212,7 @@ def test_a_move_shows_its_progress_and_why_it_failed(host: Host, chromium: Chrom
     def answer(call: dict[str, str]) -> dict[str, Any] | None:
         return {"count": 1, "asyncjobs": [move]} if call["command"] == "listAsyncJobs" else None
 
-    visitor = Visitor(host, answer)
+    visitor = Visitor(shared_host, answer)
 
     def steps(page: Page) -> None:
         visitor.open(page)
@@ -232,8 +229,7 @@ def test_a_move_shows_its_progress_and_why_it_failed(host: Host, chromium: Chrom
     chromium.run(steps)
 
 
-def test_contents_are_browsed(host: Host, chromium: Chromium) -> None:
-    host.start()
+def test_contents_are_browsed(shared_host: Host, chromium: Chromium) -> None:
     directories = {
         "": [{"name": "template", "isdirectory": True, "size": 0, "lastupdated": "2026-01-01T00:00:00+0000"}],
         "template": [
@@ -247,7 +243,7 @@ def test_contents_are_browsed(host: Host, chromium: Chromium) -> None:
             return None
         return {"datastoreobject": directories[call.get("path", "")]}
 
-    visitor = Visitor(host, answer)
+    visitor = Visitor(shared_host, answer)
 
     def steps(page: Page) -> None:
         visitor.open(page)
@@ -308,8 +304,9 @@ def test_a_link_is_shown_with_its_expiry_and_what_its_certificate_needs(
     assert call["mode"] == "HTTP_DOWNLOAD"
 
 
-def test_a_failed_and_a_waiting_transfer_say_why_and_what_to_do(host: Host, chromium: Chromium) -> None:
-    host.start()
+def test_a_failed_and_a_waiting_transfer_say_why_and_what_to_do(
+    shared_host: Host, chromium: Chromium
+) -> None:
     copy = {"datastore": "third", "downloadPercent": "25", "downloadState": "DOWNLOAD_IN_PROGRESS",
             "receivedbytes": 256 << 20, "totalbytes": 1 << 30, "systemvm": "s-1-VM"}  # fmt: skip
     waiting = {
@@ -321,7 +318,7 @@ def test_a_failed_and_a_waiting_transfer_say_why_and_what_to_do(host: Host, chro
         "downloaddetails": [{**copy, "downloadState": "DOWNLOAD_ERROR"}],
     }  # fmt: skip
     shown = dict(waiting)
-    visitor = Visitor(host, lambda call: with_template(shown, call))
+    visitor = Visitor(shared_host, lambda call: with_template(shown, call))
 
     def steps(page: Page) -> None:
         visitor.open(page)

@@ -11,13 +11,13 @@ from playwright.sync_api import Locator, Page, expect
 from accessibility import violations
 from console_page import open_section
 from integration.cpvm_lab.chromium import Chromium
-from integration.daemon_lab import Host, host
+from integration.daemon_lab import Host, shared_host
 from integration.page_user import chromium, press
 from integration.page_visitor import Visitor
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
 
-__all__ = ["chromium", "host"]  # fixtures
+__all__ = ["chromium", "shared_host"]  # fixtures
 
 CREATED = "2026-11-29T20:00:00+0000"
 OF_ADMIN = {"account": "admin", "created": CREATED}
@@ -74,10 +74,9 @@ def offered(row: Locator) -> list[str]:
 
 
 def test_volumes_are_created_attached_enlarged_and_deleted_by_keyboard(
-    host: Host, chromium: Chromium
+    shared_host: Host, chromium: Chromium
 ) -> None:
-    host.start()
-    visitor = Visitor(host, answer)
+    visitor = Visitor(shared_host, answer)
 
     def sent(command: str) -> dict[str, str]:
         [call] = [call for call in visitor.calls if call["command"] == command]
@@ -135,10 +134,9 @@ def test_volumes_are_created_attached_enlarged_and_deleted_by_keyboard(
 
 
 def test_snapshots_are_reverted_made_into_volumes_and_templates_and_deleted(
-    host: Host, chromium: Chromium
+    shared_host: Host, chromium: Chromium
 ) -> None:
-    host.start()
-    visitor = Visitor(host, answer)
+    visitor = Visitor(shared_host, answer)
 
     def steps(page: Page) -> None:
         visitor.open(page)
