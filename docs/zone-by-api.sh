@@ -26,11 +26,14 @@ router=${ROUTER:-$pod.1}
 public_range=${PUBLIC_RANGE:-gateway=203.0.113.1 netmask=255.255.255.0 startip=203.0.113.100 endip=203.0.113.199}
 storage_range=${STORAGE_RANGE:-gateway=10.12.0.1 netmask=255.255.255.0 startip=10.12.0.100 endip=10.12.0.199}
 
+# The name server of system VMs and of users' machines.
+dns=${DNS:-203.0.113.10}
+
 store=${STORE:-nfs://10.12.0.2/export/secondary}
 store_path=${STORE_PATH:-/export/secondary}
 
 # 1. The zone. It is Disabled until the last step, so that nothing starts half-way.
-$systemvm zone create "$zone" dns1=203.0.113.10 internaldns1=203.0.113.10 domain=example.test
+$systemvm zone create "$zone" dns1="$dns" internaldns1="$dns" domain=example.test
 
 # 2. What its networks carry, and by which label of host.yaml.
 $systemvm network create physical1 zone="$zone"
