@@ -7,12 +7,15 @@ import functools
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 from attrs import frozen
+
+from systemvm.management.state.wal_commits import WRAP
 
 T = TypeVar("T")
 
@@ -81,14 +84,16 @@ class Kept(Generic[T]):
 class Changes:
     """Numbers the commits, notes the last one that changed each topic, and keeps results that still hold.
 
-    `read_version` returns a number that each commit changes, of this process or of another, such as the
-    sqlite3 shell. A commit of another changes everything.
+    `count_commits` returns how many were made, by this process or another, such as the sqlite3 shell. One
+    of another changes everything.
     """
 
-    def __init__(self, read_version: Callable[[], int] = int) -> None:
+    def __init__(self, count_commits: Callable[[], int] = int) -> None:
         self._lock = threading.Lock()
-        self._read_version = read_version
-        self._version = read_version()
+        self._count_commits = count_commits
+        self._counted = count_commits()
+        #: The topics of own commits that are made now: each is counted or not yet.
+        self._under_way: list[Collection[str]] = []
         self._commit = 0
         self._last: dict[str, int] = {}
         self._kept: OrderedDict[Hashable, Kept[Any]] = OrderedDict()
@@ -98,11 +103,41 @@ class Changes:
         """Have `listener` called with the topics of each commit of this process, on the writer's thread."""
         self._listeners.append(listener)
 
+    @contextmanager
+    def committing(self, topics: Collection[str], *, counts: bool) -> Iterator[None]:
+        """Commit a transaction that changed these topics within this, while it has the write lock.
+
+        `counts` is whether it changed rows: SQLite does not count other transactions. Without this, an own
+        commit could not be told from one of another process until it is noted, and would change everything.
+        """
+        if counts:
+            with self._lock:
+                self._notice_others(were_made=True)
+                self._under_way.append(topics)
+        try:
+            yield
+        except BaseException:
+            if counts:
+                with self._lock:
+                    self._end(topics)
+            raise
+        if counts:
+            with self._lock:
+                self._end(topics)
+                self._counted = (self._counted + 1) % WRAP
+                self._note(topics)
+                self._notice_others()
+            self._tell(topics)
+        else:
+            self.committed(topics)
+
     def committed(self, topics: Iterable[str]) -> None:
-        """Note a transaction that changed these topics. Call it after its commit."""
+        """Note that these topics were changed."""
         with self._lock:
-            self._version = self._read_version()
             self._note(topics)
+        self._tell(topics)
+
+    def _tell(self, topics: Iterable[str]) -> None:
         for listener in self._listeners:
             listener(frozenset(topics))
 
@@ -116,17 +151,33 @@ class Changes:
         with self._lock:
             return self._is_unchanged(commit, topics)
 
+    def _end(self, topics: Collection[str]) -> None:
+        self._under_way = [each for each in self._under_way if each is not topics]
+
     def _note(self, topics: Iterable[str]) -> None:
         self._commit += 1
         self._last.update(dict.fromkeys(topics, self._commit))
 
-    def _is_unchanged(self, commit: int, topics: Iterable[str]) -> bool:
-        version = self._read_version()
-        if version != self._version:  # or a commit of this process is not noted yet, which does no harm
-            self._version = version
+    def _notice_others(self, *, were_made: bool = False) -> None:
+        """Note the commits of others, which are those that are too many.
+
+        `were_made`: none of those under way is still to be counted.
+        """
+        own, ahead = len(self._under_way), (self._count_commits() - self._counted) % WRAP
+        if ahead > own or (were_made and ahead != own):
+            self._counted = (self._counted + ahead - own) % WRAP
             self._note((EVERYTHING,))
+
+    def _is_unchanged(self, commit: int, topics: Iterable[str]) -> bool:
+        self._notice_others()
         last = self._last.get
-        return last(EVERYTHING, 0) <= commit and all(last(topic, 0) <= commit for topic in topics)
+        if last(EVERYTHING, 0) > commit:
+            return False
+        if self._under_way:
+            topics = tuple(topics)
+            if any(topic in own or EVERYTHING in own for own in self._under_way for topic in topics):
+                return False  # its rows can be visible already
+        return all(last(topic, 0) <= commit for topic in topics)
 
     def find(self, key: Hashable, topics: tuple[str, ...]) -> Kept[Any] | None:
         """Return what is kept for this key if it still holds."""

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, cast
 
 import sqlalchemy as sa
 from twisted.internet.defer import Deferred
@@ -18,6 +18,7 @@ from systemvm.management.state import schema
 from systemvm.management.state.changes import Changes, keep, note_statements, reads_of_task
 from systemvm.management.state.list_turns import MAX_RUNNING, ListReaders, account_of_list
 from systemvm.management.state.migrate import upgrade
+from systemvm.management.state.wal_commits import WalCommits
 from systemvm.service.errors import FailureCode, SystemVmError
 
 P = ParamSpec("P")
@@ -52,9 +53,8 @@ class Database:
     def __init__(self, engine: sa.Engine, path: Path, readers: int = 3) -> None:
         self.engine = engine
         self._closed = False
-        # A connection that never writes: its `data_version` changes with each commit of any other.
-        self._observer = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self.changes = Changes(self._data_version)
+        self._commits = WalCommits(path)
+        self.changes = Changes(self._commits.count)
         note_statements(engine, frozenset(schema.metadata.tables))
         self._writer = ThreadPoolExecutor(1, "database-write")
         self._readers = ThreadPoolExecutor(readers, "database-read")
@@ -81,9 +81,12 @@ class Database:
         """Do as `run` on the calling thread, for start-up and tests; never call it in the reactor."""
         changed: set[str] = set()
         options = {"writes": True, "changed_topics": changed}
-        with self.engine.connect() as connection, connection.execution_options(**options).begin():
-            result = function(connection, *args, **kwargs)
-        self.changes.committed(changed)
+        with self.engine.connect() as connection:
+            with connection.execution_options(**options).begin() as transaction:
+                before = _rows_changed_by(connection)
+                result = function(connection, *args, **kwargs)
+                with self.changes.committing(changed, counts=_rows_changed_by(connection) != before):
+                    transaction.commit()
         return result
 
     def _read_now(
@@ -162,13 +165,7 @@ class Database:
         self._readers.shutdown(wait=True)
         self._list_readers.shutdown(wait=True)
         self.engine.dispose()
-        self._observer.close()
-
-    def _data_version(self) -> int:
-        if self._closed:
-            return 0
-        [version] = self._observer.execute("PRAGMA data_version").fetchone()
-        return int(version)
+        self._commits.close()
 
     async def _in(self, executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         """Run `work` on a thread, from a coroutine that Twisted or asyncio drives."""
@@ -197,6 +194,12 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
     def begin(connection: sa.Connection) -> None:
         writes = connection.get_execution_options().get("writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _rows_changed_by(connection: sa.Connection) -> int:
+    """Return how many rows an SQLite connection has changed since it was opened."""
+    opened: sqlite3.Connection = cast("Any", connection.connection.dbapi_connection)
+    return opened.total_changes
 
 
 def _lowered(text: Any) -> str | None:

@@ -110,6 +110,87 @@ def test_a_write_of_another_process_changes_everything(database: Database, tmp_p
     assert database._read_now(names) == ["renamed"]
 
 
+class Commits:
+    """A counter of commits in place of the database's."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.changes = Changes(lambda: self.count)
+
+    def have_changed(self, topic: str) -> bool:
+        return not self.changes.unchanged_since(0, (topic,))
+
+
+def test_an_own_commit_changes_nothing_else_before_it_is_noted() -> None:
+    """Else a million events would be counted again whenever a request came at that moment."""
+    commits = Commits()
+    with commits.changes.committing({"nics"}, counts=True):
+        assert (commits.have_changed("nics"), commits.have_changed("events")) == (True, False)
+        commits.count += 1
+        assert (commits.have_changed("nics"), commits.have_changed("events")) == (True, False)
+    assert (commits.have_changed("nics"), commits.have_changed("events")) == (True, False)
+
+
+@pytest.mark.parametrize("of_others", [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
+def test_a_commit_of_another_process_is_seen_before_beside_and_after_an_own_one(
+    of_others: tuple[int, int, int],
+) -> None:
+    before, beside, after = of_others
+    commits = Commits()
+    commits.count += before
+    with commits.changes.committing({"nics"}, counts=True):
+        commits.count += 1 + beside
+    commits.count += after
+    assert commits.have_changed("events")
+    later = commits.changes.commit
+    assert commits.changes.unchanged_since(later, ("events", "nics"))
+
+
+def test_two_threads_can_commit_one_after_the_other_before_either_is_noted() -> None:
+    commits = Commits()
+    with commits.changes.committing({"nics"}, counts=True):
+        commits.count += 1
+        with commits.changes.committing({"volumes"}, counts=True):
+            commits.count += 1
+            assert commits.have_changed("nics") and commits.have_changed("volumes")
+        assert commits.have_changed("nics")
+    assert not commits.have_changed("events")
+
+
+def test_a_failed_commit_changes_nothing_and_hides_none_of_another_process() -> None:
+    commits = Commits()
+    with pytest.raises(OSError), commits.changes.committing({"nics"}, counts=True):
+        raise OSError
+    assert not commits.have_changed("nics")
+    commits.count += 1
+    assert commits.have_changed("nics") and commits.have_changed("events")
+
+
+def test_a_commit_that_the_database_did_not_count_changes_everything() -> None:
+    commits = Commits()
+    with commits.changes.committing({"nics"}, counts=True):
+        pass
+    assert commits.have_changed("events")
+    later = commits.changes.commit
+    commits.count += 1
+    assert not commits.changes.unchanged_since(later, ("events",))
+
+
+def test_the_databases_own_commits_are_told_from_those_of_others(database: Database, tmp_path: Path) -> None:
+    def touch(connection: Connection) -> None:
+        connection.execute(schema.domains.update().where(schema.domains.c.id == -1).values(name="none"))
+
+    before = database.changes.commit
+    database.run_now(events.record, "A", "b")
+    database.run_now(touch)  # changes no row, and SQLite counts no commit
+    database.run_now(events.record, "A", "b")
+    assert database.changes.unchanged_since(before, ("nics", "accounts"))
+    assert not database.changes.unchanged_since(before, ("events",))
+    with contextlib.closing(sqlite3.connect(tmp_path / "systemvm.sqlite")) as shell, shell:
+        shell.execute("UPDATE domains SET name = 'renamed'")
+    assert not database.changes.unchanged_since(before, ("nics",))
+
+
 def test_the_number_of_kept_results_is_limited() -> None:
     kept = Changes()
     for number in range(MAX_KEPT + 1):
