@@ -59,6 +59,7 @@ class ResultPage:
 
     rows: Sequence[Any]
     count: int
+    json: Sequence[Any] = ()  # the rows as `msgspec.Raw`, when they are written already
 
 
 Handler = Callable[[ApiCall], Awaitable[Any]]

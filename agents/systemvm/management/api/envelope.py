@@ -95,6 +95,14 @@ def answer(command: Command, result: Any) -> dict[str, Any]:
     return {command.response_name: result_body(command, result)}
 
 
+def written_answer(command: Command, result: Any, form: str) -> bytes:
+    """Serialize a result as JSON or XML; rows that are JSON already are not written again."""
+    if form == "json" and isinstance(result, ResultPage) and result.json:
+        body = {"count": result.count, command.object_name: result.json}
+        return msgspec.json.encode({command.response_name: body})
+    return write(answer(command, result), form)
+
+
 def error_answer(command: Command | None, error: ApiError) -> dict[str, Any]:
     """Return an error under the command's own name, or under `errorresponse` for an unknown command."""
     return {command.response_name if command else "errorresponse": error.body}

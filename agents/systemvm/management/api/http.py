@@ -190,9 +190,9 @@ class ApiResource(Resource):
             account_of_list.reset(token)
 
         def write() -> bytes:
-            return envelope.write(envelope.answer(command, result), form)
+            return envelope.written_answer(command, result, form)
 
-        is_long = isinstance(result, ResultPage) and len(result.rows) > LONG_ANSWER_ROWS
+        is_long = isinstance(result, ResultPage) and len(result.rows) > LONG_ANSWER_ROWS and not result.json
         return await self._traffic.lists.run(account, write) if is_long else write()
 
     async def _authenticate(self, exchange: ApiRequest) -> Principal:

@@ -19,8 +19,9 @@ from systemvm.management.state.wal_commits import WRAP
 
 T = TypeVar("T")
 
-#: Results that are kept at most; the one that was not used for the longest time is dropped first.
-MAX_KEPT = 1000
+#: Results that are kept at most, where a page counts as its rows; the one that was not used for the longest
+#: time is dropped first.
+MAX_KEPT = 10_000
 
 _WRITE = re.compile(r"\s*(INSERT\s+INTO|DELETE\s+FROM|UPDATE)\s+(\w+)\b")
 _ASSIGNMENTS = re.compile(r"\sSET\s+(.*?)(?:\sWHERE\b|$)", re.S)
@@ -73,12 +74,17 @@ def tables_read_by(statement: str, tables: frozenset[str]) -> frozenset[str]:
     return tables.intersection(_WORD.findall(statement))
 
 
+def _one(_result: object) -> int:
+    return 1
+
+
 @frozen
 class Kept(Generic[T]):
     """A result, and the last commit before it was read."""
 
     result: T
     commit: int
+    size: int = 1
 
 
 class Changes:
@@ -97,6 +103,7 @@ class Changes:
         self._commit = 0
         self._last: dict[str, int] = {}
         self._kept: OrderedDict[Hashable, Kept[Any]] = OrderedDict()
+        self._size = 0
         self._listeners: list[Callable[[frozenset[str]], None]] = []
 
     def listen(self, listener: Callable[[frozenset[str]], None]) -> None:
@@ -188,9 +195,17 @@ class Changes:
             self._kept.move_to_end(key)
             return kept
 
-    def keep(self, key: Hashable, topics: tuple[str, ...], commit: int, compute: Callable[[], T]) -> T:
+    def keep(
+        self,
+        key: Hashable,
+        topics: tuple[str, ...],
+        commit: int,
+        compute: Callable[[], T],
+        size_of: Callable[[T], int] = _one,
+    ) -> T:
         """Return what `compute` returned for this key, unless a topic has changed since; else call it.
 
+        `size_of` returns as how many results it counts.
         `commit` is the last one before the transaction that `compute` reads in. That transaction still sees
         what it saw at its first query: with a later commit, what is kept would be outdated for ever.
         """
@@ -199,15 +214,21 @@ class Changes:
             return kept.result
         result = compute()
         with self._lock:
-            self._kept[key] = Kept(result, commit)
-            self._kept.move_to_end(key)
-            while len(self._kept) > MAX_KEPT:
-                self._kept.popitem(last=False)
+            outdated = self._kept.pop(key, None)
+            self._kept[key] = Kept(result, commit, size_of(result))
+            self._size += self._kept[key].size - (outdated.size if outdated else 0)
+            while self._size > MAX_KEPT:
+                _, dropped = self._kept.popitem(last=False)
+                self._size -= dropped.size
         return result
 
 
 def keep(
-    connection: sa.Connection, key: Hashable, topics: tuple[str, ...], compute: Callable[[sa.Connection], T]
+    connection: sa.Connection,
+    key: Hashable,
+    topics: tuple[str, ...],
+    compute: Callable[[sa.Connection], T],
+    size_of: Callable[[T], int] = _one,
 ) -> T:
     """Do as `Changes.keep` on a reader's connection; a writer also sees what it has not committed."""
     options = connection.get_execution_options()
@@ -217,7 +238,7 @@ def keep(
     noted: set[str] | None = options.get("read_topics")
     if noted is not None:
         noted.update(topics)
-    return changes.keep(key, topics, options["commit_before"], lambda: compute(connection))
+    return changes.keep(key, topics, options["commit_before"], lambda: compute(connection), size_of)
 
 
 def note_statements(engine: sa.Engine, tables: frozenset[str]) -> None:

@@ -73,6 +73,14 @@ class Listing:
         values = {"limit": window.stop - start, "offset": start}
         return connection.execute(self._paged, values).mappings().all()
 
+    def read(self, connection: sa.Connection, window: slice) -> list[tuple[Any, ...]]:
+        """Return the rows of a page as tuples, for `SameRows`."""
+        if window.stop is None:
+            return [tuple(row) for row in connection.execute(self._ordered)]
+        start = window.start or 0
+        values = {"limit": window.stop - start, "offset": start}
+        return [tuple(row) for row in connection.execute(self._paged, values)]
+
     def count(self, connection: sa.Connection) -> int:
         """Return how many rows there are. They are counted again only when that can have changed."""
         if self.growing_id is None:

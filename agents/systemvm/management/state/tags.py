@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import schema
-from systemvm.management.state.changes import columns
+from systemvm.management.state.changes import columns, keep
 from systemvm.management.state.listing import contains
 from systemvm.management.state.rows import Rows, one_of
+from systemvm.management.state.same_rows import SameRows
 
 
 @frozen
@@ -42,7 +43,7 @@ Wanted = frozenset[tuple[str, str]]
 
 rows = Rows(schema.resource_tags, Tag, "tag")
 _c = schema.resource_tags.c
-_OF_OBJECTS = rows.prepared(_c.resource_uuid.in_(one_of("uuids")), order_by=[_c.key])
+_OF_OBJECTS = SameRows(rows).prepared(_c.resource_uuid.in_(one_of("uuids")), order_by=[_c.key])
 #: What a list of tagged objects depends on, besides their own table: a tag is never changed.
 TOPICS = columns(schema.resource_tags)
 _TAGGED = (schema.vm_instances, schema.templates, schema.volumes, schema.snapshots)
@@ -61,11 +62,21 @@ def has_any(uuid: sa.ColumnElement[str], wanted: Wanted) -> sa.ColumnElement[boo
 
 def of_objects(connection: sa.Connection, uuids: Collection[str]) -> Mapping[str, list[Tag]]:
     """Return the tags of objects, by their UUIDs, in the order of keys."""
+    return keep(
+        connection,
+        ("tags of", *uuids),
+        TOPICS,
+        lambda reader: _of_objects(reader, list(uuids)),
+        lambda found: 1 + sum(map(len, found.values())),
+    )
+
+
+def _of_objects(connection: sa.Connection, uuids: Sequence[str]) -> Mapping[str, list[Tag]]:
     found: dict[str, list[Tag]] = defaultdict(list)
     if uuids:
-        for tag in _OF_OBJECTS.all(connection, uuids=list(uuids)):
+        for tag in _OF_OBJECTS.all(connection, uuids=uuids):
             found[tag.resource_uuid].append(tag)
-    return found
+    return dict(found)
 
 
 def page(connection: sa.Connection, which: TagFilter, window: slice) -> tuple[list[Tag], int]:

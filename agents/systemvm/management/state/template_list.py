@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import schema, tags, templates
-from systemvm.management.state.changes import any_of, columns
+from systemvm.management.state.changes import any_of, columns, keep
 from systemvm.management.state.listing import (
     KEPT_LISTINGS,
     Listing,
@@ -34,7 +34,8 @@ _i = schema.image_stores.c
 _TOPICS = (
     *any_of(schema.templates, schema.zones, schema.template_permissions),
     # and not the progress of a download, which is reported every few seconds
-    *columns(schema.template_store_refs, "state", "delete_requested", "removed"),
+    *columns(schema.template_store_refs, "state", "delete_requested", "removed", "store_id"),
+    *columns(schema.image_stores, "zone_id"),
 )
 
 #: By key of the rows.
@@ -110,8 +111,15 @@ def page(
     Without `order` they are in that of their numbers; a template's own zone is before the others.
     """
     listing = _listing(which, order)
-    found = listing.page(connection, window)
-    pairs = [(templates.rows.from_labelled(row, "template"), row["in_zone_id"]) for row in found]
+    pairs = keep(
+        connection,
+        ("page of templates", which, order, window.start, window.stop),
+        listing.topics,
+        lambda reader: [
+            (templates.same_rows.value(row[:-1]), row[-1]) for row in listing.read(reader, window)
+        ],
+        len,
+    )
     return with_refs(connection, pairs), listing.count(connection)
 
 
@@ -225,6 +233,6 @@ def _visible(which: TemplateFilter) -> list[sa.ColumnElement[bool]]:
 
 
 _ORDER = (_t.id, _z.id != _t.zone_id, _z.id)
-_ROWS = sa.select(*templates.rows.labelled("template"), _z.id.label("in_zone_id")).select_from(
+_ROWS = sa.select(*templates.same_rows.columns, _z.id.label("in_zone_id")).select_from(
     sa.join(schema.templates, schema.zones, _is_in_zone())
 )

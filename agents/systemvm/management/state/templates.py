@@ -11,8 +11,10 @@ import sqlalchemy as sa
 from attrs import field, frozen
 
 from systemvm.management.state import schema
+from systemvm.management.state.changes import any_of, keep
 from systemvm.management.state.columns import new_uuid, now
 from systemvm.management.state.rows import Rows, one_of
+from systemvm.management.state.same_rows import SameRows
 from systemvm.management.state.status import SpoolState, VolumeState
 from systemvm.wire.storage import DownloadState, ImageFormat, PublishedFile
 
@@ -122,11 +124,15 @@ class SpoolRef:
 rows = Rows(schema.templates, Template, "template")
 store_refs = Rows(schema.template_store_refs, StoreRef, "download")
 spool_refs = Rows(schema.template_spool_refs, SpoolRef, "copy of a template")
+same_rows = SameRows(rows)
+_same_refs = SameRows(store_refs)
 _FAILED = DownloadState.DOWNLOAD_ERROR
 _t = schema.templates.c
 _s = schema.template_store_refs.c
 _IS_WANTED = (_s.removed.is_(None), _s.delete_requested.is_(None))
-_WANTED_REFS_OF = store_refs.prepared(_s.template_id.in_(one_of("template_ids")), *_IS_WANTED)
+_WANTED_REFS_OF = _same_refs.prepared(
+    _s.template_id.in_(one_of("template_ids")), *_IS_WANTED, order_by=[_s.id]
+)
 _ZONES_OF_STORES = sa.select(schema.image_stores.c.id, schema.image_stores.c.zone_id)
 _p = schema.template_spool_refs.c
 
@@ -275,8 +281,8 @@ def request_deletion_in_zone(connection: sa.Connection, template: Template, zone
 def store_refs_by_zone(
     connection: sa.Connection, template_ids: Sequence[int]
 ) -> dict[tuple[int, int], list[StoreRef]]:
-    """Return the wanted copies of several templates by template and zone, the best first, in two queries."""
-    zone_of = {row.id: row.zone_id for row in connection.execute(_ZONES_OF_STORES)}
+    """Return the wanted copies of several templates by template and zone, the best first."""
+    zone_of = keep(connection, "zones of stores", any_of(schema.image_stores), _zones_of_stores)
     wanted = set(template_ids)
     if len(wanted) <= MAX_NAMED_IDS:
         found = _WANTED_REFS_OF.all(connection, template_ids=list(wanted))
@@ -287,6 +293,10 @@ def store_refs_by_zone(
         if ref.template_id in wanted:
             copies.setdefault((ref.template_id, zone_of[ref.store_id]), []).append(ref)
     return copies
+
+
+def _zones_of_stores(connection: sa.Connection) -> dict[int, int]:
+    return {row.id: row.zone_id for row in connection.execute(_ZONES_OF_STORES)}
 
 
 def store_ref_of_job(connection: sa.Connection, job_id: str) -> StoreRef | None:

@@ -199,6 +199,23 @@ def test_the_number_of_kept_results_is_limited() -> None:
     assert kept.keep(0, (), 0, lambda: "second") == "second"
 
 
+def test_a_page_counts_as_its_rows() -> None:
+    kept, rows = Changes(), MAX_KEPT // 2
+    pages = iter(range(100))
+
+    def keep_page(key: str, size: int) -> int:
+        return kept.keep(key, (), kept.commit, lambda: next(pages), lambda _: size)
+
+    assert [keep_page("a", rows), keep_page("b", rows)] == [0, 1]
+    assert [keep_page("a", rows), keep_page("b", rows)] == [0, 1]
+    kept.committed({EVERYTHING})
+    assert [keep_page("b", rows), keep_page("a", rows)] == [2, 3]  # in place of the outdated ones
+    assert keep_page("b", rows) == 2
+    assert keep_page("c", 1) == 4
+    assert [keep_page("b", rows), keep_page("c", 1)] == [2, 4]
+    assert keep_page("a", rows) == 5
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_writer_sees_its_own_changes_and_a_rollback_changes_nothing(
     database: Database, fails: bool

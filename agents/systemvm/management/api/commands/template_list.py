@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 from attrs import frozen
@@ -12,6 +13,7 @@ from systemvm.management.api.answers.templates import DownloadDetail, TemplateAn
 from systemvm.management.api.command import ApiCall, ResultPage
 from systemvm.management.api.commands.tags import tag_answers
 from systemvm.management.api.errors import parameter_error
+from systemvm.management.api.kept_rows import KeptRow, KeptRows
 from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.paging import page_window, sort_order
@@ -36,6 +38,8 @@ from systemvm.service.redaction import redact_url
 from systemvm.wire.checksum import bare_digest, is_url
 
 STRING, UUID, BOOLEAN, INTEGER, LIST, *_ = ParameterType  # in the order of their declaration
+
+_ROWS: KeptRows[TemplateAnswer] = KeptRows()
 
 FILTERS = tuple(each.value for each in Visibility if each is not Visibility.ANY_USABLE)
 
@@ -109,13 +113,15 @@ def select(connection: Connection, call: ApiCall, kind: TemplateCategory) -> Res
         connection, _filter_of(connection, call, kind), window, sort_order(call.arguments)
     )
     names = read_names(connection)
-    return ResultPage(_answers(connection, copies, names, call.principal), count)
+    kept = _kept_rows(connection, copies, names, call.principal)
+    return ResultPage([row.answer for row in kept], count, [row.json for row in kept])
 
 
 def answers_of(connection: Connection, rows: list[Template], principal: Principal) -> list[TemplateAnswer]:
     """Return one row for each zone that a template is in, with what this caller has access to."""
     names = read_names(connection)
-    return _answers(connection, template_list.in_every_zone(connection, rows), names, principal)
+    copies = template_list.in_every_zone(connection, rows)
+    return [row.answer for row in _kept_rows(connection, copies, names, principal)]
 
 
 def _filter_of(connection: Connection, call: ApiCall, kind: TemplateCategory) -> TemplateFilter:
@@ -150,15 +156,32 @@ def _filter_of(connection: Connection, call: ApiCall, kind: TemplateCategory) ->
     )
 
 
-def _answers(
+def _kept_rows(
     connection: Connection, copies: Sequence[TemplateCopy], names: OwnerNames, principal: Principal
-) -> list[TemplateAnswer]:
-    tagged = tags.of_objects(connection, {copy.template.uuid for copy in copies})
-    return [_answer(copy, names, principal, tagged.get(copy.template.uuid, ())) for copy in copies]
+) -> list[KeptRow[TemplateAnswer]]:
+    tagged = tags.of_objects(connection, dict.fromkeys(copy.template.uuid for copy in copies))
+    return [_kept_row(copy, names, principal, tagged.get(copy.template.uuid, ())) for copy in copies]
+
+
+def _kept_row(
+    copy: TemplateCopy, names: OwnerNames, principal: Principal, tagged: Sequence[Tag]
+) -> KeptRow[TemplateAnswer]:
+    template = copy.template
+    shows_url = principal.may_use(template.account_id)
+    return _ROWS.get(
+        (template.id, copy.zone_id, shows_url),
+        (
+            template,
+            weakref.ref(names),
+            *copy.refs,
+            *tagged,
+        ),  # all names, of which only the newest are to be kept
+        lambda: _answer(copy, names, tagged, shows_url=shows_url),
+    )
 
 
 def _answer(
-    copy: TemplateCopy, names: OwnerNames, principal: Principal, tagged: Sequence[Tag]
+    copy: TemplateCopy, names: OwnerNames, tagged: Sequence[Tag], *, shows_url: bool
 ) -> TemplateAnswer:
     template, zone, ref = copy.template, names.zone(copy.zone_id), copy.ref
     account, domain = names.accounts[template.account_id], names.domains[template.domain_id]
@@ -172,7 +195,7 @@ def _answer(
         isready=copy.is_ready,
         status=status_text(ref, is_iso=template.is_iso),
         hint=None if ref is None or copy.is_ready else ref.error_hint,
-        url=_url_for(template, principal),
+        url=_shown_url(template, whole=shows_url),
         checksum=_bare((ref.checksum if ref else None) or template.checksum),
         size=ref.virtual_size_bytes if ref else None,
         physicalsize=ref.physical_size_bytes if ref else None,
@@ -208,9 +231,9 @@ def _answer(
     )
 
 
-def _url_for(template: Template, principal: Principal) -> str | None:
+def _shown_url(template: Template, *, whole: bool) -> str | None:
     """Return the URL, redacted except for owner and administrators: its query can contain a signature."""
-    if template.url is None or principal.may_use(template.account_id):
+    if template.url is None or whole:
         return template.url
     return redact_url(template.url)
 
