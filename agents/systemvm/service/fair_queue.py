@@ -49,6 +49,13 @@ class FairQueue(Generic[T]):
         source = next((each for each in self._items if each not in skipped), None)
         if source is None:
             raise LookupError("the queue is empty")
+        return self.pop_of(source)
+
+    def pop_of(self, source: str) -> T:
+        """Remove and return the next item of a source, whose turn is then after those of all others.
+
+        Raises: LookupError when there is none.
+        """
         items = self._items.pop(source)
         item = items.popleft()
         self._count -= 1

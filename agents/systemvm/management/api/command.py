@@ -93,7 +93,7 @@ class Command:
     #: Whether a session can call it whose second factor is not verified yet.
     before_verification: bool = False
 
-    @property
+    @functools.cached_property
     def all_parameters(self) -> tuple[Parameter, ...]:
         return (
             *self.parameters,

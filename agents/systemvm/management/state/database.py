@@ -59,7 +59,7 @@ class Database:
         self._writer = ThreadPoolExecutor(1, "database-write")
         self._readers = ThreadPoolExecutor(readers, "database-read")
         self._list_readers = ThreadPoolExecutor(MAX_RUNNING, "database-list")
-        self.lists = ListReaders(lambda work: self._in(self._list_readers, work))
+        self.lists = ListReaders(lambda work: self._in(self._list_readers, work), _call_later)
         self._under_way: set[asyncio.Future[Any]] = set()
 
     @classmethod
@@ -177,6 +177,10 @@ class Database:
             return await Deferred.fromFuture(future)
         finally:
             self._under_way.discard(future)
+
+
+def _call_later(delay_s: float, function: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(delay_s, function)
 
 
 def _prepare_sqlite(engine: sa.Engine) -> None:
