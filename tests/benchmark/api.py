@@ -4,7 +4,8 @@
 Site, signatures and database are the daemon's (`api_daemon.py`), the client is wrk. Each list is asked for in
 two ways. "again": its first pages, over and over, while nothing changes, as pages and dashboards do.
 "changing": the same while a template's download reports its progress every 50 ms, so that no answer that
-contains templates can be sent twice. The growth compares the sizes of the database in this run.
+contains templates can be sent twice: the clients ask for more pages than they get between two reports, and a
+row does not hold otherwise. The growth compares the sizes of the database in this run.
 
 A second table has a polite client, which asks for one page of 20 after another: alone, and beside a greedy
 client of another account, which asks for pages of 500 from 16 connections without a pause.
@@ -35,7 +36,9 @@ from attrs import frozen  # noqa: E402
 from benchmark.report import report, result_file  # noqa: E402
 
 SMALL = 1_000
-PAGES = 40
+PAGES = 50
+#: Of many clients while a download changes: none is asked for twice between two changes.
+MANY_PAGES = 250
 #: The bars of a page of 20 at 32 clients, a page of 500 and a look-up by id, in milliseconds.
 PAGE_P99_MS, LONG_PAGE_P50_MS, BY_ID_P50_MS = 50.0, 50.0, 5.0
 GROWTH_BAR = 1.3
@@ -169,6 +172,13 @@ def fairness_row(metric: str, found: Measured, alone: Measured) -> dict[str, Any
     }  # fmt: skip
 
 
+def repeats(found: Measured, count: int) -> bool:
+    """Return whether one of so many requests was sent again before the next report of a download."""
+    from benchmark.api_daemon import REPORT_INTERVAL_S
+
+    return found.per_s * REPORT_INTERVAL_S > count
+
+
 def measure(sizes: tuple[int, int, int], seconds: int) -> list[dict[str, Any]]:
     """Measure all kinds of requests, and return a row for each."""
     table: list[dict[str, Any]] = []
@@ -180,8 +190,10 @@ def measure(sizes: tuple[int, int, int], seconds: int) -> list[dict[str, Any]]:
         found: Measured,
         bar: tuple[str, float] | None = None,
         growth: float | None = None,
+        *,
+        repeats: bool = False,
     ) -> None:
-        holds = bar is None or getattr(found, bar[0]) <= bar[1]
+        holds = not repeats and (bar is None or getattr(found, bar[0]) <= bar[1])
         table.append(
             {
                 "metric": metric, "clients": clients, "per_s": round(found.per_s),
@@ -209,11 +221,14 @@ def measure(sizes: tuple[int, int, int], seconds: int) -> list[dict[str, Any]]:
                     if is_small:
                         of_small[key] = one.p50_ms
                         continue
-                    add(key, 1, one, growth=one.p50_ms / of_small[key] if changing else None)
+                    growth = one.p50_ms / of_small[key] if changing else None
+                    add(key, 1, one, growth=growth, repeats=changing and repeats(one, len(targets)))
                     if noun == "templates" or not changing:
                         for clients in (32, 256):
-                            found = load(origin, targets, clients, seconds)
-                            add(key, clients, found, ("p99_ms", PAGE_P99_MS) if clients == 32 else None)
+                            many = pages(command, parameters, count=MANY_PAGES) if changing else targets
+                            found = load(origin, many, clients, seconds)
+                            bar = ("p99_ms", PAGE_P99_MS) if clients == 32 else None
+                            add(key, clients, found, bar, repeats=changing and repeats(found, len(many)))
                 if is_small:
                     continue
                 long = pages("listTemplates", {"templatefilter": "all"}, 500, 10)

@@ -39,6 +39,11 @@ def test_a_run_with_failed_requests_counts_for_nothing(report: str) -> None:
         parse(report)
 
 
+def test_a_page_must_not_be_asked_for_twice_between_two_reports() -> None:
+    assert not api.repeats(Measured(1000.0, 1.0, 1.0), 50)
+    assert api.repeats(Measured(1001.0, 1.0, 1.0), 50)
+
+
 def without_peers(monkeypatch: pytest.MonkeyPatch, greedy_returncode: int | None) -> None:
     """Let a run have neither a daemon nor wrk."""
     greedy = SimpleNamespace(poll=lambda: greedy_returncode, returncode=greedy_returncode)
