@@ -224,8 +224,9 @@ def measure(sizes: tuple[int, int, int], seconds: int) -> list[dict[str, Any]]:
                     growth = one.p50_ms / of_small[key] if changing else None
                     add(key, 1, one, growth=growth, repeats=changing and repeats(one, len(targets)))
                     if noun == "templates" or not changing:
+                        many = pages(command, parameters, count=MANY_PAGES) if changing else targets
+                        load(origin, many, 1, 3)
                         for clients in (32, 256):
-                            many = pages(command, parameters, count=MANY_PAGES) if changing else targets
                             found = load(origin, many, clients, seconds)
                             bar = ("p99_ms", PAGE_P99_MS) if clients == 32 else None
                             add(key, clients, found, bar, repeats=changing and repeats(found, len(many)))
