@@ -72,7 +72,8 @@ def print_table(
         view.add_column(column, overflow="fold", no_wrap=column not in _TEXT)
     for row in rows:
         view.add_row(
-            *[cell if isinstance(cell, Text) else str(cell if cell is not None else "") for cell in row]
+            # never as markup: users name objects, and write about them
+            *[cell if isinstance(cell, Text) else Text(str("" if cell is None else cell)) for cell in row]
         )
     console = Console()
     if not console.is_terminal:

@@ -106,3 +106,17 @@ def test_an_unknown_object_is_refused_with_those_that_there_are(
 def test_lists_are_printed_as_json(run: Callable[..., Result], daemon: FakeDaemon) -> None:
     for arguments, rows in ((("tag", "list"), [TAG]), (("annotation", "list"), [ANNOTATION])):
         assert json.loads(run(daemon, "--json", *arguments).output) == rows
+
+
+@pytest.mark.parametrize(
+    "text", ["[/etc/fstab] is full", "disk [sda] is slow", "[link=http://x.test]here[/link]"]
+)
+def test_what_users_write_is_printed_as_it_is(run: Callable[..., Result], text: str) -> None:
+    """It once ended the list, or lost what was in brackets: it was taken for markup."""
+    daemon = FakeDaemon(
+        listAnnotations={"annotation": [ANNOTATION | {"annotation": text}]},
+        listTags={"tag": [TAG | {"value": text}]},
+    )
+    for group in ("annotation", "tag"):
+        result = run(daemon, group, "list")
+        assert (result.exit_code, text in result.output) == (0, True), result.output

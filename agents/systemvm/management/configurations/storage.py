@@ -6,6 +6,8 @@ They hold for pools that were created by the API. A host's own directory has no 
 
 from __future__ import annotations
 
+import re
+
 from attrs import frozen
 
 from systemvm.management.configurations.setting import Setting, SettingError
@@ -13,6 +15,7 @@ from systemvm.management.state import configurations
 from systemvm.management.state.database import Connection
 
 _MAX_FACTOR = 100.0
+_DECIMAL = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?")
 
 
 def _share(text: str) -> str:
@@ -24,11 +27,7 @@ def _factor(text: str) -> str:
 
 
 def _number(text: str, least: float, most: float) -> str:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not least <= value <= most:
+    if not _DECIMAL.fullmatch(text) or not least <= float(text) <= most:
         raise SettingError(f"value must be a number from {least:g} to {most:g}: {text[:32]!r}")
     return text  # as it is given, as in CloudStack: who sets it again changes nothing
 

@@ -15,7 +15,7 @@ from attrs import frozen
 
 from systemvm.management.state import schema
 from systemvm.management.state.listing import contains
-from systemvm.management.state.rows import NotFoundError, Rows
+from systemvm.management.state.rows import AT_ONCE, NotFoundError, Rows
 from systemvm.management.state.status import InstanceType
 from systemvm.wire.storage import ImageFormat
 
@@ -132,16 +132,17 @@ def page(connection: sa.Connection, which: AnnotationFilter, window: slice) -> t
 
 def names(connection: sa.Connection, found: Sequence[Annotation]) -> dict[str, str]:
     """Return the names of the annotated objects, by their UUIDs."""
-    uuids: dict[str, list[str]] = defaultdict(list)
+    uuids: dict[str, set[str]] = defaultdict(set)
     for each in found:
-        uuids[each.entity_type].append(each.entity_uuid)
+        uuids[each.entity_type].add(each.entity_uuid)
     known: dict[str, str] = {}
     for kind, some in uuids.items():
+        wanted = sorted(some)
         c = ENTITY_TYPES[kind].table.c
         name = c.instance_name if kind == "SYSTEM_VM" else c.name
-        known.update((uuid, text) for uuid, text in connection.execute(
-            sa.select(c.uuid, name).where(c.uuid.in_(some))
-        ))  # fmt: skip
+        for begin in range(0, len(wanted), AT_ONCE):
+            query = sa.select(c.uuid, name).where(c.uuid.in_(wanted[begin : begin + AT_ONCE]))
+            known.update((uuid, text) for uuid, text in connection.execute(query))
     return known
 
 

@@ -14,7 +14,8 @@ from api_requests import NOWHERE, refusal
 from small_cloud import SmallCloud
 from snapshot_store import SnapshotStore
 from systemvm.management.api.errors import ErrorCode
-from systemvm.management.state import events
+from systemvm.management.state import events, schema
+from systemvm.management.state.database import Connection
 from systemvm.management.state.entity_annotations import ENTITY_TYPES
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.wire.storage import ImageFormat
@@ -176,3 +177,22 @@ async def test_one_annotation_and_those_of_an_object_are_not_asked_for_at_once(c
     refused = await refusal(cloud, "listAnnotations", id=NOWHERE, entitytype="VM")
     assert refused.code is ErrorCode.PARAMETER
     assert refused.hint == "omit id, or entitytype and entityid"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_list_without_end_names_each_object_once(cloud: SmallCloud) -> None:
+    """SQLite limits the number of parameters of a query."""
+    vm = await deploy_stopped(cloud)
+    owner = cloud.admin
+
+    def write_many(connection: Connection) -> None:
+        row = {
+            "entity_type": "VM", "entity_uuid": vm.uuid, "account_id": owner.account.id,
+            "user_id": owner.user.id, "annotation": "again", "admins_only": False,
+        }  # fmt: skip
+        connection.execute(schema.entity_annotations.insert(), [row] * 40_000)
+
+    cloud.database.run_now(write_many)
+    answer = await cloud.call("listAnnotations", pagesize=-1)
+    assert answer["count"] == 40_000
+    assert {row["entityname"] for row in answer["annotation"]} == {vm.name}

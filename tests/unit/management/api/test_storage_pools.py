@@ -159,7 +159,7 @@ async def test_thresholds_and_overprovisioning_limit_what_a_pool_takes(cloud: Sm
     assert "pool.storage.capacity.disablethreshold" in why.message
     await cloud.call("updateConfiguration", name="pool.storage.capacity.disablethreshold", value="1")
     await create_volume(cloud, pool, size=fits)
-    for value in ("2", "-1", "much"):
+    for value in ("2", "-1", "much", " 0.7", "1_0e-1", "\u0660.\u0665", "0." + "5" * 2000, "nan"):
         wrong = await refused(
             cloud, "updateConfiguration", name="pool.storage.capacity.disablethreshold", value=value
         )
