@@ -170,6 +170,7 @@ numbers = lambda: {name: found[0] for name, found in machines().items()}
 before = numbers()
 observed["upgrade"] = upgrade(services)
 observed["survived_upgrade"] = [before, numbers()]
+observed["running_version"] = api("listCapabilities")["capability"]["systemvmversion"]
 main = lambda: run("systemctl", "show", "-P", "MainPID", "systemvm-managementd.service")
 killed = main()
 run("systemctl", "kill", "-s", "KILL", "systemvm-managementd.service")
@@ -331,6 +332,7 @@ def test_an_upgrade_restarts_helpers_and_neither_the_daemon_nor_vms(observed: di
     assert sorted(upgrade["active"]) == sorted(upgrade["before"])
     before, after = observed["survived_upgrade"]
     assert before == after and len(before) == 2
+    assert observed["running_version"] != "9.9", "the daemon that still runs is of the release before"
     assert observed["version"] == "9.9"
 
 

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Collection, Mapping
-from importlib.metadata import version
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from systemvm.guestnet.metadata import DataDirectory, machine_name
 from systemvm.guestnet.passwords import PasswordDirectory
 from systemvm.guestnet.process import end, process_of
 from systemvm.host.guest_services import METADATA_PORT, PASSWORD_PORT, GuestData, encode_data
+from systemvm.service.release import RELEASE
 from systemvm.service.unix_calls import RefusedError
 
 #: The option by which `systemvm-guestnet` is the server and not the helper.
@@ -44,7 +44,7 @@ class MetadataProcess:
             if "_".join(path.stem.split("_")[:2]) not in kept:
                 path.unlink(missing_ok=True)
         # a server of another release or with other addresses is another one
-        arguments = [OPTION, str(self._data), version("systemvm"), *map(str, sorted(own)), _END]
+        arguments = [OPTION, str(self._data), RELEASE, *map(str, sorted(own)), _END]
         with process_of(self._pid, arguments) as process:
             if process is not None:
                 return

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from attrs import frozen
 
 from systemvm.management.control.agent_state_recorder import AgentStateRecorder
@@ -21,6 +19,7 @@ from systemvm.management.foundation import Foundation
 from systemvm.management.host_drivers import HostDrivers
 from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.stream.transport import Reactor
+from systemvm.service.release import RELEASE
 
 
 @frozen
@@ -75,7 +74,7 @@ def make_control_plane(reactor: Reactor, foundation: Foundation, drivers: HostDr
     )
     control = configuration.management.control
     directory = AgentDirectory(drivers.has_process, drivers.timeout_scale)
-    methods = MethodTable("systemvm management daemon, for agents", version("systemvm"))
+    methods = MethodTable("systemvm management daemon, for agents", RELEASE)
     certificates = AgentCertificates(database, directory, authority, reactor)
     clocks = ClockMonitor(directory, drivers.set_clock, seconds=reactor.seconds)
     channel = ControlChannel(

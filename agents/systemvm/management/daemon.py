@@ -7,7 +7,6 @@ import contextlib
 import grp
 import os
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 
 from twisted.internet.defer import maybeDeferred
@@ -34,6 +33,7 @@ from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.http.unix import listen_unix
 from systemvm.rpc.stream.peer_credentials import root_and_group
 from systemvm.rpc.stream.transport import Reactor
+from systemvm.service.release import RELEASE
 from systemvm.service.systemd_notifier import SystemdNotifier
 
 
@@ -62,7 +62,7 @@ class Daemon:
         self._user_services = make_user_services(
             reactor, self._foundation, self._drivers, self._control, self._system_vms
         )
-        self._operator_methods = MethodTable("systemvm management daemon, for operators", version("systemvm"))
+        self._operator_methods = MethodTable("systemvm management daemon, for operators", RELEASE)
         self._add_methods()
         self._subscribe()
         self._ports: list[IListeningPort] = []

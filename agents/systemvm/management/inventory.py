@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import version
 from platform import machine
 
 from twisted.logger import Logger
@@ -20,6 +19,7 @@ from systemvm.management.state import offerings, zones
 from systemvm.management.state.database import Connection
 from systemvm.management.state.zones import Host, Zone
 from systemvm.management.zone_model.file_import import import_host, import_zone
+from systemvm.service.release import RELEASE
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.source_access import SourceAccess
 
@@ -54,7 +54,7 @@ def write_inventory(connection: Connection, configuration: Configuration) -> Hos
         zone_id=None if first is None else first.id,
         arch=Architecture.of(configuration.zones[0].arch if configuration.zones else machine()).value,
         address=_management_address(configuration, management),
-        version=version("systemvm"),
+        version=RELEASE,
         cpus=os.cpu_count(),
         memory_mib=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MIB,
     )

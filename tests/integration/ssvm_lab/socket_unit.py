@@ -17,12 +17,19 @@ FIRST_FD = 3  # sd_listen_fds(3)
 BECOME = ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh"]
 
 
-def main() -> None:
+#: A service that fails so often in a row never will start. One that was killed has not failed.
+MOST_FAILURES = 5
+
+
+def main() -> int:
     sockets = range(FIRST_FD, FIRST_FD + int(os.environ["LISTEN_FDS"]))
-    while True:
+    failures = 0
+    while failures < MOST_FAILURES:
         select.select(sockets, [], [])
-        subprocess.run([*BECOME, *sys.argv[1:]], pass_fds=sockets, check=False)
+        code = subprocess.run([*BECOME, *sys.argv[1:]], pass_fds=sockets, check=False).returncode
+        failures = failures + 1 if code > 0 else 0
+    return code
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from systemvm.management.api.answers.zones import (
     CapabilityAnswer,
     HostAnswer,
@@ -16,6 +14,7 @@ from systemvm.management.api.parameters import ParameterType, only, optional
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.state import zones
 from systemvm.management.state.database import Database
+from systemvm.service.release import RELEASE
 
 #: The CloudStack release whose API is implemented.
 CLOUDSTACK_VERSION = "4.22.0.0"
@@ -124,7 +123,7 @@ class ZoneCommands:
     async def _capabilities(self, call: ApiCall) -> CapabilityAnswer:
         return CapabilityAnswer(
             cloudstackversion=CLOUDSTACK_VERSION,
-            systemvmversion=version("systemvm"),
+            systemvmversion=RELEASE,
             securitygroupsenabled=False,
             supportELB="false",
             userpublictemplateenabled=True,
