@@ -81,12 +81,11 @@ class Architecture(enum.Enum):
         """The kernel's name of the first serial port."""
         return {self.AMD64: "ttyS0", self.ARM64: "ttyAMA0"}[self]
 
-    @property
-    def cdrom_devices(self) -> list[str]:
-        """The device of the drive `cd0`, and the controller that it needs."""
+    def cd_drive_devices(self, options: str) -> list[str]:
+        """Return the device of the first CD drive, and the controller that it needs."""
         if self is Architecture.AMD64:
-            return ["-device", "ide-cd,bus=ide.0,drive=cd0,bootindex=1"]
-        return ["-device", "virtio-scsi-pci,id=scsi0", "-device", "scsi-cd,bus=scsi0.0,drive=cd0,bootindex=1"]
+            return ["-device", f"ide-cd,bus=ide.0,{options}"]
+        return ["-device", "virtio-scsi-pci,id=scsi0", "-device", f"scsi-cd,bus=scsi0.0,{options}"]
 
     @property
     def second_cd_device(self) -> str:

@@ -48,7 +48,7 @@ def test_an_arm_vm_has_its_board_firmware_and_devices(tmp_path: Path) -> None:
     assert arguments[arguments.index("-machine") + 1] == "virt"
     assert arguments[arguments.index("-bios") + 1].endswith("QEMU_EFI.fd")
     text = " ".join(arguments)
-    assert "scsi-cd,bus=scsi0.0,drive=cd0" in text
+    assert "scsi-cd,bus=scsi0.0,id=cdrom0,drive=cd0,bootindex=1" in text
     assert "usb-kbd" in text  # a board without PS/2
     assert "ide" not in text.replace("side", "")
 

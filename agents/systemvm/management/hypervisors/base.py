@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from attrs import field, frozen
 
 from systemvm.host.architecture import Architecture
+from systemvm.management.hypervisors.cd_drive import CdDrive
 from systemvm.management.hypervisors.data_disks import DataDisk, MachineDisks
 from systemvm.management.hypervisors.guest_agent import GuestAgent
 
@@ -83,7 +84,7 @@ class DomainSpec:
     serial_log: Path
     disk: Disk | None = None
     data_disks: Sequence[DataDisk] = ()
-    cdrom: Path | None = None
+    cdrom: Path | None = None  # the medium in the CD drive that each user's machine has
     config_drive: bytes | None = field(default=None, repr=False)  # an ISO 9660 image, on a second CD
     kernel: Path | None = None
     initrd: Path | None = None
@@ -161,6 +162,12 @@ class Hypervisor(Protocol):
 
     def disks(self, name: str) -> MachineDisks:
         """Return the disks of a running machine.
+
+        Raises: DomainNotFoundError when the machine does not run.
+        """
+
+    def cd_drive(self, name: str) -> CdDrive:
+        """Return the CD drive of a running machine.
 
         Raises: DomainNotFoundError when the machine does not run.
         """

@@ -29,6 +29,7 @@ from systemvm.management.hypervisors.base import (
     ExitReason,
     Taps,
 )
+from systemvm.management.hypervisors.cd_drive import QemuCdDrive
 from systemvm.management.hypervisors.data_disks import QemuDisks
 from systemvm.management.hypervisors.errors import DomainNotFoundError, HypervisorError
 from systemvm.management.hypervisors.guest_agent import GuestAgent
@@ -117,6 +118,9 @@ class QemuHypervisor:
     def disks(self, name: str) -> QemuDisks:
         domain = self._running(name)
         return QemuDisks(name, domain.session, lambda: domain.guest_agent)
+
+    def cd_drive(self, name: str) -> QemuCdDrive:
+        return QemuCdDrive(name, self._running(name).session)
 
     async def condition(self, name: str) -> str:
         return await in_asyncio(self._running(name).query_state())

@@ -12,6 +12,7 @@ from attrs import frozen
 from systemvm.host.accelerator import Accelerator
 from systemvm.launcher.arguments import SANDBOX
 from systemvm.management.hypervisors.base import DomainSpec
+from systemvm.management.hypervisors.cd_drive import CD_DRIVE, FIRST_MEDIUM
 from systemvm.management.hypervisors.data_disks import (
     CONFIG_DRIVE,
     CONTROLLER,
@@ -152,18 +153,24 @@ def _disks(spec: DomainSpec) -> list[str]:
             f"{options},format={spec.disk.format},readonly={read_only},file={_value(spec.disk.path)}",
         ]
         arguments += ["-device", "virtio-blk-pci,drive=disk0,bootindex=2"]
-    if spec.cdrom is not None:
-        arguments += [
-            "-drive",
-            f"if=none,id=cd0,media=cdrom,format=raw,readonly=on,file={_value(spec.cdrom)}",
-        ]
-        arguments += spec.arch.cdrom_devices
     if not spec.is_system:
+        arguments += _cd_drive(spec)
         # without a disk, too: one can be attached while the machine runs
         arguments += ["-device", f"virtio-scsi-pci,id={CONTROLLER}"]
         for data in spec.data_disks:
             arguments += _data_disk(data)
     return arguments
+
+
+def _cd_drive(spec: DomainSpec) -> list[str]:
+    """Return the drive for ISOs: one that is in it boots before the disk, a later one only after it."""
+    if spec.cdrom is None:
+        return spec.arch.cd_drive_devices(f"id={CD_DRIVE},bootindex=3")
+    return [
+        "-drive",
+        f"if=none,id={FIRST_MEDIUM},media=cdrom,format=raw,readonly=on,file={_value(spec.cdrom)}",
+        *spec.arch.cd_drive_devices(f"id={CD_DRIVE},drive={FIRST_MEDIUM},bootindex=1"),
+    ]
 
 
 def _config_drive(spec: DomainSpec, inherited: InheritedDescriptors) -> list[str]:

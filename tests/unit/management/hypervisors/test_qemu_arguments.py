@@ -133,11 +133,29 @@ def test_credentials_are_passed_by_file(spec: DomainSpec) -> None:
 
 
 def test_an_iso_boots_before_the_disk_and_is_read_only(spec: DomainSpec) -> None:
-    arguments = command_line(evolve(spec, cdrom=spec.serial_log.parent.parent / "boot.iso", kernel=None))
-    assert "ide-cd,bus=ide.0,drive=cd0,bootindex=1" in after(arguments, "-device")
+    iso = spec.serial_log.parent.parent / "boot.iso"
+    arguments = command_line(evolve(spec, is_system=False, cdrom=iso, kernel=None))
+    assert "ide-cd,bus=ide.0,id=cdrom0,drive=cd0,bootindex=1" in after(arguments, "-device")
+    assert "virtio-blk-pci,drive=disk0,bootindex=2" in after(arguments, "-device")
     cdrom = next(arg for arg in after(arguments, "-drive") if "media=cdrom" in arg)
     assert "readonly=on" in cdrom
     assert "-kernel" not in arguments
+
+
+@pytest.mark.parametrize(
+    ("arch", "device"),
+    [
+        (Architecture.AMD64, "ide-cd,bus=ide.0,id=cdrom0,bootindex=3"),
+        (Architecture.ARM64, "scsi-cd,bus=scsi0.0,id=cdrom0,bootindex=3"),
+    ],
+)
+def test_each_users_machine_has_a_cd_drive_which_boots_after_the_disk_when_it_is_empty(
+    spec: DomainSpec, arch: Architecture, device: str
+) -> None:
+    arguments = command_line(evolve(spec, is_system=False, arch=arch))
+    assert device in after(arguments, "-device")
+    assert check_allowed(arguments) == arguments
+    assert "-cd," not in " ".join(after(command_line(spec), "-device"))
 
 
 @pytest.mark.parametrize(
