@@ -27,10 +27,10 @@ PAGES = (
     ("system-vms", "SystemVm|Diagnostics|drainConsoleProxy"),
     ("consoles", "Console"),
     ("storage", "ImageStore|StoragePool|StagingStore|SecondaryStorage|StorageMaintenance"),
-    ("templates", "Template|Iso|OsType|OsCategories"),
+    ("templates", "Template|(?<!tach)Iso|OsType|OsCategories"),
     ("snapshots", "Snapshot"),
     ("volumes", "Volume"),
-    ("machines", "VirtualMachine|Nics"),
+    ("machines", "VirtualMachine|Nics|tachIso"),
     (
         "not-here",
         "Affinity|Firewall|InstanceGroup|Project|Router|SecurityGroup|SSHKeyPair|VPC|ForwardingRule",

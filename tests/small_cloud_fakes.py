@@ -23,6 +23,7 @@ from systemvm.management.hypervisors.base import (
 )
 from systemvm.management.hypervisors.data_disks import DataDisk
 from systemvm.management.hypervisors.disk_backup import DiskBackup
+from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.network_helper import NetworkError
 from systemvm.management.public_certificates.sites import PublicSites
 from systemvm.management.screens.picture import Picture
@@ -173,6 +174,7 @@ class FakeHypervisor:
     def __init__(self) -> None:
         self.specs: dict[str, DomainSpec] = {}
         self.disks_of: dict[str, FakeDisks] = {}
+        self.drives_of: dict[str, FakeCdDrive] = {}
         self.statuses: dict[str, DomainStatus] = {}
         self.stops: list[tuple[str, bool]] = []
         self.fails_with: Exception | None = None
@@ -186,6 +188,7 @@ class FakeHypervisor:
             raise self.fails_with
         self.specs[spec.name] = spec
         self.disks_of.pop(spec.name, None)
+        self.drives_of.pop(spec.name, None)
         status = DomainStatus(
             spec.name,
             spec.uuid,
@@ -211,6 +214,11 @@ class FakeHypervisor:
         disks = self.disks_of.setdefault(name, FakeDisks(self.specs[name], self.fails_with))
         disks.fails_with = self.fails_with
         return disks
+
+    def cd_drive(self, name: str) -> FakeCdDrive:
+        drive = self.drives_of.setdefault(name, FakeCdDrive(self.specs[name].cdrom))
+        drive.fails_with = self.fails_with or drive.fails_with
+        return drive
 
     async def screenshot(self, name: str) -> bytes:
         return self.screen
@@ -264,6 +272,32 @@ class FakeDisks:
 
     async def forget_changes(self, disk_name: str, keep: str | None) -> None:
         self.kept[disk_name] = keep
+
+
+class FakeCdDrive:
+    """The CD drive of a machine, which its guest can lock."""
+
+    def __init__(self, medium: Path | None) -> None:
+        self.medium = medium
+        self.is_locked = False
+        self.fails_with: Exception | None = None
+
+    async def insert(self, medium: Path, *, forced: bool = False) -> None:
+        if self.medium != medium:
+            self._open(forced)
+            self.medium = medium
+
+    async def eject(self, *, forced: bool = False) -> None:
+        if self.medium is not None:
+            self._open(forced)
+            self.medium = None
+
+    def _open(self, forced: bool) -> None:
+        if self.fails_with is not None:
+            raise self.fails_with
+        if self.is_locked and not forced:
+            raise HypervisorError("the guest uses the medium", "unmount it")
+        self.is_locked = False
 
 
 class FakeMounter:

@@ -50,9 +50,14 @@ done
 
 def add_writer(tiny: Path, work: Path, target: Path) -> None:
     """Write the tiny image with a second partition that has the program."""
+    add_program(tiny, work, target, START)
+
+
+def add_program(tiny: Path, work: Path, target: Path, program: str) -> None:
+    """Write the tiny image with a second partition; its program writes to the serial log."""
     tree, raw = work / "tree", work / "writer.raw"
     (tree / "files").mkdir(parents=True)
-    (tree / "start").write_text(START)
+    (tree / "start").write_text(program)
     (tree / "start").chmod(0o755)
     run("qemu-img", "convert", "-O", "raw", tiny, raw)
     begin_bytes = raw.stat().st_size

@@ -19,13 +19,27 @@ from systemvm.host.accelerator import Accelerator
 from systemvm.lab import guest_image
 from systemvm.management.guest_networks.config_drive import LABEL, ConfigDrive
 from systemvm.management.hypervisors.base import Disk
+from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.hypervisors.qemu import QemuHypervisor
 from systemvm.management.primary.qemu_img import QemuImg
 from systemvm.service.slowness import scaled_s
+from writing_guest import add_program
 
 TOP = Path(__file__).resolve().parents[2]
 NAME = "i-2-3-VM"
 PASSWORD = "only-in-memory-7F"
+#: A guest that says what each CD is, and keeps the one that is named "kept".
+CD_READER = """\
+#!/bin/sh
+mkdir -p /cd
+while sleep 1; do
+    mount -t iso9660 -o ro /dev/sr0 /cd 2>/dev/null || continue
+    name=$(cat /cd/cloudstack/metadata/local-hostname.txt)
+    echo "cd $name"
+    [ "$name" = kept ] && exit
+    umount /cd
+done
+"""
 USER_DATA = b"#!/bin/sh\n\xff\0echo hello\n"
 
 pytestmark = [
@@ -65,6 +79,12 @@ def relabelled(image: bytes, label: str) -> bytes:
     )
 
 
+def user_iso(directory: Path, name: str) -> Path:
+    path = directory / f"{name}.iso"
+    path.write_bytes(relabelled(ConfigDrive({"local-hostname": name}, []).image(), "a-user-s"))
+    return path
+
+
 def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -75,9 +95,10 @@ async def test_a_guest_without_a_network_reads_its_config_drive(
 ) -> None:
     tiny = await deferToThread(guest_image.build, TOP / "build")
     clone = tmp_path / "clone.qcow2"
-    await QemuImg().create_clone(clone, tiny, "qcow2", None)
-    cd = tmp_path / "user.iso"
-    cd.write_bytes(relabelled(ConfigDrive({"local-hostname": "not-it"}, []).image(), "a-user-s"))
+    image = tmp_path / "reader.qcow2"
+    await deferToThread(add_program, tiny, tmp_path / "work", image, CD_READER)
+    await QemuImg().create_clone(clone, image, "qcow2", None)
+    cd, other = user_iso(tmp_path, "not-it"), user_iso(tmp_path, "kept")
     log = tmp_path / "log/serial.log"
     spec = machine(tmp_path, disk=Disk(clone), memory_mib=128, cdrom=cd, serial_log=log)
 
@@ -94,3 +115,14 @@ async def test_a_guest_without_a_network_reads_its_config_drive(
     assert said("config drive of alone")
     assert said(f"user data {digest(USER_DATA)}")
     assert files_with(PASSWORD.encode(), tmp_path) == []
+
+    # its other CD is the drive of ISOs, which the guest locks while it has one mounted
+    await wait_until("the guest has read its ISO", lambda: said("cd not-it"))
+    cds = driver.cd_drive(NAME)
+    await cds.insert(other, forced=True)
+    await wait_until("the guest has read another ISO", lambda: said("cd kept"))
+    with pytest.raises(HypervisorError, match="uses the medium in its CD drive") as refused:
+        await cds.eject()
+    assert refused.value.hint == "unmount it in the guest and repeat this, or use forced=true"
+    await cds.eject(forced=True)
+    await cds.insert(cd)

@@ -263,3 +263,42 @@ def expunge(daemon: DaemonClient, name: str) -> None:
       systemvm vm expunge one
     """
     USER_VM.run(daemon, "expungeVirtualMachine", name, "expunged")
+
+
+@vm.command("attach-iso")
+@click.argument("name")
+@click.argument("iso")
+@click.option("--forced", is_flag=True, help="Eject another ISO that it has, even if the guest uses it.")
+@click.pass_obj
+def attach_iso(daemon: DaemonClient, name: str, iso: str, forced: bool) -> None:
+    """Put the ISO ISO into the drive of the VM NAME.
+
+    A VM that runs has it at once. A VM that is stopped has it from its next start on, and
+    boots from it if it can.
+
+    \b
+    Example:
+      systemvm vm attach-iso one drivers
+    """
+    machine, found = USER_VM.find(daemon, name), ISO.find(daemon, iso)
+    flag = str(forced).lower()
+    daemon.run_job("attachIso", id=found["id"], virtualmachineid=machine["id"], forced=flag)
+    click.echo(f"{iso} is attached to {name}.")
+
+
+@vm.command("detach-iso")
+@click.argument("name")
+@click.option("--forced", is_flag=True, help="Eject it even if the guest uses it.")
+@click.pass_obj
+def detach_iso(daemon: DaemonClient, name: str, forced: bool) -> None:
+    """Take the ISO of the VM NAME out of its drive.
+
+    Unmount it in the guest first.
+
+    \b
+    Example:
+      systemvm vm detach-iso one
+    """
+    machine = USER_VM.find(daemon, name)
+    daemon.run_job("detachIso", virtualmachineid=machine["id"], forced=str(forced).lower())
+    click.echo(f"the ISO of {name} is detached.")

@@ -110,6 +110,24 @@ def test_a_machine_is_deployed_on_networks_by_their_names(run: Callable[..., Res
     assert run(fake, "vm", "deploy", "web", "--template", "tiny", "--network", "other").exit_code != 0
 
 
+def test_an_iso_is_attached_and_detached_by_names(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(
+        listVirtualMachines={"virtualmachine": [{"id": "m-1", "name": "web"}]},
+        listIsos={"iso": [{"id": "i-1", "name": "drivers"}]},
+        attachIso={"jobid": "j-1"},
+        detachIso={"jobid": "j-1"},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": {}},
+    )
+    assert run(fake, "vm", "attach-iso", "web", "drivers").output == "drivers is attached to web.\n"
+    assert run(fake, "vm", "detach-iso", "web", "--forced").output == "the ISO of web is detached.\n"
+    changes = [call for call in fake.calls if call[0] in ("attachIso", "detachIso")]
+    assert changes == [
+        ("attachIso", {"id": "i-1", "virtualmachineid": "m-1", "forced": "false"}),
+        ("detachIso", {"virtualmachineid": "m-1", "forced": "true"}),
+    ]
+    assert run(fake, "vm", "attach-iso", "web", "other").exit_code != 0
+
+
 def test_the_volumes_of_a_machine_are_moved(run: Callable[..., Result]) -> None:
     fake = FakeDaemon(
         listVirtualMachines={"virtualmachine": [{"id": "m-1", "name": "web"}]},

@@ -40,6 +40,7 @@ from systemvm.management.api.commands.hypervisors import hypervisor_commands
 from systemvm.management.api.commands.image_stores import ImageStoreCommands
 from systemvm.management.api.commands.infrastructure import InfrastructureCommands
 from systemvm.management.api.commands.jobs import JobCommands
+from systemvm.management.api.commands.machine_isos import MachineIsoCommands
 from systemvm.management.api.commands.machine_migration import MachineMigrationCommands
 from systemvm.management.api.commands.machine_passwords import MachinePasswordCommands
 from systemvm.management.api.commands.machine_update import MachineUpdateCommands
@@ -271,6 +272,7 @@ def command_table(services: ApiServices) -> CommandTable:
             host_id=services.host_id,
             expunge=services.expunge,
         ).commands(),
+        *MachineIsoCommands(database, services.virtual_machines.iso_drives, jobs).commands(),
         *MachinePasswordCommands(database, services.virtual_machines, jobs, services.seal).commands(),
         *MachineUpdateCommands(database, services.send_machine_data).commands(),
         *AccountCommands(database, services.accounts, jobs, rights).commands(),

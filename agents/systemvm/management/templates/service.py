@@ -269,7 +269,10 @@ def _check_unused(connection: Connection, template: Template) -> None:
         return
     names = ", ".join(found[:MAX_NAMES]) + (", …" if len(found) > MAX_NAMES else "")
     if template.is_iso:
-        raise TemplateInUseError(f"Unable to delete ISO, as it's used by {names}", "expunge them first")
+        raise TemplateInUseError(
+            f"Unable to delete ISO, as it's used by {names}",
+            "detach it first with detachIso, or expunge them",
+        )
     raise TemplateInUseError(
         f"Unable to delete template with id: {template.uuid} because VM instances: [{names}] are using it.",
         "expunge them first, or delete it with forced=true: they keep their disks",

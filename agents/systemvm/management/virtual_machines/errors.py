@@ -18,6 +18,12 @@ class NotDeployableError(MachineError):
     code = FailureCode.INVALID
 
 
+class IsoNotUsableError(MachineError):
+    """An ISO that no machine of the zone can have."""
+
+    code = FailureCode.INVALID
+
+
 class MachineStateError(MachineError):
     """An operation that the machine's state excludes; waiting does not change that."""
 

@@ -164,6 +164,10 @@ class UserVmBuilder:
         """Copy a template to a pool, or to the host's own directory, before a disk is cloned from it."""
         await self._on_primary(await self._database.read(templates.by_id, template_id), pool_id)
 
+    async def copy_iso(self, iso_id: int) -> Path:
+        """Return the copy of an ISO on this host; make it at its first use."""
+        return await self._on_primary(await self._database.read(templates.by_id, iso_id))
+
     async def clone_template(self, template_id: int, volume_uuid: str, pool_id: int | None) -> Path:
         """Create the disk of a volume as a clone of a template, whatever size that has."""
         template = await self._database.read(templates.by_id, template_id)

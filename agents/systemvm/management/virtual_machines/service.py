@@ -28,6 +28,7 @@ from systemvm.management.virtual_machines import transitions
 from systemvm.management.virtual_machines.deployment import Deployment, deploy
 from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError, MachineStateError
 from systemvm.management.virtual_machines.exit_reasons import explain
+from systemvm.management.virtual_machines.iso_drive import IsoDrives
 from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.vm_locks import PerVmLock
 from systemvm.service import host_errors
@@ -78,6 +79,7 @@ class VirtualMachines:
         self._lock = PerVmLock(database, instances.by_id, _check_is_users)
         #: Held by whatever changes a VM or its disks.
         self.lock = self._lock
+        self.iso_drives = IsoDrives(database, hypervisor, builder, self._lock)
 
     def subscribe(self) -> None:
         """Record the ends of machines."""

@@ -40,6 +40,7 @@ EXPECTED = {
     *("listPublicNames", "renewPublicCertificate"),
     "registerAcmeAccount",
     *("extractIso", "extractTemplate"),
+    *("attachIso", "detachIso"),
     *("createVolume", "attachVolume", "detachVolume", "resizeVolume", "deleteVolume"),
     *("createSnapshot", "listSnapshots", "deleteSnapshot", "revertSnapshot"),
     *("createDiskOffering", "updateDiskOffering", "deleteDiskOffering"),

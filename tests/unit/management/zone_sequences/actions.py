@@ -82,6 +82,16 @@ async def register_template(world: World) -> None:
     world.add_template()
 
 
+async def register_iso(world: World) -> None:
+    world.add_iso()
+
+
+def iso(world: World) -> str:
+    """Return the UUID of an ISO, which can be deleted, or of a template."""
+    found = [each for each in world.database.run_now(templates.rows.all) if each.is_iso]
+    return world.order.choice(found).uuid if found and world.order.random() < 0.95 else template(world)
+
+
 async def create_pool(world: World) -> None:
     """Create a pool in a directory of its own, because the files of a deleted pool stay."""
     number = len(world.database.run_now(storage_pools.rows.all))
@@ -121,6 +131,7 @@ ACTIONS: dict[Action, int] = {
     write: 10,
     crash: 1,
     register_template: 1,
+    register_iso: 2,
     create_pool: 2,
     expunge_delay_ends: 1,
     calls("attachVolume", id=volume, virtualmachineid=machine): 5,
@@ -135,6 +146,9 @@ ACTIONS: dict[Action, int] = {
     calls("createTemplate", volumeid=volume, name=lambda world: "made"): 1,
     calls("deleteTemplate", id=template, forced=_either): 2,
     calls("prepareTemplate", templateid=template, zoneid=lambda world: world.cloud.zone.uuid): 1,
+    calls("attachIso", id=iso, virtualmachineid=machine, forced=_either): 5,
+    calls("detachIso", virtualmachineid=machine, forced=_either): 3,
+    calls("deleteIso", id=iso): 2,
     calls("startVirtualMachine", id=machine): 3,
     calls("stopVirtualMachine", id=machine, forced=_either): 3,
     calls("rebootVirtualMachine", id=machine): 1,

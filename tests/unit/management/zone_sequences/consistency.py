@@ -155,11 +155,23 @@ def _check_machines(world: World) -> None:
             assert password is None or password.sealed is None, f"{row.name} has read its password"
             attached = {disk.uuid for disk in world.machines.disks(row.instance_name).attached.values()}
             assert attached == {each.uuid for each in data}, f"{row.name} has other disks than its rows"
+            medium = world.machines.cd_drive(row.instance_name).medium
+            assert medium == _iso_copy_of(world, row.iso_id), f"{row.name} has another ISO than its row"
         assert row.removed is None or not data, "a VM that is gone has disks"
     nics = world.database.run_now(lambda connection: connection.execute(schema.nics.select()).all())
     assert len({nic.mac for nic in nics}) == len(nics), "a MAC address is given twice"
     addresses = [(nic.bridge, nic.address) for nic in nics if nic.address]
     assert len(set(addresses)) == len(addresses), "an address is given twice"
+
+
+def _iso_copy_of(world: World, iso_id: int | None) -> Path | None:
+    """Return the copy of an attached ISO, which is there as long as it is attached."""
+    if iso_id is None:
+        return None
+    assert world.database.run_now(templates.by_id, iso_id).removed is None, "an attached ISO is deleted"
+    copy = _copy_of(world, iso_id, None)
+    assert copy.exists(), "an attached ISO has no copy"
+    return copy
 
 
 def _check_counts(world: World) -> None:

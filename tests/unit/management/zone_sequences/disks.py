@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from drive_reader import files_on
-from small_cloud_fakes import FakeDisks, FakeHypervisor
+from small_cloud_fakes import FakeCdDrive, FakeDisks, FakeHypervisor
 from systemvm.management.hypervisors.base import DomainSpec, DomainStatus, ExitReason
 from systemvm.management.hypervisors.data_disks import ROOT_DISK, disk_name
 from systemvm.management.hypervisors.disk_backup import DiskBackup, bitmap_name
@@ -225,6 +225,9 @@ class Machines(FakeHypervisor):
             disks = self.disks_of[name] = MachineDisks(self, self.specs[name])
         return disks
 
+    def cd_drive(self, name: str) -> FakeCdDrive:
+        return self.drives_of.setdefault(name, MachineCdDrive(self, self.specs[name].cdrom))
+
     def running(self) -> list[str]:
         return [name for name, status in self.statuses.items() if status.state.alive]
 
@@ -248,6 +251,26 @@ class Machines(FakeHypervisor):
         for changed in image.get("bitmaps", {}).values():
             changed.append(block)
         write(path, image)
+
+
+class MachineCdDrive(FakeCdDrive):
+    def __init__(self, machines: Machines, medium: Path | None) -> None:
+        super().__init__(medium)
+        self._machines = machines
+
+    async def insert(self, medium: Path, *, forced: bool = False) -> None:
+        self._machines.fuse.burn()
+        if self._machines.faults.happens():
+            raise HypervisorError("QEMU did not take the medium")
+        await super().insert(medium, forced=forced)
+        self._machines.fuse.burn()
+
+    async def eject(self, *, forced: bool = False) -> None:
+        self._machines.fuse.burn()
+        if self._machines.faults.happens() and not forced:
+            raise HypervisorError("the guest uses the medium")
+        await super().eject(forced=forced)
+        self._machines.fuse.burn()
 
 
 class MachineDisks(FakeDisks):

@@ -33,6 +33,7 @@ from systemvm.wire.storage import (
     CopyRequest,
     DownloadState,
     DownloadStatus,
+    ImageFormat,
     TemplateDelete,
 )
 from unit.management.zone_sequences.disks import DiskDirectory, Faults, Machines, flat, write
@@ -195,6 +196,12 @@ class World:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path, {"size": 1 << 20, "blocks": {"0": template.id}})
         return template
+
+    def add_iso(self) -> None:
+        _, ref = self.cloud.add_template(format=ImageFormat.ISO, name="drivers")
+        path = self.store / (ref.install_path or "")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, {"size": 1 << 20, "blocks": {}})
 
     # --- calls
 

@@ -104,7 +104,7 @@ def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
     """
     arguments = call.arguments
     zone = named_or_only_zone(connection, arguments["zoneid"])
-    template = _usable_template(connection, arguments["templateid"], call.principal)
+    template = usable_template(connection, arguments["templateid"], call.principal)
     if "password" in arguments and not template.password_enabled:
         raise parameter_error(
             f"Invalid value for parameter password: template {template.name} takes none",
@@ -146,7 +146,11 @@ def new_or_asked_password(arguments: Arguments) -> str:
     return asked
 
 
-def _usable_template(connection: Connection, uuid: str, principal: Principal) -> Template:
+def usable_template(connection: Connection, uuid: str, principal: Principal) -> Template:
+    """Return a template or an ISO that is the caller's, public, or shared with the caller.
+
+    Raises: ApiError 401 for another one, NotFoundError when there is none.
+    """
     template = templates.by_uuid(connection, uuid)
     shared = template_permissions.is_shared(connection, template.id, principal.account.id)
     if not (template.public or shared or principal.may_use(template.account_id)):

@@ -65,6 +65,18 @@ Object.assign(actions, {
       act(id, "Moving…", () => followJob(jobid));
     },
   }),
+  "vm-attach-iso": (id, name) => askIso(id, name),
+  "vm-detach-iso"(id, name) {
+    const { isoname } = list.find(id);
+    askFields({
+      title: `Detach ${isoname} from ${name}`, text: "Unmount it in the guest first.", verb: "Detach",
+      fields: [{ name: "forced", label: "Eject it even if the guest uses it", type: "checkbox" }],
+      async submit(values) {
+        const { jobid } = await call("detachIso", { virtualmachineid: id, ...values });
+        act(id, "Detaching…", () => followJob(jobid));
+      },
+    });
+  },
   async "vm-password"(id, name) {
     const text = "Its guest takes the new password at its next start. It is shown here once.";
     if (await ask(`Reset the password of ${name}?`, text, "Reset")) {
@@ -75,6 +87,23 @@ Object.assign(actions, {
   console: (id) => openConsole(id),
   "serial-console": (id) => openConsole(id, "serial"),
 });
+
+async function askIso(virtualmachineid, name) {
+  try {
+    const { iso = [] } = await call("listIsos", { isofilter: "executable", isready: "true", sortby: "name", page: "1", pagesize: "500", zoneid: list.find(virtualmachineid).zoneid });
+    if (!iso.length) throw new Error("There is no ISO that is ready in this zone. Register one first.");
+    askFields({
+      title: `Attach an ISO to ${name}`, text: "A machine that runs has it at once, a stopped one from its next start on.", verb: "Attach",
+      fields: [{ name: "id", label: "ISO", required: true, choices: iso.map((each) => [each.id, each.name]) }],
+      async submit(values) {
+        const { jobid } = await call("attachIso", { virtualmachineid, ...values }); // what refuses it at once is shown in the dialog
+        act(virtualmachineid, "Attaching…", () => followJob(jobid));
+      },
+    });
+  } catch (error) {
+    toast(error.message, true);
+  }
+}
 
 async function openConsole(id, kind) {
   // opened within the click, else a pop-up blocker stops it; without an opener it cannot reach this page

@@ -143,6 +143,8 @@ export const vmCells = {
       trace,
       destroyed ? null : offer("updateVirtualMachine", "vm-rename", "Rename…", vm, off),
       vm.passwordenabled && vm.state === "Stopped" ? offer("resetPasswordForVirtualMachine", "vm-password", "Reset password…", vm, off) : null,
+      !running && vm.state !== "Stopped" ? null
+        : vm.isoid ? offer("detachIso", "vm-detach-iso", "Detach ISO…", vm, off) : offer("attachIso", "vm-attach-iso", "Attach ISO…", vm, off),
       vm.state === "Stopped" ? offer("migrateVirtualMachine", "vm-move", "Move…", vm, off) : null,
       running ? offer("rebootVirtualMachine", "vm-reboot", "Reboot", vm, off) : null,
       destroyed ? offer("recoverVirtualMachine", "vm-recover", "Recover", vm, { disabled: Boolean(busy) || vm.state !== "Destroyed" })
