@@ -43,6 +43,8 @@ from systemvm.management.api.commands.jobs import JobCommands
 from systemvm.management.api.commands.machine_isos import MachineIsoCommands
 from systemvm.management.api.commands.machine_migration import MachineMigrationCommands
 from systemvm.management.api.commands.machine_passwords import MachinePasswordCommands
+from systemvm.management.api.commands.machine_restoration import MachineRestorationCommands
+from systemvm.management.api.commands.machine_scaling import MachineScalingCommands
 from systemvm.management.api.commands.machine_update import MachineUpdateCommands
 from systemvm.management.api.commands.model_commands import commands_of
 from systemvm.management.api.commands.network_offerings import NetworkOfferingCommands
@@ -125,6 +127,7 @@ from systemvm.management.templates.service import TemplateService
 from systemvm.management.templates.uploads import TemplateUploads
 from systemvm.management.templates.zone_copies import ZoneCopies
 from systemvm.management.virtual_machines.pool_maintenance import PoolMaintenance
+from systemvm.management.virtual_machines.restoration import MachineRestoration
 from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.management.volumes.migration import VolumeMigration
 from systemvm.management.volumes.service import Volumes
@@ -274,6 +277,14 @@ def command_table(services: ApiServices) -> CommandTable:
         ).commands(),
         *MachineIsoCommands(database, services.virtual_machines.iso_drives, jobs).commands(),
         *MachinePasswordCommands(database, services.virtual_machines, jobs, services.seal).commands(),
+        *MachineRestorationCommands(
+            database,
+            MachineRestoration(database, services.virtual_machines, services.volumes),
+            services.pools,
+            jobs,
+            services.seal,
+        ).commands(),
+        *MachineScalingCommands(database, services.virtual_machines, jobs).commands(),
         *MachineUpdateCommands(database, services.send_machine_data).commands(),
         *AccountCommands(database, services.accounts, jobs, rights).commands(),
         *UserKeyCommands(database, services.accounts, rights).commands(),

@@ -108,8 +108,9 @@ def count(connection: sa.Connection) -> int:
 
 
 def half_deleted(connection: sa.Connection) -> list[Volume]:
-    """Return the data volumes whose file is still to be deleted."""
-    return rows.all(connection, _c.state == VolumeState.DESTROYED, _c.type == DATA, _c.removed.is_(None))
+    """Return the volumes whose file is still to be deleted: data volumes, and root disks of before."""
+    where = (_c.state == VolumeState.DESTROYED, _c.vm_id.is_(None), _c.removed.is_(None))
+    return rows.all(connection, *where)
 
 
 def never_made(connection: sa.Connection, host_id: int) -> list[Volume]:

@@ -81,7 +81,7 @@ def deploy(connection: Connection, deployment: Deployment) -> Instance:
     _check_owner(connection, deployment.account_id)
     template = templates.by_id(connection, deployment.template_id)
     ref = templates.store_ref_of(connection, template.id, deployment.zone_id)
-    _check_ready(template, ref)
+    check_ready(template, ref)
     _check_disk_size(deployment.disk_bytes, ref)
     _check_name(connection, deployment)
     disk_bytes = root_disk_bytes(connection, template.id, deployment.zone_id, deployment.disk_bytes)
@@ -147,7 +147,7 @@ def _check_owner(connection: Connection, account_id: int) -> None:
         )
 
 
-def _check_ready(template: Template, ref: StoreRef | None) -> None:
+def check_ready(template: Template, ref: StoreRef | None) -> None:
     kind = "ISO" if template.is_iso else "Template"
     if template.removed is not None:
         raise NotDeployableError(f"{kind} {template.name} was deleted")

@@ -24,6 +24,12 @@ class IsoNotUsableError(MachineError):
     code = FailureCode.INVALID
 
 
+class NotScalableError(MachineError):
+    """An offering that a machine cannot have; nothing was changed."""
+
+    code = FailureCode.INVALID
+
+
 class MachineStateError(MachineError):
     """An operation that the machine's state excludes; waiting does not change that."""
 

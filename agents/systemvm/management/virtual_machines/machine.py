@@ -178,8 +178,7 @@ class UserVmBuilder:
     async def delete_disk(self, vm: Instance) -> None:
         volume = await self._database.read(volumes.root_of, vm.id)
         if volume is not None:
-            storage = await self._primary.of(volume.pool_id)
-            await storage.delete_volume(volume.uuid)
+            await self.delete_file(volume)
 
     async def _config_drive(self, vm: Instance) -> bytes | None:
         drive = await self._database.read(config_drive_of, vm.id, self._seal)
@@ -203,17 +202,24 @@ class UserVmBuilder:
             if not await deferToThread(path.exists):
                 raise MachineError(f"disk {path} is missing", "deploy the VM again")
             return path
-        if parts.template is not None:
-            backing = await self._on_primary(parts.template, volume.pool_id)
-            disk = (volume.uuid, backing, _backing_format(parts.template), volume.size_bytes)
-            if volume.provisioning is Provisioning.THIN:
-                path = await storage.create_clone(*disk)
-            else:
-                path = await storage.import_volume(*disk, volume.provisioning)
-        else:
-            path = await storage.create_empty(volume.uuid, volume.size_bytes or 0, volume.provisioning)
+        path = await self.make_root(volume, parts.template)
         await self._database.run(volumes.update, volume.id, state=VolumeState.READY, path=str(path))
         return path
+
+    async def make_root(self, volume: Volume, template: Template | None) -> Path:
+        """Create the file of a root disk, of a template or empty, or replace it."""
+        if template is None:
+            storage = await self._primary.of(volume.pool_id)
+            return await storage.create_empty(volume.uuid, volume.size_bytes or 0, volume.provisioning)
+        backing = await self._on_primary(template, volume.pool_id)
+        storage = await self._primary.of(volume.pool_id)
+        disk = (volume.uuid, backing, _backing_format(template), volume.size_bytes)
+        if volume.provisioning is Provisioning.THIN:
+            return await storage.create_clone(*disk)
+        return await storage.import_volume(*disk, volume.provisioning)
+
+    async def delete_file(self, volume: Volume) -> None:
+        await (await self._primary.of(volume.pool_id)).delete_volume(volume.uuid)
 
     async def _on_primary(self, template: Template, pool_id: int | None = None) -> Path:
         """Return the template's copy in a pool, or on this host without one; make it at its first use there.

@@ -22,9 +22,12 @@ from systemvm.management.state import instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
+from systemvm.management.state.offerings import ServiceOffering
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState, InstanceType
-from systemvm.management.virtual_machines import transitions
+from systemvm.management.state.templates import Template
+from systemvm.management.state.volumes import Volume
+from systemvm.management.virtual_machines import scaling, transitions
 from systemvm.management.virtual_machines.deployment import Deployment, deploy
 from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError, MachineStateError
 from systemvm.management.virtual_machines.exit_reasons import explain
@@ -101,14 +104,19 @@ class VirtualMachines:
         """Create the disk of a data volume in a pool, as a clone of a template or of an uploaded image."""
         return await self._builder.clone_template(template_id, volume_uuid, pool_id)
 
+    async def make_root(self, volume: Volume, template: Template | None) -> Path:
+        """Create the file of a root disk that no VM has yet, of a template or empty."""
+        return await self._builder.make_root(volume, template)
+
+    async def delete_file(self, volume: Volume) -> None:
+        """Delete the file of a root disk that no VM has."""
+        await self._builder.delete_file(volume)
+
     async def start(self, vm_id: int) -> Instance:
         """Boot a VM with a fresh VNC password; does nothing when it runs already."""
         async with self._lock.acquire(vm_id) as vm:
-            _check_exists(vm)
-            status = self._hypervisor.status(vm.instance_name)
-            if status is not None and status.state.alive:
-                return await self._database.run(transitions.set_running, vm, status)
-            return await self._claim_and_boot(vm)
+            check_exists(vm)
+            return await self.start_held(vm)
 
     async def stop(self, vm_id: int, *, forced: bool = False, wanted: bool = False) -> Instance:
         """Press the power button, or end the VM at once when `forced`; does nothing when it is Stopped.
@@ -116,7 +124,7 @@ class VirtualMachines:
         `wanted`: its owner still wants it to run.
         """
         async with self._lock.acquire(vm_id) as vm:
-            _check_exists(vm)
+            check_exists(vm)
             await self._end_process(vm, forced=forced, wanted=wanted)
             return await self._database.run(transitions.set_stopped, vm.id, None, wanted=wanted)
 
@@ -126,7 +134,7 @@ class VirtualMachines:
         Raises: MachineStateError when it does not run.
         """
         async with self._lock.acquire(vm_id) as vm:
-            _check_exists(vm)
+            check_exists(vm)
             # wanted: a daemon that was killed in the middle of a reboot has stopped it
             if vm.state is not InstanceState.RUNNING and not vm.wanted:
                 raise MachineStateError(
@@ -136,13 +144,35 @@ class VirtualMachines:
             stopped = await self._database.run(transitions.set_stopped, vm.id, None, wanted=True)
             return await self._claim_and_boot(stopped)
 
+    async def scale(self, vm_id: int, offering: ServiceOffering) -> Instance:
+        """Give a Stopped VM the size of another offering; does nothing when it has it.
+
+        Raises: MachineStateError when it is not Stopped, NotScalableError when its root disk is not where the
+        offering wants it, ResourceLimitError when its account would have too much.
+        """
+        async with self._lock.acquire(vm_id) as vm:
+            check_exists(vm)
+            return await self._database.run(scaling.scale, vm.id, offering)
+
+    async def end_held(self, vm: Instance) -> Instance:
+        """Stop a VM whose lock the caller holds, for a time: its owner still wants it to run."""
+        await self._end_process(vm, forced=False, wanted=True)
+        return await self._database.run(transitions.set_stopped, vm.id, None, wanted=True)
+
+    async def start_held(self, vm: Instance) -> Instance:
+        """Boot a VM whose lock the caller holds; does nothing when it runs already."""
+        status = self._hypervisor.status(vm.instance_name)
+        if status is not None and status.state.alive:
+            return await self._database.run(transitions.set_running, vm, status)
+        return await self._claim_and_boot(vm)
+
     async def reset_password(self, vm_id: int, sealed: bytes) -> Instance:
         """Give a Stopped VM a password, which its guest takes at its next start.
 
         Raises: MachineStateError when it is not Stopped.
         """
         async with self._lock.acquire(vm_id) as vm:
-            _check_exists(vm)
+            check_exists(vm)
             if vm.state is not InstanceState.STOPPED:
                 raise MachineStateError(
                     f"{vm.name} should be stopped to do password reset: it is {vm.state.value}",
@@ -304,8 +334,11 @@ def _check_is_users(vm: Instance) -> None:
         )
 
 
-def _check_exists(vm: Instance) -> None:
-    """Check for a VM that was destroyed while a job waited for its lock."""
+def check_exists(vm: Instance) -> None:
+    """Check for a VM that was destroyed while a job waited for its lock.
+
+    Raises: NotFoundError, MachineStateError when it was.
+    """
     if vm.removed is not None:
         raise NotFoundError(f"virtual machine {vm.name} was destroyed")
     if vm.state.is_gone:

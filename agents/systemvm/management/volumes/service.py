@@ -171,14 +171,18 @@ class Volumes:
     async def finish_deletions(self) -> None:
         """Delete what a killed daemon, or a pool that could not be used, has left half deleted."""
         for volume in await self._database.read(volumes.half_deleted):
-            try:
-                async with self.lock(volume.id) as current:
-                    if current.removed is None:
-                        await self._delete(current)
-            except (OSError, PrimaryStorageError) as error:
-                self.log.info("volume {name} is deleted later: {why}", name=volume.name, why=str(error))
-            except Exception:
-                self.log.failure("cannot delete volume {uuid}", uuid=volume.uuid)
+            await self.finish_deletion(volume)
+
+    async def finish_deletion(self, volume: Volume) -> None:
+        """Delete what one volume that is being deleted still has; a pool that fails has it deleted later."""
+        try:
+            async with self.lock(volume.id) as current:
+                if current.removed is None:
+                    await self._delete(current)
+        except (OSError, PrimaryStorageError) as error:
+            self.log.info("volume {name} is deleted later: {why}", name=volume.name, why=str(error))
+        except Exception:
+            self.log.failure("cannot delete volume {uuid}", uuid=volume.uuid)
 
     @asynccontextmanager
     async def lock(self, volume_id: int) -> AsyncIterator[Volume]:

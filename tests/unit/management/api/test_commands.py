@@ -69,6 +69,7 @@ EXPECTED = {
         *("waitForConsoleImage", "waitForConsoleText", "readConsoleText"),
     ),
     *("expungeVirtualMachine", "recoverVirtualMachine", "rebootVirtualMachine"),
+    *("restoreVirtualMachine", "scaleVirtualMachine", "changeServiceForVirtualMachine"),
     *("listCAProviders", "listCaCertificate", "provisionCertificate", "revokeCertificate"),
     *("listPods", "listClusters", "listStoragePools", "listPhysicalNetworks", "listVlanIpRanges"),
     *("addHost", "updateHost", "reconnectHost", "deleteHost", "listHypervisorCapabilities"),

@@ -66,6 +66,18 @@ async def deploy(world: World) -> None:
     )
 
 
+async def restore(world: World) -> None:
+    """Restore a VM, sometimes from another template."""
+    another = {"templateid": template(world)} if world.order.random() < 0.4 else {}
+    await world.call("restoreVirtualMachine", virtualmachineid=machine(world), **another)
+
+
+async def scale(world: World) -> None:
+    offerings = (await world.call("listServiceOfferings"))["serviceoffering"]
+    command = world.order.choice(["scaleVirtualMachine", "changeServiceForVirtualMachine"])
+    await world.call(command, id=machine(world), serviceofferingid=world.order.choice(offerings)["id"])
+
+
 async def write(world: World) -> None:
     running = world.machines.running()
     if running:
@@ -128,6 +140,8 @@ ACTIONS: dict[Action, int] = {
     create_volume: 4,
     restore_to_volume: 3,
     deploy: 5,
+    restore: 4,
+    scale: 2,
     write: 10,
     crash: 1,
     register_template: 1,

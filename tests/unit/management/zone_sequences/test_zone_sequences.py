@@ -16,8 +16,9 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import maybeDeferred
 
+from systemvm.management.hypervisors.data_disks import ROOT_DISK
 from systemvm.management.primary import pool_directories, pool_usage, pools
-from systemvm.management.state import jobs, storage_pools, volumes
+from systemvm.management.state import instances, jobs, storage_pools, templates, volumes
 from systemvm.management.virtual_machines import machine
 from systemvm.management.volumes import leftovers
 from unit.management.zone_sequences.actions import ACTIONS, create_pool, deploy, register_template
@@ -127,3 +128,55 @@ async def test_disks_are_made_in_each_way(tmp_path: Path, pristine: Path) -> Non
         assert [each.pool_id for each in made] == [second.id, second.id]
     finally:
         world.close()
+
+
+async def _restored(directory: Path, pristine: Path, steps: int) -> bool:
+    """Restore a running VM from another template; the daemon is killed after so many effects, and started
+    again. Return whether it was.
+    """
+    directory.mkdir()  # noqa: ASYNC240
+    world = World(directory, pristine, random.Random(0))
+    try:
+        await world.fuse.drive(world.start())
+        for _ in range(2):
+            await register_template(world)
+        first, second = world.present(templates.rows)
+        offering = (await world.call("listServiceOfferings", name="small"))["serviceoffering"][0]["id"]
+        zone = world.cloud.zone.uuid
+        await world.call(
+            "deployVirtualMachine", zoneid=zone, templateid=first.uuid, serviceofferingid=offering
+        )
+        await world.quiet()
+        [before] = world.present(volumes.rows)
+        [vm] = world.database.run_now(instances.list_user)
+        try:
+            world.fuse.set(steps)
+            await world.call("restoreVirtualMachine", virtualmachineid=vm.uuid, templateid=second.uuid)
+            await world.quiet()
+            was_killed = False
+        except Killed:
+            was_killed = True
+            await world.restart()
+        world.fuse.set(1 << 30)
+        await settle(world)
+        check(world)
+        [root] = world.present(volumes.rows)
+        is_begun = any(
+            job.command == "restoreVirtualMachine" for job in world.database.run_now(jobs.rows.all)
+        )
+        assert (root.id != before.id) is is_begun, "it is restored if the call was answered"
+        assert root.template_id == (second if is_begun else first).id
+        assert world.machines.running() == [vm.instance_name]
+        assert world.machines.disks_in(vm.instance_name) == {ROOT_DISK: Path(root.path or "")}
+        return was_killed
+    finally:
+        world.close()
+
+
+@pytest.mark.timeout(0)
+@pytest_twisted.ensureDeferred
+async def test_a_restoration_survives_a_kill_at_each_of_its_steps(tmp_path: Path, pristine: Path) -> None:
+    steps = 0
+    while await _restored(tmp_path / str(steps), pristine, steps):
+        steps += 1
+    assert steps > 20  # effects on rows, files and the machine

@@ -118,7 +118,7 @@ def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
     return DeployRequest(
         zone=zone,
         template=template,
-        offering=_offering(connection, arguments["serviceofferingid"]),
+        offering=offering_of(connection, arguments["serviceofferingid"]),
         owner=owner,
         name=arguments.text("name"),
         display_name=display_name(arguments.text("displayname")),
@@ -214,7 +214,7 @@ def _address(name: str, text: str | None) -> IPv4Address | None:
     return None if text is None else read_address(name, text)
 
 
-def _offering(connection: Connection, uuid: str) -> ServiceOffering:
+def offering_of(connection: Connection, uuid: str) -> ServiceOffering:
     for offering in offerings.list_service_offerings(connection):
         if offering.uuid == uuid:
             return offering

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the root disk of a VM anew, as UserVmManagerImpl.restoreVirtualMachine does.
+
+The new disk has a row from the start, which is removed until its VM has it: whatever ends before that leaves
+a file that the sweep of leftovers deletes. One transaction gives it to the VM in place of the disk of before,
+so that a VM has exactly one root at any time.
+"""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+
+from systemvm.management.primary.pool_usage import Usages
+from systemvm.management.primary.qemu_img import PrimaryStorageError
+from systemvm.management.resource_limits import limits
+from systemvm.management.state import (
+    accounts,
+    events,
+    instances,
+    resource_counts,
+    snapshots,
+    storage_pools,
+    templates,
+    volumes,
+)
+from systemvm.management.state.columns import now
+from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.resource_counts import ResourceType
+from systemvm.management.state.status import InstanceState, VolumeState
+from systemvm.management.state.templates import Template
+from systemvm.management.state.volumes import Volume
+from systemvm.management.virtual_machines import transitions
+from systemvm.management.virtual_machines.deployment import check_ready
+from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError, MachineStateError
+from systemvm.management.virtual_machines.service import VirtualMachines, check_exists
+from systemvm.management.volumes.errors import NoPoolError
+from systemvm.management.volumes.pool_choice import check_takes
+from systemvm.management.volumes.service import Volumes
+from systemvm.service.errors import SystemVmError
+
+#: A VM that is being stopped is one whose restoration a killed daemon has begun.
+_RESTORED = (InstanceState.RUNNING, InstanceState.STOPPING, InstanceState.STOPPED)
+
+
+@frozen
+class Restoration:
+    """The request of a user; a repetition of it has the same values."""
+
+    vm_id: int
+    image_id: int  # the template, or the ISO of a VM that was deployed from one
+    root_uuid: str  # of the new disk
+    was_running: bool
+    sealed_password: bytes | None = field(default=None, repr=False)
+
+
+class MachineRestoration:
+    """Restores VMs. After a kill at any step the same restoration continues."""
+
+    _log = Logger()
+
+    def __init__(self, database: Database, machines: VirtualMachines, volumes: Volumes) -> None:
+        self._database = database
+        self._machines = machines
+        self._volumes = volumes
+
+    async def restore(self, wanted: Restoration, usages: Usages) -> Instance:
+        """Replace the root disk of a VM, and start the VM when it ran.
+
+        The new disk is complete before the VM is stopped.
+        Raises: MachineStateError, NotDeployableError, NoPoolError, ResourceLimitError with the reason when it
+        cannot be replaced: the VM has its disk of before then, and runs if it ran.
+        """
+        before = await self._database.read(_root_of, wanted.vm_id)
+        should_start = wanted.was_running
+        if before.uuid != wanted.root_uuid:  # else an earlier daemon has replaced it
+            should_start = await self._replace(wanted, before, usages)
+            await self._volumes.finish_deletion(before)
+        if should_start:
+            return await self._machines.start(wanted.vm_id)
+        return await self._database.read(instances.by_id, wanted.vm_id)
+
+    async def _replace(self, wanted: Restoration, before: Volume, usages: Usages) -> bool:
+        """Give the VM its new disk; return whether it ran."""
+        async with self._volumes.lock(before.id):
+            new, is_first = await self._database.run(_claim, wanted, usages)
+            async with self._volumes.lock(new.id), self._machines.lock.acquire(wanted.vm_id) as vm:
+                # a daemon that was killed in the middle has stopped it
+                ran = vm.state is InstanceState.RUNNING or (wanted.was_running and not is_first)
+                try:
+                    await self._replace_under_locks(wanted, before, new, vm, usages)
+                except CancelledError:  # the daemon ends, and the next one continues
+                    raise
+                except Exception:
+                    await self._discard(new)
+                    if ran:
+                        await self._start_again(wanted.vm_id)
+                    raise
+                return ran
+
+    async def _replace_under_locks(
+        self, wanted: Restoration, before: Volume, new: Volume, vm: Instance, usages: Usages
+    ) -> None:
+        await self._database.read(check, wanted, usages)
+        image = await self._database.read(templates.by_id, wanted.image_id)
+        path = await self._machines.make_root(new, None if image.is_iso else image)
+        if vm.state is not InstanceState.STOPPED:
+            await self._machines.end_held(vm)
+        await self._database.run(_set_restored, wanted, before, new, str(path), usages)
+
+    async def _start_again(self, vm_id: int) -> None:
+        vm = await self._database.read(instances.by_id, vm_id)
+        if vm.removed is not None or vm.state is not InstanceState.STOPPED:
+            return
+        try:
+            await self._machines.start_held(vm)
+        except SystemVmError as error:  # its row has the reason
+            self._log.info("{name} is not started again: {why}", name=vm.name, why=error.message)
+
+    async def _discard(self, new: Volume) -> None:
+        try:
+            await self._machines.delete_file(new)
+        except (OSError, PrimaryStorageError) as error:
+            self._log.info("file of {uuid} is deleted later: {why}", uuid=new.uuid, why=str(error))
+
+
+def check(connection: Connection, wanted: Restoration, usages: Usages) -> None:
+    """Check that a VM's root disk can be made anew.
+
+    Raises: MachineStateError, MachineError, NotDeployableError, NoPoolError, ResourceLimitError, with
+    CloudStack's messages where it has them.
+    """
+    vm = instances.by_id(connection, wanted.vm_id)
+    check_exists(vm)
+    if vm.state not in _RESTORED:
+        raise MachineStateError(
+            f"Vm {vm.uuid} currently in {vm.state.value} state, restore vm can only execute when VM in"
+            " Running or Stopped",
+            "start or stop it first",
+        )
+    owner = accounts.account_by_id(connection, vm.account_id)
+    if not owner.may_run_machines:
+        raise MachineStateError(
+            f"The owner of {vm.name} is disabled: {owner.name}", "enable the account first with enableAccount"
+        )
+    root = _root_of(connection, vm.id)
+    running = snapshots.unfinished_of(connection, root.id)
+    if running:
+        raise MachineStateError(
+            f"{vm.name} cannot be restored: snapshot {running[0].name} of its root disk is being taken",
+            "wait until it is BackedUp",
+        )
+    image = templates.by_id(connection, wanted.image_id)
+    if image.id not in (vm.template_id, vm.iso_id):
+        check_ready(image, templates.store_ref_of(connection, image.id, vm.zone_id))
+    _check_room(connection, vm, root, image, usages)
+
+
+def _check_room(connection: Connection, vm: Instance, root: Volume, image: Template, usages: Usages) -> None:
+    size_bytes = _size_of_new(connection, root, image, vm.zone_id)
+    more_bytes = size_bytes - resource_counts.bytes_of_volume(connection, root.id)
+    if more_bytes > 0:
+        limits.check(connection, vm.account_id, {ResourceType.primary_storage: more_bytes})
+    if root.pool_id is None:
+        return
+    pool = storage_pools.by_id(connection, root.pool_id)
+    try:  # both disks are there for a time
+        check_takes(connection, pool, root.host_id or 0, usages, size_bytes, provisioning=root.provisioning)
+    except NoPoolError as error:
+        raise NoPoolError(
+            f"{vm.name} cannot be restored: {error.message}",
+            "make room in the pool, or move the root disk first with migrateVolume",
+        ) from error
+
+
+def _size_of_new(connection: Connection, root: Volume, image: Template, zone_id: int) -> int:
+    """Return the size of a new root disk: that of its template, or more if the disk of before was resized."""
+    ref = None if image.is_iso else templates.store_ref_of(connection, image.id, zone_id)
+    of_template = (ref.virtual_size_bytes if ref else None) or 0
+    if root.template_id == image.id and not of_template:  # the template was deleted
+        return resource_counts.bytes_of_volume(connection, root.id)
+    return max(of_template, root.size_bytes or 0)
+
+
+def _root_of(connection: Connection, vm_id: int) -> Volume:
+    vm = instances.by_id(connection, vm_id)
+    check_exists(vm)
+    root = volumes.root_of(connection, vm_id)
+    if root is None:
+        raise MachineError(f"Can not find root volume for VM {vm.name}", "destroy it and deploy another one")
+    return root
+
+
+def _claim(connection: Connection, wanted: Restoration, usages: Usages) -> tuple[Volume, bool]:
+    """Return the row of the new disk, and whether it is a new one."""
+    claimed = volumes.find(connection, wanted.root_uuid)
+    if claimed is not None:
+        return claimed, False
+    check(connection, wanted, usages)
+    vm, before = instances.by_id(connection, wanted.vm_id), _root_of(connection, wanted.vm_id)
+    image = templates.by_id(connection, wanted.image_id)
+    resized = before.size_bytes is not None
+    new = volumes.create(
+        connection,
+        name=before.name,
+        account_id=before.account_id,
+        vm_id=None,
+        uuid=wanted.root_uuid,
+        domain_id=before.domain_id,
+        zone_id=before.zone_id,
+        host_id=before.host_id,
+        pool_id=before.pool_id,
+        provisioning=before.provisioning,
+        template_id=None if image.is_iso else image.id,
+        size_bytes=_size_of_new(connection, before, image, vm.zone_id) if resized else None,
+        state=VolumeState.DESTROYED,
+        removed=now(),
+    )
+    return new, True
+
+
+def _set_restored(
+    connection: Connection, wanted: Restoration, before: Volume, new: Volume, path: str, usages: Usages
+) -> Instance:
+    """Give a VM its new disk in place of the one of before, which is deleted from now on."""
+    check(connection, wanted, usages)
+    if _root_of(connection, wanted.vm_id).id != before.id:
+        raise MachineBusyError("the root disk was replaced meanwhile", "restore the VM again")
+    at = now()
+    volumes.update(connection, before.id, state=VolumeState.DESTROYED, vm_id=None, attached=None)
+    volumes.update(
+        connection,
+        new.id,
+        state=VolumeState.READY,
+        path=path,
+        vm_id=wanted.vm_id,
+        attached=at,
+        created=at,
+        removed=None,
+    )
+    vm = instances.by_id(connection, wanted.vm_id)
+    image = templates.by_id(connection, wanted.image_id)
+    of_image = {"iso_id": image.id} if image.is_iso else {"template_id": image.id}
+    restored = instances.update(connection, vm.id, arch=image.arch, **of_image)
+    events.record(
+        connection,
+        "VM.RESTORE",
+        f"{vm.name} is restored from {image.name}",
+        account_id=vm.account_id,
+        domain_id=vm.domain_id,
+        zone_id=vm.zone_id,
+        resource_type="VirtualMachine",
+        resource_uuid=vm.uuid,
+    )
+    if wanted.sealed_password is not None:
+        transitions.set_password(connection, restored, wanted.sealed_password)
+    return restored
