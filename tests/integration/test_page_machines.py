@@ -109,3 +109,65 @@ def test_a_machine_is_deployed_with_its_keyboard_and_shows_screen_and_serial_por
         ]
 
     chromium.run(steps)
+
+
+def test_a_stopped_machine_changes_its_size_and_is_restored(host: Host, chromium: Chromium) -> None:
+    host.start()
+    of_template = {"templateid": "t-1", "templatename": "tiny"}
+    stopped = MACHINE | of_template | {"state": "Stopped", "serviceofferingid": "o-1"}
+    running = MACHINE | {"id": "m-2", "name": "db", "displayname": "db", "templateid": "i-1", "isoid": "i-1"}
+
+    def answer(call: dict[str, str]) -> dict[str, Any] | None:
+        match call["command"]:
+            case "listTemplates":
+                return {"template": [TEMPLATE, TEMPLATE | {"id": "t-2", "name": "debian"}]}
+            case "listIsos":
+                return {"iso": [{"id": "i-1", "name": "cd"}, {"id": "i-2", "name": "dvd"}]}
+            case "listVirtualMachines":
+                return {"virtualmachine": [stopped, running]}
+            case "listServiceOfferings":
+                return {"serviceoffering": [OFFERING, {"id": "o-2", "name": "large"}]}
+            case "scaleVirtualMachine" | "restoreVirtualMachine":
+                return {"jobid": "j-1"}
+            case "queryAsyncJobResult":
+                return {"jobstatus": 1, "jobresult": {"virtualmachine": stopped | {"password": "a2b3c4"}}}
+            case "createConsoleThumbnail":
+                return {"consolethumbnail": {"hash": "0"}}
+        return None
+
+    visitor = Visitor(host, answer)
+    named = {"id", "virtualmachineid", "templateid", "serviceofferingid"}
+
+    def asked(command: str) -> list[dict[str, str]]:
+        calls = [call for call in visitor.calls if call["command"] == command]
+        return [{key: call[key] for key in call.keys() & named} for call in calls]
+
+    def steps(page: Page) -> None:
+        visitor.open(page)
+        open_section(page, "Virtual machines")
+        dialog = page.locator("#fields")
+        web, db = (page.locator("#vms .row", has_text=name) for name in ("web", "db"))
+        expect(db.get_by_role("button", name="Change size…")).to_have_count(0)
+        web.get_by_role("button", name="Change size…").click()
+        expect(dialog.locator("option")).to_have_text(["large"])
+        assert violations(page) == []
+        dialog.get_by_role("button", name="Change").click()
+        expect(dialog).to_be_hidden()
+        expect(web.get_by_role("button", name="Restore…")).to_be_enabled()
+        assert asked("scaleVirtualMachine") == [{"id": "m-1", "serviceofferingid": "o-2"}]
+
+        for row, choice in ((web, "debian"), (db, "dvd"), (db, "what it was deployed from")):
+            row.get_by_role("button", name="Restore…").click()
+            expect(dialog).to_contain_text("This deletes what is on its root disk.")
+            expect(dialog.locator("option")).to_have_count(2)
+            dialog.get_by_label("From").select_option(choice)
+            dialog.locator("button.danger").click()
+            expect(page.locator("#secret").get_by_label("Password", exact=True)).to_have_value("a2b3c4")
+            page.get_by_role("button", name="I have it").click()
+        assert asked("restoreVirtualMachine") == [
+            {"virtualmachineid": "m-1", "templateid": "t-2"},
+            {"virtualmachineid": "m-2", "templateid": "i-2"},
+            {"virtualmachineid": "m-2"},
+        ]
+
+    chromium.run(steps)

@@ -101,19 +101,13 @@ def deploy(
         raise click.UsageError("give either --template or --iso")
     kind = TEMPLATE if template_name else ISO
     source = kind.find(daemon, template_name or iso_name or "")
-    offerings = daemon.records("listServiceOfferings", "serviceoffering")
-    chosen = [row for row in offerings if offering in (None, row["id"], row["name"])]
-    if not chosen:
-        raise CommandFailedError(
-            f"there is no service offering named {offering!r}",
-            f"choose one of these: {', '.join(row['name'] for row in offerings)}",
-        )
+    offering_id = _offering_id(daemon, offering)
     result = daemon.run_job(
         "deployVirtualMachine",
         name=name,
         displayname=name,
         templateid=source["id"],
-        serviceofferingid=chosen[0]["id"],
+        serviceofferingid=offering_id,
         zoneid=source.get("zoneid") or daemon.zone_id(),
         hypervisor="KVM",
         keyboard=keyboard,
@@ -127,6 +121,18 @@ def deploy(
     else:
         click.echo(f'{name} is {machine["state"]}. Run "systemvm console {name}" to open its console.')
         _show_password(machine)
+
+
+def _offering_id(daemon: DaemonClient, name: str | None) -> str:
+    """Return the id of a service offering; without a name, of the first one."""
+    offerings = daemon.records("listServiceOfferings", "serviceoffering")
+    chosen = [row for row in offerings if name in (None, row["id"], row["name"])]
+    if not chosen:
+        raise CommandFailedError(
+            f"there is no service offering named {name!r}",
+            f"choose one of these: {', '.join(row['name'] for row in offerings)}",
+        )
+    return str(chosen[0]["id"])
 
 
 def _network_ids(daemon: DaemonClient, names: tuple[str, ...]) -> list[str]:
@@ -216,6 +222,54 @@ def migrate(daemon: DaemonClient, name: str, pool: str) -> None:
     vm_id = USER_VM.find(daemon, name)["id"]
     daemon.run_job("migrateVirtualMachine", virtualmachineid=vm_id, storageid=target["id"])
     click.echo(f"the volumes of {name} are in {pool}.")
+
+
+@vm.command()
+@click.argument("name")
+@click.option("--template", "template_name", help="Name or id of another template that is Ready.")
+@click.option("--iso", "iso_name", help="Name or id of another ISO, for a VM that was deployed from one.")
+@click.confirmation_option(prompt="This deletes what is on the VM's root disk. Continue?")
+@click.pass_obj
+def restore(daemon: DaemonClient, name: str, template_name: str | None, iso_name: str | None) -> None:
+    """Make the root disk of the VM NAME anew from its template.
+
+    A running VM is stopped and started again. Its data volumes and its snapshots stay.
+
+    \b
+    Examples:
+      systemvm vm restore one
+      systemvm vm restore one --template debian
+    """
+    if template_name and iso_name:
+        raise click.UsageError("give either --template or --iso")
+    kind, image = (TEMPLATE, template_name) if template_name else (ISO, iso_name)
+    result = daemon.run_job(
+        "restoreVirtualMachine",
+        virtualmachineid=USER_VM.find(daemon, name)["id"],
+        templateid=kind.find(daemon, image)["id"] if image else None,
+    )
+    machine = result["virtualmachine"]
+    if daemon.as_json:
+        output.print_json(machine)
+    else:
+        click.echo(f"{name} has a new root disk and is {machine['state']}.")
+        _show_password(machine)
+
+
+@vm.command()
+@click.argument("name")
+@click.option("--offering", required=True, help="Name or id of the service offering.")
+@click.pass_obj
+def scale(daemon: DaemonClient, name: str, offering: str) -> None:
+    """Give the stopped VM NAME the CPUs and the memory of another offering.
+
+    \b
+    Example:
+      systemvm vm scale one --offering medium
+    """
+    vm_id = USER_VM.find(daemon, name)["id"]
+    daemon.run_job("scaleVirtualMachine", id=vm_id, serviceofferingid=_offering_id(daemon, offering))
+    click.echo(f"{name} has the offering {offering} from its next start.")
 
 
 @vm.command()

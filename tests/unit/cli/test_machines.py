@@ -137,3 +137,39 @@ def test_the_volumes_of_a_machine_are_moved(run: Callable[..., Result]) -> None:
     )
     assert run(fake, "vm", "migrate", "web", "shared").output == "the volumes of web are in shared.\n"
     assert ("migrateVirtualMachine", {"virtualmachineid": "m-1", "storageid": "p-1"}) in fake.calls
+
+
+def test_a_machine_is_restored_from_its_template_or_another_image(run: Callable[..., Result]) -> None:
+    machine = {"id": "m-1", "name": "web", "state": "Running", "password": "a2b3c4"}
+    fake = FakeDaemon(
+        listVirtualMachines={"virtualmachine": [machine]},
+        listTemplates={"template": [{"id": "t-1", "name": "tiny"}]},
+        listIsos={"iso": [{"id": "i-1", "name": "cd"}]},
+        restoreVirtualMachine={"jobid": "j-1"},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": {"virtualmachine": machine}},
+    )
+    shown = "web has a new root disk and is Running.\nIts password is a2b3c4 and is not shown again.\n"
+    for options in ([], ["--template", "tiny"], ["--iso", "cd"]):
+        assert run(fake, "vm", "restore", "web", "--yes", *options).output == shown
+    restored = [call[1].get("templateid") for call in fake.calls if call[0] == "restoreVirtualMachine"]
+    assert restored == [None, "t-1", "i-1"]
+    assert run(fake, "vm", "restore", "web", "--yes", "--template", "tiny", "--iso", "cd").exit_code == 2
+    assert run(fake, "vm", "restore", "web").exit_code == 1, "nobody has confirmed it"
+    assert len([call for call in fake.calls if call[0] == "restoreVirtualMachine"]) == 3
+
+
+def test_a_machine_is_given_another_offering(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(
+        listVirtualMachines={"virtualmachine": [{"id": "m-1", "name": "web"}]},
+        listServiceOfferings={
+            "serviceoffering": [{"id": "o-1", "name": "small"}, {"id": "o-2", "name": "big"}]
+        },
+        scaleVirtualMachine={"jobid": "j-1"},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": {}},
+    )
+    shown = "web has the offering big from its next start.\n"
+    assert run(fake, "vm", "scale", "web", "--offering", "big").output == shown
+    assert ("scaleVirtualMachine", {"id": "m-1", "serviceofferingid": "o-2"}) in fake.calls
+    refused = run(fake, "vm", "scale", "web", "--offering", "huge")
+    assert refused.exit_code != 0
+    assert "choose one of these: small, big" in refused.output

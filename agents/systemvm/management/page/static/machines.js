@@ -77,6 +77,8 @@ Object.assign(actions, {
       },
     });
   },
+  "vm-scale": (id, name) => openScale(id, name),
+  "vm-restore": (id, name) => openRestore(id, name),
   async "vm-password"(id, name) {
     const text = "Its guest takes the new password at its next start. It is shown here once.";
     if (await ask(`Reset the password of ${name}?`, text, "Reset")) {
@@ -128,6 +130,44 @@ function showPassword({ virtualmachine }) {
     title: "The password of the virtual machine", text: "The guest takes it for its user. Copy it now: nothing shows it again.",
     values: [{ name: "machine", label: "Virtual machine", value: displayname ?? name, copied: false }, { name: "password", label: "Password", value: password }],
   });
+}
+
+async function openScale(id, name) {
+  try {
+    const { serviceoffering = [] } = await call("listServiceOfferings");
+    const others = serviceoffering.filter((each) => each.id !== list.find(id).serviceofferingid);
+    askFields({
+      title: `Change the size of ${name}`, text: "It has the new CPUs and memory from its next start.", verb: "Change",
+      fields: [{ name: "serviceofferingid", label: "Size", required: true, choices: others.map((each) => [each.id, each.displaytext ?? each.name]) }],
+      async submit(values) {
+        const { jobid } = await call("scaleVirtualMachine", { id, ...values });
+        act(id, "Changing…", () => followJob(jobid));
+      },
+    });
+  } catch (error) {
+    toast(error.message, true);
+  }
+}
+
+async function openRestore(id, name) {
+  try {
+    const usable = { page: "1", pagesize: "500", isready: "true", sortby: "name" };
+    const { templateid, templatename } = list.find(id); // one of an ISO has no template's name
+    const { template, iso } = templatename ? await call("listTemplates", { templatefilter: "executable", ...usable })
+      : await call("listIsos", { isofilter: "executable", ...usable });
+    const others = (template ?? iso ?? []).filter((image) => image.id !== templateid);
+    askFields({
+      title: `Restore ${name}?`, verb: "Restore", danger: true,
+      text: "This deletes what is on its root disk. A virtual machine that runs is stopped and started again; its volumes and snapshots stay.",
+      fields: [{ name: "templateid", label: "From", choices: [["", "what it was deployed from"], ...others.map((image) => [image.id, image.name])] }],
+      async submit(values) {
+        const { jobid } = await call("restoreVirtualMachine", { virtualmachineid: id, ...values });
+        act(id, "Restoring…", async () => showPassword(await followJob(jobid)));
+      },
+    });
+  } catch (error) {
+    toast(error.message, true);
+  }
 }
 
 // A script with the carriage returns of a form would not run.

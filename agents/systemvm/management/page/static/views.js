@@ -145,7 +145,9 @@ export const vmCells = {
       vm.passwordenabled && vm.state === "Stopped" ? offer("resetPasswordForVirtualMachine", "vm-password", "Reset password…", vm, off) : null,
       !running && vm.state !== "Stopped" ? null
         : vm.isoid ? offer("detachIso", "vm-detach-iso", "Detach ISO…", vm, off) : offer("attachIso", "vm-attach-iso", "Attach ISO…", vm, off),
+      vm.state === "Stopped" ? offer("scaleVirtualMachine", "vm-scale", "Change size…", vm, off) : null,
       vm.state === "Stopped" ? offer("migrateVirtualMachine", "vm-move", "Move…", vm, off) : null,
+      running || vm.state === "Stopped" ? offer("restoreVirtualMachine", "vm-restore", "Restore…", vm, { ...off, className: "danger" }) : null,
       running ? offer("rebootVirtualMachine", "vm-reboot", "Reboot", vm, off) : null,
       destroyed ? offer("recoverVirtualMachine", "vm-recover", "Recover", vm, { disabled: Boolean(busy) || vm.state !== "Destroyed" })
         : running ? offer("stopVirtualMachine", "vm-stop", "Stop", vm, off)
