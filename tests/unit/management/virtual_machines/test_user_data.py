@@ -102,7 +102,7 @@ async def test_another_accounts_vm_is_not_changed(cloud: SmallCloud) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_user_data_is_read(cloud: SmallCloud) -> None:
-    vm = await deploy_by_api(cloud, name="one")
+    vm = await deploy_by_api(cloud, name="one", startvm="false")
     for shown in ("", ENCODED):
         if shown:
             await cloud.call("updateVirtualMachine", id=vm.uuid, userdata=shown)
