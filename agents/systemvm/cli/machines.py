@@ -261,7 +261,9 @@ def restore(daemon: DaemonClient, name: str, template_name: str | None, iso_name
 @click.option("--offering", required=True, help="Name or id of the service offering.")
 @click.pass_obj
 def scale(daemon: DaemonClient, name: str, offering: str) -> None:
-    """Give the stopped VM NAME the CPUs and the memory of another offering.
+    """Give the stopped VM NAME another offering.
+
+    It has its CPUs and memory from its next start.
 
     \b
     Example:

@@ -34,7 +34,7 @@ from systemvm.management.state.templates import Template
 from systemvm.management.state.volumes import Volume
 from systemvm.management.virtual_machines import transitions
 from systemvm.management.virtual_machines.deployment import check_ready
-from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError, MachineStateError
+from systemvm.management.virtual_machines.errors import MachineError, MachineStateError
 from systemvm.management.virtual_machines.service import VirtualMachines, check_exists
 from systemvm.management.volumes.errors import NoPoolError
 from systemvm.management.volumes.pool_choice import check_takes
@@ -73,9 +73,8 @@ class MachineRestoration:
         Raises: MachineStateError, NotDeployableError, NoPoolError, ResourceLimitError with the reason when it
         cannot be replaced: the VM has its disk of before then, and runs if it ran.
         """
-        before = await self._database.read(_root_of, wanted.vm_id)
         should_start = wanted.was_running
-        if before.uuid != wanted.root_uuid:  # else an earlier daemon has replaced it
+        while (before := await self._database.read(_root_of, wanted.vm_id)).uuid != wanted.root_uuid:
             should_start = await self._replace(wanted, before, usages)
             await self._volumes.finish_deletion(before)
         if should_start:
@@ -83,9 +82,11 @@ class MachineRestoration:
         return await self._database.read(instances.by_id, wanted.vm_id)
 
     async def _replace(self, wanted: Restoration, before: Volume, usages: Usages) -> bool:
-        """Give the VM its new disk; return whether it ran."""
+        """Give the VM its new disk, unless its disk is another one meanwhile; return whether it ran."""
         async with self._volumes.lock(before.id):
-            new, is_first = await self._database.run(_claim, wanted, usages)
+            if (await self._database.read(_root_of, wanted.vm_id)).id != before.id:
+                return wanted.was_running  # by a restoration that was before this one
+            new, is_first = await self._database.run(_claim, wanted)
             async with self._volumes.lock(new.id), self._machines.lock.acquire(wanted.vm_id) as vm:
                 # a daemon that was killed in the middle has stopped it
                 ran = vm.state is InstanceState.RUNNING or (wanted.was_running and not is_first)
@@ -193,12 +194,11 @@ def _root_of(connection: Connection, vm_id: int) -> Volume:
     return root
 
 
-def _claim(connection: Connection, wanted: Restoration, usages: Usages) -> tuple[Volume, bool]:
+def _claim(connection: Connection, wanted: Restoration) -> tuple[Volume, bool]:
     """Return the row of the new disk, and whether it is a new one."""
     claimed = volumes.find(connection, wanted.root_uuid)
     if claimed is not None:
         return claimed, False
-    check(connection, wanted, usages)
     vm, before = instances.by_id(connection, wanted.vm_id), _root_of(connection, wanted.vm_id)
     image = templates.by_id(connection, wanted.image_id)
     resized = before.size_bytes is not None
@@ -226,8 +226,6 @@ def _set_restored(
 ) -> Instance:
     """Give a VM its new disk in place of the one of before, which is deleted from now on."""
     check(connection, wanted, usages)
-    if _root_of(connection, wanted.vm_id).id != before.id:
-        raise MachineBusyError("the root disk was replaced meanwhile", "restore the VM again")
     at = now()
     volumes.update(connection, before.id, state=VolumeState.DESTROYED, vm_id=None, attached=None)
     volumes.update(

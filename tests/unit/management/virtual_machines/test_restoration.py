@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -294,9 +295,20 @@ async def test_a_guest_gets_a_new_password_if_its_template_takes_one(cloud: Smal
 @pytest_twisted.ensureDeferred
 async def test_two_restorations_at_once_leave_one_root(cloud: SmallCloud) -> None:
     vm = await deploy_running(cloud)
-    started = [await cloud.call(RESTORE, virtualmachineid=vm.uuid) for _ in range(2)]
-    for each in started:
-        await cloud.jobs.wait(each["jobid"])
+    arguments = {"id": vm.id, "image": vm.template_id, "start": True}
+    started = [
+        await cloud.jobs.submit(
+            RESTORE,
+            arguments | {"root": str(uuid.uuid4())},
+            account_id=cloud.admin.account.id,
+            domain_id=cloud.admin.domain.id,
+            user_id=cloud.admin.user.id,
+            request_id="request-1",
+        )
+        for _ in range(2)
+    ]
+    codes = [(await cloud.jobs.wait(each.uuid)).result_code for each in started]
+    assert codes == [0, 0]
     root = root_of(cloud, vm)
     assert cloud.instance(vm.id).state is InstanceState.RUNNING
     present_rows = [row for row in cloud.database.run_now(volumes.rows.all) if row.removed is None]
