@@ -12,12 +12,17 @@ from pathlib import Path
 import pytest
 from cs import CloudStackApiException
 
-from integration.api_lab import api_of, deployment, machine, open_files
+from integration.api_lab import api_of, deployment, machine, make_ready, open_files
 from integration.daemon_lab import Host, host, until
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
 
 __all__ = ["host"]  # the fixture
+
+
+def isos_of(pid: int) -> list[str]:
+    """Return the names of the ISOs that a machine has open."""
+    return [Path(path).name for path in open_files(pid) if path.endswith(".iso")]
 
 
 def test_a_vm_is_a_real_clone_that_outlives_the_daemon(host: Host) -> None:
@@ -43,6 +48,13 @@ def test_a_vm_is_a_real_clone_that_outlives_the_daemon(host: Host) -> None:
     assert b"10.11.0.1:" in command_line
     assert b"password=on" in command_line or b"password-secret" in command_line
 
+    iso = api.registerIso(
+        name="drivers", url="http://images.example.test/drivers.iso", zoneid=values["zoneid"]
+    )["iso"][0]["id"]
+    make_ready(host, iso)
+    assert api.attachIso(id=iso, virtualmachineid=vm["id"])["virtualmachine"]["isoid"] == iso
+    assert isos_of(pid) == [f"{iso}.iso"]
+
     console = api.createConsoleEndpoint(virtualmachineid=vm["id"])["consoleendpoint"]
     assert (console["success"], "Please try it again later" in console["details"]) == (False, True)
 
@@ -51,6 +63,7 @@ def test_a_vm_is_a_real_clone_that_outlives_the_daemon(host: Host) -> None:
     host.start()
     assert machine(client(), "one")["state"] == "Running"
     assert host.pids()[vm["instancename"]] == pid
+    assert (machine(client(), "one")["isoid"], isos_of(pid)) == (iso, [f"{iso}.iso"])
 
     os.kill(pid, signal.SIGKILL)
     until(lambda: machine(client(), "one")["state"] == "Stopped", "record of the machine's end")
@@ -58,6 +71,12 @@ def test_a_vm_is_a_real_clone_that_outlives_the_daemon(host: Host) -> None:
 
     api = client()
     assert api.startVirtualMachine(id=vm["id"])["virtualmachine"]["state"] == "Running"
+    pid = host.pids()[vm["instancename"]]
+    assert isos_of(pid) == [f"{iso}.iso"]
+    with pytest.raises(CloudStackApiException, match="Unable to delete ISO"):
+        api.deleteIso(id=iso)
+    assert "isoid" not in api.detachIso(virtualmachineid=vm["id"])["virtualmachine"]
+    assert isos_of(pid) == []
     assert api.stopVirtualMachine(id=vm["id"], forced=True)["virtualmachine"]["state"] == "Stopped"
     assert vm["instancename"] not in host.pids()
     api.destroyVirtualMachine(id=vm["id"], expunge=True)
