@@ -124,6 +124,7 @@ class FakeGuestServices:
     def __init__(self) -> None:
         self.served: list[Sequence[GuestBridge]] = []
         self.bound: list[BoundGuest] = []
+        self.l2_ports: list[str] = []
         self.data: dict[IPv4Address, GuestData] = {}
         self.failed: dict[str, NetworkError] = {}
         self.taken: list[str] = []
@@ -141,10 +142,10 @@ class FakeGuestServices:
         self.served.append(bridges)
         return self.failed
 
-    async def bind_guests(self, guests: Iterable[BoundGuest]) -> None:
+    async def bind_guests(self, guests: Iterable[BoundGuest], l2_ports: Iterable[str] = ()) -> None:
         if self.filter_error is not None:
             raise self.filter_error
-        self.bound = list(guests)
+        self.bound, self.l2_ports = list(guests), list(l2_ports)
 
     async def make_guest_links(self, links: Iterable[GuestLink]) -> dict[str, NetworkError]:
         if self.link_error is not None:

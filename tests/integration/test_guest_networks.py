@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network
@@ -15,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from integration.daemon_lab import until
+from integration.guest_frames import bind, frames_of, passed
 from integration.guest_machine import BRIDGE, Machine, dnsmasq_of, processes_of, services
 from integration.network_lab import Host, host, sh
 from systemvm.host.guest_filter import removal
@@ -40,20 +39,6 @@ MAC, OTHER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 PORT, OTHER_PORT = "t0000000001-0", "t0000000002-0"
 WEB = Guest(MAC, IPv4Address("10.13.0.50"), "web", is_here=True)
 DB = Guest("02:00:00:00:00:03", IPv4Address("10.13.0.51"), "db", is_here=False)
-SNIFF = """
-import socket, sys
-receiver = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-receiver.bind(("eth0", 0))
-print("ready", flush=True)
-wanted = sys.argv[1:]
-while True:
-    frame = receiver.recv(4096).hex()
-    for number, each in enumerate(wanted):
-        if frame.startswith(each):
-            print(number, flush=True)
-            if number == len(wanted) - 1:
-                sys.exit()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +53,6 @@ def serve(host: Host, *guests: Guest, bridge: str = BRIDGE, cidr: str = "10.13.0
     subnet = GuestSubnet(IPv4Network(cidr), IPv4Address("10.13.0.254"), "zone1.test", guests)
     bridges: Sequence[GuestBridge] = [GuestBridge(bridge, (subnet,))] if guests else []
     return host.drive(f"print(await services.serve(decode({encode(bridges)!r})))").strip()
-
-
-def bind(host: Host, *guests: tuple[str, str, str]) -> None:
-    made = ", ".join(f"BoundGuest({p!r}, {m!r}, ipaddress.ip_address({a!r}))" for p, m, a in guests)
-    host.drive(f"from systemvm.host.guest_filter import BoundGuest\nawait driver.bind_guests([{made}])")
 
 
 def put_data(host: Host, guest: Guest, data: GuestData, bridge: str = BRIDGE) -> None:
@@ -246,80 +226,21 @@ def _datagrams(host: Host) -> int:
 def test_a_machine_is_no_router_and_gives_no_addresses(
     host: Host, services: ChildProcess, machine: Machine
 ) -> None:
-    source = MAC.replace(":", "")
-    own = "fe800000000000000000000000000001"
-    frames = {
-        "router advertisement": f"333300000001{source}" + ipv6(own, ALL_NODES, 58, ROUTER_ADVERTISEMENT),
-        "redirect": f"333300000001{source}" + ipv6(own, ALL_NODES, 58, "8900" + 38 * "00"),
-        "DHCPv6 server": f"333300000001{source}" + ipv6(own, ALL_NODES, 17, udp(547, 546, "02000001")),
-        "DHCP server": f"ffffffffffff{source}" + ipv4("0a0d0032", "ffffffff", 17, udp(67, 68, "02010600")),
-        "neighbour advertisement": f"333300000001{source}"
-        + ipv6(own, ALL_NODES, 58, "88000000a0000000" + "fd" + 15 * "11"),
-        "ARP for another": f"ffffffffffff{source}08060001080006040002{source}0a0d00ffffffffffffff0a0d00ff",
-        "ARP with another's MAC": f"ffffffffffff{source}0806000108000604"
-        "00020200000000aa0a0d0032ffffffffffff0a0d0032",
-        "ARP for the metadata service": f"ffffffffffff{source}0806000108000604"
-        f"0002{source}a9fea9feffffffffffff0a0d0001",
-        "its own ARP": f"ffffffffffff{source}08060001080006040001{source}0a0d00320000000000000a0d0001",
-    }
+    frames, listener = frames_of(MAC), host.neighbours[BRIDGE]
     sh("ip", "-n", machine.name, "link", "set", "eth0", "address", MAC, "up")
     sh("ip", "netns", "exec", host.name, "nft", "-f", "-", stdin=removal())
-    assert passed(host, machine, frames) == set(frames)
+    assert passed(listener, machine, frames) == set(frames)
     bind(host)
-    addressless = passed(host, machine, frames)
+    addressless = passed(listener, machine, frames)
     bind(host, (PORT, MAC, "10.13.0.50"))
     try:
-        assert passed(host, machine, frames) == {"its own ARP"}
+        assert passed(listener, machine, frames) == {"its own ARP"}
     finally:
         bind(host)
     # the cloud does not know which addresses such a machine has
     assert addressless == {
         "neighbour advertisement", "ARP for another", "ARP with another's MAC", "its own ARP"
     }  # fmt: skip
-
-
-ALL_NODES = "ff020000000000000000000000000001"
-ROUTER_ADVERTISEMENT = "86000000400807080000000000000000"
-
-
-def passed(host: Host, machine: Machine, frames: dict[str, str]) -> set[str]:
-    """Send frames; return which of them a neighbour on the bridge receives. The last one must pass."""
-    sniffer = subprocess.Popen(
-        [
-            *("ip", "netns", "exec", host.neighbours[BRIDGE], sys.executable, "-c", SNIFF),
-            *frames.values(),
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert sniffer.stdout is not None
-        assert sniffer.stdout.readline() == "ready\n"
-        machine.send(*frames.values())
-        numbers = sniffer.communicate(timeout=100)[0].split()
-    finally:
-        sniffer.kill()
-        sniffer.wait()
-    names = [*frames]
-    return {names[int(number)] for number in numbers}
-
-
-def ipv6(source: str, destination: str, protocol: int, payload: str) -> str:
-    """Return type and payload of a frame; checksums are left to those who look at them."""
-    return f"86dd60000000{len(payload) // 2:04x}{protocol:02x}ff{source}{destination}{payload}"
-
-
-def ipv4(source: str, destination: str, protocol: int, payload: str) -> str:
-    length = 20 + len(payload) // 2
-    start, end = f"4500{length:04x}0000000040{protocol:02x}", f"{source}{destination}"
-    words = memoryview(bytes.fromhex(f"{start}0000{end}")).cast("H")
-    total = sum(int.from_bytes(word.to_bytes(2, sys.byteorder)) for word in words)
-    checksum = 0xFFFF - ((total & 0xFFFF) + (total >> 16))
-    return f"0800{start}{checksum:04x}{end}{payload}"
-
-
-def udp(source: int, destination: int, payload: str) -> str:
-    return f"{source:04x}{destination:04x}{8 + len(payload) // 2:04x}0000{payload}"
 
 
 HOST_FILE = f"labels:\n  {OTHER_BRIDGE}:\n    traffic_types: [guest]\n    addresses: [10.14.0.1/24]\n"

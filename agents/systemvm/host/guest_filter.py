@@ -4,6 +4,9 @@
 The metadata service knows a machine by its address, so that nobody may take another one's. A port of a
 machine without an address of the cloud can use any that no other machine of this host has. Guest networks
 have no IPv6: a machine with an address sends IPv4 and ARP, and nothing else.
+
+An L2 network is a VLAN of one account, in which the cloud has no address: its ports send what they want, but
+for tags. They are known by their names, because `meta ibrname` is in a module that not every kernel has.
 """
 
 from __future__ import annotations
@@ -34,14 +37,15 @@ def removal() -> str:
     return f"table bridge {TABLE}\ndelete table bridge {TABLE}\n"
 
 
-def ruleset(guests: Sequence[BoundGuest]) -> str:
-    """Return nft input that replaces the whole table in one transaction."""
+def ruleset(guests: Sequence[BoundGuest], l2_ports: Iterable[str] = ()) -> str:
+    """Return nft input that replaces the whole table in one transaction; `l2_ports` are on L2 networks."""
     quoted = [f'"{guest.port}"' for guest in guests]
     by_mac = [f"{port} . {guest.mac}" for port, guest in zip(quoted, guests, strict=True)]
     by_address = [f"{port} . {guest.address}" for port, guest in zip(quoted, guests, strict=True)]
     lines = [
         removal() + f"table bridge {TABLE} {{",
         _set("ports", "ifname", quoted),
+        _set("l2_ports", "ifname", [f'"{port}"' for port in l2_ports]),
         _set("macs", "ether_addr", [guest.mac for guest in guests]),
         _set("addresses", "ipv4_addr", [str(guest.address) for guest in guests]),
         _set("by_mac", "ifname . ether_addr", by_mac),
@@ -50,6 +54,7 @@ def ruleset(guests: Sequence[BoundGuest]) -> str:
         "        type filter hook prerouting priority -300; policy accept;",
         # the rules below see only the outer type, and the kernel removes tags of VLAN 0 after them
         f'        iifname "{_TAPS}" ether type {{ 8021q, 8021ad }} drop',
+        "        iifname @l2_ports accept",
         "        iifname @ports ether type != { ip, arp } drop",
         "        iifname @ports iifname . ether saddr != @by_mac drop",
         "        iifname @ports iifname . arp saddr ether != @by_mac drop",

@@ -72,9 +72,13 @@ class NetworkDriver:
         """Remove a tap; does nothing when there is none."""
         await self._call(do="remove-tap", name=name)
 
-    async def bind_guests(self, guests: Iterable[BoundGuest]) -> None:
-        """Have the ports of exactly these machines send from their own MAC and address only."""
-        content = [(guest.port, guest.mac, str(guest.address)) for guest in guests]
+    async def bind_guests(self, guests: Iterable[BoundGuest], l2_ports: Iterable[str] = ()) -> None:
+        """Have the ports of exactly these machines send from their own MAC and address only.
+
+        Those on L2 networks send what they want.
+        """
+        bound = [(guest.port, guest.mac, str(guest.address)) for guest in guests]
+        content = {"guests": bound, "l2_ports": [*l2_ports]}
         await self._call(json.dumps(content).encode(), do="bind-guests")
 
     async def make_guest_links(self, links: Iterable[GuestLink]) -> dict[str, NetworkError]:

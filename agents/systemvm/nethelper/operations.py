@@ -126,12 +126,16 @@ class Operations:
         return {}, []
 
     def _bind_guests(self, request: dict[str, Any]) -> Answer:
-        """Have the ports of exactly these machines send from their own MAC and address only."""
+        """Have the ports of exactly these machines send from their own MAC and address only.
+
+        Those on L2 networks send what they want.
+        """
+        content = request["content"]
         guests = [
             BoundGuest(_tap(port), _mac(mac), ipaddress.IPv4Address(str(address)))
-            for port, mac, address in request["content"]
+            for port, mac, address in content["guests"]
         ]
-        load_rules(guest_filter.ruleset(guests))
+        load_rules(guest_filter.ruleset(guests, [_tap(port) for port in content["l2_ports"]]))
         return {}, []
 
     def _guest_links(self, request: dict[str, Any]) -> Answer:

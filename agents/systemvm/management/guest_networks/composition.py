@@ -77,6 +77,11 @@ def bound_guests(connection: Connection, host_id: int) -> list[BoundGuest]:
     ]
 
 
+def l2_ports(connection: Connection, host_id: int) -> list[str]:
+    """Return the ports of this host's machines that are on L2 networks."""
+    return [tap_name(uuid, device) for uuid, device in guest_nics.list_l2_ports(connection, host_id)]
+
+
 def _subnet(of: NetworkRange, domain: str, nics: list[GuestNic], host_id: int) -> GuestSubnet:
     # ranges.py refuses guest networks of IPv6 alone
     cidr, router = cast(IPv4Network, of.cidr), cast(IPv4Address | None, of.gateway)

@@ -16,7 +16,7 @@ from systemvm.host.guest_filter import BoundGuest
 from systemvm.host.guest_services import GuestBridge, GuestData
 from systemvm.host.guest_vlans import GuestLink
 from systemvm.management.guest_networks import vlans
-from systemvm.management.guest_networks.composition import bound_guests, compose
+from systemvm.management.guest_networks.composition import bound_guests, compose, l2_ports
 from systemvm.management.guest_networks.machine_data import data_of
 from systemvm.management.network_helper import NetworkError, NoHelperError
 from systemvm.management.pki.keystore import KeystoreError
@@ -44,7 +44,7 @@ class HostNetworks(Protocol):
     """Guest VLANs of this host, and a filter that has ports send from their machines' own addresses only."""
 
     async def make_guest_links(self, links: Iterable[GuestLink]) -> dict[str, NetworkError]: ...
-    async def bind_guests(self, guests: Iterable[BoundGuest]) -> None: ...
+    async def bind_guests(self, guests: Iterable[BoundGuest], l2_ports: Iterable[str] = ()) -> None: ...
 
 
 class GuestNetworks:
@@ -74,6 +74,7 @@ class GuestNetworks:
         self._lock = DeferredLock()
         self._begun = 0
         self._serves_none = False
+        self._l2_ports: list[str] = []  # of the filter that was set last
         self._has_no_links = False
         self._is_filtered = False
         self._unsent: dict[int, str] = {}  # why, by the id of a machine
@@ -89,7 +90,8 @@ class GuestNetworks:
     async def implement(self, vm_id: int) -> None:
         """Have the VLANs of a machine's networks on this host, before it starts.
 
-        Raises: NoVlanError when an isolated network gets none, NetworkError when this host cannot have one.
+        Raises: NoVlanError when a network of an account gets none, NetworkError when this host cannot have
+            one.
         """
         async with self._lock:
             if not await self._database.run(vlans.take_vlans, vm_id, self._labels):
@@ -153,10 +155,11 @@ class GuestNetworks:
                     self._log.info("no virtual machine runs on network {name}", name=network.name)
             unlinked = await self._try_links()
             bridges = await self._database.read(compose, self._labels, self._host_id)
-            if not bridges and self._serves_none and not unlinked:
+            unbound = await self._database.read(l2_ports, self._host_id)
+            if not bridges and self._serves_none and not unlinked and unbound == self._l2_ports:
                 self._report({})
                 return
-            failed = {**await self._serve(bridges, unread), **unlinked}
+            failed = {**await self._serve(bridges, unbound, unread), **unlinked}
             self._serves_none = not bridges and not failed
             if bridges or unlinked or not all(isinstance(error, NoHelperError) for error in failed.values()):
                 self._report({bridge: f"{error.message}; {error.hint}" for bridge, error in failed.items()})
@@ -198,16 +201,18 @@ class GuestNetworks:
         return failed
 
     async def _serve(
-        self, bridges: Sequence[GuestBridge], unread: NetworkError | None
+        self, bridges: Sequence[GuestBridge], unbound: list[str], unread: NetworkError | None
     ) -> Mapping[str, NetworkError]:
         """Serve these bridges, and end what an earlier daemon served; return why some are not served.
 
-        `unread` is why it is not known which passwords were taken: their marks must not be lost.
+        `unbound` are ports on L2 networks. `unread` is why it is not known which passwords were taken: their
+        marks must not be lost.
         """
         self._is_filtered = False
         try:
             # first: the metadata service knows a machine by its address
-            await self._ports.bind_guests(await self._database.read(bound_guests, self._host_id))
+            await self._ports.bind_guests(await self._database.read(bound_guests, self._host_id), unbound)
+            self._l2_ports = unbound
             self._is_filtered = True
             if unread is not None:
                 raise unread

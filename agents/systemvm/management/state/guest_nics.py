@@ -10,6 +10,7 @@ from attrs import frozen
 
 from systemvm.host.zone import TrafficType
 from systemvm.management.state import schema
+from systemvm.management.state.status import GuestType
 
 
 @frozen
@@ -42,6 +43,27 @@ def list_addressed(connection: sa.Connection, vm_id: int | None = None) -> list[
     if vm_id is not None:
         query = query.where(v.id == vm_id)
     return [GuestNic(*row[:8], IPv4Address(row[8])) for row in connection.execute(query)]
+
+
+def list_l2_ports(connection: sa.Connection, host_id: int) -> list[tuple[str, int]]:
+    """Return the UUID and the device of each NIC on an L2 network, of a host's VMs and of those on none."""
+    v, n, g = schema.vm_instances.c, schema.nics.c, schema.guest_networks.c
+    query = (
+        sa.select(v.uuid, n.device)
+        .select_from(
+            sa.join(schema.nics, schema.vm_instances, n.vm_id == v.id).join(
+                schema.guest_networks, n.guest_network_id == g.id
+            )
+        )
+        .where(
+            g.guest_type == GuestType.L2,
+            n.removed.is_(None),
+            v.removed.is_(None),
+            sa.or_(v.host_id.is_(None), v.host_id == host_id),
+        )
+        .order_by(v.id, n.device)
+    )
+    return [(row[0], row[1]) for row in connection.execute(query)]
 
 
 def machines_on(connection: sa.Connection, network_id: int) -> list[str]:
