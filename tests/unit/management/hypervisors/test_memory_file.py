@@ -52,3 +52,36 @@ def test_a_host_without_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused.value.hint.startswith("free memory")
     assert "secret" not in str(refused.value)
     assert open_descriptors() == before
+
+
+def refuse_creation(monkeypatch: pytest.MonkeyPatch, number: int, *, flags: int) -> list[int]:
+    """Have memfd_create refuse these flags; return the flags of all calls."""
+    create, calls = os.memfd_create, list[int]()
+
+    def refuse(name: str, given: int) -> int:
+        calls.append(given)
+        if given & flags:
+            raise OSError(number, os.strerror(number))
+        return create(name, given)
+
+    monkeypatch.setattr("os.memfd_create", refuse)
+    return calls
+
+
+def test_it_is_created_without_the_right_of_execution_where_the_kernel_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = refuse_creation(monkeypatch, errno.EINVAL, flags=8)
+    descriptor = open_memory_file("drive", b"content")
+    assert os.pread(descriptor, 100, 0) == b"content"
+    os.close(descriptor)
+    with_seal, without = calls
+    assert with_seal == without | 8
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+def test_a_host_that_forbids_it_says_so(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    refuse_creation(monkeypatch, number, flags=8)
+    with pytest.raises(HypervisorError, match="cannot be kept in memory") as refused:
+        open_memory_file("drive", b"content")
+    assert "vm.memfd_noexec" in refused.value.hint
