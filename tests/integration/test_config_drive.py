@@ -115,6 +115,10 @@ async def test_a_guest_without_a_network_reads_its_config_drive(
     assert said("config drive of alone")
     assert said(f"user data {digest(USER_DATA)}")
     assert files_with(PASSWORD.encode(), tmp_path) == []
+    process = Path(f"/proc/{status.pid}")
+    command = (process / "cmdline").read_bytes()
+    assert spec.name.encode() in command
+    assert PASSWORD.encode() not in command + (process / "environ").read_bytes()
 
     # its other CD is the drive of ISOs, which the guest locks while it has one mounted
     await wait_until("the guest has read its ISO", lambda: said("cd not-it"))

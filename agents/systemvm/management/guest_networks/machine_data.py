@@ -7,9 +7,12 @@ drive.
 
 from __future__ import annotations
 
+from twisted.logger import Logger
+
 from systemvm.host.guest_services import GuestData, GuestPassword
 from systemvm.management.guest_networks.composition import domain_of
 from systemvm.management.guest_networks.config_drive import ConfigDrive, DriveNic
+from systemvm.management.pki.keystore import KeystoreError
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import (
     guest_networks,
@@ -25,6 +28,7 @@ from systemvm.management.state.guest_networks import GuestNetwork
 from systemvm.management.state.guest_nics import GuestNic
 
 _DEFAULT_NIC = 0
+_log = Logger()
 
 
 def data_of(connection: Connection, vm_id: int, seal: Seal) -> list[tuple[GuestNic, GuestData]]:
@@ -53,11 +57,15 @@ def has_config_drive(connection: Connection, vm_id: int) -> bool:
 def config_drive_of(connection: Connection, vm_id: int, seal: Seal) -> ConfigDrive | None:
     """Return the config drive of a machine that is started now; None when it has none.
 
-    Raises: KeystoreError when its password was sealed with another key.
+    A password that was sealed with another key is left out: the machine starts without it.
     """
     if not has_config_drive(connection, vm_id):
         return None
-    password = _password_of(connection, vm_id, seal)
+    password = None
+    try:
+        password = _password_of(connection, vm_id, seal)
+    except KeystoreError as error:
+        _log.warn("config drive of machine {vm} has no password: {why}", vm=vm_id, why=error.message)
     return ConfigDrive(
         _items_of(connection, vm_id),
         [DriveNic(nic.device, nic.mac, nic.uuid) for nic in instances.nics_of(connection, vm_id)],

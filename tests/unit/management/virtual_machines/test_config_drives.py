@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import pytest_twisted
 from attrs import evolve
+from twisted.logger import capturedLogs
 
 from drive_reader import files_on
 from present import present
 from small_cloud import SmallCloud
 from systemvm.management.hypervisors.base import DomainSpec
 from systemvm.management.hypervisors.errors import HypervisorError
+from systemvm.management.pki.seal import Seal
 from systemvm.management.state import instances, machine_passwords
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState
@@ -102,6 +104,20 @@ async def test_a_password_waits_until_a_start_succeeds(cloud: SmallCloud) -> Non
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_vm_starts_without_a_password_that_cannot_be_decrypted(cloud: SmallCloud) -> None:
+    vm = await deploy_with_password(cloud, userdata=ENCODED)
+    await cloud.machines.stop(vm.id, forced=True)
+    cloud.database.run_now(machine_passwords.put, vm.id, Seal(bytes(32)).close("Second-18"))
+    with capturedLogs() as events:
+        await cloud.machines.start(vm.id)
+    assert cloud.instance(vm.id).state is InstanceState.RUNNING
+    files = files_on(spec_of(cloud, vm))
+    assert (files[USER_DATA_FILE], PASSWORD_FILE in files) == (SCRIPT, False)
+    [warning] = [event for event in events if "has no password" in (event.get("log_format") or "")]
+    assert (warning["vm"], "seal.key is not the key" in warning["why"]) == (vm.id, True)
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_password_is_not_given_again_when_the_daemon_was_killed_after_the_start(
     cloud: SmallCloud,
 ) -> None:
@@ -128,13 +144,18 @@ async def test_a_machine_of_an_earlier_release_runs_on_without_a_drive(cloud: Sm
 @pytest_twisted.ensureDeferred
 async def test_user_data_is_changed_while_the_vm_is_stopped(cloud: SmallCloud) -> None:
     vm = await deploy_by_api(cloud, name="one")
-    with pytest.raises(MachineStateError, match="they are on its config drive, and it is Running"):
+    with pytest.raises(
+        MachineStateError, match="they are on the config drive of its next start, and it is Running"
+    ):
         await cloud.call("updateVirtualMachine", id=vm.uuid, userdata=ENCODED)
     await cloud.call("updateVirtualMachine", id=vm.uuid, displayname="First")  # but for its data
     await cloud.machines.stop(vm.id, forced=True)
     await cloud.call("updateVirtualMachine", id=vm.uuid, userdata=ENCODED)
     await cloud.machines.start(vm.id)
     assert files_on(spec_of(cloud, vm))[USER_DATA_FILE] == SCRIPT
+    # a machine of another hypervisor has no drive of this cloud
+    cloud.update_instance(vm, hypervisor="VMware")
+    await cloud.call("updateVirtualMachine", id=vm.uuid, userdata="")
 
 
 @pytest_twisted.ensureDeferred

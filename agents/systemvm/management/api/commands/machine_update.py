@@ -69,10 +69,10 @@ def _update(connection: Connection, call: ApiCall) -> Instance:
     arguments = call.arguments
     vm = own_machine(connection, arguments["id"], call.principal)
     if "userdata" in arguments:
-        if vm.state.has_process and has_config_drive(connection, vm.id):
+        if vm.is_driven and vm.state.has_process and has_config_drive(connection, vm.id):
             raise MachineStateError(
-                f"user data of {vm.name} cannot be changed: they are on its config drive, and it is"
-                f" {vm.state.value}",
+                f"user data of {vm.name} cannot be changed: they are on the config drive of its next"
+                f" start, and it is {vm.state.value}",
                 "stop it first with stopVirtualMachine",
             )
         machine_data.put_user_data(connection, vm.id, base64.b64decode(arguments["userdata"]))
