@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import yaml
 from playwright.sync_api import Page, expect
@@ -10,7 +12,7 @@ from playwright.sync_api import Page, expect
 from accessibility import violations
 from console_page import open_section
 from integration.cpvm_lab.chromium import Chromium
-from integration.daemon_lab import Host, host
+from integration.daemon_lab import Host, host, until
 from integration.page_user import add_account, chromium, log_in, press
 from systemvm.host.host_file import FILE_NAME
 from systemvm.management.samples import read_sample
@@ -27,9 +29,19 @@ def permit_vlans(host: Host) -> None:
     (host.layout.etc / FILE_NAME).write_text(yaml.safe_dump(file))
 
 
+def give_vlans(host: Host) -> None:
+    def guest() -> Any:
+        networks = host.call("listPhysicalNetworks")["physicalnetwork"]
+        return next(network for network in networks if network["name"] == "cloudbr3")
+
+    host.call("updatePhysicalNetwork", id=guest()["id"], vlan="100-101")
+    until(lambda: guest().get("vlan") == "100-101", "VLANs of the physical network")
+
+
 def test_a_user_creates_restarts_and_deletes_a_network(host: Host, chromium: Chromium) -> None:
     permit_vlans(host)
     host.start()
+    give_vlans(host)
     add_account(host, "una")
 
     def steps(page: Page) -> None:

@@ -17,7 +17,7 @@ KINDS = {
     "volume": ("2", "", "volumes"),
     "snapshot": ("3", "", "snapshots"),
     "template": ("4", "", "templates and ISOs"),
-    "network": ("6", "", "isolated networks"),
+    "network": ("6", "", "isolated and L2 networks"),
     "cpu": ("8", "", "CPUs"),
     "memory": ("9", "MiB", "memory"),
     "primary_storage": ("10", "GiB", "primary storage"),

@@ -23,7 +23,7 @@ _KINDS = {
     ResourceType.volume: ("volumes", "volumes, root disks among them", "volumes"),
     ResourceType.snapshot: ("snapshots", "snapshots of volumes", "snapshots"),
     ResourceType.template: ("templates", "templates and ISOs", "templates"),
-    ResourceType.network: ("networks", "isolated guest networks", "networks"),
+    ResourceType.network: ("networks", "isolated and L2 networks", "networks"),
     ResourceType.cpu: ("cpus", "virtual CPUs of its VMs", "CPUs"),
     ResourceType.memory: ("memory", "MiB of memory of its VMs", "MiB"),
     ResourceType.primary_storage: ("primary.storage", "GiB of its volumes", "GiB"),

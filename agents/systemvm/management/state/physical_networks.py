@@ -20,7 +20,7 @@ class PhysicalNetwork:
     zone_id: int
     name: str
     state: str
-    vnet: str | None  # VLANs of isolated networks, such as 100-200,300
+    vnet: str | None  # VLANs of networks of accounts, such as 100-200,300
     created: datetime
     removed: datetime | None
 

@@ -106,7 +106,7 @@ def _of_machines(what: sa.ColumnElement[Any], account_ids: Sequence[int]) -> sa.
 
 
 def _of_networks(account_ids: Sequence[int]) -> sa.Select[Any]:
-    """Only isolated networks have an owner."""
+    """Only isolated and L2 networks have an owner."""
     where = (_network.removed.is_(None), _network.account_id.in_(account_ids))
     return sa.select(_network.account_id, sa.func.count()).where(*where).group_by(_network.account_id)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from systemvm.host.bridges import BridgeKind
 from systemvm.host.zone import TrafficType
 from systemvm.management.resource_limits import limits
-from systemvm.management.state import guest_networks
+from systemvm.management.state import guest_networks, physical_networks
 from systemvm.management.state.database import Connection
 from systemvm.management.state.guest_networks import GuestNetwork
 from systemvm.management.state.resource_counts import ResourceType
@@ -18,7 +18,7 @@ from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model.ranges import Labels
 from systemvm.management.zone_model.refusals import check_name, wrong_state
 from systemvm.management.zone_model.system_vm_networks import label_of
-from systemvm.management.zone_model.vlans import permitted_vlans
+from systemvm.management.zone_model.vlans import parse_vnet, permitted_vlans
 
 
 def create_l2_network(
@@ -55,9 +55,9 @@ def create_l2_network(
 
 
 def check_has_vlans(connection: Connection, zone: Zone, labels: Labels) -> None:
-    """Check that root's file permits VLANs in which L2 networks of a zone can be.
+    """Check that root's file and the physical network permit VLANs in which L2 networks of a zone can be.
 
-    Raises: ModelError when it permits none on this host, IncompleteZoneError.
+    Raises: ModelError when they permit none on this host, IncompleteZoneError.
     """
     label = label_of(connection, zone.id, TrafficType.GUEST, labels)
     facts = labels.get(label)
@@ -72,4 +72,11 @@ def check_has_vlans(connection: Connection, zone: Zone, labels: Labels) -> None:
             f"zone {zone.name}",
             "has no VLANs for L2 networks on this host",
             f"set vlans of the label {label} in host.yaml",
+        )
+    physical = physical_networks.network_of_traffic(connection, zone.id, TrafficType.GUEST)
+    if physical is None or not parse_vnet(physical.vnet) & permitted_vlans(facts):
+        raise wrong_state(
+            f"zone {zone.name}",
+            f"its physical network of guest traffic has no VLANs of label {label}",
+            "set vlan of the physical network with updatePhysicalNetwork",
         )

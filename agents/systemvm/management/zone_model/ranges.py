@@ -153,14 +153,14 @@ def check_vlan(
 def _check_not_isolated(
     connection: Connection, zone: Zone, kind: TrafficType, vlan: int | None, labels: Labels
 ) -> None:
-    """Check that a range of other traffic than guests' is in no VLAN of isolated networks."""
+    """Check that a range of other traffic than guests' is in no VLAN of networks of accounts."""
     label = _label(connection, zone, kind, labels)
     if vlan is None or label is None or kind is TrafficType.GUEST:
         return
     if vlan in isolated_vlans(connection, label, labels):
         raise invalid(
             "vlan",
-            f"VLAN {vlan} of label {label} is of isolated networks",
+            f"VLAN {vlan} of label {label} is of networks of accounts",
             "choose another one, or take it from vlan of the physical network with updatePhysicalNetwork",
         )
 

@@ -131,7 +131,7 @@ def _check_without_vlans(connection: Connection, traffic: CarriedTraffic) -> Non
         raise in_use(
             "label of guest traffic",
             named("network", names) + " in VLANs of it",
-            "stop the virtual machines on isolated networks, and delete shared ones in VLANs, first",
+            "stop the virtual machines on networks of accounts, and delete shared ones in VLANs, first",
         )
 
 

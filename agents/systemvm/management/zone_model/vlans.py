@@ -102,7 +102,7 @@ def _check_permitted(
     if wanted - possible:
         raise invalid(
             "vlan",
-            f"{format_vlans(wanted - possible)} cannot be VLANs of isolated networks: label {label} of this "
-            f"host has {format_vlans(possible) or 'none'}",
+            f"{format_vlans(wanted - possible)} cannot be VLANs of networks of accounts: label {label} of "
+            f"this host has {format_vlans(possible) or 'none'}",
             "add them to vlans of the label in host.yaml, without vlan_addresses",
         )

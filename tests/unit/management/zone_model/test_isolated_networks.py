@@ -103,6 +103,7 @@ async def test_a_user_creates_a_network_in_a_free_subnet(cloud: SmallCloud) -> N
 
 @pytest_twisted.ensureDeferred
 async def test_offerings_that_this_host_can_have_are_listed(cloud: SmallCloud) -> None:
+    await give_vlans(cloud)
     found = (await cloud.call("listNetworkOfferings", cloud.user))["networkoffering"]
     assert {(each["name"], each["guestiptype"], each["specifyvlan"]) for each in found} == {
         ("Shared guest network", "Shared", True),
@@ -497,7 +498,7 @@ async def test_no_other_range_is_in_a_vlan_of_isolated_networks(cloud: SmallClou
             job = await cloud.job("addTrafficType", physicalnetworkid=network["id"], traffictype="Storage")
             assert job.result_code == 0, job.result
     public = {"zoneid": cloud.zone.uuid, "netmask": "255.255.255.0", "gateway": "198.51.100.1"}
-    with pytest.raises(ModelError, match="VLAN 100 of label cloudbr3 is of isolated networks"):
+    with pytest.raises(ModelError, match="VLAN 100 of label cloudbr3 is of networks of accounts"):
         await cloud.call("createVlanIpRange", vlan="100", startip="198.51.100.10", **public)
     await cloud.call("createVlanIpRange", vlan="102", startip="198.51.100.10", **public)
     [pod] = (await cloud.call("listPods"))["pod"]
@@ -508,4 +509,4 @@ async def test_no_other_range_is_in_a_vlan_of_isolated_networks(cloud: SmallClou
         "startip": "10.12.9.10",
     }
     job = await cloud.job("createStorageNetworkIpRange", vlan="101", **storage)
-    assert "VLAN 101 of label cloudbr3 is of isolated networks" in str(job.result)
+    assert "VLAN 101 of label cloudbr3 is of networks of accounts" in str(job.result)

@@ -20,8 +20,9 @@ from systemvm.host.zone import TrafficType
 from systemvm.management.api.errors import ApiError
 from systemvm.management.api.principal import Principal
 from systemvm.management.api.zone_parts import isolated_offering_of, l2_offering_of
+from systemvm.management.hypervisors.qemu_arguments import tap_name
 from systemvm.management.resource_limits.errors import ResourceLimitError
-from systemvm.management.state import address_ranges, instances
+from systemvm.management.state import address_ranges, instances, physical_networks
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.management.virtual_machines.errors import NotDeployableError
@@ -39,6 +40,7 @@ def cloud(cloud: SmallCloud) -> SmallCloud:
     change_label(
         cloud, vlans=frozenset({100, 101, 200}), vlan_addresses=((200, (IPv4Interface("10.20.0.2/24"),)),)
     )
+    give_vlans(cloud, "100-101")
     return cloud
 
 
@@ -47,11 +49,11 @@ def change_label(cloud: SmallCloud, **changes: Any) -> None:
     labels["cloudbr3"] = evolve(labels["cloudbr3"], **changes)
 
 
-async def give_vlans(cloud: SmallCloud) -> None:
-    networks = (await cloud.call("listPhysicalNetworks"))["physicalnetwork"]
-    [guest] = [network for network in networks if network["name"] == "cloudbr3"]
-    job = await cloud.job("updatePhysicalNetwork", id=guest["id"], vlan="100-101")
-    assert job.result_code == 0, job.result
+def give_vlans(cloud: SmallCloud, vnet: str | None) -> None:
+    """Have the physical network of guest traffic give these VLANs to networks of accounts."""
+    kind = TrafficType.GUEST
+    network = present(cloud.database.run_now(physical_networks.network_of_traffic, cloud.zone.id, kind))
+    cloud.database.run_now(physical_networks.network_rows.update, network.id, vnet=vnet)
 
 
 async def create(cloud: SmallCloud, name: str, owner: Principal | None = None, **more: Any) -> dict[str, Any]:
@@ -97,7 +99,6 @@ async def test_a_user_creates_a_network_without_addresses(cloud: SmallCloud) -> 
 
 @pytest_twisted.ensureDeferred
 async def test_a_vm_on_it_has_a_vlan_and_a_drive_and_no_service(cloud: SmallCloud) -> None:
-    await give_vlans(cloud)
     network = await create(cloud, "one", networkdomain="one.test")
     vm = await deploy(cloud, "web", network["id"], password="First-17")
     spec = cloud.hypervisor.specs[vm.instance_name]
@@ -109,6 +110,7 @@ async def test_a_vm_on_it_has_a_vlan_and_a_drive_and_no_service(cloud: SmallClou
     services = cloud.guest_services
     assert services.links == [GuestLink("cloudbr3", 100)]  # this host has no address in it
     assert (services.served, services.data, services.bound) == ([[]], {}, [])
+    assert services.l2_ports == [tap_name(vm.uuid, 0)]
     [nic] = (await cloud.call("listVirtualMachines", cloud.user))["virtualmachine"][0]["nic"]
     assert (nic["type"], nic["networkname"], "ipaddress" in nic) == ("L2", "one", False)
     job = await cloud.job("restartNetwork", cloud.user, id=network["id"])
@@ -119,6 +121,9 @@ async def test_a_vm_on_it_has_a_vlan_and_a_drive_and_no_service(cloud: SmallClou
     [listed] = (await cloud.call("listNetworks", id=network["id"]))["network"]
     assert (listed["state"], "vlan" in listed) == ("Allocated", False)
     assert services.links == []
+    # the filter follows though nothing is served
+    again = await deploy(cloud, "again", network["id"])
+    assert services.l2_ports == [tap_name(vm.uuid, 0), tap_name(again.uuid, 0)]
 
 
 @pytest_twisted.ensureDeferred
@@ -132,7 +137,6 @@ async def test_no_vm_has_an_address_on_it(cloud: SmallCloud) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_the_first_nic_decides_how_a_vm_has_its_data(cloud: SmallCloud) -> None:
-    await give_vlans(cloud)
     await add_addresses(cloud)
     own = (await cloud.call("listNetworks", cloud.user))["network"][0]["id"]
     network = (await create(cloud, "one"))["id"]
@@ -145,6 +149,10 @@ async def test_the_first_nic_decides_how_a_vm_has_its_data(cloud: SmallCloud) ->
         True,
         True,
     ]
+    # the filter of each port is that of its own network
+    services = cloud.guest_services
+    assert services.l2_ports == [tap_name(asks.uuid, 1), tap_name(reads.uuid, 0)]
+    assert [guest.port for guest in services.bound] == [tap_name(asks.uuid, 0), tap_name(reads.uuid, 1)]
     assert "cloudstack/password/vm_password.txt" in files
     by_name = {data.items["local-hostname"]: data for data in cloud.guest_services.data.values()}
     assert (by_name["asks"].password is None, by_name["reads"].password is None) == (False, True)
@@ -152,7 +160,6 @@ async def test_the_first_nic_decides_how_a_vm_has_its_data(cloud: SmallCloud) ->
 
 @pytest_twisted.ensureDeferred
 async def test_a_vm_is_on_another_network_unless_this_one_is_asked_for(cloud: SmallCloud) -> None:
-    await give_vlans(cloud)
     change_label(cloud, guest_cidr=IPv4Interface("10.1.0.0/16").network)
     await create(cloud, "one")
     isolated = await create(cloud, "two", networkofferingid=isolated_offering_of(cloud.zone).id)
@@ -208,6 +215,17 @@ async def test_a_host_that_cannot_have_one_says_so_and_has_no_offering(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_zone_whose_physical_network_has_no_vlans_has_no_offering(cloud: SmallCloud) -> None:
+    for vnet in (None, "200"):  # that of shared ones
+        give_vlans(cloud, vnet)
+        assert await cloud.call("listNetworkOfferings", guestiptype="L2") == {}
+        with pytest.raises(ModelError, match="guest traffic has no VLANs of label cloudbr3"):
+            await create(cloud, "one")
+    give_vlans(cloud, "101")
+    await create(cloud, "one")
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_limit_of_networks_holds(cloud: SmallCloud) -> None:
     await cloud.call(
         "updateResourceLimit", resourcetype="6", max="1", account="users", domainid=cloud.user.domain.uuid
@@ -219,7 +237,6 @@ async def test_the_limit_of_networks_holds(cloud: SmallCloud) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_other_accounts_neither_see_nor_use_it(cloud: SmallCloud) -> None:
-    await give_vlans(cloud)
     network = await create(cloud, "one")
     eve = await new_account(cloud, "eve")
     assert await cloud.call("listNetworks", eve, id=network["id"]) == {}

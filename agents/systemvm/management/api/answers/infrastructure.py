@@ -78,7 +78,7 @@ class PhysicalNetworkAnswer:
     broadcastdomainrange: str = required_key("ZONE")
     state: str = required_key("Enabled")
     isolationmethods: str = required_key("VLAN")
-    vlan: str | None = optional_key("VLANs of isolated networks, such as 100-200,300")
+    vlan: str | None = optional_key("VLANs of networks of accounts, such as 100-200,300")
 
 
 @frozen(kw_only=True)

@@ -16,7 +16,7 @@ from systemvm.management.state.pods import DISABLED, ENABLED
 from systemvm.management.zone_model import traffic
 from systemvm.management.zone_model.ranges import Labels
 
-_VLANS = optional("vlan", STRING, "VLANs of isolated networks, of its label in host.yaml: 100-200,300")
+_VLANS = optional("vlan", STRING, "VLANs of networks of accounts, of its label in host.yaml: 100-200,300")
 _LABELS = (
     optional("kvmnetworklabel", STRING, "label on KVM hosts, as in host.yaml; the network's name by default"),
     optional("xennetworklabel", STRING, "label on XenServer hosts"),

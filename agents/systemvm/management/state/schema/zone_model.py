@@ -36,7 +36,7 @@ physical_networks = table(
     sa.Column("zone_id", sa.ForeignKey("zones.id"), nullable=False, index=True),
     sa.Column("name", sa.String(255), nullable=False),
     sa.Column("state", sa.String(20), nullable=False, default="Enabled", server_default="Enabled"),
-    sa.Column("vnet", sa.String(1024)),  # VLANs of isolated networks, such as 100-200,300
+    sa.Column("vnet", sa.String(1024)),  # VLANs of networks of accounts, such as 100-200,300
 )
 
 # A zone has at most one row for each traffic type; without a label it is the physical network's name.

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""L2 guest networks. Releases before cannot read their type."""
+"""L2 guest networks. Releases before cannot read their type.
+
+Stop the machines on L2 networks before a downgrade: the release before removes the bridge of a network
+without a subnet, also while machines run on it.
+"""
 
 from __future__ import annotations
 
