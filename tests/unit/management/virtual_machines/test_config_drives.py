@@ -155,7 +155,7 @@ async def test_user_data_is_changed_while_the_vm_is_stopped(cloud: SmallCloud) -
     assert files_on(spec_of(cloud, vm))[USER_DATA_FILE] == SCRIPT
     # a machine of another hypervisor has no drive of this cloud
     cloud.update_instance(vm, hypervisor="VMware")
-    await cloud.call("updateVirtualMachine", id=vm.uuid, userdata="")
+    await cloud.call("updateVirtualMachine", id=vm.uuid, userdata=ENCODED)
 
 
 @pytest_twisted.ensureDeferred
