@@ -79,6 +79,18 @@ def test_a_vm_is_a_real_clone_that_outlives_the_daemon(host: Host) -> None:
     assert isos_of(pid) == []
     assert api.stopVirtualMachine(id=vm["id"], forced=True)["virtualmachine"]["state"] == "Stopped"
     assert vm["instancename"] not in host.pids()
+
+    small = api.listServiceOfferings(name="small")["serviceoffering"][0]["id"]
+    scaled = api.changeServiceForVirtualMachine(id=vm["id"], serviceofferingid=small)["virtualmachine"]
+    assert scaled["memory"] == 512
+    restored = api.restoreVirtualMachine(virtualmachineid=vm["id"])["virtualmachine"]
+    assert (restored["state"], disk.exists()) == ("Stopped", False)
+    assert api.startVirtualMachine(id=vm["id"])["virtualmachine"]["state"] == "Running"
+    pid = host.pids()[vm["instancename"]]
+    [disk] = [Path(path) for path in open_files(pid) if "/volumes/" in path]
+    assert b"512M" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+    api.stopVirtualMachine(id=vm["id"], forced=True)
     api.destroyVirtualMachine(id=vm["id"], expunge=True)
     assert not disk.exists()
     assert backing.exists()

@@ -35,7 +35,7 @@ from systemvm.management.state.volumes import Volume
 from systemvm.management.virtual_machines import transitions
 from systemvm.management.virtual_machines.deployment import check_ready
 from systemvm.management.virtual_machines.errors import MachineError, MachineStateError
-from systemvm.management.virtual_machines.service import VirtualMachines, check_exists
+from systemvm.management.virtual_machines.service import VirtualMachines, check_exists, check_is_users
 from systemvm.management.volumes.errors import NoPoolError
 from systemvm.management.volumes.pool_choice import check_takes
 from systemvm.management.volumes.service import Volumes
@@ -134,6 +134,7 @@ def check(connection: Connection, wanted: Restoration, usages: Usages) -> None:
     CloudStack's messages where it has them.
     """
     vm = instances.by_id(connection, wanted.vm_id)
+    check_is_users(vm)
     check_exists(vm)
     if vm.state not in _RESTORED:
         raise MachineStateError(

@@ -79,7 +79,7 @@ class VirtualMachines:
         self._move_consoles = move_consoles
         self._networks = networks
         self._expunge_delay = timedelta(seconds=expunge_delay_s)
-        self._lock = PerVmLock(database, instances.by_id, _check_is_users)
+        self._lock = PerVmLock(database, instances.by_id, check_is_users)
         #: Held by whatever changes a VM or its disks.
         self.lock = self._lock
         self.iso_drives = IsoDrives(database, hypervisor, builder, self._lock)
@@ -324,7 +324,11 @@ class VirtualMachines:
         )
 
 
-def _check_is_users(vm: Instance) -> None:
+def check_is_users(vm: Instance) -> None:
+    """Check that a VM is a user's, and that a daemon of this cloud runs it.
+
+    Raises: MachineError, MachineStateError when it is not.
+    """
     if vm.type is not InstanceType.USER:
         raise MachineError(f"{vm.instance_name} is a system VM", "use the commands for system VMs")
     if not vm.is_driven:

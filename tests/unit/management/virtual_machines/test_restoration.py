@@ -171,6 +171,20 @@ async def test_another_accounts_vm_and_a_disabled_owners_are_refused(cloud: Smal
         await cloud.call(RESTORE, virtualmachineid=of_user.uuid)
 
 
+@pytest.mark.parametrize("command", [RESTORE, "changeServiceForVirtualMachine"])
+@pytest_twisted.ensureDeferred
+async def test_a_vm_of_another_hypervisors_host_is_refused(cloud: SmallCloud, command: str) -> None:
+    vm = cloud.update_instance(await deploy_stopped(cloud), hypervisor="VMware", template_id=None)
+    offering = (await cloud.call("listServiceOfferings", name="large"))["serviceoffering"][0]["id"]
+    named = (
+        {"virtualmachineid": vm.uuid}
+        if command == RESTORE
+        else {"id": vm.uuid, "serviceofferingid": offering}
+    )
+    with pytest.raises(MachineStateError, match="runs on a VMware host, which this cloud does not control"):
+        await cloud.call(command, **named)
+
+
 @pytest_twisted.ensureDeferred
 async def test_the_room_of_the_pool_is_checked_before_the_vm_is_stopped(
     cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch

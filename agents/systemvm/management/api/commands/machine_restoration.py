@@ -27,6 +27,7 @@ from systemvm.management.state.templates import Template
 from systemvm.management.virtual_machines.errors import MachineStateError
 from systemvm.management.virtual_machines.passwords import new_password
 from systemvm.management.virtual_machines.restoration import MachineRestoration, Restoration, check
+from systemvm.management.virtual_machines.service import check_is_users
 
 _COMMAND = "restoreVirtualMachine"
 
@@ -108,6 +109,7 @@ def _checked(connection: Connection, call: ApiCall, usages: Usages) -> tuple[Ins
     MachineError, NoPoolError, ResourceLimitError with the reason when it cannot be restored.
     """
     vm = own_machine(connection, call.arguments["virtualmachineid"], call.principal)
+    check_is_users(vm)
     if vm.state not in (InstanceState.RUNNING, InstanceState.STOPPED):
         raise MachineStateError(
             f"Vm {vm.uuid} currently in {vm.state.value} state, restore vm can only execute when VM in"
