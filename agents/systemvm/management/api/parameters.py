@@ -237,6 +237,7 @@ class Parameter:
     choices: tuple[str, ...] = ()  # compared without case; the value becomes the spelling given here
     literals: tuple[str, ...] = ()  # values that are accepted as they are, whatever the type
     only: tuple[Any, ...] = ()  # the values that are supported; any other is rejected
+    clears: bool = False  # an empty value is one, and clears what there was
 
     def read(self, value: Any) -> Any:
         """Parse a value.
@@ -293,8 +294,9 @@ def optional(
     *,
     choices: Iterable[str] = (),
     literals: Iterable[str] = (),
+    clears: bool = False,
 ) -> Parameter:
-    return Parameter(name, type, description, choices=tuple(choices), literals=tuple(literals))
+    return Parameter(name, type, description, choices=tuple(choices), literals=tuple(literals), clears=clears)
 
 
 def only(name: str, type: ParameterType, description: str, *values: Any) -> Parameter:
@@ -338,7 +340,7 @@ def named_uuids(arguments: Arguments) -> frozenset[str] | None:
 def read_arguments(
     declared: Iterable[Parameter], raw: Mapping[str, Any], command_name: str = "this command"
 ) -> Arguments:
-    """Parse the parameters of a call. An empty value counts as missing, as in CloudStack.
+    """Parse the parameters of a call. An empty value counts as missing, as in CloudStack, unless it clears.
 
     An undeclared name is an error, unless clients add it to every call. CloudStack ignores such names, and
     so does something else than the caller asked for.
@@ -350,7 +352,7 @@ def read_arguments(
     values: dict[str, Any] = {}
     for parameter in by_name.values():
         value = sent.get(parameter.name.lower())
-        if value is None or value == "":
+        if value is None or (value == "" and not parameter.clears):
             if parameter.required:
                 raise ApiError(
                     ErrorCode.PARAMETER,

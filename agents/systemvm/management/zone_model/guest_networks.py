@@ -84,7 +84,12 @@ def update_network(
     display_text: str | None,
     domain: str | None,
 ) -> GuestNetwork:
-    """Change what is not None. Raises: ModelError when the name is not free."""
+    """Change what is not None; an empty description becomes the name.
+
+    Raises: ModelError when the name is not free.
+    """
+    if display_text == "":
+        display_text = name or network.name
     changes = {"display_text": display_text, "network_domain": domain}
     if name is not None:
         others = guest_networks.list_networks(connection, network.zone_id)

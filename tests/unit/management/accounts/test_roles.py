@@ -164,6 +164,9 @@ async def test_roles_are_listed_changed_and_deleted(cloud: SmallCloud) -> None:
     assert (await cloud.call("listRoles", type="domainadmin"))["count"] == 1
     changed = (await cloud.call("updateRole", id=role, name="reader", type="DomainAdmin"))["role"]
     assert (changed["name"], changed["type"]) == ("reader", "DomainAdmin")
+    assert changed["description"] == "looks only"
+    changed = (await cloud.call("updateRole", id=role, description=""))["role"]
+    assert "description" not in changed
     await cloud.call("deleteRole", id=role)
     with pytest.raises(NotFoundError):
         await cloud.call("updateRole", id=role, name="x")

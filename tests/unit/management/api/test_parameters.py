@@ -93,6 +93,12 @@ def test_empty_value_counts_as_missing() -> None:
         read_arguments([required("zoneid", ParameterType.STRING, "")], {"zoneid": ""})
 
 
+def test_empty_value_is_one_where_it_clears() -> None:
+    declared = [optional("tags", ParameterType.STRING, "", clears=True)]
+    assert read_arguments(declared, {"tags": ""})["tags"] == ""
+    assert "tags" not in read_arguments(declared, {})
+
+
 @pytest.mark.parametrize("name", ["other", "projectid", "details[0].x", "account[0].x", "signatur", ""])
 def test_undeclared_parameter_is_rejected_by_name(name: str) -> None:
     declared = [optional("account", ParameterType.STRING, "")]

@@ -114,6 +114,15 @@ async def test_a_disabled_pool_takes_no_new_volume_and_keeps_its_own(cloud: Smal
 
 
 @pytest_twisted.ensureDeferred
+async def test_tags_of_a_pool_are_cleared_by_an_empty_value(cloud: SmallCloud) -> None:
+    pool = await create_pool(cloud)
+    answer = await cloud.call("updateStoragePool", id=pool.uuid, tags="fast,big")
+    assert answer["storagepool"]["tags"] == "fast,big"
+    answer = await cloud.call("updateStoragePool", id=pool.uuid, tags="")
+    assert not answer["storagepool"].get("tags")
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_pool_with_a_volume_is_not_deleted(cloud: SmallCloud) -> None:
     pool = await create_pool(cloud)
     volume = await create_volume(cloud, pool)

@@ -60,6 +60,9 @@ async def test_a_network_is_listed_beside_the_zones_own(cloud: SmallCloud) -> No
     await cloud.job("updateNetwork", id=created["id"], name="other", networkdomain="other.test")
     [found] = (await cloud.call("listNetworks", id=created["id"]))["network"]
     assert (found["name"], found["networkdomain"]) == ("other", "other.test")
+    await cloud.job("updateNetwork", id=created["id"], displaytext="")
+    [found] = (await cloud.call("listNetworks", id=created["id"]))["network"]
+    assert found["displaytext"] == "other"
 
 
 @pytest_twisted.ensureDeferred

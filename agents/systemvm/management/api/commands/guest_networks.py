@@ -209,7 +209,9 @@ GUEST_NETWORKS = (
         (
             _IDENTITY,
             optional("name", STRING, "the new name"),
-            optional("displaytext", STRING, "the new description for people"),
+            optional(
+                "displaytext", STRING, "the new description for people; empty: the name", clears=True
+            ),
             _DOMAIN,
         ),
         NetworkAnswer, "network", is_async=True, related=("listNetworks",),

@@ -26,6 +26,7 @@ _TYPES = tuple(TYPE_NAMES.values())
 _ID = required("id", UUID, "the role")
 _TYPE = "type of the accounts that can have it"
 _DESCRIPTION = optional("description", STRING, "what it is for")
+_NEW_DESCRIPTION = optional("description", STRING, "what it is for; empty: none", clears=True)
 _PUBLIC = optional(
     "ispublic", BOOLEAN, "whether domain administrators see it and can give it; true by default"
 )
@@ -92,7 +93,7 @@ class RoleCommands:
                 "updateRole", self._update, "Changes a role.", RoleAnswer, "role",
                 parameters=(
                     _ID, optional("name", STRING, "its name"),
-                    optional("type", STRING, _TYPE, choices=_TYPES), _DESCRIPTION, _PUBLIC,
+                    optional("type", STRING, _TYPE, choices=_TYPES), _NEW_DESCRIPTION, _PUBLIC,
                 ),
                 roles=ADMIN_ONLY, related=related,
             ),

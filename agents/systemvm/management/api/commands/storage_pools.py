@@ -99,7 +99,7 @@ class StoragePoolCommands:
                 "updateStoragePool", self._update, "Changes, disables or enables a storage pool.",
                 ResponseShape.OBJECT, _ID,
                 optional("name", STRING, "the new name"),
-                optional("tags", STRING, "the new tags, comma-separated; empty: none"),
+                optional("tags", STRING, "the new tags, comma-separated; empty: none", clears=True),
                 optional("enabled", BOOLEAN, "false: it gets no new volume"),
             ),
             _command(

@@ -21,7 +21,7 @@ UUID, BOOLEAN, STRING = ParameterType.UUID, ParameterType.BOOLEAN, ParameterType
 _UPDATE = (
     required("id", UUID, "UUID of the template or ISO"),
     optional("name", STRING, "the new name"),
-    optional("displaytext", STRING, "the new description for people"),
+    optional("displaytext", STRING, "the new description for people; empty: the name", clears=True),
     optional("ostypeid", UUID, "the guest's operating system; see listOsTypes"),
     optional("bootable", BOOLEAN, "VMs can boot from it"),
     optional("requireshvm", BOOLEAN, "it needs hardware virtualization"),
@@ -76,6 +76,8 @@ def _update(connection: Connection, call: ApiCall, kind: TemplateCategory) -> Te
         if not name.strip() or len(name) > MAX_NAME_LENGTH:
             raise parameter_error(f"name must have 1 to {MAX_NAME_LENGTH} characters: {name[:80]!r}")
         changes["name"] = name
+    if changes.get("display_text") == "":
+        changes["display_text"] = name or template.name
     if (os_type := arguments.text("ostypeid")) is not None:
         if os_types.find(os_type) is None:
             raise parameter_error(f"there is no OS type with the id {os_type}", "call listOsTypes")
