@@ -34,6 +34,22 @@ window.EventSource = class extends EventTarget {
     streams.delete(this);
   }
 };
+const pending = new Set();
+const track = (promise) => {
+  pending.add(promise);
+  promise.catch(() => {}).finally(() => pending.delete(promise));
+  return promise;
+};
+const [send, read] = [window.fetch, Response.prototype.json];
+window.fetch = (...all) => track(send(...all));
+Response.prototype.json = function () { return track(read.call(this)); };
+// Return when the page has dealt with all answers that are under way.
+window.settled = async () => {
+  do {
+    await Promise.allSettled([...pending]);
+    await new Promise((done) => setTimeout(done));
+  } while (pending.size);
+};
 """
 
 
@@ -57,6 +73,12 @@ def open_modules(page: Page, body: str = "<p>test") -> None:
     """Open an empty page, from which `import("./NAME.js")` works."""
     page.route(f"{ORIGIN}/**", lambda route: _serve(route, body))
     page.goto(f"{ORIGIN}/")
+
+
+def shown_anywhere(page: Page) -> str:
+    """Return all text of a page, also what is typed in or hidden."""
+    fields = page.locator("input, textarea").evaluate_all("fields => fields.map(({ value }) => value)")
+    return "\n".join([page.locator("body").text_content() or "", *fields])
 
 
 class RefusedError(Exception):

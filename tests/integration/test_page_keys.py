@@ -31,7 +31,7 @@ def test_a_user_makes_and_ends_an_api_key_by_keyboard(host: Host, chromium: Chro
         expect(secret).to_be_visible()
         assert len(secret.get_by_label("Secret key", exact=True).input_value()) >= 64
         assert violations(page) == []
-        page.keyboard.press("Escape")
+        press(secret.get_by_role("button", name="I have it"))
         expect(secret.locator("input")).to_have_count(0)
         press(page.get_by_role("button", name="API keys…"))
         expect(dialog.locator("tbody tr")).to_have_count(1)

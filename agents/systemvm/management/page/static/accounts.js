@@ -3,7 +3,7 @@
 
 import { allRows, call, job, user } from "./api.js";
 import { badge, element, offer } from "./elements.js";
-import { askFields } from "./field_dialog.js";
+import { opening } from "./field_dialog.js";
 import { limitsOf } from "./limits.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
@@ -53,9 +53,10 @@ Object.assign(actions, {
     limitsOf({ domainid, account: name, label: `account ${name} of ${domainpath}` });
   },
   async "account-edit"(id, name) {
+    const open = opening();
     const { accounttype, roleid } = list.find(id);
     const roles = (await allRows("listRoles", "role")).filter(({ type }) => type === TYPE_OF_ROLE[accounttype]);
-    askFields({
+    open({
       title: `Edit ${name}`, verb: "Save",
       fields: [{ name: "newname", label: "Name", required: true, maxLength: 255, value: name },
         { name: "roleid", label: "Role", choices: roles.map((role) => [role.id, role.name]), value: roleid }],
@@ -74,9 +75,10 @@ Object.assign(actions, {
 });
 
 async function openAdd() {
+  const open = opening();
   try {
     const domains = await allRows("listDomains", "domain", { listall: "true", sortby: "path" });
-    askFields({
+    open({
       title: "Add an account", text: "It has one user, who logs in with this name and password.", verb: "Add",
       fields: [...PERSON,
         [{ name: "domainid", label: "Domain", required: true, choices: domains.map(({ id, path }) => [id, path]) },

@@ -5,7 +5,7 @@ import { call, job } from "./api.js";
 import { nameCard } from "./certificate_views.js";
 import { askFields } from "./field_dialog.js";
 import { addSection } from "./sections.js";
-import { $, ask, draw, form } from "./ui.js";
+import { $, ask, draw, form, show } from "./ui.js";
 import { act, actions, busy } from "./work.js";
 
 const TABLES = ["public_certificates", "configurations", "zones", "async_jobs", "events"];
@@ -39,7 +39,7 @@ Object.assign(actions, {
     const name = nameOf(id);
     const { elements } = $("#certificate-upload form");
     elements.domainsuffix.value = domainOf(name?.configured);
-    $("#certificate-upload").showModal();
+    show($("#certificate-upload"));
   },
   "certificate-settings"(id) {
     const name = nameOf(id);

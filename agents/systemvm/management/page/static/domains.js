@@ -3,7 +3,7 @@
 
 import { allRows, call, followJob, user } from "./api.js";
 import { element, offer } from "./elements.js";
-import { askFields } from "./field_dialog.js";
+import { askFields, opening } from "./field_dialog.js";
 import { limitsOf } from "./limits.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
@@ -37,9 +37,10 @@ function buttonsOf(domain, doing) {
 const NAME = { name: "name", required: true, maxLength: 190 };
 
 async function openAdd(parent = "") {
+  const open = opening();
   try {
     const domains = await allRows("listDomains", "domain", { listall: "true", sortby: "path" });
-    askFields({
+    open({
       title: "Add a domain", verb: "Add",
       fields: [{ ...NAME, label: "Name", placeholder: "research" },
         { name: "parentdomainid", label: "Beneath", required: true, choices: domains.map(({ id, path }) => [id, path]), value: parent || domains[0]?.id }],

@@ -2,14 +2,23 @@
 // A dialog that asks for a few values. An error of what they are used for is shown in it, and it stays open.
 
 import { element } from "./elements.js";
-import { $, form, options } from "./ui.js";
+import { $, form, opening as begin, options, show } from "./ui.js";
 
 let use = async () => {};
 
 // Ask for `fields`: {name, label, value, type, choices, ...attributes of the input} each, or an array of two that are
 // beside each other. `choices` are pairs of value and label; `rows` makes it a text of several lines. `danger` is whether
 // the button deletes. `submit(values)` gets the texts by name, without those that are empty, and "true" of what is checked.
-export function askFields({ title, text, fields, verb, danger = false, submit }) {
+export const askFields = (dialog) => opening()(dialog);
+
+// Begin to ask for values before the first wait for what is shown: returns `askFields` for that, which does nothing when
+// the user has meanwhile logged out, opened another dialog, or asked for one later.
+export function opening() {
+  const fits = begin();
+  return (dialog) => { if (fits()) open(dialog); };
+}
+
+function open({ title, text, fields, verb, danger = false, submit }) {
   const dialog = $("#fields");
   dialog.querySelector("h2").textContent = title;
   const about = dialog.querySelector("p.muted");
@@ -21,7 +30,7 @@ export function askFields({ title, text, fields, verb, danger = false, submit })
   button.className = danger ? "danger" : "primary";
   dialog.querySelector(".error").hidden = true;
   use = submit;
-  dialog.showModal();
+  show(dialog);
 }
 
 function line(fields) {

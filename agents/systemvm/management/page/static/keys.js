@@ -4,10 +4,11 @@
 import { call, commands } from "./api.js";
 import { element } from "./elements.js";
 import { showSecret } from "./secret_dialog.js";
-import { $, form, toast } from "./ui.js";
+import { $, form, opening, show as showDialog, toast } from "./ui.js";
 
-async function show() {
+async function show(fits = () => true) {
   const { userkey = [] } = await call("listUserKeys");
+  if (!fits()) return false;
   const dialog = $("#keys");
   dialog.querySelector("tbody").replaceChildren(...userkey.map((key) => {
     const remove = element("button", { type: "button", className: "danger", ariaLabel: `Delete ${key.name}` }, "Delete");
@@ -16,6 +17,7 @@ async function show() {
       element("td", {}, (key.rules ?? ["all"]).join(", ")), element("td", {}, commands().has("deleteUserKey") ? remove : ""));
   }));
   dialog.querySelector("table").hidden = !userkey.length;
+  return true;
 }
 
 async function deleteKey({ id, name }) {
@@ -32,8 +34,7 @@ async function deleteKey({ id, name }) {
 export function wireKeys() {
   $("#open-keys").addEventListener("click", async () => {
     try {
-      await show();
-      $("#keys").showModal();
+      if (await show(opening())) showDialog($("#keys"));
     } catch (error) {
       toast(error.message, true);
     }

@@ -4,7 +4,7 @@
 import { ApiError, call, commands, user } from "./api.js";
 import { action, bytes, element, progress } from "./elements.js";
 import { addSection } from "./sections.js";
-import { $, form } from "./ui.js";
+import { $, form, show } from "./ui.js";
 import { actions } from "./work.js";
 
 const GIB = 1024 ** 3;
@@ -80,7 +80,7 @@ actions["limit-edit"] = (type, name) => {
   dialog.querySelector(".unit").textContent = UNITS[kind] ?? "";
   dialog.querySelector(`[name=kind][value=${isdefault ? "default" : max < 0 ? "none" : "max"}]`).checked = true;
   dialog.querySelector(".error").hidden = true;
-  dialog.showModal();
+  show(dialog);
 };
 
 // `refresh` redraws the page.

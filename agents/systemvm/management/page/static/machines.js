@@ -3,14 +3,14 @@
 
 import { call, followJob, job } from "./api.js";
 import { badge } from "./elements.js";
-import { askFields } from "./field_dialog.js";
+import { askFields, opening } from "./field_dialog.js";
 import { KEYBOARDS } from "./keyboards.js";
 import { List, rowsOf } from "./list.js";
 import { askPool } from "./pools.js";
 import { showSecret } from "./secret_dialog.js";
 import { addSection } from "./sections.js";
 import { showSteps } from "./steps.js";
-import { $, ask, toast } from "./ui.js";
+import { $, ask, presence, toast } from "./ui.js";
 import { systemVmCard, vmCells } from "./views.js";
 import { act, actions } from "./work.js";
 
@@ -82,7 +82,8 @@ Object.assign(actions, {
   async "vm-password"(id, name) {
     const text = "Its guest takes the new password at its next start. It is shown here once.";
     if (await ask(`Reset the password of ${name}?`, text, "Reset")) {
-      await act(id, "Resetting…", async () => showPassword(await job("resetPasswordForVirtualMachine", { id })));
+      const present = presence();
+      await act(id, "Resetting…", async () => showPassword(await job("resetPasswordForVirtualMachine", { id }), true, present));
     }
   },
   "machine-trace": (id, name) => showSteps(name, { virtualmachineid: id }),
@@ -91,10 +92,11 @@ Object.assign(actions, {
 });
 
 async function askIso(virtualmachineid, name) {
+  const open = opening();
   try {
     const { iso = [] } = await call("listIsos", { isofilter: "executable", isready: "true", sortby: "name", page: "1", pagesize: "500", zoneid: list.find(virtualmachineid).zoneid });
     if (!iso.length) throw new Error("There is no ISO that is ready in this zone. Register one first.");
-    askFields({
+    open({
       title: `Attach an ISO to ${name}`, text: "A machine that runs has it at once, a stopped one from its next start on.", verb: "Attach",
       fields: [{ name: "id", label: "ISO", required: true, choices: iso.map((each) => [each.id, each.name]) }],
       async submit(values) {
@@ -122,21 +124,27 @@ async function openConsole(id, kind) {
   }
 }
 
-// A job's result has the password of its machine once.
-function showPassword({ virtualmachine }) {
+// A job's result has the password of its machine once: the answer that had it can be lost. `expected` is whether the
+// machine has got one.
+function showPassword({ virtualmachine }, expected, present = presence()) {
   const { name, displayname, password } = virtualmachine ?? {};
-  if (!password) return;
+  if (!password) {
+    if (expected) toast(`the password of ${displayname ?? name ?? "the virtual machine"} was told once, and is lost: reset it again`, true);
+    return;
+  }
   showSecret({
+    present,
     title: "The password of the virtual machine", text: "The guest takes it for its user. Copy it now: nothing shows it again.",
     values: [{ name: "machine", label: "Virtual machine", value: displayname ?? name, copied: false }, { name: "password", label: "Password", value: password }],
   });
 }
 
 async function openScale(id, name) {
+  const open = opening();
   try {
     const { serviceoffering = [] } = await call("listServiceOfferings");
     const others = serviceoffering.filter((each) => each.id !== list.find(id).serviceofferingid);
-    askFields({
+    open({
       title: `Change the size of ${name}`, text: "It has the new CPUs and memory from its next start.", verb: "Change",
       fields: [{ name: "serviceofferingid", label: "Size", required: true, choices: others.map((each) => [each.id, each.displaytext ?? each.name]) }],
       async submit(values) {
@@ -150,19 +158,21 @@ async function openScale(id, name) {
 }
 
 async function openRestore(id, name) {
+  const open = opening();
   try {
     const usable = { page: "1", pagesize: "500", isready: "true", sortby: "name" };
-    const { templateid, templatename } = list.find(id); // one of an ISO has no template's name
+    const { templateid, templatename, passwordenabled } = list.find(id); // one of an ISO has no template's name
     const { template, iso } = templatename ? await call("listTemplates", { templatefilter: "executable", ...usable })
       : await call("listIsos", { isofilter: "executable", ...usable });
     const others = (template ?? iso ?? []).filter((image) => image.id !== templateid);
-    askFields({
+    open({
       title: `Restore ${name}?`, verb: "Restore", danger: true,
       text: "This deletes what is on its root disk. A virtual machine that runs is stopped and started again; its volumes and snapshots stay.",
       fields: [{ name: "templateid", label: "From", choices: [["", "what it was deployed from"], ...others.map((image) => [image.id, image.name])] }],
       async submit(values) {
+        const [present, image] = [presence(), others.find((each) => each.id === values.templateid) ?? { passwordenabled }];
         const { jobid } = await call("restoreVirtualMachine", { virtualmachineid: id, ...values });
-        act(id, "Restoring…", async () => showPassword(await followJob(jobid)));
+        act(id, "Restoring…", async () => showPassword(await followJob(jobid), image.passwordenabled, present));
       },
     });
   } catch (error) {
@@ -174,13 +184,14 @@ async function openRestore(id, name) {
 const base64 = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text.replaceAll("\r\n", "\n"))));
 
 async function openDeploy() {
+  const open = opening();
   try {
     const usable = { page: "1", pagesize: "500", isready: "true", sortby: "name" };
     const [{ template = [] }, { iso = [] }, { serviceoffering = [] }, { network = [] }] = await Promise.all([
       call("listTemplates", { templatefilter: "executable", ...usable }), call("listIsos", { isofilter: "executable", ...usable }),
       call("listServiceOfferings"), call("listNetworks", { canusefordeploy: "true", zoneid: zoneOf().id })]);
     const images = [...template, ...iso.map((each) => ({ ...each, format: "ISO" }))];
-    askFields({
+    open({
       title: "Deploy a virtual machine", verb: "Deploy",
       fields: [
         { name: "name", label: "Name", required: true, maxLength: 63, pattern: "[A-Za-z]([A-Za-z0-9\\-]*[A-Za-z0-9])?", placeholder: "web-1" },
@@ -190,10 +201,11 @@ async function openDeploy() {
         { name: "keyboard", label: "Keyboard of the guest", choices: [["", "Not known"], ...Object.entries(KEYBOARDS)] },
         { name: "userdata", label: "User data, such as of cloud-init", rows: 3, maxLength: 24000, spellcheck: false, placeholder: "(optional)" }],
       async submit({ userdata, ...values }) {
-        const { name } = values;
+        const [{ name }, present] = [values, presence()];
         const { jobid } = await call("deployVirtualMachine", { ...values, ...(userdata ? { userdata: base64(userdata) } : {}), displayname: name, zoneid: zoneOf().id, hypervisor: "KVM" });
         toast(`${name} is being deployed.`);
-        followJob(jobid).then(showPassword).catch((error) => toast(error.message, true)).finally(refreshPage);
+        const { passwordenabled } = images.find(({ id }) => id === values.templateid);
+        followJob(jobid).then((result) => showPassword(result, passwordenabled, present)).catch((error) => toast(error.message, true)).finally(refreshPage);
       },
     });
   } catch (error) {

@@ -3,7 +3,7 @@
 
 import { call, job, user } from "./api.js";
 import { badge, element, offer } from "./elements.js";
-import { askFields } from "./field_dialog.js";
+import { askFields, opening } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
 import { $, ask, toast } from "./ui.js";
@@ -31,6 +31,7 @@ function buttonsOf(network, busy) {
 }
 
 async function openCreate() {
+  const open = opening();
   try {
     const { networkoffering = [] } = await call("listNetworkOfferings", { zoneid: zoneOf().id });
     const offered = networkoffering.filter(({ guestiptype }) => guestiptype !== "Shared" || user().admin);
@@ -38,7 +39,7 @@ async function openCreate() {
       toast(`${zoneOf().name} has no VLAN for networks of accounts: ask an administrator`, true);
       return;
     }
-    askFields({
+    open({
       title: "Create a network", verb: "Create",
       text: "An isolated network is for one account, and needs no addresses: it gets a free subnet. An L2 network is, too, and has none: its machines read their user data from a CD. A shared one needs gateway, netmask and first address.",
       fields: [
@@ -65,7 +66,7 @@ Object.assign(actions, {
       title: `Edit ${name}`, verb: "Save",
       fields: [{ name: "name", label: "Name", required: true, maxLength: 255, value: name },
         { name: "displaytext", label: "Description", maxLength: 255, value: displaytext }],
-      submit: (values) => job("updateNetwork", { id, ...values }),
+      submit: (values) => job("updateNetwork", { id, displaytext: "", ...values }),
     });
   },
   async "network-restart"(id, name) {

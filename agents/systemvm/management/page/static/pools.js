@@ -3,7 +3,7 @@
 
 import { call, job } from "./api.js";
 import { badge, bytes, element, offer, progress } from "./elements.js";
-import { askFields } from "./field_dialog.js";
+import { askFields, opening } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
 import { $, ask, toast } from "./ui.js";
@@ -39,13 +39,14 @@ function buttonsOf(pool, busy) {
 
 // Ask for another pool of a zone than `present`; `submit` gets {storageid}.
 export async function askPool({ title, text, zoneid, present, submit }) {
+  const open = opening();
   const { storagepool = [] } = await call("listStoragePools", { zoneid });
   const others = storagepool.filter(({ id }) => id !== present);
   if (!others.length) {
     toast("There is no other storage pool that it can be moved to", true);
     return;
   }
-  askFields({ title, text, verb: "Move", submit,
+  open({ title, text, verb: "Move", submit,
     fields: [{ name: "storageid", label: "Storage pool", required: true, choices: others.map((pool) => [pool.id, pool.name]) }] });
 }
 

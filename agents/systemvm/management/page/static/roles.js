@@ -3,10 +3,10 @@
 
 import { allRows, call, commands } from "./api.js";
 import { badge, element, offer } from "./elements.js";
-import { askFields } from "./field_dialog.js";
+import { askFields, opening } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
-import { $, ask, toast } from "./ui.js";
+import { $, ask, opening as begin, show, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
@@ -40,8 +40,10 @@ function ruleRow(rule, place, { length }) {
     element("td", {}, rule.description ?? ""), element("td", { className: "actions" }, ...buttons));
 }
 
-async function showRules() {
-  shown.rules = await allRows("listRolePermissions", "rolepermission", { roleid: shown.role.id });
+const rulesOf = (role) => allRows("listRolePermissions", "rolepermission", { roleid: role.id });
+
+function showRules(rules) {
+  shown.rules = rules;
   const dialog = $("#rules");
   const focused = document.activeElement?.dataset ?? {};
   const { action: name, target } = focused;
@@ -53,14 +55,17 @@ async function showRules() {
 }
 
 async function openRules(role) {
+  const fits = begin();
+  const rules = await rulesOf(role);
+  if (!fits()) return;
   shown.role = role;
   const dialog = $("#rules");
   dialog.querySelector("h2").textContent = `Rules of ${role.name}`;
   for (const part of dialog.querySelectorAll("fieldset, [value=ok]")) {
     part.hidden = part.disabled = role.isdefault || !commands().has("createRolePermission");
   }
-  await showRules();
-  dialog.showModal();
+  showRules(rules);
+  show(dialog);
 }
 
 // What the daemon refuses is shown in the dialog.
@@ -69,7 +74,7 @@ async function change(command, parameters) {
   errorLine.hidden = true;
   try {
     await call(command, parameters);
-    await showRules();
+    showRules(await rulesOf(shown.role));
   } catch (error) {
     errorLine.textContent = error.message;
     errorLine.hidden = false;
@@ -113,11 +118,12 @@ const fieldsOf = ({ name = "", description = "", ispublic = true }, ...more) => 
   { name: "ispublic", type: "checkbox", label: "Domain administrators see it and can give it", checked: ispublic }];
 
 async function openAdd() {
+  const open = opening();
   try {
     const roles = await allRows("listRoles", "role");
     const types = [...new Set(roles.map(({ type }) => type))].map((type) => [`type ${type}`, `No rule, for accounts of type ${type}`]);
     const sources = [...roles.map(({ id, name }) => [`roleid ${id}`, `Rules of ${name}`]), ...types];
-    askFields({
+    open({
       title: "Add a role", text: "It begins with the rules of another role, or with none: then it permits nothing.", verb: "Add",
       fields: fieldsOf({}, { name: "source", label: "Begins with", required: true, choices: sources }),
       async submit({ source, ispublic = "false", ...values }) {

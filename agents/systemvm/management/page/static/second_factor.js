@@ -2,7 +2,7 @@
 // The second factor of the user: its setup with an authenticator app, and the code after the password.
 
 import { call, user, verified } from "./api.js";
-import { $, ask, form, toast } from "./ui.js";
+import { $, ask, form, opening, show, toast } from "./ui.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const MARGIN = 4; // of modules, without which scanners do not find the code
@@ -23,11 +23,13 @@ function qrCode(rows) {
   return picture;
 }
 
-async function begin(place) {
+async function begin(place, fits = () => true) {
   const { setup2fa } = await call("setupUserTwoFactorAuthentication", { provider: "totp" });
+  if (!fits()) return false;
   place.querySelector(".qr").replaceChildren(qrCode(setup2fa.qrcode));
   place.querySelector(".secret").textContent = setup2fa.secretcode;
   place.querySelector(".app").href = setup2fa.uri;
+  return true;
 }
 
 // Nothing of the secret stays in the page once it is used or given up.
@@ -54,16 +56,17 @@ export async function askForCode() {
 
 async function openSettings() {
   const dialog = $("#second-factor");
+  const fits = opening();
   try {
     const { user: [own] } = await call("listUsers", { id: user().id });
+    if (!fits()) return;
     if (own.is2faenabled) {
       if (!(await ask("Disable the second factor?", "Your logins will need your password only.", "Disable"))) return;
       await call("setupUserTwoFactorAuthentication", { enable: "false" });
       toast("The second factor is disabled.");
       return;
     }
-    await begin(dialog);
-    dialog.showModal();
+    if (await begin(dialog, fits)) show(dialog);
   } catch (error) {
     toast(error.message, true);
   }

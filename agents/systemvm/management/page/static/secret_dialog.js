@@ -2,17 +2,17 @@
 // Secrets that the API tells once: shown with buttons that copy them, and nowhere once the dialog is closed.
 
 import { element } from "./elements.js";
-import { $, showInTurn } from "./ui.js";
+import { $, presence, showInTurn } from "./ui.js";
 
-// Show `values`, {name, label, value} each; those that are to be copied have `copied`. It can open at any time: one that
-// is open stays until it is closed.
-export function showSecret({ title, text, values }) {
+// Show `values`, {name, label, value} each; those that are to be copied have `copied`. It waits until no other dialog is
+// open. `present` tells whether who asked for the secret is still there.
+export function showSecret({ title, text, values, present = presence() }) {
   const dialog = $("#secret");
   return showInTurn(dialog, () => {
     dialog.querySelector("h2").textContent = title;
     dialog.querySelector("p").textContent = text;
     dialog.querySelector(".fields").replaceChildren(...values.map(line));
-  });
+  }, present);
 }
 
 function line({ name, label, value, copied = true }) {
@@ -23,5 +23,8 @@ function line({ name, label, value, copied = true }) {
 
 export function wireSecretDialog() {
   const dialog = $("#secret");
+  // only its button closes it: a key that was meant for something else would end what nothing shows again
+  for (const type of ["cancel", "submit"]) dialog.addEventListener(type, (event) => event.preventDefault());
+  dialog.addEventListener("keydown", (event) => { if (event.key === "Escape") event.preventDefault(); });
   dialog.addEventListener("close", () => dialog.querySelector(".fields").replaceChildren());
 }

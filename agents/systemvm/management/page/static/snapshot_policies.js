@@ -3,14 +3,15 @@
 
 import { call, commands } from "./api.js";
 import { element } from "./elements.js";
-import { $, form, toast } from "./ui.js";
+import { $, form, opening, show, toast } from "./ui.js";
 
 const INTERVALS = ["hourly", "daily", "weekly", "monthly"];
 
 let volume = null; // {id, name} of the dialog
 
-async function load() {
-  const { snapshotpolicy = [] } = await call("listSnapshotPolicies", { volumeid: volume.id });
+async function load(of, fits = () => true) {
+  const { snapshotpolicy = [] } = await call("listSnapshotPolicies", { volumeid: of.id });
+  if (!fits()) return false;
   const rows = snapshotpolicy.map((policy) => element("tr", {},
     element("td", {}, INTERVALS[policy.intervaltype]), element("td", {}, `${policy.schedule} ${policy.timezone}`),
     element("td", { className: "number" }, String(policy.maxsnaps)),
@@ -19,14 +20,15 @@ async function load() {
       ? element("button", { type: "button", className: "danger", data: { policy: policy.id } }, "Delete") : "")));
   $("#policies tbody").replaceChildren(...rows);
   $("#policies table").hidden = !rows.length;
+  return true;
 }
 
 export async function showPolicies(id, name) {
-  volume = { id, name };
   try {
-    await load();
+    if (!(await load({ id }, opening()))) return;
+    volume = { id, name };
     $("#policies h2").textContent = `Snapshots of ${name} by schedule`;
-    $("#policies").showModal();
+    show($("#policies"));
   } catch (error) {
     toast(error.message, true);
   }
@@ -50,7 +52,7 @@ export function wirePolicies() {
     if (!target.dataset.policy) return;
     try {
       await call("deleteSnapshotPolicies", { id: target.dataset.policy });
-      await load();
+      await load(volume);
     } catch (error) {
       toast(error.message, true);
     }

@@ -5,7 +5,7 @@ import { call, followJob } from "./api.js";
 import { List } from "./list.js";
 import { addSection } from "./sections.js";
 import { objectRow, storeCard, targetChoice } from "./store_views.js";
-import { $, ask, form, toast } from "./ui.js";
+import { $, ask, form, opening, show, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const MOVES = new Set(["migrateSecondaryStorageData", "retireImageStore"]);
@@ -41,11 +41,13 @@ Object.assign(actions, {
     elements.readonly.checked = store.readonly;
     elements.accesskey.value = elements.secretkey.value = "";
     showFieldsOf($("#store-edit"), store.providername);
-    $("#store-edit").showModal();
+    show($("#store-edit"));
   },
   async "store-move"(id) {
+    const fits = opening();
     const store = storeOf(id);
     const { imagestore = [] } = await call("listImageStores");
+    if (!fits()) return;
     const others = imagestore.filter((other) => other.id !== id && other.zoneid === store.zoneid && !other.readonly && !other.retiring);
     if (!others.length) {
       toast(`There is no other writable store in ${store.zonename}: add one first`, true);
@@ -54,7 +56,7 @@ Object.assign(actions, {
     $("#store-move h2").textContent = `Move content off ${store.name}`;
     $("#store-move form").elements.id.value = id;
     $("#store-move .choices").replaceChildren(...others.map(targetChoice));
-    $("#store-move").showModal();
+    show($("#store-move"));
   },
   "store-cancel": (id) => act(id, "Canceling…", () => call("cancelImageStoreMigration", { id })),
   async "store-delete"(id, name) {
@@ -64,17 +66,22 @@ Object.assign(actions, {
   },
 });
 
+let browsing = 0; // counts the directories that were asked for
+
 async function browse(id, path) {
   const dialog = $("#contents");
+  const mine = (browsing += 1);
+  const fits = dialog.open ? () => dialog.open && mine === browsing : opening();
   try {
     const { datastoreobject = [] } = await call("listImageStoreObjects", { id, ...(path ? { path } : {}) });
+    if (!fits()) return;
     dialog.querySelector("h2").textContent = `${storeOf(id)?.name ?? ""}: /${path}`;
     dialog.querySelector("tbody").replaceChildren(...datastoreobject.map(objectRow));
     dialog.querySelector("p").hidden = datastoreobject.length > 0;
     dialog.querySelector("table").hidden = !datastoreobject.length;
     dialog.querySelector("[value=up]").disabled = !path;
     Object.assign(dialog.dataset, { store: id, path });
-    if (!dialog.open) dialog.showModal();
+    if (!dialog.open) show(dialog);
   } catch (error) {
     toast(error.message, true);
   }
@@ -114,7 +121,7 @@ export function wireStores(zoneOf, refresh) {
   kind.addEventListener("change", () => showFieldsOf($("#store-add"), kind.value));
   $("#open-store").addEventListener("click", () => {
     showFieldsOf($("#store-add"), kind.value);
-    $("#store-add").showModal();
+    show($("#store-add"));
   });
   form($("#store-add"), async (data) => {
     const { name, ...fields } = Object.fromEntries(data);

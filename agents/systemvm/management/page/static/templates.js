@@ -4,7 +4,7 @@
 import { call, commands, job, user } from "./api.js";
 import { copyToZone } from "./copies.js";
 import { showLink } from "./extract.js";
-import { askFields } from "./field_dialog.js";
+import { askFields, opening } from "./field_dialog.js";
 import { List } from "./list.js";
 import { addSection } from "./sections.js";
 import { showSteps } from "./steps.js";
@@ -42,13 +42,14 @@ const names = (text) => text.split(",").map((name) => name.trim()).filter(Boolea
 
 // Who else uses an image. What only administrators change is theirs to see.
 async function share(id, name) {
+  const open = opening();
   const [kind, { ispublic, isfeatured, isextractable }] = [isIso(id) ? "Iso" : "Template", list.find(id)];
   const { templatepermission } = commands().has(`list${kind}Permissions`) ? await call(`list${kind}Permissions`, { id }) : {};
   const before = templatepermission?.account ?? [];
   const flag = (key, label, checked) => ({ name: key, type: "checkbox", label, checked });
   const flags = { ispublic, ...(user().admin ? { isfeatured, isextractable } : {}) };
   const LABELS = { ispublic: "Every account uses it", isfeatured: "It is featured", isextractable: "Its users download it" };
-  askFields({
+  open({
     title: `Share ${name}`, verb: "Save",
     fields: [{ name: "accounts", label: "Accounts of its domain that use it, with commas between", value: before.join(", ") },
       ...Object.entries(flags).map(([key, checked]) => flag(key, LABELS[key], checked))],
@@ -72,12 +73,12 @@ Object.assign(actions, {
     : showLink(list.find(id), "extractTemplate", "template"))),
   "template-upload": (id) => uploadAgain(list.find(id), isIso(id)),
   "template-edit"(id, name) {
-    const { displaytext, passwordenabled } = list.find(id);
+    const [{ displaytext, passwordenabled }, iso] = [list.find(id), isIso(id)];
     askFields({
       title: `Edit ${name}`, verb: "Save",
       fields: [{ name: "name", label: "Name", required: true, maxLength: 255, value: name },
         { name: "displaytext", label: "Description", maxLength: 4096, value: displaytext }, { ...PASSWORDS, checked: passwordenabled }],
-      submit: (values) => call(isIso(id) ? "updateIso" : "updateTemplate", { id, passwordenabled: "false", ...values }),
+      submit: (values) => call(iso ? "updateIso" : "updateTemplate", { id, displaytext: "", passwordenabled: "false", ...values }),
     });
   },
   "template-copy": (id) => copyToZone(list.find(id), isIso(id) ? "copyIso" : "copyTemplate"),

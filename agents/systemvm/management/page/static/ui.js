@@ -50,20 +50,46 @@ function replaceRows(container, next) {
   if (same) container.querySelector(same)?.focus();
 }
 
-const turns = new Map(); // by dialog: its last use
+const shown = new WeakMap(); // by dialog: how often it was opened
+let turn = Promise.resolve(); // after the last of the dialogs that wait for each other
 let closings = 0;
+let openings = 0;
 
-// Show a dialog after the earlier uses of it, and return the value that it was closed with. `fill` writes its texts.
-export function showInTurn(dialog, fill) {
+const openDialog = () => document.querySelector("dialog[open]");
+const timesShown = (dialog) => shown.get(dialog) ?? 0;
+
+// Returns whether the user who is there now has not gone since.
+export function presence() {
   const began = closings;
-  const use = (turns.get(dialog) ?? Promise.resolve()).then(() => {
-    if (began !== closings) return "cancel"; // nobody is there any more who caused it
+  return () => began === closings;
+}
+
+// Begin to open a dialog, before the first wait for what it shows. What is returned tells whether it can still open:
+// not when the user has gone, has opened another dialog, or has asked for one later.
+export function opening() {
+  openings += 1;
+  const [mine, present] = [openings, presence()];
+  return () => mine === openings && present() && !openDialog();
+}
+
+// Open a dialog.
+export function show(dialog) {
+  shown.set(dialog, timesShown(dialog) + 1);
+  dialog.showModal();
+}
+
+// Show a dialog after all that are open or wait, and return the value that it was closed with. `fill` writes its texts;
+// `present` tells whether who caused it is still there.
+export function showInTurn(dialog, fill, present = presence()) {
+  const use = turn.then(async () => {
+    while (present() && openDialog()) await new Promise((done) => document.addEventListener("close", done, { once: true, capture: true }));
+    if (!present()) return "cancel";
     fill();
     dialog.returnValue = "cancel";
-    dialog.showModal();
+    show(dialog);
     return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue), { once: true }));
   });
-  turns.set(dialog, use);
+  turn = use;
   return use;
 }
 
@@ -88,32 +114,29 @@ export async function ask(title, text, verb) {
 // One that comes when the dialog was closed meanwhile is shown as a message, and the next use of it goes on.
 export function form(dialog, submit) {
   const button = dialog.querySelector("button[value=ok]");
-  let closed = 0;
-  dialog.addEventListener("close", () => {
-    closed += 1;
-    button.disabled = false;
-  });
+  dialog.addEventListener("close", () => { button.disabled = false; });
   dialog.addEventListener("submit", async (event) => {
     if (event.submitter?.value !== "ok") return;
     event.preventDefault();
-    const mine = closed;
+    const mine = timesShown(dialog);
+    const goesOn = () => dialog.open && mine === timesShown(dialog);
     const errorLine = dialog.querySelector(".error");
     errorLine.hidden = true;
     button.disabled = true;
     try {
       await submit(new FormData(event.target));
-      if (mine !== closed) return;
+      if (!goesOn()) return;
       event.target.reset();
       dialog.close();
     } catch (error) {
-      if (mine !== closed) {
+      if (!goesOn()) {
         toast(error.message, true);
         return;
       }
       errorLine.textContent = error.message;
       errorLine.hidden = false;
     } finally {
-      if (mine === closed) button.disabled = false;
+      if (goesOn()) button.disabled = false;
     }
   });
 }

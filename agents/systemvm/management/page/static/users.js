@@ -4,7 +4,7 @@
 import { PERSON } from "./accounts.js";
 import { allRows, call, job, user } from "./api.js";
 import { badge, element, offer } from "./elements.js";
-import { askFields } from "./field_dialog.js";
+import { askFields, opening } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
 import { $, ask, toast } from "./ui.js";
@@ -61,9 +61,10 @@ Object.assign(actions, {
 });
 
 async function openAdd() {
+  const open = opening();
   try {
     const accounts = await allRows("listAccounts", "account", { listall: "true", sortby: "name" });
-    askFields({
+    open({
       title: "Add a user", text: "The user shares what the account owns.", verb: "Add",
       fields: [...PERSON, { name: "accountid", label: "Account", required: true, choices: accounts.map((one) => [one.id, `${one.name}, ${one.domainpath}`]) }],
       async submit({ accountid, ...values }) {

@@ -4,7 +4,7 @@
 import { call, commands, followJob, job } from "./api.js";
 import { action, badge, bytes, element } from "./elements.js";
 import { showLink } from "./extract.js";
-import { askFields } from "./field_dialog.js";
+import { askFields, opening } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
 import { askPool } from "./pools.js";
 import { addSection } from "./sections.js";
@@ -54,9 +54,10 @@ async function offerings() {
 }
 
 async function openCreate() {
+  const open = opening();
   try {
     const offered = await offerings();
-    askFields({
+    open({
       title: "Create a volume", text: "An empty data disk, which can be attached to a virtual machine.", verb: "Create",
       fields: [
         { name: "name", label: "Name", required: true, maxLength: 255 },
@@ -101,9 +102,10 @@ Object.assign(actions, {
     });
   },
   async "volume-attach"(id, name) {
+    const open = opening();
     const { virtualmachine = [] } = await call("listVirtualMachines",
       { listall: "true", state: "Present", hypervisor: "KVM", page: "1", pagesize: "500", sortby: "name" });
-    askFields({
+    open({
       title: `Attach ${name}`, verb: "Attach",
       fields: [{ name: "virtualmachineid", label: "Virtual machine", required: true,
         choices: virtualmachine.map((vm) => [vm.id, vm.displayname ?? vm.name]) }],
