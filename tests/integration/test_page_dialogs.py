@@ -7,7 +7,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from integration.cpvm_lab.chromium import Chromium
-from integration.page_modules import RefusedError, StubbedPage, chromium, shown_anywhere
+from integration.page_modules import Answer, RefusedError, StubbedPage, chromium, shown_anywhere
+from integration.page_user import press
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -210,5 +211,118 @@ def test_a_submit_that_ends_late_closes_only_its_own_dialog(chromium: Chromium) 
         expect(page.locator("#fields [role=alert]")).to_be_hidden()
         expect(name).to_have_value("two")
         expect(page.locator("#fields").get_by_role("button", name="Go on")).to_be_enabled()
+
+    chromium.run(steps)
+
+
+def test_an_action_keeps_the_place_of_the_keyboard(chromium: Chromium) -> None:
+    def steps(page: Page) -> None:
+        done = {"jobstatus": 1, "jobresult": {}}
+        stub = StubbedPage(
+            page, **LISTS, deleteVolume={}, resizeVolume={"jobid": "j"}, queryAsyncJobResult=done
+        )
+        stub.log_in()
+        page.get_by_role("link", name="Volumes").click()
+        row, question = page.locator("#volumes .row"), page.locator("#confirm")
+        resize, delete = row.get_by_role("button", name="Resize…"), row.get_by_role("button", name="Delete")
+        press(resize)
+        stub.hold("resizeVolume")
+        page.keyboard.press("Enter")
+        stub.answers["listVolumes"] = {"volume": [{**VOLUME, "size": 2 << 30}], "count": 1}
+        stub.changed("volumes")
+        expect(row).to_contain_text("2.0 GiB")  # drawn again, also the button that has opened the dialog
+        stub.release("resizeVolume")
+        expect(page.locator("#fields")).to_be_hidden()
+        expect(resize).to_be_focused()
+        press(delete)
+        stub.hold("deleteVolume")
+        press(question.locator("button.danger"))
+        expect(row).to_contain_text("Deleting…")
+        expect(delete).to_be_focused()
+        expect(delete).to_be_disabled()
+        page.keyboard.press("Enter")
+        stub.answers["listVolumes"] = {}
+        stub.release("deleteVolume")
+        expect(row).to_have_count(0)
+        expect(page.get_by_role("heading", name="Volumes")).to_be_focused()
+        expect(question).to_be_hidden()
+        assert stub.count("deleteVolume") == 1
+
+    chromium.run(steps)
+
+
+def test_a_cloud_without_a_zone_says_what_to_do(chromium: Chromium) -> None:
+    images: dict[str, Answer] = {
+        "listTemplates": {},
+        "registerTemplate": {},
+        "getUploadParamsForTemplate": {},
+    }
+
+    def steps(page: Page) -> None:
+        StubbedPage(page, **LISTS, **images, listZones={}, createVolume={}, uploadVolume={}).log_in()
+        told = page.locator("#toasts .bad")
+        for section, openers in (
+            ("Templates and ISOs", ("open-upload", "open-register")),
+            ("Volumes", ("open-volume", "open-volume-url")),
+        ):
+            page.get_by_role("link", name=section).click()
+            for opener in openers:
+                before = told.count()
+                page.click(f"#{opener}")
+                expect(told).to_have_count(before + 1)
+                expect(told.last).to_contain_text("zone create")
+                expect(page.locator("dialog[open]")).to_have_count(0)
+
+    chromium.run(steps)
+
+
+def test_a_submit_after_the_session_shows_the_login(chromium: Chromium) -> None:
+    def steps(page: Page) -> None:
+        stub = StubbedPage(page, **LISTS, createVolume=RefusedError(401))
+        stub.log_in()
+        page.get_by_role("link", name="Volumes").click()
+        dialog = page.locator("#fields")
+        page.click("#open-volume")
+        dialog.get_by_label("Name").fill("one")
+        dialog.get_by_role("button", name="Create").click()
+        expect(dialog.get_by_role("alert")).to_have_text("refused")  # what is not allowed is no end
+        stub.answers["listVolumes"] = RefusedError(401)
+        dialog.get_by_role("button", name="Create").click()
+        expect(page.locator("#login")).to_be_visible()
+        expect(dialog).to_be_hidden()
+        expect(dialog.locator("input")).to_have_count(0)
+
+    chromium.run(steps)
+
+
+def test_only_networks_that_there_are_are_offered(chromium: Chromium) -> None:
+    def steps(page: Page) -> None:
+        own = {"id": "n", "name": "own", "isdefault": True}
+        backend = {"id": "b", "name": "backend", "isdefault": False}
+        networks = {"network": [own, backend]}
+        stub = StubbedPage(page, listVirtualMachines={}, deployVirtualMachine={}, listNetworks=networks)
+        stub.log_in()
+        offered = page.locator("#fields").get_by_label("Network").locator("option")
+        page.click("#open-deploy")
+        expect(offered).to_have_text(["the zone's own", "backend"])
+        page.keyboard.press("Escape")
+        stub.answers["listNetworks"] = {"network": [backend]}
+        page.click("#open-deploy")
+        expect(offered).to_have_text(["backend"])
+
+    chromium.run(steps)
+
+
+def test_a_long_name_stays_in_its_dialog(chromium: Chromium) -> None:
+    def steps(page: Page) -> None:
+        found = {"volume": [{**VOLUME, "name": "n" * 255}], "count": 1}
+        StubbedPage(page, listVolumes=found, listDiskOfferings={}, resizeVolume={}, deleteVolume={}).log_in()
+        page.get_by_role("link", name="Volumes").click()
+        for button, dialog in (("Resize…", "#fields"), ("Delete", "#confirm")):
+            page.get_by_role("button", name=button).click()
+            shown = page.locator(dialog)
+            expect(shown).to_be_visible()
+            assert shown.evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth"), dialog
+            page.keyboard.press("Escape")
 
     chromium.run(steps)

@@ -32,6 +32,7 @@ MACHINE = {
 PROXY = {"id": "v-1", "name": "v-2-VM", "systemvmtype": "consoleproxy", "state": "Running"}
 OFFERING = {"id": "o-1", "name": "small"}
 NETWORK = {"id": "n-1", "name": "backend", "type": "L2", "isdefault": False}
+OWN = {"id": "n-0", "name": "own", "type": "Shared", "isdefault": True}
 SHOWN = {"kind", "virtualmachineid", "keyboard", "networkids", "userdata"}
 
 
@@ -52,7 +53,7 @@ def test_a_machine_is_deployed_with_its_keyboard_and_shows_screen_and_serial_por
             case "listServiceOfferings":
                 return {"serviceoffering": [OFFERING]}
             case "listNetworks":
-                return {"network": [NETWORK]}
+                return {"network": [OWN, NETWORK]}
             case "deployVirtualMachine":
                 return {"jobid": "j-1", "id": "m-1"}
             case "queryAsyncJobResult":

@@ -58,6 +58,7 @@ window.EventSource = class extends Stream {
 };
 """
 AN_HOUR_MS = 3_600_000
+LOADED = ":is(.row, .card, .empty, svg, tbody tr):visible"  # a section's first row, or that it has none
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,7 @@ def walk(page: Page, titles: list[str]) -> None:
             expect(heading).to_be_focused()
         expect(page.locator("#live")).to_have_text("live")
         assert page.locator("main > section:visible").count() == 1
+        expect(page.locator(f"section:visible {LOADED}").first).to_be_visible()
         assert violations(page) == [], title
         expect(page.locator("section:visible [role=alert]:visible")).to_have_count(0)
 

@@ -24,7 +24,7 @@ import { wirePolicies } from "./snapshot_policies.js";
 import { wireSnapshots } from "./snapshots.js";
 import { wireStores } from "./stores.js";
 import { wireTemplates } from "./templates.js";
-import { $, closeDialogs, toast, wireCancelButtons, wireCopyButtons } from "./ui.js";
+import { $, closeDialogs, onRefusal, toast, wireCancelButtons, wireCopyButtons } from "./ui.js";
 import { endUploads, restoreUploads, wireUploads } from "./uploads.js";
 import { wireVolumes } from "./volumes.js";
 import { wireUsage } from "./usage.js";
@@ -150,8 +150,13 @@ async function leave() {
 // The page shows at once what a dialog has changed; the event does not bubble.
 document.addEventListener("close", refresh, { capture: true });
 
-const zone = () => state.zone;
+// The zone in which things are made.
+function zone() {
+  if (!state.zone) throw new Error("the cloud has no zone: an administrator creates one, by `systemvm zone create`");
+  return state.zone;
+}
 wireActions(refresh);
+onRefusal(refresh);
 wireSections(refresh);
 wireTemplates(zone, refresh);
 wireMachines(zone, refresh);

@@ -26,9 +26,9 @@ export function badge(state, busy) {
   return element("span", { className: `state${busy ? " warn" : kind}` }, busy ?? state);
 }
 
-// A button that app.js or a module of it handles by its name.
-export function action(name, label, item, extra = {}) {
-  return element("button", { ...extra, type: "button", data: { action: name, target: item.id, name: item.name } }, label);
+// A button that app.js or a module of it handles by its name. One that is disabled keeps the keyboard's place.
+export function action(name, label, item, { disabled, ...extra } = {}) {
+  return element("button", { ...extra, type: "button", ariaDisabled: disabled ? "true" : null, data: { action: name, target: item.id, name: item.name } }, label);
 }
 
 // Such a button if the user is allowed to call the command that it needs, else null.

@@ -6,7 +6,7 @@ import { badge, element, offer, problem } from "./elements.js";
 import { askFields } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
-import { $, ask, toast } from "./ui.js";
+import { $, ask, onClick, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
@@ -44,7 +44,11 @@ export function wireHosts(zoneOf, refresh) {
     label: "hosts", columns: COLUMNS, refresh, load: rowsOf("listHosts", "host", { type: "Routing" }), empty: "There is no host.",
   });
   addSection({ id: "hosts", title: "Hosts", command: "addHost", tables: ["hosts", "vm_instances"], refresh: () => list.refresh() });
-  $("#open-host").addEventListener("click", () => askFields({
+  onClick("#open-host", () => openRegister(zoneOf().id));
+}
+
+function openRegister(zoneid) {
+  askFields({
     title: "Register a host", verb: "Register",
     text: "A XenServer, XCP-ng or vCenter: its VMs are listed here, and open in the browser. The cloud does not control them.",
     fields: [
@@ -56,8 +60,8 @@ export function wireHosts(zoneOf, refresh) {
       { name: "fingerprint", label: "Fingerprint of its certificate", placeholder: "shown when it is missing; compare it on the host" },
       { name: "cacertificate", label: "Or the CA that issued it, which a vCenter always needs", rows: 3, placeholder: "-----BEGIN CERTIFICATE-----" }],
     async submit(values) {
-      const { name } = (await call("addHost", { zoneid: zoneOf().id, ...values })).host[0];
+      const { name } = (await call("addHost", { zoneid, ...values })).host[0];
       toast(`${name} is registered.`);
     },
-  }));
+  });
 }

@@ -10,7 +10,7 @@ import { askPool } from "./pools.js";
 import { showSecret } from "./secret_dialog.js";
 import { addSection } from "./sections.js";
 import { showSteps } from "./steps.js";
-import { $, ask, presence, toast } from "./ui.js";
+import { $, ask, onClick, presence, toast } from "./ui.js";
 import { systemVmCard, vmCells } from "./views.js";
 import { act, actions } from "./work.js";
 
@@ -186,10 +186,12 @@ const base64 = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(te
 async function openDeploy() {
   const open = opening();
   try {
+    const zoneid = zoneOf().id;
     const usable = { page: "1", pagesize: "500", isready: "true", sortby: "name" };
     const [{ template = [] }, { iso = [] }, { serviceoffering = [] }, { network = [] }] = await Promise.all([
       call("listTemplates", { templatefilter: "executable", ...usable }), call("listIsos", { isofilter: "executable", ...usable }),
-      call("listServiceOfferings"), call("listNetworks", { canusefordeploy: "true", zoneid: zoneOf().id })]);
+      call("listServiceOfferings"), call("listNetworks", { canusefordeploy: "true", zoneid })]);
+    const own = network.some(({ isdefault }) => isdefault) ? [["", "the zone's own"]] : [];
     const images = [...template, ...iso.map((each) => ({ ...each, format: "ISO" }))];
     open({
       title: "Deploy a virtual machine", verb: "Deploy",
@@ -197,12 +199,12 @@ async function openDeploy() {
         { name: "name", label: "Name", required: true, maxLength: 63, pattern: "[A-Za-z]([A-Za-z0-9\\-]*[A-Za-z0-9])?", placeholder: "web-1" },
         { name: "templateid", label: "From", required: true, choices: images.map((image) => [image.id, `${image.name} (${image.format})`]) },
         { name: "serviceofferingid", label: "Size", required: true, choices: serviceoffering.map((each) => [each.id, each.displaytext ?? each.name]) },
-        { name: "networkids", label: "Network", choices: [["", "the zone's own"], ...network.filter(({ isdefault }) => !isdefault).map((each) => [each.id, each.name])] },
+        { name: "networkids", label: "Network", choices: [...own, ...network.filter(({ isdefault }) => !isdefault).map((each) => [each.id, each.name])] },
         { name: "keyboard", label: "Keyboard of the guest", choices: [["", "Not known"], ...Object.entries(KEYBOARDS)] },
         { name: "userdata", label: "User data, such as of cloud-init", rows: 3, maxLength: 24000, spellcheck: false, placeholder: "(optional)" }],
       async submit({ userdata, ...values }) {
         const [{ name }, present] = [values, presence()];
-        const { jobid } = await call("deployVirtualMachine", { ...values, ...(userdata ? { userdata: base64(userdata) } : {}), displayname: name, zoneid: zoneOf().id, hypervisor: "KVM" });
+        const { jobid } = await call("deployVirtualMachine", { ...values, ...(userdata ? { userdata: base64(userdata) } : {}), displayname: name, zoneid, hypervisor: "KVM" });
         toast(`${name} is being deployed.`);
         const { passwordenabled } = images.find(({ id }) => id === values.templateid);
         followJob(jobid).then((result) => showPassword(result, passwordenabled, present)).catch((error) => toast(error.message, true)).finally(refreshPage);
@@ -230,5 +232,5 @@ export function wireMachines(zone, refresh) {
   });
   addSection({ id: "system-vms", title: "System VMs", command: "listSystemVms", tables: ["vm_instances", "nics", "zones"],
     refresh: () => systems.refresh() });
-  $("#open-deploy").addEventListener("click", openDeploy);
+  onClick("#open-deploy", openDeploy);
 }

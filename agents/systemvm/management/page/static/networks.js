@@ -6,7 +6,7 @@ import { badge, element, offer } from "./elements.js";
 import { askFields, opening } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
-import { $, ask, toast } from "./ui.js";
+import { $, ask, onClick, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
@@ -33,10 +33,11 @@ function buttonsOf(network, busy) {
 async function openCreate() {
   const open = opening();
   try {
-    const { networkoffering = [] } = await call("listNetworkOfferings", { zoneid: zoneOf().id });
+    const { id: zoneid, name: zone } = zoneOf();
+    const { networkoffering = [] } = await call("listNetworkOfferings", { zoneid });
     const offered = networkoffering.filter(({ guestiptype }) => guestiptype !== "Shared" || user().admin);
     if (!offered.length) {
-      toast(`${zoneOf().name} has no VLAN for networks of accounts: ask an administrator`, true);
+      toast(`${zone} has no VLAN for networks of accounts: ask an administrator`, true);
       return;
     }
     open({
@@ -50,7 +51,7 @@ async function openCreate() {
         { name: "networkdomain", label: "Domain of the names of machines", placeholder: "of the zone (optional)" },
         ...(user().admin ? [{ name: "vlan", label: "VLAN of a shared network", inputMode: "numeric", placeholder: "untagged (optional)" }] : [])],
       async submit(values) {
-        await call("createNetwork", { zoneid: zoneOf().id, ...values });
+        await call("createNetwork", { zoneid, ...values });
         toast(`${values.name} is created.`);
       },
     });
@@ -89,5 +90,5 @@ export function wireNetworks(zone, refresh) {
   });
   addSection({ id: "networks", title: "Networks", command: "listNetworks", tables: ["guest_networks", "address_ranges", "zones"],
     refresh: () => list.refresh() });
-  $("#open-network").addEventListener("click", openCreate);
+  onClick("#open-network", openCreate);
 }

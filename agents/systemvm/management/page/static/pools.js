@@ -6,7 +6,7 @@ import { badge, bytes, element, offer, progress } from "./elements.js";
 import { askFields, opening } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
-import { $, ask, toast } from "./ui.js";
+import { $, ask, onClick, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
@@ -94,5 +94,5 @@ export function wirePools(zoneOf, refresh) {
   });
   addSection({ id: "pools", title: "Storage pools", command: "listStoragePools", tables: ["storage_pools", "volumes", "hosts"],
     refresh: () => list.refresh() });
-  $("#open-pool").addEventListener("click", () => openAdd(zoneOf()));
+  onClick("#open-pool", () => openAdd(zoneOf()));
 }

@@ -50,7 +50,7 @@ function showRules(rules) {
   dialog.querySelector("tbody").replaceChildren(...shown.rules.map(ruleRow));
   if (!name || dialog.contains(document.activeElement)) return;
   // the rule that was moved keeps the keyboard's place; one that was deleted gives it to the form
-  const buttons = [...dialog.querySelectorAll(`[data-target="${CSS.escape(target)}"]`)].filter((button) => !button.disabled);
+  const buttons = [...dialog.querySelectorAll(`[data-target="${CSS.escape(target)}"]`)].filter((button) => button.ariaDisabled !== "true");
   (buttons.find((button) => button.dataset.action === name) ?? buttons[0] ?? dialog.querySelector("[name=rule]")).focus();
 }
 

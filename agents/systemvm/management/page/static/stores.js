@@ -5,7 +5,7 @@ import { call, followJob } from "./api.js";
 import { List } from "./list.js";
 import { addSection } from "./sections.js";
 import { objectRow, storeCard, targetChoice } from "./store_views.js";
-import { $, ask, form, opening, show, toast } from "./ui.js";
+import { $, ask, form, onClick, opening, show, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const MOVES = new Set(["migrateSecondaryStorageData", "retireImageStore"]);
@@ -119,7 +119,8 @@ export function wireStores(zoneOf, refresh) {
     tables: ["image_stores", "template_store_refs", "async_jobs"], refresh: () => list.refresh() });
   const kind = $("#store-add form").elements.provider;
   kind.addEventListener("change", () => showFieldsOf($("#store-add"), kind.value));
-  $("#open-store").addEventListener("click", () => {
+  onClick("#open-store", () => {
+    zoneOf(); // says what to do when there is none
     showFieldsOf($("#store-add"), kind.value);
     show($("#store-add"));
   });

@@ -8,7 +8,7 @@ import { askFields, opening } from "./field_dialog.js";
 import { List } from "./list.js";
 import { addSection } from "./sections.js";
 import { showSteps } from "./steps.js";
-import { $, ask, toast } from "./ui.js";
+import { $, ask, onClick, toast } from "./ui.js";
 import { isUploading, reconcileUploads, uploadAgain } from "./uploads.js";
 import { templateCells } from "./views.js";
 import { act, actions } from "./work.js";
@@ -107,7 +107,11 @@ export function wireTemplates(zoneOf, refresh) {
     await reconcileUploads();
     await list.refresh();
   } });
-  $("#open-register").addEventListener("click", () => askFields({
+  onClick("#open-register", () => openRegister(zoneOf().id));
+}
+
+function openRegister(zoneid) {
+  askFields({
     title: "Register a template or ISO", text: "The secondary storage VM downloads the image, checks it and stores it.", verb: "Register",
     fields: [
       { name: "name", label: "Name", required: true, maxLength: 255, placeholder: "Debian 13" },
@@ -116,10 +120,10 @@ export function wireTemplates(zoneOf, refresh) {
         { name: "checksum", label: "Checksum", placeholder: "{SHA-256}… (optional)", pattern: "(\\{[A-Za-z0-9\\-]+\\})?[0-9A-Fa-f]+" }],
       PASSWORDS],
     async submit({ format, ...values }) {
-      const common = { ...values, displaytext: values.name, zoneid: zoneOf().id };
+      const common = { ...values, displaytext: values.name, zoneid };
       if (format === "ISO") await call("registerIso", { ...common, bootable: "true" });
       else await call("registerTemplate", { ...common, format, hypervisor: "KVM" });
       toast(`${values.name} is registered. Its download starts.`);
     },
-  }));
+  });
 }

@@ -33,6 +33,14 @@ export function draw(container, items, render, empty, busy = new Map()) {
   replaceRows(container, next);
 }
 
+// Give the keyboard's place back to what had these data, else to another button of its object, else to the heading.
+function focusAgain({ action, target, select }, place) {
+  const of = (name, value) => `[data-${name}="${CSS.escape(value)}"]`;
+  const buttons = target ? [...place.querySelectorAll(of("target", target))] : [];
+  const same = select ? place.querySelector(of("select", select)) : buttons.find((button) => button.dataset.action === action);
+  (same ?? buttons[0] ?? place.closest("section")?.querySelector("h2"))?.focus({ preventScroll: true });
+}
+
 // A row that stays is not moved: what is focused or selected in it stays so. The focus of a button whose row was drawn
 // again goes to the same button.
 function replaceRows(container, next) {
@@ -44,10 +52,7 @@ function replaceRows(container, next) {
     if (row === after) after = after.nextElementSibling;
     else container.insertBefore(row, after);
   }
-  if (!focused || container.contains(document.activeElement)) return;
-  const same = focused.action ? `[data-action="${CSS.escape(focused.action)}"][data-target="${CSS.escape(focused.target ?? "")}"]`
-    : focused.select ? `[data-select="${CSS.escape(focused.select)}"]` : null;
-  if (same) container.querySelector(same)?.focus();
+  if (focused && !container.contains(document.activeElement)) focusAgain(focused, container);
 }
 
 const shown = new WeakMap(); // by dialog: how often it was opened
@@ -72,10 +77,15 @@ export function opening() {
   return () => mine === openings && present() && !openDialog();
 }
 
-// Open a dialog.
+// Open a dialog. When it closes and its opener was drawn again meanwhile, the new one has the keyboard's place.
 export function show(dialog) {
   shown.set(dialog, timesShown(dialog) + 1);
+  const opener = document.activeElement;
   dialog.showModal();
+  dialog.addEventListener("close", () => {
+    const section = $("main > section:not([hidden])");
+    if (!opener.isConnected && section && document.activeElement === document.body) focusAgain(opener.dataset, section);
+  }, { once: true });
 }
 
 // Show a dialog after all that are open or wait, and return the value that it was closed with. `fill` writes its texts;
@@ -110,6 +120,13 @@ export async function ask(title, text, verb) {
   return answer === "ok";
 }
 
+let refused = () => {};
+
+// Do something when a form was refused: its session can have ended.
+export function onRefusal(work) {
+  refused = work;
+}
+
 // Have a dialog's form call `submit` with its FormData; an error is shown in the dialog, which stays open.
 // One that comes when the dialog was closed meanwhile is shown as a message, and the next use of it goes on.
 export function form(dialog, submit) {
@@ -129,6 +146,7 @@ export function form(dialog, submit) {
       event.target.reset();
       dialog.close();
     } catch (error) {
+      if (error.code === 401) refused();
       if (!goesOn()) {
         toast(error.message, true);
         return;
@@ -137,6 +155,17 @@ export function form(dialog, submit) {
       errorLine.hidden = false;
     } finally {
       if (goesOn()) button.disabled = false;
+    }
+  });
+}
+
+// Do something at each click; an error is shown as a message.
+export function onClick(selector, work) {
+  $(selector).addEventListener("click", async () => {
+    try {
+      await work();
+    } catch (error) {
+      toast(error.message, true);
     }
   });
 }

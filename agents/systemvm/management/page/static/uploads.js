@@ -4,7 +4,7 @@
 import { call, job, user } from "./api.js";
 import { Access, accessTo } from "./trust.js";
 import { InterruptedError, RefusedError, upload as sendByTus } from "./tus.js";
-import { $, ask, draw, form, show, toast } from "./ui.js";
+import { $, ask, draw, form, onClick, show, toast } from "./ui.js";
 import { compare, fingerprint, forgetUpload, openMemory, remember, remembered } from "./upload_memory.js";
 import { State, showProgress, uploadRow } from "./upload_views.js";
 import { actions } from "./work.js";
@@ -188,7 +188,10 @@ export function wireUploads(zoneOf, refresh) {
     start({ id: answer.getuploadparams.id, name, iso }, file, answer.getuploadparams);
   });
   $("#upload [name=file]").addEventListener("change", ({ target }) => suggest(target.files[0]?.name ?? ""));
-  $("#open-upload").addEventListener("click", () => show($("#upload")));
+  onClick("#open-upload", () => {
+    zoneOf(); // says what to do when there is none
+    show($("#upload"));
+  });
   window.addEventListener("beforeunload", (event) => {
     if ([...uploads.values()].some((upload) => upload.state === State.RUNNING)) event.preventDefault();
   });

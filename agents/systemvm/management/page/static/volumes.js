@@ -9,7 +9,7 @@ import { List, rowsOf } from "./list.js";
 import { askPool } from "./pools.js";
 import { addSection } from "./sections.js";
 import { showPolicies } from "./snapshot_policies.js";
-import { $, ask, toast } from "./ui.js";
+import { $, ask, onClick, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const GIB = 2 ** 30;
@@ -56,6 +56,7 @@ async function offerings() {
 async function openCreate() {
   const open = opening();
   try {
+    const zoneid = zoneOf().id;
     const offered = await offerings();
     open({
       title: "Create a volume", text: "An empty data disk, which can be attached to a virtual machine.", verb: "Create",
@@ -65,7 +66,7 @@ async function openCreate() {
         { name: "size", label: "Size in GiB", type: "number", min: "1", step: "1", value: "1" }],
       async submit({ size, ...values }) {
         const chosen = offered.find(([id]) => id === values.diskofferingid);
-        await job("createVolume", { ...values, zoneid: zoneOf().id, ...(chosen || !size ? {} : { size }) });
+        await job("createVolume", { ...values, zoneid, ...(chosen || !size ? {} : { size }) });
         toast(`${values.name} is created.`);
       },
     });
@@ -76,6 +77,7 @@ async function openCreate() {
 
 // A data volume with the content of a file, which a secondary storage VM downloads.
 function openFromUrl() {
+  const zoneid = zoneOf().id;
   askFields({
     title: "Create a volume from a URL", text: "A data disk with the content of a file. The first virtual machine that it is attached to gets it.", verb: "Create",
     fields: [
@@ -84,7 +86,7 @@ function openFromUrl() {
       [{ name: "format", label: "Format", choices: FORMATS.map((format) => [format, format]) },
         { name: "checksum", label: "Checksum", placeholder: "{SHA-256}… (optional)" }]],
     async submit(values) {
-      await call("uploadVolume", { zoneid: zoneOf().id, ...values });
+      await call("uploadVolume", { zoneid, ...values });
       toast(`${values.name} is being downloaded.`);
     },
   });
@@ -154,6 +156,6 @@ export function wireVolumes(zone, refresh) {
   });
   addSection({ id: "volumes", title: "Volumes", command: "listVolumes", tables: ["volumes", "vm_instances", "storage_pools"],
     refresh: () => list.refresh() });
-  $("#open-volume").addEventListener("click", openCreate);
-  $("#open-volume-url").addEventListener("click", openFromUrl);
+  onClick("#open-volume", openCreate);
+  onClick("#open-volume-url", openFromUrl);
 }

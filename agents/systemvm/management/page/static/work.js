@@ -37,6 +37,6 @@ export function wireActions(redraw) {
   refresh = redraw;
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-action]");
-    if (button) run(button.dataset);
+    if (button && button.ariaDisabled !== "true") run(button.dataset);
   });
 }
