@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
@@ -22,6 +23,8 @@ T = TypeVar("T")
 #: Results that are kept at most, where a page counts as its rows; the one that was not used for the longest
 #: time is dropped first.
 MAX_KEPT = 10_000
+#: A larger result is not kept: it would take the place of too many others.
+MAX_SIZE = MAX_KEPT // 10
 
 _WRITE = re.compile(r"\s*(INSERT\s+INTO|DELETE\s+FROM|UPDATE)\s+(\w+)\b")
 _ASSIGNMENTS = re.compile(r"\sSET\s+(.*?)(?:\sWHERE\b|$)", re.S)
@@ -98,8 +101,10 @@ class Changes:
         self._lock = threading.Lock()
         self._count_commits = count_commits
         self._counted = count_commits()
-        #: The topics of own commits that are made now: each is counted or not yet.
-        self._under_way: list[Collection[str]] = []
+        #: Held while a commit of this process is made and noted.
+        self._committing = threading.Lock()
+        #: The topics of the own commit that is made now, which is counted or not yet.
+        self._under_way: Collection[str] | None = None
         self._commit = 0
         self._last: dict[str, int] = {}
         self._kept: OrderedDict[Hashable, Kept[Any]] = OrderedDict()
@@ -111,32 +116,37 @@ class Changes:
         self._listeners.append(listener)
 
     @contextmanager
-    def committing(self, topics: Collection[str], *, counts: bool) -> Iterator[None]:
+    def committing(self, topics: Collection[str], data_version: Callable[[], int]) -> Iterator[None]:
         """Commit a transaction that changed these topics within this, while it has the write lock.
 
-        `counts` is whether it changed rows: SQLite does not count other transactions. Without this, an own
-        commit could not be told from one of another process until it is noted, and would change everything.
+        Without this, an own commit could not be told from one of another process until it is noted, and would
+        change everything. SQLite counts no commit of a transaction that left all pages as they were. So
+        `data_version` returns SQLite's number that the commits of all other connections change, as the
+        committing connection sees it. One of them beside a commit that is not counted is noticed when that
+        one is noted, and not before.
         """
-        if counts:
+        with self._committing:
+            before = data_version()
             with self._lock:
-                self._notice_others(were_made=True)
-                self._under_way.append(topics)
-        try:
-            yield
-        except BaseException:
-            if counts:
-                with self._lock:
-                    self._end(topics)
-            raise
-        if counts:
-            with self._lock:
-                self._end(topics)
-                self._counted = (self._counted + 1) % WRAP
-                self._note(topics)
                 self._notice_others()
-            self._tell(topics)
-        else:
-            self.committed(topics)
+                self._under_way = topics
+            try:
+                yield
+            except BaseException:
+                with self._lock:
+                    self._under_way = None
+                raise
+            count = self._count_commits()  # before the version: others that it contains change that
+            try:
+                is_alone = data_version() == before
+            except sqlite3.Error:
+                is_alone = False  # it is committed, whatever cannot be read afterwards
+            with self._lock:
+                self._under_way = None
+                self._counted = count
+                self._note(topics if is_alone else (*topics, EVERYTHING))
+                self._notice_others()
+        self._tell(topics)
 
     def committed(self, topics: Iterable[str]) -> None:
         """Note that these topics were changed."""
@@ -158,20 +168,14 @@ class Changes:
         with self._lock:
             return self._is_unchanged(commit, topics)
 
-    def _end(self, topics: Collection[str]) -> None:
-        self._under_way = [each for each in self._under_way if each is not topics]
-
     def _note(self, topics: Iterable[str]) -> None:
         self._commit += 1
         self._last.update(dict.fromkeys(topics, self._commit))
 
-    def _notice_others(self, *, were_made: bool = False) -> None:
-        """Note the commits of others, which are those that are too many.
-
-        `were_made`: none of those under way is still to be counted.
-        """
-        own, ahead = len(self._under_way), (self._count_commits() - self._counted) % WRAP
-        if ahead > own or (were_made and ahead != own):
+    def _notice_others(self) -> None:
+        """Note the commits of others, which are those that are too many."""
+        own, ahead = int(self._under_way is not None), (self._count_commits() - self._counted) % WRAP
+        if ahead > own:
             self._counted = (self._counted + ahead - own) % WRAP
             self._note((EVERYTHING,))
 
@@ -180,9 +184,9 @@ class Changes:
         last = self._last.get
         if last(EVERYTHING, 0) > commit:
             return False
-        if self._under_way:
+        if own := self._under_way:
             topics = tuple(topics)
-            if any(topic in own or EVERYTHING in own for own in self._under_way for topic in topics):
+            if EVERYTHING in own or any(topic in own for topic in topics):
                 return False  # its rows can be visible already
         return all(last(topic, 0) <= commit for topic in topics)
 
@@ -205,7 +209,7 @@ class Changes:
     ) -> T:
         """Return what `compute` returned for this key, unless a topic has changed since; else call it.
 
-        `size_of` returns as how many results it counts.
+        `size_of` returns as how many results it counts; an empty one counts as one.
         `commit` is the last one before the transaction that `compute` reads in. That transaction still sees
         what it saw at its first query: with a later commit, what is kept would be outdated for ever.
         """
@@ -213,10 +217,14 @@ class Changes:
         if kept is not None:
             return kept.result
         result = compute()
+        size = max(1, size_of(result))
         with self._lock:
             outdated = self._kept.pop(key, None)
-            self._kept[key] = Kept(result, commit, size_of(result))
-            self._size += self._kept[key].size - (outdated.size if outdated else 0)
+            self._size -= outdated.size if outdated else 0
+            if size > MAX_SIZE:
+                return result
+            self._kept[key] = Kept(result, commit, size)
+            self._size += size
             while self._size > MAX_KEPT:
                 _, dropped = self._kept.popitem(last=False)
                 self._size -= dropped.size

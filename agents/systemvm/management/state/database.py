@@ -83,9 +83,8 @@ class Database:
         options = {"writes": True, "changed_topics": changed}
         with self.engine.connect() as connection:
             with connection.execution_options(**options).begin() as transaction:
-                before = _rows_changed_by(connection)
                 result = function(connection, *args, **kwargs)
-                with self.changes.committing(changed, counts=_rows_changed_by(connection) != before):
+                with self.changes.committing(changed, lambda: _data_version(connection)):
                     transaction.commit()
         return result
 
@@ -200,10 +199,14 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _rows_changed_by(connection: sa.Connection) -> int:
-    """Return how many rows an SQLite connection has changed since it was opened."""
+def _data_version(connection: sa.Connection) -> int:
+    """Return the number that each commit of another connection changes, and none of its own.
+
+    https://www.sqlite.org/pragma.html#pragma_data_version
+    """
     opened: sqlite3.Connection = cast("Any", connection.connection.dbapi_connection)
-    return opened.total_changes
+    [[version]] = opened.execute("PRAGMA data_version")
+    return int(version)
 
 
 def _lowered(text: Any) -> str | None:

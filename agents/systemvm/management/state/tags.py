@@ -67,7 +67,7 @@ def of_objects(connection: sa.Connection, uuids: Collection[str]) -> Mapping[str
         ("tags of", *uuids),
         TOPICS,
         lambda reader: _of_objects(reader, list(uuids)),
-        lambda found: 1 + sum(map(len, found.values())),
+        lambda found: 1 + len(uuids) + sum(map(len, found.values())),  # the key has all UUIDs
     )
 
 

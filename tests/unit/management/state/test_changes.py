@@ -5,15 +5,29 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from systemvm.management.state import accounts, events, schema
-from systemvm.management.state.changes import EVERYTHING, MAX_KEPT, Changes, any_of, columns, keep, topics_of
+from systemvm.management.state import accounts, events, schema, tags
+from systemvm.management.state.changes import (
+    EVERYTHING,
+    MAX_KEPT,
+    MAX_SIZE,
+    Changes,
+    any_of,
+    columns,
+    keep,
+    topics_of,
+)
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.events import EventFilter
+from systemvm.management.state.tags import Tag
 
 
 @pytest.mark.parametrize(
@@ -111,79 +125,139 @@ def test_a_write_of_another_process_changes_everything(database: Database, tmp_p
 
 
 class Commits:
-    """A counter of commits in place of the database's."""
+    """Counters of commits in place of the database's."""
 
     def __init__(self) -> None:
         self.count = 0
+        self.version = 0
         self.changes = Changes(lambda: self.count)
+
+    def committing(self, *topics: str) -> AbstractContextManager[None]:
+        return self.changes.committing(topics, lambda: self.version)
+
+    def of_others(self, number: int) -> None:
+        self.count += number
+        self.version += number
 
     def have_changed(self, topic: str) -> bool:
         return not self.changes.unchanged_since(0, (topic,))
 
 
-def test_an_own_commit_changes_nothing_else_before_it_is_noted() -> None:
+#: How often SQLite counts an own commit: not one that left all pages as they were.
+both_counts = pytest.mark.parametrize("counted", [1, 0])
+
+
+@both_counts
+def test_an_own_commit_changes_nothing_else_before_it_is_noted(counted: int) -> None:
     """Else a million events would be counted again whenever a request came at that moment."""
     commits = Commits()
-    with commits.changes.committing({"nics"}, counts=True):
+    with commits.committing("nics"):
         assert (commits.have_changed("nics"), commits.have_changed("events")) == (True, False)
-        commits.count += 1
+        commits.count += counted
         assert (commits.have_changed("nics"), commits.have_changed("events")) == (True, False)
     assert (commits.have_changed("nics"), commits.have_changed("events")) == (True, False)
 
 
+@both_counts
 @pytest.mark.parametrize("of_others", [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
 def test_a_commit_of_another_process_is_seen_before_beside_and_after_an_own_one(
-    of_others: tuple[int, int, int],
+    of_others: tuple[int, int, int], counted: int
 ) -> None:
     before, beside, after = of_others
     commits = Commits()
-    commits.count += before
-    with commits.changes.committing({"nics"}, counts=True):
-        commits.count += 1 + beside
-    commits.count += after
+    commits.of_others(before)
+    with commits.committing("nics"):
+        commits.count += counted
+        commits.of_others(beside)
+    commits.of_others(after)
     assert commits.have_changed("events")
     later = commits.changes.commit
     assert commits.changes.unchanged_since(later, ("events", "nics"))
+    commits.of_others(1)
+    assert not commits.changes.unchanged_since(later, ("events",))
 
 
-def test_two_threads_can_commit_one_after_the_other_before_either_is_noted() -> None:
+@both_counts
+@pytest.mark.parametrize("of_others", [(1, 0), (0, 1)])
+def test_a_commit_of_another_process_until_an_own_one_is_noted_is_seen(
+    of_others: tuple[int, int], counted: int
+) -> None:
     commits = Commits()
-    with commits.changes.committing({"nics"}, counts=True):
+    before_and_after_it_is_read = iter([(0, 0), of_others])
+
+    def version() -> int:
+        before, after = next(before_and_after_it_is_read)
+        commits.of_others(before)
+        read = commits.version
+        commits.of_others(after)
+        return read
+
+    with commits.changes.committing({"nics"}, version):
+        commits.count += counted
+    assert commits.have_changed("events")
+
+
+def test_an_own_commit_beside_which_nothing_can_be_read_changes_everything() -> None:
+    commits = Commits()
+    versions = iter([1])
+
+    def version() -> int:
+        for each in versions:
+            return each
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with commits.changes.committing({"nics"}, version):
         commits.count += 1
-        with commits.changes.committing({"volumes"}, counts=True):
-            commits.count += 1
-            assert commits.have_changed("nics") and commits.have_changed("volumes")
-        assert commits.have_changed("nics")
-    assert not commits.have_changed("events")
+    assert commits.have_changed("events")
 
 
 def test_a_failed_commit_changes_nothing_and_hides_none_of_another_process() -> None:
     commits = Commits()
-    with pytest.raises(OSError), commits.changes.committing({"nics"}, counts=True):
+    with pytest.raises(OSError), commits.committing("nics"):
         raise OSError
     assert not commits.have_changed("nics")
-    commits.count += 1
+    commits.of_others(1)
     assert commits.have_changed("nics") and commits.have_changed("events")
 
 
-def test_a_commit_that_the_database_did_not_count_changes_everything() -> None:
+def test_a_commit_of_a_second_thread_waits_until_the_first_is_noted() -> None:
+    """It has the write lock as soon as the first is made."""
     commits = Commits()
-    with commits.changes.committing({"nics"}, counts=True):
-        pass
-    assert commits.have_changed("events")
-    later = commits.changes.commit
-    commits.count += 1
-    assert not commits.changes.unchanged_since(later, ("events",))
+    found: list[bool] = []
+
+    def look() -> int:
+        found.append(commits.have_changed("nics"))
+        return 0
+
+    def commit() -> None:
+        with commits.changes.committing({"volumes"}, look):
+            commits.count += 1
+
+    second = threading.Thread(target=commit)
+    with commits.committing("nics"):
+        commits.count += 1
+        before = commits.changes.commit
+        second.start()
+        assert commits.changes.commit == before
+    second.join()
+    assert found == [True, True]
+    assert commits.have_changed("volumes") and not commits.have_changed("events")
 
 
 def test_the_databases_own_commits_are_told_from_those_of_others(database: Database, tmp_path: Path) -> None:
+    domains = schema.domains
+
     def touch(connection: Connection) -> None:
-        connection.execute(schema.domains.update().where(schema.domains.c.id == -1).values(name="none"))
+        connection.execute(domains.update().where(domains.c.id == -1).values(name="none"))
+
+    def write_the_same(connection: Connection) -> None:
+        connection.execute(domains.update().values(name=domains.c.name))
 
     before = database.changes.commit
     database.run_now(events.record, "A", "b")
-    database.run_now(touch)  # changes no row, and SQLite counts no commit
-    database.run_now(events.record, "A", "b")
+    for counts_no_commit in (touch, write_the_same, write_the_same):
+        database.run_now(counts_no_commit)
+        database.run_now(events.record, "A", "b")
     assert database.changes.unchanged_since(before, ("nics", "accounts"))
     assert not database.changes.unchanged_since(before, ("events",))
     with contextlib.closing(sqlite3.connect(tmp_path / "systemvm.sqlite")) as shell, shell:
@@ -191,29 +265,82 @@ def test_the_databases_own_commits_are_told_from_those_of_others(database: Datab
     assert not database.changes.unchanged_since(before, ("nics",))
 
 
-def test_the_number_of_kept_results_is_limited() -> None:
+def test_a_commit_of_another_process_beside_one_without_effect_is_seen(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    domains = schema.domains
+    database.run_now(accounts.create_domain, "more", "/more/")
+    commit = database.engine.dialect.do_commit
+
+    def paths(connection: Connection) -> list[str]:
+        return keep(
+            connection, "paths", columns(domains, "path"),
+            lambda reader: [domain.path for domain in accounts.all_domains(reader)],
+        )  # fmt: skip
+
+    def commit_and_let_another_commit(connection: Any) -> None:
+        commit(connection)
+        with contextlib.closing(sqlite3.connect(tmp_path / "systemvm.sqlite")) as shell, shell:
+            shell.execute("UPDATE domains SET path = '/renamed/' WHERE name = 'more'")
+
+    assert database._read_now(paths) == ["/", "/more/"]
+    with monkeypatch.context() as patched:
+        patched.setattr(database.engine.dialect, "do_commit", commit_and_let_another_commit)
+        database.run_now(lambda writer: writer.execute(domains.update().values(name=domains.c.name)))
+    assert database._read_now(paths) == ["/", "/renamed/"]
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_the_number_of_kept_results_is_limited(size: int) -> None:
     kept = Changes()
     for number in range(MAX_KEPT + 1):
-        kept.keep(number, (), 0, lambda: "first")
+        kept.keep(number, (), 0, lambda: "first", lambda _: size)
     assert kept.keep(1, (), 0, lambda: "second") == "first"
     assert kept.keep(0, (), 0, lambda: "second") == "second"
 
 
 def test_a_page_counts_as_its_rows() -> None:
-    kept, rows = Changes(), MAX_KEPT // 2
+    kept, others = Changes(), MAX_KEPT // MAX_SIZE - 2
+    pages = iter(range(100))
+
+    def keep_page(key: str, size: int = MAX_SIZE) -> int:
+        return kept.keep(key, (), kept.commit, lambda: next(pages), lambda _: size)
+
+    assert [keep_page("a"), keep_page("b")] == [0, 1]
+    assert [keep_page("a"), keep_page("b")] == [0, 1]
+    kept.committed({EVERYTHING})
+    assert [keep_page("b"), keep_page("a")] == [2, 3]  # in place of the outdated ones
+    for number in range(others):
+        assert keep_page(f"other {number}") == 4 + number
+    assert keep_page("b") == 2
+    assert keep_page("c", 1) == 4 + others
+    assert [keep_page("b"), keep_page("c", 1)] == [2, 4 + others]
+    assert keep_page("a") == 5 + others
+
+
+def test_a_page_that_is_too_long_is_not_kept_and_drops_no_other() -> None:
+    kept = Changes()
     pages = iter(range(100))
 
     def keep_page(key: str, size: int) -> int:
         return kept.keep(key, (), kept.commit, lambda: next(pages), lambda _: size)
 
-    assert [keep_page("a", rows), keep_page("b", rows)] == [0, 1]
-    assert [keep_page("a", rows), keep_page("b", rows)] == [0, 1]
+    assert [keep_page("long", 1), keep_page("long", 1)] == [0, 0]
     kept.committed({EVERYTHING})
-    assert [keep_page("b", rows), keep_page("a", rows)] == [2, 3]  # in place of the outdated ones
-    assert keep_page("b", rows) == 2
-    assert keep_page("c", 1) == 4
-    assert [keep_page("b", rows), keep_page("c", 1)] == [2, 4]
-    assert keep_page("a", rows) == 5
+    assert [keep_page(str(number), MAX_SIZE) for number in range(10)] == list(range(1, 11))
+    assert [keep_page("long", MAX_SIZE + 1), keep_page("long", MAX_SIZE + 1)] == [11, 12]
+    assert [keep_page(str(number), MAX_SIZE) for number in range(10)] == list(range(1, 11))
+
+
+def test_tags_of_many_objects_count_as_those_objects(database: Database) -> None:
+    def of_many(connection: Connection, number: int) -> Mapping[str, list[Tag]]:
+        return tags.of_objects(connection, [f"{number}-{each}" for each in range(MAX_SIZE - 1)])
+
+    kept = [database._read_now(of_many, number) for number in range(MAX_KEPT // MAX_SIZE)]
+    assert all(database._read_now(of_many, number) is each for number, each in enumerate(kept))
+    database._read_now(of_many, len(kept))
+    assert database._read_now(of_many, 1) is kept[1]
+    assert database._read_now(of_many, 0) is not kept[0]
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -45,6 +45,7 @@ def test_each_commit_is_counted_once_and_nothing_else(
     writer.execute("INSERT INTO one VALUES (4)")
     writer.execute("ROLLBACK")
     writer.execute("UPDATE one SET number = 5 WHERE number = 6")
+    writer.execute("UPDATE one SET number = number")
     writer.execute("SELECT * FROM one").fetchall()
     assert commits.count() == before + 2
 
