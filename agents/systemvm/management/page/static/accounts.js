@@ -7,7 +7,7 @@ import { opening } from "./field_dialog.js";
 import { limitsOf } from "./limits.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
-import { $, ask, toast } from "./ui.js";
+import { $, ask, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 let list;
@@ -44,7 +44,7 @@ function buttonsOf(account, busy) {
 
 Object.assign(actions, {
   async "account-disable"(id, name) {
-    if (await ask(`Disable ${name}?`, "Its logins, keys and consoles end, and its virtual machines stop.", "Disable")) {
+    if (await ask(titled`Disable ${name}?`, "Its logins, keys and consoles end, and its virtual machines stop.", "Disable")) {
       await act(id, "Disabling…", () => job("disableAccount", { id, lock: "false" }));
     }
   },
@@ -57,7 +57,7 @@ Object.assign(actions, {
     const { accounttype, roleid } = list.find(id);
     const roles = (await allRows("listRoles", "role")).filter(({ type }) => type === TYPE_OF_ROLE[accounttype]);
     open({
-      title: `Edit ${name}`, verb: "Save",
+      title: titled`Edit ${name}`, verb: "Save",
       fields: [{ name: "newname", label: "Name", required: true, maxLength: 255, value: name },
         { name: "roleid", label: "Role", choices: roles.map((role) => [role.id, role.name]), value: roleid }],
       async submit(values) {
@@ -68,7 +68,7 @@ Object.assign(actions, {
   },
   "account-enable": (id) => act(id, "Enabling…", () => call("enableAccount", { id })),
   async "account-delete"(id, name) {
-    if (await ask(`Delete ${name}?`, "This deletes its virtual machines, volumes and templates, too.", "Delete")) {
+    if (await ask(titled`Delete ${name}?`, "This deletes its virtual machines, volumes and templates, too.", "Delete")) {
       await act(id, "Deleting…", () => job("deleteAccount", { id }));
     }
   },

@@ -5,7 +5,7 @@ import { call, job } from "./api.js";
 import { nameCard } from "./certificate_views.js";
 import { askFields } from "./field_dialog.js";
 import { addSection } from "./sections.js";
-import { $, ask, draw, form, show } from "./ui.js";
+import { $, ask, draw, form, show, titled } from "./ui.js";
 import { act, actions, busy } from "./work.js";
 
 const TABLES = ["public_certificates", "configurations", "zones", "async_jobs", "events"];
@@ -44,7 +44,7 @@ Object.assign(actions, {
   "certificate-settings"(id) {
     const name = nameOf(id);
     askFields({
-      title: `Name and ACME server of ${name.service === "console" ? "consoles" : "images"} in ${name.zonename}`, verb: "Save",
+      title: titled`Name and ACME server of ${name.service === "console" ? "consoles" : "images"} in ${name.zonename}`, verb: "Save",
       text: "The name is used once a certificate is valid for it. With an ACME server one is ordered and renewed; by setting it you agree to its terms.",
       fields: [
         { name: "configured", label: "Name for browsers", maxLength: 255, value: name.configured,
@@ -63,7 +63,7 @@ Object.assign(actions, {
     const name = nameOf(id);
     const text = `Its uploaded and ordered certificates are deleted with their keys, and no ACME server is asked any more. The CA of this
       installation signs where it can; else ${name.service === "console" ? "consoles" : "images"} are reached by the address of the zone's file.`;
-    if (!(await ask(`Go back to the own CA for ${name.configured ?? name.name}?`, text, "Go back"))) return;
+    if (!(await ask(titled`Go back to the own CA for ${name.configured ?? name.name}?`, text, "Go back"))) return;
     await act(id, "Going back…", async () => {
       await set(name.acmesetting, "", name.zoneid);
       const { customcertificate = [] } = await call("listCustomCertificates");

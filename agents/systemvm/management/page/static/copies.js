@@ -3,7 +3,7 @@
 
 import { call } from "./api.js";
 import { opening } from "./field_dialog.js";
-import { toast } from "./ui.js";
+import { titled, toast } from "./ui.js";
 
 // Ask for another zone than that of {id, name, zoneid}, and copy it there by the command.
 export async function copyToZone({ id, name, zoneid }, command) {
@@ -15,7 +15,7 @@ export async function copyToZone({ id, name, zoneid }, command) {
     return;
   }
   open({
-    title: `Copy ${name} to another zone`, verb: "Copy",
+    title: titled`Copy ${name} to another zone`, verb: "Copy",
     fields: [{ name: "destzoneid", label: "Zone", choices: others.map((each) => [each.id, each.name]), required: true }],
     async submit(values) {
       await call(command, { id, ...values });

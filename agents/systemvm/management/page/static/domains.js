@@ -7,7 +7,7 @@ import { askFields, opening } from "./field_dialog.js";
 import { limitsOf } from "./limits.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
-import { $, toast } from "./ui.js";
+import { $, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
@@ -58,11 +58,11 @@ Object.assign(actions, {
   "domain-add": (id) => openAdd(id),
   "domain-limits": (id, name) => limitsOf({ domainid: id, label: `domain ${list.find(id)?.path ?? name}` }),
   "domain-rename": (id, name) => askFields({
-    title: `Rename ${name}`, verb: "Rename", fields: [{ ...NAME, label: "New name", value: name }],
+    title: titled`Rename ${name}`, verb: "Rename", fields: [{ ...NAME, label: "New name", value: name }],
     submit: (values) => call("updateDomain", { id, ...values }),
   }),
   "domain-delete": (id, name) => askFields({
-    title: `Delete ${name}?`, verb: "Delete", danger: true,
+    title: titled`Delete ${name}?`, verb: "Delete", danger: true,
     fields: [{ name: "cleanup", type: "checkbox", label: "With its accounts and all that they own, and the domains beneath it" }],
     async submit(values) {
       const { jobid } = await call("deleteDomain", { id, ...values }); // what refuses it at once is shown in the dialog

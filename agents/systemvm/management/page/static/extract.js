@@ -4,7 +4,7 @@
 import { job } from "./api.js";
 import { Access, accessTo } from "./trust.js";
 import { untrusted } from "./trust_views.js";
-import { $, presence, showInTurn } from "./ui.js";
+import { $, presence, showInTurn, titled } from "./ui.js";
 
 // `command` makes the link of a template, ISO, volume or snapshot; its answer is in `key`.
 export async function showLink(image, command, key) {
@@ -15,7 +15,7 @@ export async function showLink(image, command, key) {
   const url = decodeURIComponent(encoded); // CloudStack's clients expect it encoded
   const dialog = $("#link");
   showInTurn(dialog, () => {
-    dialog.querySelector("h2").textContent = `Download ${image.name}`;
+    dialog.querySelector("h2").replaceChildren(...titled`Download ${image.name}`);
     dialog.querySelector("[name=url]").value = url;
     dialog.querySelector("[name=curl]").value = `curl -C - -O --cacert systemvm-root.crt '${url}'`;
     dialog.querySelector("time").dateTime = expires;

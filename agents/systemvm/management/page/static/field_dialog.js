@@ -8,7 +8,7 @@ let use = async () => {};
 
 // Ask for `fields`: {name, label, value, type, choices, ...attributes of the input} each, or an array of two that are
 // beside each other. `choices` are pairs of value and label; `rows` makes it a text of several lines. `danger` is whether
-// the button deletes. `submit(values)` gets the texts by name, without those that are empty, and "true" of what is checked.
+// the button deletes, `title` a text or one of `titled`. `submit(values)` gets the texts by name, without those that are empty, and "true" of what is checked.
 export const askFields = (dialog) => opening()(dialog);
 
 // Begin to ask for values before the first wait for what is shown: returns `askFields` for that, which does nothing when
@@ -20,7 +20,7 @@ export function opening() {
 
 function open({ title, text, fields, verb, danger = false, submit }) {
   const dialog = $("#fields");
-  dialog.querySelector("h2").textContent = title;
+  dialog.querySelector("h2").replaceChildren(...[title].flat());
   const about = dialog.querySelector("p.muted");
   about.textContent = text ?? "";
   about.hidden = !text;

@@ -6,7 +6,7 @@ import { badge, element, offer, problem } from "./elements.js";
 import { askFields } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
-import { $, ask, onClick, toast } from "./ui.js";
+import { $, ask, onClick, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
@@ -32,7 +32,7 @@ function buttonsOf(host, busy) {
 Object.assign(actions, {
   "host-refresh": (id) => act(id, "Listing…", () => job("reconnectHost", { id })),
   async "host-remove"(id, name) {
-    if (await ask(`Remove ${name}?`, "Open consoles of its VMs end, and they are not shown any more. Nothing on the host is changed.", "Remove")) {
+    if (await ask(titled`Remove ${name}?`, "Open consoles of its VMs end, and they are not shown any more. Nothing on the host is changed.", "Remove")) {
       await act(id, "Removing…", () => call("deleteHost", { id }));
     }
   },

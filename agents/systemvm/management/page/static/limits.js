@@ -4,7 +4,7 @@
 import { ApiError, call, commands, user } from "./api.js";
 import { action, bytes, element, progress } from "./elements.js";
 import { addSection } from "./sections.js";
-import { $, form, show } from "./ui.js";
+import { $, form, show, titled } from "./ui.js";
 import { actions } from "./work.js";
 
 const GIB = 1024 ** 3;
@@ -74,7 +74,7 @@ async function refreshLimits() {
 actions["limit-edit"] = (type, name) => {
   const { resourcetypename: kind, max, isdefault } = shown.limits.find(({ resourcetype }) => resourcetype === type);
   const dialog = $("#limit-edit");
-  dialog.querySelector("h2").textContent = `${name} of ${shown.owner.label}`;
+  dialog.querySelector("h2").replaceChildren(...titled`${name} of ${shown.owner.label}`);
   dialog.querySelector("[name=resourcetype]").value = type;
   dialog.querySelector("[name=max]").value = max < 0 ? "" : max;
   dialog.querySelector(".unit").textContent = UNITS[kind] ?? "";

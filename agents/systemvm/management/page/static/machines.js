@@ -10,7 +10,7 @@ import { askPool } from "./pools.js";
 import { showSecret } from "./secret_dialog.js";
 import { addSection } from "./sections.js";
 import { showSteps } from "./steps.js";
-import { $, ask, onClick, presence, toast } from "./ui.js";
+import { $, ask, onClick, presence, titled, toast } from "./ui.js";
 import { systemVmCard, vmCells } from "./views.js";
 import { act, actions } from "./work.js";
 
@@ -31,7 +31,7 @@ Object.assign(actions, {
   "system-start": (id) => act(id, "Starting…", () => job("startSystemVm", { id })),
   "system-stop": (id) => act(id, "Stopping…", () => job("stopSystemVm", { id })),
   async "system-destroy"(id, name) {
-    if (await ask(`Destroy ${name}?`, "Its transfers and consoles end. The daemon creates another one.", "Destroy")) {
+    if (await ask(titled`Destroy ${name}?`, "Its transfers and consoles end. The daemon creates another one.", "Destroy")) {
       await act(id, "Destroying…", () => job("destroySystemVm", { id }));
     }
   },
@@ -40,26 +40,26 @@ Object.assign(actions, {
   "vm-reboot": (id) => act(id, "Rebooting…", () => job("rebootVirtualMachine", { id })),
   "vm-stop": (id) => act(id, "Stopping…", () => job("stopVirtualMachine", { id })),
   async "vm-destroy"(id, name) {
-    if (await ask(`Destroy ${name}?`, "The virtual machine is turned off. An administrator can recover it until its disk is deleted.", "Destroy")) {
+    if (await ask(titled`Destroy ${name}?`, "The virtual machine is turned off. An administrator can recover it until its disk is deleted.", "Destroy")) {
       await act(id, "Destroying…", () => job("destroyVirtualMachine", { id }));
     }
   },
   "vm-recover": (id) => act(id, "Recovering…", () => call("recoverVirtualMachine", { id })),
   async "vm-expunge"(id, name) {
-    if (await ask(`Expunge ${name}?`, "This deletes its disk permanently.", "Expunge")) {
+    if (await ask(titled`Expunge ${name}?`, "This deletes its disk permanently.", "Expunge")) {
       await act(id, "Expunging…", () => job("expungeVirtualMachine", { id }));
     }
   },
   "vm-rename"(id, name) {
     const { displayname = name } = list.find(id);
     askFields({
-      title: `Rename ${displayname}`, text: "The name for people; that of the guest stays.", verb: "Rename",
+      title: titled`Rename ${displayname}`, text: "The name for people; that of the guest stays.", verb: "Rename",
       fields: [{ name: "displayname", label: "New name", required: true, maxLength: 255, value: displayname }],
       submit: (values) => call("updateVirtualMachine", { id, ...values }),
     });
   },
   "vm-move": (id, name) => askPool({
-    title: `Move ${name}`, text: "All its volumes go to the storage pool.", zoneid: list.find(id).zoneid,
+    title: titled`Move ${name}`, text: "All its volumes go to the storage pool.", zoneid: list.find(id).zoneid,
     async submit(values) {
       const { jobid } = await call("migrateVirtualMachine", { virtualmachineid: id, ...values }); // what refuses it at once is shown in the dialog
       act(id, "Moving…", () => followJob(jobid));
@@ -69,7 +69,7 @@ Object.assign(actions, {
   "vm-detach-iso"(id, name) {
     const { isoname } = list.find(id);
     askFields({
-      title: `Detach ${isoname} from ${name}`, text: "Unmount it in the guest first.", verb: "Detach",
+      title: titled`Detach ${isoname} from ${name}`, text: "Unmount it in the guest first.", verb: "Detach",
       fields: [{ name: "forced", label: "Eject it even if the guest uses it", type: "checkbox" }],
       async submit(values) {
         const { jobid } = await call("detachIso", { virtualmachineid: id, ...values });
@@ -81,7 +81,7 @@ Object.assign(actions, {
   "vm-restore": (id, name) => openRestore(id, name),
   async "vm-password"(id, name) {
     const text = "Its guest takes the new password at its next start. It is shown here once.";
-    if (await ask(`Reset the password of ${name}?`, text, "Reset")) {
+    if (await ask(titled`Reset the password of ${name}?`, text, "Reset")) {
       const present = presence();
       await act(id, "Resetting…", async () => showPassword(await job("resetPasswordForVirtualMachine", { id }), true, present));
     }
@@ -97,7 +97,7 @@ async function askIso(virtualmachineid, name) {
     const { iso = [] } = await call("listIsos", { isofilter: "executable", isready: "true", sortby: "name", page: "1", pagesize: "500", zoneid: list.find(virtualmachineid).zoneid });
     if (!iso.length) throw new Error("There is no ISO that is ready in this zone. Register one first.");
     open({
-      title: `Attach an ISO to ${name}`, text: "A machine that runs has it at once, a stopped one from its next start on.", verb: "Attach",
+      title: titled`Attach an ISO to ${name}`, text: "A machine that runs has it at once, a stopped one from its next start on.", verb: "Attach",
       fields: [{ name: "id", label: "ISO", required: true, choices: iso.map((each) => [each.id, each.name]) }],
       async submit(values) {
         const { jobid } = await call("attachIso", { virtualmachineid, ...values }); // what refuses it at once is shown in the dialog
@@ -145,7 +145,7 @@ async function openScale(id, name) {
     const { serviceoffering = [] } = await call("listServiceOfferings");
     const others = serviceoffering.filter((each) => each.id !== list.find(id).serviceofferingid);
     open({
-      title: `Change the size of ${name}`, text: "It has the new CPUs and memory from its next start.", verb: "Change",
+      title: titled`Change the size of ${name}`, text: "It has the new CPUs and memory from its next start.", verb: "Change",
       fields: [{ name: "serviceofferingid", label: "Size", required: true, choices: others.map((each) => [each.id, each.displaytext ?? each.name]) }],
       async submit(values) {
         const { jobid } = await call("scaleVirtualMachine", { id, ...values });
@@ -166,7 +166,7 @@ async function openRestore(id, name) {
       : await call("listIsos", { isofilter: "executable", ...usable });
     const others = (template ?? iso ?? []).filter((image) => image.id !== templateid);
     open({
-      title: `Restore ${name}?`, verb: "Restore", danger: true,
+      title: titled`Restore ${name}?`, verb: "Restore", danger: true,
       text: "This deletes what is on its root disk. A virtual machine that runs is stopped and started again; its volumes and snapshots stay.",
       fields: [{ name: "templateid", label: "From", choices: [["", "what it was deployed from"], ...others.map((image) => [image.id, image.name])] }],
       async submit(values) {

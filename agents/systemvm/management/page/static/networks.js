@@ -6,7 +6,7 @@ import { badge, element, offer } from "./elements.js";
 import { askFields, opening } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
-import { $, ask, onClick, toast } from "./ui.js";
+import { $, ask, onClick, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
@@ -64,19 +64,19 @@ Object.assign(actions, {
   "network-edit"(id, name) {
     const { displaytext } = list.find(id);
     askFields({
-      title: `Edit ${name}`, verb: "Save",
+      title: titled`Edit ${name}`, verb: "Save",
       fields: [{ name: "name", label: "Name", required: true, maxLength: 255, value: name },
         { name: "displaytext", label: "Description", maxLength: 255, value: displaytext }],
       submit: (values) => job("updateNetwork", { id, displaytext: "", ...values }),
     });
   },
   async "network-restart"(id, name) {
-    if (await ask(`Restart ${name}?`, "Its DHCP, DNS and metadata start anew. Machines keep their addresses.", "Restart")) {
+    if (await ask(titled`Restart ${name}?`, "Its DHCP, DNS and metadata start anew. Machines keep their addresses.", "Restart")) {
       await act(id, "Restarting…", () => job("restartNetwork", { id }));
     }
   },
   async "network-delete"(id, name) {
-    if (await ask(`Delete ${name}?`, "A network with a machine on it is not deleted.", "Delete")) await act(id, "Deleting…", () => job("deleteNetwork", { id }));
+    if (await ask(titled`Delete ${name}?`, "A network with a machine on it is not deleted.", "Delete")) await act(id, "Deleting…", () => job("deleteNetwork", { id }));
   },
 });
 

@@ -6,7 +6,7 @@ import { badge, bytes, element, offer, progress } from "./elements.js";
 import { askFields, opening } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
-import { $, ask, onClick, toast } from "./ui.js";
+import { $, ask, onClick, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
@@ -52,7 +52,7 @@ export async function askPool({ title, text, zoneid, present, submit }) {
 
 Object.assign(actions, {
   async "pool-maintain"(id, name) {
-    if (await ask(`Put ${name} into maintenance?`, "Machines with disks in it stop, and start again when the maintenance ends.", "Begin")) {
+    if (await ask(titled`Put ${name} into maintenance?`, "Machines with disks in it stop, and start again when the maintenance ends.", "Begin")) {
       await act(id, "Stopping machines…", () => job("enableStorageMaintenance", { id }));
     }
   },
@@ -61,14 +61,14 @@ Object.assign(actions, {
   "pool-enable": (id) => act(id, "Enabling…", () => call("updateStoragePool", { id, enabled: "true" })),
   "pool-edit"(id, name) {
     askFields({
-      title: `Edit ${name}`, verb: "Save",
+      title: titled`Edit ${name}`, verb: "Save",
       fields: [{ name: "name", label: "Name", required: true, maxLength: 255, value: name },
         { name: "tags", label: "Tags that offerings ask for, with commas between", value: list.find(id).tags }],
       submit: (values) => call("updateStoragePool", { id, tags: "", ...values }),
     });
   },
   async "pool-delete"(id, name) {
-    if (await ask(`Delete ${name}?`, "A pool with volumes is not deleted. Its files stay where they are.", "Delete")) {
+    if (await ask(titled`Delete ${name}?`, "A pool with volumes is not deleted. Its files stay where they are.", "Delete")) {
       await act(id, "Deleting…", () => call("deleteStoragePool", { id }));
     }
   },

@@ -6,7 +6,7 @@ import { badge, element, offer } from "./elements.js";
 import { askFields, opening } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
-import { $, ask, opening as begin, show, toast } from "./ui.js";
+import { $, ask, opening as begin, show, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
@@ -60,7 +60,7 @@ async function openRules(role) {
   if (!fits()) return;
   shown.role = role;
   const dialog = $("#rules");
-  dialog.querySelector("h2").textContent = `Rules of ${role.name}`;
+  dialog.querySelector("h2").replaceChildren(...titled`Rules of ${role.name}`);
   for (const part of dialog.querySelectorAll("fieldset, [value=ok]")) {
     part.hidden = part.disabled = role.isdefault || !commands().has("createRolePermission");
   }
@@ -108,7 +108,7 @@ Object.assign(actions, {
     });
   },
   async "role-delete"(id, name) {
-    if (await ask(`Delete ${name}?`, "A role that an account has is not deleted.", "Delete")) await act(id, "Deleting…", () => call("deleteRole", { id }));
+    if (await ask(titled`Delete ${name}?`, "A role that an account has is not deleted.", "Delete")) await act(id, "Deleting…", () => call("deleteRole", { id }));
   },
 });
 

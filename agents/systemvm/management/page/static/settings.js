@@ -6,7 +6,7 @@ import { element, offer } from "./elements.js";
 import { askFields } from "./field_dialog.js";
 import { List } from "./list.js";
 import { addSection } from "./sections.js";
-import { $, ask } from "./ui.js";
+import { $, ask, titled } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
@@ -53,7 +53,7 @@ Object.assign(actions, {
   async "setting-reset"(id) {
     const { defaultvalue } = list.find(id);
     const text = place().zoneid ? "The zone gets the value of all zones." : `Its default is ${defaultvalue || "empty"}.`;
-    if (await ask(`Reset ${id}?`, text, "Reset")) await act(id, "Resetting…", () => call("resetConfiguration", { name: id, ...place() }));
+    if (await ask(titled`Reset ${id}?`, text, "Reset")) await act(id, "Resetting…", () => call("resetConfiguration", { name: id, ...place() }));
   },
 });
 

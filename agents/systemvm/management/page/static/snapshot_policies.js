@@ -3,7 +3,7 @@
 
 import { call, commands } from "./api.js";
 import { element } from "./elements.js";
-import { $, form, opening, show, toast } from "./ui.js";
+import { $, form, opening, show, titled, toast } from "./ui.js";
 
 const INTERVALS = ["hourly", "daily", "weekly", "monthly"];
 
@@ -27,7 +27,7 @@ export async function showPolicies(id, name) {
   try {
     if (!(await load({ id }, opening()))) return;
     volume = { id, name };
-    $("#policies h2").textContent = `Snapshots of ${name} by schedule`;
+    $("#policies h2").replaceChildren(...titled`Snapshots of ${name} by schedule`);
     show($("#policies"));
   } catch (error) {
     toast(error.message, true);

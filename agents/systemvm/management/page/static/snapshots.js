@@ -8,7 +8,7 @@ import { showLink } from "./extract.js";
 import { askFields } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
-import { $, ask, toast } from "./ui.js";
+import { $, ask, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
@@ -53,16 +53,16 @@ Object.assign(actions, {
   async "snapshot-revert"(id, name) {
     const { volumename } = list.find(id);
     const text = `What was written to ${volumename} since is lost. Its virtual machine must be stopped.`;
-    if (await ask(`Revert ${volumename} to ${name}?`, text, "Revert")) await act(id, "Reverting…", () => job("revertSnapshot", { id }));
+    if (await ask(titled`Revert ${volumename} to ${name}?`, text, "Revert")) await act(id, "Reverting…", () => job("revertSnapshot", { id }));
   },
-  "snapshot-volume": (id, name) => make(`Make a volume of ${name}`, "It has the content of the snapshot.", "Make volume", "createVolume",
+  "snapshot-volume": (id, name) => make(titled`Make a volume of ${name}`, "It has the content of the snapshot.", "Make volume", "createVolume",
     { snapshotid: id, zoneid: list.find(id).zoneid }),
-  "snapshot-template": (id, name) => make(`Make a template of ${name}`, "Virtual machines can be deployed from it.", "Make template", "createTemplate",
+  "snapshot-template": (id, name) => make(titled`Make a template of ${name}`, "Virtual machines can be deployed from it.", "Make template", "createTemplate",
     { snapshotid: id }),
   "snapshot-extract": (id) => act(id, "Creating a link…", () => showLink(list.find(id), "extractSnapshot", "snapshot")),
   "snapshot-copy": (id) => copyToZone(list.find(id), "copySnapshot"),
   async "snapshot-delete"(id, name) {
-    if (await ask(`Delete ${name}?`, "Snapshots that are increments on it stay complete.", "Delete")) {
+    if (await ask(titled`Delete ${name}?`, "Snapshots that are increments on it stay complete.", "Delete")) {
       await act(id, "Deleting…", () => job("deleteSnapshot", { id }));
     }
   },

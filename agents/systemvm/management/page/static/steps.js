@@ -2,7 +2,7 @@
 // The events of one thing, from the first to the last.
 
 import { call } from "./api.js";
-import { $, opening, show, toast } from "./ui.js";
+import { $, opening, show, titled, toast } from "./ui.js";
 import { steps } from "./views.js";
 
 // `of` are parameters of listEvents that name the thing.
@@ -12,7 +12,7 @@ export async function showSteps(name, of) {
     const { event = [] } = await call("listEvents", { ...of, page: "1", pagesize: "500" });
     if (!fits()) return;
     const dialog = $("#steps");
-    dialog.querySelector("h2").textContent = `${name}, step by step`;
+    dialog.querySelector("h2").replaceChildren(...titled`${name}, step by step`);
     dialog.querySelector("ol").replaceChildren(...steps(event));
     dialog.querySelector("p").hidden = event.length > 0;
     show(dialog);

@@ -5,7 +5,7 @@ import { call, followJob } from "./api.js";
 import { List } from "./list.js";
 import { addSection } from "./sections.js";
 import { objectRow, storeCard, targetChoice } from "./store_views.js";
-import { $, ask, form, onClick, opening, show, toast } from "./ui.js";
+import { $, ask, form, onClick, opening, show, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const MOVES = new Set(["migrateSecondaryStorageData", "retireImageStore"]);
@@ -53,14 +53,14 @@ Object.assign(actions, {
       toast(`There is no other writable store in ${store.zonename}: add one first`, true);
       return;
     }
-    $("#store-move h2").textContent = `Move content off ${store.name}`;
+    $("#store-move h2").replaceChildren(...titled`Move content off ${store.name}`);
     $("#store-move form").elements.id.value = id;
     $("#store-move .choices").replaceChildren(...others.map(targetChoice));
     show($("#store-move"));
   },
   "store-cancel": (id) => act(id, "Canceling…", () => call("cancelImageStoreMigration", { id })),
   async "store-delete"(id, name) {
-    if (await ask(`Delete ${name}?`, "A store with an only copy is not deleted. Its files stay where they are.", "Delete")) {
+    if (await ask(titled`Delete ${name}?`, "A store with an only copy is not deleted. Its files stay where they are.", "Delete")) {
       await act(id, "Deleting…", () => call("deleteImageStore", { id }));
     }
   },
@@ -75,7 +75,7 @@ async function browse(id, path) {
   try {
     const { datastoreobject = [] } = await call("listImageStoreObjects", { id, ...(path ? { path } : {}) });
     if (!fits()) return;
-    dialog.querySelector("h2").textContent = `${storeOf(id)?.name ?? ""}: /${path}`;
+    dialog.querySelector("h2").replaceChildren(...titled`${storeOf(id)?.name ?? ""}: /${path}`);
     dialog.querySelector("tbody").replaceChildren(...datastoreobject.map(objectRow));
     dialog.querySelector("p").hidden = datastoreobject.length > 0;
     dialog.querySelector("table").hidden = !datastoreobject.length;

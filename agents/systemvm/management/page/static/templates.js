@@ -8,7 +8,7 @@ import { askFields, opening } from "./field_dialog.js";
 import { List } from "./list.js";
 import { addSection } from "./sections.js";
 import { showSteps } from "./steps.js";
-import { $, ask, onClick, toast } from "./ui.js";
+import { $, ask, onClick, titled, toast } from "./ui.js";
 import { isUploading, reconcileUploads, uploadAgain } from "./uploads.js";
 import { templateCells } from "./views.js";
 import { act, actions } from "./work.js";
@@ -50,7 +50,7 @@ async function share(id, name) {
   const flags = { ispublic, ...(user().admin ? { isfeatured, isextractable } : {}) };
   const LABELS = { ispublic: "Every account uses it", isfeatured: "It is featured", isextractable: "Its users download it" };
   open({
-    title: `Share ${name}`, verb: "Save",
+    title: titled`Share ${name}`, verb: "Save",
     fields: [{ name: "accounts", label: "Accounts of its domain that use it, with commas between", value: before.join(", ") },
       ...Object.entries(flags).map(([key, checked]) => flag(key, LABELS[key], checked))],
     async submit({ accounts = "", ...given }) {
@@ -75,7 +75,7 @@ Object.assign(actions, {
   "template-edit"(id, name) {
     const [{ displaytext, passwordenabled }, iso] = [list.find(id), isIso(id)];
     askFields({
-      title: `Edit ${name}`, verb: "Save",
+      title: titled`Edit ${name}`, verb: "Save",
       fields: [{ name: "name", label: "Name", required: true, maxLength: 255, value: name },
         { name: "displaytext", label: "Description", maxLength: 4096, value: displaytext }, { ...PASSWORDS, checked: passwordenabled }],
       submit: (values) => call(iso ? "updateIso" : "updateTemplate", { id, displaytext: "", passwordenabled: "false", ...values }),
@@ -89,7 +89,7 @@ Object.assign(actions, {
     const used = virtualmachine.length > 0;
     const text = used ? "Virtual machines use this template. They keep their disks; the template is deleted from secondary storage."
       : "This deletes it from secondary storage.";
-    if (!(await ask(`Delete ${name}?`, text, "Delete"))) return;
+    if (!(await ask(titled`Delete ${name}?`, text, "Delete"))) return;
     await act(id, "Deleting…", () => job(iso ? "deleteIso" : "deleteTemplate", { id, ...(used ? { forced: "true" } : {}) }));
   },
   trace: (id, name) => showSteps(name, { resourceid: id }),

@@ -109,11 +109,15 @@ export function closeDialogs() {
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close("cancel");
 }
 
+// A title with names in it: the letters of each have their own direction, whatever is around them.
+export const titled = (texts, ...names) => texts.flatMap((text, place) => (place < names.length
+  ? [text, Object.assign(document.createElement("bdi"), { textContent: names[place] })] : [text]));
+
 // Return whether the user agrees. A question waits until the one before it is answered.
 export async function ask(title, text, verb) {
   const dialog = $("#confirm");
   const answer = await showInTurn(dialog, () => {
-    dialog.querySelector("h2").textContent = title;
+    dialog.querySelector("h2").replaceChildren(...[title].flat());
     dialog.querySelector("p").textContent = text;
     dialog.querySelector(".danger").textContent = verb;
   });

@@ -4,7 +4,7 @@
 import { call, job, user } from "./api.js";
 import { Access, accessTo } from "./trust.js";
 import { InterruptedError, RefusedError, upload as sendByTus } from "./tus.js";
-import { $, ask, draw, form, onClick, show, toast } from "./ui.js";
+import { $, ask, draw, form, onClick, show, titled, toast } from "./ui.js";
 import { compare, fingerprint, forgetUpload, openMemory, remember, remembered } from "./upload_memory.js";
 import { State, showProgress, uploadRow } from "./upload_views.js";
 import { actions } from "./work.js";
@@ -60,7 +60,7 @@ const others = {
   "upload-choose": (upload) => choose((file) => resume(upload, file)),
   "upload-reload": () => location.reload(),
   async "upload-cancel"(upload) {
-    if (!(await ask(`Cancel the upload of ${upload.name}?`, "What was sent is deleted.", "Cancel upload"))) return;
+    if (!(await ask(titled`Cancel the upload of ${upload.name}?`, "What was sent is deleted.", "Cancel upload"))) return;
     upload.pause?.abort();
     try {
       await job(upload.iso ? "deleteIso" : "deleteTemplate", { id: upload.id });

@@ -7,7 +7,7 @@ import { badge, element, offer } from "./elements.js";
 import { askFields, opening } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
-import { $, ask, toast } from "./ui.js";
+import { $, ask, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
@@ -37,26 +37,26 @@ Object.assign(actions, {
     const { firstname, lastname, email } = list.find(id);
     const present = { firstname, lastname, email };
     const fields = PERSON.flat().filter((field) => field.name in present).map((field) => ({ ...field, value: present[field.name] }));
-    askFields({ title: `Edit ${name}`, verb: "Save", fields, submit: (values) => call("updateUser", { id, ...values }) });
+    askFields({ title: titled`Edit ${name}`, verb: "Save", fields, submit: (values) => call("updateUser", { id, ...values }) });
   },
   "user-password": (id, name) => askFields({
-    title: `A new password for ${name}`, text: "Logins of this user end.", verb: "Set",
+    title: titled`A new password for ${name}`, text: "Logins of this user end.", verb: "Set",
     fields: [{ name: "password", label: "New password", type: "password", autocomplete: "new-password", required: true }],
     submit: (values) => call("updateUser", { id, ...values }),
   }),
   async "user-factor"(id, name) {
-    if (await ask(`Disable the second factor of ${name}?`, "The user logs in with the password only.", "Disable")) {
+    if (await ask(titled`Disable the second factor of ${name}?`, "The user logs in with the password only.", "Disable")) {
       await act(id, "Disabling…", () => call("setupUserTwoFactorAuthentication", { userid: id, enable: "false" }));
     }
   },
   async "user-disable"(id, name) {
-    if (await ask(`Disable ${name}?`, "The logins, keys and consoles of this user end.", "Disable")) {
+    if (await ask(titled`Disable ${name}?`, "The logins, keys and consoles of this user end.", "Disable")) {
       await act(id, "Disabling…", () => job("disableUser", { id }));
     }
   },
   "user-enable": (id) => act(id, "Enabling…", () => call("enableUser", { id })),
   async "user-delete"(id, name) {
-    if (await ask(`Delete ${name}?`, "The account and what it owns stay.", "Delete")) await act(id, "Deleting…", () => call("deleteUser", { id }));
+    if (await ask(titled`Delete ${name}?`, "The account and what it owns stay.", "Delete")) await act(id, "Deleting…", () => call("deleteUser", { id }));
   },
 });
 

@@ -9,7 +9,7 @@ import { List, rowsOf } from "./list.js";
 import { askPool } from "./pools.js";
 import { addSection } from "./sections.js";
 import { showPolicies } from "./snapshot_policies.js";
-import { $, ask, onClick, toast } from "./ui.js";
+import { $, ask, onClick, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const GIB = 2 ** 30;
@@ -96,7 +96,7 @@ Object.assign(actions, {
   "volume-migrate"(id, name) {
     const { zoneid, storageid } = list.find(id);
     return askPool({
-      title: `Move ${name} to another storage pool`, zoneid, present: storageid,
+      title: titled`Move ${name} to another storage pool`, zoneid, present: storageid,
       async submit(values) {
         const { jobid } = await call("migrateVolume", { volumeid: id, ...values }); // what refuses it at once is shown in the dialog
         act(id, "Moving…", () => followJob(jobid));
@@ -108,7 +108,7 @@ Object.assign(actions, {
     const { virtualmachine = [] } = await call("listVirtualMachines",
       { listall: "true", state: "Present", hypervisor: "KVM", page: "1", pagesize: "500", sortby: "name" });
     open({
-      title: `Attach ${name}`, verb: "Attach",
+      title: titled`Attach ${name}`, verb: "Attach",
       fields: [{ name: "virtualmachineid", label: "Virtual machine", required: true,
         choices: virtualmachine.map((vm) => [vm.id, vm.displayname ?? vm.name]) }],
       submit: (values) => job("attachVolume", { id, ...values }),
@@ -116,19 +116,19 @@ Object.assign(actions, {
   },
   async "volume-detach"(id, name) {
     const text = "Unmount it in a virtual machine that runs first: what was not written is lost.";
-    if (await ask(`Detach ${name}?`, text, "Detach")) await act(id, "Detaching…", () => job("detachVolume", { id }));
+    if (await ask(titled`Detach ${name}?`, text, "Detach")) await act(id, "Detaching…", () => job("detachVolume", { id }));
   },
   "volume-resize"(id, name) {
     const present = Math.ceil((list.find(id)?.size ?? GIB) / GIB);
     askFields({
-      title: `Resize ${name}`, text: "A volume can only become larger. A virtual machine that runs sees its new size at once.", verb: "Resize",
+      title: titled`Resize ${name}`, text: "A volume can only become larger. A virtual machine that runs sees its new size at once.", verb: "Resize",
       fields: [{ name: "size", label: "Size in GiB", type: "number", required: true, min: String(present), step: "1", value: String(present) }],
       submit: (values) => job("resizeVolume", { id, ...values }),
     });
   },
   "volume-snapshot"(id, name) {
     askFields({
-      title: `Take a snapshot of ${name}`, verb: "Take snapshot", text: "It is copied to secondary storage. Its state is shown in Snapshots.",
+      title: titled`Take a snapshot of ${name}`, verb: "Take snapshot", text: "It is copied to secondary storage. Its state is shown in Snapshots.",
       fields: [{ name: "name", label: "Name", maxLength: 255 }],
       async submit(values) {
         await call("createSnapshot", { volumeid: id, ...values });
@@ -139,7 +139,7 @@ Object.assign(actions, {
   "volume-policies": (id, name) => showPolicies(id, name),
   "volume-extract": (id) => act(id, "Creating a link…", () => showLink(list.find(id), "extractVolume", "volume")),
   async "volume-delete"(id, name) {
-    if (await ask(`Delete ${name}?`, "Its content is deleted permanently. Its snapshots stay.", "Delete")) {
+    if (await ask(titled`Delete ${name}?`, "Its content is deleted permanently. Its snapshots stay.", "Delete")) {
       await act(id, "Deleting…", () => call("deleteVolume", { id }));
     }
   },
