@@ -5,7 +5,10 @@ Site, signatures and database are the daemon's (`api_daemon.py`), the client is 
 two ways. "again": its first pages, over and over, while nothing changes, as pages and dashboards do.
 "changing": the same while a template's download reports its progress every 50 ms, so that no answer that
 contains templates can be sent twice: the clients ask for more pages than they get between two reports, and a
-row does not hold otherwise. The growth compares the sizes of the database in this run.
+row does not hold otherwise. Each page is read once before it is measured: what many clients wait for are
+pages of rows that the daemon has read already. "cold": beside that download, 32 clients ask for the pages of
+all templates in a random order, so that nearly all rows are read for the first time. The growth compares the
+sizes of the database in this run.
 
 A second table has a polite client, which asks for one page of 20 after another: alone, and beside a greedy
 client of another account, which asks for pages of 500 from 16 connections without a pause.
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import re
 import subprocess
 import sys
@@ -39,6 +43,7 @@ SMALL = 1_000
 PAGES = 50
 #: Of many clients while a download changes: none is asked for twice between two changes.
 MANY_PAGES = 250
+COLD_CLIENTS = 32
 #: The bars of a page of 20 at 32 clients, a page of 500 and a look-up by id, in milliseconds.
 PAGE_P99_MS, LONG_PAGE_P50_MS, BY_ID_P50_MS = 50.0, 50.0, 5.0
 GROWTH_BAR = 1.3
@@ -93,6 +98,13 @@ def pages(
         target(command, keys, listall="true", page=str(number), pagesize=str(size), **parameters)
         for number in range(1, count + 1)
     ]
+
+
+def cold(templates: int) -> list[str]:
+    """Return requests for all pages of so many templates, in an order that is the same in each run."""
+    targets = pages("listTemplates", {"templatefilter": "all"}, count=1 + templates // 20)
+    random.Random(templates).shuffle(targets)
+    return targets
 
 
 @contextmanager
@@ -232,6 +244,12 @@ def measure(sizes: tuple[int, int, int], seconds: int) -> list[dict[str, Any]]:
                             add(key, clients, found, bar, repeats=changing and repeats(found, len(many)))
                 if is_small:
                     continue
+                if changing:
+                    add(
+                        "20 templates, cold",
+                        COLD_CLIENTS,
+                        load(origin, cold(sizes[0]), COLD_CLIENTS, seconds),
+                    )
                 long = pages("listTemplates", {"templatefilter": "all"}, 500, 10)
                 add(f"500 templates, {way}", 1, load(origin, long, 1, seconds), ("p50_ms", LONG_PAGE_P50_MS))
                 by_id = [target("listTemplates", templatefilter="all", id=uuid) for uuid in uuids]
