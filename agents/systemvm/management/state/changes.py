@@ -20,11 +20,11 @@ from systemvm.management.state.wal_commits import WRAP
 
 T = TypeVar("T")
 
-#: Results that are kept at most, where a page counts as its rows; the one that was not used for the longest
-#: time is dropped first.
-MAX_KEPT = 10_000
+#: Results that are kept at most, where a page counts as its rows, and once more for their tags; the one that
+#: was not used for the longest time is dropped first.
+MAX_KEPT = 20_000
 #: A larger result is not kept: it would take the place of too many others.
-MAX_SIZE = MAX_KEPT // 10
+MAX_SIZE = MAX_KEPT // 20
 
 _WRITE = re.compile(r"\s*(INSERT\s+INTO|DELETE\s+FROM|UPDATE)\s+(\w+)\b")
 _ASSIGNMENTS = re.compile(r"\sSET\s+(.*?)(?:\sWHERE\b|$)", re.S)
