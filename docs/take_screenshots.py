@@ -38,16 +38,20 @@ FILTERS = ("state", "physicalnetworkid")  # of lists: parameters that the pictur
 
 #: File, section, and how it is shown.
 PICTURES: tuple[tuple[str, str, Size, Literal["light", "dark"]], ...] = (
+    ("page", "templates", WIDE, "light"),
     ("page-zone", "zone", TALL, "light"),
     ("page-zone-dark", "zone", TALL, "dark"),
     ("page-machines", "vms", WIDE, "light"),
     ("page-volumes", "volumes", WIDE, "light"),
+    ("page-snapshots", "snapshots", WIDE, "light"),
     ("page-networks", "networks", WIDE, "light"),
     ("page-pools", "pools", WIDE, "light"),
     ("page-accounts", "accounts", WIDE, "light"),
     ("page-users", "users", WIDE, "light"),
     ("page-limits", "limits", WIDE, "light"),
     ("page-usage", "usage", WIDE, "light"),
+    ("page-settings", "settings", WIDE, "light"),
+    ("page-events", "events", WIDE, "light"),
     ("page-alerts", "alerts", WIDE, "light"),
     ("page-alerts-dark", "alerts", WIDE, "dark"),
     ("page-phone", "vms", PHONE, "light"),

@@ -161,3 +161,12 @@ def test_third_party_names_each_wheel_of_the_images() -> None:
     named = [name for name in cells[::2] if name]
     normal = lambda names: sorted(re.sub(r"[._-]+", "-", name).lower() for name in names)  # noqa: E731
     assert normal(named) == normal(locked)
+
+
+def test_pictures_of_the_page_can_be_taken_again() -> None:
+    """`make screenshots` takes each picture that is there, and documents link to each."""
+    taken = set(re.findall(r'^    \("(page[a-z-]*)",', (TOP / "docs/take_screenshots.py").read_text(), re.M))
+    there = {path.stem for path in (TOP / "docs/screenshots").glob("page*.png")}
+    pages = [path.read_text() for path in (TOP / "README.md", TOP / "docs/OPERATIONS.md")]
+    linked = {name for text in pages for name in re.findall(r"screenshots/(page[a-z-]*)\.png", text)}
+    assert taken == there == linked
