@@ -57,6 +57,11 @@ def due(connection: sa.Connection, host_id: int, limit: int) -> list[int]:
     return list(connection.scalars(query))
 
 
+def move(connection: sa.Connection, volume_id: int, to_volume_id: int) -> None:
+    """Give the policies of a volume to the one that takes its place."""
+    rows.update_where(connection, _c.volume_id == volume_id, _c.removed.is_(None), volume_id=to_volume_id)
+
+
 def remove(connection: sa.Connection, policy_id: int) -> None:
     rows.update(connection, policy_id, removed=now(), next_run=None)
 

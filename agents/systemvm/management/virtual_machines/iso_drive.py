@@ -58,6 +58,7 @@ class IsoDrives:
                 if not forced:
                     raise _has_another(vm)
                 await self._take_out(vm, forced=True)
+            had_it = vm.iso_id == iso_id
             vm = await self._database.run(_attach, vm.id, iso_id)
             if self._runs(vm):
                 try:
@@ -66,7 +67,8 @@ class IsoDrives:
                 except CancelledError:  # the daemon ends, and the next one continues
                     raise
                 except Exception:
-                    await self._give_up(vm)
+                    if not had_it:
+                        await self._give_up(vm)
                     raise
             return vm
 

@@ -20,6 +20,7 @@ from systemvm.management.state import (
     events,
     instances,
     resource_counts,
+    snapshot_policies,
     snapshots,
     storage_pools,
     templates,
@@ -74,7 +75,8 @@ class MachineRestoration:
         cannot be replaced: the VM has its disk of before then, and runs if it ran.
         """
         should_start = wanted.was_running
-        while (before := await self._database.read(_root_of, wanted.vm_id)).uuid != wanted.root_uuid:
+        while not await self._database.read(_is_restored, wanted):
+            before = await self._database.read(_root_of, wanted.vm_id)
             should_start = await self._replace(wanted, before, usages)
             await self._volumes.finish_deletion(before)
         if should_start:
@@ -108,14 +110,18 @@ class MachineRestoration:
         image = await self._database.read(templates.by_id, wanted.image_id)
         path = await self._machines.make_root(new, None if image.is_iso else image)
         if vm.state is not InstanceState.STOPPED:
+            # a snapshot can have begun meanwhile, and no guest is shut down for nothing
+            await self._database.read(check, wanted, usages)
             await self._machines.end_held(vm)
         await self._database.run(_set_restored, wanted, before, new, str(path), usages)
 
     async def _start_again(self, vm_id: int) -> None:
         vm = await self._database.read(instances.by_id, vm_id)
-        if vm.removed is not None or vm.state is not InstanceState.STOPPED:
+        if vm.removed is not None or vm.state not in (InstanceState.STOPPING, InstanceState.STOPPED):
             return
         try:
+            if vm.state is InstanceState.STOPPING:  # a daemon was killed while it stopped it
+                vm = await self._machines.end_held(vm)
             await self._machines.start_held(vm)
         except SystemVmError as error:  # its row has the reason
             self._log.info("{name} is not started again: {why}", name=vm.name, why=error.message)
@@ -195,6 +201,12 @@ def _root_of(connection: Connection, vm_id: int) -> Volume:
     return root
 
 
+def _is_restored(connection: Connection, wanted: Restoration) -> bool:
+    """Return whether the VM was given the new disk; another restoration can have replaced it since."""
+    new = volumes.find(connection, wanted.root_uuid)
+    return new is not None and new.path is not None
+
+
 def _claim(connection: Connection, wanted: Restoration) -> tuple[Volume, bool]:
     """Return the row of the new disk, and whether it is a new one."""
     claimed = volumes.find(connection, wanted.root_uuid)
@@ -229,6 +241,7 @@ def _set_restored(
     check(connection, wanted, usages)
     at = now()
     volumes.update(connection, before.id, state=VolumeState.DESTROYED, vm_id=None, attached=None)
+    snapshot_policies.move(connection, before.id, new.id)
     volumes.update(
         connection,
         new.id,

@@ -177,7 +177,8 @@ class Volumes:
         """Delete what one volume that is being deleted still has; a pool that fails has it deleted later."""
         try:
             async with self.lock(volume.id) as current:
-                if current.removed is None:
+                # once more: it was read before its lock was free
+                if current.removed is None and current.state is VolumeState.DESTROYED:
                     await self._delete(current)
         except (OSError, PrimaryStorageError) as error:
             self.log.info("volume {name} is deleted later: {why}", name=volume.name, why=str(error))

@@ -262,7 +262,13 @@ async def test_snapshots_and_data_volumes_stay(cloud: SmallCloud) -> None:
     data = await create_volume(cloud, own)
     await cloud.job("attachVolume", id=data.uuid, virtualmachineid=vm.uuid)
     await cloud.job("createSnapshot", volumeid=root_of(cloud, vm).uuid)
+    await cloud.call(
+        "createSnapshotPolicy", volumeid=root_of(cloud, vm).uuid, intervaltype="daily", schedule="30:02",
+        timezone="Europe/Berlin", maxsnaps="2",
+    )  # fmt: skip
     await restored(cloud, vm)
+    policies = await cloud.call("listSnapshotPolicies", volumeid=root_of(cloud, vm).uuid)
+    assert policies["count"] == 1, "it goes on with the new disk"
     [snapshot] = (await cloud.call("listSnapshots"))["snapshot"]
     assert snapshot["state"] == "BackedUp"
     assert [each.uuid for each in cloud.database.run_now(volumes.data_of, vm.id)] == [data.uuid]
