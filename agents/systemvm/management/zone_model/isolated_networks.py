@@ -11,15 +11,14 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import cast
 
 from systemvm.host.zone import TrafficType
-from systemvm.management.resource_limits import limits
 from systemvm.management.state import address_ranges, guest_networks
 from systemvm.management.state.database import Connection
 from systemvm.management.state.guest_networks import GuestNetwork
-from systemvm.management.state.resource_counts import ResourceType
 from systemvm.management.state.status import GuestNetworkState, GuestType
 from systemvm.management.state.zones import Zone
+from systemvm.management.zone_model import account_networks
 from systemvm.management.zone_model.ranges import Labels, check_subnet
-from systemvm.management.zone_model.refusals import ModelError, check_name, invalid, wrong_state
+from systemvm.management.zone_model.refusals import ModelError, invalid, wrong_state
 from systemvm.management.zone_model.subnets import Subnet, read_subnet
 from systemvm.management.zone_model.system_vm_networks import label_of
 from systemvm.service.errors import FailureCode
@@ -47,11 +46,7 @@ def create_isolated_network(
 
     Raises: ModelError when its name or its subnet is not free, ResourceLimitError.
     """
-    limits.check(connection, account_id, {ResourceType.network: 1})
-    usable = [
-        each for each in guest_networks.list_networks(connection, zone.id) if each.is_usable_by(account_id)
-    ]
-    wanted = check_name("name", name, [each.name for each in usable])
+    wanted = account_networks.check_new(connection, zone, account_id, name)
     within = guest_cidr_of(connection, zone, labels)
     ranges = address_ranges.list_ranges(connection)
     taken = [each.cidr for each in ranges if isinstance(each.cidr, IPv4Network)]

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from systemvm.host.bridges import BridgeKind
 from systemvm.host.zone import TrafficType
-from systemvm.management.resource_limits import limits
 from systemvm.management.state import guest_networks, physical_networks
 from systemvm.management.state.database import Connection
 from systemvm.management.state.guest_networks import GuestNetwork
-from systemvm.management.state.resource_counts import ResourceType
 from systemvm.management.state.status import GuestNetworkState, GuestType
 from systemvm.management.state.zones import Zone
+from systemvm.management.zone_model import account_networks
 from systemvm.management.zone_model.ranges import Labels
-from systemvm.management.zone_model.refusals import check_name, wrong_state
+from systemvm.management.zone_model.refusals import wrong_state
 from systemvm.management.zone_model.system_vm_networks import label_of
 from systemvm.management.zone_model.vlans import parse_vnet, permitted_vlans
 
@@ -36,11 +35,7 @@ def create_l2_network(
     Raises: ModelError when its name is not free or this host has no VLAN for it, ResourceLimitError,
         IncompleteZoneError.
     """
-    limits.check(connection, account_id, {ResourceType.network: 1})
-    usable = [
-        each for each in guest_networks.list_networks(connection, zone.id) if each.is_usable_by(account_id)
-    ]
-    wanted = check_name("name", name, [each.name for each in usable])
+    wanted = account_networks.check_new(connection, zone, account_id, name)
     check_has_vlans(connection, zone, labels)
     return guest_networks.rows.insert(
         connection,
