@@ -171,7 +171,7 @@ reset: stop ## delete the cloud's database, templates and machines
 
 # ---- proving ----------------------------------------------------------------------------------------------
 .PHONY: check
-check: $(VENV)/stamp ## lint, types, unit and contract tests: about three minutes, without root
+check: $(VENV)/stamp ## lint, types, unit and contract tests: about four minutes, without root
 	@$(PYTEST_PARALLEL) tests/lint tests/unit tests/contract tests/benchmark -q
 
 # Debian's service of it begins with the next start of a host: only where these tests run.
