@@ -88,7 +88,7 @@ async def _served() -> dict[str, list[str]]:
 def _parameters_of_this_release() -> dict[str, list[str]]:
     sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
     from small_cloud import make
-    from small_cloud_rows import fill
+    from small_cloud.rows import fill
 
     with tempfile.TemporaryDirectory() as directory:
         pristine, place = Path(directory, "pristine"), Path(directory, "cloud")

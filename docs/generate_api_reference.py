@@ -262,7 +262,7 @@ async def _render_this_release() -> dict[str, str]:
 def _pages_of_this_release() -> dict[str, str]:
     sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
     from small_cloud import make
-    from small_cloud_rows import fill
+    from small_cloud.rows import fill
 
     with tempfile.TemporaryDirectory() as directory:
         pristine, place = Path(directory, "pristine"), Path(directory, "cloud")

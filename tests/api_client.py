@@ -10,7 +10,7 @@ from twisted.web.resource import Resource
 
 from in_memory_http import HttpAnswer, request
 from small_cloud import SmallCloud
-from small_cloud_rows import ADMIN_PASSWORD
+from small_cloud.rows import ADMIN_PASSWORD
 from systemvm.management.api.site import ManagementSite
 
 

@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from small_cloud import SmallCloud
-from small_cloud_fakes import FakePeer
+from small_cloud.agents import FakePeer
 from systemvm.management.state import templates
 from systemvm.management.state.status import InstanceType
 from systemvm.management.state.templates import StoreRef

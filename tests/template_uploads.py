@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from small_cloud import SmallCloud
-from small_cloud_fakes import FakePeer
+from small_cloud.agents import FakePeer
 from systemvm.management.api.errors import ApiError
 from systemvm.management.api.failures import as_api_error
 from systemvm.management.state.instances import Instance

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from small_cloud import SmallCloud
-from small_cloud_rows import HASHER
+from small_cloud.rows import HASHER
 from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.errors import ApiError
 from systemvm.management.api.principal import Principal

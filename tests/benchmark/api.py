@@ -78,7 +78,7 @@ def parse(report: str) -> Measured:
 
 def target(command: str, keys: tuple[str, str] | None = None, **parameters: str) -> str:
     """Return path and query of a request signed by these keys; without any, by the administrator's."""
-    from small_cloud_rows import API_KEY, SECRET_KEY
+    from small_cloud.rows import API_KEY, SECRET_KEY
     from systemvm.management.api.signature import sign
 
     api_key, secret_key = keys or (API_KEY, SECRET_KEY)

@@ -156,7 +156,7 @@ def main() -> int:
     from twisted.web.resource import Resource
 
     from small_cloud import make
-    from small_cloud_rows import fill as fill_small_cloud
+    from small_cloud.rows import fill as fill_small_cloud
     from systemvm.management.api.site import ManagementSite
 
     (directory / "pristine").mkdir()

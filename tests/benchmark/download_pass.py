@@ -51,7 +51,7 @@ async def measure(count: int, rounds: int) -> tuple[int, float]:
     import sqlalchemy as sa
 
     from small_cloud import make
-    from small_cloud_rows import fill
+    from small_cloud.rows import fill
     from systemvm.management.state import schema
     from systemvm.management.state.columns import new_uuid
     from systemvm.wire.storage import DownloadState, ImageFormat

@@ -162,7 +162,7 @@ class Lab:
     async def start(cls, directory: Path, mib: int) -> Lab:
         from integration.qemu_lab import NoTaps
         from small_cloud import make
-        from small_cloud_rows import fill as fill_rows
+        from small_cloud.rows import fill as fill_rows
         from systemvm.host.accelerator import Accelerator
         from systemvm.management.hypervisors.qemu import QemuHypervisor
 

@@ -19,7 +19,7 @@ from urllib.parse import quote, quote_plus
 import requests
 from attrs import frozen
 
-from small_cloud_rows import API_KEY, SECRET_KEY
+from small_cloud.rows import API_KEY, SECRET_KEY
 
 TIMEOUT_S = 20
 POLL_S = 0.05

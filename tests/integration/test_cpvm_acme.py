@@ -21,7 +21,7 @@ from integration.cpvm_lab.vnc_server import FakeVncServer
 from integration.cpvm_lab.wire import Connection, open_console
 from public_pki import DOMAIN, WILDCARD
 from small_cloud import CONSOLE_ORIGIN, SmallCloud
-from small_cloud_fixtures import cloud, pristine
+from small_cloud.fixtures import cloud, pristine
 from systemvm.management.public_certificates.acme_conversation import (
     AcmeConversation,
     AcmeError,

@@ -12,8 +12,8 @@ from cs import CloudStack, CloudStackApiException
 from twisted.internet.threads import deferToThread
 
 from small_cloud import CONSOLE_ORIGIN, SmallCloud
-from small_cloud_fixtures import cloud, pristine, url
-from small_cloud_rows import ADMIN_PASSWORD, API_KEY, SECRET_KEY
+from small_cloud.fixtures import cloud, pristine, url
+from small_cloud.rows import ADMIN_PASSWORD, API_KEY, SECRET_KEY
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from template_downloads import downloaded

@@ -11,8 +11,8 @@ from libcloud.compute.types import NodeState, Provider
 from twisted.internet.threads import deferToThread
 
 from small_cloud import SmallCloud
-from small_cloud_fixtures import cloud, pristine, url
-from small_cloud_rows import API_KEY, SECRET_KEY
+from small_cloud.fixtures import cloud, pristine, url
+from small_cloud.rows import API_KEY, SECRET_KEY
 
 __all__ = ["cloud", "pristine", "url"]
 

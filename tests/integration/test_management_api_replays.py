@@ -12,8 +12,8 @@ from twisted.internet.threads import deferToThread
 
 from integration.replayed_clients import TIMEOUT_S, ClientError, CloudMonkey, Terraform
 from small_cloud import SmallCloud
-from small_cloud_fixtures import cloud, pristine, url
-from small_cloud_rows import ADMIN_PASSWORD
+from small_cloud.fixtures import cloud, pristine, url
+from small_cloud.rows import ADMIN_PASSWORD
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from template_downloads import downloaded

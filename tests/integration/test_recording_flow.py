@@ -33,7 +33,7 @@ from integration.ssvm_lab import daemon as ssvm_side
 from integration.ssvm_lab.fixtures import daemon, world
 from integration.ssvm_lab.world import World
 from small_cloud import SmallCloud
-from small_cloud_fixtures import cloud, pristine
+from small_cloud.fixtures import cloud, pristine
 from systemvm.cli.recorded_terminal import plain_text
 from systemvm.recording.format import FrameKind, RecordingKind
 from systemvm.recording.reader import RecordingReader

@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThread
 from integration.qemu_lab import NoTaps, machine, run_directory
 from integration.test_volume_snapshots import MIB, Lab
 from small_cloud import SmallCloud
-from small_cloud_fixtures import cloud, pristine
+from small_cloud.fixtures import cloud, pristine
 from systemvm.host.accelerator import Accelerator
 from systemvm.lab import guest_image
 from systemvm.management.hypervisors.base import Disk

@@ -22,7 +22,7 @@ from integration.ssvm_lab.world import VM, World
 from integration.test_ssvm_extract import CONTENT, link, publish, serve
 from public_pki import DOMAIN
 from small_cloud import SmallCloud
-from small_cloud_fixtures import cloud, pristine
+from small_cloud.fixtures import cloud, pristine
 from systemvm.lab import namespaces
 from systemvm.management.public_certificates.acme_conversation import AcmeConversation
 from systemvm.management.public_certificates.acme_renewal import AcmeRenewal, AcmeState

@@ -19,7 +19,7 @@ from twisted.internet.threads import deferToThread
 from integration.qemu_lab import NoTaps, machine, run_directory
 from present import present
 from small_cloud import SmallCloud
-from small_cloud_fixtures import cloud, pristine
+from small_cloud.fixtures import cloud, pristine
 from snapshot_store import SnapshotStore
 from systemvm.host.accelerator import Accelerator
 from systemvm.management.asyncio_bridge import in_asyncio

@@ -3,6 +3,6 @@
 
 from __future__ import annotations
 
-from small_cloud_fixtures import cloud, pristine
+from small_cloud.fixtures import cloud, pristine
 
 __all__ = ["cloud", "pristine"]

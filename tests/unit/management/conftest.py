@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from small_cloud_fixtures import cloud, pristine
+from small_cloud.fixtures import cloud, pristine
 from systemvm.host.config_file import load
 from systemvm.host.zone import ZoneConfig
 

@@ -7,8 +7,8 @@ import pytest
 import pytest_twisted
 
 from small_cloud import SmallCloud
-from small_cloud_fakes import FakePeer
-from small_cloud_rows import ADMIN_PASSWORD, HASHER
+from small_cloud.agents import FakePeer
+from small_cloud.rows import ADMIN_PASSWORD, HASHER
 from systemvm.management.accounts.errors import AccountError
 from systemvm.management.api.authentication import Authenticator
 from systemvm.management.state.status import InstanceState

@@ -8,7 +8,7 @@ import pytest_twisted
 from attrs import evolve
 
 from small_cloud import SmallCloud
-from small_cloud_rows import ADMIN_PASSWORD, HASHER, USER_PASSWORD
+from small_cloud.rows import ADMIN_PASSWORD, HASHER, USER_PASSWORD
 from systemvm.management.accounts.errors import AccountError
 from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.sessions import Sessions

@@ -10,7 +10,7 @@ import pytest_twisted
 
 from present import present
 from small_cloud import SmallCloud
-from small_cloud_rows import HASHER
+from small_cloud.rows import HASHER
 from systemvm.management.accounts.errors import AccountError
 from systemvm.management.api.authentication import Authenticator, principal_of
 from systemvm.management.api.errors import ApiError, ErrorCode

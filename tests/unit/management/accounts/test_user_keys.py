@@ -11,7 +11,7 @@ import pytest_twisted
 
 from present import present
 from small_cloud import SmallCloud
-from small_cloud_rows import HASHER
+from small_cloud.rows import HASHER
 from systemvm.management.accounts.errors import AccountError
 from systemvm.management.accounts.records import MAX_KEYS
 from systemvm.management.api.authentication import Authenticator

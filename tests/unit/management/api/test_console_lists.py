@@ -12,7 +12,7 @@ import pytest
 import pytest_twisted
 
 from small_cloud import SmallCloud
-from small_cloud_rows import add_system_vm
+from small_cloud.rows import add_system_vm
 from systemvm.management.state import console_sessions, instances, recordings, zones
 from systemvm.management.state.console_sessions import ConsoleSessionRow
 from systemvm.management.state.database import Connection

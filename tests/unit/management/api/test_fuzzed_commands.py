@@ -30,7 +30,7 @@ from fuzz.api_calls import (
 from fuzz.api_fuzzer import ApiFuzzer
 from fuzz.api_world import FuzzedCloud, populate
 from small_cloud import SmallCloud, make
-from small_cloud_rows import ADMIN_PASSWORD
+from small_cloud.rows import ADMIN_PASSWORD
 from systemvm.management.api import operators
 from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.command import Command

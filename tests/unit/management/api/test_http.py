@@ -12,7 +12,7 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from api_client import Browser, error
 from in_memory_http import request
 from small_cloud import SmallCloud
-from small_cloud_rows import ADMIN_PASSWORD, API_KEY, SECRET_KEY, USER_PASSWORD
+from small_cloud.rows import ADMIN_PASSWORD, API_KEY, SECRET_KEY, USER_PASSWORD
 from systemvm.management.api.signature import sign
 from systemvm.management.api.site import MAX_BODY_BYTES
 

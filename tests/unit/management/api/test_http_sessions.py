@@ -11,7 +11,7 @@ import pytest_twisted
 from api_client import Browser, error
 from in_memory_http import request
 from small_cloud import ORIGIN, SmallCloud
-from small_cloud_rows import ADMIN_PASSWORD, USER_PASSWORD
+from small_cloud.rows import ADMIN_PASSWORD, USER_PASSWORD
 
 
 @pytest_twisted.ensureDeferred

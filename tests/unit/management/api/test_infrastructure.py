@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from api_requests import NOWHERE, refusal
 from small_cloud import SmallCloud
-from small_cloud_rows import NETWORKS
+from small_cloud.rows import NETWORKS
 from systemvm.management.api.errors import ErrorCode
 from systemvm.management.state import addresses, host_load, schema
 from systemvm.management.state.database import Connection

@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from in_memory_http import HttpAnswer, request
 from settling import settled
 from small_cloud import SmallCloud
-from small_cloud_rows import ADMIN_PASSWORD, API_KEY, SECRET_KEY, USER_PASSWORD
+from small_cloud.rows import ADMIN_PASSWORD, API_KEY, SECRET_KEY, USER_PASSWORD
 from systemvm.management.api.errors import ApiError
 from systemvm.management.api.hash_limiter import MAX_RUNNING, MAX_WAITING, MAX_WAITING_OF_SOURCE, HashLimiter
 from systemvm.management.api.login_limit import MAX_DELAY_S, MAX_TRACKED, Attempt, LoginLimit

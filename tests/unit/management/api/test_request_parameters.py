@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from in_memory_http import HttpAnswer, request
 from in_memory_http import send as send_raw
 from small_cloud import SmallCloud
-from small_cloud_rows import API_KEY, SECRET_KEY
+from small_cloud.rows import API_KEY, SECRET_KEY
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.api.request_parameters import read_parameters
 from systemvm.management.api.signature import EXPIRES_FORMAT, canonical, sign, verify

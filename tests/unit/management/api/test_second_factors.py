@@ -15,7 +15,7 @@ from twisted.logger import capturedLogs, formatEvent
 from api_client import Browser, error
 from api_requests import refusal
 from small_cloud import SmallCloud
-from small_cloud_rows import HASHER, USER_PASSWORD
+from small_cloud.rows import HASHER, USER_PASSWORD
 from systemvm.management.accounts.errors import AccountError
 from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.errors import ErrorCode

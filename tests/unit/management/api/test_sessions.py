@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from attrs import evolve
 
 from small_cloud import SmallCloud
-from small_cloud_rows import ADMIN_PASSWORD, API_KEY, HASHER, SECRET_KEY, USER_PASSWORD
+from small_cloud.rows import ADMIN_PASSWORD, API_KEY, HASHER, SECRET_KEY, USER_PASSWORD
 from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.principal import Principal
 from systemvm.management.api.sessions import (

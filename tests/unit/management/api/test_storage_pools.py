@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from present import present
 from shared_pools import create_pool, create_volume, url_of
 from small_cloud import SmallCloud
-from small_cloud_fakes import FakePrimary
+from small_cloud.primary_storage import FakePrimary
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import events, storage_pools, volumes
 from systemvm.management.zone_model.pools import PoolAddress, read_url

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from api_client import Browser, error
 from small_cloud import SmallCloud
-from small_cloud_rows import USER_PASSWORD
+from small_cloud.rows import USER_PASSWORD
 from systemvm.management.api.errors import ApiError
 from systemvm.management.api.throttle import MAX_TRACKED, CallCounter
 from systemvm.management.configurations.throttling import ThrottlingLimits

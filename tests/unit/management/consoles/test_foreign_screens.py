@@ -10,7 +10,7 @@ from console_tokens import authorize, refusal, target
 from foreign_host_peers import HOST_ADDRESS, PASSWORD, USERNAME, VcenterPeer, XapiPeer
 from settling import settled
 from small_cloud import SmallCloud
-from small_cloud_hosts import FINGERPRINT
+from small_cloud.foreign_hosts import FINGERPRINT
 from systemvm.management.state import instances
 from systemvm.management.state.instances import Instance
 from systemvm.wire import console

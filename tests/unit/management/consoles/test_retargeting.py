@@ -10,7 +10,7 @@ import pytest_twisted
 from console_tokens import add_vm, authorize, new_token
 from settling import settled
 from small_cloud import SmallCloud
-from small_cloud_fakes import FakePeer
+from small_cloud.agents import FakePeer
 from systemvm.management.consoles.retargeting import ConsoleRetargeting
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from console_tokens import authorize, target
 from small_cloud import SmallCloud
-from small_cloud_fakes import FakePeer
+from small_cloud.agents import FakePeer
 from systemvm.management.state import console_revocations, schema
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance

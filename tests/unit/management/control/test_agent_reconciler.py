@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from small_cloud import SmallCloud
-from small_cloud_fakes import FakePeer
+from small_cloud.agents import FakePeer
 from systemvm.management.consoles.session_reconciler import ENDED, LOST, ConsoleSessionReconciler
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.agent_reconciler import RECONCILE_EVERY_S, AgentReconciler

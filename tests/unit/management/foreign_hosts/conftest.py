@@ -9,7 +9,7 @@ import pytest
 
 from foreign_host_peers import PASSWORD, USERNAME, XapiPeer
 from small_cloud import SmallCloud
-from small_cloud_hosts import FINGERPRINT
+from small_cloud.foreign_hosts import FINGERPRINT
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest_twisted
 
 from foreign_host_peers import XEN_VM, XapiPeer, xapi_vm
 from small_cloud import SmallCloud
-from small_cloud_hosts import REFRESH_S
+from small_cloud.foreign_hosts import REFRESH_S
 from systemvm.management.state import events, foreign_hosts, zones
 from systemvm.management.state.columns import now
 from systemvm.management.state.foreign_hosts import ForeignHost

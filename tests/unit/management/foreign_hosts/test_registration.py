@@ -12,7 +12,7 @@ import trustme
 from foreign_host_peers import HOST_ADDRESS, PASSWORD, XapiPeer
 from settling import settled
 from small_cloud import SmallCloud
-from small_cloud_hosts import FINGERPRINT
+from small_cloud.foreign_hosts import FINGERPRINT
 from systemvm.management.foreign_hosts.definition import read_tls, read_url
 from systemvm.management.foreign_hosts.errors import ApiFault, ForeignHostError, HostDefinitionError
 from systemvm.management.state import events, foreign_hosts, zones

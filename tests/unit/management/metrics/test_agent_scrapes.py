@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 import systemvm
-from small_cloud_fakes import FakePeer
+from small_cloud.agents import FakePeer
 from systemvm.cpvm.metrics import ConsoleMetrics
 from systemvm.cpvm.refusal import BrowserRefusal
 from systemvm.management.control.agent import AgentStatus

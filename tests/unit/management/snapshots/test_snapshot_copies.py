@@ -11,7 +11,7 @@ import pytest_twisted
 
 from settling import settled
 from small_cloud import SmallCloud
-from small_cloud_fakes import FakePeer
+from small_cloud.agents import FakePeer
 from snapshot_store import SnapshotStore
 from systemvm.management.api.errors import ApiError
 from systemvm.management.snapshots.errors import SnapshotStateError

@@ -15,7 +15,7 @@ import pytest_twisted
 
 from settling import settled
 from small_cloud import SmallCloud, make
-from small_cloud_rows import NETWORKS
+from small_cloud.rows import NETWORKS
 from systemvm.host.layout import Layout
 from systemvm.host.zone import ImageStoreConfig, ZoneConfig
 from systemvm.management.config import Configuration, ManagementConfig

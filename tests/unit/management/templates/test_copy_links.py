@@ -13,7 +13,7 @@ from attrs import define, evolve
 from public_pki import DOMAIN, INTERMEDIATE, ROOT, WILDCARD, server
 from settling import settled
 from small_cloud import SmallCloud
-from small_cloud_fakes import FakePeer
+from small_cloud.agents import FakePeer
 from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.state import events, instances, schema, templates, zones
 from systemvm.management.state.columns import now

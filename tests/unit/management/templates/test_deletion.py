@@ -9,7 +9,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from small_cloud import SmallCloud
-from small_cloud_fakes import FakePeer
+from small_cloud.agents import FakePeer
 from systemvm.management.templates.ssvm_calls import RETRY_LAST_S
 from systemvm.rpc.core.errors import RpcError
 from systemvm.wire import storage

@@ -10,8 +10,9 @@ import pytest_twisted
 from twisted.internet.task import Clock
 
 from small_cloud import SmallCloud
-from small_cloud_fakes import FakeAgents, FakeZoneFacts
-from small_cloud_rows import STORE
+from small_cloud.agents import FakeAgents
+from small_cloud.rows import STORE
+from small_cloud.zone_settings import FakeZoneFacts
 from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.state import events, templates
 from systemvm.management.state.status import InstanceType

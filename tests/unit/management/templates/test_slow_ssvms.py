@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from settling import settled
 from small_cloud import SmallCloud
-from small_cloud_fakes import FakePeer
+from small_cloud.agents import FakePeer
 from systemvm.management.state import templates, zones
 from systemvm.management.templates.ssvm_calls import RETRY_LAST_S, STATUS_VALID_S, Lane
 from systemvm.management.templates.wait_reason import WaitReason

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from settling import settled
 from small_cloud import SmallCloud
-from small_cloud_fakes import FakePeer
+from small_cloud.agents import FakePeer
 from systemvm.management.state import zones
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement

@@ -10,7 +10,7 @@ import pytest_twisted
 from twisted.internet.task import Clock
 
 from small_cloud import SmallCloud
-from small_cloud_fakes import FakeAgents
+from small_cloud.agents import FakeAgents
 from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.state import schema, uploads
 from systemvm.management.state.columns import now

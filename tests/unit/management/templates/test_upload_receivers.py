@@ -8,7 +8,7 @@ import pytest_twisted
 from twisted.internet.task import Clock
 
 from small_cloud import SmallCloud
-from small_cloud_fakes import FakeAgents
+from small_cloud.agents import FakeAgents
 from systemvm.management.state import instances, uploads
 from systemvm.management.state.status import InstanceState
 from systemvm.management.templates.dispatch import DownloadDispatcher

@@ -32,7 +32,7 @@ from user_accounts import new_account
 from user_vms import deployment_parameters
 
 if TYPE_CHECKING:
-    from small_cloud import EndedJob
+    from small_cloud.cloud import EndedJob
 
 
 @pytest.fixture

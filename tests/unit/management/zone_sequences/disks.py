@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from drive_reader import files_on
-from small_cloud_fakes import FakeCdDrive, FakeDisks, FakeHypervisor
+from small_cloud.hypervisor import FakeHypervisor
+from small_cloud.machine_drives import FakeCdDrive, FakeDisks
 from systemvm.management.hypervisors.base import DomainSpec, DomainStatus, ExitReason
 from systemvm.management.hypervisors.data_disks import ROOT_DISK, disk_name
 from systemvm.management.hypervisors.disk_backup import DiskBackup, bitmap_name

@@ -18,20 +18,16 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 
 from prepared_database import open_file
-from small_cloud_fakes import (
-    FakeAgents,
-    FakeDiagnostics,
-    FakeGuestServices,
-    FakeHypervisor,
-    FakeMounter,
-    FakePeer,
-    FakePrimary,
-    FakeRecognizer,
-    FakeSystemVms,
-    FakeZoneFacts,
-)
-from small_cloud_hosts import foreign_hosts
-from small_cloud_rows import HASHER, NETWORKS, add_system_vm, add_template, principal
+from small_cloud.agents import FakeAgents, FakePeer
+from small_cloud.foreign_hosts import foreign_hosts
+from small_cloud.guest_network_services import FakeGuestServices
+from small_cloud.hypervisor import FakeHypervisor
+from small_cloud.pool_mounts import FakeMounter
+from small_cloud.primary_storage import FakePrimary
+from small_cloud.rows import HASHER, NETWORKS, add_system_vm, add_template, principal
+from small_cloud.system_vms import FakeDiagnostics, FakeSystemVms
+from small_cloud.text_recognizer import FakeRecognizer
+from small_cloud.zone_settings import FakeZoneFacts
 from systemvm.host.layout import Layout
 from systemvm.host.zone import ConsoleConfig, ZoneConfig
 from systemvm.management.accounts.second_factors import SecondFactors

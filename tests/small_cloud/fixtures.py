@@ -12,7 +12,7 @@ import pytest_twisted
 from twisted.web.resource import Resource
 
 from small_cloud import SmallCloud, make
-from small_cloud_rows import fill
+from small_cloud.rows import fill
 from systemvm.management.api.site import ManagementSite
 
 
