@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,9 +11,12 @@ import sqlalchemy as sa
 from attrs import Factory, field, frozen
 
 from systemvm.management.state.changes import keep
+from systemvm.management.state.keyset import Keyset
 
 #: Listings that a repository keeps, because their queries take longer to make than a page to read.
 KEPT_LISTINGS = 200
+#: From every so manieth row on, a list can be read without the rows before it.
+ROWS_BETWEEN_STARTS = 200
 
 
 @frozen
@@ -41,6 +45,18 @@ def ordered(
 
 
 @frozen
+class _Seek:
+    """How a list is read from one of its starts on."""
+
+    key: tuple[Hashable, ...]
+    topics: tuple[str, ...]
+    names: Sequence[str]  # of the parameters that say where it starts
+    starts: sa.Select[Any]
+    later_starts: sa.Select[Any]
+    rows: sa.Select[Any]
+
+
+@frozen
 class Listing:
     """What a list contains, in which order, and what its length depends on."""
 
@@ -59,27 +75,64 @@ class Listing:
 
     #: Made once, too: its key in SQLAlchemy's cache takes longer to make than a page to read.
     _paged: sa.Select[Any] = field(
-        init=False,
-        default=Factory(
-            lambda self: self._ordered.limit(sa.bindparam("limit")).offset(sa.bindparam("offset")),
-            takes_self=True,
-        ),
+        init=False, default=Factory(lambda self: _windowed(self._ordered), takes_self=True)
     )
 
     def page(self, connection: sa.Connection, window: slice) -> Sequence[sa.RowMapping]:
-        if window.stop is None:
-            return connection.execute(self._ordered).mappings().all()
-        start = window.start or 0
-        values = {"limit": window.stop - start, "offset": start}
-        return connection.execute(self._paged, values).mappings().all()
+        return self._execute(connection, window).mappings().all()
 
     def read(self, connection: sa.Connection, window: slice) -> list[tuple[Any, ...]]:
         """Return the rows of a page as tuples, for `SameRows`."""
+        return [tuple(row) for row in self._execute(connection, window)]
+
+    def _execute(self, connection: sa.Connection, window: slice) -> sa.CursorResult[Any]:
         if window.stop is None:
-            return [tuple(row) for row in connection.execute(self._ordered)]
-        start = window.start or 0
-        values = {"limit": window.stop - start, "offset": start}
-        return [tuple(row) for row in connection.execute(self._paged, values)]
+            return connection.execute(self._ordered)
+        first = window.start or 0
+        limit = window.stop - first
+        number, offset = divmod(first, ROWS_BETWEEN_STARTS)
+        if number == 0 or self._seek is None:
+            return connection.execute(self._paged, {"limit": limit, "offset": first})
+        start = self._start(connection, self._seek, number)
+        if start is None:  # the list ends before
+            return connection.execute(self._paged, {"limit": 0, "offset": 0})
+        return connection.execute(self._seek.rows, {"limit": limit, "offset": offset, **start})
+
+    @functools.cached_property
+    def _seek(self) -> _Seek | None:
+        keyset = Keyset.of(self.order_by)
+        if keyset is None:
+            return None
+        inserted = () if self.growing_id is None else (f"{self.growing_id.table.name}:inserted",)
+        return _Seek(
+            key=("start", self.key, *map(str, self.order_by)),
+            topics=(*self.topics, *inserted, *sorted(keyset.topics())),
+            names=keyset.names(),
+            starts=_windowed(self._ordered.with_only_columns(*keyset.keys)),
+            later_starts=_windowed(self._ordered.where(keyset.since()).with_only_columns(*keyset.keys)),
+            rows=_windowed(self._ordered.where(keyset.since())),
+        )
+
+    def _start(self, connection: sa.Connection, seek: _Seek, number: int) -> dict[str, Any] | None:
+        """Return the values of the row that this start is at, as parameters; None when there is none.
+
+        Each is looked for from an earlier one on, whose number lacks its lowest bit: what they need together
+        is found in few steps, and no row is read twice for one page.
+        """
+
+        def find(reader: sa.Connection) -> dict[str, Any] | None:
+            earlier = number & (number - 1)
+            window: dict[str, Any] = {"limit": 1, "offset": (number - earlier) * ROWS_BETWEEN_STARTS}
+            query = seek.starts
+            if earlier:
+                since = self._start(reader, seek, earlier)
+                if since is None:
+                    return None
+                query, window = seek.later_starts, {**window, **since}
+            row = reader.execute(query, window).first()
+            return dict(zip(seek.names, row, strict=True)) if row else None
+
+        return keep(connection, (*seek.key, number), seek.topics, find)
 
     def count(self, connection: sa.Connection) -> int:
         """Return how many rows there are. They are counted again only when that can have changed."""
@@ -98,6 +151,10 @@ class Listing:
     def _count(self, connection: sa.Connection, *where: sa.ColumnElement[bool]) -> int:
         query = self.rows.where(*self.where, *where).with_only_columns(sa.func.count())
         return connection.scalar(query) or 0
+
+
+def _windowed(query: sa.Select[Any]) -> sa.Select[Any]:
+    return query.limit(sa.bindparam("limit")).offset(sa.bindparam("offset"))
 
 
 def that_fit(

@@ -34,7 +34,8 @@ class SameRows(Generic[R]):
         ]
         self.table = rows.table
         self._row_class = rows.row_class
-        self._readers = [_reader(each.type) for each in rows.columns]
+        readers = [(number, _reader(each.type)) for number, each in enumerate(rows.columns)]
+        self._readers = [(number, reader) for number, reader in readers if reader is not None]
         self._number = rows.names.index("id")
         self._most = most
         self._kept: dict[int, tuple[tuple[Any, ...], R]] = {}
@@ -45,12 +46,10 @@ class SameRows(Generic[R]):
         kept = self._kept.get(number)
         if kept is not None and kept[0] == read:
             return kept[1]
-        made = self._row_class(
-            *(
-                value if reader is None else reader(value)
-                for reader, value in zip(self._readers, read, strict=True)
-            )
-        )
+        values = list(read)
+        for position, reader in self._readers:
+            values[position] = reader(values[position])
+        made = self._row_class(*values)
         if len(self._kept) >= self._most:
             self._kept.clear()
         self._kept[number] = read, made

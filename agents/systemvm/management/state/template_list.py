@@ -232,7 +232,7 @@ def _visible(which: TemplateFilter) -> list[sa.ColumnElement[bool]]:
             return [shared]
 
 
-_ORDER = (_t.id, _z.id != _t.zone_id, _z.id)
+_ORDER = (_t.id, _z.id.is_distinct_from(_t.zone_id), _z.id)
 _ROWS = sa.select(*templates.same_rows.columns, _z.id.label("in_zone_id")).select_from(
     sa.join(schema.templates, schema.zones, _is_in_zone())
 )

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from small_cloud import SmallCloud
 from systemvm.management.api.command import ResponseShape
 from systemvm.management.api.errors import ApiError
-from systemvm.management.state import events, instances
+from systemvm.management.state import events, instances, listing
 from systemvm.management.state.status import InstanceType
 
 #: What a list needs besides its order.
@@ -38,10 +38,12 @@ def add_rows(cloud: SmallCloud) -> None:
         cloud.database.run_now(events.record, f"T{number % 2}", name, level=("INFO", "ERROR")[number % 2])
 
 
+@pytest.mark.parametrize("rows_between_starts", [2, listing.ROWS_BETWEEN_STARTS])
 @pytest_twisted.ensureDeferred
 async def test_every_list_is_ordered_by_each_of_its_keys_and_pages_of_it_are_the_list(
-    cloud: SmallCloud,
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch, rows_between_starts: int
 ) -> None:
+    monkeypatch.setattr(listing, "ROWS_BETWEEN_STARTS", rows_between_starts)
     add_rows(cloud)
     ordered = [each for each in cloud.table if each.shape is ResponseShape.LIST and each.sortable]
     others = {"listVolumes", "listSnapshots", "listAccounts", "listHosts", "listConfigurations"}
