@@ -13,6 +13,7 @@ import pytest
 
 from benchmark import api, report
 from benchmark.api import Measured, parse
+from benchmark.api_daemon import REPORT_INTERVAL_S
 
 REPORT = """Running 3s test @ http://127.0.0.1:34181
   Latency Distribution
@@ -40,8 +41,9 @@ def test_a_run_with_failed_requests_counts_for_nothing(report: str) -> None:
 
 
 def test_a_page_must_not_be_asked_for_twice_between_two_reports() -> None:
-    assert not api.repeats(Measured(1000.0, 1.0, 1.0), 50)
-    assert api.repeats(Measured(1001.0, 1.0, 1.0), 50)
+    each_once_per_s = 50 / REPORT_INTERVAL_S
+    assert not api.repeats(Measured(each_once_per_s, 1.0, 1.0), 50)
+    assert api.repeats(Measured(each_once_per_s + 1, 1.0, 1.0), 50)
 
 
 def without_peers(monkeypatch: pytest.MonkeyPatch, greedy_returncode: int | None) -> None:
