@@ -5,13 +5,11 @@ from __future__ import annotations
 
 from twisted.web.server import Site
 
-from systemvm.management.accounts.second_factors import SecondFactors
-from systemvm.management.api.authentication import Authenticator
+from systemvm.management.account_services import AccountServices
 from systemvm.management.api.command import CommandTable
 from systemvm.management.api.factory import client_resource
 from systemvm.management.api.http import PublicAddress
 from systemvm.management.api.site import ManagementSite
-from systemvm.management.api.traffic import ApiTraffic
 from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.foundation import Foundation
 from systemvm.management.inventory import ZoneSettings
@@ -29,10 +27,8 @@ def make_site(
     system_vms: SystemVmServices,
     settings: ZoneSettings,
     commands: CommandTable,
-    users: Authenticator,
-    second_factors: SecondFactors,
+    accounts: AccountServices,
     revocation: ConsoleRevocation,
-    traffic: ApiTraffic,
 ) -> Site:
     """Return the page, the HTTP API and downloads of diagnostics, below the advertised path."""
     management = foundation.configuration.management
@@ -51,12 +47,12 @@ def make_site(
     client = client_resource(
         commands,
         foundation.database,
-        users,
-        second_factors,
+        accounts.authenticator,
+        accounts.second_factors,
         reactor,
         front,
         revocation,
-        traffic,
+        accounts.traffic,
         reactor.callFromThread,
     )
     root.putChild(b"client", client)

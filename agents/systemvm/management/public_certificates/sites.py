@@ -63,7 +63,7 @@ class PublicSites:
         self.shelf = shelf
         self._presented = PresentedCertificates()
         self._files = FileIdentities(lambda: self.now())
-        self._console_of = console_of
+        self.console_of = console_of
         self._public = public
         self.now = now
         self._names: Mapping[str, ZoneNames] = {}
@@ -107,7 +107,7 @@ class PublicSites:
 
         Raises: NotPermittedError when no certificate is for it.
         """
-        console = self._console_of(zone_name)
+        console = self.console_of(zone_name)
         advertised = self._console_advertised(zone_name, public_address)
         endpoint = advertised.at(ip_address(public_address))
         if advertised == console.endpoint:
@@ -115,7 +115,7 @@ class PublicSites:
         return self.identity(endpoint, advertised)
 
     def _console_advertised(self, zone_name: str, public_address: str) -> PublicEndpoint:
-        of_file = self._console_of(zone_name).endpoint
+        of_file = self.console_of(zone_name).endpoint
         wanted = self.names(zone_name).console
         if not wanted:
             return of_file
