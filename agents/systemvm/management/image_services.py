@@ -44,6 +44,7 @@ class ImageServices:
     inspection: StoreInspection
     object_links: ObjectLinks
     usage: StoreUsage
+    upload_orders: UploadOrders
     served: ServedUsage
     sources: TemplateSources
 
@@ -102,6 +103,7 @@ def make_image_services(
         inspection=inspection,
         object_links=ObjectLinks(database, inspection, extraction, settings),
         usage=usage,
+        upload_orders=orders,
         served=ServedUsage(reactor, database, directory),
         sources=sources,
     )

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from attrs import frozen
+from twisted.internet.threads import deferToThread
 
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.foundation import Foundation
@@ -39,6 +43,7 @@ class VolumeServices:
     uploads: VolumeUploads
     leftovers: Leftovers
     snapshots: VolumeSnapshots
+    snapshot_files: SnapshotFiles
     snapshot_policies: SnapshotPolicies
     snapshot_images: SnapshotImages
     snapshot_copies: SnapshotCopies
@@ -60,11 +65,13 @@ def make_volume_services(
     images: ImageServices,
     templates: TemplateService,
     virtual_machines: VirtualMachines,
+    *,
+    in_thread: Callable[..., Any] = deferToThread,
 ) -> VolumeServices:
     """Make all parts; nothing runs before their `start`."""
     database, host_id, lock = foundation.database, foundation.host.id, virtual_machines.lock
     volumes = Volumes(database, drivers.pools, drivers.hypervisor, lock)
-    files = SnapshotFiles(reactor, database, directory)
+    files = SnapshotFiles(reactor, database, directory, in_thread)
     snapshots = VolumeSnapshots(database, drivers.pools, drivers.hypervisor, lock, volumes, files, settings)
     uploads = VolumeUploads(
         database, templates, images.uploads, volumes, drivers.pools, virtual_machines, host_id=host_id
@@ -86,6 +93,7 @@ def make_volume_services(
         uploads=uploads,
         leftovers=Leftovers(database, drivers.pools, volumes, host_id=host_id),
         snapshots=snapshots,
+        snapshot_files=files,
         snapshot_policies=SnapshotPolicies(reactor, database, snapshots, jobs, settings, host_id=host_id),
         snapshot_images=snapshot_images,
         snapshot_copies=SnapshotCopies(

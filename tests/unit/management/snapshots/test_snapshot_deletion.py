@@ -7,6 +7,7 @@ import random
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
@@ -18,7 +19,6 @@ from systemvm.management.api.errors import ErrorCode
 from systemvm.management.snapshots.files import SSVM_WAIT_S
 from systemvm.management.state import snapshots, store_contents, volumes, zones
 from systemvm.management.state.status import SnapshotState
-from systemvm.management.volume_services import VolumeServices
 from systemvm.rpc.core.errors import RpcError
 from systemvm.wire.snapshot import SNAPSHOT_DELETE, SNAPSHOT_PUBLISH
 from unit.management.snapshots.snapshot_calls import ended, refusal, row, running, take
@@ -157,19 +157,7 @@ async def test_deletions_that_must_wait_hold_up_nothing_when_an_ssvm_connects(cl
         reached.callback(None)
 
     leftovers: Any = SimpleNamespace(delete=reach)
-    unused: Any = None
-    services = VolumeServices(
-        pools=cloud.storage_pools,
-        maintenance=unused,
-        volumes=cloud.volumes,
-        migration=unused,
-        uploads=cloud.volume_uploads,
-        leftovers=leftovers,
-        snapshots=cloud.snapshots,
-        snapshot_policies=cloud.snapshot_policies,
-        snapshot_images=cloud.snapshot_images,
-        snapshot_copies=cloud.snapshot_copies,
-    )
+    services = attrs.evolve(cloud.services.disks, leftovers=leftovers)
     begun = Deferred.fromCoroutine(services.agent_up())
     await settled(cloud.database)
     assert reached.called

@@ -12,7 +12,6 @@ from twisted.internet.task import Clock
 from small_cloud import SmallCloud
 from small_cloud.agents import FakeAgents
 from small_cloud.rows import STORE
-from small_cloud.zone_settings import FakeZoneFacts
 from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.state import events, templates
 from systemvm.management.state.status import InstanceType
@@ -241,6 +240,6 @@ async def test_new_daemon_continues_downloads(cloud: SmallCloud, ref: StoreRef) 
     peer = agents.connect("s-1-VM", Role.SSVM)
     peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda request: DownloadStatus(request.job_id, DONE, 1, 1)
     await DownloadDispatcher(
-        Clock(), cloud.database, agents, FakeZoneFacts(), TemplateSources(cloud.seal), cloud.orders
+        Clock(), cloud.database, agents, cloud.settings, TemplateSources(cloud.seal), cloud.orders
     ).reconcile()
     assert now_of(cloud, ref).is_ready
