@@ -22,7 +22,7 @@ PAGES = ("management/page/static", "cpvm/page")
 #: Modules that parse the output of other projects' programs, which have no codes.
 FOREIGN = {
     "management/hypervisors/linux_console.py": "the kernel and systemd on a serial console",
-    "management/state/changes.py": "SQL that SQLAlchemy writes",
+    "management/state/topics.py": "SQL that SQLAlchemy writes",
     "management/hypervisors/qemu_output.py": "QEMU on its standard error",
     "management/system_vms/linux_commands.py": "systemctl, ip and bash in a guest",
 }

@@ -23,7 +23,8 @@ from systemvm.management.api.http import COOKIE, KEY_COOKIE, PublicAddress
 from systemvm.management.api.principal import Principal
 from systemvm.management.api.sessions import Sessions
 from systemvm.management.jobs.event_feed import EventFeed, Subscription
-from systemvm.management.state.changes import EVERYTHING, Changes
+from systemvm.management.state.changes import Changes
+from systemvm.management.state.topics import EVERYTHING
 from systemvm.rpc.http.event_stream import EventStream
 from systemvm.rpc.stream.transport import Reactor
 

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Hashable
 
 from attrs import frozen
 
-from systemvm.management.state.changes import Changes, reads_of_task
+from systemvm.management.state.changes import Changes
+from systemvm.management.state.topics import reads_of_task
 
 #: Longer answers are seldom asked for twice.
 MAX_ANSWER_BYTES = 64 * 1024

@@ -9,8 +9,8 @@ from attrs import frozen
 
 from systemvm.management.state import accounts, offerings, roles, zones
 from systemvm.management.state.accounts import Account, Domain
-from systemvm.management.state.changes import keep
 from systemvm.management.state.database import Connection
+from systemvm.management.state.kept_results import keep
 from systemvm.management.state.offerings import DiskOffering, ServiceOffering
 from systemvm.management.state.roles import AccountRole
 from systemvm.management.state.zones import Host, ImageStore, Zone

@@ -11,7 +11,6 @@ from attrs import frozen
 
 from systemvm.management.state import accounts, schema
 from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID, Account, Domain, User
-from systemvm.management.state.changes import columns
 from systemvm.management.state.listing import (
     KEPT_LISTINGS,
     Listing,
@@ -21,6 +20,7 @@ from systemvm.management.state.listing import (
     ordered,
     that_fit,
 )
+from systemvm.management.state.topics import columns
 
 _a, _u, _d = schema.accounts.c, schema.users.c, schema.domains.c
 _ACCOUNT_TOPICS = columns(schema.accounts, "removed", "name", "type", "state", "domain_id")

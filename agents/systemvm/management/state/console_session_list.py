@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import console_sessions, schema
-from systemvm.management.state.changes import columns
 from systemvm.management.state.console_sessions import ConsoleSessionRow
 from systemvm.management.state.listing import KEPT_LISTINGS, Listing, contains, that_fit
+from systemvm.management.state.topics import columns
 
 _c, _u, _v = schema.console_sessions.c, schema.users.c, schema.vm_instances.c
 _ROWS = sa.select(*console_sessions.rows.columns).join(schema.vm_instances, _v.id == _c.vm_id)

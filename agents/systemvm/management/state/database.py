@@ -15,9 +15,11 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from systemvm.management.state import schema
-from systemvm.management.state.changes import Changes, keep, note_statements, reads_of_task
+from systemvm.management.state.changes import Changes
+from systemvm.management.state.kept_results import KeptResults, keep
 from systemvm.management.state.list_turns import MAX_RUNNING, ListReaders, account_of_list
 from systemvm.management.state.migrate import upgrade
+from systemvm.management.state.topics import note_statements, reads_of_task
 from systemvm.management.state.wal_commits import WalCommits
 from systemvm.service.errors import FailureCode, SystemVmError
 
@@ -55,6 +57,7 @@ class Database:
         self._closed = False
         self._commits = WalCommits(path)
         self.changes = Changes(self._commits.count)
+        self._kept = KeptResults(self.changes)
         note_statements(engine, frozenset(schema.metadata.tables))
         self._writer = ThreadPoolExecutor(1, "database-write")
         self._readers = ThreadPoolExecutor(readers, "database-read")
@@ -95,7 +98,7 @@ class Database:
 
     def _read(self, read_topics: set[str] | None, work: Callable[[sa.Connection], T]) -> T:
         options = {
-            "kept_for_readers": self.changes,
+            "kept_for_readers": self._kept,
             "commit_before": self.changes.commit,
             "read_topics": read_topics,
         }
@@ -133,7 +136,7 @@ class Database:
         The arguments must be hashable.
         """
         key = (function, args, tuple(kwargs.items()))
-        kept = self.changes.find(key, topics)
+        kept = self._kept.find(key, topics)
         if kept is not None:
             result: T = kept.result
             noted = reads_of_task.get()

@@ -12,9 +12,9 @@ from attrs import frozen
 
 from systemvm.management.state import alerts, schema
 from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID
-from systemvm.management.state.changes import columns
 from systemvm.management.state.listing import Listing, Order, contains
 from systemvm.management.state.rows import NotFoundError, Rows
+from systemvm.management.state.topics import columns
 from systemvm.service.redaction import redact_urls
 
 

@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import instances, schema, tags
-from systemvm.management.state.changes import columns
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.listing import (
     KEPT_LISTINGS,
@@ -24,6 +23,7 @@ from systemvm.management.state.listing import (
 )
 from systemvm.management.state.status import InstanceState, InstanceType
 from systemvm.management.state.tags import Wanted
+from systemvm.management.state.topics import columns
 
 _v = schema.vm_instances.c
 _ROWS = sa.select(*instances.rows.columns)

@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from attrs import field, frozen
 
 from systemvm.management.state import schema
-from systemvm.management.state.changes import columns
 from systemvm.management.state.columns import now
 from systemvm.management.state.listing import KEPT_LISTINGS, Listing, contains
 from systemvm.management.state.rows import Rows
 from systemvm.management.state.status import RecordingMode, RecordingState
+from systemvm.management.state.topics import columns
 from systemvm.wire.console import ConsoleKind
 from systemvm.wire.recording import RecordingEnd
 

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from attrs import field, frozen
 
 from systemvm.management.state import schema
-from systemvm.management.state.changes import columns
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import Rows
+from systemvm.management.state.topics import columns
 
 
 @frozen

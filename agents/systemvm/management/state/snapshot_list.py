@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import schema, snapshots, tags, volumes
-from systemvm.management.state.changes import columns
 from systemvm.management.state.listing import (
     KEPT_LISTINGS,
     Listing,
@@ -24,6 +23,7 @@ from systemvm.management.state.listing import (
 from systemvm.management.state.snapshots import TEMPORARY, Snapshot
 from systemvm.management.state.status import SnapshotState
 from systemvm.management.state.tags import Wanted
+from systemvm.management.state.topics import columns
 from systemvm.management.state.volumes import Volume
 
 _c, _v = schema.snapshots.c, schema.volumes.c

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import schema, snapshot_policies
-from systemvm.management.state.changes import columns
 from systemvm.management.state.listing import KEPT_LISTINGS, Listing, contains, that_fit
 from systemvm.management.state.snapshot_policies import SnapshotPolicy
+from systemvm.management.state.topics import columns
 
 _c, _v = schema.snapshot_policies.c, schema.volumes.c
 _ROWS = sa.select(*snapshot_policies.rows.columns, _v.uuid.label("volume_uuid")).select_from(

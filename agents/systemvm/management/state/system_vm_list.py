@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import instances, schema
-from systemvm.management.state.changes import columns
 from systemvm.management.state.instances import SYSTEM_TYPES, Instance
 from systemvm.management.state.listing import (
     KEPT_LISTINGS,
@@ -23,6 +22,7 @@ from systemvm.management.state.listing import (
     that_fit,
 )
 from systemvm.management.state.status import InstanceType
+from systemvm.management.state.topics import columns
 
 _v = schema.vm_instances.c
 _ROWS = sa.select(*instances.rows.columns)

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import schema
-from systemvm.management.state.changes import columns, keep
+from systemvm.management.state.kept_results import keep
 from systemvm.management.state.listing import contains
 from systemvm.management.state.rows import Rows, one_of
 from systemvm.management.state.same_rows import SameRows
+from systemvm.management.state.topics import columns
 
 
 @frozen

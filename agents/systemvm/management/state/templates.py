@@ -11,11 +11,12 @@ import sqlalchemy as sa
 from attrs import field, frozen
 
 from systemvm.management.state import schema
-from systemvm.management.state.changes import any_of, keep
 from systemvm.management.state.columns import new_uuid, now
+from systemvm.management.state.kept_results import keep
 from systemvm.management.state.rows import Rows, one_of
 from systemvm.management.state.same_rows import SameRows
 from systemvm.management.state.status import SpoolState, VolumeState
+from systemvm.management.state.topics import any_of
 from systemvm.wire.storage import DownloadState, ImageFormat, PublishedFile
 
 #: Types of images that users see as no template: one that was made for links to a snapshot or volume, the

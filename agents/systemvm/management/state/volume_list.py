@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import schema, tags, templates, volumes
-from systemvm.management.state.changes import columns
 from systemvm.management.state.listing import (
     KEPT_LISTINGS,
     Listing,
@@ -24,6 +23,7 @@ from systemvm.management.state.listing import (
 )
 from systemvm.management.state.status import InstanceState, InstanceType
 from systemvm.management.state.tags import Wanted
+from systemvm.management.state.topics import columns
 from systemvm.management.state.volumes import Volume
 
 _c, _vm, _t = schema.volumes.c, schema.vm_instances.c, schema.templates.c

@@ -26,7 +26,7 @@ from systemvm.management.state import (
     volumes,
     zones,
 )
-from systemvm.management.state.changes import Changes, reads_of_task
+from systemvm.management.state.changes import Changes
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.status import (
@@ -36,6 +36,7 @@ from systemvm.management.state.status import (
     RecordingState,
     SnapshotState,
 )
+from systemvm.management.state.topics import reads_of_task
 
 LISTS: dict[str, dict[str, str]] = {
     "listTemplates": {"templatefilter": "all"},

@@ -10,12 +10,12 @@ import pytest
 import sqlalchemy as sa
 
 from systemvm.management.state import events, listing, schema, template_list, templates, zones
-from systemvm.management.state.changes import columns
 from systemvm.management.state.columns import new_uuid
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.keyset import Keyset
 from systemvm.management.state.listing import ROWS_BETWEEN_STARTS, Listing, Order
 from systemvm.management.state.template_list import TemplateFilter, Visibility
+from systemvm.management.state.topics import columns
 from systemvm.wire.storage import ImageFormat
 
 ALL = TemplateFilter(False, Visibility.ALL, 1, None)
