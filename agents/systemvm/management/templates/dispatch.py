@@ -25,10 +25,11 @@ from systemvm.management.state.pending_work import DownloadTask, PendingTasks
 from systemvm.management.state.templates import StoreRef
 from systemvm.management.templates import downloads
 from systemvm.management.templates.copy_orders import SourceLinks
+from systemvm.management.templates.download_orders import DownloadSettings
 from systemvm.management.templates.fair_share import FairShare
 from systemvm.management.templates.quota_reservations import QuotaExceededError, QuotaReservations
 from systemvm.management.templates.sources import TemplateSources
-from systemvm.management.templates.ssvm_calls import DownloadSettings, Lane, SsvmCalls
+from systemvm.management.templates.ssvm_calls import Lane, SsvmCalls
 from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.management.templates.upload_ends import UploadEnds
 from systemvm.management.templates.upload_orders import UploadOrders

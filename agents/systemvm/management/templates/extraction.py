@@ -7,7 +7,6 @@ links in the SSVM (reference 2.14).
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from ipaddress import ip_address
@@ -24,26 +23,29 @@ from systemvm.management.image_stores.staging import Staging
 from systemvm.management.pki.public import NotPermittedError, PublicIdentity
 from systemvm.management.public_certificates.presented import PresentedCertificates
 from systemvm.management.state import (
-    events,
     extract_links,
     instances,
-    store_buckets,
     store_object_links,
-    templates,
     zones,
 )
-from systemvm.management.state.columns import now
-from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.database import Database
 from systemvm.management.state.extract_links import ExtractLinkRow
-from systemvm.management.state.templates import Template
-from systemvm.management.state.zones import ImageStore, Zone
+from systemvm.management.state.zones import Zone
+from systemvm.management.templates.extraction_errors import no_links, no_ssvm, refused_by
 from systemvm.management.templates.public_servers import (
     PublicServer,
     public_address_of,
     servers_of,
 )
+from systemvm.management.templates.template_links import (
+    TemplateInBucket,
+    create_row,
+    find_or_create_row,
+    in_bucket,
+    wire_link,
+    wire_links_of_zone,
+)
 from systemvm.rpc.core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, NOT_CONNECTED, RpcError
-from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.service.periodic import Periodic
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.acknowledgement import Acknowledgement
@@ -58,22 +60,14 @@ from systemvm.wire.extract import (
     ExtractSetup,
     PresignedLink,
     PresignRequest,
-    link_file_name,
 )
 from systemvm.wire.role import Role
-from systemvm.wire.storage import PublishedFile
 
 CALL_DEADLINE_S = 95.0
 #: No S3 server accepts a link that works longer.
 MAX_PRESIGNED_S = 7 * 24 * 3600
 #: A public certificate is valid for 90 days; an operator's files are read again as often.
 RENEW_INTERVAL_S = 86400.0
-
-
-class ExtractionError(SystemVmError):
-    """An image to which there can be no link now."""
-
-    code = FailureCode.UNAVAILABLE
 
 
 class ExtractionSettings(Protocol):
@@ -98,15 +92,6 @@ class IdentityIssuer(Protocol):
         *,
         also: str | None = None,
     ) -> PublicIdentity: ...
-
-
-@frozen
-class _InBucket:
-    """The Ready copy of a template when it is in a bucket."""
-
-    store: ImageStore
-    file: PublishedFile
-    has_public_links: bool
 
 
 @frozen
@@ -156,15 +141,17 @@ class Extraction:
         """
         zone = await self._database.read(zones.zone_by_id, zone_id)
         settings = self._settings.secondary_storage(zone.name)
-        bucket = await self._database.read(_in_bucket, template_id, zone_id)
+        bucket = await self._database.read(in_bucket, template_id, zone_id)
         if bucket is not None and bucket.has_public_links:
             return await self._presign(bucket, template_id, zone_id, settings, request_id)
         if bucket is not None:
             await self._staging.ensure(template_id, zone_id, for_host=False)
         servers = await self.servers(zone)
         lifetime = timedelta(seconds=settings.extract_url_expiration_interval)
-        row = await self._database.run(_create, template_id, zone_id, servers, lifetime, request_id)
-        link = await self._database.read(_wire_link, row)
+        row = await self._database.run(
+            find_or_create_row, template_id, zone_id, servers, lifetime, request_id
+        )
+        link = await self._database.read(wire_link, row)
         await self.serve(link, servers, row.origin)
         return CreatedLink(row, row.origin + link.path)
 
@@ -176,9 +163,9 @@ class Extraction:
         found = await self._servers(zone)
         servers = [server for server in found if self._agents.can(server.name, Capability.LINKS)]
         if found and not servers:
-            raise _no_links(found)
+            raise no_links(found)
         if not servers:
-            raise _no_ssvm()
+            raise no_ssvm()
         return servers
 
     async def serve(self, link: ExtractLink, servers: list[PublicServer], origin: str) -> None:
@@ -191,11 +178,11 @@ class Extraction:
         for server in sorted(servers, key=lambda each: each.endpoint.url == origin):
             first = await self._send(server.name, ExtractLinks([link]))
         if first is not None:
-            raise ExtractionError(_message_of(first), _hint_of(first))
+            raise refused_by(first)
 
     async def _presign(
         self,
-        bucket: _InBucket,
+        bucket: TemplateInBucket,
         template_id: int,
         zone_id: int,
         settings: SecondaryStorageConfig,
@@ -207,7 +194,7 @@ class Extraction:
         url = await self.presigned(zone_id, order)
         origin = bucket.store.url.rpartition("/")[0]
         row = await self._database.run(
-            _create_row, template_id, zone_id, origin, timedelta(seconds=order.expires_s), request_id
+            create_row, template_id, zone_id, origin, timedelta(seconds=order.expires_s), request_id
         )
         return CreatedLink(row, url)
 
@@ -221,13 +208,13 @@ class Extraction:
         name = next((each for each in names.get(zone_id, []) if each in up), None)
         peer = None if name is None else self._agents.peer(name)
         if peer is None:
-            raise _no_ssvm()
+            raise no_ssvm()
         try:
             link: PresignedLink = await peer.call(
                 EXTRACT_PRESIGN, order, result=PresignedLink, deadline_s=CALL_DEADLINE_S
             )
         except RpcError as error:
-            raise ExtractionError(_message_of(error), _hint_of(error)) from None
+            raise refused_by(error) from None
         return link.url
 
     async def agent_up(self, name: str) -> None:
@@ -238,7 +225,7 @@ class Extraction:
         if address is None or await self._set_up(name, address, zone.name) is not None:
             return
         links = [
-            *await self._database.read(_wire_links, vm.zone_id),
+            *await self._database.read(wire_links_of_zone, vm.zone_id),
             *await self._database.read(store_object_links.wire_links, vm.zone_id),
             *([] if self._more_links is None else await self._more_links(vm.zone_id)),
         ]
@@ -317,124 +304,3 @@ def _identity(
         settings.key_file,
         also=address,  # by which SSVMs of other zones copy
     )
-
-
-def _no_ssvm() -> ExtractionError:
-    return ExtractionError(
-        "Images can be downloaded in a few minutes. Please try again later.",
-        'No secondary storage VM of the zone is Up; see "systemvm system-vm list" for the reason.',
-    )
-
-
-def _no_links(servers: list[PublicServer]) -> ExtractionError:
-    names = ", ".join(server.name for server in servers)
-    return ExtractionError(
-        f"Images cannot be downloaded: the image of {names} is too old to serve them.",
-        f'restart {names} by "systemvm system-vm reboot": it starts from the newest image',
-    )
-
-
-def _in_bucket(connection: Connection, template_id: int, zone_id: int) -> _InBucket | None:
-    """Return the Ready copy that is taken, if it is in a bucket."""
-    ref = templates.store_ref_of(connection, template_id, zone_id)
-    file = None if ref is None or not ref.is_ready else templates.file_of(ref)
-    if ref is None or file is None:
-        return None
-    store = zones.store_by_id(connection, ref.store_id)
-    bucket = store_buckets.of_store(connection, store.id) if store.is_bucket else None
-    return None if bucket is None else _InBucket(store, file, bucket.has_public_links)
-
-
-def _message_of(error: RpcError) -> str:
-    if error.code == METHOD_NOT_FOUND:
-        return "the secondary storage VM cannot serve links"
-    return f"the secondary storage VM cannot serve the link: {error.message}"
-
-
-def _hint_of(error: RpcError) -> str:
-    return error.hint or "destroy the secondary storage VM: the daemon creates one from the current image"
-
-
-def _create(
-    connection: Connection,
-    template_id: int,
-    zone_id: int,
-    servers: list[PublicServer],
-    lifetime: timedelta,
-    request_id: str,
-) -> ExtractLinkRow:
-    extract_links.delete_expired(connection)
-    origins = [server.endpoint.url for server in servers]
-    for row in extract_links.live_of_template(connection, template_id, zone_id):
-        if row.origin in origins:
-            return row
-    return _create_row(connection, template_id, zone_id, origins[0], lifetime, request_id)
-
-
-def _create_row(
-    connection: Connection,
-    template_id: int,
-    zone_id: int,
-    origin: str,
-    lifetime: timedelta,
-    request_id: str,
-) -> ExtractLinkRow:
-    template = templates.by_id(connection, template_id)
-    row = extract_links.create(
-        connection,
-        account_id=template.account_id,
-        domain_id=template.domain_id,
-        template_id=template_id,
-        zone_id=zone_id,
-        secret=str(uuid.uuid4()),
-        origin=origin,
-        file_name=link_file_name(template.name, template.format.extension),
-        expires=now() + lifetime,
-    )
-    if template.type == templates.EXPORT:
-        return row  # whoever has ordered it records what it is of
-    events.record(
-        connection,
-        "ISO.EXTRACT" if template.is_iso else "TEMPLATE.EXTRACT",
-        f"{template.name} can be downloaded by a link until {row.expires:%Y-%m-%d %H:%M} UTC",
-        account_id=template.account_id,
-        domain_id=template.domain_id,
-        resource_type="Iso" if template.is_iso else "Template",
-        resource_uuid=template.uuid,
-        request_id=request_id,
-    )
-    return row
-
-
-def _wire_link(connection: Connection, row: ExtractLinkRow) -> ExtractLink:
-    """Return a link with the store that has the template now.
-
-    Raises: ExtractionError when none has it.
-    """
-    template = templates.by_id(connection, row.template_id)
-    link = _with_store(connection, row, template)
-    if link is None:
-        raise ExtractionError(f"{template.name} is not on a store of the zone", "wait until it is Ready")
-    return link
-
-
-def _wire_links(connection: Connection, zone_id: int) -> list[ExtractLink]:
-    found = []
-    for row in extract_links.live_of_zone(connection, zone_id):
-        link = _with_store(connection, row, templates.by_id(connection, row.template_id))
-        if link is not None:
-            found.append(link)
-    return found
-
-
-def _with_store(connection: Connection, row: ExtractLinkRow, template: Template) -> ExtractLink | None:
-    ref = templates.store_ref_of(connection, template.id, row.zone_id)
-    if ref is None or not ref.is_ready:
-        return None
-    store = zones.store_rows.by_id(connection, ref.store_id)
-    if store.is_bucket:  # its own server serves it
-        return None
-    account_id, number = templates.place_of(ref, template)
-    expires, owner_id = row.expires.timestamp(), row.account_id
-    place = (store.wire, account_id, number)
-    return ExtractLink(row.secret, row.file_name, *place, expires, owner_id=owner_id)

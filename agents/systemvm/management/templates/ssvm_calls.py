@@ -5,19 +5,16 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Protocol
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from systemvm.management.control.agent_calls import AgentPeer, ConnectedAgents
-from systemvm.management.state import snapshot_images, templates, zones
-from systemvm.management.state.columns import new_uuid
+from systemvm.management.state import snapshot_images, templates
 from systemvm.management.state.copy_sources import choose_source, choose_twin
-from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.database import Database
 from systemvm.management.state.pending_work import DownloadTask
-from systemvm.management.state.storage_quota import quota_left
 from systemvm.management.templates import downloads
 from systemvm.management.templates.copy_orders import (
     MAX_COPY_FAILURES,
@@ -30,9 +27,9 @@ from systemvm.management.templates.copy_orders import (
     linked_request,
     snapshot_request,
 )
+from systemvm.management.templates.download_orders import DownloadOrders, DownloadSettings
 from systemvm.management.templates.quota_reservations import QuotaExceededError, QuotaReservations
-from systemvm.management.templates.sources import TemplateSources, trusted_pem
-from systemvm.management.templates.store_choice import StoreSettings
+from systemvm.management.templates.sources import TemplateSources
 from systemvm.management.templates.upload_orders import UploadOrders
 from systemvm.management.templates.wait_reason import WaitReason, hint_for_refusal
 from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
@@ -40,7 +37,6 @@ from systemvm.service.backoff import KeyedBackoff
 from systemvm.service.single_flight import SingleFlight
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
-from systemvm.wire.source_access import SourceAccess
 from systemvm.wire.storage import (
     CopyRequest,
     DownloadAbort,
@@ -49,7 +45,6 @@ from systemvm.wire.storage import (
     DownloadState,
     DownloadStatus,
     TemplateDelete,
-    TransferRates,
 )
 from systemvm.wire.transfer_failure import TransferFailure
 from systemvm.wire.upload import TEMPLATE_UPLOAD, UploadRequest
@@ -67,15 +62,6 @@ _NO_SOURCE = DownloadError(
     "The template has no URL, and no other store has it any more.",
     "Upload or register it again under a new name.",
 )
-
-
-class DownloadSettings(StoreSettings, Protocol):
-    """The settings of a zone for downloads, read at the time of each call."""
-
-    def source_ca_pem(self, zone_name: str) -> str | None: ...
-    def source_access(self, zone_name: str) -> SourceAccess: ...
-    def max_template_size_bytes(self, zone_name: str) -> int: ...
-    def own_networks(self) -> list[str]: ...
 
 
 class Lane(enum.Enum):
@@ -115,11 +101,10 @@ class SsvmCalls:
         self._clock = clock
         self._database = database
         self._agents = agents
-        self._zones = zones
         self._links = links or NoSourceLinks()
         self._on_end = on_end
         self._on_slot_free = on_slot_free
-        self._sources = sources
+        self._downloads = DownloadOrders(zones, sources)
         self._uploads = uploads
         self._quota = quota
         self._running = SingleFlight[int]()  # by the copy's id
@@ -287,7 +272,7 @@ class SsvmCalls:
             if made_from is not None and made_from.store.zone_id == task.zone.id:
                 await self._quota.of_copy(task, made_from.stored_bytes)
                 return storage.TEMPLATE_COPY, snapshot_request(task, made_from)
-        request = await self._database.read(self._request, task)
+        request = await self._database.read(self._downloads.request, task)
         if source is None:
             return storage.TEMPLATE_DOWNLOAD, request
         link = await self._links.link(task, source) if is_between_zones(task, source) else None
@@ -379,42 +364,6 @@ class SsvmCalls:
             self._backoff.succeeded((name, task.store.id))
         self._reasons.pop(name, None)
 
-    def _request(self, connection: Connection, task: DownloadTask) -> DownloadRequest:
-        template, zone = task.template, task.zone
-        storage_settings = self._zones.secondary_storage(zone.name)
-        return DownloadRequest(
-            job_id=task.ref.job_id,
-            request_id=task.ref.request_id or new_uuid(),
-            template_id=template.id,
-            account_id=template.account_id,
-            unique_name=template.unique_name,
-            description=template.display_text,
-            url=template.url or "",
-            format=template.format,
-            store=task.store.wire,
-            max_size_bytes=self._zones.max_template_size_bytes(zone.name),
-            checksum=template.checksum,
-            source_ca_pem=trusted_pem(connection, template.id, zone.id, self._zones.source_ca_pem(zone.name)),
-            public=template.public,
-            hvm=template.hvm,
-            denied_networks=[
-                *self._zones.own_networks(),
-                *_other_servers(connection, task.store.wire.server),
-            ],
-            arch=template.arch or "amd64",
-            quota_bytes=quota_left(
-                connection,
-                template,
-                zone.id,
-                task.ref.agent_name,
-                storage_settings.max_account_secondary_storage_gib,
-            ),
-            rates=TransferRates(
-                storage_settings.max_download_bytes_per_s, storage_settings.max_total_download_bytes_per_s
-            ),
-            access=self._sources.complete(connection, template.id, self._zones.source_access(zone.name)),
-        )
-
 
 def _no_snapshots(name: str) -> DownloadError:
     hint = f"destroy {name}: the daemon creates one from the current image; then create the template again"
@@ -424,11 +373,3 @@ def _no_snapshots(name: str) -> DownloadError:
 def _no_uploads(name: str) -> DownloadError:
     hint = f"destroy {name}: the daemon creates one from the current image"
     return DownloadError("refused", f"{name} is of an older image and receives no uploads", hint)
-
-
-def _other_servers(connection: Connection, own: str) -> list[str]:
-    """Return the NFS servers of the cloud beside `own`, which fetch denies anyway: the API can add some that
-    are in no boot argument yet.
-    """
-    servers = {store.wire.server for store in zones.list_stores(connection)}
-    return sorted(servers - {own, ""})
