@@ -9,7 +9,7 @@ from typing import Any
 from attrs import frozen
 from twisted.web.server import Site
 
-from systemvm.management.account_services import make_account_services
+from systemvm.management.account_services import AccountServices, make_account_services
 from systemvm.management.alerts.delivery import AlertDelivery
 from systemvm.management.api import operators
 from systemvm.management.api.authentication import Authenticator
@@ -221,20 +221,32 @@ def make_user_services(
         operators=accounts.authenticator,
         alert_delivery=alert_delivery,
         foreign_hosts=foreign_hosts,
-        metrics=MetricsService(
-            reactor,
-            configuration.management.metrics,
-            list(configuration.labels.values()),
-            DaemonMetrics(
-                database,
-                configuration.layout.database,
-                disks.pools,
-                accounts.traffic.meter,
-                jobs.ended,
-                ReactorLag(reactor),
-            ),
-            AgentScraper(reactor, directory),
+        metrics=_make_metrics(reactor, foundation, directory, jobs, disks, accounts),
+    )
+
+
+def _make_metrics(
+    reactor: Reactor,
+    foundation: Foundation,
+    directory: AgentDirectory,
+    jobs: JobRunner,
+    disks: VolumeServices,
+    accounts: AccountServices,
+) -> MetricsService:
+    configuration = foundation.configuration
+    return MetricsService(
+        reactor,
+        configuration.management.metrics,
+        list(configuration.labels.values()),
+        DaemonMetrics(
+            foundation.database,
+            configuration.layout.database,
+            disks.pools,
+            accounts.traffic.meter,
+            jobs.ended,
+            ReactorLag(reactor),
         ),
+        AgentScraper(reactor, directory),
     )
 
 
