@@ -8,9 +8,10 @@ from typing import Any
 from present import present
 from small_cloud import SmallCloud
 from systemvm.management.api.principal import Principal
-from systemvm.management.state import instances
+from systemvm.management.state import instances, volumes
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.templates import Template
+from systemvm.management.state.volumes import Volume
 from systemvm.management.virtual_machines.deployment import Deployment
 
 
@@ -66,3 +67,7 @@ async def deploy_by_api(cloud: SmallCloud, template: Template | None = None, **m
     job = await cloud.job("deployVirtualMachine", **await deployment_parameters(cloud, template, **more))
     assert job.result_code == 0, job.result
     return cloud.database.run_now(instances.by_uuid, present(job.instance_uuid))
+
+
+def root_of(cloud: SmallCloud, vm: Instance) -> Volume:
+    return present(cloud.database.run_now(volumes.root_of, vm.id))

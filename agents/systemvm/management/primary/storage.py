@@ -142,6 +142,9 @@ class PrimaryStorage:
     def volume_path(self, volume_uuid: str) -> Path:
         return self._volumes / f"{uuid.UUID(volume_uuid)}.qcow2"
 
+    def _incomplete(self, volume_uuid: str) -> Path:
+        return self._volumes / f".{uuid.UUID(volume_uuid)}.qcow2.new"
+
     async def create_clone(
         self, volume_uuid: str, backing: Path, backing_format: DiskFormat, size_bytes: int | None = None
     ) -> Path:
@@ -164,8 +167,7 @@ class PrimaryStorage:
 
     async def _create(self, volume_uuid: str, create: Callable[[Path], Awaitable[None]]) -> Path:
         """Create a disk under a temporary name and rename it: complete or missing, after a power cut, too."""
-        path = self.volume_path(volume_uuid)
-        temporary = path.with_name(f".{path.name}.new")
+        path, temporary = self.volume_path(volume_uuid), self._incomplete(volume_uuid)
         try:
             await create(temporary)
             await deferToThread(atomic_copy.publish, temporary, path, DISK_MODE)
@@ -210,8 +212,9 @@ class PrimaryStorage:
         return await self._create(volume_uuid, copy)
 
     async def delete_volume(self, volume_uuid: str) -> None:
-        """Delete a disk; does nothing when there is none."""
-        await deferToThread(self.volume_path(volume_uuid).unlink, True)
+        """Delete a disk, and what a killed daemon has written of it; does nothing when there is none."""
+        for path in (self._incomplete(volume_uuid), self.volume_path(volume_uuid)):
+            await deferToThread(path.unlink, True)
 
     async def volume_names(self) -> list[str]:
         """Return the UUIDs of the volumes that have a file."""

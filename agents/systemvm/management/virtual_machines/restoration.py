@@ -4,9 +4,16 @@
 The new disk has a row from the start, which is removed until its VM has it: whatever ends before that leaves
 a file that the sweep of leftovers deletes. One transaction gives it to the VM in place of the disk of before,
 so that a VM has exactly one root at any time.
+
+The template's image store can be silent for hours, so its copy is made without any lock, the new disk under
+those of the two volumes, and only the swap under the VM's.
 """
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
 
 from attrs import field, frozen
 from twisted.internet.defer import CancelledError
@@ -41,6 +48,10 @@ from systemvm.management.volumes.errors import NoPoolError
 from systemvm.management.volumes.pool_choice import check_takes
 from systemvm.management.volumes.service import Volumes
 from systemvm.service.errors import SystemVmError
+from systemvm.service.single_flight import SingleFlight
+
+#: Measures the pools.
+Measure = Callable[[], Awaitable[Usages]]
 
 #: A VM that is being stopped is one whose restoration a killed daemon has begun.
 _RESTORED = (InstanceState.RUNNING, InstanceState.STOPPING, InstanceState.STOPPED)
@@ -66,79 +77,103 @@ class MachineRestoration:
         self._database = database
         self._machines = machines
         self._volumes = volumes
+        self._copies = SingleFlight[tuple[int, int | None]]()  # by the numbers of template and pool
 
-    async def restore(self, wanted: Restoration, usages: Usages) -> Instance:
+    async def restore(self, wanted: Restoration, measure: Measure) -> Instance:
         """Replace the root disk of a VM, and start the VM when it ran.
 
-        The new disk is complete before the VM is stopped.
+        The new disk is complete before the VM's lock is taken, and the VM is stopped: until then the VM can
+        be stopped, started and destroyed. `measure` returns how full the pools are.
+
         Raises: MachineStateError, NotDeployableError, NoPoolError, ResourceLimitError with the reason when it
         cannot be replaced: the VM has its disk of before then, and runs if it ran.
         """
-        should_start = wanted.was_running
-        while not await self._database.read(_is_restored, wanted):
-            before = await self._database.read(_root_of, wanted.vm_id)
-            should_start = await self._replace(wanted, before, usages)
-            await self._volumes.finish_deletion(before)
-        if should_start:
-            return await self._machines.start(wanted.vm_id)
-        return await self._database.read(instances.by_id, wanted.vm_id)
+        try:
+            while not await self._database.read(_is_restored, wanted):
+                before = await self._database.read(_root_of, wanted.vm_id)
+                copying = self._copy_template(wanted, before.pool_id)
+                await self._machines.unless_destroyed(wanted.vm_id, copying)
+                await self._replace(wanted, before, measure)
+                await self._volumes.finish_deletion(before)
+        except CancelledError:  # the daemon ends, and the next one continues
+            raise
+        except Exception:
+            try:
+                await self._start_again(wanted)
+            except SystemVmError as error:  # its row has the reason
+                self._log.info(
+                    "virtual machine {id} stays stopped: {why}", id=wanted.vm_id, why=error.message
+                )
+            raise
+        return await self._start_again(wanted)
 
-    async def _replace(self, wanted: Restoration, before: Volume, usages: Usages) -> bool:
-        """Give the VM its new disk, unless its disk is another one meanwhile; return whether it ran."""
+    async def _copy_template(self, wanted: Restoration, pool_id: int | None) -> None:
+        """Have the template in a pool, which can take as long as its image store does not answer."""
+        async with self._machines.lock.acquire(wanted.vm_id):  # it is not being started or stopped
+            image = await self._database.read(_check_possible, wanted)
+        if not image.is_iso:
+            key = (image.id, pool_id)
+            await self._copies.run(key, partial(self._machines.prepare_template, *key))
+
+    async def _replace(self, wanted: Restoration, before: Volume, measure: Measure) -> None:
+        """Give the VM its new disk, unless another restoration has replaced the disk of before meanwhile."""
         async with self._volumes.lock(before.id):
             if (await self._database.read(_root_of, wanted.vm_id)).id != before.id:
-                return wanted.was_running  # by a restoration that was before this one
-            new, is_first = await self._database.run(_claim, wanted)
-            async with self._volumes.lock(new.id), self._machines.lock.acquire(wanted.vm_id) as vm:
-                # a daemon that was killed in the middle has stopped it
-                ran = vm.state is InstanceState.RUNNING or (wanted.was_running and not is_first)
+                return
+            new = await self._database.run(_claim, wanted)
+            async with self._volumes.lock(new.id):
                 try:
-                    await self._replace_under_locks(wanted, before, new, vm, usages)
-                except CancelledError:  # the daemon ends, and the next one continues
+                    await self._delete(new)  # what a killed daemon has made counts as used space
+                    usages = await measure()
+                    async with self._machines.lock.acquire(wanted.vm_id):
+                        image = await self._database.read(check, wanted, usages)
+                    path = await self._machines.make_root(new, None if image.is_iso else image)
+                    await self._swap(wanted, before, new, path, usages)
+                except CancelledError:
                     raise
                 except Exception:
-                    await self._discard(new)
-                    if ran:
-                        await self._start_again(wanted.vm_id)
+                    await self._delete(new)
                     raise
-                return ran
 
-    async def _replace_under_locks(
-        self, wanted: Restoration, before: Volume, new: Volume, vm: Instance, usages: Usages
+    async def _swap(
+        self, wanted: Restoration, before: Volume, new: Volume, path: Path, usages: Usages
     ) -> None:
-        await self._database.read(check, wanted, usages)
-        image = await self._database.read(templates.by_id, wanted.image_id)
-        path = await self._machines.make_root(new, None if image.is_iso else image)
-        if vm.state is not InstanceState.STOPPED:
-            # a snapshot can have begun meanwhile, and no guest is shut down for nothing
-            await self._database.read(check, wanted, usages)
-            await self._machines.end_held(vm)
-        await self._database.run(_set_restored, wanted, before, new, str(path), usages)
+        async with self._machines.lock.acquire(wanted.vm_id) as vm:
+            if vm.state is not InstanceState.STOPPED:
+                # a snapshot can have begun meanwhile, and no guest is shut down for nothing
+                await self._database.read(check, wanted, usages)
+                await self._machines.end_held(vm)
+            await self._database.run(_set_restored, wanted, before, new, str(path), usages)
 
-    async def _start_again(self, vm_id: int) -> None:
-        vm = await self._database.read(instances.by_id, vm_id)
-        if vm.removed is not None or vm.state not in (InstanceState.STOPPING, InstanceState.STOPPED):
-            return
-        try:
+    async def _start_again(self, wanted: Restoration) -> Instance:
+        """Start a VM that ran, unless somebody has stopped or destroyed it since."""
+        async with self._machines.lock.acquire(wanted.vm_id) as vm:
+            if vm.state is InstanceState.RUNNING or not (wanted.was_running and vm.wanted):
+                return vm
             if vm.state is InstanceState.STOPPING:  # a daemon was killed while it stopped it
                 vm = await self._machines.end_held(vm)
-            await self._machines.start_held(vm)
-        except SystemVmError as error:  # its row has the reason
-            self._log.info("{name} is not started again: {why}", name=vm.name, why=error.message)
+            return await self._machines.start_held(vm)
 
-    async def _discard(self, new: Volume) -> None:
+    async def _delete(self, new: Volume) -> None:
         try:
             await self._machines.delete_file(new)
         except (OSError, PrimaryStorageError) as error:
             self._log.info("file of {uuid} is deleted later: {why}", uuid=new.uuid, why=str(error))
 
 
-def check(connection: Connection, wanted: Restoration, usages: Usages) -> None:
-    """Check that a VM's root disk can be made anew.
+def check(connection: Connection, wanted: Restoration, usages: Usages) -> Template:
+    """Return the image of a VM's new root disk, when that can be made and its pool has room for it.
 
     Raises: MachineStateError, MachineError, NotDeployableError, NoPoolError, ResourceLimitError, with
     CloudStack's messages where it has them.
     """
+    image = _check_possible(connection, wanted)
+    vm = instances.by_id(connection, wanted.vm_id)
+    _check_room(connection, vm, _root_of(connection, vm.id), image, usages)
+    return image
+
+
+def _check_possible(connection: Connection, wanted: Restoration) -> Template:
     vm = instances.by_id(connection, wanted.vm_id)
     check_is_users(vm)
     check_exists(vm)
@@ -147,6 +182,10 @@ def check(connection: Connection, wanted: Restoration, usages: Usages) -> None:
             f"Vm {vm.uuid} currently in {vm.state.value} state, restore vm can only execute when VM in"
             " Running or Stopped",
             "start or stop it first",
+        )
+    if vm.state is InstanceState.RUNNING and not wanted.was_running:
+        raise MachineStateError(
+            f"{vm.name} cannot be restored: it was started meanwhile", "restore it again, which stops it"
         )
     owner = accounts.account_by_id(connection, vm.account_id)
     if not owner.may_run_machines:
@@ -163,7 +202,7 @@ def check(connection: Connection, wanted: Restoration, usages: Usages) -> None:
     image = templates.by_id(connection, wanted.image_id)
     if image.id not in (vm.template_id, vm.iso_id):
         check_ready(image, templates.store_ref_of(connection, image.id, vm.zone_id))
-    _check_room(connection, vm, root, image, usages)
+    return image
 
 
 def _check_room(connection: Connection, vm: Instance, root: Volume, image: Template, usages: Usages) -> None:
@@ -207,31 +246,33 @@ def _is_restored(connection: Connection, wanted: Restoration) -> bool:
     return new is not None and new.path is not None
 
 
-def _claim(connection: Connection, wanted: Restoration) -> tuple[Volume, bool]:
-    """Return the row of the new disk, and whether it is a new one."""
-    claimed = volumes.find(connection, wanted.root_uuid)
-    if claimed is not None:
-        return claimed, False
+def _claim(connection: Connection, wanted: Restoration) -> Volume:
+    """Return the row of the new disk, which is like the disk of before at this moment."""
     vm, before = instances.by_id(connection, wanted.vm_id), _root_of(connection, wanted.vm_id)
     image = templates.by_id(connection, wanted.image_id)
     resized = before.size_bytes is not None
-    new = volumes.create(
+    place = {
+        "zone_id": before.zone_id,
+        "host_id": before.host_id,
+        "pool_id": before.pool_id,
+        "provisioning": before.provisioning,
+        "size_bytes": _size_of_new(connection, before, image, vm.zone_id) if resized else None,
+    }
+    claimed = volumes.find(connection, wanted.root_uuid)
+    if claimed is not None:  # by a daemon that was killed, and the disk can have been moved or resized since
+        return volumes.update(connection, claimed.id, **place)
+    return volumes.create(
         connection,
         name=before.name,
         account_id=before.account_id,
         vm_id=None,
         uuid=wanted.root_uuid,
         domain_id=before.domain_id,
-        zone_id=before.zone_id,
-        host_id=before.host_id,
-        pool_id=before.pool_id,
-        provisioning=before.provisioning,
         template_id=None if image.is_iso else image.id,
-        size_bytes=_size_of_new(connection, before, image, vm.zone_id) if resized else None,
         state=VolumeState.DESTROYED,
         removed=now(),
+        **place,
     )
-    return new, True
 
 
 def _set_restored(

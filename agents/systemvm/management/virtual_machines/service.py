@@ -29,6 +29,7 @@ from systemvm.management.state.templates import Template
 from systemvm.management.state.volumes import Volume
 from systemvm.management.virtual_machines import scaling, transitions
 from systemvm.management.virtual_machines.deployment import Deployment, deploy
+from systemvm.management.virtual_machines.destructions import Destructions
 from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError, MachineStateError
 from systemvm.management.virtual_machines.exit_reasons import explain
 from systemvm.management.virtual_machines.iso_drive import IsoDrives
@@ -82,6 +83,9 @@ class VirtualMachines:
         self._lock = PerVmLock(database, instances.by_id, check_is_users)
         #: Held by whatever changes a VM or its disks.
         self.lock = self._lock
+        self._destructions = Destructions()
+        #: Waits for work that is for a VM.
+        self.unless_destroyed = self._destructions.unless_destroyed
         self.iso_drives = IsoDrives(database, hypervisor, builder, self._lock)
 
     def subscribe(self) -> None:
@@ -189,6 +193,7 @@ class VirtualMachines:
             if not vm.state.is_gone:
                 await self._end_process(vm, forced=True)
                 vm = await self._database.run(transitions.set_destroyed, vm, now() + self._expunge_delay)
+                self._destructions.record(vm)
             await self._end_consoles(vm.id)
             if not expunge:
                 return vm

@@ -41,6 +41,25 @@ async def test_deletion_and_copy_run_one_after_another(tmp_path: Path) -> None:
     assert list((tmp_path / "primary/templates").iterdir()) == []
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_deleted_disk_leaves_nothing_that_a_killed_daemon_has_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    primary, written = PrimaryStorage(tmp_path), []
+
+    async def create(_: QemuImg, path: Path, *__: Any) -> None:
+        written.append(path)
+        await deferToThread(path.touch)
+
+    monkeypatch.setattr(QemuImg, "create_empty", create)
+    primary.open()
+    path = await primary.create_empty(VOLUME, 1 << 20)
+    [incomplete] = written
+    incomplete.touch()
+    await primary.delete_volume(VOLUME)
+    assert (path.exists(), incomplete.exists()) == (False, False)
+
+
 def test_what_another_host_writes_now_is_no_leftover(tmp_path: Path) -> None:
     volumes = tmp_path / "pool/volumes"
     volumes.mkdir(parents=True)

@@ -34,14 +34,10 @@ from systemvm.management.state.volumes import Volume
 from systemvm.management.virtual_machines.errors import MachineStateError, NotDeployableError
 from systemvm.management.volumes.errors import NoPoolError
 from systemvm.wire.storage import DownloadState, ImageFormat
-from user_vms import add_addresses, deploy_by_api, deploy_running, deploy_stopped
+from user_vms import add_addresses, deploy_by_api, deploy_running, deploy_stopped, root_of
 
 RESTORE = "restoreVirtualMachine"
 GIB = 1 << 30
-
-
-def root_of(cloud: SmallCloud, vm: Instance) -> Volume:
-    return present(cloud.database.run_now(volumes.root_of, vm.id))
 
 
 def has_file(volume: Volume) -> bool:

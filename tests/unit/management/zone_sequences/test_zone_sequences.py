@@ -19,6 +19,7 @@ from twisted.internet.defer import maybeDeferred
 from systemvm.management.hypervisors.data_disks import ROOT_DISK
 from systemvm.management.primary import pool_directories, pool_usage, pools
 from systemvm.management.state import instances, jobs, storage_pools, templates, volumes
+from systemvm.management.state.status import InstanceState
 from systemvm.management.virtual_machines import machine
 from systemvm.management.volumes import leftovers
 from unit.management.zone_sequences.actions import ACTIONS, create_pool, deploy, register_template
@@ -130,12 +131,12 @@ async def test_disks_are_made_in_each_way(tmp_path: Path, pristine: Path) -> Non
         world.close()
 
 
-async def _restored(directory: Path, pristine: Path, steps: int) -> bool:
-    """Restore a running VM from another template; the daemon is killed after so many effects, and started
-    again. Return whether it was.
+async def _restored(directory: Path, pristine: Path, steps: int, meanwhile: str | None) -> bool:
+    """Restore a running VM from another template, and stop or destroy it meanwhile; the daemon is killed
+    after so many effects, and started again. Return whether it was.
     """
     directory.mkdir()  # noqa: ASYNC240
-    world = World(directory, pristine, random.Random(0))
+    world = World(directory, pristine, random.Random(steps))
     try:
         await world.fuse.drive(world.start())
         for _ in range(2):
@@ -152,6 +153,8 @@ async def _restored(directory: Path, pristine: Path, steps: int) -> bool:
         try:
             world.fuse.set(steps)
             await world.call("restoreVirtualMachine", virtualmachineid=vm.uuid, templateid=second.uuid)
+            if meanwhile is not None:
+                await world.call(meanwhile, id=vm.uuid)
             await world.quiet()
             was_killed = False
         except Killed:
@@ -161,11 +164,18 @@ async def _restored(directory: Path, pristine: Path, steps: int) -> bool:
         await settle(world)
         check(world)
         [root] = world.present(volumes.rows)
-        is_begun = any(
-            job.command == "restoreVirtualMachine" for job in world.database.run_now(jobs.rows.all)
-        )
-        assert (root.id != before.id) is is_begun, "it is restored if the call was answered"
-        assert root.template_id == (second if is_begun else first).id
+        vm = world.database.run_now(instances.by_id, vm.id)
+        begun = {job.command for job in world.database.run_now(jobs.rows.all)}
+        is_restored = root.id != before.id
+        assert root.template_id == (second if is_restored else first).id
+        if vm.state is InstanceState.DESTROYED:
+            assert meanwhile == "destroyVirtualMachine"
+            assert not world.machines.running()
+            return was_killed
+        assert is_restored is ("restoreVirtualMachine" in begun), "it is restored if the call was answered"
+        if meanwhile in begun:
+            assert (vm.state, world.machines.running()) == (InstanceState.STOPPED, [])
+            return was_killed
         assert world.machines.running() == [vm.instance_name]
         assert world.machines.disks_in(vm.instance_name) == {ROOT_DISK: Path(root.path or "")}
         return was_killed
@@ -174,9 +184,12 @@ async def _restored(directory: Path, pristine: Path, steps: int) -> bool:
 
 
 @pytest.mark.timeout(0)
+@pytest.mark.parametrize("meanwhile", [None, "stopVirtualMachine", "destroyVirtualMachine"])
 @pytest_twisted.ensureDeferred
-async def test_a_restoration_survives_a_kill_at_each_of_its_steps(tmp_path: Path, pristine: Path) -> None:
+async def test_a_restoration_survives_a_kill_at_each_of_its_steps(
+    tmp_path: Path, pristine: Path, meanwhile: str | None
+) -> None:
     steps = 0
-    while await _restored(tmp_path / str(steps), pristine, steps):
+    while await _restored(tmp_path / str(steps), pristine, steps, meanwhile):
         steps += 1
-    assert steps > 20  # effects on rows, files and the machine
+    assert steps > (4 if meanwhile else 20)  # effects on rows, files and the machine

@@ -98,7 +98,7 @@ class MachineRestorationCommands:
             wanted["id"], wanted["image"], wanted["root"], wanted["start"], running.job.sealed_password
         )
         running.progress(10, "Making its root disk anew")
-        vm = await self._restoration.restore(restoration, await self._pools.usages())
+        vm = await self._restoration.restore(restoration, self._pools.usages)
         return {"virtualmachine": plain(await self._database.read(answer_for, vm))}
 
 
@@ -117,7 +117,7 @@ def _checked(connection: Connection, call: ApiCall, usages: Usages) -> tuple[Ins
             f"wait until {vm.name} is Running or Stopped; recover it first if it is Destroyed",
         )
     image = _image(connection, vm, call)
-    check(connection, Restoration(vm.id, image.id, "", was_running=False), usages)
+    check(connection, Restoration(vm.id, image.id, "", vm.state is InstanceState.RUNNING), usages)
     return vm, image
 
 
