@@ -65,10 +65,11 @@ class Faults:
 class DiskDirectory:
     """A directory of primary storage, as PrimaryStorage has it."""
 
-    def __init__(self, directory: Path, fuse: Fuse, faults: Faults) -> None:
+    def __init__(self, directory: Path, fuse: Fuse, faults: Faults, taken: dict[str, Blocks]) -> None:
         self.directory = directory
         self._fuse = fuse
         self._faults = faults
+        self._taken = taken
         for path in directory.glob(".*.new"):
             path.unlink()
 
@@ -135,6 +136,8 @@ class DiskDirectory:
 
     async def copy_volume(self, volume_uuid: str, name: str, size_bytes: int) -> Path:
         blocks = self._get(self.volume_path(volume_uuid))["blocks"]
+        # again, when a kill ended a backup of the VM, which has written and was stopped since
+        self._taken[name] = blocks
         return self._put(self.snapshot_path(name), {"blocks": blocks})
 
     async def complete_snapshot(self, name: str, base: str | None) -> int:

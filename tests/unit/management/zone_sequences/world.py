@@ -87,9 +87,9 @@ class World:
         protect(cloud.database, fuse)
         for name in ("volumes", "snapshots"):
             (self.directory / name).mkdir(exist_ok=True)
-        own = DiskDirectory(self.directory, fuse, faults)
+        own = DiskDirectory(self.directory, fuse, faults, self.machines.taken)
         cloud.pools.own = own  # type: ignore[assignment]
-        cloud.pools._open_storage = lambda path: DiskDirectory(path, fuse, faults)  # type: ignore[assignment, return-value]
+        cloud.pools._open_storage = lambda path: DiskDirectory(path, fuse, faults, self.machines.taken)  # type: ignore[assignment, return-value]
         SnapshotStore.of(cloud)
         answers = cloud.ssvm_peer.answers
         for method in (SNAPSHOT_WRITE, SNAPSHOT_PUBLISH, SNAPSHOT_DELETE):
