@@ -53,15 +53,18 @@ async def test_a_disk_is_attached_resized_and_detached_while_its_machine_runs(
     disks = hypervisor.disks(NAME)
     assert is_in_use(from_start)
     assert not is_in_use(later)
+    assert [await disks.has(each.uuid) for each in (from_start, later)] == [True, False]
 
     for _ in range(2):  # each can be repeated
         await disks.attach(later)
     assert is_in_use(later)
+    assert await disks.has(later.uuid)
     for disk in (from_start, later):
         await disks.resize(disk_name(disk.uuid), 128 * MIB)
         assert size_bytes(disk) == 128 * MIB
     with pytest.raises(HypervisorError, match="rejected device_add"):
-        await disks.attach(DataDisk(str(uuid.uuid4()), new_disk(tmp_path, 2).path, 2))
+        await disks.attach(refused := DataDisk(str(uuid.uuid4()), new_disk(tmp_path, 2).path, 2))
+    assert not await disks.has(refused.uuid)
 
     await hypervisor.close()
     adopting = QemuHypervisor(run_directory, NoTaps(), Accelerator.TCG)

@@ -29,6 +29,9 @@ class FakeDisks:
             raise self.fails_with
         self.attached[disk.uuid] = disk
 
+    async def has(self, uuid: str) -> bool:
+        return uuid in self.attached
+
     async def detach(self, uuid: str) -> None:
         if self.fails_with is not None:
             raise self.fails_with

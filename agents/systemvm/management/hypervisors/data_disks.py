@@ -48,6 +48,9 @@ class MachineDisks(Protocol):
     async def attach(self, disk: DataDisk) -> None:
         """Give the machine a disk, which it sees at once; does nothing when it has it."""
 
+    async def has(self, uuid: str) -> bool:
+        """Return whether the machine has a data disk."""
+
     async def detach(self, uuid: str) -> None:
         """Take a data disk away; does nothing when the machine does not have it."""
 
@@ -110,6 +113,9 @@ class QemuDisks:
     async def attach(self, disk: DataDisk) -> None:
         await in_asyncio(self._attach(disk))
 
+    async def has(self, uuid: str) -> bool:
+        return await in_asyncio(self._has(uuid))
+
     async def detach(self, uuid: str) -> None:
         await in_asyncio(self._detach(uuid))
 
@@ -146,6 +152,9 @@ class QemuDisks:
         except HypervisorError:
             await session.execute("blockdev-del", {"node-name": disk_name(disk.uuid)})
             raise
+
+    async def _has(self, uuid: str) -> bool:
+        return _device_id(uuid) in await _devices(await self._session())
 
     async def _detach(self, uuid: str) -> None:
         session = await self._session()

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from systemvm.management.hypervisors.base import Hypervisor
 from systemvm.management.hypervisors.data_disks import ROOT_DISK, DataDisk, disk_name
+from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.primary.pool_usage import Usages
 from systemvm.management.primary.pools import StorageByPool
 from systemvm.management.primary.qemu_img import PrimaryStorageError
@@ -87,21 +88,31 @@ class Volumes:
     async def attach(self, volume_id: int, vm_id: int, device_id: int | None = None) -> Volume:
         """Give a volume to a VM, at once when it runs; does nothing when the VM has it.
 
-        Raises: VolumeError, HypervisorError when the machine did not take it: the volume is detached then.
+        Raises: VolumeError, HypervisorError when the machine did not take it: the volume is detached then,
+            unless the machine has it nevertheless, or cannot say whether it kept one that it had.
         """
         async with self.lock(volume_id), self._machines.acquire(vm_id) as vm:
             if vm.removed is not None or vm.state.is_gone:
                 raise VolumeStateError(
                     f"virtualmachineid: {vm.name} is {vm.state.value}", "choose a VM that is not destroyed"
                 )
+            before = await self._database.read(volumes.by_id, volume_id)
             volume = await self._database.run(transitions.attach, volume_id, vm, device_id)
             if self._runs(vm):
                 try:
                     await self._hypervisor.disks(vm.instance_name).attach(await self._disk(volume))
                 except Exception:
-                    await self._database.run(transitions.detach, volume.id)
+                    if not await self._has(vm, volume, otherwise=before.vm_id == vm.id):
+                        await self._database.run(transitions.detach, volume.id)
                     raise
             return volume
+
+    async def _has(self, vm: Instance, volume: Volume, *, otherwise: bool) -> bool:
+        """Return whether a machine has a volume; `otherwise` when it cannot be asked."""
+        try:
+            return await self._hypervisor.disks(vm.instance_name).has(volume.uuid)
+        except HypervisorError:
+            return otherwise
 
     async def detach(self, volume_id: int) -> Volume:
         """Take a data volume from its VM, at once when that runs; does nothing when no VM has it.

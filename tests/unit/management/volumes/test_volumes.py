@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet import defer
 
 from present import present
 from small_cloud import SmallCloud
+from small_cloud.machine_drives import FakeDisks
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.state import instances, volumes
@@ -87,13 +89,35 @@ async def test_a_stopped_vm_starts_with_its_volumes(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_volume_that_the_machine_does_not_take_is_detached(cloud: SmallCloud) -> None:
+async def test_a_volume_that_the_machine_does_not_take_is_detached(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vm = await deploy_running(cloud)
     volume = await create(cloud)
     cloud.hypervisor.fails_with = HypervisorError("QEMU rejected device_add")
     job = await cloud.job("attachVolume", id=volume.uuid, virtualmachineid=vm.uuid)
     assert job.result_code == ErrorCode.RESOURCE_UNAVAILABLE
     assert row(cloud, volume).vm_id is None
+    monkeypatch.setattr(FakeDisks, "has", lambda *_: defer.fail(HypervisorError("QEMU does not answer")))
+    await cloud.job("attachVolume", id=volume.uuid, virtualmachineid=vm.uuid)
+    assert row(cloud, volume).vm_id is None
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("answers", [True, False])
+async def test_a_volume_stays_attached_when_it_cannot_be_attached_again(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch, *, answers: bool
+) -> None:
+    """The machine has it, whether it can say so or not."""
+    vm = await deploy_running(cloud)
+    volume = await create(cloud)
+    await attach(cloud, volume, vm)
+    cloud.hypervisor.fails_with = error = HypervisorError("QEMU does not answer")
+    if not answers:
+        monkeypatch.setattr(FakeDisks, "has", lambda *_: defer.fail(error))
+    job = await cloud.job("attachVolume", id=volume.uuid, virtualmachineid=vm.uuid)
+    assert job.result_code == ErrorCode.RESOURCE_UNAVAILABLE
+    assert row(cloud, volume).vm_id == vm.id
 
 
 @pytest_twisted.ensureDeferred
