@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from systemvm.cpvm.console_connection import (
@@ -25,19 +24,9 @@ from systemvm.cpvm.vnc_target import VncConnection
 from systemvm.cpvm.websocket import close_frame
 from systemvm.web.tls_transport import TlsTransport
 from systemvm.wire.console import ConsoleKind, ConsoleSession
+from unit.cpvm.descriptor_clock import DescriptorClock
 
 GREETING = b"\x82\x0cRFB 003.008\n"
-
-
-class FakeReactor(Clock):
-    """A clock that records the watched descriptors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.readers: set[Any] = set()
-        self.writers: set[Any] = set()
-        self.addReader, self.removeReader = self.readers.add, self.readers.discard
-        self.addWriter, self.removeWriter = self.writers.add, self.writers.discard
 
 
 class FakeBrowser:
@@ -71,7 +60,7 @@ class FakeBrowser:
 
 class Harness:
     def __init__(self, *, starts: bool = True) -> None:
-        self.reactor = FakeReactor()
+        self.reactor = DescriptorClock()
         self.browser = FakeBrowser()
         self.opening: Deferred[OpenedTarget] = Deferred()
         self.ended: list[str] = []

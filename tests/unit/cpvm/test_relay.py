@@ -3,24 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
-from twisted.internet.task import Clock
+from typing import cast
 
 from systemvm.cpvm.relay import Relay
 from systemvm.cpvm.websocket import CloseCode, WebSocketError, binary_frame
 from systemvm.web.tls_transport import TlsTransport
-
-
-class Watched(Clock):
-    """A clock that records the watched descriptors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.readers: set[Any] = set()
-        self.writers: set[Any] = set()
-        self.addReader, self.removeReader = self.readers.add, self.readers.discard
-        self.addWriter, self.removeWriter = self.writers.add, self.writers.discard
+from unit.cpvm.descriptor_clock import DescriptorClock
 
 
 class Screen:
@@ -77,7 +65,7 @@ class Browser:
 
 class Setup:
     def __init__(self, *pieces: bytes | Exception) -> None:
-        self.reactor, self.screen, self.browser = Watched(), Screen(*pieces), Browser()
+        self.reactor, self.screen, self.browser = DescriptorClock(), Screen(*pieces), Browser()
         self.ended = 0
         self.relay = Relay(self.reactor, self.screen, cast(TlsTransport, self.browser), self._end)
 

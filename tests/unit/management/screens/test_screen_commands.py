@@ -16,7 +16,6 @@ from settling import settled
 from small_cloud import SmallCloud
 from systemvm.management.api.errors import ErrorCode
 from systemvm.management.api.failures import as_api_error
-from systemvm.management.hypervisors.base import DomainState, DomainStatus
 from systemvm.management.screens.keymap import SHIFT
 from systemvm.management.screens.picture import Region
 from systemvm.management.screens.recognition import RecognitionError
@@ -30,8 +29,9 @@ from systemvm.management.screens.service import (
 from systemvm.management.state import events, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
-from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.management.state.status import InstanceState
 from systemvm.service.errors import SystemVmError
+from unit.management.screens.running_vm import running_vm
 
 BLACK, WHITE = (b"P6\n4 3\n255\n" + colour * 36 for colour in (b"\0", b"\xff"))
 
@@ -39,19 +39,7 @@ BLACK, WHITE = (b"P6\n4 3\n255\n" + colour * 36 for colour in (b"\0", b"\xff"))
 @pytest.fixture
 def vm(cloud: SmallCloud) -> Instance:
     """Return a running VM of the user."""
-    cloud.hypervisor.screen = BLACK
-    vm = cloud.database.run_now(
-        instances.create,
-        InstanceType.USER,
-        state=InstanceState.RUNNING,
-        name="one",
-        account_id=cloud.user.account.id,
-        domain_id=cloud.user.domain.id,
-        zone_id=cloud.zone.id,
-    )
-    name = vm.instance_name
-    cloud.hypervisor.statuses[name] = DomainStatus(name, vm.uuid, DomainState.RUNNING)
-    return vm
+    return running_vm(cloud, BLACK)
 
 
 async def call(cloud: SmallCloud, command: str, vm: Instance, **more: Any) -> Any:

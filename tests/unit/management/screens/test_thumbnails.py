@@ -16,31 +16,19 @@ from twisted.internet.defer import Deferred, gatherResults
 from small_cloud import SmallCloud
 from systemvm.management.api.errors import ErrorCode
 from systemvm.management.api.failures import as_api_error
-from systemvm.management.hypervisors.base import DomainState, DomainStatus
 from systemvm.management.screens.picture import Picture
 from systemvm.management.screens.thumbnails import MAX_WIDTH_PX, SHOWN_S, Thumbnail
 from systemvm.management.state import instances
 from systemvm.management.state.instances import Instance
-from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.management.state.status import InstanceState
 from systemvm.service.errors import SystemVmError
+from unit.management.screens.running_vm import running_vm
 
 
 @pytest.fixture
 def vm(cloud: SmallCloud) -> Instance:
     """Return a running VM of the user, whose screen is white."""
-    cloud.hypervisor.screen = b"P6\n640 400\n255\n" + b"\xff" * 640 * 400 * 3
-    vm = cloud.database.run_now(
-        instances.create,
-        InstanceType.USER,
-        state=InstanceState.RUNNING,
-        name="one",
-        account_id=cloud.user.account.id,
-        domain_id=cloud.user.domain.id,
-        zone_id=cloud.zone.id,
-    )
-    name = vm.instance_name
-    cloud.hypervisor.statuses[name] = DomainStatus(name, vm.uuid, DomainState.RUNNING)
-    return vm
+    return running_vm(cloud, b"P6\n640 400\n255\n" + b"\xff" * 640 * 400 * 3)
 
 
 async def thumbnail(cloud: SmallCloud, vm: Instance, **more: Any) -> Any:

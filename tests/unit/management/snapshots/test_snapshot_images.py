@@ -17,7 +17,7 @@ from snapshot_store import SnapshotStore
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.snapshots.errors import SnapshotStateError
 from systemvm.management.snapshots.images import POLL_INTERVAL_S, UNUSED_AFTER
-from systemvm.management.state import extract_links, instances, jobs, snapshots, templates, volumes
+from systemvm.management.state import extract_links, jobs, snapshots, templates, volumes
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.rows import NotFoundError
@@ -53,15 +53,6 @@ def ready(request: CopyRequest) -> DownloadStatus:
 
 def prepare(cloud: SmallCloud) -> SnapshotStore:
     """Have the SSVM make images and take links."""
-    cloud.database.run_now(
-        instances.add_nic,
-        vm_id=cloud.ssvm.id,
-        device=2,
-        traffic_type="public",
-        bridge="cloudbr0",
-        mac="06:00:00:00:00:01",
-        address="203.0.113.101",
-    )
     for method in (EXTRACT_SETUP, EXTRACT_LINKS, storage.TEMPLATE_DELETE):
         cloud.ssvm_peer.answers[method] = lambda _: Acknowledgement()
     cloud.ssvm_peer.answers[storage.TEMPLATE_COPY] = ready

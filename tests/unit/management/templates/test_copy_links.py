@@ -15,7 +15,7 @@ from settling import settled
 from small_cloud import SmallCloud
 from small_cloud.agents import FakePeer
 from systemvm.host.zone import SecondaryStorageConfig
-from systemvm.management.state import events, instances, schema, templates, zones
+from systemvm.management.state import events, schema, templates, zones
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceType
@@ -70,10 +70,6 @@ class TwoZones:
 
 @pytest.fixture
 def two(cloud: SmallCloud) -> TwoZones:
-    cloud.database.run_now(
-        instances.add_nic, vm_id=cloud.ssvm.id, device=2, traffic_type="public", bridge="cloudbr0",
-        mac="06:00:00:00:00:01", address=ADDRESS,
-    )  # fmt: skip
     for method in (EXTRACT_SETUP, EXTRACT_LINKS):
         cloud.ssvm_peer.answers[method] = lambda _: Acknowledgement()
     zone = cloud.database.run_now(zones.put_zone, "zone2", arch="amd64")

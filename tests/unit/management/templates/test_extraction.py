@@ -14,7 +14,7 @@ import pytest_twisted
 from small_cloud import SmallCloud
 from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.api.errors import ApiError
-from systemvm.management.state import extract_links, instances, templates
+from systemvm.management.state import extract_links, templates
 from systemvm.management.state.columns import now
 from systemvm.management.state.schema import extract_links as table
 from systemvm.management.state.templates import Template
@@ -26,21 +26,12 @@ from systemvm.wire.extract import EXTRACT_LINKS, EXTRACT_SETUP, ExtractLink, Ext
 from systemvm.wire.role import Role
 from systemvm.wire.storage import DownloadState, ImageFormat
 
-ADDRESS = "203.0.113.101"
+ADDRESS = "203.0.113.101"  # of the SSVM
 
 
 @pytest.fixture
 def ready(cloud: SmallCloud) -> Template:
     """Return a template of the user that is Ready; the SSVM has a public address and takes links."""
-    cloud.database.run_now(
-        instances.add_nic,
-        vm_id=cloud.ssvm.id,
-        device=2,
-        traffic_type="public",
-        bridge="cloudbr0",
-        mac="06:00:00:00:00:01",
-        address=ADDRESS,
-    )
     for method in (EXTRACT_SETUP, EXTRACT_LINKS):
         cloud.ssvm_peer.answers[method] = lambda _: Acknowledgement()
     return template_of(cloud)

@@ -6,43 +6,26 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed
-from zope.interface import implementer
 
 from systemvm.ssvm.fetch.pinned_agent import MAX_RESPONSE_BYTES, PinnedAgent, ResponseHead
 from systemvm.ssvm.fetch.probe import request_head
 from systemvm.wire import source_url
 from systemvm.wire.source_url import SourceUrl
+from unit.ssvm.fetch.memory_endpoint import MemoryEndpoint
 
 #: treq's parser would change the escapes and the empty segment.
 URL = source_url.parse("http://images.example.test:8080/a//%7Eb/../%c3%a4?x=%2F&y")
 
 
-@implementer(IStreamClientEndpoint)
-class Endpoint:
-    """An endpoint that connects at once, in memory."""
-
-    def __init__(self) -> None:
-        self.transport = StringTransport()
-        self.protocol: Any = None
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
-        self.protocol = protocolFactory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 80))
-        self.protocol.makeConnection(self.transport)
-        return succeed(self.protocol)
-
-
 class Probe:
     def __init__(self, url: SourceUrl = URL) -> None:
         self.clock = Clock()
-        self.endpoint = Endpoint()
+        self.endpoint = MemoryEndpoint()
         self.agent = PinnedAgent(self.clock, url, self.endpoint)
         self.outcome: list[Any] = []
         probing = Deferred.fromCoroutine(request_head(self.clock, self.agent, url, 30.0))

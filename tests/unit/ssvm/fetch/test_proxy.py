@@ -12,14 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.address_policy import AddressPolicy
@@ -32,6 +28,7 @@ from systemvm.wire import source_url
 from systemvm.wire.source_access import SourceProxy, parse_proxy
 from systemvm.wire.source_url import SourceUrlError
 from systemvm.wire.transfer_failure import TransferFailure
+from unit.ssvm.fetch.memory_endpoint import MemoryEndpoint
 
 URL = source_url.parse("https://images.example.test/a.qcow2?signature=secret")
 PROXY = parse_proxy("http://me:p%3Aw@10.11.0.9")
@@ -114,20 +111,6 @@ def test_every_other_response_is_a_reason(answer: bytes, code: TransferFailure) 
     assert "p:w" not in str(refused.value)
 
 
-@implementer(IStreamClientEndpoint)
-class Endpoint:
-    """Connects at once, in memory."""
-
-    def __init__(self) -> None:
-        self.transport = StringTransport()
-        self.protocol: Any = None
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
-        self.protocol = protocolFactory.buildProtocol(IPv4Address("TCP", "10.11.0.9", 3128))
-        self.protocol.makeConnection(self.transport)
-        return succeed(self.protocol)
-
-
 class Recorder(Protocol):
     """Sends one line when it is connected, and keeps what arrives."""
 
@@ -146,8 +129,8 @@ class Recorder(Protocol):
         self.is_lost = True
 
 
-def tunnel() -> tuple[Endpoint, list[Any]]:
-    endpoint, outcome = Endpoint(), list[Any]()
+def tunnel() -> tuple[MemoryEndpoint, list[Any]]:
+    endpoint, outcome = MemoryEndpoint(), list[Any]()
     connecting = TunnelEndpoint(endpoint, URL, PROXY).connect(Factory.forProtocol(Recorder))
     connecting.addBoth(outcome.append)
     return endpoint, outcome

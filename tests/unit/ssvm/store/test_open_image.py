@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,21 +12,10 @@ from systemvm.ssvm import store_messages as messages
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.store.operations import StoreHelper
 from systemvm.wire.transfer_failure import TransferFailure
+from unit.ssvm.store.helper_without_mount import HelperWithoutMount
 
 MOUNT_ID = "6f4b3c2a-1111-3222-8333-444455556666"
 REQUEST = messages.OpenRequest(MOUNT_ID, 2, 204)
-
-
-class UnmountedStoreHelper(StoreHelper):
-    """A store in a plain directory instead of a mount."""
-
-    @contextmanager
-    def _mounted(self, mount_id: str) -> Iterator[int]:
-        descriptor = os.open(self._mount_root, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
 
 
 @pytest.fixture
@@ -44,13 +31,13 @@ def directory(tmp_path: Path) -> Path:
 
 def refusal(tmp_path: Path) -> TransferFailure:
     with pytest.raises(TransferError) as refused:
-        UnmountedStoreHelper(tmp_path).open_image(0, REQUEST)
+        HelperWithoutMount(tmp_path).open_image(0, REQUEST)
     return refused.value.code
 
 
 def test_file_is_opened_for_reading_only(tmp_path: Path, directory: Path) -> None:
     (directory / "image.raw").write_bytes(b"abc")
-    reply = UnmountedStoreHelper(tmp_path).open_image(0, REQUEST)
+    reply = HelperWithoutMount(tmp_path).open_image(0, REQUEST)
     (file,) = reply.descriptors
     assert (os.pread(file, 10, 0), reply.result.size_bytes) == (b"abc", 3)
     with pytest.raises(OSError):
@@ -58,7 +45,7 @@ def test_file_is_opened_for_reading_only(tmp_path: Path, directory: Path) -> Non
     os.close(file)
     (directory / "image.raw").write_bytes(b"abd")
     os.utime(directory / "image.raw", ns=(1, 1))
-    again = UnmountedStoreHelper(tmp_path).open_image(0, REQUEST)
+    again = HelperWithoutMount(tmp_path).open_image(0, REQUEST)
     os.close(again.descriptors[0])
     assert again.result.entity_tag != reply.result.entity_tag
 
@@ -70,7 +57,7 @@ def test_cloudstacks_file_is_found_by_its_properties(tmp_path: Path, directory: 
         "qcow2.size=3\nqcow2.virtualsize=4096\nvirtualsize=4096\nsize=3\nphysicalSize=3\n"
     )
     (directory / "a.qcow2").write_bytes(b"abc")
-    reply = UnmountedStoreHelper(tmp_path).open_image(0, REQUEST)
+    reply = HelperWithoutMount(tmp_path).open_image(0, REQUEST)
     (file,) = reply.descriptors
     assert os.pread(file, 10, 0) == b"abc"
     os.close(file)
@@ -104,7 +91,7 @@ def test_any_file_of_a_store_is_opened_for_reading_only(tmp_path: Path, path: st
     file = tmp_path / "snapshots/2/7/x.qcow2"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"abc")
-    reply = UnmountedStoreHelper(tmp_path).open_object(0, messages.OpenObjectRequest(MOUNT_ID, path))
+    reply = HelperWithoutMount(tmp_path).open_object(0, messages.OpenObjectRequest(MOUNT_ID, path))
     (descriptor,) = reply.descriptors
     assert (os.pread(descriptor, 10, 0), reply.result.size_bytes) == (b"abc", 3)
     with pytest.raises(OSError):
@@ -140,5 +127,5 @@ def test_what_is_no_file_of_the_store_is_not_opened(tmp_path: Path, path: str, c
     (store / "linked").symlink_to(store / "a")
     os.mkfifo(store / "a/fifo")
     with pytest.raises(TransferError) as refused:
-        UnmountedStoreHelper(store).open_object(0, messages.OpenObjectRequest(MOUNT_ID, path))
+        HelperWithoutMount(store).open_object(0, messages.OpenObjectRequest(MOUNT_ID, path))
     assert refused.value.code is code

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from systemvm.ssvm.store_messages import (
 )
 from systemvm.wire.storage import ImageFormat, StoreObjects
 from systemvm.wire.transfer_failure import TransferFailure
+from unit.ssvm.store.helper_without_mount import HelperWithoutMount
 
 MOUNT_ID = "6f4b3c2a-1111-3222-8333-444455556666"
 JOB = JobKey(MOUNT_ID, "s-1-VM", "job-1")
@@ -38,18 +38,6 @@ NOBODY = 65534
 PUBLISH = PublishRequest(
     JOB, 2, 204, "204-2-test", "A test", ImageFormat.RAW, True, False, 512, "{SHA-512}00"
 )
-
-
-class HelperWithoutMount(StoreHelper):
-    """A store in a plain directory instead of a mount."""
-
-    @contextmanager
-    def _mounted(self, mount_id: str) -> Iterator[int]:
-        descriptor = os.open(self._mount_root, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="publishing changes the owner to root")

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,20 +15,9 @@ from systemvm.ssvm.store import operations as store_module
 from systemvm.ssvm.store.operations import StoreHelper
 from systemvm.wire.storage import TemplateListing
 from systemvm.wire.transfer_failure import TransferFailure
+from unit.ssvm.store.helper_without_mount import HelperWithoutMount
 
 MOUNT_ID = "6f4b3c2a-1111-3222-8333-444455556666"
-
-
-class HelperWithoutMount(StoreHelper):
-    """A store in a plain directory instead of a mount."""
-
-    @contextmanager
-    def _mounted(self, mount_id: str) -> Iterator[int]:
-        descriptor = os.open(self._mount_root, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
 
 
 def listing(helper: StoreHelper, after: str = "") -> TemplateListing:
