@@ -50,9 +50,17 @@ class ApiError(SystemVmError):
     """A call that was rejected, or failed."""
 
     def __init__(
-        self, code: ErrorCode, text: str, hint: str = "", *, retry_after_s: float | None = None
+        self,
+        code: ErrorCode,
+        text: str,
+        hint: str = "",
+        *,
+        retry_after_s: float | None = None,
+        parameter: str = "",
     ) -> None:
+        """`parameter` is the one whose value was refused: a page shows the error at its field."""
         super().__init__(text, hint, code=code)
+        self.parameter = parameter
         self.code: ErrorCode = code
         self.retry_after_s = retry_after_s
 
@@ -66,6 +74,8 @@ class ApiError(SystemVmError):
         }
         if self.hint:
             body["hint"] = self.hint
+        if self.parameter:
+            body["parameter"] = self.parameter
         return body
 
 

@@ -50,4 +50,6 @@ def describe_job_error(error: Exception, job: Job) -> tuple[int, dict[str, Any]]
     result: dict[str, Any] = {"errorcode": int(problem.code), "errortext": problem.message}
     if problem.hint:
         result["hint"] = problem.hint
+    if problem.parameter:
+        result["parameter"] = problem.parameter
     return int(problem.code), result

@@ -250,7 +250,9 @@ class Parameter:
             typed = self.type.read(value)
         except ValueError as error:
             raise ApiError(
-                ErrorCode.PARAMETER, f"Invalid value for parameter {self.name}: it must be {error}"
+                ErrorCode.PARAMETER,
+                f"Invalid value for parameter {self.name}: it must be {error}",
+                parameter=self.name,
             ) from None
         if self.only and _to_text(typed).lower() not in [_to_text(value).lower() for value in self.only]:
             served = " or ".join(_to_text(value) for value in self.only)
@@ -258,6 +260,7 @@ class Parameter:
                 ErrorCode.PARAMETER,
                 f"{self.name}={_to_text(typed)} is not supported in this release, only {served}",
                 f"omit {self.name}, or send {self.name}={served}",
+                parameter=self.name,
             )
         if not self.choices:
             return typed
@@ -273,6 +276,7 @@ class Parameter:
             ErrorCode.PARAMETER,
             f"Invalid value for parameter {self.name}: {typed!r}",
             f"choose one of {', '.join(self.choices)}",
+            parameter=self.name,
         )
 
 
@@ -357,6 +361,7 @@ def read_arguments(
                 raise ApiError(
                     ErrorCode.PARAMETER,
                     f"Unable to execute API command due to missing parameter {parameter.name}",
+                    parameter=parameter.name,
                 )
             continue
         values[parameter.name] = parameter.read(value)

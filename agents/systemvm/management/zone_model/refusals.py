@@ -14,14 +14,20 @@ _NAMED = 5
 
 
 class ModelError(SystemVmError):
-    """A change of the model that cannot be made."""
+    """A change of the model that cannot be made; `parameter` is the one whose value is refused."""
 
     code = FailureCode.INVALID
+
+    def __init__(
+        self, message: str, hint: str = "", *, code: FailureCode | None = None, parameter: str = ""
+    ) -> None:
+        super().__init__(message, hint, code=code)
+        self.parameter = parameter
 
 
 def invalid(parameter: str, why: str, hint: str) -> ModelError:
     """Return the refusal of a value."""
-    return ModelError(f"{parameter}: {why}", hint)
+    return ModelError(f"{parameter}: {why}", hint, parameter=parameter)
 
 
 def in_use(what: str, why: str, hint: str) -> ModelError:

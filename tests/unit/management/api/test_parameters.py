@@ -83,6 +83,17 @@ def test_invalid_values_are_rejected(kind: ParameterType, value: Any, message: s
     assert refused.value.code == 431
 
 
+@pytest.mark.parametrize("sent", [{}, {"state": ""}, {"state": "Gone"}, {"state": "Up", "size": "large"}])
+def test_an_error_has_the_parameter_that_was_refused(sent: dict[str, str]) -> None:
+    declared = [
+        required("state", ParameterType.STRING, "", choices=["Up", "Down"]),
+        optional("size", ParameterType.INTEGER, ""),
+    ]
+    with pytest.raises(ApiError) as refused:
+        read_arguments(declared, sent)
+    assert refused.value.body["parameter"] == ("size" if "size" in sent else "state")
+
+
 def test_names_are_compared_without_case() -> None:
     declared = [required("zoneid", ParameterType.STRING, "")]
     assert read_arguments(declared, {"zoneId": "1"})["zoneid"] == "1"
