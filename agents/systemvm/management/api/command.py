@@ -170,10 +170,16 @@ class CommandTable:
         raise ApiError(ErrorCode.UNSUPPORTED, f"Unknown API command: {name[:64]}", hint)
 
 
-def paged(select: Callable[[ApiCall], Awaitable[Sequence[Any]]], *, sorts_itself: bool = False) -> Handler:
+def paged(
+    select: Callable[[ApiCall], Awaitable[Sequence[Any]]],
+    *,
+    sorts_itself: bool = False,
+    orders: Mapping[str, Callable[[Any], Any]] | None = None,
+) -> Handler:
     """Return a handler that applies sortby, page and pagesize to one that returns all rows.
 
-    One that sorts itself has a `sortby` of CloudStack's, which names no key of its rows.
+    One that sorts itself has a `sortby` of CloudStack's, which names no key of its rows. `orders` has, by
+    key, what its values are ordered by when that is not their text.
     """
 
     @functools.wraps(select)
@@ -182,16 +188,22 @@ def paged(select: Callable[[ApiCall], Awaitable[Sequence[Any]]], *, sorts_itself
         order = None if sorts_itself else sort_order(call.arguments)
         rows = await select(call)
         if order is not None:
-            rows = sorted(rows, key=lambda row: _sort_key(row, order.by), reverse=order.descending)
+            value_of = (orders or {}).get(order.by, _as_text)
+            rows = sorted(
+                rows, key=lambda row: _sort_key(getattr(row, order.by), value_of), reverse=order.descending
+            )
         return ResultPage(rows[window], len(rows))
 
     return handler
 
 
-def _sort_key(row: Any, name: str) -> tuple[bool, Any]:
+def _sort_key(value: Any, value_of: Callable[[Any], Any]) -> tuple[bool, Any]:
     """Return what a row is ordered by: as in SQL, a missing value is before all others."""
-    value = getattr(row, name)
-    return value is not None, value.lower() if isinstance(value, str) else value
+    return value is not None, None if value is None else value_of(value)
+
+
+def _as_text(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
 
 
 def matches_keyword(arguments: Arguments, *texts: str | None) -> bool:

@@ -6,7 +6,7 @@ Its id is derived from the zone's UUID, so that it is the same after every resta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -65,20 +65,24 @@ def has_own_network(connection: Connection, zone: Zone) -> bool:
     return any(each.guest_network_id is None for each in ranges)
 
 
-def matching(call: ApiCall, answers: Iterable[Any], *names: str, **keys: str) -> list[Any]:
+def matching(
+    call: ApiCall, answers: Iterable[Any], *names: str, searched: Sequence[str] = ("name",), **keys: str
+) -> list[Any]:
     """Return the answers whose keys `names` have the values that the call gives, whatever their case.
 
-    `keys` are parameters whose keys in the answer have other names.
+    `keyword` is looked for in the keys `searched`; `keys` are parameters whose keys in the answer have other
+    names.
     """
     by_parameter = {name: name for name in names} | keys
-    return [answer for answer in answers if _matches(call, answer, by_parameter)]
+    return [answer for answer in answers if _matches(call, answer, by_parameter, searched)]
 
 
-def _matches(call: ApiCall, answer: Any, keys: dict[str, str]) -> bool:
+def _matches(call: ApiCall, answer: Any, keys: dict[str, str], searched: Sequence[str]) -> bool:
     for name, key in keys.items():
         wanted, found = call.arguments.get(name), getattr(answer, key)
         if isinstance(wanted, str) and isinstance(found, str):
             wanted, found = wanted.lower(), found.lower()
         if wanted is not None and wanted != found:
             return False
-    return matches_keyword(call.arguments, getattr(answer, "name", None))
+    texts = [getattr(answer, name, None) for name in searched]
+    return matches_keyword(call.arguments, *(None if text is None else str(text) for text in texts))

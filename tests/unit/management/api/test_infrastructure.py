@@ -223,6 +223,40 @@ async def test_ranges_say_how_many_of_their_addresses_are_in_use(cloud: SmallClo
 
 
 @pytest_twisted.ensureDeferred
+async def test_ranges_are_found_by_their_addresses_and_ordered_by_number(cloud: SmallCloud) -> None:
+    net = {"gateway": "203.0.113.1", "netmask": "255.255.255.0"}
+    for first in ("203.0.113.20", "203.0.113.9"):
+        await cloud.call("createVlanIpRange", zoneid=cloud.zone.uuid, startip=first, **net)
+
+    async def listed(**wanted: str) -> list[str]:
+        found = (await cloud.call("listVlanIpRanges", **wanted)).get("vlaniprange", [])
+        return [each["startip"] for each in found]
+
+    rising = ["203.0.113.9", "203.0.113.20", "203.0.113.100"]
+    assert await listed(sortby="startip") == rising
+    assert await listed(sortby="startip", sortorder="desc") == rising[::-1]
+    assert await listed(keyword="113.199") == ["203.0.113.100"], "its last address"
+    assert await listed(keyword="no such address") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_traffic_types_are_listed_of_a_network_of_a_zone_or_of_all(cloud: SmallCloud) -> None:
+    async def listed(**wanted: str) -> list[str]:
+        found = (await cloud.call("listTrafficTypes", **wanted)).get("traffictype", [])
+        assert {each["zonename"] for each in found} <= {cloud.zone.name}
+        return [each["traffictype"] for each in found]
+
+    everything = await listed()
+    assert {"Management", "Public", "Guest", "Control"} <= set(everything)
+    assert await listed(zoneid=cloud.zone.uuid) == everything
+    assert await listed(zoneid=NOWHERE) == []
+    assert await listed(sortby="traffictype") == sorted(everything)
+    assert await listed(keyword="cloudbr0") == ["Public"]
+    public = (await cloud.call("listTrafficTypes", keyword="public"))["traffictype"][0]
+    assert await listed(physicalnetworkid=public["physicalnetworkid"]) == ["Public"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_host_has_the_load_of_the_machines_that_run_there(cloud: SmallCloud) -> None:
     before = await only(cloud, "listHosts", "host", type="Routing")
     await deploy_stopped(cloud)

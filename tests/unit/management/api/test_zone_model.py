@@ -13,6 +13,7 @@ from model_commands import job, refused
 from small_cloud import SmallCloud
 from systemvm.host.bridges import HostNetwork, parse_vlans
 from systemvm.management.api.errors import ApiError
+from systemvm.management.api.failures import as_api_error
 from systemvm.management.state import addresses, zones
 from systemvm.management.state.address_ranges import list_ranges
 from systemvm.management.state.events import rows as events
@@ -163,6 +164,7 @@ async def test_a_wrong_pod_is_refused_by_its_parameter(
     given = {"name": "pod9", **MANAGEMENT, "startip": "10.21.0.30", "endip": "10.21.0.40", **change}
     error = await refused(cloud, "createPod", zoneid=zone["id"], **given)
     assert error.message.startswith(f"{parameter}: ")
+    assert as_api_error(error, "request").body["parameter"] == parameter
     assert (await cloud.call("listPods", zoneid=zone["id"], name="pod9")).get("pod", []) == []
 
 
@@ -230,6 +232,9 @@ async def test_labels_are_those_of_this_host(cloud: SmallCloud) -> None:
         cloud, "addTrafficType", physicalnetworkid=made.network, traffictype="Storage", kvmnetworklabel="br9"
     )
     assert unknown.message == "kvmnetworklabel: this host has no network with the label br9"
+    wrong = {"physicalnetworkid": made.network, "traffictype": "Storage", "kvmnetworklabel": "br9"}
+    ended = await cloud.job("addTrafficType", **wrong)
+    assert ended.result["parameter"] == "kvmnetworklabel"
     assert "cloudbr1" in unknown.hint
     twice = await refused(
         cloud,
@@ -373,3 +378,15 @@ async def test_a_domain_of_another_form_is_refused(cloud: SmallCloud) -> None:
     error = await refused(cloud, "updateZone", id=cloud.zone.uuid, domain="a b")
     assert error.message == "domain: 'a b' is not a domain"
     await cloud.call("updateZone", id=cloud.zone.uuid, domain="")
+
+
+@pytest_twisted.ensureDeferred
+async def test_texts_servers_and_vlans_are_cleared_by_an_empty_value(cloud: SmallCloud) -> None:
+    made = await make_zone(cloud)
+    given = {"description": "rooms", "domain": "example.test", "ip6dns1": "2001:db8::53"}
+    await cloud.call("updateZone", id=made.zone, **given)
+    await job(cloud, "updatePhysicalNetwork", id=made.network, vlan="200-210")
+    cleared = (await cloud.call("updateZone", id=made.zone, **dict.fromkeys(given, "")))["zone"]
+    assert [cleared.get(name) for name in given] == [None, None, None]
+    changed = await job(cloud, "updatePhysicalNetwork", id=made.network, vlan="")
+    assert not changed["physicalnetwork"].get("vlan")

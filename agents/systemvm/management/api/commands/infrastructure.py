@@ -4,6 +4,8 @@ parts of a zone, for administrators."""
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from systemvm.management.api.answers.infrastructure import (
     ClusterAnswer,
     HypervisorAnswer,
@@ -15,7 +17,7 @@ from systemvm.management.api.answers.infrastructure import (
 )
 from systemvm.management.api.command import ApiCall, Command, Handler, ResponseShape, paged
 from systemvm.management.api.commands import zone_answers
-from systemvm.management.api.parameters import Parameter, ParameterType, optional, required
+from systemvm.management.api.parameters import Parameter, ParameterType, optional
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.api.zone_parts import matching
 from systemvm.management.state import zones
@@ -25,6 +27,11 @@ _ID = optional("id", ParameterType.UUID, "list only the one with this id")
 _NAME = optional("name", ParameterType.STRING, "list only the one with this name")
 _ZONE = optional("zoneid", ParameterType.UUID, "list only those of this zone")
 _POD = optional("podid", ParameterType.UUID, "list only those of this pod")
+_RANGE_KEYS = ("startip", "addressesused", "addressestotal")
+_RANGE_TEXTS = ("startip", "endip", "gateway", "ip6cidr", "startipv6", "endipv6", "vlan")
+_TRAFFIC_TEXTS = (
+    "traffictype", "physicalnetworkname", "kvmnetworklabel", "xennetworklabel", "vmwarenetworklabel",
+)  # fmt: skip
 
 
 class InfrastructureCommands:
@@ -36,31 +43,36 @@ class InfrastructureCommands:
     def commands(self) -> tuple[Command, ...]:
         text = ParameterType.STRING
         return (
-            _listing("listPods", self._pods, "Lists pods.", PodAnswer, "pod", _ID, _NAME, _ZONE),
+            _listing(
+                "listPods", self._pods, "Lists pods.", PodAnswer, "pod", _ID, _NAME, _ZONE,
+                sortable=("name", "allocationstate"),
+            ),
             _listing(
                 "listClusters", self._clusters, "Lists clusters.", ClusterAnswer, "cluster",
                 _ID, _NAME, _ZONE, _POD, optional("hypervisor", text, "list only those of this hypervisor"),
+                sortable=("name", "podname", "hypervisortype", "allocationstate"),
             ),
             _listing(
                 "listPhysicalNetworks", self._physical_networks, "Lists physical networks.",
-                PhysicalNetworkAnswer, "physicalnetwork", _ID, _NAME, _ZONE,
+                PhysicalNetworkAnswer, "physicalnetwork", _ID, _NAME, _ZONE, sortable=("name", "state"),
             ),
             _listing(
                 "listVlanIpRanges", self._ranges, "Lists ranges of public addresses.",
                 VlanIpRangeAnswer, "vlaniprange", _ID, _ZONE,
                 optional("physicalnetworkid", ParameterType.UUID, "list only those of this physical network"),
                 optional("forvirtualnetwork", ParameterType.BOOLEAN, "true: only public ones; false: others"),
-                optional("vlan", text, "list only those of this VLAN"),
+                optional("vlan", text, "list only those of this VLAN"), sortable=_RANGE_KEYS,
             ),
-            Command(
-                "listTrafficTypes", paged(self._traffic_types), "Lists traffic types of a physical network.",
-                TrafficTypeAnswer, "traffictype", ResponseShape.LIST,
-                (required("physicalnetworkid", ParameterType.UUID, "UUID of the physical network"),),
-                ADMIN_ONLY,
+            _listing(
+                "listTrafficTypes", self._traffic_types, "Lists traffic types of physical networks.",
+                TrafficTypeAnswer, "traffictype",
+                optional("physicalnetworkid", ParameterType.UUID, "list only those of this physical network"),
+                optional("zoneid", ParameterType.UUID, "list only those of this zone; an addition"),
+                sortable=("traffictype", "physicalnetworkname", "kvmnetworklabel"),
             ),
             _listing(
                 "listStorageNetworkIpRange", self._storage_ranges, "Lists ranges of storage addresses.",
-                StorageIpRangeAnswer, "storagenetworkiprange", _ID, _ZONE, _POD,
+                StorageIpRangeAnswer, "storagenetworkiprange", _ID, _ZONE, _POD, sortable=_RANGE_KEYS,
             ),
             Command(
                 "listHypervisors", self._hypervisors, "Lists the hypervisors of a zone or of all zones.",
@@ -81,16 +93,17 @@ class InfrastructureCommands:
         return matching(call, answers, "id", "name", "zoneid")
 
     async def _traffic_types(self, call: ApiCall) -> list[TrafficTypeAnswer]:
-        network = call.arguments["physicalnetworkid"]
-        return await self._database.read(zone_answers.traffic_of, network)
+        answers = await self._database.read(zone_answers.traffic, call.arguments.get("physicalnetworkid"))
+        return matching(call, answers, "zoneid", searched=_TRAFFIC_TEXTS)
 
     async def _storage_ranges(self, call: ApiCall) -> list[StorageIpRangeAnswer]:
         answers = await self._database.read(zone_answers.storage_ranges)
-        return matching(call, answers, "id", "zoneid", "podid")
+        return matching(call, answers, "id", "zoneid", "podid", searched=_RANGE_TEXTS)
 
     async def _ranges(self, call: ApiCall) -> list[VlanIpRangeAnswer]:
         answers = await self._database.read(zone_answers.ranges)
-        return matching(call, answers, "id", "zoneid", "physicalnetworkid", "forvirtualnetwork", "vlan")
+        names = ("id", "zoneid", "physicalnetworkid", "forvirtualnetwork", "vlan")
+        return matching(call, answers, *names, searched=_RANGE_TEXTS)
 
     async def _hypervisors(self, call: ApiCall) -> list[HypervisorAnswer]:
         rows = {zone.id: zone.uuid for zone in await self._database.read(zones.list_zones)}
@@ -104,15 +117,22 @@ class InfrastructureCommands:
 
 
 def _listing(
-    name: str, select: Handler, description: str, answer: type, object_name: str, *parameters: Parameter
+    name: str,
+    select: Handler,
+    description: str,
+    answer: type,
+    object_name: str,
+    *parameters: Parameter,
+    sortable: tuple[str, ...] = (),
 ) -> Command:
     return Command(
         name,
-        paged(select),
+        paged(select, orders={"startip": ip_address}),
         description,
         answer,
         object_name,
         ResponseShape.LIST,
         parameters,
         roles=ADMIN_ONLY,
+        sortable=sortable,
     )

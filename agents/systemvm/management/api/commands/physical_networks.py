@@ -16,7 +16,12 @@ from systemvm.management.state.pods import DISABLED, ENABLED
 from systemvm.management.zone_model import traffic
 from systemvm.management.zone_model.ranges import Labels
 
-_VLANS = optional("vlan", STRING, "VLANs of networks of accounts, of its label in host.yaml: 100-200,300")
+_VLANS = optional(
+    "vlan",
+    STRING,
+    "VLANs of networks of accounts, of its label in host.yaml: 100-200,300; empty: none",
+    clears=True,
+)
 _LABELS = (
     optional("kvmnetworklabel", STRING, "label on KVM hosts, as in host.yaml; the network's name by default"),
     optional("xennetworklabel", STRING, "label on XenServer hosts"),
@@ -67,14 +72,14 @@ def _add_traffic(connection: Connection, arguments: Arguments, labels: Labels) -
     network = physical_networks.network_by_uuid(connection, arguments["physicalnetworkid"])
     kind = TrafficType(arguments["traffictype"].lower())
     added = traffic.add_traffic(connection, network, kind, labels, **_labels_of(arguments))
-    return zone_answers.traffic_answer(added, network)
+    return zone_answers.traffic_answer(added, network, zones.zone_by_id(connection, network.zone_id))
 
 
 def _update_traffic(connection: Connection, arguments: Arguments, labels: Labels) -> TrafficTypeAnswer:
     found = physical_networks.traffic_by_uuid(connection, arguments["id"])
     updated = traffic.update_traffic(connection, found, labels, **_labels_of(arguments))
     network = physical_networks.network_by_id(connection, found.physical_network_id)
-    return zone_answers.traffic_answer(updated, network)
+    return zone_answers.traffic_answer(updated, network, zones.zone_by_id(connection, network.zone_id))
 
 
 def _delete_traffic(connection: Connection, arguments: Arguments, labels: Labels) -> str:

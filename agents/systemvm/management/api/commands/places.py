@@ -30,10 +30,15 @@ from systemvm.management.zone_model.ranges import Labels
 _SERVERS = (
     optional("dns2", STRING, "second name server for VMs"),
     optional("internaldns2", STRING, "second name server for system VMs"),
-    optional("ip6dns1", STRING, "first IPv6 name server"),
+    optional("ip6dns1", STRING, "first IPv6 name server", clears=True),
     optional("ip6dns2", STRING, "second IPv6 name server"),
-    optional("domain", STRING, "names of the public CA's certificates are below it"),
-    optional("description", STRING, "a description for people; an addition to CloudStack's parameters"),
+    optional("domain", STRING, "names of the public CA's certificates are below it", clears=True),
+    optional(
+        "description",
+        STRING,
+        "a description for people; an addition to CloudStack's parameters",
+        clears=True,
+    ),
 )
 _HYPERVISORS = ("KVM", "XenServer", "VMware")
 _CLUSTER = (
@@ -45,8 +50,8 @@ _CLUSTER = (
 
 
 def _servers(arguments: Arguments, first: str, second: str) -> list[str] | None:
-    found = [arguments[name] for name in (first, second) if name in arguments]
-    return found or None
+    given = [arguments[name] for name in (first, second) if name in arguments]
+    return [address for address in given if address] if given else None
 
 
 def _create_zone(connection: Connection, arguments: Arguments, labels: Labels) -> ZoneAnswer:

@@ -103,18 +103,26 @@ def network_answer(network: PhysicalNetwork, zone: Zone) -> PhysicalNetworkAnswe
     )
 
 
-def traffic_of(connection: Connection, network_uuid: str) -> list[TrafficTypeAnswer]:
-    network = physical_networks.network_by_uuid(connection, network_uuid)
+def traffic(connection: Connection, network_uuid: str | None) -> list[TrafficTypeAnswer]:
+    """Return the traffic types of a physical network, or of all."""
+    known = physical_networks.list_networks(connection)
+    found = known if network_uuid is None else [physical_networks.network_by_uuid(connection, network_uuid)]
+    of_zone = _zones(connection)
     return [
-        traffic_answer(each, network) for each in physical_networks.traffic_of_network(connection, network.id)
+        traffic_answer(each, network, of_zone[network.zone_id])
+        for network in found
+        for each in physical_networks.traffic_of_network(connection, network.id)
     ]
 
 
-def traffic_answer(traffic: CarriedTraffic, network: PhysicalNetwork) -> TrafficTypeAnswer:
+def traffic_answer(traffic: CarriedTraffic, network: PhysicalNetwork, zone: Zone) -> TrafficTypeAnswer:
     return TrafficTypeAnswer(
         id=traffic.uuid,
         traffictype=traffic.traffic_type.value.title(),
         physicalnetworkid=network.uuid,
+        physicalnetworkname=network.name,
+        zoneid=zone.uuid,
+        zonename=zone.name,
         kvmnetworklabel=traffic.kvm_label or network.name,
         xennetworklabel=traffic.xen_label,
         vmwarenetworklabel=traffic.vmware_label,
@@ -138,6 +146,7 @@ def storage_range_answer(each: NetworkRange, pod: Pod | None, zone: Zone, used: 
         id=each.uuid,
         zoneid=zone.uuid,
         podid=pod.uuid if pod else None,
+        podname=pod.name if pod else None,
         vlan=each.vlan,
         **_ipv4_keys(each),
         **_ipv6_keys(each),

@@ -68,6 +68,7 @@ class ZoneCommands:
                 "zone",
                 ResponseShape.LIST,
                 _ZONE_PARAMETERS,
+                sortable=("name", "allocationstate"),
                 kept=True,
             ),
             Command(
