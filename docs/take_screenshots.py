@@ -36,11 +36,12 @@ PHONE = Size(width=390, height=844)
 COLOURS = 256
 FILTERS = ("state", "physicalnetworkid")  # of lists: parameters that the picture of the zone counts by
 
-#: File, section, and how it is shown.
+#: File, section (of several parts: `/` and the part), and how it is shown.
 PICTURES: tuple[tuple[str, str, Size, Literal["light", "dark"]], ...] = (
     ("page", "templates", WIDE, "light"),
     ("page-zone", "zone", TALL, "light"),
     ("page-zone-dark", "zone", TALL, "dark"),
+    ("page-infrastructure", "infrastructure/ip-ranges", WIDE, "light"),
     ("page-machines", "vms", WIDE, "light"),
     ("page-volumes", "volumes", WIDE, "light"),
     ("page-snapshots", "snapshots", WIDE, "light"),
@@ -115,7 +116,7 @@ def take(wanted: set[str]) -> None:
                 page.goto("https://cloud.example.test/#/accounts")
                 page.locator("#accounts .row", has_text="ada").get_by_role("button", name="Limits").click()
             page.evaluate("section => { location.hash = `#/${section}`; }", section)
-            shown = page.locator(f"[data-section={section}]")
+            shown = page.locator(f"[data-section={section.partition('/')[0]}]")
             expect(shown.locator(".row, .card, svg").first).to_be_visible()
             page.evaluate("document.activeElement?.blur()")
             save(name, page.screenshot())

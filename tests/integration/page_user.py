@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host
 
-OPERATORS = ("System VMs", "Image stores", "Hosts", "Certificates", "Settings")
+OPERATORS = ("Infrastructure", "System VMs", "Image stores", "Hosts", "Certificates", "Settings")
 
 
 @pytest.fixture(scope="module")

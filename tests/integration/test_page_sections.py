@@ -35,6 +35,7 @@ OF_DOMAIN_ADMINISTRATORS = [*OF_USERS, "Accounts", "Users", "Domains", "Roles"]
 OF_ADMINISTRATORS = [
     *OF_DOMAIN_ADMINISTRATORS,
     "Picture of the zone",
+    "Infrastructure",
     "System VMs",
     "Image stores",
     "Storage pools",
@@ -43,6 +44,7 @@ OF_ADMINISTRATORS = [
     "Alerts",
     "Certificates",
 ]
+PARTS = ["Zones", "Physical networks", "Traffic types", "Pods", "Clusters", "IP ranges"]
 EVENTS = 10_000
 NARROW: ViewportSize = {"width": 360, "height": 700}
 #: What the page asks for, and what it was told of changes.
@@ -116,11 +118,28 @@ def walk_narrow_and_dark(page: Page) -> None:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), title
 
 
+def walk_infrastructure(page: Page) -> None:
+    """Open each part of the section Infrastructure by its link, with the keyboard, and check it."""
+    open_section(page, "Infrastructure")
+    links = page.get_by_role("navigation", name="Parts of the infrastructure").get_by_role("link")
+    expect(links).to_have_text(PARTS)
+    for link in links.all():
+        press(link)
+        expect(link).to_have_attribute("aria-current", "page")
+        expect(link).to_be_focused()
+        expect(page.locator("section:visible .list:visible").locator(LOADED).first).to_be_visible()
+        assert page.locator("section:visible .list:visible").count() == 1
+        assert violations(page) == [], link.inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), link.inner_text()
+
+
 def test_an_administrator_walks_all_sections(cloud: Host, browser: Chromium) -> None:
     def steps(page: Page) -> None:
         sign_in(page, cloud, "alma")
         walk(page, OF_ADMINISTRATORS)
+        walk_infrastructure(page)
         walk_narrow_and_dark(page)
+        walk_infrastructure(page)
 
     browser.run(steps)
 

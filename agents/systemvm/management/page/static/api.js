@@ -12,11 +12,12 @@ const LOST_EVENT_MS = 2000;
 const PASSING = new Set([0, 429, 503]);
 
 export class ApiError extends Error {
-  // `retryAfterMs` is how long the daemon asks to wait.
-  constructor(code, text, hint, retryAfterMs = 0) {
+  // `retryAfterMs` is how long the daemon asks to wait, `parameter` the one whose value it refused.
+  constructor(code, text, hint, { retryAfterMs = 0, parameter = "" } = {}) {
     super(hint ? `${text}: ${hint}` : text);
     this.code = code;
     this.retryAfterMs = retryAfterMs;
+    this.parameter = parameter;
   }
 
   // Whether the same call can succeed later: no connection, too many calls, or a daemon that is busy.
@@ -41,7 +42,7 @@ async function post(parameters) {
   const result = Object.values(body)[0] ?? {};
   if (!answer.ok || result.errorcode) {
     throw new ApiError(result.errorcode ?? answer.status, result.errortext ?? `HTTP ${answer.status}`, result.hint,
-      1000 * (Number(answer.headers.get("Retry-After")) || 0));
+      { retryAfterMs: 1000 * (Number(answer.headers.get("Retry-After")) || 0), parameter: result.parameter });
   }
   return result;
 }
@@ -125,7 +126,7 @@ export async function followJob(jobid) {
   for (;;) {
     const { jobstatus, jobresultcode, jobresult } = await askAbout(jobid);
     if (jobstatus === 1) return jobresult;
-    if (jobstatus === 2) throw new ApiError(jobresultcode, jobresult?.errortext ?? "job failed", jobresult?.hint);
+    if (jobstatus === 2) throw new ApiError(jobresultcode, jobresult?.errortext ?? "job failed", jobresult?.hint, { parameter: jobresult?.parameter });
     await nextChange(["async_jobs"], LOST_EVENT_MS);
   }
 }

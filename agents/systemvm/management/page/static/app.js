@@ -9,6 +9,7 @@ import { wireEvents } from "./events.js";
 import { wireDomains } from "./domains.js";
 import { askFields, wireFieldDialog } from "./field_dialog.js";
 import { wireHosts } from "./hosts.js";
+import { wireInfrastructure } from "./infrastructure.js";
 import { wireKeys } from "./keys.js";
 import { wireLimits } from "./limits.js";
 import { concerns, follow, unfollow } from "./live.js";
@@ -152,7 +153,7 @@ document.addEventListener("close", refresh, { capture: true });
 
 // The zone in which things are made.
 function zone() {
-  if (!state.zone) throw new Error("the cloud has no zone: an administrator creates one, by `systemvm zone create`");
+  if (!state.zone) throw new Error("the cloud has no zone: an administrator creates one, under Infrastructure");
   return state.zone;
 }
 wireActions(refresh);
@@ -165,6 +166,7 @@ wireSnapshots(refresh);
 wireNetworks(zone, refresh);
 wireEvents(refresh);
 wirePicture(refresh);
+wireInfrastructure(refresh);
 wireStores(zone, refresh);
 wirePools(zone, refresh);
 wireHosts(zone, refresh);

@@ -16,7 +16,7 @@ export function element(tag, attributes = {}, ...children) {
   return node;
 }
 
-const GOOD = new Set(["Up", "Running", "Ready", "BackedUp", "writable"]);
+const GOOD = new Set(["Up", "Enabled", "Running", "Ready", "BackedUp", "writable"]);
 const BAD = new Set(["Alert", "Error", "Down", "Disconnected"]);
 const CHANGING = new Set(["Starting", "Stopping", "Expunging", "Connecting", "retiring"]);
 

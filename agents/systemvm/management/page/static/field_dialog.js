@@ -2,7 +2,7 @@
 // A dialog that asks for a few values. An error of what they are used for is shown in it, and it stays open.
 
 import { element } from "./elements.js";
-import { $, form, opening as begin, options, show } from "./ui.js";
+import { $, clearError, form, opening as begin, options, show } from "./ui.js";
 
 let use = async () => {};
 
@@ -24,11 +24,11 @@ function open({ title, text, fields, verb, danger = false, submit }) {
   const about = dialog.querySelector("p.muted");
   about.textContent = text ?? "";
   about.hidden = !text;
+  clearError(dialog); // it can be among the fields
   dialog.querySelector(".fields").replaceChildren(...fields.map(line));
   const button = dialog.querySelector("[value=ok]");
   button.textContent = verb;
   button.className = danger ? "danger" : "primary";
-  dialog.querySelector(".error").hidden = true;
   use = submit;
   show(dialog);
 }

@@ -11,9 +11,10 @@ let shown = null;
 
 // Add a section: `id` is its name in the address and that of `<section data-section>`, `title` is shown in the
 // navigation, and users see it who are allowed to call `command`. `tables` are those whose changes concern it, and
-// `refresh` loads and draws it. `opened` is called before that when it was not shown.
-export function addSection({ id, title, command, tables, refresh, opened = () => {} }) {
-  sections.push({ id, title, command, tables, refresh, opened });
+// `refresh` loads and draws it. `opened` is called before that when it was not shown, and `chosen` with what follows its
+// name in the address (`#/SECTION/…`): it returns whether other content is shown then.
+export function addSection({ id, title, command, tables, refresh, opened = () => {}, chosen = () => false }) {
+  sections.push({ id, title, command, tables, refresh, opened, chosen });
 }
 
 const permitted = () => sections.filter(({ command }) => commands().has(command));
@@ -26,9 +27,10 @@ export function openSections() {
   choose();
 }
 
+// Returns whether another section, or other content of it, is shown.
 function choose() {
   const before = shown;
-  const wanted = location.hash.slice(2);
+  const [wanted, rest = ""] = location.hash.slice(2).split("/");
   shown = permitted().find(({ id }) => id === wanted) ?? permitted()[0] ?? null;
   for (const section of sections) place(section).hidden = section !== shown;
   for (const link of $("#sections").children) {
@@ -38,7 +40,9 @@ function choose() {
     } else link.removeAttribute("aria-current");
   }
   if (shown !== before) shown?.opened();
+  const isOther = shown?.chosen(rest) ?? false;
   document.title = shown ? `${shown.title} · systemvm` : "systemvm";
+  return isOther || shown !== before;
 }
 
 // Load and draw the section that is shown.
@@ -54,10 +58,11 @@ export function wireSections(refresh) {
   window.addEventListener("hashchange", () => {
     if ($("#cloud").hidden) return;
     const before = shown;
-    choose();
-    if (shown === before) return;
-    window.scrollTo(0, 0);
-    place(shown).querySelector("h2").focus({ preventScroll: true });
+    if (!choose()) return;
+    if (shown !== before) {
+      window.scrollTo(0, 0);
+      place(shown).querySelector("h2").focus({ preventScroll: true });
+    }
     refresh();
   });
 }

@@ -131,18 +131,52 @@ export function onRefusal(work) {
   refused = work;
 }
 
+const clearing = new WeakMap(); // by dialog: takes its error away
+
+// Take the error of a dialog away.
+export const clearError = (dialog) => clearing.get(dialog)();
+
+// Returns a function that shows an error in a dialog: below the field whose value the daemon refused, which gets the
+// keyboard's place, else where the document has the line.
+function errorIn(dialog) {
+  const line = dialog.querySelector(".error");
+  const home = line.nextElementSibling;
+  line.id = `${dialog.id}-error`;
+  clearing.set(dialog, () => {
+    line.hidden = true;
+    home.before(line);
+    for (const field of dialog.querySelectorAll("[aria-invalid]")) {
+      field.removeAttribute("aria-invalid");
+      field.removeAttribute("aria-describedby");
+    }
+  });
+  return ({ message, parameter }) => {
+    line.textContent = message;
+    line.hidden = false;
+    const field = parameter ? dialog.querySelector(`[name="${CSS.escape(parameter)}"]:enabled:not([type=hidden])`) : null;
+    if (!field) return;
+    (field.closest(".pair") ?? field.closest("label") ?? field).after(line);
+    field.setAttribute("aria-invalid", "true");
+    field.setAttribute("aria-describedby", line.id);
+    field.focus();
+  };
+}
+
 // Have a dialog's form call `submit` with its FormData; an error is shown in the dialog, which stays open.
 // One that comes when the dialog was closed meanwhile is shown as a message, and the next use of it goes on.
 export function form(dialog, submit) {
   const button = dialog.querySelector("button[value=ok]");
-  dialog.addEventListener("close", () => { button.disabled = false; });
+  const showError = errorIn(dialog);
+  dialog.addEventListener("close", () => {
+    button.disabled = false;
+    if (!dialog.open) clearError(dialog);
+  });
   dialog.addEventListener("submit", async (event) => {
     if (event.submitter?.value !== "ok") return;
     event.preventDefault();
     const mine = timesShown(dialog);
     const goesOn = () => dialog.open && mine === timesShown(dialog);
-    const errorLine = dialog.querySelector(".error");
-    errorLine.hidden = true;
+    clearError(dialog);
     button.disabled = true;
     try {
       await submit(new FormData(event.target));
@@ -155,8 +189,7 @@ export function form(dialog, submit) {
         toast(error.message, true);
         return;
       }
-      errorLine.textContent = error.message;
-      errorLine.hidden = false;
+      showError(error);
     } finally {
       if (goesOn()) button.disabled = false;
     }

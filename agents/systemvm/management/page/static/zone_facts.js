@@ -17,13 +17,6 @@ async function count(command, parameters) {
   return (await call(command, { page: "1", pagesize: "1", ...parameters })).count ?? 0;
 }
 
-async function traffic(zoneid) {
-  const physical = await rows("listPhysicalNetworks", "physicalnetwork", { zoneid });
-  const found = await Promise.all(physical.map(async ({ id, name }) =>
-    (await rows("listTrafficTypes", "traffictype", { physicalnetworkid: id })).map((type) => ({ ...type, physicalnetworkname: name }))));
-  return found.flat();
-}
-
 async function machines(zoneid) {
   const of = { zoneid, listall: "true" };
   const counted = MACHINE_STATES.map(async (state) => [state, await count("listVirtualMachines", { ...of, state })]);
@@ -35,7 +28,7 @@ async function machines(zoneid) {
 export async function zoneFacts(zone) {
   const of = { zoneid: zone.id };
   const [types, pods, ranges, storageRanges, networks, hosts, systemVms, stores, pools, vms] = await Promise.all([
-    traffic(zone.id),
+    rows("listTrafficTypes", "traffictype", of),
     rows("listPods", "pod", of),
     rows("listVlanIpRanges", "vlaniprange", of),
     rows("listStorageNetworkIpRange", "storagenetworkiprange", of),

@@ -3,7 +3,8 @@
 
 import { call } from "./api.js";
 import { addSection } from "./sections.js";
-import { options, $ } from "./ui.js";
+import { $ } from "./ui.js";
+import { chosenZone } from "./zone_choice.js";
 import { zoneFacts } from "./zone_facts.js";
 import { drawing, outline } from "./zone_drawing.js";
 import { zoneModel } from "./zone_model.js";
@@ -11,19 +12,6 @@ import { zoneModel } from "./zone_model.js";
 const TABLES = ["zones", "pods", "clusters", "hosts", "vm_instances", "nics", "image_stores", "storage_pools", "physical_networks", "traffic_types",
   "address_ranges", "ip_addresses", "guest_networks"];
 const shown = { zone: "", text: "" };
-
-function chosen(zones) {
-  const select = $("#picture-zone");
-  const ids = zones.map(({ id }) => id).join(" ");
-  if (select.dataset.ids !== ids) {
-    const before = select.value;
-    select.replaceChildren(...options(zones.map(({ id, name }) => ({ id, label: name }))));
-    if (zones.some(({ id }) => id === before)) select.value = before;
-    select.dataset.ids = ids;
-  }
-  select.parentElement.hidden = zones.length < 2;
-  return zones.find(({ id }) => id === select.value) ?? zones[0];
-}
 
 // A part that was drawn again keeps the keyboard's place.
 function replace(container, content) {
@@ -44,7 +32,7 @@ function draw(model) {
 async function refreshPicture() {
   const { zone: zones = [] } = await call("listZones");
   if (!zones.length) return;
-  const zone = chosen(zones);
+  const zone = chosenZone($("#picture-zone"), zones);
   shown.zone = zone.id;
   const facts = await zoneFacts(zone);
   if (shown.zone === zone.id) draw(zoneModel(facts)); // else another one was chosen meanwhile

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Zones and what they are made of on the page: of a real daemon, and what a role is offered without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from accessibility import violations_light_and_dark
+from console_page import open_section
+from integration.cpvm_lab.browsers import browser
+from integration.cpvm_lab.chromium import Chromium
+from integration.daemon_lab import Host, host_with
+from integration.page_modules import StubbedPage, chromium
+from integration.page_user import press
+from integration.page_visitor import Visitor
+
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(600)]
+
+__all__ = ["browser", "chromium"]  # fixtures
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    """A host without a zone."""
+    with host_with(tmp_path, zone_file=False) as host:
+        host.start()
+        yield host
+
+
+def open_part(page: Page, title: str) -> None:
+    press(page.get_by_role("navigation", name="Parts of the infrastructure").get_by_role("link", name=title))
+
+
+def fill(page: Page, opener: Locator, **values: str) -> None:
+    """Open a dialog and fill it in, by keyboard."""
+    press(opener)
+    dialog = page.locator("#fields")
+    expect(dialog).to_be_visible()
+    for name, value in values.items():
+        field = dialog.locator(f"[name={name}]")
+        if field.evaluate("field => field.tagName") == "SELECT":
+            field.select_option(label=value)
+        else:
+            field.fill(value)
+
+
+def submit(page: Page) -> None:
+    press(page.locator("#fields [value=ok]"))
+    expect(page.locator("#fields")).to_be_hidden()
+
+
+def button(page: Page, name: str) -> Locator:
+    return page.locator("section:visible").get_by_role("button", name=name, exact=True)
+
+
+def add(page: Page, part: str, opener: str, **values: str) -> None:
+    open_part(page, part)
+    fill(page, button(page, opener), **values)
+    submit(page)
+
+
+def row_of(page: Page, text: str) -> Locator:
+    return page.locator("section:visible .row:visible").filter(has_text=text)
+
+
+def delete(page: Page, row: Locator) -> None:
+    press(row.get_by_role("button", name="Delete", exact=True))
+    press(page.locator("#confirm button.danger"))
+    expect(row).to_have_count(0)
+
+
+def test_a_zone_is_made_changed_and_enabled_on_the_page_alone(host: Host, browser: Chromium) -> None:
+    [own] = [each["name"] for each in host.call("listHosts", type="Routing")["host"]]
+
+    def steps(page: Page) -> None:
+        Visitor(host, None).open(page)
+        open_section(page, "Infrastructure")
+        expect(page.locator("#zones .empty")).to_have_text("There is no zone yet.")
+        open_part(page, "Pods")
+        press(button(page, "Create pod…"))
+        expect(page.locator("#toasts")).to_contain_text("create one first")
+        add(page, "Zones", "Create zone…", name="east", dns1="203.0.113.10", internaldns1="203.0.113.10")
+        enable = row_of(page, "east").get_by_role("button", name="Enable")
+        press(enable)
+        expect(page.locator("#toasts")).to_contain_text("cannot be enabled: it has no pod")
+        expect(enable).to_be_focused()
+        add(page, "Physical networks", "Create physical network…", name="physical1")
+        for kind, label in (
+            ("Management", "cloudbr1"),
+            ("Public", "cloudbr0"),
+            ("Storage", "cloudbr2"),
+            ("Guest", "cloudbr3"),
+        ):
+            add(page, "Traffic types", "Add traffic type…", traffictype=kind, kvmnetworklabel=label)
+            expect(row_of(page, kind)).to_contain_text(label)
+        make_places(page, own)
+        make_ranges(page)
+        change_what_there_is(page)
+        open_part(page, "Zones")
+        press(enable)
+        expect(row_of(page, "east").locator(".state")).to_have_text("Enabled")
+        assert violations_light_and_dark(page) == []
+
+    browser.run(steps)
+    [zone] = host.call("listZones")["zone"]
+    assert (zone["allocationstate"], zone["domain"]) == ("Enabled", "example.test")
+
+
+def make_places(page: Page, host: str) -> None:
+    """Make a pod, whose wrong gateway is shown at its field, and a cluster; put the host into it."""
+    open_part(page, "Pods")
+    fill(page, button(page, "Create pod…"), name="pod1", gateway="10.11.0.999", netmask="255.255.255.0")
+    press(page.locator("#fields [value=ok]"))
+    gateway, error = page.locator("#fields [name=gateway]"), page.locator("#fields .error")
+    expect(error).to_contain_text("gateway")
+    expect(gateway).to_be_focused()
+    expect(gateway).to_have_attribute("aria-invalid", "true")
+    assert page.locator(".pair:has([name=gateway]) + .error").count() == 1, "it is below its field"
+    assert violations_light_and_dark(page) == []
+    gateway.fill("10.11.0.1")
+    page.locator("#fields [name=startip]").fill("10.11.0.100")
+    page.locator("#fields [name=endip]").fill("10.11.0.109")
+    submit(page)
+    pod = row_of(page, "pod1")
+    expect(pod).to_contain_text("10.11.0.100–10.11.0.109")
+    fill(page, pod.get_by_role("button", name="Add range…"), startip="10.11.0.120", endip="10.11.0.129")
+    submit(page)
+    expect(pod).to_contain_text("0 of 20 in use")
+    fill(page, pod.get_by_role("button", name="Delete range…"), range="10.11.0.120–10.11.0.129")
+    submit(page)
+    expect(pod).to_contain_text("0 of 10 in use")
+    add(page, "Clusters", "Add cluster…", clustername="cluster1")
+    expect(row_of(page, "cluster1")).to_contain_text("pod1")
+    open_section(page, "Hosts")
+    fill(page, row_of(page, host).get_by_role("button", name="Put into a cluster…"))
+    submit(page)
+    expect(row_of(page, host)).to_contain_text("cluster1")
+    open_section(page, "Infrastructure")
+
+
+def make_ranges(page: Page) -> None:
+    """Add public addresses, which are searched and ordered by the daemon, and storage addresses."""
+    net = {"gateway": "203.0.113.1", "netmask": "255.255.255.0"}
+    for first, last in (("203.0.113.100", "203.0.113.109"), ("203.0.113.20", "203.0.113.29")):
+        add(page, "IP ranges", "Add range…", **net, startip=first, endip=last)
+    ranges = page.locator("#ip-ranges .row")
+    expect(ranges).to_have_count(2)
+    press(page.locator("#ip-ranges").get_by_role("button", name="Addresses"))
+    expect(ranges.first).to_contain_text("203.0.113.20–203.0.113.29")
+    search = page.get_by_label("Search IP ranges")
+    search.fill("113.109")
+    expect(ranges).to_have_count(1)
+    search.fill("")
+    expect(ranges).to_have_count(2)
+    fill(page, row_of(page, "203.0.113.20").get_by_role("button", name="Edit…"), endip="203.0.113.25")
+    submit(page)
+    delete(page, row_of(page, "203.0.113.20–203.0.113.25"))
+    page.locator("#ip-ranges").get_by_label("Traffic").select_option("storage")
+    expect(page.locator("#ip-ranges .empty")).to_be_visible()
+    net = {"gateway": "10.12.0.1", "netmask": "255.255.255.0", "startip": "10.12.0.100"}
+    fill(page, button(page, "Add range…"), **net)
+    submit(page)
+    expect(ranges).to_contain_text("10.12.0.100")
+
+
+def change_what_there_is(page: Page) -> None:
+    """Change the zone, disable and enable its parts, and delete some; what is in use is refused."""
+    open_part(page, "Clusters")
+    cluster = row_of(page, "cluster1")
+    fill(page, cluster.get_by_role("button", name="Rename…"), clustername="racks")
+    submit(page)
+    for part, name in (("Clusters", "racks"), ("Pods", "pod1"), ("Physical networks", "physical1")):
+        open_part(page, part)
+        row = row_of(page, name)
+        press(row.get_by_role("button", name="Disable"))
+        expect(row.locator(".state")).to_have_text("Disabled")
+        press(row.get_by_role("button", name="Enable"))
+        expect(row.locator(".state")).to_have_text("Enabled")
+        press(row.get_by_role("button", name="Delete", exact=True))
+        press(page.locator("#confirm button.danger"))
+        expect(page.locator("#toasts")).to_contain_text(f"{name} is in use")
+        expect(row).to_be_visible()
+    open_part(page, "Traffic types")
+    delete(page, row_of(page, "Guest"))
+    open_part(page, "Zones")
+    fill(
+        page,
+        row_of(page, "east").get_by_role("button", name="Edit…"),
+        description="1st",
+        domain="example.test",
+    )
+    submit(page)
+    expect(row_of(page, "east")).to_contain_text("1st")
+    fill(page, row_of(page, "east").get_by_role("button", name="Edit…"), description="")
+    submit(page)
+    expect(row_of(page, "1st")).to_have_count(0)
+
+
+ZONES = [
+    {"id": "z", "name": "zone1", "allocationstate": "Enabled"},
+    {"id": "y", "name": "zone2", "allocationstate": "Disabled"},
+]
+
+
+def pods(call: dict[str, str]) -> dict[str, Any]:
+    name = f"pod of {call['zoneid']}"
+    return {"pod": [{"id": "p", "name": name, "allocationstate": "Enabled", "netmask": "255.255.255.0"}]}
+
+
+LISTS: dict[str, Any] = {
+    "listZones": {"zone": ZONES},
+    "listPods": pods,
+    "listClusters": {"cluster": [{"id": "c", "name": "cluster1", "allocationstate": "Enabled"}]},
+}
+
+
+def test_a_role_is_offered_the_parts_and_changes_that_it_permits(chromium: Chromium) -> None:
+    def steps(page: Page) -> None:
+        stub = StubbedPage(page, **LISTS)
+        stub.log_in()
+        links = page.get_by_role("navigation", name="Parts of the infrastructure").get_by_role("link")
+        expect(links).to_have_text(["Zones", "Pods", "Clusters"])
+        section = page.locator("[data-section=infrastructure]")
+        for title in links.all_inner_texts():
+            open_part(page, title)
+            expect(section.locator(".row:visible").first).to_be_visible()
+            assert section.locator("button[data-action]:visible, .title button:visible").count() == 0, title
+        stub.answers |= {"updateCluster": {}, "addCluster": {}}
+        page.reload()
+        expect(page.get_by_role("link", name="Clusters")).to_have_attribute("aria-current", "page")
+        expect(section.locator("button[data-action]:visible")).to_have_text(["Rename…", "Disable"])
+        expect(section.locator(".title button:visible")).to_have_text(["Add cluster…"])
+
+    chromium.run(steps)
+
+
+def test_parts_of_the_chosen_zone_are_shown_and_follow_changes(chromium: Chromium) -> None:
+    def steps(page: Page) -> None:
+        stub = StubbedPage(page, **LISTS)
+        stub.log_in()
+        zone = page.locator("#infrastructure-zone")
+        expect(zone).to_be_hidden()
+        open_part(page, "Pods")
+        expect(page.locator("#pods .row")).to_contain_text("pod of z")
+        zone.select_option(label="zone2")
+        expect(page.locator("#pods .row")).to_contain_text("pod of y")
+        assert violations_light_and_dark(page) == []
+        stub.answers["listPods"] = {"pod": [{"id": "q", "name": "new", "netmask": "255.0.0.0"}]}
+        stub.changed("pods")
+        expect(page.locator("#pods .row")).to_contain_text("new")
+        expect(zone).to_have_value("y")
+
+    chromium.run(steps)
