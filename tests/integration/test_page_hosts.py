@@ -86,6 +86,14 @@ def register(page: Page, wanted: Registration, *, by_fingerprint: bool) -> Locat
     return row
 
 
+def rename(page: Page, row: Locator, name: str) -> None:
+    """Give the host of a row another name; its account and its trust stay as they are."""
+    row.get_by_role("button", name="Edit…").click()
+    page.locator("#fields").get_by_label("Name", exact=True).fill(name)
+    page.locator("#fields").get_by_role("button", name="Save").click()
+    expect(page.locator("#fields")).to_be_hidden()
+
+
 def console_of(page: Page, wanted: Registration, key: str) -> Page:
     """Open the console of the host's machine from the list, and press a key in it."""
     open_section(page, "Virtual machines")
@@ -122,6 +130,8 @@ def test_a_host_is_registered_shows_its_consoles_and_is_removed_on_the_page(
         cloud.log_in(page)
         for wanted in (xen, vcenter):
             row = register(page, wanted, by_fingerprint=wanted is xen)
+            rename(page, row, "renamed")
+            rename(page, page.locator("#hosts .row", has_text="renamed"), wanted.name)
             console = console_of(page, wanted, key)
             remove(page, row, wanted, console)
 

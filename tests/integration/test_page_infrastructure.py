@@ -112,7 +112,7 @@ def test_a_zone_is_made_changed_and_enabled_on_the_page_alone(host: Host, browse
 
 
 def make_places(page: Page, host: str) -> None:
-    """Make a pod, whose wrong gateway is shown at its field, and a cluster; put the host into it."""
+    """Make a pod, whose wrong gateway is shown at its field, and a cluster; put the host into it, twice."""
     open_part(page, "Pods")
     fill(page, button(page, "Create pod…"), name="pod1", gateway="10.11.0.999", netmask="255.255.255.0")
     press(page.locator("#fields [value=ok]"))
@@ -137,9 +137,15 @@ def make_places(page: Page, host: str) -> None:
     add(page, "Clusters", "Add cluster…", clustername="cluster1")
     expect(row_of(page, "cluster1")).to_contain_text("pod1")
     open_section(page, "Hosts")
-    fill(page, row_of(page, host).get_by_role("button", name="Put into a cluster…"))
+    own, cluster = row_of(page, host), row_of(page, "cluster1")
+    fill(page, own.get_by_role("button", name="Put into a cluster…"))
     submit(page)
-    expect(row_of(page, host)).to_contain_text("cluster1")
+    press(cluster.get_by_role("button", name="Take out of cluster"))
+    press(page.locator("#confirm button.danger"))
+    expect(cluster).to_have_count(0)
+    fill(page, own.get_by_role("button", name="Put into a cluster…"))
+    submit(page)
+    expect(cluster).to_be_visible()
     open_section(page, "Infrastructure")
 
 

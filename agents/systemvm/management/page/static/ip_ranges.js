@@ -31,7 +31,6 @@ let list;
 
 const spanText = (first, last) => (first === last ? first : `${first}–${last}`);
 const spansOf = ({ startip, endip, startipv6, endipv6 }) => [startip && spanText(startip, endip), startipv6 && spanText(startipv6, endipv6)].filter(Boolean);
-const kind = () => KINDS[list.filter("kind")];
 
 function networkOf({ gateway, netmask, ip6cidr, ip6gateway, vlan, podname, forsystemvms }) {
   const tag = String(vlan ?? "untagged").replace("vlan://", "");
@@ -42,7 +41,7 @@ function networkOf({ gateway, netmask, ip6cidr, ip6gateway, vlan, podname, forsy
 
 function buttonsOf(range, busy) {
   const off = { disabled: Boolean(busy) };
-  const { change, remove } = kind();
+  const { change, remove } = KINDS[range.kind];
   return [
     busy ? element("small", {}, busy) : null,
     offer(change, "range-edit", "Edit…", range, off),
@@ -54,7 +53,8 @@ const span6 = (range = {}) => [{ name: "startipv6", label: "First IPv6 address",
 
 Object.assign(actions, {
   "range-edit"(id, name) {
-    const [range, { change, run }] = [list.find(id), kind()];
+    const range = list.find(id);
+    const { change, run } = KINDS[range.kind];
     askFields({
       title: titled`Edit ${name}`, verb: "Save", text: "An address that is in use stays in it.",
       fields: [range.startip ? span4(range) : span6(range)], // beside IPv4, addresses of IPv6 follow from these
@@ -62,7 +62,7 @@ Object.assign(actions, {
     });
   },
   async "range-delete"(id, name) {
-    const { remove, run } = kind();
+    const { remove, run } = KINDS[list.find(id).kind];
     if (await ask(titled`Delete ${name}?`, "A range with an address in use is not deleted.", "Delete")) {
       await act(id, "Deleting…", () => run(remove, { id }));
     }
@@ -73,7 +73,7 @@ async function openAdd() {
   const open = opening();
   const traffic = list.filter("kind");
   const { id: zoneid, name } = zoneShown();
-  const { add, run } = kind();
+  const { add, run } = KINDS[traffic];
   const pods = traffic === "storage" ? (await call("listPods", { zoneid })).pod ?? [] : [];
   if (traffic === "storage" && !pods.length) throw new Error(`${name} has no pod: create one first`);
   const place = { public: { zoneid }, guest: { zoneid, forvirtualnetwork: "false" }, storage: {} }[traffic];
@@ -103,7 +103,7 @@ export function wireIpRanges(refresh) {
     filters: [{ name: "kind", label: "Traffic", choices: [["public", "public"], ["guest", "guest"], ["storage", "storage"]] }],
     async load({ kind: traffic, ...parameters }) {
       const { rows, count } = await KINDS[traffic].load(parameters);
-      return { rows: rows.map((range) => ({ ...range, name: spansOf(range).join(", ") })), count };
+      return { rows: rows.map((range) => ({ ...range, kind: traffic, name: spansOf(range).join(", ") })), count };
     },
   });
   onClick("#open-ip-range", openAdd);
