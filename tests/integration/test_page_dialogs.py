@@ -266,7 +266,7 @@ def test_a_cloud_without_a_zone_says_what_to_do(chromium: Chromium) -> None:
                 before = told.count()
                 page.click(f"#{opener}")
                 expect(told).to_have_count(before + 1)
-                expect(told.last).to_contain_text("zone create")
+                expect(told.last).to_contain_text("under Infrastructure")
                 expect(page.locator("dialog[open]")).to_have_count(0)
 
     chromium.run(steps)

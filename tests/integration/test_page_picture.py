@@ -67,7 +67,7 @@ def test_another_zone_is_chosen(host: Host, chromium: Chromium) -> None:
     def steps(page: Page) -> None:
         Visitor(host, daemon_answers).open(page)
         open_section(page, "Picture of the zone")
-        page.get_by_label("Zone", exact=True).select_option("second")
+        page.get_by_role("combobox", name="Zone", exact=True).select_option("second")
         expect(page.get_by_role("group", name="Picture of zone second")).to_be_visible()
         expect(page.locator("#picture .lane")).to_have_count(0)
 

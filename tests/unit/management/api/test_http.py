@@ -73,6 +73,7 @@ async def test_errors_of_a_command_are_under_its_name(browser: Browser) -> None:
             "errorcode": 431,
             "cserrorcode": 4350,
             "errortext": "Unable to execute API command due to missing parameter templatefilter",
+            "parameter": "templatefilter",
         }
     }
 

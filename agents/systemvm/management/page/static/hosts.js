@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Hosts: those of this cloud, and those that administrators register for consoles of their VMs.
 
-import { call, job } from "./api.js";
+import { call, commands, job } from "./api.js";
 import { badge, element, offer, problem } from "./elements.js";
 import { askFields, opening } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
@@ -89,15 +89,19 @@ export function wireHosts(zoneOf, refresh) {
   onClick("#open-host", () => openRegister(zoneOf().id));
 }
 
-function openRegister(zoneid) {
-  askFields({
+async function openRegister(zoneid) {
+  const open = opening();
+  const { cluster: clusters = [] } = commands().has("listClusters") ? await call("listClusters", { zoneid }) : {};
+  const others = clusters.filter(({ hypervisortype }) => hypervisortype !== "KVM");
+  open({
     title: "Register a host", verb: "Register",
     text: "A XenServer, XCP-ng or vCenter: its VMs are listed here, and open in the browser. The cloud does not control them.",
     fields: [
       [{ name: "hypervisor", label: "Hypervisor", choices: [["XenServer", "XenServer or XCP-ng"], ["VMware", "VMware vCenter"]] },
         { name: "name", label: "Name", maxLength: 255, placeholder: "by address (optional)" }],
       { name: "url", label: "URL", required: true, placeholder: "https://10.11.0.31" },
-      ...accountOf(true)],
+      ...accountOf(true),
+      ...(others.length ? [{ name: "clusterid", label: "Cluster", choices: [["", "none"], ...others.map((each) => [each.id, `${each.name} of ${each.podname}, ${each.hypervisortype}`])] }] : [])],
     async submit(values) {
       const { name } = (await call("addHost", { zoneid, ...values })).host[0];
       toast(`${name} is registered.`);
