@@ -119,8 +119,7 @@ def _conditions(which: InstanceFilter) -> list[sa.ColumnElement[bool]]:
     )
     where.extend(equals(column, text) for column, text in texts if text is not None)
     if which.template_uuid is not None:
-        origin = _with_uuid(which.template_uuid)
-        where.append(sa.func.coalesce(_v.template_id, _v.iso_id) == origin)
+        where.append(_v.template_id == _with_uuid(which.template_uuid))
     if which.iso_uuid is not None:
         where.append(_v.iso_id == _with_uuid(which.iso_uuid))
     if which.sizes is not None:

@@ -338,10 +338,10 @@ def spool_ref(
     return found or spool_refs.insert(connection, template_id=template_id, host_id=host_id, pool_id=pool_id)
 
 
-def machines_of(connection: sa.Connection, template_id: int, limit: int) -> list[str]:
-    """Return the names of VMs that are made from a template or use an ISO, and are not expunged."""
+def machines_of(connection: sa.Connection, template: Template, limit: int) -> list[str]:
+    """Return the names of VMs that are made from a template, or have an ISO, and are not expunged."""
     v = schema.vm_instances.c
-    uses = sa.or_(v.template_id == template_id, v.iso_id == template_id)
+    uses = (v.iso_id if template.is_iso else v.template_id) == template.id
     query = sa.select(v.name).where(uses, v.removed.is_(None)).order_by(v.id).limit(limit)
     return list(connection.scalars(query))
 
@@ -374,12 +374,13 @@ def unused_spool_refs(connection: sa.Connection, host_id: int) -> list[tuple[Spo
     that creates its VM, so a removed template gains no users.
     """
     v, d = schema.vm_instances.c, schema.volumes.c
-    booted = sa.exists().where(
-        sa.or_(v.template_id == _p.template_id, v.iso_id == _p.template_id), v.removed.is_(None)
-    )
+    attached = sa.exists().where(v.iso_id == _p.template_id, v.removed.is_(None))
+    made = sa.exists().where(v.template_id == _p.template_id, v.removed.is_(None))
+    is_iso = sa.exists().where(_t.id == _p.template_id, _t.format == ImageFormat.ISO)  # and its VMs need none
     cloned = sa.exists().where(d.template_id == _p.template_id, d.removed.is_(None))
     deleted = sa.exists().where(_t.id == _p.template_id, _t.removed.is_not(None))
-    found = spool_refs.all(connection, _p.host_id == host_id, _p.removed.is_(None), deleted, ~booted, ~cloned)
+    unused = (~attached, sa.or_(~made, is_iso), ~cloned)
+    found = spool_refs.all(connection, _p.host_id == host_id, _p.removed.is_(None), deleted, *unused)
     return [(ref, rows.by_id(connection, ref.template_id)) for ref in found]
 
 

@@ -264,7 +264,7 @@ def _hide(connection: Connection, template_id: int, *, forced: bool, zone_id: in
 
 def _check_unused(connection: Connection, template: Template) -> None:
     """Apply CloudStack's rule (listNonExpungedByTemplate): a machine that can be recovered uses it, too."""
-    found = templates.machines_of(connection, template.id, MAX_NAMES + 1)
+    found = templates.machines_of(connection, template, MAX_NAMES + 1)
     if not found:
         return
     names = ", ".join(found[:MAX_NAMES]) + (", …" if len(found) > MAX_NAMES else "")

@@ -100,7 +100,7 @@ def deploy(connection: Connection, deployment: Deployment) -> Instance:
         keyboard=deployment.keyboard,
         details=dict(deployment.details),
         arch=template.arch,
-        template_id=None if template.is_iso else template.id,
+        template_id=template.id,  # as CloudStack has it, also of an ISO, which can be detached
         iso_id=template.id if template.is_iso else None,
         vcpus=deployment.vcpus,
         memory_mib=deployment.memory_mib,

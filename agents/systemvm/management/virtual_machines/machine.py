@@ -259,7 +259,7 @@ def _parts(connection: Connection, vm: Instance) -> MachineRows:
         nics=instances.nics_of(connection, vm.id),
         volume=volume,
         data=volumes.data_of(connection, vm.id),
-        template=_template(connection, vm.template_id) if needs_template else None,
+        template=_template(connection, volume.template_id) if needs_template else None,
         iso=_template(connection, vm.iso_id),
     )
 

@@ -42,7 +42,7 @@ from systemvm.management.state.templates import Template
 from systemvm.management.state.volumes import Volume
 from systemvm.management.virtual_machines import transitions
 from systemvm.management.virtual_machines.deployment import check_ready
-from systemvm.management.virtual_machines.errors import MachineError, MachineStateError
+from systemvm.management.virtual_machines.errors import MachineError, MachineStateError, NotDeployableError
 from systemvm.management.virtual_machines.service import VirtualMachines, check_exists, check_is_users
 from systemvm.management.volumes.errors import NoPoolError
 from systemvm.management.volumes.pool_choice import check_takes
@@ -90,7 +90,7 @@ class MachineRestoration:
         """
         try:
             while not await self._database.read(_is_restored, wanted):
-                before = await self._database.read(_root_of, wanted.vm_id)
+                before = await self._database.read(root_of, wanted.vm_id)
                 copying = self._copy_template(wanted, before.pool_id)
                 await self._machines.unless_destroyed(wanted.vm_id, copying)
                 await self._replace(wanted, before, measure)
@@ -118,7 +118,7 @@ class MachineRestoration:
     async def _replace(self, wanted: Restoration, before: Volume, measure: Measure) -> None:
         """Give the VM its new disk, unless another restoration has replaced the disk of before meanwhile."""
         async with self._volumes.lock(before.id):
-            if (await self._database.read(_root_of, wanted.vm_id)).id != before.id:
+            if (await self._database.read(root_of, wanted.vm_id)).id != before.id:
                 return
             new = await self._database.run(_claim, wanted)
             async with self._volumes.lock(new.id):
@@ -169,7 +169,7 @@ def check(connection: Connection, wanted: Restoration, usages: Usages) -> Templa
     """
     image = _check_possible(connection, wanted)
     vm = instances.by_id(connection, wanted.vm_id)
-    _check_room(connection, vm, _root_of(connection, vm.id), image, usages)
+    _check_room(connection, vm, root_of(connection, vm.id), image, usages)
     return image
 
 
@@ -192,7 +192,7 @@ def _check_possible(connection: Connection, wanted: Restoration) -> Template:
         raise MachineStateError(
             f"The owner of {vm.name} is disabled: {owner.name}", "enable the account first with enableAccount"
         )
-    root = _root_of(connection, vm.id)
+    root = root_of(connection, vm.id)
     running = snapshots.unfinished_of(connection, root.id)
     if running:
         raise MachineStateError(
@@ -200,8 +200,14 @@ def _check_possible(connection: Connection, wanted: Restoration) -> Template:
             "wait until it is BackedUp",
         )
     image = templates.by_id(connection, wanted.image_id)
-    if image.id not in (vm.template_id, vm.iso_id):
-        check_ready(image, templates.store_ref_of(connection, image.id, vm.zone_id))
+    if image.id not in (root.template_id, vm.iso_id):
+        ref = templates.store_ref_of(connection, image.id, vm.zone_id)
+        if image.removed is None and (ref is None or not ref.is_ready):
+            raise NotDeployableError(
+                f"Cannot restore the vm as the template {image.uuid} isn't available in the zone",
+                f"wait until {image.name} is Ready there, or copy it to that zone",
+            )
+        check_ready(image, ref)
     return image
 
 
@@ -231,12 +237,13 @@ def _size_of_new(connection: Connection, root: Volume, image: Template, zone_id:
     return max(of_template, root.size_bytes or 0)
 
 
-def _root_of(connection: Connection, vm_id: int) -> Volume:
+def root_of(connection: Connection, vm_id: int) -> Volume:
+    """Return the root disk of a VM. Raises: MachineStateError, MachineError when it has none."""
     vm = instances.by_id(connection, vm_id)
     check_exists(vm)
     root = volumes.root_of(connection, vm_id)
     if root is None:
-        raise MachineError(f"Can not find root volume for VM {vm.name}", "destroy it and deploy another one")
+        raise MachineError(f"Can not find root volume for VM {vm.uuid}", "destroy it and deploy another one")
     return root
 
 
@@ -248,7 +255,7 @@ def _is_restored(connection: Connection, wanted: Restoration) -> bool:
 
 def _claim(connection: Connection, wanted: Restoration) -> Volume:
     """Return the row of the new disk, which is like the disk of before at this moment."""
-    vm, before = instances.by_id(connection, wanted.vm_id), _root_of(connection, wanted.vm_id)
+    vm, before = instances.by_id(connection, wanted.vm_id), root_of(connection, wanted.vm_id)
     image = templates.by_id(connection, wanted.image_id)
     resized = before.size_bytes is not None
     place = {
@@ -295,8 +302,8 @@ def _set_restored(
     )
     vm = instances.by_id(connection, wanted.vm_id)
     image = templates.by_id(connection, wanted.image_id)
-    of_image = {"iso_id": image.id} if image.is_iso else {"template_id": image.id}
-    restored = instances.update(connection, vm.id, arch=image.arch, **of_image)
+    drive = {"iso_id": image.id} if image.is_iso else {}
+    restored = instances.update(connection, vm.id, arch=image.arch, template_id=image.id, **drive)
     events.record(
         connection,
         "VM.RESTORE",

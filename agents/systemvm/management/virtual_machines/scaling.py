@@ -69,10 +69,10 @@ def check(connection: Connection, vm: Instance, offering: ServiceOffering) -> No
     is_local = pool is None or pool.is_local
     wants_local = offering.storage_type != SHARED
     if is_local != wants_local:
+        wanted, present = ("local", "shared") if wants_local else ("shared", "local")
         raise NotScalableError(
-            "Unable to upgrade virtual machine, cannot switch between local storage and shared storage"
-            f" service offerings.  Current offering useLocalStorage={str(is_local).lower()}, target offering"
-            f" useLocalStorage={str(wants_local).lower()}",
+            f"Unable to upgrade virtual machine {vm.name}, target offering use {wanted} storage but the"
+            f" storage pool where the volume is allocated is a {present} storage.",
             "choose another offering, or move the root disk first with migrateVolume",
         )
     if missing := tags_of(offering.tags) - (pool.tag_set if pool else frozenset()):

@@ -168,7 +168,11 @@ async def test_filters_of_virtual_machines(cloud: SmallCloud) -> None:
 
     for name, owner, more in (
         ("tiny", cloud.user, {"memory_mib": 128, "template_id": template.id, "state": InstanceState.RUNNING}),
-        ("Small", cloud.admin, {"memory_mib": 512, "iso_id": iso.id, "display_name": "Über"}),
+        (
+            "Small",
+            cloud.admin,
+            {"memory_mib": 512, "template_id": iso.id, "iso_id": iso.id, "display_name": "Über"},
+        ),
         ("odd", cloud.admin, {"memory_mib": 300, "template_id": template.id, "iso_id": iso.id}),
         ("gone", cloud.admin, {"state": InstanceState.DESTROYED}),
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -124,6 +125,36 @@ def test_l2_networks_survive_a_downgrade_as_their_accounts_own(database: Databas
     assert types() == [(GuestType.SHARED, 2), (GuestType.ISOLATED, 2), (GuestType.ISOLATED, 2)]
     upgrade(database.engine)
     assert types() == [(guest_type, 2) for guest_type in GuestType]
+
+
+def test_vms_of_isos_have_them_as_templates_since_revision_0109(database: Database) -> None:
+    def register(name: str, image_format: ImageFormat) -> int:
+        store = database.run_now(
+            zones.put_store, name, zone_id=1, url=f"nfs://192.0.2.1/{name}", host_path=None, nfs_version="4"
+        )
+        template, _ = database.run_now(
+            templates.register, name=name, account_id=1, domain_id=1, store_id=store.id, format=image_format
+        )
+        return template.id
+
+    iso, template = register("cd", ImageFormat.ISO), register("disk", ImageFormat.QCOW2)
+
+    def add(name: str, **images: int) -> int:
+        columns: dict[str, Any] = {"account_id": 1, "domain_id": 1, "zone_id": 1, "name": name} | images
+        return database.run_now(instances.create, InstanceType.USER, **columns).id
+
+    of_iso, of_template = (
+        add("one", template_id=iso, iso_id=iso),
+        add("two", template_id=template, iso_id=iso),
+    )
+    detached = add("three", template_id=iso)
+    downgrade(database.engine, "0107")
+    assert database.run_now(instances.by_id, of_iso).template_id is None, "as an earlier release had it"
+    upgrade(database.engine)
+    origins = [
+        database.run_now(instances.by_id, each).template_id for each in (of_iso, of_template, detached)
+    ]
+    assert origins == [iso, template, None]
 
 
 def test_reopening_keeps_the_rows(database: Database, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from systemvm.management.state.templates import Template
 from systemvm.management.templates.copies import TemplateCopies
 from systemvm.management.virtual_machines.errors import IsoNotUsableError, MachineStateError
 from systemvm.wire.storage import DownloadState, ImageFormat
-from user_vms import deploy_running, deploy_stopped
+from user_vms import deploy_by_api, deploy_running, deploy_stopped
 
 
 def add_iso(
@@ -121,6 +121,27 @@ async def test_a_guest_that_uses_it_keeps_it_unless_forced(cloud: SmallCloud) ->
     assert (row(cloud, vm).iso_id, medium(cloud, vm)) == (iso.id, f"{iso.uuid}.iso")
     assert (await cloud.job("detachIso", virtualmachineid=vm.uuid, forced="true")).result_code == 0
     assert (row(cloud, vm).iso_id, medium(cloud, vm)) == (None, None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_vm_of_an_iso_keeps_it_as_its_template(cloud: SmallCloud) -> None:
+    iso = cloud.add_template(name="installer", format=ImageFormat.ISO, bootable=True)[0]
+    vm = await deploy_by_api(cloud, iso)
+    answer = present((await cloud.job("detachIso", virtualmachineid=vm.uuid)).result)["virtualmachine"]
+    assert (answer["templateid"], answer.get("isoid"), answer.get("isoname")) == (iso.uuid, None, None)
+    assert (await cloud.call("listVirtualMachines", templateid=iso.uuid))["count"] == 1
+    with pytest.raises(ApiError, match="Cannot restore the VM since there is no ISO attached to VM"):
+        await cloud.call("restoreVirtualMachine", virtualmachineid=vm.uuid)
+    restored = await cloud.job("restoreVirtualMachine", virtualmachineid=vm.uuid, templateid=iso.uuid)
+    assert present(restored.result)["virtualmachine"]["isoid"] == iso.uuid
+    refused = await cloud.job("deleteIso", id=iso.uuid)
+    assert "Unable to delete ISO" in present(refused.result)["errortext"]
+    await cloud.job("detachIso", virtualmachineid=vm.uuid)
+    assert (await cloud.job("deleteIso", id=iso.uuid)).result_code == 0
+    unused = cloud.database.run_now(templates.unused_spool_refs, cloud.host.id)
+    assert [template.uuid for _, template in unused] == [iso.uuid]
+    [listed] = (await cloud.call("listVirtualMachines"))["virtualmachine"]
+    assert listed["templateid"] == iso.uuid
 
 
 @pytest_twisted.ensureDeferred

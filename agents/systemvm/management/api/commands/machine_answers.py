@@ -47,7 +47,6 @@ def _answer(
     zone = names.zone(vm.zone_id)
     host = names.host(vm.host_id) if vm.state.has_process or not vm.is_driven else None
     template, iso = sources.get(vm.template_id or 0), sources.get(vm.iso_id or 0)
-    origin = template or iso  # CloudStack returns the ISO as the template, too
     offering = of_vm(vm, names.offerings)
     return VirtualMachineAnswer(
         id=vm.uuid,
@@ -68,9 +67,9 @@ def _answer(
         hostname=host.name if host else None,
         hypervisor=vm.hypervisor,
         powerstate=None if vm.is_driven else _power_of(vm),
-        templateid=origin.uuid if origin else None,
-        templatename=template.name if template else None,
-        templatedisplaytext=template.display_text if template else None,
+        templateid=template.uuid if template else None,  # also the ISO that it was deployed from
+        templatename=template.name if template and not template.is_iso else None,
+        templatedisplaytext=template.display_text if template and not template.is_iso else None,
         isoid=iso.uuid if iso else None,
         isoname=iso.name if iso else None,
         isodisplaytext=iso.display_text if iso else None,
@@ -82,7 +81,7 @@ def _answer(
         rootdeviceid=0,
         rootdevicetype="ROOT",
         haenable=False,
-        passwordenabled=origin is not None and origin.password_enabled,
+        passwordenabled=template is not None and template.password_enabled,
         displayvm=True,
         isdynamicallyscalable=False,
         arch=vm.arch,

@@ -79,8 +79,7 @@ def _machine_with_password(connection: Connection, call: ApiCall) -> Instance:
     CloudStack's words (UserVmManagerImpl.resetVMPassword).
     """
     vm = own_machine(connection, call.arguments["id"], call.principal)
-    source = vm.template_id or vm.iso_id
-    if source is None or not templates.by_id(connection, source).password_enabled:
+    if vm.template_id is None or not templates.by_id(connection, vm.template_id).password_enabled:
         raise parameter_error(
             "Fail to reset password for the virtual machine, the template is not password enabled",
             "set passwordenabled of the template with updateTemplate",

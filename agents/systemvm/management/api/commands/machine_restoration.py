@@ -14,7 +14,7 @@ from systemvm.management.api.commands.virtual_machines import own_machine
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.job_start import start_job
-from systemvm.management.api.parameters import ParameterType, optional, required
+from systemvm.management.api.parameters import ParameterType, only, optional, required
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.pki.seal import Seal
 from systemvm.management.primary.pool_service import StoragePools
@@ -26,7 +26,12 @@ from systemvm.management.state.status import InstanceState
 from systemvm.management.state.templates import Template
 from systemvm.management.virtual_machines.errors import MachineStateError
 from systemvm.management.virtual_machines.passwords import new_password
-from systemvm.management.virtual_machines.restoration import MachineRestoration, Restoration, check
+from systemvm.management.virtual_machines.restoration import (
+    MachineRestoration,
+    Restoration,
+    check,
+    root_of,
+)
 from systemvm.management.virtual_machines.service import check_is_users
 
 _COMMAND = "restoreVirtualMachine"
@@ -63,10 +68,7 @@ class MachineRestorationCommands:
                         "templateid", ParameterType.UUID,
                         "another template that is Ready; with an ISO's VM, another ISO",
                     ),
-                    optional(
-                        "expunge", ParameterType.BOOLEAN,
-                        "accepted, but without effect: the disk of before is always deleted at once",
-                    ),
+                    only("expunge", ParameterType.BOOLEAN, "delete the disk of before at once", True),
                 ),
                 related=("listVirtualMachines", "listTemplates", "resizeVolume"),
             ),
@@ -122,19 +124,21 @@ def _checked(connection: Connection, call: ApiCall, usages: Usages) -> tuple[Ins
 
 
 def _image(connection: Connection, vm: Instance, call: ApiCall) -> Template:
-    has_template = vm.template_id is not None
+    root = root_of(connection, vm.id)
+    has_template = root.template_id is not None
     if (asked := call.arguments.text("templateid")) is not None:
         image = usable_template(connection, asked, call.principal)
-        if image.is_iso is has_template:  # CloudStack's messages (UserVmManagerImpl.restoreVMInternal)
-            kind, hint = ("template", "choose a template") if has_template else ("ISO", "choose an ISO")
-            raise parameter_error(f"Invalid {kind} id provided to restore the VM: {image.name}", hint)
-        if not templates.is_in_zone(connection, image, vm.zone_id):
+        if image.is_iso and has_template:
             raise parameter_error(
-                f"template {image.name} is not in the zone of {vm.name}",
-                "copy it to that zone with copyTemplate",
+                "Invalid template id provided to restore the VM", f"{image.name} is an ISO: choose a template"
             )
-        return image
-    own = vm.template_id or vm.iso_id
+        if has_template or image.is_iso:
+            return image
+        raise parameter_error(
+            "VM has been created using an ISO therefore it can not be re-installed with a template",
+            f"{image.name} is a template: choose an ISO",
+        )
+    own = root.template_id or vm.iso_id
     if own is None:
         raise parameter_error(
             "Cannot restore the VM since there is no ISO attached to VM", "name one with templateid"
