@@ -89,6 +89,14 @@ class ConsoleRole:
         self._idle_report_s: float | None = None  # when the daemon was last sent an empty list
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = self._reactor
+        self._add_methods(context)
+        context.metrics.append(self._metrics)
+        context.on_stop.append(self._stop)
+        self._recordings.recover()
+        self._ticking.start(LOAD_INTERVAL_S, now=False)
+
+    def _add_methods(self, context: AgentContext) -> None:
+        """Add what the daemon calls."""
         context.methods.add(
             CONSOLE_SETUP,
             self._set_up,
@@ -144,10 +152,6 @@ class ConsoleRole:
                 roles=frozenset({Role.MANAGEMENT.value}),
                 summary=summary,
             )
-        context.metrics.append(self._metrics)
-        context.on_stop.append(self._stop)
-        self._recordings.recover()
-        self._ticking.start(LOAD_INTERVAL_S, now=False)
 
     async def _set_up(self, call: Call, setup: ConsoleSetup) -> Acknowledgement:
         try:
