@@ -52,7 +52,7 @@ from systemvm.wire.recording import (
     RecordingContent,
     StoredSize,
 )
-from unit.cpvm.recording.test_recorder import REQUEST, SCREEN, update
+from unit.cpvm.recording.recorded_updates import REQUEST, SCREEN, update
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 

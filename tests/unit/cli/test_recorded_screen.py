@@ -9,8 +9,8 @@ import pytest
 from rfb_decoder import PIXEL_FORMAT, RfbDecoder
 from systemvm.cli.recorded_screen import RecordedScreen
 from systemvm.recording.format import RecordingError
+from unit.cpvm.filter.decoded_streams import PICTURE, RAW, STREAMS, image
 from unit.cpvm.filter.rfb_samples import HEIGHT, PIXEL, RECTANGLES, WIDTH, rectangle, u16, u32, update
-from unit.cpvm.filter.test_against_decoder import PICTURE, RAW, STREAMS, image
 
 DRAWN = {
     "raw": STREAMS["raw"],

@@ -14,8 +14,8 @@ from systemvm.cpvm.target_stream import PlainStream
 from systemvm.cpvm.vnc_target import VncConnection
 from systemvm.cpvm.websocket import close_frame
 from systemvm.wire.console import ConsolePolicy
+from unit.cpvm.connection_harness import Harness, masked
 from unit.cpvm.filter.rfb_samples import PIXEL_FORMAT
-from unit.cpvm.test_console_connection import Harness, masked
 
 KEY = b"\x04\x01\0\0\0\0\0a"
 REQUEST = b"\x03\x01" + bytes(8)

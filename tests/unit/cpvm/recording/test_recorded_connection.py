@@ -22,10 +22,10 @@ from systemvm.recording.format import RecordingKind
 from systemvm.recording.reader import RecordingReader
 from systemvm.wire.console import UNRESTRICTED, ConsoleKind
 from systemvm.wire.recording import RecordingEnd, RecordingOrder
+from unit.cpvm.connection_harness import Harness, masked
+from unit.cpvm.recording.receiving_daemon import Daemon
+from unit.cpvm.recording.recorded_updates import ID, REQUEST, SCREEN, played, update
 from unit.cpvm.recording.recorder_here import Recordings
-from unit.cpvm.recording.test_recorder import ID, REQUEST, SCREEN, played, update
-from unit.cpvm.recording.test_uploads import Daemon
-from unit.cpvm.test_console_connection import Harness, masked
 
 HANDSHAKE = masked(0x82, b"RFB 003.008\n\x01\x01")
 

@@ -13,25 +13,15 @@ from systemvm.cpvm.recording import spool as spool_module
 from systemvm.cpvm.recording.messages import RecordingBegin
 from systemvm.cpvm.recording.recorder import SessionRecorder
 from systemvm.cpvm.recording.spool import RecordingSpool
-from systemvm.cpvm.rfb import ServerInit
 from systemvm.recording.format import FrameKind, RecordingError, RecordingKind
 from systemvm.recording.reader import RecordingReader
 from systemvm.wire.console import ConsoleKind
 from systemvm.wire.recording import RecordingEnd, RecordingOrder
+from unit.cpvm.recording.recorded_updates import ID, OLD_FORMAT, played, update
 
-ID = "11111111-1111-4111-8111-111111111111"
-OLD_FORMAT = bytes((32, 24, 1, 1)) + b"\0\xff\0\xff\0\xff" + bytes((16, 8, 0)) + bytes(3)
 NEW_FORMAT = bytes((32, 24, 0, 1)) + b"\0\xff\0\xff\0\xff" + bytes((0, 8, 16)) + bytes(3)
-SCREEN = ServerInit(4, 2, OLD_FORMAT, "guest")
 SET_FORMAT = b"\0\0\0\0" + NEW_FORMAT
-REQUEST = b"\3\0" + bytes(4) + b"\0\4\0\2"
 BELL = b"\2"
-
-
-def update(colour: int, width: int = 4, height: int = 2) -> bytes:
-    """Return an update of a raw rectangle from the corner on."""
-    size = width.to_bytes(2, "big") + height.to_bytes(2, "big")
-    return b"\0\0\0\1" + bytes(4) + size + bytes(4) + bytes((colour,)) * (4 * width * height)
 
 
 class Session:
@@ -82,10 +72,6 @@ class Session:
     def reader(self, key: bytes | None = None) -> RecordingReader:
         file = self.file()
         return RecordingReader(lambda offset, count: file[offset : offset + count], len(file), key)
-
-
-def played(reader: RecordingReader, from_ms: int = 0) -> bytes:
-    return b"".join(frame.content for frame in reader.play(from_ms) if frame.kind is FrameKind.SERVER)
 
 
 def test_what_passes_is_recorded_with_its_time(tmp_path: Path) -> None:

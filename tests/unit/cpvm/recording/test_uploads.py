@@ -5,45 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from twisted.internet.task import Clock
 
 from systemvm.cpvm.recording.spool import RecordingSpool
 from systemvm.cpvm.recording.uploads import FIRST_RETRY_S, GATHER_S, RecordingUploads
 from systemvm.rpc.core.errors import RpcError
-from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.recording import (
-    CONSOLE_RECORD,
-    CONSOLE_RECORDED,
     MAX_PIECE_BYTES,
     RecordedEnd,
     RecordingEnd,
     RecordingRefusal,
 )
+from unit.cpvm.recording.receiving_daemon import Daemon
 
 ID = "11111111-1111-4111-8111-111111111111"
-
-
-class Daemon:
-    """Takes pieces as the daemon does; `refusal` is raised instead while it is set."""
-
-    def __init__(self) -> None:
-        self.content = b""
-        self.ends: list[RecordedEnd] = []
-        self.refusal: RpcError | None = None
-        self.calls = 0
-
-    async def call(self, method: str, params: Any = None, **options: Any) -> Any:
-        self.calls += 1
-        if method == CONSOLE_RECORDED:
-            self.ends.append(params)
-            return Acknowledgement()
-        assert method == CONSOLE_RECORD
-        if self.refusal is not None:
-            raise self.refusal
-        self.content = self.content[: params.offset] + params.data
-        return Acknowledgement()
 
 
 class Upload:

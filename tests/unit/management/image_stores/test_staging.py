@@ -11,33 +11,13 @@ from twisted.internet.defer import Deferred
 
 from settling import settled
 from small_cloud import SmallCloud
-from systemvm.management.image_stores.buckets import BucketDefinition, StoreKeys
 from systemvm.management.image_stores.staging import POLL_INTERVAL_S, Staging, StagingError
 from systemvm.management.state import replicas, store_refs, templates, zones
 from systemvm.management.state.copy_sources import choose_source
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.wire.extract import EXTRACT_LINKS, EXTRACT_PRESIGN, PresignedLink, PresignRequest
 from systemvm.wire.storage import DownloadState, PublishedFile
-
-DETAILS = {"accesskey": "AKID", "secretkey": "very-secret", "endpoint": "s3.example.test", "bucket": "images"}
-
-
-def in_bucket(cloud: SmallCloud, **more: str) -> Template:
-    """Return a template that is Ready in a bucket only."""
-    definition = BucketDefinition.of_details(DETAILS | more)
-    store = cloud.database.run_now(
-        zones.add_store, name="bucket", zone_id=cloud.zone.id, url=definition.bucket.url, provider=zones.S3
-    )
-    cloud.database.run_now(StoreKeys(cloud.seal).keep, store.id, definition)
-    template, ref = cloud.add_template()
-    cloud.database.run_now(
-        templates.update_store_ref,
-        ref.id,
-        store_id=store.id,
-        state=DownloadState.DOWNLOADED,
-        install_path=f"template/tmpl/2/{template.id}/a.qcow2",
-    )
-    return template
+from unit.management.image_stores.bucket_templates import in_bucket
 
 
 def copies_on_nfs(cloud: SmallCloud, template: Template) -> list[StoreRef]:

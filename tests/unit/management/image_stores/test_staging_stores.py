@@ -26,7 +26,7 @@ from systemvm.management.state.zones import ImageStore
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import DownloadState, StoreStats
-from unit.management.image_stores.test_staging import in_bucket
+from unit.management.image_stores.bucket_templates import in_bucket
 
 READY = DownloadState.DOWNLOADED
 LONG_AGO = now() - KEPT_FOR - timedelta(minutes=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 from datetime import timedelta
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import pytest_twisted
@@ -19,7 +19,6 @@ from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.rpc.core.errors import FORBIDDEN, NOT_CONNECTED, RpcError
 from systemvm.wire import storage
-from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.console import ConsoleKind, ConsoleRefusal
 from systemvm.wire.protocol import RECORDINGS_SINCE
 from systemvm.wire.recording import (
@@ -27,38 +26,19 @@ from systemvm.wire.recording import (
     CONSOLE_RECORDED,
     RECORDING_APPEND,
     RECORDING_DELETE,
-    RECORDING_READ,
-    RecordingContent,
-    RecordingOrder,
     RecordingRefusal,
-    StoredPiece,
-    StoredSize,
 )
 from systemvm.wire.role import Role
 from systemvm.wire.storage import Store, StoreStats
-
-
-class StoredFiles:
-    """What an SSVM does with recordings, in memory."""
-
-    def __init__(self, cloud: SmallCloud) -> None:
-        self.files: dict[str, bytes] = {}
-        cloud.ssvm_peer.answers[RECORDING_APPEND] = self.append
-        cloud.ssvm_peer.answers[RECORDING_READ] = self.read
-        cloud.ssvm_peer.answers[RECORDING_DELETE] = self.delete
-
-    def append(self, piece: StoredPiece) -> StoredSize:
-        before = self.files.get(piece.recording_id, b"")
-        self.files[piece.recording_id] = before[: piece.offset] + piece.data
-        return StoredSize(len(self.files[piece.recording_id]))
-
-    def read(self, wanted: Any) -> RecordingContent:
-        file = self.files[wanted.recording_id]
-        return RecordingContent(file[wanted.offset : wanted.offset + wanted.count], len(file))
-
-    def delete(self, place: Any) -> Acknowledgement:
-        self.files.pop(place.recording_id, None)
-        return Acknowledgement()
+from unit.management.recordings.recording_calls import (
+    StoredFiles,
+    deliver,
+    end,
+    listed,
+    ordered,
+    recorded,
+    setting,
+)
 
 
 @pytest.fixture
@@ -69,37 +49,6 @@ def vm(cloud: SmallCloud) -> Instance:
 @pytest.fixture
 def stored(cloud: SmallCloud) -> StoredFiles:
     return StoredFiles(cloud)
-
-
-async def setting(cloud: SmallCloud, name: str, value: str) -> None:
-    await cloud.call("updateConfiguration", name=f"consoleproxy.recording.{name}", value=value)
-
-
-async def ordered(cloud: SmallCloud, vm: Instance) -> RecordingOrder | None:
-    """Open a console of a VM, and return the order to record it."""
-    session = await authorize(cloud, await new_token(cloud, vm))
-    order: RecordingOrder | None = (await target(cloud, session.session_id)).recording
-    assert session.is_recorded == (order is not None)
-    return order
-
-
-async def recorded(cloud: SmallCloud, vm: Instance, data: bytes = b"a recording") -> str:
-    """Have a connection recorded completely; return the recording's id."""
-    await setting(cloud, "enabled", "true")
-    order = await ordered(cloud, vm)
-    assert order is not None
-    await deliver(cloud, order.recording_id, 0, data)
-    await end(cloud, order.recording_id, "complete")
-    return order.recording_id
-
-
-async def deliver(cloud: SmallCloud, recording_id: str, offset: int, data: bytes) -> None:
-    piece = {"recording_id": recording_id, "offset": offset, "data": base64.b64encode(data).decode()}
-    await cloud.from_agent(cloud.cpvm, CONSOLE_RECORD, piece)
-
-
-async def end(cloud: SmallCloud, recording_id: str, code: str) -> None:
-    await cloud.from_agent(cloud.cpvm, CONSOLE_RECORDED, {"recording_id": recording_id, "code": code})
 
 
 @pytest_twisted.ensureDeferred
@@ -115,11 +64,6 @@ async def test_gaps_are_in_the_event_of_its_end(cloud: SmallCloud, vm: Instance,
     assert event["level"] == "WARN"
     [row] = await listed(cloud)
     assert row["state"] == "Complete"
-
-
-async def listed(cloud: SmallCloud, *who: Any, **which: Any) -> list[dict[str, Any]]:
-    found = await cloud.call("listConsoleRecordings", *who, **which)
-    return list(found.get("consolerecording", []))
 
 
 @pytest_twisted.ensureDeferred

@@ -20,7 +20,7 @@ from systemvm.ssvm.upload_messages import DROP_UPLOAD, SERVE_UPLOADS, START_UPLO
 from systemvm.wire.extract import ExtractSetup
 from systemvm.wire.storage import DownloadState, DownloadStatus, ImageFormat, Store
 from systemvm.wire.upload import UploadRequest
-from unit.ssvm.agent.test_downloads import STORE, FakeFetch, Harness
+from unit.ssvm.agent.download_harness import STORE, FakeFetch, Harness
 
 REQUEST = UploadRequest(
     "job-1", "r", 1, 2, "u", "d", ImageFormat.RAW, STORE, 1 << 20, "id-1", "https://x.test/upload/id-1",

@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 
 from systemvm.ssvm import resumable_hash
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.http_response import ResumePoint
 from systemvm.ssvm.mover.pipeline import BUFFER_BYTES, BUFFERS, Pipeline
 from systemvm.ssvm.mover_messages import IMAGE_NAME, JOURNAL_NAME, MoverJob, MoverResult
 from systemvm.ssvm.resumable import checkpoints
 from systemvm.ssvm.resumable.part_file import PartFile
 from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
+from unit.ssvm.mover.dying_source import Died, Source
 
 KIB, MIB = 1 << 10, 1 << 20
 EVERY_BYTES = 256 * KIB
@@ -36,37 +36,6 @@ JOB = MoverJob(
     "job-1", "images.example.test", "images.example.test", "/a", False, ImageFormat.RAW, 1 << 30,
     source_id="a",
 )  # fmt: skip
-
-
-class Died(BaseException):
-    """The mover is killed: it does not even clean up."""
-
-
-class Source:
-    """A body of which the connection is as good as the test wants."""
-
-    content_encoding: str | None = None
-
-    def __init__(self, body: bytes, start: int, dies_at: int | None, validator: str | None = '"one"') -> None:
-        self._body = body
-        self._dies_at = dies_at
-        self._validator = validator
-        self.total_bytes: int | None = len(body)
-        self.received_bytes = start
-
-    def resume_point(self) -> ResumePoint | None:
-        if self._validator is None or not self.received_bytes:
-            return None
-        return ResumePoint(self.received_bytes, self._validator, self.total_bytes, None)
-
-    def read_into(self, buffer: memoryview) -> int:
-        end = len(self._body) if self._dies_at is None else self._dies_at
-        data = self._body[self.received_bytes : end][: len(buffer)]
-        if not data and self._dies_at is not None:
-            raise Died
-        buffer[: len(data)] = data
-        self.received_bytes += len(data)
-        return len(data)
 
 
 def attempt(directory: Path, job: MoverJob, body: bytes, dies_at: int | None, **more: Any) -> Any:

@@ -20,7 +20,7 @@ from systemvm.ssvm.mover.s3_destination import S3Destination
 from systemvm.ssvm.mover_messages import MoverJob, MoverResult
 from systemvm.ssvm.s3 import object_keys
 from systemvm.wire.storage import ImageFormat
-from unit.ssvm.mover.test_resume_after_death import Died, Source
+from unit.ssvm.mover.dying_source import Died, Source
 
 KIB = 1 << 10
 PART_BYTES, SLACK_BYTES = 1024 * KIB, 256 * KIB
