@@ -14,6 +14,8 @@ from systemvm.management.state.topics import any_of as any_of
 from systemvm.management.state.topics import columns as columns
 from systemvm.management.state.wal_commits import WRAP
 
+# listing.py and template_list.py import `any_of`, `columns` and `keep` from here.
+
 
 class Changes:
     """Numbers the commits, and notes the last one that changed each topic.
