@@ -41,11 +41,11 @@ from systemvm.management.api.commands.image_stores import ImageStoreCommands
 from systemvm.management.api.commands.infrastructure import InfrastructureCommands
 from systemvm.management.api.commands.jobs import JobCommands
 from systemvm.management.api.commands.machine_isos import MachineIsoCommands
-from systemvm.management.api.commands.machine_migration import MachineMigrationCommands
 from systemvm.management.api.commands.machine_passwords import MachinePasswordCommands
 from systemvm.management.api.commands.machine_restoration import MachineRestorationCommands
 from systemvm.management.api.commands.machine_scaling import MachineScalingCommands
 from systemvm.management.api.commands.machine_update import MachineUpdateCommands
+from systemvm.management.api.commands.migrations import MigrationCommands
 from systemvm.management.api.commands.model_commands import commands_of
 from systemvm.management.api.commands.network_offerings import NetworkOfferingCommands
 from systemvm.management.api.commands.network_restart import NetworkRestartCommand
@@ -87,7 +87,6 @@ from systemvm.management.api.commands.user_keys import UserKeyCommands
 from systemvm.management.api.commands.users import UserCommands
 from systemvm.management.api.commands.virtual_machines import VirtualMachineCommands
 from systemvm.management.api.commands.volume_changes import VolumeChangeCommands
-from systemvm.management.api.commands.volume_migration import VolumeMigrationCommands
 from systemvm.management.api.commands.volume_uploads import VolumeUploadCommands
 from systemvm.management.api.commands.volumes import VolumeCommands
 from systemvm.management.api.commands.zones import ZoneCommands
@@ -213,8 +212,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *StoragePoolCommands(
             database, services.pools, services.pool_maintenance, services.model, jobs
         ).commands(),
-        *VolumeMigrationCommands(database, services.volume_migration, services.pools, jobs).commands(),
-        *MachineMigrationCommands(database, services.volume_migration, services.pools, jobs).commands(),
+        *MigrationCommands(database, services.volume_migration, services.pools, jobs).commands(),
         *CapacityCommands(database, services.pools).commands(),
         *OfferingCommands(database).commands(),
         *DiskOfferingCommands(database).commands(),
