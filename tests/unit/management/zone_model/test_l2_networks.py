@@ -9,25 +9,21 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from attrs import evolve
 
+from account_networks import VLANS, change_label, create_network, set_vlans
 from drive_reader import files_on
 from present import present
 from small_cloud import SmallCloud
 from systemvm.host.bridges import BridgeKind
 from systemvm.host.guest_vlans import GuestLink
 from systemvm.host.zone import TrafficType
-from systemvm.management.api.errors import ApiError
-from systemvm.management.api.principal import Principal
 from systemvm.management.api.zone_parts import isolated_offering_of, l2_offering_of
 from systemvm.management.hypervisors.qemu_arguments import tap_name
-from systemvm.management.resource_limits.errors import ResourceLimitError
-from systemvm.management.state import address_ranges, instances, physical_networks
+from systemvm.management.state import address_ranges, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.management.virtual_machines.errors import NotDeployableError
 from systemvm.management.zone_model.refusals import ModelError
-from user_accounts import new_account
 from user_vms import add_addresses, deployment_parameters
 
 SCRIPT = b"#cloud-config\n"
@@ -37,33 +33,14 @@ ENCODED = base64.b64encode(SCRIPT).decode()
 @pytest.fixture
 def cloud(cloud: SmallCloud) -> SmallCloud:
     """A cloud whose label of guest traffic has VLANs, and no subnets for isolated networks."""
-    change_label(
-        cloud, vlans=frozenset({100, 101, 200}), vlan_addresses=((200, (IPv4Interface("10.20.0.2/24"),)),)
-    )
-    give_vlans(cloud, "100-101")
+    change_label(cloud, **VLANS)
+    set_vlans(cloud, "100-101")
     return cloud
 
 
-def change_label(cloud: SmallCloud, **changes: Any) -> None:
-    labels: Any = cloud.configuration.labels
-    labels["cloudbr3"] = evolve(labels["cloudbr3"], **changes)
-
-
-def give_vlans(cloud: SmallCloud, vnet: str | None) -> None:
-    """Have the physical network of guest traffic give these VLANs to networks of accounts."""
-    kind = TrafficType.GUEST
-    network = present(cloud.database.run_now(physical_networks.network_of_traffic, cloud.zone.id, kind))
-    cloud.database.run_now(physical_networks.network_rows.update, network.id, vnet=vnet)
-
-
-async def create(cloud: SmallCloud, name: str, owner: Principal | None = None, **more: Any) -> dict[str, Any]:
-    offering = l2_offering_of(cloud.zone).id
-    answer = await cloud.call(
-        "createNetwork", owner or cloud.user,
-        **{"zoneid": cloud.zone.uuid, "name": name, "networkofferingid": offering} | more,
-    )  # fmt: skip
-    found: dict[str, Any] = answer["network"]
-    return found
+async def create(cloud: SmallCloud, name: str, **more: Any) -> dict[str, Any]:
+    offering = {"networkofferingid": l2_offering_of(cloud.zone).id}
+    return await create_network(cloud, name, **offering | more)
 
 
 async def deploy(cloud: SmallCloud, name: str, *networks: str, **more: Any) -> Instance:
@@ -180,9 +157,6 @@ async def test_a_vm_is_on_another_network_unless_this_one_is_asked_for(cloud: Sm
         ({"netmask": "255.255.255.0"}, "netmask: the cloud has no addresses"),
         ({"startip": "10.1.0.5"}, "startip: the cloud has no addresses"),
         ({"endip": "10.1.0.9"}, "endip: the cloud has no addresses"),
-        ({"vlan": "100"}, "vlan: an L2 network gets one by itself"),
-        ({"name": "FIRST"}, "is the name of another one"),
-        ({"networkdomain": "a b"}, "is not a domain"),
     ],
 )
 @pytest_twisted.ensureDeferred
@@ -191,8 +165,7 @@ async def test_a_network_that_cannot_be_is_refused(
 ) -> None:
     await create(cloud, "first")
     with pytest.raises(ModelError, match=why):
-        more: Any = {key: value for key, value in given.items() if key != "name"}
-        await create(cloud, given.get("name", "second"), **more)
+        await create(cloud, "second", **given)
     assert len((await cloud.call("listNetworks", cloud.user, type="L2"))["network"]) == 1
 
 
@@ -217,34 +190,9 @@ async def test_a_host_that_cannot_have_one_says_so_and_has_no_offering(
 @pytest_twisted.ensureDeferred
 async def test_a_zone_whose_physical_network_has_no_vlans_has_no_offering(cloud: SmallCloud) -> None:
     for vnet in (None, "200"):  # that of shared ones
-        give_vlans(cloud, vnet)
+        set_vlans(cloud, vnet)
         assert await cloud.call("listNetworkOfferings", guestiptype="L2") == {}
         with pytest.raises(ModelError, match="guest traffic has no VLANs of label cloudbr3"):
             await create(cloud, "one")
-    give_vlans(cloud, "101")
+    set_vlans(cloud, "101")
     await create(cloud, "one")
-
-
-@pytest_twisted.ensureDeferred
-async def test_the_limit_of_networks_holds(cloud: SmallCloud) -> None:
-    await cloud.call(
-        "updateResourceLimit", resourcetype="6", max="1", account="users", domainid=cloud.user.domain.uuid
-    )
-    await create(cloud, "one")
-    with pytest.raises(ResourceLimitError, match="Type = 'network'"):
-        await create(cloud, "two")
-
-
-@pytest_twisted.ensureDeferred
-async def test_other_accounts_neither_see_nor_use_it(cloud: SmallCloud) -> None:
-    network = await create(cloud, "one")
-    eve = await new_account(cloud, "eve")
-    assert await cloud.call("listNetworks", eve, id=network["id"]) == {}
-    with pytest.raises(ApiError, match="must not change network"):
-        await cloud.call("deleteNetwork", eve, id=network["id"])
-    parameters = await deployment_parameters(
-        cloud, cloud.add_template(public=True)[0], networkids=network["id"]
-    )
-    with pytest.raises(ApiError, match="Unable to find a network"):
-        await cloud.call("deployVirtualMachine", eve, **parameters)
-    assert (await cloud.job("deleteNetwork", cloud.user, id=network["id"])).result_code == 0
