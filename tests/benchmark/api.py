@@ -3,7 +3,7 @@
 
 Site, signatures and database are the daemon's (`api_daemon.py`), the client is wrk. Each list is asked for in
 two ways. "again": its first pages, over and over, while nothing changes, as pages and dashboards do.
-"changing": the same while a template's download reports its progress every 20 ms, so that no answer that
+"changing": the same while a template's download reports its progress every 30 ms, so that no answer that
 contains templates can be sent twice: the clients ask for more pages than they get between two reports, and a
 row does not hold otherwise. Each page is read once before it is measured: what many clients wait for are
 pages of rows that the daemon has read already. "cold": beside that download, 32 clients ask for the pages of
