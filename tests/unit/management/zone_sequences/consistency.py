@@ -45,15 +45,17 @@ def _directories(world: World) -> dict[int | None, Path]:
 
 
 def _check_volumes(world: World) -> None:
-    rows = world.present(volumes.rows)
     unusable = _unusable(world)
-    expected = set()
-    for row in rows:
-        path = _directories(world)[row.pool_id] / f"{row.uuid}.volume"
+    rows, expected = [], set()
+    for row in world.database.run_now(volumes.rows.all):
+        path = _directories(world).get(row.pool_id, world.directory) / f"{row.uuid}.volume"
         if row.state is VolumeState.DESTROYED and row.pool_id in unusable:
             if path.exists():  # it is deleted when the maintenance ends
                 expected.add(path)
             continue
+        if row.removed is not None:
+            continue
+        rows.append(row)
         assert row.state in (VolumeState.READY, VolumeState.ALLOCATED), f"{row} is left half made or deleted"
         if row.state is VolumeState.ALLOCATED:
             assert row.type == volumes.ROOT, f"{row} is never made"
