@@ -26,7 +26,10 @@ OUTPUT = TOP / "docs" / "reference" / "api"
 PAGES = (
     ("system-vms", "SystemVm|Diagnostics|drainConsoleProxy"),
     ("consoles", "Console"),
-    ("storage", "ImageStore|StoragePool|StagingStore|SecondaryStorage|StorageMaintenance"),
+    (
+        "storage",
+        "ImageStore|StoragePool|StorageProvider|StorageTags|StagingStore|SecondaryStorage|StorageMaintenance",
+    ),
     ("templates", "Template|(?<!tach)Iso|OsType|OsCategories"),
     ("snapshots", "Snapshot"),
     ("volumes", "Volume"),
@@ -38,7 +41,7 @@ PAGES = (
     ("certificates", "Certificate|CAProvider|AcmeAccount|PublicName"),
     ("users", "User|login|logout"),
     ("roles", "Role"),
-    ("accounts", "Account|Domain|ResourceLimit|ResourceCount|ApiLimit"),
+    ("accounts", "Account|Domain|Usage|ResourceLimit|ResourceCount|ApiLimit"),
     ("offerings", "Offering"),
     ("networks", "Network|IpRange|TrafficType|IpAddress"),
     ("zones", "Zone|Pod|Cluster"),

@@ -37,7 +37,7 @@ _BY_NAME = {
     "resourceids": "vm_instances", "resourceid": "vm_instances", "destzoneid": "zones",
     "destzoneids": "zones",
     "sourcezoneid": "zones", "isoid": "isos", "physicalnetworkid": "physical_networks",
-    "consolesessionid": "console_sessions", "roleid": "roles",
+    "consolesessionid": "console_sessions", "roleid": "roles", "usageid": "vm_instances",
 }  # fmt: skip
 #: A value of each parameter that must be text or a number of some form.
 _PLAIN = {
@@ -47,6 +47,7 @@ _PLAIN = {
     "maxsnaps": "1", "cpunumber": "1", "memory": "64", "resourcetype": "11", "size": "1", "keys": "a",
     "value": "1", "hash": "0" * 64, "serial": "ab", "password": "a long enough password", "lock": "true",
     "ipaddress": "10.11.0.1", "directoryurl": "https://acme.example.test", "domainsuffix": "example.test",
+    "startdate": "2020-01-01", "enddate": "2030-12-31",
 }  # fmt: skip
 _OTHERS = {"registerIso": {"url": "https://images.example.test/cd.iso"}}
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm account usage`: what accounts use, as a table or as metrics of Prometheus."""
+"""`systemvm account usage`: what accounts use, as a table or as metrics, and what they had in a period."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from typing import Any
 
 import click
@@ -19,17 +21,33 @@ _METRICS = (
 )
 
 
+_DAY = click.DateTime(("%Y-%m-%d",))
+PAGE_SIZE = 500
+
+
 @click.command("usage")
 @click.option("--prometheus", is_flag=True, help="Print metrics for the textfile collector of node_exporter.")
+@click.option("--since", type=_DAY, help="Show hours of VMs, volumes, images and networks from this day on.")
+@click.option("--until", type=_DAY, help="The last day, with --since; today by default.")
 @click.pass_obj
-def account_usage(daemon: DaemonClient, prometheus: bool) -> None:
+def account_usage(
+    daemon: DaemonClient, prometheus: bool, since: datetime | None, until: datetime | None
+) -> None:
     """Show what accounts store, download and use of consoles.
+
+    With --since: for how many hours of a period they had VMs, volumes and so on.
 
     \b
     Examples:
       systemvm account usage
       systemvm account usage --prometheus > /var/lib/prometheus/node-exporter/systemvm.prom
+      systemvm account usage --since 2026-11-01 --until 2026-11-30
     """
+    if since is not None and not prometheus:
+        _show_period(daemon, since.date(), (until or datetime.now(UTC)).date())
+        return
+    if since is not None or until is not None:
+        raise click.UsageError("--until needs --since, and --prometheus has no period")
     rows = daemon.records("listAccountUsage", "accountusage", listall="true")
     if prometheus:
         click.echo(_metrics(rows), nl=False)
@@ -49,6 +67,33 @@ def account_usage(daemon: DaemonClient, prometheus: bool) -> None:
             for row in rows
         ],
         "There is no account.",
+    )
+
+
+def _show_period(daemon: DaemonClient, since: date, until: date) -> None:
+    """Show hours by account and type of usage."""
+    rows: list[dict[str, Any]] = []
+    while True:
+        page = 1 + len(rows) // PAGE_SIZE
+        found = daemon.records(
+            "listUsageRecords", "usagerecord",
+            startdate=str(since), enddate=str(until), page=page, pagesize=PAGE_SIZE,
+        )  # fmt: skip
+        rows += found
+        if len(found) < PAGE_SIZE:
+            break
+    if daemon.as_json:
+        output.print_json(rows)
+        return
+    types = {each["id"]: each["name"] for each in daemon.records("listUsageTypes", "usagetype")}
+    hours: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for row in rows:
+        key = (row["account"], row["domainpath"], types[row["usagetype"]])
+        hours[key].append(float(row["rawusage"]))
+    output.print_table(
+        ("ACCOUNT", "DOMAIN", "TYPE", "OBJECTS", "HOURS"),
+        [(*key, len(each), f"{sum(each):.2f}") for key, each in sorted(hours.items())],
+        "No account had anything then.",
     )
 
 

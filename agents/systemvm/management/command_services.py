@@ -100,7 +100,6 @@ def gather_command_services(
         renew_page=public_names.renew_page,
         # zones, their hosts and system VMs
         model=ModelChanges(foundation.database, foundation.zones, configuration.labels, on_zones_changed),
-        networks_of=settings.networks,
         hosts=hosts,
         system_vms=system_vms,
         diagnostics=diagnostics,

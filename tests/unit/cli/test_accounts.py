@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from click.testing import Result
 
 from fake_daemon import FakeDaemon
+from systemvm.cli.account_usage import PAGE_SIZE
 
 USER = {
     "id": "u-1", "username": "ada", "account": "ada", "rolename": "User", "state": "enabled",
@@ -141,6 +143,45 @@ USAGE = [
         "storedbytes": 3 << 20, "servedbytes": 5, "consoleminutes": 2,
     }
 ]  # fmt: skip
+
+
+def usage_record(account: str, kind: int, hours: str) -> dict[str, Any]:
+    return {"account": account, "domainpath": "ROOT", "usagetype": kind, "rawusage": hours}
+
+
+def test_usage_of_a_period_is_hours_by_account_and_type(run: Callable[..., Result]) -> None:
+    whole = [usage_record("ada", 6, "1.5")] * PAGE_SIZE
+    last = [usage_record("ada", 2, "24"), usage_record("bob", 2, "0.25")]
+    fake = FakeDaemon(
+        listUsageRecords=[{"usagerecord": whole}, {"usagerecord": last}],
+        listUsageTypes={"usagetype": [{"id": 2, "name": "ALLOCATED_VM"}, {"id": 6, "name": "VOLUME"}]},
+    )
+    shown = run(fake, "account", "usage", "--since", "2026-11-01", "--until", "2026-11-30")
+    lines = [line.split() for line in shown.output.splitlines()]
+    assert lines[1:] == [
+        ["ada", "ROOT", "ALLOCATED_VM", "1", "24.00"],
+        ["ada", "ROOT", "VOLUME", "500", "750.00"],
+        ["bob", "ROOT", "ALLOCATED_VM", "1", "0.25"],
+    ]
+    asked = {"startdate": "2026-11-01", "enddate": "2026-11-30", "page": 1, "pagesize": PAGE_SIZE}
+    assert fake.calls[0] == ("listUsageRecords", asked)
+    assert [each["page"] for _, each in fake.calls[:2]] == [1, 2]
+    fake = FakeDaemon(listUsageRecords={"usagerecord": last})
+    assert json.loads(run(fake, "--json", "account", "usage", "--since", "2026-11-01").output) == last
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--until", "2026-11-30"),
+        ("--since", "2026-11-01", "--prometheus"),
+        ("--since", "yesterday"),
+    ],
+)
+def test_a_period_that_is_none_is_refused(run: Callable[..., Result], wrong: tuple[str, ...]) -> None:
+    fake = FakeDaemon()
+    assert run(fake, "account", "usage", *wrong).exit_code == 2
+    assert fake.calls == []
 
 
 def test_usage_is_a_table_or_metrics(run: Callable[..., Result]) -> None:

@@ -16,6 +16,7 @@ from attrs import field, frozen
 from systemvm.management.api.errors import ApiError, ErrorCode, second_factor_required
 from systemvm.management.api.paging import PAGING, page_window, sort_order, sorting
 from systemvm.management.api.parameters import (
+    NO_REASONS,
     Arguments,
     Parameter,
     ParameterType,
@@ -92,6 +93,8 @@ class Command:
     kept: bool = False
     #: Whether a session can call it whose second factor is not verified yet.
     before_verification: bool = False
+    #: Parameters of CloudStack's that are refused, with the reason.
+    refused: Mapping[str, str] = field(default=NO_REASONS, repr=False)
 
     @functools.cached_property
     def all_parameters(self) -> tuple[Parameter, ...]:
@@ -130,7 +133,7 @@ class Command:
                 f"The given command '{self.name}' either does not exist, is not available for user.",
                 "log in as someone whose account and role permit it",
             )
-        arguments = read_arguments(self.all_parameters, raw, self.name)
+        arguments = read_arguments(self.all_parameters, raw, self.name, self.refused)
         return await self.handler(ApiCall(principal, arguments, client_address, request_id))
 
 

@@ -70,6 +70,7 @@ from systemvm.management.api.commands.snapshot_policies import SnapshotPolicyCom
 from systemvm.management.api.commands.snapshots import SnapshotCommands
 from systemvm.management.api.commands.source_certificates import SourceCertificateCommands
 from systemvm.management.api.commands.storage_pools import StoragePoolCommands
+from systemvm.management.api.commands.storage_providers import StorageProviderCommands
 from systemvm.management.api.commands.store_migrations import StoreMigrationCommands
 from systemvm.management.api.commands.store_objects import StoreObjectCommands
 from systemvm.management.api.commands.system_vm_placement import SystemVmPlacementCommands
@@ -83,6 +84,7 @@ from systemvm.management.api.commands.template_update import TemplateUpdateComma
 from systemvm.management.api.commands.templates import TemplateCommands
 from systemvm.management.api.commands.uploads import UploadCommands
 from systemvm.management.api.commands.usage import UsageCommands
+from systemvm.management.api.commands.usage_records import UsageRecordCommands
 from systemvm.management.api.commands.user_keys import UserKeyCommands
 from systemvm.management.api.commands.users import UserCommands
 from systemvm.management.api.commands.virtual_machines import VirtualMachineCommands
@@ -99,7 +101,6 @@ from systemvm.management.api.rights import Rights
 from systemvm.management.api.sessions import Sessions
 from systemvm.management.api.throttle import ApiThrottle
 from systemvm.management.api.traffic import ApiTraffic
-from systemvm.management.api.zone_parts import NetworksOf
 from systemvm.management.config import ExpungeConfig
 from systemvm.management.consoles.draining import ConsoleDraining
 from systemvm.management.consoles.live_sessions import ConsoleSessionQueries
@@ -176,7 +177,6 @@ class ApiServices:
     diagnostics: DiagnosticsRunner
     diagnostics_url: str  # the base of the URLs of diagnostics zips
     guest_bridge: Callable[[str], str | None]  # by zone name
-    networks_of: NetworksOf
     model: ModelChanges
     pools: StoragePools
     pool_maintenance: PoolMaintenance
@@ -224,12 +224,13 @@ def command_table(services: ApiServices) -> CommandTable:
         *StoreObjectCommands(database, services.inspection, services.object_links, jobs).commands(),
         *StoreMigrationCommands(database, services.migrations, jobs).commands(),
         *NetworkCommands(database).commands(),
-        *NetworkOfferingCommands(database, services.networks_of, services.model.labels).commands(),
+        *NetworkOfferingCommands(database, services.model.labels).commands(),
         *NetworkRestartCommand(database, services.restart_network, jobs).commands(),
         *NicCommands(database).commands(),
         *TagCommands(database, jobs).commands(),
         *AnnotationCommands(database).commands(),
         *AbsentKindCommands(database).commands(),
+        *StorageProviderCommands(database).commands(),
         *VolumeCommands(database).commands(),
         *VolumeChangeCommands(
             database,
@@ -292,6 +293,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *DomainCommands(database, services.accounts, jobs, rights).commands(),
         *UserCommands(database, services.accounts, jobs, rights).commands(),
         *UsageCommands(database).commands(),
+        *UsageRecordCommands(database).commands(),
         *ApiLimitCommands(database, services.throttle).commands(),
         *ResourceLimitCommands(database, services.storage_limit_gib).commands(),
         *ConsoleCommands(services.consoles).commands(),

@@ -10,6 +10,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
+from types import MappingProxyType
 from typing import Any
 
 from attrs import frozen
@@ -27,6 +28,9 @@ EVERY_ZONE = "-1"  # CloudStack's zoneid for all zones
 #: Names that clients add to every call, for its format and its signature. No other name is ignored.
 ADDED_BY_CLIENTS = frozenset({"command", "response", "apikey", "expires", "sessionkey", "_"})
 PREFIXES_ADDED_BY_CLIENTS = ("signature", "ctx")  # signatureVersion, signatureMethod; ctxUserId
+
+#: Of a command that gives no reasons for parameters that it refuses.
+NO_REASONS: Mapping[str, str] = MappingProxyType({})
 
 #: `details[0].key`, as CloudStack's clients write maps; the number only distinguishes entries.
 _MAP_NAME = re.compile(r"(?P<name>[A-Za-z0-9_]+)\[(?P<index>\d{1,4})\]\.(?P<key>.+)")
@@ -342,17 +346,20 @@ def named_uuids(arguments: Arguments) -> frozenset[str] | None:
 
 
 def read_arguments(
-    declared: Iterable[Parameter], raw: Mapping[str, Any], command_name: str = "this command"
+    declared: Iterable[Parameter],
+    raw: Mapping[str, Any],
+    command_name: str = "this command",
+    refused: Mapping[str, str] = NO_REASONS,
 ) -> Arguments:
     """Parse the parameters of a call. An empty value counts as missing, as in CloudStack, unless it clears.
 
-    An undeclared name is an error, unless clients add it to every call. CloudStack ignores such names, and
-    so does something else than the caller asked for.
+    An undeclared name is an error, unless clients add it to every call; `refused` has reasons by name.
+    CloudStack ignores such names, and so does something else than the caller asked for.
 
     Raises: ApiError 431 for an undeclared name, a missing parameter or an invalid value.
     """
     by_name = {parameter.name.lower(): parameter for parameter in declared}
-    sent = _sent(raw, by_name, command_name)
+    sent = _sent(raw, by_name, command_name, refused)
     values: dict[str, Any] = {}
     for parameter in by_name.values():
         value = sent.get(parameter.name.lower())
@@ -368,7 +375,9 @@ def read_arguments(
     return Arguments(values)
 
 
-def _sent(raw: Mapping[str, Any], by_name: Mapping[str, Parameter], command_name: str) -> dict[str, Any]:
+def _sent(
+    raw: Mapping[str, Any], by_name: Mapping[str, Parameter], command_name: str, refused: Mapping[str, str]
+) -> dict[str, Any]:
     """Return what was sent, by lower-case name, with the entries of each map in one list."""
     sent: dict[str, Any] = {}
     maps: dict[str, dict[int, dict[str, Any]]] = {}
@@ -380,7 +389,7 @@ def _sent(raw: Mapping[str, Any], by_name: Mapping[str, Parameter], command_name
             entries = maps.setdefault(entry["name"].lower(), {})
             entries.setdefault(int(entry["index"]), {})[entry["key"]] = value
         elif not is_added_by_clients(lower):
-            raise _unknown(name, by_name, command_name)
+            raise _unknown(name, by_name, command_name, refused.get(lower))
     for name in sent.keys() & maps.keys():
         raise ApiError(
             ErrorCode.PARAMETER,
@@ -399,11 +408,12 @@ def _is_map(parameter: Parameter | None) -> bool:
     return parameter is not None and parameter.type in (ParameterType.MAP, ParameterType.TAGS)
 
 
-def _unknown(name: str, by_name: Mapping[str, Parameter], command_name: str) -> ApiError:
-    near = difflib.get_close_matches(name.lower(), by_name, 1, 0.8)
+def _unknown(name: str, by_name: Mapping[str, Parameter], command_name: str, why: str | None) -> ApiError:
+    near = difflib.get_close_matches(name.lower(), by_name, 1, 0.8) if why is None else []
     hint = f"use {by_name[near[0]].name}" if near else "omit it"
+    reason = "" if why is None else f": {why}"
     return ApiError(
         ErrorCode.PARAMETER,
-        f"{command_name} does not support the parameter {name[:64]} in this release",
+        f"{command_name} does not support the parameter {name[:64]} in this release{reason}",
         f"{hint}, or call listApis with name={command_name} for the supported parameters",
     )

@@ -6,21 +6,18 @@ Its id is derived from the zone's UUID, so that it is the same after every resta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from attrs import frozen
 
-from systemvm.host.zone import NetworksConfig, TrafficType
+from systemvm.host.zone import TrafficType
 from systemvm.management.api.command import ApiCall, matches_keyword
 from systemvm.management.state import address_ranges
 from systemvm.management.state.database import Connection
 from systemvm.management.state.status import GuestType
 from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model.file_import import part_id
-
-#: Returns a zone's networks by the zone's name.
-NetworksOf = Callable[[str], NetworksConfig]
 
 
 @frozen

@@ -75,6 +75,8 @@ class DomainFilter:
     uuid: str | None = None
     name: str | None = None  # whatever its case
     level: int | None = None  # 0 for the root
+    parent_id: int | None = None
+    beneath: str | None = None  # a path: at any depth
     keyword: str | None = None  # in the name, whatever its case
 
 
@@ -158,10 +160,13 @@ def _domains(which: DomainFilter, order: Order | None) -> Listing:
     slashes = sa.func.length(_d.path) - sa.func.length(sa.func.replace(_d.path, "/", ""))
     level = sa.case((_d.path == "/", 0), else_=slashes)
     where += that_fit(
-        exact=((_d.uuid, which.uuid), (level, which.level)),
+        exact=((_d.uuid, which.uuid), (level, which.level), (_d.parent_id, which.parent_id)),
         texts=((_d.name, which.name),),
         sets=((_d.id, which.ids),),
     )
+    if which.beneath is not None:
+        where.append(_d.path.startswith(f"{which.beneath.rstrip('/')}/", autoescape=True))
+        where.append(_d.path != which.beneath)
     if which.keyword is not None:
         where.append(contains(_d.name, which.keyword))
     return Listing(

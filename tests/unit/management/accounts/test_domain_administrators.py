@@ -240,3 +240,25 @@ async def test_root_administrators_are_beyond_reach(cloud: SmallCloud) -> None:
     assert of_root.may_use(cloud.user.account.id)
     assert not of_root.may_use(cloud.admin.account.id)
     assert not of_root.may_use(accounts.SYSTEM_ACCOUNT_ID)
+
+
+@pytest_twisted.ensureDeferred
+async def test_domains_beneath_one_are_listed_for_its_administrator(cloud: SmallCloud) -> None:
+    tree = await plant(cloud)
+
+    async def names(as_user: Principal | None = None, **which: Any) -> list[str]:
+        answer = await cloud.call("listDomainChildren", as_user, **which)
+        return [each["name"] for each in answer.get("domain", [])]
+
+    assert await names() == ["sales", "other"]
+    assert await names(isrecursive="true") == ["sales", "north", "other"]
+    assert await names(id=tree.sales) == ["north"]
+    assert await names(id=tree.sales, isrecursive="true") == ["north"]
+    assert await names(isrecursive="true", name="NORTH") == ["north"]
+    assert await names(isrecursive="true", keyword="o") == ["north", "other"]
+    assert await names(tree.dora, isrecursive="true") == ["north"]
+    assert await names(tree.dora, id=tree.north) == []
+    error = await error_of(cloud.call("listDomainChildren", tree.dora, id=tree.other))
+    assert error.code is ErrorCode.UNAUTHORIZED
+    error = await error_of(cloud.call("listDomainChildren", tree.sam))
+    assert error.code is ErrorCode.UNSUPPORTED

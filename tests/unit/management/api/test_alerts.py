@@ -15,7 +15,7 @@ from small_cloud import SmallCloud
 from systemvm.management.api.errors import ErrorCode
 from systemvm.management.image_stores.capacity import record_usage
 from systemvm.management.state import alerts, events
-from systemvm.management.state.alerts import AlertFilter
+from systemvm.management.state.alerts import AlertFilter, AlertType
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance
@@ -107,7 +107,7 @@ async def test_alerts_are_not_taken_away_without_saying_which(cloud: SmallCloud)
     for given in ({}, {"startdate": "2020-01-01"}):
         assert (await refusal(cloud, "deleteAlerts", **given)).code is ErrorCode.PARAMETER
     assert [alert["id"] for alert in await listed(cloud)] == [kept]
-    for command in ("listAlerts", "archiveAlerts", "deleteAlerts"):
+    for command in ("listAlerts", "archiveAlerts", "deleteAlerts", "listAlertTypes"):
         assert (await refusal(cloud, command, cloud.user, type=7)).code is ErrorCode.UNSUPPORTED
 
 
@@ -126,3 +126,13 @@ def test_lists_of_alerts_read_no_other_events(cloud: SmallCloud) -> None:
     cloud.database.run_now(explain)
     assert len(plans) == 2
     assert all("ix_events_type_created" in plan for plan in plans), plans
+
+
+@pytest_twisted.ensureDeferred
+async def test_types_of_alerts_are_listed(cloud: SmallCloud) -> None:
+    found = (await cloud.call("listAlertTypes"))["alerttype"]
+    assert {(each["alerttypeid"], each["name"]) for each in found} == {
+        (kind.number, kind.title) for kind in AlertType
+    }
+    [ssvm] = (await cloud.call("listAlertTypes", keyword="ssvm"))["alerttype"]
+    assert ssvm == {"alerttypeid": 19, "name": "ALERT.SERVICE.SSVM"}

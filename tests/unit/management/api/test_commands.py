@@ -104,10 +104,13 @@ EXPECTED = {
     *("listInstanceGroups", "listProjects", "listFirewallRules", "listEgressFirewallRules"),
     *("listRouters", "listVPCs", "listVPCOfferings"),
     *("listNics", "listNetworkOfferings", "listAccountUsage"),
+    *("listUsageRecords", "listUsageTypes", "listDomainChildren"),
+    *("listStorageProviders", "listStorageTags", "listAlertTypes"),
 }
 
 
 ADMINISTRATORS = {
+    *("listStorageProviders", "listStorageTags", "listAlertTypes", "listDomainChildren"),
     *("generateAlert", "listAlertDeliveries"),
     "resetApiLimit",
     *("createDiskOffering", "updateDiskOffering", "deleteDiskOffering"),

@@ -9,6 +9,7 @@ import pytest_twisted
 import sqlalchemy as sa
 
 from api_requests import NOWHERE, refusal
+from model_commands import job
 from small_cloud import SmallCloud
 from small_cloud.rows import NETWORKS
 from systemvm.management.api.errors import ErrorCode
@@ -130,6 +131,27 @@ async def test_volumes_are_shown_to_their_account(cloud: SmallCloud) -> None:
     assert volume["size"] == 1 << 20  # the template's
     assert (await only(cloud, "listVolumes", "volume", virtualmachineid=machine["id"]))["id"] == volume["id"]
     assert (await cloud.call("listVolumes", cloud.user, listall=True)).get("volume", []) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_agent_has_the_address_of_its_system_vm(cloud: SmallCloud) -> None:
+    vm = cloud.add_system_vm(InstanceType.CONSOLE_PROXY)
+    host = await only(cloud, "listHosts", "host", name=vm.instance_name)
+    [listed] = (await cloud.call("listSystemVms", id=vm.uuid))["systemvm"]
+    assert host.get("ipaddress") == listed["privateip"] == f"10.11.0.{100 + vm.id}"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_zone_has_the_shared_offering_when_it_carries_guest_traffic(cloud: SmallCloud) -> None:
+    made = (await cloud.call("createZone", name="zone2", dns1="192.0.2.53", internaldns1="192.0.2.53"))[
+        "zone"
+    ]
+    network = await job(cloud, "createPhysicalNetwork", zoneid=made["id"], name="second")
+    assert await cloud.call("listNetworkOfferings", zoneid=made["id"]) == {}
+    physical = {"physicalnetworkid": network["physicalnetwork"]["id"], "kvmnetworklabel": "cloudbr3"}
+    await job(cloud, "addTrafficType", traffictype="Guest", **physical)
+    offering = await only(cloud, "listNetworkOfferings", "networkoffering", zoneid=made["id"])
+    assert offering["guestiptype"] == "Shared"
 
 
 @pytest_twisted.ensureDeferred

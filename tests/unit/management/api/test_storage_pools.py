@@ -39,6 +39,8 @@ async def refused(cloud: SmallCloud, command: str, **parameters: Any) -> SystemV
 async def test_a_volume_is_created_attached_and_deleted_in_a_second_pool(cloud: SmallCloud) -> None:
     pool = await create_pool(cloud)
     assert (pool.scope, pool.type) == ("ZONE", "SharedMountPoint")
+    [listed] = (await cloud.call("listStoragePools", id=pool.uuid))["storagepool"]
+    assert listed["ipaddress"] == "localhost"
     volume = await create_volume(cloud, pool)
     path = Path(pool.path) / f"{volume.uuid}.qcow2"
     assert path.exists()

@@ -10,13 +10,15 @@ import pytest
 import pytest_twisted
 from attrs import evolve
 
+from api_requests import NOWHERE, refusal
 from small_cloud import SmallCloud
 from systemvm.host.bridges import HostNetwork
 from systemvm.host.zone import TrafficType
-from systemvm.management.api.errors import ApiError
+from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.api.zone_parts import guest_network_of, guest_network_offering_of
 from systemvm.management.state import address_ranges
 from systemvm.management.state.columns import now
+from systemvm.management.state.rows import NotFoundError
 from systemvm.management.zone_model.refusals import ModelError
 from user_vms import deploy_by_api, deployment_parameters
 
@@ -185,6 +187,101 @@ async def test_a_further_range_of_a_subnet_is_of_its_network(cloud: SmallCloud) 
     await cloud.job("destroyVirtualMachine", id=(await machine_named(cloud, "one"))["id"], expunge="true")
     assert (await cloud.job("deleteNetwork", id=network["id"])).result_code == 0
     assert len((await cloud.call("listVlanIpRanges"))["vlaniprange"]) == 1  # the public one
+
+
+async def ranges_of(cloud: SmallCloud, **which: Any) -> list[str]:
+    found = (await cloud.call("listVlanIpRanges", **which)).get("vlaniprange", [])
+    return [each["startip"] for each in found]
+
+
+@pytest_twisted.ensureDeferred
+async def test_ranges_are_added_to_a_network_by_its_id_and_listed_by_it(cloud: SmallCloud) -> None:
+    network, own = await create(cloud), guest_network_of(cloud.zone).id
+    [physical] = [
+        each
+        for each in (await cloud.call("listPhysicalNetworks"))["physicalnetwork"]
+        if each["name"] == "cloudbr3"
+    ]
+    span = SUBNET | {"startip": "10.14.0.20", "endip": "10.14.0.21"}
+    added = (await cloud.call("createVlanIpRange", networkid=network["id"], **span))["vlan"]
+    assert (added["networkid"], added["forvirtualnetwork"]) == (network["id"], False)
+    of_zone = SUBNET | {"gateway": "10.13.0.1", "startip": "10.13.0.50", "endip": "10.13.0.51"}
+    zones_own = await cloud.call(
+        "createVlanIpRange", networkid=own, zoneid=cloud.zone.uuid, physicalnetworkid=physical["id"],
+        forvirtualnetwork="false", **of_zone,
+    )  # fmt: skip
+    assert zones_own["vlan"]["networkid"] == own
+    assert await ranges_of(cloud, networkid=network["id"]) == ["10.14.0.10", "10.14.0.20"]
+    assert await ranges_of(cloud, networkid=own) == ["10.13.0.50"]
+    assert await ranges_of(cloud, networkid=own, forvirtualnetwork="true") == []
+    assert await ranges_of(cloud, networkid=NOWHERE) == []
+    [public] = (await cloud.call("listVlanIpRanges", forvirtualnetwork="true"))["vlaniprange"]
+    assert "networkid" not in public
+    assert len(await ranges_of(cloud, vlan="untagged")) == len(await ranges_of(cloud)) == 4
+    assert await ranges_of(cloud, vlan="100") == await ranges_of(cloud, vlan="vlan://100") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_range_of_a_network_in_a_vlan_gets_its_vlan(cloud: SmallCloud) -> None:
+    labels: Any = cloud.configuration.labels
+    bridge: HostNetwork = labels["cloudbr3"]
+    tagged = HostNetwork.of("cloudbr3", ["guest"], "10.15.0.1/24").addresses
+    labels["cloudbr3"] = evolve(bridge, vlans=frozenset(range(100, 200)), vlan_addresses=((100, tagged),))
+    subnet = {"gateway": "10.15.0.254", "netmask": "255.255.255.0"}
+    network = await create(cloud, vlan="100", startip="10.15.0.10", endip="10.15.0.11", **subnet)
+    added = await cloud.call("createVlanIpRange", networkid=network["id"], startip="10.15.0.20", **subnet)
+    assert added["vlan"]["vlan"] == "vlan://100"
+    wrong = await refused_range(cloud, networkid=network["id"], startip="10.15.0.30", vlan="101", **subnet)
+    assert wrong.startswith("vlan: ")
+
+
+async def refused_range(cloud: SmallCloud, **parameters: Any) -> str:
+    with pytest.raises(ModelError) as error:
+        await cloud.call("createVlanIpRange", **parameters)
+    return error.value.message
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_range_that_is_not_the_networks_is_refused(cloud: SmallCloud) -> None:
+    network, own = await create(cloud), guest_network_of(cloud.zone).id
+    span = SUBNET | {"startip": "10.14.0.20", "endip": "10.14.0.21"}
+    public = await refused_range(cloud, networkid=network["id"], forvirtualnetwork="true", **span)
+    assert "no public addresses" in public
+    other = {"gateway": "10.13.0.1", "netmask": "255.255.255.0", "startip": "10.13.0.50"}
+    assert "not the subnet of network second, 10.14.0.0/24" in await refused_range(
+        cloud, networkid=network["id"], **other
+    )
+    assert "is the subnet of another network" in await refused_range(cloud, networkid=own, **span)
+    elsewhere = (await cloud.call("createZone", name="zone2", dns1="192.0.2.53", internaldns1="192.0.2.53"))[
+        "zone"
+    ]["id"]
+    assert "the network is in zone zone1" in await refused_range(
+        cloud, networkid=network["id"], zoneid=elsewhere, **span
+    )
+    [physical] = [
+        each
+        for each in (await cloud.call("listPhysicalNetworks"))["physicalnetwork"]
+        if each["name"] == "cloudbr0"
+    ]
+    assert "cloudbr0 does not carry guest traffic of zone zone1" in await refused_range(
+        cloud, networkid=network["id"], physicalnetworkid=physical["id"], **span
+    )
+    assert "zoneid: is missing" in await refused_range(cloud, **span)
+    with pytest.raises(NotFoundError):
+        await cloud.call("createVlanIpRange", networkid=NOWHERE, **span)
+    assert await ranges_of(cloud, networkid=network["id"]) == ["10.14.0.10"]
+
+
+@pytest.mark.parametrize("name", ["account", "domainid", "projectid", "podid"])
+@pytest_twisted.ensureDeferred
+async def test_what_has_no_meaning_for_ranges_is_refused_with_the_reason(
+    cloud: SmallCloud, name: str
+) -> None:
+    for command, given in (("listVlanIpRanges", {}), ("createVlanIpRange", SUBNET)):
+        error = await refusal(cloud, command, **given, **{name: NOWHERE})
+        assert error.code is ErrorCode.PARAMETER
+        why = "these ranges are of zones" if name == "podid" else "no account owns addresses"
+        assert f"{command} does not support the parameter {name} in this release: {why}" in error.message
 
 
 @pytest_twisted.ensureDeferred

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`alert` objects."""
+"""`alert` and `alerttype` objects."""
 
 from __future__ import annotations
 
@@ -19,3 +19,9 @@ class AlertAnswer:
     name: str = required_key("CloudStack's name of the type, for example ALERT.SERVICE.SSVM")
     description: str = required_key("what happened")
     sent: datetime = required_key("when")
+
+
+@frozen(kw_only=True)
+class AlertTypeAnswer:
+    alerttypeid: int = required_key("CloudStack's number")
+    name: str = required_key("CloudStack's name, for example ALERT.SERVICE.SSVM")

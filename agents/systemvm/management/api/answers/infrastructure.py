@@ -57,7 +57,9 @@ class StoragePoolAnswer:
         "Up, Disabled, PrepareForMaintenance, Maintenance or ErrorInMaintenance; Down when its directory "
         "cannot be used"
     )
-    ipaddress: str | None = optional_key("the host's management address, or the NFS server")
+    ipaddress: str | None = optional_key(
+        "the host's management address, or the NFS server; localhost of a shared mount point"
+    )
     path: str = required_key("the directory on the host, or the export")
     tags: str | None = optional_key("tags that offerings ask for")
     disksizetotal: int | None = optional_key("capacity of its file system in bytes")
@@ -118,6 +120,7 @@ class VlanIpRangeAnswer:
     id: str = required_key("the UUID")
     zoneid: str = required_key("the zone's UUID")
     physicalnetworkid: str | None = optional_key("UUID of the physical network that carries it")
+    networkid: str | None = optional_key("UUID of the guest network; none of public addresses")
     vlan: str = required_key("the VLAN; vlan://untagged without one")
     gateway: str | None = optional_key("gateway of the public network")
     netmask: str | None = optional_key("netmask of the public network; omitted for IPv6 alone")

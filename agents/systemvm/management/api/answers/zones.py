@@ -36,7 +36,7 @@ class HostAnswer:
     name: str = required_key("the name")
     state: str = required_key("Creating, Connecting, Up, Down, Disconnected, Alert, Removed or Error")
     type: str = required_key("Routing, SecondaryStorageVM or ConsoleProxy")
-    ipaddress: str | None = optional_key("its address")
+    ipaddress: str | None = optional_key("its address; of a system VM, that on the management network")
     hypervisor: str | None = optional_key("KVM, XenServer or VMware, of a hypervisor host")
     version: str | None = optional_key("version of the software on it")
     zoneid: str | None = optional_key("the zone's UUID")

@@ -21,11 +21,11 @@ from systemvm.management.api.commands.model_parameters import (
     subnet_parameters,
     subnet_parameters_of_either,
 )
+from systemvm.management.api.commands.range_places import place_of
 from systemvm.management.api.parameters import Arguments, optional, required
-from systemvm.management.state import address_ranges, physical_networks, pods, zones
+from systemvm.management.state import address_ranges, pods, zones
 from systemvm.management.state.address_ranges import NetworkRange, Span
 from systemvm.management.state.database import Connection
-from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model import ranges
 from systemvm.management.zone_model.guest_networks import check_is_of_network, check_not_last
 from systemvm.management.zone_model.ranges import Labels
@@ -38,37 +38,30 @@ from systemvm.management.zone_model.subnets import (
 )
 from systemvm.management.zone_model.subnets6 import read_address6
 
-_VLAN = optional("vlan", STRING, "VLAN of the range, one of the label's in host.yaml; untagged by default")
+_VLAN = optional(
+    "vlan",
+    STRING,
+    "VLAN of the range, one of the label's in host.yaml; by default the network's, or untagged",
+)
 _UNTAGGED = optional("vlan", STRING, "untagged: management addresses have no VLAN")
 _RANGE = identity("range", "listVlanIpRanges")
 
 
-def _zone_of(connection: Connection, arguments: Arguments) -> Zone:
-    """Return the zone of zoneid or physicalnetworkid."""
-    if "zoneid" in arguments:
-        return zones.zone_by_uuid(connection, arguments["zoneid"])
-    if "physicalnetworkid" in arguments:
-        network = physical_networks.network_by_uuid(connection, arguments["physicalnetworkid"])
-        return zones.zone_by_id(connection, network.zone_id)
-    raise invalid("zoneid", "is missing", "send zoneid or physicalnetworkid")
-
-
 def _create(connection: Connection, arguments: Arguments, labels: Labels) -> VlanIpRangeAnswer:
-    is_public = arguments.flag("forvirtualnetwork", True)
-    zone = _zone_of(connection, arguments)
-    subnet, vlan = subnet_of_either(arguments), read_vlan(arguments.text("vlan"))
-    if not is_public and vlan is not None:
-        check_is_of_network(connection, zone, subnet, vlan)
+    subnet = subnet_of_either(arguments)
+    place = place_of(connection, arguments, subnet)
+    if place.kind is TrafficType.GUEST and place.vlan is not None:
+        check_is_of_network(connection, place.zone, subnet, place.vlan)
     added = ranges.add_range(
         connection,
-        zone,
-        TrafficType.PUBLIC if is_public else TrafficType.GUEST,
+        place.zone,
+        place.kind,
         subnet,
         labels,
-        vlan=vlan,
+        vlan=place.vlan,
         for_system_vms=arguments.flag("forsystemvms", True),
     )
-    return zone_answers.range_answer(connection, added, zone, _used(connection, added))
+    return zone_answers.range_answer(connection, added, place.zone, _used(connection, added))
 
 
 def _update(connection: Connection, arguments: Arguments, labels: Labels) -> VlanIpRangeAnswer:
@@ -195,14 +188,19 @@ VLAN_RANGES = (
         "createVlanIpRange", "Adds a range of public addresses, or of a guest network.", "IP range",
         "VLAN.IP.RANGE.CREATE", Done.CREATED, _create,
         (
-            optional("zoneid", UUID, "UUID of the zone; that of the physical network by default"),
-            optional("physicalnetworkid", UUID, "UUID of the physical network, whose zone it is for"),
+            optional("zoneid", UUID, "UUID of the zone; that of the network by default"),
+            optional("networkid", UUID, "UUID of a shared guest network that gets the addresses"),
+            optional("physicalnetworkid", UUID, "UUID of the physical network that carries the addresses"),
             *subnet_parameters_of_either(),
             _VLAN,
-            optional("forvirtualnetwork", BOOLEAN, "true, the default: public addresses; false: guests'"),
+            optional(
+                "forvirtualnetwork", BOOLEAN,
+                "true, the default without networkid: public addresses; false: guests'",
+            ),
             optional("forsystemvms", BOOLEAN, "false: system VMs have none of these"),
         ),
         VlanIpRangeAnswer, "vlan", related=("listVlanIpRanges", "deleteVlanIpRange"),
+        refused=zone_answers.NOT_OF_VLANS,
     ),
     ModelCommand(
         "updateVlanIpRange", "Changes begin and end of a range.", "IP range", "VLAN.IP.RANGE.UPDATE",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""listAlerts, archiveAlerts, deleteAlerts, generateAlert."""
+"""listAlerts, listAlertTypes, archiveAlerts, deleteAlerts, generateAlert."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 from systemvm.management.api.answers.access import SuccessAnswer
-from systemvm.management.api.answers.alerts import AlertAnswer
+from systemvm.management.api.answers.alerts import AlertAnswer, AlertTypeAnswer
 from systemvm.management.api.command import (
     ApiCall,
     Command,
@@ -15,6 +15,8 @@ from systemvm.management.api.command import (
     ResponseShape,
     ResultPage,
     StartedJob,
+    matches_keyword,
+    paged,
 )
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.job_start import start_job
@@ -61,6 +63,10 @@ class AlertCommands:
             Command(
                 "listAlerts", self._list, "Lists alerts, the newest first.", AlertAnswer, "alert",
                 ResponseShape.LIST, _LIST, ADMIN_ONLY, related=("listEvents",),
+            ),
+            Command(
+                "listAlertTypes", paged(_types), "Lists the types of alerts.", AlertTypeAnswer, "alerttype",
+                ResponseShape.LIST, roles=ADMIN_ONLY, related=("listAlerts", "generateAlert"),
             ),
             self._taking("archiveAlerts", "Takes alerts from the list; listEvents keeps what happened."),
             self._taking("deleteAlerts", "Deletes alerts; listEvents keeps what happened."),
@@ -121,6 +127,11 @@ class AlertCommands:
         kind = next(kind for kind in AlertType if kind.number == arguments["type"])
         await self._database.run(_generate, kind, arguments["description"], arguments["uuid"])
         return {"success": True}
+
+
+async def _types(call: ApiCall) -> list[AlertTypeAnswer]:
+    found = [AlertTypeAnswer(alerttypeid=kind.number, name=kind.title) for kind in AlertType]
+    return [each for each in found if matches_keyword(call.arguments, each.name)]
 
 
 def _generate(connection: Connection, kind: AlertType, description: str, made: str) -> None:

@@ -77,6 +77,17 @@ class DomainCommands:
                 ),
                 kept=True, sortable=tuple(account_list.DOMAIN_SORT_KEYS),
             ),
+            Command(
+                "listDomainChildren", self._children, "Lists the domains beneath one.",
+                DomainAnswer, "domain", ResponseShape.LIST,
+                (
+                    optional("id", UUID, "the one above them; the caller's by default"),
+                    optional("name", STRING, "list only those with this name"),
+                    optional("isrecursive", BOOLEAN, "true: at any depth; false: only directly beneath it"),
+                    optional("listall", BOOLEAN, "accepted, but without effect: all are listed"),
+                ),
+                ADMINISTRATORS, kept=True, related=related,
+            ),
         )  # fmt: skip
 
     async def _create(self, call: ApiCall) -> DomainAnswer:
@@ -115,6 +126,9 @@ class DomainCommands:
 
     async def _list(self, call: ApiCall) -> ResultPage:
         return await self._database.read(_select, call)
+
+    async def _children(self, call: ApiCall) -> ResultPage:
+        return await self._database.read(_select_children, call)
 
     async def _answer(self, domain: Domain) -> DomainAnswer:
         [answer] = await self._database.read(domain_answers, [domain])
@@ -184,4 +198,24 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
         keyword=arguments.text("keyword"),
     )
     found, count = account_list.domains_page(connection, which, page_window(arguments), sort_order(arguments))
+    return ResultPage(domain_answers(connection, found), count)
+
+
+def _select_children(connection: Connection, call: ApiCall) -> ResultPage:
+    """Return the rows of a page of listDomainChildren.
+
+    Raises: ApiError 401 for a domain that the caller must not name.
+    """
+    arguments, principal = call.arguments, call.principal
+    top = principal.domain if "id" not in arguments else accounts.domain_by_uuid(connection, arguments["id"])
+    if not principal.may_use_domain(top):
+        raise unauthorized(f"account {principal.account.name} must not use domain {top.pretty_path}")
+    is_recursive = arguments.flag("isrecursive")
+    which = DomainFilter(
+        name=arguments.text("name"),
+        parent_id=None if is_recursive else top.id,
+        beneath=top.path if is_recursive else None,
+        keyword=arguments.text("keyword"),
+    )
+    found, count = account_list.domains_page(connection, which, page_window(arguments))
     return ResultPage(domain_answers(connection, found), count)

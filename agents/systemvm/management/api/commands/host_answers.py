@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from attrs import frozen
 
+from systemvm.host.zone import TrafficType
 from systemvm.management.api.answers.zones import HostAnswer
 from systemvm.management.api.owner_names import read_names
 from systemvm.management.foreign_hosts.access import colons
@@ -13,7 +16,7 @@ from systemvm.management.state.database import Connection
 from systemvm.management.state.foreign_hosts import ForeignHost
 from systemvm.management.state.host_load import HostLoad
 from systemvm.management.state.host_state import explanation_of, host_state
-from systemvm.management.state.instances import Instance
+from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.state.pods import Cluster, Pod
 from systemvm.management.state.status import InstanceType
 from systemvm.management.state.zones import Host, Zone
@@ -41,8 +44,9 @@ def hosts_and_agents(connection: Connection) -> list[HostAnswer]:
         cluster = clusters.get(host.cluster_id or 0)
         place = HostPlace(names.zone(host.zone_id), of_pod.get(cluster.pod_id) if cluster else None, cluster)
         hosts.append(_of_host(host, place, reached.get(host.id), loads.get(host.id, host_load.IDLE)))
-    hosts += [_of_agent(vm, names.zone(vm.zone_id)) for vm in instances.list_system(connection)]
-    return hosts
+    agents = instances.list_system(connection)
+    nics = instances.nics_by_vm(connection, [vm.id for vm in agents])
+    return hosts + [_of_agent(vm, names.zone(vm.zone_id), nics[vm.id]) for vm in agents]
 
 
 def answer_of_host(connection: Connection, host: Host) -> HostAnswer:
@@ -87,8 +91,9 @@ def _of_host(host: Host, place: HostPlace, reached: ForeignHost | None, load: Ho
     )
 
 
-def _of_agent(vm: Instance, zone: Zone | None) -> HostAnswer:
+def _of_agent(vm: Instance, zone: Zone | None, nics: Sequence[Nic]) -> HostAnswer:
     reason, hint = explanation_of(vm)
+    of_management = (nic.address for nic in nics if nic.traffic_type == TrafficType.MANAGEMENT.value)
     return HostAnswer(
         id=vm.uuid,
         name=vm.instance_name,
@@ -96,6 +101,7 @@ def _of_agent(vm: Instance, zone: Zone | None) -> HostAnswer:
         reason=reason,
         hint=hint,
         type="ConsoleProxy" if vm.type is InstanceType.CONSOLE_PROXY else "SecondaryStorageVM",
+        ipaddress=next(of_management, None),
         version=vm.agent_version,
         zoneid=zone.uuid if zone else None,
         zonename=zone.name if zone else None,

@@ -4,6 +4,7 @@ parts of a zone, for administrators."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import ip_address
 
 from systemvm.management.api.answers.infrastructure import (
@@ -17,7 +18,7 @@ from systemvm.management.api.answers.infrastructure import (
 )
 from systemvm.management.api.command import ApiCall, Command, Handler, ResponseShape, paged
 from systemvm.management.api.commands import zone_answers
-from systemvm.management.api.parameters import Parameter, ParameterType, optional
+from systemvm.management.api.parameters import NO_REASONS, Parameter, ParameterType, optional
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.api.zone_parts import matching
 from systemvm.management.state import zones
@@ -57,11 +58,13 @@ class InfrastructureCommands:
                 PhysicalNetworkAnswer, "physicalnetwork", _ID, _NAME, _ZONE, sortable=("name", "state"),
             ),
             _listing(
-                "listVlanIpRanges", self._ranges, "Lists ranges of public addresses.",
+                "listVlanIpRanges", self._ranges, "Lists ranges of public addresses and of guest networks.",
                 VlanIpRangeAnswer, "vlaniprange", _ID, _ZONE,
                 optional("physicalnetworkid", ParameterType.UUID, "list only those of this physical network"),
+                optional("networkid", ParameterType.UUID, "list only those of this guest network"),
                 optional("forvirtualnetwork", ParameterType.BOOLEAN, "true: only public ones; false: others"),
-                optional("vlan", text, "list only those of this VLAN"), sortable=_RANGE_KEYS,
+                optional("vlan", text, "list only those of this VLAN, such as 100, vlan://100 or untagged"),
+                sortable=_RANGE_KEYS, refused=zone_answers.NOT_OF_VLANS,
             ),
             _listing(
                 "listTrafficTypes", self._traffic_types, "Lists traffic types of physical networks.",
@@ -102,8 +105,13 @@ class InfrastructureCommands:
 
     async def _ranges(self, call: ApiCall) -> list[VlanIpRangeAnswer]:
         answers = await self._database.read(zone_answers.ranges)
-        names = ("id", "zoneid", "physicalnetworkid", "forvirtualnetwork", "vlan")
-        return matching(call, answers, *names, searched=_RANGE_TEXTS)
+        names = ("id", "zoneid", "physicalnetworkid", "networkid", "forvirtualnetwork")
+        found = matching(call, answers, *names, searched=_RANGE_TEXTS)
+        vlan = call.arguments.text("vlan")
+        if vlan is None:
+            return found
+        wanted = f"vlan://{vlan.lower().removeprefix('vlan://')}"
+        return [answer for answer in found if answer.vlan == wanted]
 
     async def _hypervisors(self, call: ApiCall) -> list[HypervisorAnswer]:
         rows = {zone.id: zone.uuid for zone in await self._database.read(zones.list_zones)}
@@ -124,6 +132,7 @@ def _listing(
     object_name: str,
     *parameters: Parameter,
     sortable: tuple[str, ...] = (),
+    refused: Mapping[str, str] = NO_REASONS,
 ) -> Command:
     return Command(
         name,
@@ -135,4 +144,5 @@ def _listing(
         parameters,
         roles=ADMIN_ONLY,
         sortable=sortable,
+        refused=refused,
     )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from attrs import field, frozen
@@ -13,7 +13,7 @@ from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, StartedJob
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.job_start import start_job
-from systemvm.management.api.parameters import Arguments, Parameter
+from systemvm.management.api.parameters import NO_REASONS, Arguments, Parameter
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state.database import Connection
@@ -52,6 +52,7 @@ class ModelCommand:
     related: tuple[str, ...] = ()
     roles: frozenset[AccountType] = ADMIN_ONLY
     admit: Admit | None = field(default=None, repr=False)
+    refused: Mapping[str, str] = field(default=NO_REASONS, repr=False)
 
 
 def commands_of(table: Iterable[ModelCommand], changes: ModelChanges, jobs: JobRunner) -> list[Command]:
@@ -74,6 +75,7 @@ def _command(each: ModelCommand, changes: ModelChanges, jobs: JobRunner) -> Comm
         each.parameters,
         roles=each.roles,
         related=each.related,
+        refused=each.refused,
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from systemvm.host.zone import TrafficType
 from systemvm.management.api.answers.networks import NetworkOfferingAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, paged
 from systemvm.management.api.commands.networks import services_of
 from systemvm.management.api.parameters import ParameterType, optional
-from systemvm.management.api.zone_parts import NetworksOf, matching, offering_of
-from systemvm.management.state import zones
+from systemvm.management.api.zone_parts import matching, offering_of
+from systemvm.management.state import physical_networks, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.status import GuestType
 from systemvm.management.state.zones import Zone
@@ -42,10 +43,9 @@ _L2_DISPLAY_TEXT = "Offering for L2 networks with config drive user data"
 class NetworkOfferingCommands:
     """The handler of this command."""
 
-    def __init__(self, database: Database, networks_of: NetworksOf, labels: Labels) -> None:
+    def __init__(self, database: Database, labels: Labels) -> None:
         self._database = database
         self._labels = labels
-        self._networks_of = networks_of
 
     def commands(self) -> tuple[Command, ...]:
         return (
@@ -57,14 +57,17 @@ class NetworkOfferingCommands:
         )  # fmt: skip
 
     async def _list(self, call: ApiCall) -> list[NetworkOfferingAnswer]:
-        found = await self._database.read(zones.list_zones)
-        answers = []
-        for zone in found:
-            if self._networks_of(zone.name).guest is not None:
-                answers.append(_answer(zone, GuestType.SHARED))
-            for guest_type in await self._database.read(_types_of_accounts, zone, self._labels):
-                answers.append(_answer(zone, guest_type))
+        answers = await self._database.read(_answers, self._labels)
         return matching(call, answers, *(parameter.name for parameter in _LIST))
+
+
+def _answers(connection: Connection, labels: Labels) -> list[NetworkOfferingAnswer]:
+    answers = []
+    for zone in zones.list_zones(connection):
+        if physical_networks.network_of_traffic(connection, zone.id, TrafficType.GUEST) is not None:
+            answers.append(_answer(zone, GuestType.SHARED))
+        answers += [_answer(zone, each) for each in _types_of_accounts(connection, zone, labels)]
+    return answers
 
 
 def _types_of_accounts(connection: Connection, zone: Zone, labels: Labels) -> list[GuestType]:

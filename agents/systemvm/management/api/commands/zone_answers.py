@@ -15,9 +15,17 @@ from systemvm.management.api.answers.infrastructure import (
     TrafficTypeAnswer,
     VlanIpRangeAnswer,
 )
+from systemvm.management.api.zone_parts import guest_network_of
 from systemvm.management.configurations import storage
 from systemvm.management.primary.pool_usage import Usages
-from systemvm.management.state import address_ranges, physical_networks, storage_pools, volumes, zones
+from systemvm.management.state import (
+    address_ranges,
+    guest_networks,
+    physical_networks,
+    storage_pools,
+    volumes,
+    zones,
+)
 from systemvm.management.state import pods as pod_rows
 from systemvm.management.state.address_ranges import NetworkRange
 from systemvm.management.state.database import Connection
@@ -28,6 +36,15 @@ from systemvm.management.state.zones import Zone
 
 #: Traffic types whose ranges listVlanIpRanges lists.
 OF_VLANS = (TrafficType.PUBLIC, TrafficType.GUEST)
+_NOT_OWNED = "no account owns addresses: each range is for all accounts of its zone"
+#: Parameters of CloudStack's ranges of VLANs that have no meaning here, and why.
+NOT_OF_VLANS = {
+    "account": _NOT_OWNED,
+    "domainid": _NOT_OWNED,
+    "projectid": _NOT_OWNED,
+    "provider": "addresses are of system VMs and guests only",
+    "podid": "these ranges are of zones; those of pods have createManagementNetworkIpRange",
+}
 
 
 def _zones(connection: Connection) -> dict[int, Zone]:
@@ -197,6 +214,7 @@ def range_answer(connection: Connection, each: NetworkRange, zone: Zone, used: i
         id=each.uuid,
         zoneid=zone.uuid,
         physicalnetworkid=network.uuid if network else None,
+        networkid=_guest_network_of(connection, each, zone),
         vlan=f"vlan://{each.vlan_text}",
         cidr=None if each.is_ipv6 else str(each.cidr),
         **_ipv4_keys(each),
@@ -206,6 +224,14 @@ def range_answer(connection: Connection, each: NetworkRange, zone: Zone, used: i
         addressesused=used,
         addressestotal=address_ranges.total([each]),
     )
+
+
+def _guest_network_of(connection: Connection, each: NetworkRange, zone: Zone) -> str | None:
+    if each.traffic_type is not TrafficType.GUEST:
+        return None
+    if each.guest_network_id is None:
+        return guest_network_of(zone).id
+    return guest_networks.rows.by_id(connection, each.guest_network_id).uuid
 
 
 def pools(connection: Connection, primary: Path, usages: Usages) -> list[StoragePoolAnswer]:
@@ -247,7 +273,7 @@ def pool_answer(
         type=pool.type,
         scope=pool.scope,
         state="Down" if down else pool.state,
-        ipaddress=host.address if host else pool.server,
+        ipaddress=host.address if host else pool.server or "localhost",
         path=pool.path or str(primary),
         tags=pool.tags or None,
         disksizetotal=usage.total_bytes if usage else None,
