@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ansible's unchanged collection ngine_io.cloudstack with a daemon: a second run changes nothing."""
+"""Ansible's unchanged collection ngine_io.cloudstack with a daemon: a second run changes nothing.
+
+docs/reference/ansible.md says which of its modules work.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sqlite3
+import stat
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -25,6 +30,9 @@ __all__ = ["host"]  # the fixture
 PLAYBOOKS = Path(__file__).with_name("playbooks")
 ANSIBLE = Path(__file__).parents[2] / "build/clients/bin/ansible-playbook"
 PLAY_S = 900.0
+PAGE = Path(__file__).parents[2] / "docs/reference/ansible.md"
+_ROW = re.compile(r"^\| (cs_\w+) \| (yes|untested|no) \| ([^|]+) \|", re.MULTILINE)
+_CALLED = re.compile(r"""query_api\(\s*["'](\w+)["']""")
 _RECAP = re.compile(r"ok=(\d+)\s+changed=(\d+)\s+unreachable=\d+\s+failed=(\d+)")
 
 
@@ -44,20 +52,12 @@ class Operator:
 
     url: str
     login: FirstLogin
-    zone: str
+    variables: dict[str, str]
     home: Path
 
     def play(self, name: str) -> Run:
-        command: list[str | Path] = [
-            ANSIBLE,
-            "-i",
-            "localhost,",
-            "-c",
-            "local",
-            "-e",
-            f"zone={self.zone}",
-            PLAYBOOKS / name,
-        ]
+        command: list[str | Path] = [ANSIBLE, "-i", "localhost,", "-c", "local"]
+        command += ["-e", json.dumps(self.variables), PLAYBOOKS / name]
         environment = os.environ | {
             "CLOUDSTACK_ENDPOINT": self.url,
             "CLOUDSTACK_KEY": self.login.api_key,
@@ -80,7 +80,50 @@ def make_operator(host: Host, home: Path) -> tuple[Operator, CloudStack]:
     assert login is not None
     url = f"{host.page}/client/api"
     api = CloudStack(endpoint=url, key=login.api_key, secret=login.secret_key)
-    return Operator(url, login, api.listZones()["zone"][0]["name"], home), api
+    [cluster], [node] = api.listClusters()["cluster"], api.listHosts(type="Routing")["host"]
+    variables = {
+        "zone": cluster["zonename"],
+        "pod": cluster["podname"],
+        "cluster": cluster["name"],
+        "host": node["name"],
+        "shared": str(host.layout.root / "shared"),
+    }
+    return Operator(url, login, variables, home), api
+
+
+def make_shared_directories(host: Host) -> None:
+    """Make the directories of storage pools, as an operator's mounts are."""
+    own = host.layout.primary.stat()
+    for name in ("shared", "shared2"):
+        directory = host.layout.root / name
+        directory.mkdir()
+        os.chown(directory, own.st_uid, own.st_gid)
+        directory.chmod(stat.S_IMODE(own.st_mode))
+
+
+def modules() -> dict[str, str]:
+    """Return the source of each module of the collection."""
+    [folder] = ANSIBLE.parents[1].glob(
+        "lib/python3*/site-packages/ansible_collections/ngine_io/cloudstack/plugins/modules"
+    )
+    return {path.stem: path.read_text() for path in folder.glob("cs_*.py")}
+
+
+def check_page(api: CloudStack) -> None:
+    """Check the page's modules, those of the playbooks, and the commands that are not served."""
+    served = {command["name"] for command in api.listApis()["api"]}
+    rows = {name: (works, missing) for name, works, missing in _ROW.findall(PAGE.read_text())}
+    expected = {
+        name: ", ".join(sorted(set(_CALLED.findall(source)) - served, key=str.lower)) or "–"
+        for name, source in modules().items()
+    }
+    assert {name: missing for name, (_, missing) in rows.items()} == expected
+    played = {
+        name
+        for playbook in PLAYBOOKS.glob("*.yml")
+        for name in re.findall(r"ngine_io\.cloudstack\.(cs_\w+)", playbook.read_text())
+    }
+    assert {name for name, (works, _) in rows.items() if works == "yes"} == played
 
 
 def list_media(api: CloudStack) -> list[tuple[Any, ...]]:
@@ -95,6 +138,7 @@ def test_a_second_ansible_run_changes_nothing(host: Host, tmp_path: Path) -> Non
     host.start()
     host.both_running()
     operator, api = make_operator(host, tmp_path)
+    check_page(api)
 
     first = operator.play("first.yml")
     assert (first.ok, first.changed, first.failed) == (18, 18, 0), first.output
@@ -121,6 +165,23 @@ def test_a_second_ansible_run_changes_nothing(host: Host, tmp_path: Path) -> Non
     assert (first.changed, first.failed) == (3, 0), first.output
     second = operator.play("machine.yml")
     assert (second.ok, second.changed, second.failed) == (6, 0, 0), second.output
+
+    make_shared_directories(host)
+    first = operator.play("storage.yml")
+    assert (first.ok, first.changed, first.failed) == (8, 7, 0), first.output
+    second = operator.play("storage.yml")
+    assert (second.ok, second.changed, second.failed) == (8, 0, 0), second.output
+    [pool] = api.listStoragePools(name="shared1")["storagepool"]
+    assert (pool["tags"], pool["scope"], pool["state"]) == ("fast", "CLUSTER", "Up")
+    [own] = api.listNetworks(keyword="zone1-guest")["network"]
+    [guest] = api.listVlanIpRanges(networkid=own["id"])["vlaniprange"]
+    assert (guest["startip"], guest["endip"]) == ("10.13.0.50", "10.13.0.59")
+
+    first = operator.play("storage-gone.yml")
+    assert (first.changed, first.failed) == (6, 0), first.output
+    second = operator.play("storage-gone.yml")
+    assert (second.ok, second.changed, second.failed) == (6, 0, 0), second.output
+    assert "storagepool" not in api.listStoragePools(keyword="shared")
 
     first = operator.play("gone.yml")
     assert (first.changed, first.failed) == (7, 0), first.output
