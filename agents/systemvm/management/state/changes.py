@@ -8,13 +8,8 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 
-from systemvm.management.state.kept_results import keep as keep
 from systemvm.management.state.topics import EVERYTHING
-from systemvm.management.state.topics import any_of as any_of
-from systemvm.management.state.topics import columns as columns
 from systemvm.management.state.wal_commits import WRAP
-
-# listing.py and template_list.py import `any_of`, `columns` and `keep` from here.
 
 
 class Changes:

@@ -47,7 +47,7 @@ class Keyset:
         return sa.and_(first, reached)
 
     def topics(self) -> set[str]:
-        """Return the topics of `state.changes` that the values depend on, besides which rows there are."""
+        """Return the topics (see `state.topics`) that the values depend on, besides which rows there are."""
         return {f"{column.table.name}.{column.name}" for key in self.keys for column in _columns(key)}
 
 

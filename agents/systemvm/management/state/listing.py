@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from attrs import Factory, field, frozen
 
-from systemvm.management.state.changes import keep
+from systemvm.management.state.kept_results import keep
 from systemvm.management.state.keyset import Keyset
 
 #: Listings that a repository keeps, because their queries take longer to make than a page to read.
@@ -64,7 +64,7 @@ class Listing:
     rows: sa.Select[Any]  # without conditions and order; made once, because that takes a millisecond
     where: Sequence[sa.ColumnElement[bool]]
     order_by: Sequence[sa.ColumnElement[Any]]
-    topics: tuple[str, ...]  # of `state.changes`: only a change in these can change the length
+    topics: tuple[str, ...]  # of `state.topics`: only a change in these can change the length
     #: The number of rows of a table that only grows: what was counted once is not counted again.
     growing_id: sa.Column[int] | None = None
 

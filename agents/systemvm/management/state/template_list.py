@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import schema, tags, templates
-from systemvm.management.state.changes import any_of, columns, keep
+from systemvm.management.state.kept_results import keep
 from systemvm.management.state.listing import (
     KEPT_LISTINGS,
     Listing,
@@ -24,6 +24,7 @@ from systemvm.management.state.listing import (
 )
 from systemvm.management.state.tags import Wanted
 from systemvm.management.state.templates import StoreRef, Template
+from systemvm.management.state.topics import any_of, columns
 from systemvm.wire.storage import DownloadState, ImageFormat
 
 _t = schema.templates.c
