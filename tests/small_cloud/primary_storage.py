@@ -68,6 +68,9 @@ class FakePrimary:
         self.provisioned[volume_uuid] = provisioning
         return path
 
+    async def delete_incomplete(self, volume_uuid: str) -> None:
+        (self.directory / f".{volume_uuid}.qcow2.new").unlink(missing_ok=True)
+
     async def create_empty(
         self, volume_uuid: str, size_bytes: int, provisioning: Provisioning = Provisioning.THIN
     ) -> Path:

@@ -213,8 +213,12 @@ class PrimaryStorage:
 
     async def delete_volume(self, volume_uuid: str) -> None:
         """Delete a disk, and what a killed daemon has written of it; does nothing when there is none."""
-        for path in (self._incomplete(volume_uuid), self.volume_path(volume_uuid)):
-            await deferToThread(path.unlink, True)
+        await self.delete_incomplete(volume_uuid)
+        await deferToThread(self.volume_path(volume_uuid).unlink, True)
+
+    async def delete_incomplete(self, volume_uuid: str) -> None:
+        """Delete what a killed daemon has written of a disk; call it while nobody makes that."""
+        await deferToThread(self._incomplete(volume_uuid).unlink, True)
 
     async def volume_names(self) -> list[str]:
         """Return the UUIDs of the volumes that have a file."""

@@ -39,6 +39,7 @@ class MovableStorage(Protocol):
         provisioning: Provisioning = Provisioning.THIN,
     ) -> Path: ...
     async def delete_volume(self, volume_uuid: str) -> None: ...
+    async def delete_incomplete(self, volume_uuid: str) -> None: ...
 
 
 class VolumeMigration:
@@ -59,6 +60,15 @@ class VolumeMigration:
         self._hypervisor = hypervisor
         self._machines = machines
         self._volumes = volumes
+
+    async def delete_incomplete(self, volume_id: int, target: int | None) -> None:
+        """Delete what a killed daemon has written in the pool that a volume is moved to.
+
+        It counts as used, so call it before the pool is measured.
+        """
+        async with self._volumes.lock(volume_id) as volume:
+            if volume.pool_id != target and volume.removed is None:
+                await (await self._primary.of(target)).delete_incomplete(volume.uuid)
 
     async def migrate(self, volume_id: int, source: int | None, target: int | None, usages: Usages) -> Volume:
         """Move a volume from one pool to another; None is the host's own directory.

@@ -12,8 +12,10 @@ from present import present
 from shared_pools import create_pool, create_volume
 from small_cloud import SmallCloud
 from systemvm.management.api.errors import ErrorCode
+from systemvm.management.primary import pool_usage
+from systemvm.management.primary.pool_usage import DiskUsage
 from systemvm.management.state import snapshots, storage_pools, volumes, zones
-from systemvm.management.state.status import SnapshotState
+from systemvm.management.state.status import Provisioning, SnapshotState
 from systemvm.management.state.storage_pools import StoragePool
 from systemvm.management.state.volumes import Volume
 from systemvm.management.volumes import transitions
@@ -65,6 +67,35 @@ async def test_the_root_disk_of_a_stopped_vm_is_moved_and_its_vm_starts_there(cl
     await migrate(cloud, root, pool)
     await cloud.machines.start(vm.id)
     assert present(cloud.hypervisor.specs[vm.instance_name].disk).path == file_in(pool, root)
+
+
+@pytest.mark.parametrize("of_vm", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_what_a_killed_daemon_has_copied_does_not_count_twice(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch, of_vm: bool
+) -> None:
+    """A fat disk uses its 60 GiB of a pool of 100 GiB, of which 85 can be used, before it is filled."""
+    pool, vm = await create_pool(cloud), await deploy_running(cloud)
+    await cloud.machines.stop(vm.id, forced=True)
+    root = present(cloud.database.run_now(volumes.root_of, vm.id))
+    fat = {"provisioning": Provisioning.FAT, "size_bytes": 60 << 30}
+    cloud.database.run_now(volumes.update, root.id, **fat)
+    incomplete = Path(pool.path) / f".{root.uuid}.qcow2.new"
+    incomplete.touch()
+    monkeypatch.setattr(
+        pool_usage,
+        "disk_usage",
+        lambda directory: DiskUsage(100 << 30, (60 << 30) * len(list(directory.glob(".*.new")))),
+    )
+    of_volume = {"id": root.id, "source": None, "target": pool.id}
+    job = await cloud.jobs.submit(
+        "migrateVirtualMachine" if of_vm else "migrateVolume",
+        {"id": vm.id, "volumes": [[root.id, None]], "target": pool.id} if of_vm else of_volume,
+        account_id=cloud.admin.account.id, domain_id=cloud.admin.domain.id, user_id=cloud.admin.user.id,
+    )  # fmt: skip
+    ended = await cloud.jobs.wait(job.uuid)
+    assert ended.result_code == 0, ended.result
+    assert row(cloud, root).pool_id == pool.id
 
 
 @pytest_twisted.ensureDeferred

@@ -119,6 +119,9 @@ class DiskDirectory:
     async def delete_volume(self, volume_uuid: str) -> None:
         self._delete(self.volume_path(volume_uuid))
 
+    async def delete_incomplete(self, volume_uuid: str) -> None:
+        self._delete(self.directory / f".{volume_uuid}.volume.new")
+
     async def restore_volume(
         self,
         volume_uuid: str,

@@ -87,6 +87,7 @@ class MigrationCommands:
 
     async def _run_volume(self, running: RunningJob) -> dict[str, Any]:
         wanted = running.job.arguments
+        await self._migration.delete_incomplete(wanted["id"], wanted["target"])
         usages = await self._pools.usages()
         volume = await self._migration.migrate(wanted["id"], wanted["source"], wanted["target"], usages)
         return {"volume": plain(await self._database.read(volume_commands.answer_for, volume))}
@@ -100,6 +101,8 @@ class MigrationCommands:
     async def _run_machine(self, running: RunningJob) -> dict[str, Any]:
         wanted = running.job.arguments
         moves = wanted["volumes"]
+        for volume_id, _ in moves:
+            await self._migration.delete_incomplete(volume_id, wanted["target"])
         for number, (volume_id, source) in enumerate(moves):
             running.progress(100 * number // len(moves), f"Moving volume {number + 1} of {len(moves)}")
             usages = await self._pools.usages()
