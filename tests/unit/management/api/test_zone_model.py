@@ -321,6 +321,12 @@ async def test_a_zone_that_comes_and_goes_leaves_the_first_one_alone(cloud: Smal
     made = await make_zone(cloud)
     renamed = await cloud.call("updateZone", id=made.zone, name="zone3", dns2="192.0.2.54", dns1="192.0.2.53")
     assert renamed["zone"]["dns2"] == "192.0.2.54"
+    moved = await cloud.call("updateZone", id=made.zone, dns1="192.0.2.55")
+    assert (moved["zone"]["dns1"], moved["zone"]["dns2"]) == ("192.0.2.55", "192.0.2.54")
+    cleared = await cloud.call("updateZone", id=made.zone, dns2="")
+    assert (cleared["zone"]["dns1"], cleared["zone"].get("dns2")) == ("192.0.2.55", None)
+    second = await cloud.call("updateZone", id=made.zone, dns2="192.0.2.53")
+    assert (second["zone"]["dns1"], second["zone"]["dns2"]) == ("192.0.2.55", "192.0.2.53")
     assert "zone2" not in cloud.configuration.current
     assert cloud.configuration.zone("zone1") == before
     twice = await refused(cloud, "createZone", name="ZONE3", dns1="192.0.2.53", internaldns1="10.21.0.2")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from systemvm.management.api.answers.infrastructure import ClusterAnswer, PodAnswer
 from systemvm.management.api.answers.zones import ZoneAnswer
 from systemvm.management.api.commands import zone_answers
@@ -28,10 +30,10 @@ from systemvm.management.zone_model import zones as model
 from systemvm.management.zone_model.ranges import Labels
 
 _SERVERS = (
-    optional("dns2", STRING, "second name server for VMs"),
-    optional("internaldns2", STRING, "second name server for system VMs"),
+    optional("dns2", STRING, "second name server for VMs", clears=True),
+    optional("internaldns2", STRING, "second name server for system VMs", clears=True),
     optional("ip6dns1", STRING, "first IPv6 name server", clears=True),
-    optional("ip6dns2", STRING, "second IPv6 name server"),
+    optional("ip6dns2", STRING, "second IPv6 name server", clears=True),
     optional("domain", STRING, "names of the public CA's certificates are below it", clears=True),
     optional(
         "description",
@@ -49,9 +51,12 @@ _CLUSTER = (
 )
 
 
-def _servers(arguments: Arguments, first: str, second: str) -> list[str] | None:
-    given = [arguments[name] for name in (first, second) if name in arguments]
-    return [address for address in given if address] if given else None
+def _servers(arguments: Arguments, first: str, second: str, before: Sequence[str] = ()) -> list[str] | None:
+    """Return two name servers: those that are given, and those of `before` in place of others."""
+    if first not in arguments and second not in arguments:
+        return None
+    kept = dict(zip((first, second), before, strict=False))
+    return [address for name in (first, second) if (address := arguments.get(name, kept.get(name)))]
 
 
 def _create_zone(connection: Connection, arguments: Arguments, labels: Labels) -> ZoneAnswer:
@@ -70,15 +75,16 @@ def _create_zone(connection: Connection, arguments: Arguments, labels: Labels) -
 
 
 def _update_zone(connection: Connection, arguments: Arguments, labels: Labels) -> ZoneAnswer:
+    before = zones.zone_by_uuid(connection, arguments["id"])
     zone = model.update_zone(
         connection,
-        zones.zone_by_uuid(connection, arguments["id"]),
+        before,
         labels,
         name=arguments.text("name"),
         allocation_state=arguments.text("allocationstate"),
-        dns=_servers(arguments, "dns1", "dns2"),
-        internal_dns=_servers(arguments, "internaldns1", "internaldns2"),
-        dns6=_servers(arguments, "ip6dns1", "ip6dns2"),
+        dns=_servers(arguments, "dns1", "dns2", before.dns),
+        internal_dns=_servers(arguments, "internaldns1", "internaldns2", before.internal_dns),
+        dns6=_servers(arguments, "ip6dns1", "ip6dns2", before.dns6),
         network_domain=arguments.text("domain"),
         description=arguments.text("description"),
     )
