@@ -6,6 +6,7 @@ The types are those of CloudStack (AnnotationService.EntityType) whose objects a
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,9 +15,10 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import schema
-from systemvm.management.state.listing import contains
+from systemvm.management.state.listing import KEPT_LISTINGS, Listing, contains, is_present, that_fit
 from systemvm.management.state.rows import AT_ONCE, NotFoundError, Rows
 from systemvm.management.state.status import InstanceType
+from systemvm.management.state.topics import columns
 from systemvm.wire.storage import ImageFormat
 
 
@@ -58,7 +60,7 @@ class EntityType:
 
     def is_present(self, uuid: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
         """Return the condition that there is an object with this UUID."""
-        return sa.exists().where(self.table.c.uuid == uuid, self.table.c.removed.is_(None), self.condition)
+        return is_present(self.table, uuid, self.condition)
 
 
 _vm, _template = schema.vm_instances.c, schema.templates.c
@@ -86,6 +88,11 @@ ENTITY_TYPES: Mapping[str, EntityType] = {
 
 rows = Rows(schema.entity_annotations, Annotation, "annotation")
 _c = schema.entity_annotations.c
+_ROWS = sa.select(*rows.columns).select_from(schema.entity_annotations)
+_TOPICS = (
+    *columns(schema.entity_annotations, "admins_only"),
+    *(topic for entity in ENTITY_TYPES.values() for topic in columns(entity.table, "removed")),
+)
 
 
 def owner_of(connection: sa.Connection, kind: str, uuid: str) -> int | None:
@@ -109,25 +116,31 @@ def page(connection: sa.Connection, which: AnnotationFilter, window: slice) -> t
 
     Those of removed objects are not among them.
     """
-    exact = (
-        (_c.uuid, which.uuid),
-        (_c.entity_type, which.entity_type),
-        (_c.entity_uuid, which.entity_uuid),
-        (_c.user_id, which.user_id),
+    listing = _listing(which)
+    return [rows.value(row) for row in listing.page(connection, window)], listing.count(connection)
+
+
+@functools.lru_cache(KEPT_LISTINGS)
+def _listing(which: AnnotationFilter) -> Listing:
+    where = that_fit(
+        exact=(
+            (_c.uuid, which.uuid),
+            (_c.entity_type, which.entity_type),
+            (_c.entity_uuid, which.entity_uuid),
+            (_c.user_id, which.user_id),
+        ),
+        sets=((_c.account_id, which.reader_ids),),
     )
-    where: list[sa.ColumnElement[bool]] = [column == value for column, value in exact if value is not None]
     if which.reader_ids is not None:
-        where += [_c.account_id.in_(which.reader_ids), _c.admins_only.is_(False)]
+        where.append(_c.admins_only.is_(False))
     if which.keyword is not None:
         where.append(contains(_c.annotation, which.keyword))
     kinds = ENTITY_TYPES if which.entity_type is None else [which.entity_type]
     present = ((_c.entity_type == kind) & ENTITY_TYPES[kind].is_present(_c.entity_uuid) for kind in kinds)
     where.append(sa.or_(*present))
-    query = sa.select(*rows.columns).where(*where).order_by(_c.id.desc())
-    if window.stop is not None:
-        query = query.limit(window.stop - (window.start or 0)).offset(window.start or 0)
-    count = connection.scalar(sa.select(sa.func.count()).select_from(schema.entity_annotations).where(*where))
-    return [rows.value(row) for row in connection.execute(query).mappings()], count or 0
+    return Listing(
+        key=("annotations", which), rows=_ROWS, where=where, order_by=(_c.id.desc(),), topics=_TOPICS
+    )
 
 
 def names(connection: sa.Connection, found: Sequence[Annotation]) -> dict[str, str]:

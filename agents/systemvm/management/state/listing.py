@@ -171,6 +171,13 @@ def that_fit(
     ]
 
 
+def is_present(
+    table: sa.Table, uuid: sa.ColumnElement[str], *conditions: sa.ColumnElement[bool]
+) -> sa.ColumnElement[bool]:
+    """Return the condition that a table has an object with this UUID, which is not removed."""
+    return sa.exists().where(table.c.uuid == uuid, table.c.removed.is_(None), *conditions)
+
+
 def as_text(column: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
     """Return a column of an enum as the text that is stored: a filter can name what is no member."""
     return sa.type_coerce(column, sa.String)

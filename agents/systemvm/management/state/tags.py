@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -11,7 +12,7 @@ from attrs import frozen
 
 from systemvm.management.state import schema
 from systemvm.management.state.kept_results import keep
-from systemvm.management.state.listing import contains
+from systemvm.management.state.listing import KEPT_LISTINGS, Listing, contains, is_present, that_fit
 from systemvm.management.state.rows import Rows, one_of
 from systemvm.management.state.same_rows import SameRows
 from systemvm.management.state.topics import columns
@@ -48,11 +49,7 @@ _OF_OBJECTS = SameRows(rows).prepared(_c.resource_uuid.in_(one_of("uuids")), ord
 #: What a list of tagged objects depends on, besides their own table: a tag is never changed.
 TOPICS = columns(schema.resource_tags)
 _TAGGED = (schema.vm_instances, schema.templates, schema.volumes, schema.snapshots)
-
-
-def _is_present(owner: sa.Table) -> sa.ColumnElement[bool]:
-    """Return the condition that a tag's object is in a table: tags of removed ones are not listed."""
-    return sa.exists().where(owner.c.uuid == _c.resource_uuid, owner.c.removed.is_(None))
+_ROWS = sa.select(*rows.columns).select_from(schema.resource_tags)
 
 
 def has_any(uuid: sa.ColumnElement[str], wanted: Wanted) -> sa.ColumnElement[bool]:
@@ -81,24 +78,35 @@ def _of_objects(connection: sa.Connection, uuids: Sequence[str]) -> Mapping[str,
 
 
 def page(connection: sa.Connection, which: TagFilter, window: slice) -> tuple[list[Tag], int]:
-    """Return the tags in a window of those that fit, the oldest first, and how many fit."""
-    exact = (
-        (_c.resource_uuid, which.resource_uuid),
-        (_c.resource_type, which.resource_type),
-        (_c.key, which.key),
-        (_c.value, which.value),
+    """Return the tags in a window of those that fit, the oldest first, and how many fit.
+
+    Those of removed objects are not among them.
+    """
+    listing = _listing(which)
+    return [rows.value(row) for row in listing.page(connection, window)], listing.count(connection)
+
+
+@functools.lru_cache(KEPT_LISTINGS)
+def _listing(which: TagFilter) -> Listing:
+    where = that_fit(
+        exact=(
+            (_c.resource_uuid, which.resource_uuid),
+            (_c.resource_type, which.resource_type),
+            (_c.key, which.key),
+            (_c.value, which.value),
+        ),
+        sets=((_c.account_id, which.account_ids),),
     )
-    where: list[sa.ColumnElement[bool]] = [column == value for column, value in exact if value is not None]
-    where.append(sa.or_(*(_is_present(owner) for owner in _TAGGED)))
-    if which.account_ids is not None:
-        where.append(_c.account_id.in_(which.account_ids))
     if which.keyword is not None:
         where.append(contains(_c.key, which.keyword))
-    query = sa.select(*rows.columns).where(*where).order_by(_c.id)
-    if window.stop is not None:
-        query = query.limit(window.stop - (window.start or 0)).offset(window.start or 0)
-    count = connection.scalar(sa.select(sa.func.count()).select_from(schema.resource_tags).where(*where))
-    return [rows.value(row) for row in connection.execute(query).mappings()], count or 0
+    where.append(sa.or_(*(is_present(owner, _c.resource_uuid) for owner in _TAGGED)))
+    return Listing(
+        key=("tags", which),
+        rows=_ROWS,
+        where=where,
+        order_by=(_c.id,),
+        topics=(*TOPICS, *(topic for owner in _TAGGED for topic in columns(owner, "removed"))),
+    )
 
 
 def add(
