@@ -46,6 +46,7 @@ class DiskOfferingCommands:
                 "diskoffering",
                 ResponseShape.LIST,
                 _LIST,
+                sortable=("name", "disksize", "created"),
                 related=("createVolume",),
             ),
         )

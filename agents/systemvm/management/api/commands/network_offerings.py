@@ -52,7 +52,7 @@ class NetworkOfferingCommands:
             Command(
                 "listNetworkOfferings", paged(self._list), "Lists what guest networks are made by.",
                 NetworkOfferingAnswer, "networkoffering", ResponseShape.LIST, _LIST,
-                related=("listNetworks",),
+                sortable=("name", "guestiptype"), related=("listNetworks",),
             ),
         )  # fmt: skip
 

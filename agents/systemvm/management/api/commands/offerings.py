@@ -49,6 +49,7 @@ class OfferingCommands:
                 "serviceoffering",
                 ResponseShape.LIST,
                 _LIST,
+                sortable=("name", "cpunumber", "memory"),
                 related=("deployVirtualMachine",),
             ),
         )
