@@ -37,7 +37,7 @@ KINDS: Mapping[str, ObjectKind] = {
         "listTemplates", "template", "TEMPLATE", "Template", {"templatefilter": "all", **_ALL}
     ),
     "iso": ObjectKind("listIsos", "iso", "ISO", "ISO", {"isofilter": "all", **_ALL}),
-    "guest-network": ObjectKind("listNetworks", "network", "NETWORK", "", _ALL),
+    "guest-network": ObjectKind("listNetworks", "network", "NETWORK", "Network", _ALL),
     "system-vm": ObjectKind("listSystemVms", "systemvm", "SYSTEM_VM"),
     "offering": ObjectKind("listServiceOfferings", "serviceoffering", "SERVICE_OFFERING"),
     "disk-offering": ObjectKind("listDiskOfferings", "diskoffering", "DISK_OFFERING"),

@@ -48,7 +48,13 @@ _c = schema.resource_tags.c
 _OF_OBJECTS = SameRows(rows).prepared(_c.resource_uuid.in_(one_of("uuids")), order_by=[_c.key])
 #: What a list of tagged objects depends on, besides their own table: a tag is never changed.
 TOPICS = columns(schema.resource_tags)
-_TAGGED = (schema.vm_instances, schema.templates, schema.volumes, schema.snapshots)
+_TAGGED = (
+    schema.vm_instances,
+    schema.templates,
+    schema.volumes,
+    schema.snapshots,
+    schema.guest_networks,
+)
 _ROWS = sa.select(*rows.columns).select_from(schema.resource_tags)
 
 

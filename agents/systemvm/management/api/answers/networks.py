@@ -8,6 +8,7 @@ from datetime import datetime
 from attrs import frozen
 
 from systemvm.management.api.answers.keys import optional_key, required_key
+from systemvm.management.api.answers.tags import TagAnswer
 
 
 @frozen(kw_only=True)
@@ -26,6 +27,7 @@ class NetworkAnswer:
     id: str = required_key("the UUID")
     name: str = required_key("the name")
     displaytext: str = required_key("a description for people")
+    tags: list[TagAnswer] = required_key("keys and values that its owner gave it; see createTags")
     zoneid: str = required_key("the zone's UUID")
     zonename: str = required_key("the zone's name")
     traffictype: str = required_key("Guest")

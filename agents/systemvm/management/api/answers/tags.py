@@ -15,7 +15,7 @@ class TagAnswer:
     key: str = required_key("the key, once at an object")
     value: str = required_key("the value")
     resourceid: str = required_key("UUID of the object")
-    resourcetype: str = required_key("UserVm, Template, ISO, Volume or Snapshot")
+    resourcetype: str = required_key("UserVm, Template, ISO, Volume, Snapshot or Network")
     account: str = required_key("the account that owns the object")
     domainid: str = required_key("the owner's domain UUID")
     domain: str = required_key("the owner's domain")

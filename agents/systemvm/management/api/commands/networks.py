@@ -15,8 +15,11 @@ from systemvm.management.api.answers.networks import (
     ServiceProviderAnswer,
 )
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, paged
+from systemvm.management.api.commands.tags import tag_answers
+from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.ownership import OWNERS, OwnerFilter, owners_of
 from systemvm.management.api.parameters import ParameterType, optional
+from systemvm.management.api.tag_parameters import TAGGED, wanted_tags
 from systemvm.management.api.zone_parts import (
     guest_network_of,
     has_own_network,
@@ -30,6 +33,7 @@ from systemvm.management.state import (
     addresses,
     guest_networks,
     physical_networks,
+    tags,
     zones,
 )
 from systemvm.management.state.accounts import Account, Domain
@@ -65,6 +69,7 @@ class NetworkCommands:
                     optional("acltype", text, "list only those of this access rule"),
                     optional("canusefordeploy", boolean, "list only those that VMs can be deployed on"),
                     optional("issystem", boolean, "true: list only system networks; false: only others"),
+                    TAGGED,
                 ),
             ),
             Command(
@@ -97,7 +102,11 @@ class NetworkCommands:
     async def _networks(self, call: ApiCall) -> list[NetworkAnswer]:
         answers = await self._database.read(_visible_networks, call)
         names = ("id", "zoneid", "type", "traffictype", "physicalnetworkid", "acltype", "canusefordeploy")
-        return matching(call, answers, *names, "issystem")
+        fitting = matching(call, answers, *names, "issystem")
+        wanted = wanted_tags(call.arguments)
+        if wanted is None:
+            return fitting
+        return [each for each in fitting if any((tag.key, tag.value) in wanted for tag in each.tags)]
 
     async def _public_addresses(self, call: ApiCall) -> list[PublicIpAddressAnswer]:
         await self._database.read(owners_of, call)
@@ -170,6 +179,7 @@ def answer_of(
     # one without a VLAN now is not untagged either
     vlan_text = str(vlan) if vlan is not None else UNTAGGED if is_shared else None
     physical = physical_networks.network_of_traffic(connection, zone.id, TrafficType.GUEST)
+    tagged = [] if created is None else tags.of_objects(connection, [created.uuid]).get(created.uuid, [])
     number = None if created is None else created.id
     ranges = [
         each
@@ -181,6 +191,7 @@ def answer_of(
         id=own.id if created is None else created.uuid,
         name=own.name if created is None else created.name,
         displaytext=f"the guest network of {zone.name}" if created is None else created.display_text,
+        tags=tag_answers(tagged, read_names(connection)) if tagged else [],
         zoneid=zone.uuid,
         zonename=zone.name,
         traffictype="Guest",

@@ -18,19 +18,20 @@ from systemvm.management.api.paging import page_window
 from systemvm.management.api.parameters import Parameter, ParameterType, optional, required
 from systemvm.management.api.tag_parameters import given_tags
 from systemvm.management.jobs.runner import JobRunner, RunningJob
-from systemvm.management.state import instances, snapshots, tags, templates, volumes
+from systemvm.management.state import guest_networks, instances, snapshots, tags, templates, volumes
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.tags import Tag, TagFilter
 
 UUID, STRING, LIST, TAGS = ParameterType.UUID, ParameterType.STRING, ParameterType.LIST, ParameterType.TAGS
 CREATE, DELETE = "createTags", "deleteTags"
-#: Returns an object by its UUID; it has `account_id`.
+#: Returns an object by its UUID; it has `account_id`, which is None of a shared network.
 _FIND: dict[str, Callable[[Connection, str], Any]] = {
     "UserVm": instances.by_uuid,
     "Template": templates.by_uuid,
     "ISO": templates.by_uuid,
     "Volume": volumes.by_uuid,
     "Snapshot": snapshots.by_uuid,
+    "Network": guest_networks.by_uuid,
 }
 _KIND = required("resourcetype", STRING, "type of the objects", choices=tuple(_FIND))
 _IDS = required("resourceids", LIST, "UUIDs of the objects")
@@ -142,13 +143,16 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
 def _owners(connection: Connection, call: ApiCall) -> list[str]:
     """Return the ids of the objects, which the caller has access to.
 
-    Raises: ApiError 401 for another account's, 431 for one of another type, NotFoundError when there is none.
+    Raises: ApiError 401 for another account's, 431 for one of another type or without an owner, NotFoundError
+    when there is none.
     """
     kind, uuids = call.arguments["resourcetype"], call.arguments["resourceids"]
     if not uuids:
         raise parameter_error("resourceids is empty", "name at least one object")
     for uuid in uuids:
         found = _FIND[kind](connection, uuid)
+        if kind == "Network" and found.is_shared:
+            raise parameter_error(f"resourceids: network {uuid} is shared", "tag networks that accounts own")
         if not call.principal.may_use(found.account_id):
             raise unauthorized(f"account {call.principal.account.name} must not tag this object")
         is_other = (kind == "UserVm" and found.type.is_system) or (
