@@ -19,7 +19,7 @@ export function rowsOf(command, object, given = {}) {
 }
 
 export class List {
-  #place; #about; #body; #count; #previous; #next; #error; #empty;
+  #place; #about; #body; #typed; #count; #previous; #next; #error; #empty;
   #headers = [];
   #rows = [];
   #keyword = "";
@@ -38,8 +38,8 @@ export class List {
   //   returns what the cell contains; or instead `card(row, busy)`, which returns an element, and `sorts`,
   //   pairs of key and label;
   // - `sort`: {by, descending} at first; without it the daemon's own order;
-  // - `filters`: {name, label, choices} each, where choices are pairs of value and label, or {name, label, type} of
-  //   an input; their values are parameters of the list;
+  // - `filters`: {name, label, choices} each, where choices are pairs of value and label, or {name, label, type,
+  //   placeholder} of an input; their values are parameters of the list;
   // - `bulk`: {label, className, command, act(rows)} each, for selected rows, if the user is allowed to call `command`;
   // - `empty` and `nothing`: what is shown when there are no rows, and when none fits;
   // - `refresh`: loads the section again.
@@ -86,6 +86,7 @@ export class List {
   // Show the first page of what fits.
   #search() {
     clearTimeout(this.#timer);
+    this.#keyword = this.#typed.value.trim();
     this.#page = 1;
     this.#selected.clear();
     this.#again();
@@ -159,19 +160,19 @@ export class List {
 
   #tools() {
     const { label, filters = [], sorts, bulk = [] } = this.#about;
-    const search = element("input", { type: "search", name: "keyword", ariaLabel: `Search ${label}`, placeholder: "Search",
-      oninput: () => this.#type(search.value) });
+    this.#typed = element("input", { type: "search", name: "keyword", ariaLabel: `Search ${label}`, placeholder: "Search",
+      oninput: () => this.#type() });
     const inputs = filters.map((filter) => this.#filter(filter));
     if (sorts) inputs.push(this.#order(sorts));
     this.#bulk = bulk.map(({ label: verb, className, command, act }) => element("button", { type: "button", className: className ?? "", disabled: true, data: { command },
       onclick: () => act(this.#rows.filter(({ id }) => this.#selected.has(id))) }, verb));
     return element("form", { className: "tools", role: "search", onsubmit: (event) => {
       event.preventDefault();
-      this.#type(search.value, 0);
-    } }, search, ...inputs, ...this.#bulk);
+      this.#type(0);
+    } }, this.#typed, ...inputs, ...this.#bulk);
   }
 
-  #filter({ name, label, choices, type }) {
+  #filter({ name, label, choices, type, placeholder }) {
     const change = ({ target }) => {
       if (target.value === (this.#filters[name] ?? "")) return;
       this.#filters[name] = target.value;
@@ -180,7 +181,7 @@ export class List {
     // Enter is a change in Chromium only, and submits no form with several fields and without a button
     const enter = (event) => event.key === "Enter" && change(event);
     const input = choices ? element("select", { name, onchange: change })
-      : element("input", { name, type, onchange: change, onkeydown: enter });
+      : element("input", { name, type, placeholder, onchange: change, onkeydown: enter });
     if (choices) input.append(...options(choices.map(([id, text]) => ({ id, label: text }))));
     return element("label", {}, `${label} `, input);
   }
@@ -219,14 +220,9 @@ export class List {
 
   // ---- what the user does ------------------------------------------------------------------------------------
 
-  #type(text, pauseMs = TYPING_PAUSE_MS) {
-    const keyword = text.trim();
+  #type(pauseMs = TYPING_PAUSE_MS) {
     clearTimeout(this.#timer);
-    if (keyword === this.#keyword) return;
-    this.#timer = setTimeout(() => {
-      this.#keyword = keyword;
-      this.#search();
-    }, pauseMs);
+    if (this.#typed.value.trim() !== this.#keyword) this.#timer = setTimeout(() => this.#search(), pauseMs);
   }
 
   // Ascending, then descending, then as it was at first.

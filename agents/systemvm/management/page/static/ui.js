@@ -84,7 +84,8 @@ export function show(dialog) {
   dialog.showModal();
   dialog.addEventListener("close", () => {
     const section = $("main > section:not([hidden])");
-    if (!opener.isConnected && section && document.activeElement === document.body) focusAgain(opener.dataset, section);
+    const { activeElement } = document; // what had the focus in the dialog can have it until the next frame
+    if (!opener.isConnected && section && (activeElement === document.body || dialog.contains(activeElement))) focusAgain(opener.dataset, section);
   }, { once: true });
 }
 
