@@ -46,6 +46,8 @@ PICTURES: tuple[tuple[str, str, Size, Literal["light", "dark"]], ...] = (
     ("page-volumes", "volumes", WIDE, "light"),
     ("page-snapshots", "snapshots", WIDE, "light"),
     ("page-networks", "networks", WIDE, "light"),
+    ("page-offerings", "offerings", WIDE, "light"),
+    ("page-details", "volumes", WIDE, "light"),
     ("page-pools", "pools", WIDE, "light"),
     ("page-accounts", "accounts", WIDE, "light"),
     ("page-users", "users", WIDE, "light"),
@@ -118,8 +120,12 @@ def take(wanted: set[str]) -> None:
             page.evaluate("section => { location.hash = `#/${section}`; }", section)
             shown = page.locator(f"[data-section={section.partition('/')[0]}]")
             expect(shown.locator(".row, .card, svg").first).to_be_visible()
+            if name == "page-details":
+                page.get_by_role("button", name="records", exact=True).click()
+                expect(page.locator("#details")).to_be_visible()
             page.evaluate("document.activeElement?.blur()")
             save(name, page.screenshot())
+            page.keyboard.press("Escape")
 
     chromium = Chromium()
     try:

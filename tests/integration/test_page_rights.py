@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 
 from integration.cpvm_lab.chromium import Chromium
 from integration.page_modules import StubbedPage, chromium
+from integration.page_user import press
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -19,6 +20,7 @@ WHEN = "2026-01-01T00:00:00+0000"
 TEMPLATE = {"id": "t", "name": "tiny", "format": "QCOW2", "isready": True, "isextractable": True}
 RUNNING = {"id": "m", "name": "web", "state": "Running", "hypervisor": "KVM"}
 DESTROYED = {"id": "n", "name": "db", "state": "Destroyed", "hypervisor": "KVM"}
+TAG = {"key": "env", "value": "test"}
 EVENT = {"id": "e", "description": "it began", "created": WHEN, "type": "X", "level": "INFO"}
 LISTS: dict[str, dict[str, Any]] = {
     "listTemplates": {"template": [TEMPLATE]},
@@ -57,10 +59,17 @@ def test_only_what_the_role_permits_is_offered(chromium: Chromium) -> None:
         for section in SECTIONS:
             assert offered(page, section) == steps_of.get(section, []), section
         expect(page.locator("#alerts [type=checkbox]:visible")).to_have_count(0)
-        stub.answers |= {command: {} for command, _ in SECTIONS.values()}
+        expect(page.locator("button.name")).to_have_count(0)
+        stub.answers |= {command: {} for command, _ in SECTIONS.values()} | {"listTags": {"tag": [TAG]}}
         page.reload()
         for section, (_, button) in SECTIONS.items():
             expected = [*steps_of.get(section, ())[:1], button, *steps_of.get(section, ())[1:]]
             assert offered(page, section) == expected, section
+        offered(page, "templates")
+        press(page.get_by_role("button", name="tiny", exact=True))
+        details = page.locator("#details")
+        expect(details.locator("tbody tr")).to_have_text("envtest")
+        assert details.get_by_role("button").all_inner_texts() == ["Close"]
+        expect(details).not_to_contain_text("Annotations", use_inner_text=True)
 
     chromium.run(steps)

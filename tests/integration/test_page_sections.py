@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, ViewportSize, expect
+from playwright.sync_api import Locator, Page, ViewportSize, expect
 
 from accessibility import use_scheme, violations
 from console_page import open_section
@@ -27,6 +27,7 @@ OF_USERS = [
     "Volumes",
     "Snapshots",
     "Networks",
+    "Offerings",
     "Events",
     "Limits",
     "Usage",
@@ -133,11 +134,122 @@ def walk_infrastructure(page: Page) -> None:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), link.inner_text()
 
 
+def change_offerings(page: Page) -> None:
+    open_section(page, "Offerings")
+    place, dialog = page.locator("#offerings"), page.locator("#fields")
+    rows = place.locator(".row")
+    press(page.get_by_role("button", name="Add for virtual machines…"))
+    dialog.get_by_label("Name").fill("<b>wide</b>")
+    dialog.get_by_label("Memory in MiB").fill("2097152")
+    assert violations(page) == []
+    page.keyboard.press("Enter")
+    expect(dialog.get_by_role("alert")).to_contain_text("must be 32 to 1048576 MiB")
+    dialog.get_by_label("Memory in MiB").fill("98304")
+    dialog.get_by_label("Disks are").select_option("in a storage pool")
+    dialog.get_by_label("Only in storage pools").fill("ssd")
+    page.keyboard.press("Enter")
+    wide = rows.filter(has_text="<b>wide</b>")
+    expect(wide).to_contain_text("96.0 GiB")
+    expect(wide).to_contain_text("pools with ssd")
+    for _ in range(2):
+        press(place.get_by_role("button", name="Size or type"))
+    expect(rows.first).to_contain_text("96.0 GiB")
+    press(wide.get_by_role("button", name="Edit…"))
+    dialog.get_by_label("Description").fill("for databases")
+    page.keyboard.press("Enter")
+    expect(wide).to_contain_text("for databases")
+    press(wide.get_by_role("button", name="<b>wide</b>", exact=True))
+    details = page.locator("#details")
+    expect(details.locator("#details-tags")).to_be_hidden()
+    expect(details.get_by_label("Only administrators see it")).to_be_hidden()
+    details.get_by_label("Text").fill("ask the customer first")
+    page.keyboard.press("Enter")
+    expect(details.locator("li")).to_contain_text("ask the customer first")
+    page.keyboard.press("Escape")
+    page.get_by_label("Search offerings").fill("WIDE")
+    expect(rows).to_have_count(1)
+    press(wide.get_by_role("button", name="Delete"))
+    press(page.locator("#confirm button.danger"))
+    expect(place.locator(".empty")).to_have_text("No offerings fit.")
+    page.get_by_label("Search offerings").fill("")
+
+    place.get_by_label("Kind").select_option("volumes")
+    press(page.get_by_role("button", name="Add for volumes…"))
+    dialog.get_by_label("Name").fill("elastic")
+    page.keyboard.press("Enter")
+    expect(rows.filter(has_text="elastic")).to_contain_text("chosen by its user")
+    press(rows.filter(has_text="elastic").get_by_role("button", name="Delete"))
+    press(page.locator("#confirm button.danger"))
+    expect(rows.filter(has_text="elastic")).to_have_count(0)
+    place.get_by_label("Kind").select_option("networks")
+    expect(rows.first).to_contain_text("Shared")
+    expect(rows.get_by_role("button")).to_have_count(0)
+
+
+def create_volume(page: Page, name: str) -> Locator:
+    open_section(page, "Volumes")
+    press(page.get_by_role("button", name="Create…"))
+    page.locator("#fields").get_by_label("Name").fill(name)
+    page.keyboard.press("Enter")
+    expect(page.locator("#fields")).to_be_hidden()
+    row = page.locator("#volumes .row", has_text=name)
+    expect(row).to_be_visible()
+    return row
+
+
+def tag_and_annotate(page: Page, cloud: Host, name: str) -> None:
+    """Give a new volume a tag and a text, find it by the tag, and take both away."""
+    row, details = create_volume(page, name), page.locator("#details")
+    [volume] = cloud.call("listVolumes", name=name, listall="true")["volume"]
+    press(row.get_by_role("button", name=name, exact=True))
+    expect(details).to_contain_text(volume["id"])
+    expect(details).to_contain_text("It has no tags.")
+    key, tags, texts = details.get_by_label("Key"), details.locator("tbody tr"), details.locator("li")
+    for value in ("production", "test"):
+        key.fill("env")
+        details.get_by_label("Value").fill(value)
+        page.keyboard.press("Enter")
+        expect(tags).to_have_count(1)
+        if value == "production":
+            expect(key).to_be_focused()
+    expect(details.get_by_role("alert")).to_contain_text("already on")
+    details.get_by_label("Text").fill("<i>moves</i> on Friday")
+    page.keyboard.press("Enter")
+    expect(texts).to_contain_text(["<i>moves</i> on Friday"])
+    about = {"entitytype": "VOLUME", "entityid": volume["id"]}
+    cloud.call("addAnnotation", annotation="not for its owner", adminsonly="true", **about)
+    cloud.call("addAnnotation", annotation="we know", **about)
+    expect(texts).to_have_count(2)  # at once
+    expect(texts.filter(has_text="we know").get_by_role("button")).to_have_count(0)
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    expect(row.get_by_role("button", name=name, exact=True)).to_be_focused()
+    expect(row).to_contain_text("env=production")
+
+    by_tag, place = page.get_by_role("textbox", name="Tag"), page.locator("#volumes")
+    for text, shown in (("env=test", ".empty"), ("env", "[role=alert]"), ("env=production", ".row")):
+        by_tag.fill(text)
+        by_tag.press("Enter")
+        expect(place.locator(shown)).to_be_visible()
+    by_tag.fill("")
+    by_tag.press("Enter")
+    press(row.get_by_role("button", name=name, exact=True))
+    press(details.get_by_role("button", name="Delete tag env"))
+    expect(tags).to_have_count(0)
+    expect(key).to_be_focused()
+    press(texts.filter(has_text="moves").get_by_role("button", name="Delete"))
+    expect(texts).to_have_count(1)
+    press(details.get_by_role("button", name="Close"))
+    expect(row.locator(".tags")).to_have_count(0)
+
+
 def test_an_administrator_walks_all_sections(cloud: Host, browser: Chromium) -> None:
     def steps(page: Page) -> None:
         sign_in(page, cloud, "alma")
         walk(page, OF_ADMINISTRATORS)
         walk_infrastructure(page)
+
+        change_offerings(page)
         walk_narrow_and_dark(page)
         walk_infrastructure(page)
 
@@ -159,6 +271,10 @@ def test_a_domain_administrator_walks_what_the_role_permits(cloud: Host, browser
             assert violations(page) == [], opener
             page.keyboard.press("Escape")
             expect(page.get_by_role("button", name=opener)).to_be_focused()
+        open_section(page, "Offerings")
+        expect(page.locator("#offerings .row").first).to_be_visible()
+        expect(page.locator("[data-section=offerings]").get_by_role("button", name="Add")).to_have_count(0)
+        expect(page.locator("#offerings .row").get_by_role("button")).to_have_count(0)
 
     browser.run(steps)
 
@@ -167,6 +283,7 @@ def test_a_user_walks_only_what_the_role_permits(cloud: Host, browser: Chromium)
     def steps(page: Page) -> None:
         log_in(page, cloud, "una")
         walk(page, OF_USERS)
+        tag_and_annotate(page, cloud, f"data-{type(browser).__name__}")
         open_section(page, "Events")
         page.reload()
         expect(page.get_by_role("heading", name="Events", exact=True)).to_be_visible()

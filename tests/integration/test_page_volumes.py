@@ -70,7 +70,7 @@ def answer(call: dict[str, str]) -> dict[str, Any] | None:
 
 
 def offered(row: Locator) -> list[str]:
-    return row.get_by_role("button").all_inner_texts()
+    return row.locator("[data-action]").all_inner_texts()
 
 
 def test_volumes_are_created_attached_enlarged_and_deleted_by_keyboard(

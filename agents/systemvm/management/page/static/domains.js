@@ -2,6 +2,7 @@
 // Domains, for administrators: a tree in the order of their paths, which the daemon searches and pages.
 
 import { allRows, call, followJob, user } from "./api.js";
+import { nameOf as detailsOf } from "./details.js";
 import { element, offer } from "./elements.js";
 import { askFields, opening } from "./field_dialog.js";
 import { limitsOf } from "./limits.js";
@@ -18,8 +19,8 @@ const COLUMNS = [
 let list;
 
 function nameOf(domain) {
-  return element("strong", { className: "branch", style: { paddingInlineStart: `${Math.min(domain.level, 12) * 1.4}rem` } },
-    domain.level ? `└ ${domain.name}` : domain.name);
+  return element("span", { className: "branch", style: { paddingInlineStart: `${Math.min(domain.level, 12) * 1.4}rem` } },
+    domain.level ? "└ " : null, detailsOf("DOMAIN", domain));
 }
 
 function buttonsOf(domain, doing) {

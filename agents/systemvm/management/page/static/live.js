@@ -7,6 +7,11 @@ let source = null;
 let timer = 0;
 const waiting = new Set(); // of callers that wait for a change in some tables: {tables, wake}
 
+// Call `wake` each time some of the tables have changed.
+export function watch(tables, wake) {
+  waiting.add({ tables, wake });
+}
+
 // Call `changed` with the names of tables each time some have changed ("*" is any), and `lost` when the stream is
 // interrupted; it is opened again by itself.
 export function follow(changed, lost) {

@@ -10,6 +10,7 @@ import { askPool } from "./pools.js";
 import { showSecret } from "./secret_dialog.js";
 import { addSection } from "./sections.js";
 import { showSteps } from "./steps.js";
+import { byTag, TAG_FILTER } from "./tag_filter.js";
 import { $, ask, onClick, presence, titled, toast } from "./ui.js";
 import { systemVmCard, vmCells } from "./views.js";
 import { act, actions } from "./work.js";
@@ -220,11 +221,11 @@ export function wireMachines(zone, refresh) {
   zoneOf = zone;
   refreshPage = refresh;
   list = new List($("#vms"), {
-    label: "virtual machines", columns: COLUMNS, refresh, load: rowsOf("listVirtualMachines", "virtualmachine", { listall: "true" }),
-    filters: [{ name: "state", label: "State", choices: [["", "any"], ...STATES] }],
+    label: "virtual machines", columns: COLUMNS, refresh, load: byTag(rowsOf("listVirtualMachines", "virtualmachine", { listall: "true" })),
+    filters: [{ name: "state", label: "State", choices: [["", "any"], ...STATES] }, TAG_FILTER],
     empty: "There is no virtual machine yet. Deploy one from a template that is Ready.",
   });
-  addSection({ id: "vms", title: "Virtual machines", command: "listVirtualMachines", tables: ["vm_instances", "nics", "hosts"],
+  addSection({ id: "vms", title: "Virtual machines", command: "listVirtualMachines", tables: ["vm_instances", "nics", "hosts", "resource_tags"],
     refresh: () => list.refresh() });
   const systems = new List($("#system-vms"), {
     label: "system VMs", card: systemVmCard, refresh, load: rowsOf("listSystemVms", "systemvm"), sorts: [["name", "name"], ["state", "state"]],

@@ -2,15 +2,17 @@
 // Guest networks: the zone's own, shared ones, and isolated and L2 ones of accounts.
 
 import { call, job, user } from "./api.js";
+import { nameOf, tagsOf } from "./details.js";
 import { badge, element, offer } from "./elements.js";
 import { askFields, opening } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
+import { byTag, TAG_FILTER } from "./tag_filter.js";
 import { $, ask, onClick, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
-  { label: "Name", cell: (network) => [element("strong", {}, network.name), element("small", {}, network.displaytext === network.name ? "" : network.displaytext)] },
+  { label: "Name", cell: (network) => [network.isdefault ? element("strong", {}, network.name) : nameOf("NETWORK", network), element("small", {}, network.displaytext === network.name ? "" : network.displaytext), tagsOf(network)] },
   { label: "Type", cell: ({ type, account, zonename }) => [element("span", {}, type), element("small", {}, account ?? zonename)] },
   { label: "Addresses", cell: ({ cidr, gateway }) => [element("span", {}, cidr ?? "none"), gateway ? element("small", {}, `gateway ${gateway}`) : null] },
   { label: "State", cell: (network, busy) => badge(network.state, busy) },
@@ -84,11 +86,11 @@ Object.assign(actions, {
 export function wireNetworks(zone, refresh) {
   zoneOf = zone;
   list = new List($("#networks"), {
-    label: "networks", columns: COLUMNS, refresh, load: rowsOf("listNetworks", "network", { listall: "true" }),
-    filters: [{ name: "type", label: "Type", choices: [["", "any"], ["Shared", "shared"], ["Isolated", "isolated"], ["L2", "L2"]] }],
+    label: "networks", columns: COLUMNS, refresh, load: byTag(rowsOf("listNetworks", "network", { listall: "true" })),
+    filters: [{ name: "type", label: "Type", choices: [["", "any"], ["Shared", "shared"], ["Isolated", "isolated"], ["L2", "L2"]] }, TAG_FILTER],
     empty: "There is no guest network.",
   });
-  addSection({ id: "networks", title: "Networks", command: "listNetworks", tables: ["guest_networks", "address_ranges", "zones"],
+  addSection({ id: "networks", title: "Networks", command: "listNetworks", tables: ["guest_networks", "address_ranges", "zones", "resource_tags"],
     refresh: () => list.refresh() });
   onClick("#open-network", openCreate);
 }

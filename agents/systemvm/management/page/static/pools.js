@@ -2,6 +2,7 @@
 // Storage pools, which have the disks of machines, for root administrators.
 
 import { call, job } from "./api.js";
+import { nameOf } from "./details.js";
 import { badge, bytes, element, offer, progress } from "./elements.js";
 import { askFields, opening } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
@@ -10,7 +11,7 @@ import { $, ask, onClick, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
-  { label: "Name", cell: (pool) => [element("strong", {}, pool.name), element("small", {}, pool.tags ?? "")] },
+  { label: "Name", cell: (pool) => [nameOf("PRIMARY_STORAGE", pool), element("small", {}, pool.tags ?? "")] },
   { label: "Place", cell: ({ type, ipaddress, path, scope }) => [element("span", {}, type),
     element("small", {}, `${[ipaddress, path].filter(Boolean).join(":")} · ${scope.toLowerCase()}`)] },
   { label: "Used", className: "wide", cell: usedOf },

@@ -4,15 +4,17 @@
 import { call, commands, job } from "./api.js";
 import { copyToZone } from "./copies.js";
 import { action, badge, bytes, element, problem } from "./elements.js";
+import { nameOf, tagsOf } from "./details.js";
 import { showLink } from "./extract.js";
 import { askFields } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
+import { byTag, TAG_FILTER } from "./tag_filter.js";
 import { $, ask, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
-  { label: "Name", sort: "name", cell: (snapshot) => [element("strong", {}, snapshot.name), element("small", {}, snapshot.account)] },
+  { label: "Name", sort: "name", cell: (snapshot) => [nameOf("SNAPSHOT", snapshot), element("small", {}, snapshot.account), tagsOf(snapshot)] },
   { label: "Volume", cell: ({ volumename, snapshottype }) => [element("span", {}, volumename), element("small", {}, snapshottype.toLowerCase())] },
   { label: "Size", cell: ({ physicalsize }) => bytes(physicalsize) },
   { label: "State", sort: "state", cell: (snapshot, busy) => [badge(snapshot.state, busy), problem(snapshot, true)] },
@@ -72,12 +74,12 @@ Object.assign(actions, {
 export function wireSnapshots(refresh) {
   const types = ["MANUAL", "HOURLY", "DAILY", "WEEKLY", "MONTHLY"].map((type) => [type, type.toLowerCase()]);
   list = new List($("#snapshots"), {
-    label: "snapshots", columns: COLUMNS, refresh, load: rowsOf("listSnapshots", "snapshot", { listall: "true" }),
+    label: "snapshots", columns: COLUMNS, refresh, load: byTag(rowsOf("listSnapshots", "snapshot", { listall: "true" })),
     sort: { by: "created", descending: true },
     filters: [{ name: "snapshottype", label: "Taken", choices: [["", "any way"], ...types] },
-      { name: "state", label: "State", choices: [["", "any"], ["BackedUp", "BackedUp"], ["BackingUp", "BackingUp"], ["Error", "Error"]] }],
+      { name: "state", label: "State", choices: [["", "any"], ["BackedUp", "BackedUp"], ["BackingUp", "BackingUp"], ["Error", "Error"]] }, TAG_FILTER],
     empty: "There is no snapshot yet. Take one of a volume.",
   });
-  addSection({ id: "snapshots", title: "Snapshots", command: "listSnapshots", tables: ["snapshots", "volumes", "snapshot_images"],
+  addSection({ id: "snapshots", title: "Snapshots", command: "listSnapshots", tables: ["snapshots", "volumes", "snapshot_images", "resource_tags"],
     refresh: () => list.refresh() });
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Image stores: how full each is, what moves off it, and what is on it.
 
+import { nameOf } from "./details.js";
 import { badge, bytes, element, offer, progress } from "./elements.js";
 
 const percentOf = (ratio) => `${Math.round(100 * ratio)} %`;
@@ -11,7 +12,7 @@ export function storeCard(store, busy) {
   const moving = job?.jobstatus === 0;
   const off = { disabled: Boolean(busy) };
   return element("article", { className: "card" },
-    element("div", { className: "top" }, element("strong", {}, store.name), element("span", { className: "grow" }),
+    element("div", { className: "top" }, nameOf("SECONDARY_STORAGE", store), element("span", { className: "grow" }),
       badge(store.retiring ? "retiring" : store.readonly ? "read-only" : "writable", busy)),
     capacity(store),
     element("dl", {}, ...[["zone", store.zonename], ["at", store.url], ["kind", store.providername]]

@@ -8,12 +8,13 @@ import { askFields, opening } from "./field_dialog.js";
 import { List } from "./list.js";
 import { addSection } from "./sections.js";
 import { showSteps } from "./steps.js";
+import { byTag, TAG_FILTER } from "./tag_filter.js";
 import { $, ask, onClick, titled, toast } from "./ui.js";
 import { isUploading, reconcileUploads, uploadAgain } from "./uploads.js";
 import { templateCells } from "./views.js";
 import { act, actions } from "./work.js";
 
-const TABLES = ["templates", "template_store_refs", "template_permissions", "image_stores", "zones"];
+const TABLES = ["templates", "template_store_refs", "template_permissions", "image_stores", "zones", "resource_tags"];
 const FILTERS = [["self", "own"], ["executable", "ready to use"], ["featured", "featured"], ["community", "of others"], ["shared", "shared with me"]];
 const FORMATS = ["QCOW2", "RAW", "VHD", "VHDX", "VMDK", "OVA", "TAR", "ISO"];
 const PASSWORDS = { name: "passwordenabled", type: "checkbox", label: "Its guests take passwords from the cloud" };
@@ -98,9 +99,9 @@ Object.assign(actions, {
 // `zoneOf` returns the zone that is shown; `refresh` redraws the page.
 export function wireTemplates(zoneOf, refresh) {
   list = new List($("#templates"), {
-    label: "templates and ISOs", load, columns: COLUMNS, refresh,
+    label: "templates and ISOs", load: byTag(load), columns: COLUMNS, refresh,
     filters: [{ name: "kind", label: "Kind", choices: [["template", "templates"], ["iso", "ISOs"]] },
-      { name: "filter", label: "Show", choices: [["", "mine, or all"], ...FILTERS] }],
+      { name: "filter", label: "Show", choices: [["", "mine, or all"], ...FILTERS] }, TAG_FILTER],
     empty: "There is no template or ISO yet. Register a URL, or upload a file, to begin.",
   });
   addSection({ id: "templates", title: "Templates and ISOs", command: "listTemplates", tables: TABLES, async refresh() {

@@ -2,6 +2,7 @@
 // The rows and cards of the page.
 
 import { commands } from "./api.js";
+import { nameOf, tagsOf } from "./details.js";
 import { badge, bytes, element, offer, problem, progress } from "./elements.js";
 import { thumbnail } from "./thumbnails.js";
 import { duration, TransferRate } from "./transfer_rate.js";
@@ -60,7 +61,7 @@ export function systemVmCard(vm, busy) {
   ].filter(([, value]) => value);
   const running = vm.state === "Running";
   return element("article", { className: "card" },
-    element("div", { className: "top" }, element("strong", {}, vm.name), element("span", { className: "grow" }),
+    element("div", { className: "top" }, nameOf("SYSTEM_VM", vm), element("span", { className: "grow" }),
       badge(vm.state, busy), running ? badge(vm.agentstate ?? "Connecting") : null),
     element("dl", {}, ...facts.flatMap(([key, value]) => [element("dt", {}, key), element("dd", {}, value)])),
     problem(vm),
@@ -75,8 +76,8 @@ export function systemVmCard(vm, busy) {
 
 // The cells of a template's row.
 export const templateCells = {
-  name: (template) => [element("strong", {}, template.name),
-    element("small", {}, [template.format, template.account].filter(Boolean).join(" · "))],
+  name: (template) => [nameOf(template.format === "ISO" ? "ISO" : "TEMPLATE", template),
+    element("small", {}, [template.format, template.account].filter(Boolean).join(" · ")), tagsOf(template)],
   size: (template) => bytes(template.physicalsize || template.size),
   state(template, busy) {
     const { failed, percent, moving } = download(template);
@@ -124,7 +125,8 @@ export const vmCells = {
   name(vm) {
     const about = vm.hypervisor === "KVM" ? [vm.instancename, vm.nic?.[0]?.ipaddress, vm.templatename ?? vm.isoname] : [vm.hypervisor, vm.hostname];
     return element("div", { className: "machine" }, vm.hypervisor === "KVM" && vm.state === "Running" && mayWatch() ? thumbnail(vm) : null,
-      element("div", {}, element("strong", {}, vm.displayname ?? vm.name), element("small", {}, about.filter(Boolean).join(" · "))));
+      element("div", {}, vm.hypervisor === "KVM" ? nameOf("VM", vm, vm.displayname) : element("strong", {}, vm.displayname ?? vm.name),
+        element("small", {}, about.filter(Boolean).join(" · ")), tagsOf(vm)));
   },
   size(vm) {
     const size = vm.memory ? `${vm.cpunumber} vCPU, ${vm.memory} MiB` : "";

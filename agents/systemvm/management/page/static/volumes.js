@@ -2,6 +2,7 @@
 // Volumes: created, attached to VMs, enlarged, and what snapshots and files are made of them. By the state of each.
 
 import { call, commands, followJob, job } from "./api.js";
+import { nameOf, tagsOf } from "./details.js";
 import { action, badge, bytes, element } from "./elements.js";
 import { showLink } from "./extract.js";
 import { askFields, opening } from "./field_dialog.js";
@@ -9,6 +10,7 @@ import { List, rowsOf } from "./list.js";
 import { askPool } from "./pools.js";
 import { addSection } from "./sections.js";
 import { showPolicies } from "./snapshot_policies.js";
+import { byTag, TAG_FILTER } from "./tag_filter.js";
 import { $, ask, onClick, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
@@ -16,7 +18,7 @@ const GIB = 2 ** 30;
 const STATES = ["Allocated", "Ready", "Uploaded", "NotUploaded", "UploadError"].map((state) => [state, state]);
 const FORMATS = ["QCOW2", "RAW", "VHD", "VHDX", "VMDK", "OVA"];
 const COLUMNS = [
-  { label: "Name", sort: "name", cell: (volume) => [element("strong", {}, volume.name), element("small", {}, volume.account)] },
+  { label: "Name", sort: "name", cell: (volume) => [nameOf("VOLUME", volume), element("small", {}, volume.account), tagsOf(volume)] },
   { label: "Size", sort: "size", cell: ({ size }) => bytes(size) },
   { label: "Type", sort: "type", cell: ({ type }) => (type === "ROOT" ? "root disk" : "data disk") },
   { label: "State", sort: "state", cell: (volume, busy) => badge(volume.state, busy) },
@@ -149,12 +151,12 @@ Object.assign(actions, {
 export function wireVolumes(zone, refresh) {
   zoneOf = zone;
   list = new List($("#volumes"), {
-    label: "volumes", columns: COLUMNS, refresh, load: rowsOf("listVolumes", "volume", { listall: "true" }),
+    label: "volumes", columns: COLUMNS, refresh, load: byTag(rowsOf("listVolumes", "volume", { listall: "true" })),
     filters: [{ name: "type", label: "Type", choices: [["", "any"], ["ROOT", "root disks"], ["DATADISK", "data disks"]] },
-      { name: "state", label: "State", choices: [["", "any"], ...STATES] }],
+      { name: "state", label: "State", choices: [["", "any"], ...STATES] }, TAG_FILTER],
     empty: "There is no volume yet. A virtual machine has a root disk; create a volume for more space.",
   });
-  addSection({ id: "volumes", title: "Volumes", command: "listVolumes", tables: ["volumes", "vm_instances", "storage_pools"],
+  addSection({ id: "volumes", title: "Volumes", command: "listVolumes", tables: ["volumes", "vm_instances", "storage_pools", "resource_tags"],
     refresh: () => list.refresh() });
   onClick("#open-volume", openCreate);
   onClick("#open-volume-url", openFromUrl);

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an object has besides the columns of its list: its id and owner, its tags, and texts about it.
+
+import { allRows, call, commands, job, user } from "./api.js";
+import { badge, element } from "./elements.js";
+import { watch } from "./live.js";
+import { $, opening, show, titled, toast } from "./ui.js";
+
+// Types of tags by the types of annotations.
+const TAG_TYPES = { VM: "UserVm", TEMPLATE: "Template", ISO: "ISO", VOLUME: "Volume", SNAPSHOT: "Snapshot", NETWORK: "Network" };
+const CHIPS = 4;
+const shown = { kind: "", item: null, asked: 0 };
+
+// A shared network has no owner, and no tags.
+const hasTags = (kind, { account }) => kind in TAG_TYPES && (kind !== "NETWORK" || Boolean(account)) && commands().has("listTags");
+// Texts about what has no owner are between root administrators.
+const hasAnnotations = (item) => commands().has("listAnnotations") && (user().admin || Boolean(item.account));
+
+function mayChange({ account, domainid }) {
+  if (user().admin) return true;
+  return Boolean(account) && (user().administrator || (account === user().account && domainid === user().domainid));
+}
+
+// The name of an object, which opens its details; `kind` is its type in listAnnotations, if it is one of these.
+export function nameOf(kind, item, name = item.name) {
+  if (!kind || (!hasTags(kind, item) && !hasAnnotations(item))) return element("strong", {}, name);
+  return element("button", { type: "button", className: "name", title: "Details", data: { target: item.id },
+    onclick: () => openDetails(kind, item, name).catch((error) => toast(error.message, true)) }, name);
+}
+
+// The tags of a row of a list.
+export function tagsOf({ tags = [] }) {
+  if (!tags.length) return null;
+  const chips = tags.slice(0, CHIPS).map(({ key, value }) => element("span", {}, `${key}=${value}`));
+  return element("small", { className: "tags" }, ...chips, tags.length > CHIPS ? `${tags.length - CHIPS} more` : null);
+}
+
+// ---- the dialog ---------------------------------------------------------------------------------------------
+
+function facts({ id, account, domain, zonename, zone, created }) {
+  const known = [["ID", id], ["owner", account ? [account, domain].filter(Boolean).join(", ") : null], ["zone", zonename ?? zone],
+    ["created", created ? new Date(created).toLocaleString() : null]];
+  return known.filter(([, value]) => value).flatMap(([key, value]) => [element("dt", {}, key), element("dd", {}, value)]);
+}
+
+function button(label, about, id, work) {
+  return element("button", { type: "button", className: label === "Delete" ? "danger" : "", ariaLabel: `${label} ${about}`, data: { target: id, label }, onclick: () => change(work) }, label);
+}
+
+function tagRow({ key, value }) {
+  const remove = () => job("deleteTags", { resourceids: shown.item.id, resourcetype: TAG_TYPES[shown.kind], "tags[0].key": key, "tags[0].value": value });
+  return element("tr", {}, element("td", {}, key), element("td", {}, value), element("td", { className: "actions" },
+    mayChange(shown.item) && commands().has("deleteTags") ? button("Delete", `tag ${key}`, key, remove) : null));
+}
+
+function annotationItem({ id, annotation, username, userid, adminsonly, created }) {
+  const own = user().admin || userid === user().id;
+  const turn = () => call("updateAnnotationVisibility", { id, adminsonly: String(!adminsonly) });
+  const about = `annotation of ${username}`;
+  return element("li", {}, element("p", {}, annotation),
+    element("div", {}, element("small", {}, `${username} · ${new Date(created).toLocaleString()}`), adminsonly ? badge("administrators only") : null,
+      shown.item.account && commands().has("updateAnnotationVisibility") ? button(adminsonly ? "Show to owner" : "Hide from owner", about, id, turn) : null,
+      own && commands().has("removeAnnotation") ? button("Delete", about, id, () => call("removeAnnotation", { id })) : null));
+}
+
+// Fill a part of the dialog. What had the keyboard's place gets it back, else its form.
+function fill(part, rows, render, command) {
+  const place = $(`#details-${part}`);
+  const focused = place.contains(document.activeElement) ? { ...document.activeElement.dataset } : {};
+  place.hidden = rows === null;
+  const form = place.querySelector("form");
+  form.hidden = !mayChange(shown.item) || !commands().has(command);
+  place.querySelector(".rows-of").replaceChildren(...(rows ?? []).map(render));
+  place.querySelector(".none").hidden = rows?.length !== 0;
+  for (const table of place.querySelectorAll("table")) table.hidden = !rows?.length;
+  if (!focused.target || place.contains(document.activeElement)) return;
+  const again = [...place.querySelectorAll(`[data-target="${CSS.escape(focused.target)}"]`)];
+  (again.find(({ dataset }) => dataset.label === focused.label) ?? again[0] ?? (form.hidden ? $("#details [value=cancel]") : form.elements[0])).focus();
+}
+
+const load = (kind, item) => Promise.all([
+  hasTags(kind, item) ? allRows("listTags", "tag", { resourceid: item.id, resourcetype: TAG_TYPES[kind], listall: "true" }) : null,
+  hasAnnotations(item) ? allRows("listAnnotations", "annotation", { entitytype: kind, entityid: item.id }) : null]);
+
+function draw([tags, annotations]) {
+  fill("tags", tags, tagRow, "createTags");
+  fill("annotations", annotations, annotationItem, "addAnnotation");
+}
+
+async function openDetails(kind, item, name) {
+  const fits = opening();
+  const found = await load(kind, item);
+  if (!fits()) return;
+  Object.assign(shown, { kind, item });
+  const dialog = $("#details");
+  dialog.querySelector("h2").replaceChildren(...titled`${name}`);
+  dialog.querySelector(".facts").replaceChildren(...facts(item));
+  dialog.querySelector(".error").hidden = true;
+  for (const form of dialog.querySelectorAll("form")) form.reset();
+  $("#details [name=adminsonly]").closest("label").hidden = !(user().admin && item.account);
+  draw(found);
+  show(dialog);
+}
+
+// Load and draw again what is shown; only the newest answer is drawn.
+async function refresh() {
+  const [mine, { kind, item }] = [shown.asked += 1, shown];
+  const found = await load(kind, item);
+  if ($("#details").open && mine === shown.asked && item === shown.item) draw(found);
+}
+
+// What the daemon refuses is shown in the dialog. Returns whether it did not.
+async function change(work) {
+  const errorLine = $("#details .error");
+  errorLine.hidden = true;
+  try {
+    await work();
+    await refresh();
+    return true;
+  } catch (error) {
+    errorLine.textContent = error.message;
+    errorLine.hidden = false;
+    return false;
+  }
+}
+
+// A form's fields are emptied when it was accepted; what the user has begun to type meanwhile stays.
+function wireForm(part, send) {
+  $(`#details-${part} form`).addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const data = Object.fromEntries(new FormData(event.target));
+    if (!(await change(() => send(data)))) return;
+    event.target.reset();
+    event.target.elements[0].focus();
+  });
+}
+
+export function wireDetails() {
+  wireForm("tags", ({ key, value }) => job("createTags",
+    { resourceids: shown.item.id, resourcetype: TAG_TYPES[shown.kind], "tags[0].key": key, "tags[0].value": value }));
+  wireForm("annotations", (given) => call("addAnnotation", { entitytype: shown.kind, entityid: shown.item.id, ...given }));
+  watch(["resource_tags", "entity_annotations"], () => {
+    if ($("#details").open) refresh().catch(() => {}); // the list behind it shows that nothing answers
+  });
+}

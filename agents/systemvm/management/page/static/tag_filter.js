@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// A filter of lists: a tag, written as key=value.
+
+import { ApiError } from "./api.js";
+
+export const TAG_FILTER = { name: "tag", label: "Tag", type: "text", placeholder: "key=value" };
+
+// Return a function that loads a page of a list whose filters have `TAG_FILTER`, by `load`.
+export const byTag = (load) => async ({ tag, ...parameters }) => load({ ...parameters, ...parametersOf(tag?.trim()) });
+
+function parametersOf(tag) {
+  if (!tag) return {};
+  const place = tag.indexOf("=");
+  if (place < 1) throw new ApiError(431, `tag has no value: ${tag}`, "write key=value");
+  return { "tags[0].key": tag.slice(0, place), "tags[0].value": tag.slice(place + 1) };
+}
