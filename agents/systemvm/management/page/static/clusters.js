@@ -2,6 +2,7 @@
 // Clusters of a zone: in a pod, each for hosts of one hypervisor.
 
 import { call } from "./api.js";
+import { nameOf } from "./details.js";
 import { badge, element, offer } from "./elements.js";
 import { askFields, opening } from "./field_dialog.js";
 import { rowsOfZone, zoneShown } from "./infrastructure_zone.js";
@@ -10,7 +11,7 @@ import { $, ask, onClick, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
-  { label: "Name", sort: "name", cell: ({ name }) => element("strong", {}, name) },
+  { label: "Name", sort: "name", cell: (cluster) => nameOf("CLUSTER", cluster) },
   { label: "Pod", sort: "podname", cell: ({ podname }) => podname },
   { label: "Hypervisor", sort: "hypervisortype", cell: ({ hypervisortype, arch }) => [element("span", {}, hypervisortype), element("small", {}, arch ?? "")] },
   { label: "State", sort: "allocationstate", cell: (cluster, busy) => badge(cluster.allocationstate, busy) },

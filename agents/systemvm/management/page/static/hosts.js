@@ -2,6 +2,7 @@
 // Hosts: those of this cloud, and those that administrators register for consoles of their VMs.
 
 import { call, commands, job } from "./api.js";
+import { nameOf } from "./details.js";
 import { badge, element, offer, problem } from "./elements.js";
 import { askFields, opening } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
@@ -10,7 +11,7 @@ import { $, ask, onClick, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
-  { label: "Name", sort: "name", cell: (host) => [element("strong", {}, host.name),
+  { label: "Name", sort: "name", cell: (host) => [nameOf("HOST", host),
     element("small", {}, [host.hypervisor, host.version, host.ipaddress].filter(Boolean).join(" · "))] },
   { label: "Cluster", cell: ({ clustername, podname, zonename }) => [element("span", {}, clustername ?? "none"),
     element("small", {}, [podname, zonename].filter(Boolean).join(" · "))] },

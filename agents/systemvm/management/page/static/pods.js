@@ -2,6 +2,7 @@
 // Pods of a zone with their management networks, and the ranges of addresses in these.
 
 import { call, job } from "./api.js";
+import { nameOf } from "./details.js";
 import { badge, element, offer } from "./elements.js";
 import { askFields } from "./field_dialog.js";
 import { rowsOfZone, zoneShown } from "./infrastructure_zone.js";
@@ -10,7 +11,7 @@ import { $, ask, onClick, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
-  { label: "Name", sort: "name", cell: ({ name }) => element("strong", {}, name) },
+  { label: "Name", sort: "name", cell: (pod) => nameOf("POD", pod) },
   { label: "Management network", cell: ({ gateway, netmask }) => [element("span", {}, gateway ? `gateway ${gateway}` : ""), element("small", {}, `netmask ${netmask}`)] },
   { label: "Ranges", cell: (pod) => [...spansOf(pod).map((span) => element("div", {}, span)),
     element("small", {}, pod.addressestotal ? `${pod.addressesused} of ${pod.addressestotal} in use` : "none")] },

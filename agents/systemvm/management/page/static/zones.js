@@ -2,6 +2,7 @@
 // Zones: created, changed, enabled when they have what they need, disabled and deleted.
 
 import { call } from "./api.js";
+import { nameOf } from "./details.js";
 import { badge, element, offer } from "./elements.js";
 import { askFields } from "./field_dialog.js";
 import { List, rowsOf } from "./list.js";
@@ -9,7 +10,7 @@ import { $, ask, onClick, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
-  { label: "Name", sort: "name", cell: (zone) => [element("strong", {}, zone.name), element("small", {}, zone.description ?? "")] },
+  { label: "Name", sort: "name", cell: (zone) => [nameOf("ZONE", zone), element("small", {}, zone.description ?? "")] },
   { label: "Name servers", cell: (zone) => [element("span", {}, both(zone.dns1, zone.dns2, zone.ip6dns1, zone.ip6dns2)),
     element("small", {}, `of system VMs: ${both(zone.internaldns1, zone.internaldns2)}`)] },
   { label: "Domain", cell: (zone) => zone.domain ?? "" },
