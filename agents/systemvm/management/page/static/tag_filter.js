@@ -10,7 +10,7 @@ export const byTag = (load) => async ({ tag, ...parameters }) => load({ ...param
 
 function parametersOf(tag) {
   if (!tag) return {};
-  const place = tag.indexOf("=");
-  if (place < 1) throw new ApiError(431, `tag has no value: ${tag}`, "write key=value");
-  return { "tags[0].key": tag.slice(0, place), "tags[0].value": tag.slice(place + 1) };
+  const [key, ...value] = tag.split("=");
+  if (!key || !value.length) throw new ApiError(431, `tag has no value: ${tag}`, "write key=value");
+  return { "tags[0].key": key, "tags[0].value": value.join("=") };
 }
