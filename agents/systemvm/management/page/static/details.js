@@ -109,29 +109,39 @@ async function refresh() {
   if ($("#details").open && mine === shown.asked && item === shown.item) draw(found);
 }
 
-// What the daemon refuses is shown in the dialog. Returns whether it did not.
+// What the daemon refuses is shown in the dialog, or as a message when it shows something else by then. Returns whether
+// the dialog still shows what was changed.
 async function change(work) {
+  const { item } = shown;
+  const isShown = () => $("#details").open && item === shown.item;
   const errorLine = $("#details .error");
   errorLine.hidden = true;
   try {
     await work();
     await refresh();
-    return true;
+    return isShown();
   } catch (error) {
-    errorLine.textContent = error.message;
-    errorLine.hidden = false;
+    if (isShown()) {
+      errorLine.textContent = error.message;
+      errorLine.hidden = false;
+    } else toast(error.message, true);
     return false;
   }
 }
 
-// A form's fields are emptied when it was accepted; what the user has begun to type meanwhile stays.
+// A form sends once at a time, and is emptied when it was accepted.
 function wireForm(part, send) {
-  $(`#details-${part} form`).addEventListener("submit", async (event) => {
+  const form = $(`#details-${part} form`);
+  const button = form.querySelector("button");
+  form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const data = Object.fromEntries(new FormData(event.target));
-    if (!(await change(() => send(data)))) return;
-    event.target.reset();
-    event.target.elements[0].focus();
+    const data = Object.fromEntries(new FormData(form));
+    button.disabled = true;
+    const accepted = await change(() => send(data));
+    button.disabled = false;
+    if (!accepted) return;
+    form.reset();
+    form.elements[0].focus();
   });
 }
 
