@@ -83,7 +83,8 @@ def page(connection: sa.Connection, which: UsageFilter, window: slice) -> tuple[
     count, first = 0, window.start or 0
     for kind in [which.type] if which.type else UsageType:
         query = _objects(kind, which)
-        fitting = connection.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
+        numbers = query.with_only_columns(query.selected_columns.number).subquery()
+        fitting = connection.scalar(sa.select(sa.func.count()).select_from(numbers)) or 0
         begin = max(first - count, 0)
         end = fitting if window.stop is None else min(window.stop - count, fitting)
         if begin < end:
@@ -157,7 +158,10 @@ def _of(columns: Any, **others: sa.ColumnElement[Any]) -> dict[str, sa.ColumnEle
 
 
 def _images(of_kind: sa.ColumnElement[bool]) -> _Objects:
-    """Return templates or ISOs, once for each zone: from the first copy there to the end of the last."""
+    """Return templates or ISOs, once for each zone: from the first copy there to the end of the last.
+
+    Only copies that existed in the period count.
+    """
     return _Objects(
         schema.template_store_refs.join(schema.templates, _t.id == _refs.template_id).join(
             schema.image_stores, _stores.id == _refs.store_id
