@@ -117,6 +117,7 @@ def test_a_stopped_machine_changes_its_size_and_is_restored(host: Host, chromium
     of_template = {"templateid": "t-1", "templatename": "tiny"}
     stopped = MACHINE | of_template | {"state": "Stopped", "serviceofferingid": "o-1"}
     running = MACHINE | {"id": "m-2", "name": "db", "displayname": "db", "templateid": "i-1", "isoid": "i-1"}
+    detached = MACHINE | {"id": "m-3", "name": "mail", "displayname": "mail", "templateid": "i-1"}
 
     def answer(call: dict[str, str]) -> dict[str, Any] | None:
         match call["command"]:
@@ -125,7 +126,7 @@ def test_a_stopped_machine_changes_its_size_and_is_restored(host: Host, chromium
             case "listIsos":
                 return {"iso": [{"id": "i-1", "name": "cd"}, {"id": "i-2", "name": "dvd"}]}
             case "listVirtualMachines":
-                return {"virtualmachine": [stopped, running]}
+                return {"virtualmachine": [stopped, running, detached]}
             case "listServiceOfferings":
                 return {"serviceoffering": [OFFERING, {"id": "o-2", "name": "large"}]}
             case "scaleVirtualMachine" | "restoreVirtualMachine":
@@ -147,7 +148,7 @@ def test_a_stopped_machine_changes_its_size_and_is_restored(host: Host, chromium
         visitor.open(page)
         open_section(page, "Virtual machines")
         dialog = page.locator("#fields")
-        web, db = (page.locator("#vms .row", has_text=name) for name in ("web", "db"))
+        web, db, mail = (page.locator("#vms .row", has_text=name) for name in ("web", "db", "mail"))
         expect(db.get_by_role("button", name="Change size…")).to_have_count(0)
         web.get_by_role("button", name="Change size…").click()
         expect(dialog.locator("option")).to_have_text(["large"])
@@ -157,7 +158,8 @@ def test_a_stopped_machine_changes_its_size_and_is_restored(host: Host, chromium
         expect(web.get_by_role("button", name="Restore…")).to_be_enabled()
         assert asked("scaleVirtualMachine") == [{"id": "m-1", "serviceofferingid": "o-2"}]
 
-        for row, choice in ((web, "debian"), (db, "dvd"), (db, "what it was deployed from")):
+        own = "what it was deployed from"
+        for row, choice in ((web, "debian"), (db, "dvd"), (db, own), (mail, "cd")):
             row.get_by_role("button", name="Restore…").click()
             expect(dialog).to_contain_text("This deletes what is on its root disk.")
             expect(dialog.locator("option")).to_have_count(2)
@@ -169,6 +171,7 @@ def test_a_stopped_machine_changes_its_size_and_is_restored(host: Host, chromium
             {"virtualmachineid": "m-1", "templateid": "t-2"},
             {"virtualmachineid": "m-2", "templateid": "i-2"},
             {"virtualmachineid": "m-2"},
+            {"virtualmachineid": "m-3", "templateid": "i-1"},
         ]
 
     chromium.run(steps)

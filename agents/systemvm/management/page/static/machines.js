@@ -162,14 +162,15 @@ async function openRestore(id, name) {
   const open = opening();
   try {
     const usable = { page: "1", pagesize: "500", isready: "true", sortby: "name" };
-    const { templateid, templatename, passwordenabled } = list.find(id); // one of an ISO has no template's name
+    const { templateid, templatename, isoid, passwordenabled } = list.find(id); // one of an ISO has no template's name
     const { template, iso } = templatename ? await call("listTemplates", { templatefilter: "executable", ...usable })
       : await call("listIsos", { isofilter: "executable", ...usable });
-    const others = (template ?? iso ?? []).filter((image) => image.id !== templateid);
+    const own = templatename ? templateid : isoid; // undefined when its ISO is detached
+    const others = (template ?? iso ?? []).filter((image) => image.id !== own);
     open({
       title: titled`Restore ${name}?`, verb: "Restore", danger: true,
       text: "This deletes what is on its root disk. A virtual machine that runs is stopped and started again; its volumes and snapshots stay.",
-      fields: [{ name: "templateid", label: "From", choices: [["", "what it was deployed from"], ...others.map((image) => [image.id, image.name])] }],
+      fields: [{ name: "templateid", label: "From", choices: [...(own ? [["", "what it was deployed from"]] : []), ...others.map((image) => [image.id, image.name])] }],
       async submit(values) {
         const [present, image] = [presence(), others.find((each) => each.id === values.templateid) ?? { passwordenabled }];
         const { jobid } = await call("restoreVirtualMachine", { virtualmachineid: id, ...values });
