@@ -78,8 +78,12 @@ function fill(part, rows, render, command) {
   (again.find(({ dataset }) => dataset.label === focused.label) ?? again[0] ?? (form.hidden ? $("#details [value=cancel]") : form.elements[0])).focus();
 }
 
+// listTags has those of the user's own objects only; others', such as public templates, show theirs in their list.
+const loadTags = (kind, item) => (mayChange(item)
+  ? allRows("listTags", "tag", { resourceid: item.id, resourcetype: TAG_TYPES[kind], listall: "true" }) : item.tags ?? []);
+
 const load = (kind, item) => Promise.all([
-  hasTags(kind, item) ? allRows("listTags", "tag", { resourceid: item.id, resourcetype: TAG_TYPES[kind], listall: "true" }) : null,
+  hasTags(kind, item) ? loadTags(kind, item) : null,
   hasAnnotations(item) ? allRows("listAnnotations", "annotation", { entitytype: kind, entityid: item.id }) : null]);
 
 function draw([tags, annotations]) {
