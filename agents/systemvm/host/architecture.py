@@ -72,6 +72,32 @@ class Architecture(enum.Enum):
         }[self]
 
     @property
+    def uefi_code(self) -> Path:
+        """Debian's UEFI for it without its variables, as QEMU's first pflash takes it."""
+        return {
+            self.AMD64: Path("/usr/share/OVMF/OVMF_CODE_4M.fd"),
+            self.ARM64: Path("/usr/share/AAVMF/AAVMF_CODE.fd"),
+        }[self]
+
+    @property
+    def uefi_variables(self) -> Path:
+        """The variables of a new machine, of which each has a copy of its own."""
+        return {
+            self.AMD64: Path("/usr/share/OVMF/OVMF_VARS_4M.fd"),
+            self.ARM64: Path("/usr/share/AAVMF/AAVMF_VARS.fd"),
+        }[self]
+
+    @property
+    def uefi_package(self) -> str:
+        """The Debian package of these two files, for hints."""
+        return {self.AMD64: "ovmf", self.ARM64: "qemu-efi-aarch64"}[self]
+
+    @property
+    def has_uefi(self) -> bool:
+        """Whether users' machines can boot by UEFI on this host."""
+        return self.uefi_code.exists() and self.uefi_variables.exists()
+
+    @property
     def firmware_arguments(self) -> list[str]:
         """QEMU's own BIOS for a PC; UEFI for ARM, which also provides SMBIOS with the credentials."""
         return [] if self is Architecture.AMD64 else ["-bios", str(self.uefi)]

@@ -64,6 +64,14 @@ class Disk:
 
 
 @frozen
+class Uefi:
+    """UEFI as two pflash devices: the program, and the variables of one machine, which it writes."""
+
+    code: Path
+    variables: Path
+
+
+@frozen
 class VncSpec:
     """The VNC server of the machine; the driver replaces port 0 by a free one at random."""
 
@@ -92,6 +100,7 @@ class DomainSpec:
     credentials: Mapping[str, bytes] = field(factory=dict, repr=False)  # systemd credentials, by name
     vnc: VncSpec | None = None
     arch: Architecture = Architecture.AMD64
+    uefi: Uefi | None = None  # None: the architecture's own firmware, which keeps no variables
     is_system: bool = False
 
 

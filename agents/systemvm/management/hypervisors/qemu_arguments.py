@@ -74,6 +74,7 @@ def check(spec: DomainSpec) -> None:
     disk = spec.disk.path if spec.disk is not None else None
     files = [path for path in (disk, spec.cdrom, spec.kernel, spec.initrd) if path is not None]
     files += [data.path for data in spec.data_disks]
+    files += [spec.uefi.variables] if spec.uefi is not None else []
     for path in [spec.serial_log, *files]:
         if not path.is_absolute():
             raise HypervisorError(f"{spec.name}: {path} is not an absolute path")
@@ -82,6 +83,10 @@ def check(spec: DomainSpec) -> None:
             raise HypervisorError(
                 f"{spec.name}: {path} does not exist", "restore the file of its image or template"
             )
+    if spec.uefi is not None and not spec.uefi.code.exists():
+        raise HypervisorError(
+            f"{spec.name}: {spec.uefi.code} does not exist", f"install Debian's {spec.arch.uefi_package}"
+        )
     if spec.vnc is not None and len(spec.vnc.password.encode()) > 8:
         raise HypervisorError(f"{spec.name}: VNC password is too long, the maximum is 8 bytes")
 
@@ -105,7 +110,7 @@ def command_line(
         "-uuid", spec.uuid,
         "-machine", spec.arch.board,
         *accelerator.arguments_for(spec.arch),
-        *spec.arch.firmware_arguments,
+        *_firmware(spec),
         "-smp", str(spec.vcpus),
         "-m", f"{spec.memory_mib}M",
         "-nodefaults",
@@ -126,6 +131,16 @@ def command_line(
         arguments += ["-device", f"{nic.model},netdev=net{index},mac={nic.mac},romfile="]
     arguments += _disks(spec) + _config_drive(spec, inherited)
     return arguments + _boot(spec) + _display(spec, inherited) + _system(spec, inherited)
+
+
+def _firmware(spec: DomainSpec) -> list[str]:
+    """Return UEFI with the machine's variables, or the firmware that its architecture has by itself."""
+    if spec.uefi is None:
+        return spec.arch.firmware_arguments
+    return [
+        "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={_value(spec.uefi.code)}",
+        "-drive", f"if=pflash,unit=1,format=raw,file={_value(spec.uefi.variables)}",
+    ]  # fmt: skip
 
 
 def _serial(spec: DomainSpec, inherited: InheritedDescriptors) -> list[str]:

@@ -14,7 +14,7 @@ from systemvm.host.accelerator import Accelerator
 from systemvm.host.architecture import Architecture
 from systemvm.launcher.arguments import check as check_allowed
 from systemvm.management.hypervisors import qemu_arguments
-from systemvm.management.hypervisors.base import Disk, DomainNic, DomainSpec, VncSpec
+from systemvm.management.hypervisors.base import Disk, DomainNic, DomainSpec, Uefi, VncSpec
 from systemvm.management.hypervisors.errors import HypervisorError
 
 CHANNELS = qemu_arguments.InheritedDescriptors(
@@ -218,3 +218,28 @@ def test_values_that_qemu_would_misread_are_rejected(
     with pytest.raises(HypervisorError, match=message):
         qemu_arguments.check(evolve(spec, **changes))
     qemu_arguments.check(spec)
+
+
+@pytest.mark.parametrize("arch", list(Architecture))
+def test_uefi_has_a_program_that_is_read_only_and_variables_of_the_machine(
+    spec: DomainSpec, tmp_path: Path, arch: Architecture
+) -> None:
+    uefi = Uefi(tmp_path / "CODE.fd", tmp_path / "a,b.fd")
+    user = evolve(spec, is_system=False, arch=arch)
+    arguments = command_line(evolve(user, uefi=uefi))
+    assert [drive for drive in after(arguments, "-drive") if drive.startswith("if=pflash")] == [
+        f"if=pflash,unit=0,format=raw,readonly=on,file={tmp_path}/CODE.fd",
+        f"if=pflash,unit=1,format=raw,file={tmp_path}/a,,b.fd",
+    ]
+    assert "-bios" not in arguments
+    check_allowed(arguments)
+    assert "pflash" not in " ".join(command_line(user))
+    uefi.variables.touch()
+    with pytest.raises(HypervisorError, match=r"CODE\.fd does not exist") as missing:
+        qemu_arguments.check(evolve(user, uefi=uefi))
+    assert arch.uefi_package in missing.value.hint
+    uefi.code.touch()
+    qemu_arguments.check(evolve(user, uefi=uefi))
+    uefi.variables.unlink()
+    with pytest.raises(HypervisorError, match=r"a,b\.fd does not exist"):
+        qemu_arguments.check(evolve(user, uefi=uefi))
