@@ -33,7 +33,7 @@ PROXY = {"id": "v-1", "name": "v-2-VM", "systemvmtype": "consoleproxy", "state":
 OFFERING = {"id": "o-1", "name": "small"}
 NETWORK = {"id": "n-1", "name": "backend", "type": "L2", "isdefault": False}
 OWN = {"id": "n-0", "name": "own", "type": "Shared", "isdefault": True}
-SHOWN = {"kind", "virtualmachineid", "keyboard", "networkids", "userdata"}
+SHOWN = {"kind", "virtualmachineid", "keyboard", "networkids", "userdata", "boottype"}
 
 
 def test_a_machine_is_deployed_with_its_keyboard_and_shows_screen_and_serial_port(
@@ -76,11 +76,15 @@ def test_a_machine_is_deployed_with_its_keyboard_and_shows_screen_and_serial_por
     def steps(page: Page) -> None:
         visitor.open(page)
         open_section(page, "Virtual machines")
-        for keyboard, network, user_data in (("sc", "backend", "#é"), ("", "the zone's own", "")):
+        for keyboard, network, firmware, user_data in (
+            ("sc", "backend", "UEFI", "#é"),
+            ("", "the zone's own", "", ""),
+        ):
             page.click("#open-deploy")
             page.fill("#fields [name=name]", "web")
             page.get_by_label("Keyboard of the guest").select_option(keyboard)
             page.locator("#fields").get_by_label("Network").select_option(network)
+            page.get_by_label("Firmware").select_option(firmware)
             page.get_by_label("User data").fill(user_data)
             page.click("#fields button.primary")
             expect(page.locator("#fields")).not_to_be_visible()
@@ -90,7 +94,7 @@ def test_a_machine_is_deployed_with_its_keyboard_and_shows_screen_and_serial_por
             page.get_by_role("button", name="I have it").click()
             expect(password).to_be_hidden()
             expect(password.locator("input")).to_have_count(0)
-        chosen = {"keyboard": "sc", "networkids": "n-1", "userdata": "I8Op"}
+        chosen = {"keyboard": "sc", "networkids": "n-1", "boottype": "UEFI", "userdata": "I8Op"}
         assert asked("deployVirtualMachine") == [chosen, {}]
 
         machine = page.locator("#vms .row", has_text="web")

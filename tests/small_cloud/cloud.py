@@ -18,7 +18,7 @@ from prepared_database import open_file
 from small_cloud.agents import FakeAgents, FakePeer
 from small_cloud.foundation import make_foundation
 from small_cloud.guest_network_services import FakeGuestServices
-from small_cloud.host_drivers import make_drivers, make_pools
+from small_cloud.host_drivers import make_drivers, make_pools, make_variables
 from small_cloud.hypervisor import FakeHypervisor
 from small_cloud.parts import NamedParts
 from small_cloud.pool_mounts import FakeMounter
@@ -39,6 +39,7 @@ from systemvm.management.foreign_hosts.access import ApiExchange
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.pki.seal import Seal
 from systemvm.management.primary.pools import PrimaryPools
+from systemvm.management.primary.uefi_variables import UefiVariables
 from systemvm.management.public_certificates.sites import PublicSites
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
@@ -89,6 +90,7 @@ class SmallCloud(NamedParts):
 
     ssvm_peer: FakePeer = field(init=False)
     primary: FakePrimary = field(init=False)
+    uefi_variables: UefiVariables = field(init=False)
     mounter: FakeMounter = field(init=False)
     pools: PrimaryPools[FakePrimary] = field(init=False)
     system_vms: FakeSystemVms = field(init=False)
@@ -109,6 +111,7 @@ class SmallCloud(NamedParts):
         self.authority, self.sites = foundation.authority, foundation.sites
         self.settings = ChangeableSettings(foundation.configuration, foundation.sites)
         self.primary = FakePrimary(directory)
+        self.uefi_variables = make_variables(foundation)
         self.mounter = FakeMounter(directory)
         self.pools = make_pools(foundation, self.primary, self.mounter)
         self.system_vms = FakeSystemVms(self.database)
@@ -119,7 +122,7 @@ class SmallCloud(NamedParts):
         self.services = make_services(
             self.clock,
             foundation,
-            make_drivers(self.hypervisor, self.guest_services, self.primary, self.pools),
+            make_drivers(self.hypervisor, self.guest_services, self.primary, self.pools, self.uefi_variables),
             self.settings,
             Peers(
                 agents=self.agents,

@@ -62,7 +62,13 @@ def _fill(connection: sa.Connection, seal: Seal) -> None:
     accounts.create_user(connection, "ulla", users, HASHER.hash(USER_PASSWORD))
     zone = zones.put_zone(connection, "zone1", arch="amd64", dns=["203.0.113.10"], internal_dns=["10.11.0.2"])
     host = zones.put_host(
-        connection, "host1", zone_id=zone.id, arch="amd64", address="10.11.0.1", version="0.1.0"
+        connection,
+        "host1",
+        zone_id=zone.id,
+        arch="amd64",
+        address="10.11.0.1",
+        version="0.1.0",
+        has_uefi=True,
     )
     config = ZoneConfig("zone1", NETWORKS, [IPv4Address("203.0.113.10")])
     zone = import_zone(connection, zone, config)
@@ -130,6 +136,7 @@ def add_template(
 ) -> tuple[Template, StoreRef]:
     values: dict[str, Any] = {
         "name": "tiny",
+        "arch": "amd64",
         "format": ImageFormat.QCOW2,
         "url": "https://images.example.test/tiny.qcow2",
     }
@@ -139,7 +146,6 @@ def add_template(
         domain_id=owner.domain.id,
         zone_id=zone_id,
         store_id=store_id,
-        arch="amd64",
         **(values | columns),
     )
     changes: dict[str, Any] = {"state": state}

@@ -63,6 +63,12 @@ def list_machines(daemon: DaemonClient) -> None:
     '"systemvm console type" use it.',
 )
 @click.option(
+    "--boot-type",
+    type=click.Choice(("BIOS", "UEFI"), case_sensitive=False),
+    help="Its firmware. Default: BIOS, and UEFI of an arm64 VM.",
+)
+@click.option("--host", help="Name or id of the host that it runs on, for root administrators.")
+@click.option(
     "--network",
     "networks",
     multiple=True,
@@ -82,6 +88,8 @@ def deploy(
     iso_name: str | None,
     offering: str | None,
     keyboard: str | None,
+    boot_type: str | None,
+    host: str | None,
     networks: tuple[str, ...],
     address: str | None,
     user_data: BinaryIO | None,
@@ -94,6 +102,7 @@ def deploy(
     Examples:
       systemvm vm deploy one --template tiny
       systemvm vm deploy two --iso netboot --offering medium --keyboard de
+      systemvm vm deploy installer --iso debian-netinst --boot-type UEFI
       systemvm vm deploy three --template debian --address 10.13.0.60 --user-data cloud-init.yaml
       systemvm vm deploy four --template debian --network backend --user-data cloud-init.yaml
     """
@@ -111,6 +120,8 @@ def deploy(
         zoneid=source.get("zoneid") or daemon.zone_id(),
         hypervisor="KVM",
         keyboard=keyboard,
+        boottype=boot_type,
+        hostid=None if host is None else daemon.find("listHosts", "host", host, "host")["id"],
         networkids=",".join(_network_ids(daemon, networks)) or None,
         ipaddress=address,
         userdata=None if user_data is None else base64.b64encode(user_data.read()).decode(),

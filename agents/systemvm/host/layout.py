@@ -69,6 +69,11 @@ class Layout:
         return self.state / "primary"
 
     @property
+    def uefi_variables(self) -> Path:
+        """Those of VMs, which QEMU writes as it does disks."""
+        return self.primary / "uefi"
+
+    @property
     def mounts(self) -> Path:
         """Mount points of storage pools, which belong to root: so does their parent."""
         return self.root / "var/lib/systemvm-pools"

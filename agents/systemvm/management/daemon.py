@@ -88,6 +88,7 @@ class Daemon:
         self._notifier.status("making networks")
         await self._bridges.start()
         self._drivers.primary.open()
+        self._drivers.uefi_variables.open()
         self._notifier.status("adopting machines")
         machines = await self._drivers.hypervisor.adopt()
         await self._system_vms.adopt(machines)

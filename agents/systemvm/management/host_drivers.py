@@ -19,6 +19,7 @@ from systemvm.management.network_helper import NetworkDriver
 from systemvm.management.primary.pool_directories import HostPoolDirectories
 from systemvm.management.primary.pools import PrimaryPools
 from systemvm.management.primary.storage import PrimaryStorage
+from systemvm.management.primary.uefi_variables import UefiVariables
 from systemvm.service.slowness import TimeoutScale
 
 _log = Logger()
@@ -35,6 +36,7 @@ class HostDrivers:
     guest_services: GuestServicesDriver
     primary: PrimaryStorage  # the host's own directory
     pools: PrimaryPools[PrimaryStorage]
+    uefi_variables: UefiVariables
     #: Multiplies timeouts that wait for a guest of this host.
     timeout_scale: TimeoutScale
 
@@ -90,6 +92,7 @@ def make_host_drivers(
             _open_pool,
             host_id=foundation.host.id,
         ),
+        uefi_variables=UefiVariables(layout.uefi_variables),
         timeout_scale=GuestTimeoutScale(accelerator),
     )
 

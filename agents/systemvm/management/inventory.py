@@ -47,16 +47,18 @@ def write_inventory(connection: Connection, configuration: Configuration) -> Hos
             f"zone.yaml.sample, or write {configuration.layout.etc / FILE_NAME} and call createZone"
         )
     management = None if first is None else configuration.zone(first.name).networks.management
+    arch = Architecture.of(configuration.zones[0].arch if configuration.zones else machine())
     host = zones.put_host(
         connection,
         configuration.management.host_name,
         # A host is in one zone: that of its cluster, or the first by file name.
         zone_id=None if first is None else first.id,
-        arch=Architecture.of(configuration.zones[0].arch if configuration.zones else machine()).value,
+        arch=arch.value,
         address=_management_address(configuration, management),
         version=RELEASE,
         cpus=os.cpu_count(),
         memory_mib=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MIB,
+        has_uefi=arch.has_uefi,
     )
     return import_host(connection, host)
 

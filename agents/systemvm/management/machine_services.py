@@ -74,6 +74,7 @@ def make_machine_services(
             foundation.seal,
             host_id=host_id,
             staging=images.staging,
+            variables=drivers.uefi_variables,
         ),
         foundation.seal,
         host_id=host_id,

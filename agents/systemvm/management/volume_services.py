@@ -91,7 +91,7 @@ def make_volume_services(
         volumes=volumes,
         migration=VolumeMigration(database, drivers.pools, drivers.hypervisor, lock, volumes),
         uploads=uploads,
-        leftovers=Leftovers(database, drivers.pools, volumes, host_id=host_id),
+        leftovers=Leftovers(database, drivers.pools, volumes, drivers.uefi_variables, host_id=host_id),
         snapshots=snapshots,
         snapshot_files=files,
         snapshot_policies=SnapshotPolicies(reactor, database, snapshots, jobs, settings, host_id=host_id),

@@ -62,6 +62,26 @@ def test_a_machine_is_deployed_with_the_keyboard_of_its_guest(run: Callable[...,
     assert deployed == [None, "sc"]
 
 
+def test_a_machine_is_deployed_with_its_firmware_on_a_host_by_name(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(
+        listTemplates={"template": [{"id": "t-1", "name": "tiny", "zoneid": "z-1"}]},
+        listServiceOfferings={"serviceoffering": [{"id": "o-1", "name": "small"}]},
+        listHosts={"host": [{"id": "h-1", "name": "host1"}]},
+        deployVirtualMachine={"jobid": "j-1"},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": {"virtualmachine": {"state": "Running"}}},
+    )
+    deploy = ("vm", "deploy", "web", "--template", "tiny")
+    for options in ((), ("--boot-type", "uefi", "--host", "host1")):
+        assert "web is Running" in run(fake, *deploy, *options).output
+    deployed = [call[1] for call in fake.calls if call[0] == "deployVirtualMachine"]
+    assert [(call.get("boottype"), call.get("hostid")) for call in deployed] == [
+        (None, None),
+        ("UEFI", "h-1"),
+    ]
+    assert run(fake, *deploy, "--boot-type", "coreboot").exit_code != 0
+    assert run(fake, *deploy, "--host", "other").exit_code != 0
+
+
 def test_a_password_is_shown_when_it_is_made(run: Callable[..., Result]) -> None:
     machine = {"id": "m-1", "name": "web", "state": "Running", "password": "a2b3c4"}
     fake = FakeDaemon(

@@ -13,7 +13,7 @@ from attrs import field, frozen
 from systemvm.management.state import schema
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import NotFoundError, Rows, one_of
-from systemvm.management.state.status import AgentState, InstanceState, InstanceType
+from systemvm.management.state.status import AgentState, BootType, InstanceState, InstanceType
 from systemvm.wire.vm_name import VmName
 
 #: The hypervisor of hosts that daemons of this cloud drive.
@@ -43,6 +43,7 @@ class Instance:
     hypervisor: str
     vcpus: int
     memory_mib: int
+    boot_type: BootType
     keyboard: str | None  # the layout of its guest
     details: dict[str, str]  # what its owner noted of it
     vnc_address: str | None

@@ -44,6 +44,13 @@ class InstanceState(enum.Enum):
         return (cls.DESTROYED, cls.EXPUNGING)
 
 
+class BootType(enum.Enum):
+    """The firmware of a VM."""
+
+    BIOS = "BIOS"
+    UEFI = "UEFI"
+
+
 class GuestType(enum.Enum):
     """Who a guest network is for."""
 

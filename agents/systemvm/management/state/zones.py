@@ -58,6 +58,7 @@ class Host:
     cluster_id: int | None
     cpus: int | None
     memory_mib: int | None
+    has_uefi: bool | None
     last_seen: datetime | None
     created: datetime
     removed: datetime | None
@@ -218,6 +219,7 @@ def put_host(
     version: str,
     cpus: int | None = None,
     memory_mib: int | None = None,
+    has_uefi: bool = False,
 ) -> Host:
     """Create or update the row of the host that this daemon drives; a host in a cluster keeps its zone."""
     values = {
@@ -226,6 +228,7 @@ def put_host(
         "version": version,
         "cpus": cpus,
         "memory_mib": memory_mib,
+        "has_uefi": has_uefi,
         "state": "Up",
         "last_seen": now(),
     }

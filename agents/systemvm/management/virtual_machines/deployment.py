@@ -25,7 +25,7 @@ from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.resource_counts import ResourceType
-from systemvm.management.state.status import InstanceState, InstanceType, Provisioning
+from systemvm.management.state.status import BootType, InstanceState, InstanceType, Provisioning
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.virtual_machines.errors import NotDeployableError
 from systemvm.management.volumes.pool_choice import PoolWish
@@ -55,6 +55,7 @@ class Deployment:
     name: str | None = None
     display_name: str | None = None
     keyboard: str | None = None  # the layout that its guest will have
+    boot_type: BootType = BootType.BIOS
     disk_bytes: int | None = None
     should_run: bool = True
     place: PoolWish | None = None  # of its disk; None: the host's own directory
@@ -98,6 +99,7 @@ def deploy(connection: Connection, deployment: Deployment) -> Instance:
         name=deployment.name or "",
         display_name=deployment.display_name,
         keyboard=deployment.keyboard,
+        boot_type=deployment.boot_type,
         details=dict(deployment.details),
         arch=template.arch,
         template_id=template.id,  # as CloudStack has it, also of an ISO, which can be detached

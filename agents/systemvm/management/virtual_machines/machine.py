@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThread
 
 from systemvm.host.architecture import Architecture
 from systemvm.management.guest_networks.machine_data import config_drive_of
-from systemvm.management.hypervisors.base import Disk, DomainNic, DomainSpec, VncSpec
+from systemvm.management.hypervisors.base import Disk, DomainNic, DomainSpec, Uefi, VncSpec
 from systemvm.management.hypervisors.data_disks import DataDisk
 from systemvm.management.hypervisors.vnc_password import new_vnc_password
 from systemvm.management.image_stores.staging import Staging
@@ -20,10 +20,11 @@ from systemvm.management.pki.seal import Seal
 from systemvm.management.primary.pools import StorageByPool
 from systemvm.management.primary.qemu_img import DiskFormat
 from systemvm.management.primary.storage import TemplateFormat
+from systemvm.management.primary.uefi_variables import UefiVariables
 from systemvm.management.state import instances, templates, volumes, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance, Nic
-from systemvm.management.state.status import Provisioning, SpoolState, VolumeState
+from systemvm.management.state.status import BootType, Provisioning, SpoolState, VolumeState
 from systemvm.management.state.templates import SpoolRef, StoreRef, Template
 from systemvm.management.state.volumes import Volume
 from systemvm.management.state.zones import ImageStore
@@ -123,7 +124,9 @@ class UserVmBuilder:
         *,
         host_id: int,
         staging: Staging,
+        variables: UefiVariables,
     ) -> None:
+        self._variables = variables
         self._staging = staging
         self._database = database
         self._primary = primary
@@ -137,6 +140,7 @@ class UserVmBuilder:
         zone = await self._database.read(zones.zone_by_id, vm.zone_id)
         disk = await self._disk(parts)
         password = new_vnc_password()
+        arch = Architecture.of(vm.arch)
         spec = DomainSpec(
             name=vm.instance_name,
             uuid=vm.uuid,
@@ -150,7 +154,8 @@ class UserVmBuilder:
             config_drive=await self._config_drive(vm),
             # Port 0: the driver takes a free one at every start.
             vnc=VncSpec(self._vnc_address(zone.name), 0, password),
-            arch=Architecture.of(vm.arch),
+            arch=arch,
+            uefi=await self._uefi(parts.volume, arch) if vm.boot_type is BootType.UEFI else None,
         )
         return BuiltUserVm(spec, password)
 
@@ -179,6 +184,9 @@ class UserVmBuilder:
         volume = await self._database.read(volumes.root_of, vm.id)
         if volume is not None:
             await self.delete_file(volume)
+
+    async def _uefi(self, root: Volume, arch: Architecture) -> Uefi:
+        return Uefi(arch.uefi_code, await deferToThread(self._variables.ensure, root.uuid, arch))
 
     async def _config_drive(self, vm: Instance) -> bytes | None:
         drive = await self._database.read(config_drive_of, vm.id, self._seal)
@@ -219,7 +227,12 @@ class UserVmBuilder:
         return await storage.import_volume(*disk, volume.provisioning)
 
     async def delete_file(self, volume: Volume) -> None:
+        """Delete the file of a root disk, and its UEFI variables."""
+        await self.delete_variables(volume)
         await (await self._primary.of(volume.pool_id)).delete_volume(volume.uuid)
+
+    async def delete_variables(self, volume: Volume) -> None:
+        await deferToThread(self._variables.delete, volume.uuid)
 
     async def _on_primary(self, template: Template, pool_id: int | None = None) -> Path:
         """Return the template's copy in a pool, or on this host without one; make it at its first use there.

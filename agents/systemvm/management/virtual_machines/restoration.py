@@ -95,6 +95,7 @@ class MachineRestoration:
                 await self._machines.unless_destroyed(wanted.vm_id, copying)
                 await self._replace(wanted, before, measure)
                 await self._volumes.finish_deletion(before)
+                await self._machines.delete_variables(before)
         except CancelledError:  # the daemon ends, and the next one continues
             raise
         except Exception:

@@ -116,6 +116,10 @@ class VirtualMachines:
         """Delete the file of a root disk that no VM has."""
         await self._builder.delete_file(volume)
 
+    async def delete_variables(self, volume: Volume) -> None:
+        """Delete the UEFI variables of a root disk that no VM has any more."""
+        await self._builder.delete_variables(volume)
+
     async def start(self, vm_id: int) -> Instance:
         """Boot a VM with a fresh VNC password; does nothing when it runs already."""
         async with self._lock.acquire(vm_id) as vm:

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from systemvm.management.primary.pools import StorageByPool
 from systemvm.management.primary.qemu_img import PrimaryStorageError
+from systemvm.management.primary.uefi_variables import UefiVariables
 from systemvm.management.state import jobs, snapshots, storage_pools, volumes
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.volumes import Volume
@@ -43,12 +44,14 @@ class Leftovers:
         database: Database,
         primary: StorageByPool[ListedStorage],
         service: Volumes,
+        variables: UefiVariables,
         *,
         host_id: int,
     ) -> None:
         self._database = database
         self._primary = primary
         self._volumes = service
+        self._variables = variables
         self._host_id = host_id
 
     async def claim_unmade(self) -> None:
@@ -66,6 +69,7 @@ class Leftovers:
                 await self._delete_in(pool_id, await self._primary.of(pool_id))
             except (OSError, PrimaryStorageError) as error:
                 self._log.info("leftovers in storage pool {id} stay: {why}", id=pool_id, why=str(error))
+        await self._delete_variables()
 
     async def _delete_in(self, pool_id: int | None, storage: ListedStorage) -> None:
         for uuid in await storage.volume_names():
@@ -78,6 +82,13 @@ class Leftovers:
             snapshot = await self._database.read(snapshots.find, name)
             if snapshot is not None and snapshot.host_id == self._host_id and snapshot.state.has_ended:
                 await storage.delete_snapshot(name)
+
+    async def _delete_variables(self) -> None:
+        """Delete the UEFI variables of root disks that were deleted."""
+        for uuid in await deferToThread(self._variables.names):
+            found = await self._database.read(volumes.find, uuid)
+            if found is not None and found.removed is not None:
+                await deferToThread(self._variables.delete, uuid)
 
     def _is_elsewhere(self, volume: Volume, pool_id: int | None) -> bool:
         is_here = volume.removed is None and volume.pool_id == pool_id

@@ -24,7 +24,7 @@ from systemvm.management.state.database import Database
 from systemvm.management.state.host_state import HostState, host_state
 from systemvm.management.state.migrate import downgrade, upgrade
 from systemvm.management.state.schema import metadata
-from systemvm.management.state.status import GuestType, InstanceState, InstanceType
+from systemvm.management.state.status import BootType, GuestType, InstanceState, InstanceType
 from systemvm.wire.storage import ImageFormat
 
 USER_VISIBLE = ["hosts", "image_stores", "templates", "vm_instances", "volumes", "async_jobs", "events"]
@@ -149,12 +149,29 @@ def test_vms_of_isos_have_them_as_templates_since_revision_0109(database: Databa
     )
     detached = add("three", template_id=iso)
     downgrade(database.engine, "0107")
-    assert database.run_now(instances.by_id, of_iso).template_id is None, "as an earlier release had it"
+    vms = sa.table("vm_instances", sa.column("id"), sa.column("template_id"))
+    earlier = sa.select(vms.c.template_id).where(vms.c.id == of_iso)
+    assert database.run_now(lambda connection: connection.scalar(earlier)) is None, (
+        "as an earlier release had it"
+    )
     upgrade(database.engine)
     origins = [
         database.run_now(instances.by_id, each).template_id for each in (of_iso, of_template, detached)
     ]
     assert origins == [iso, template, None]
+
+
+def test_vms_of_arm_have_booted_by_uefi_since_revision_0110(database: Database) -> None:
+    vms = [
+        database.run_now(
+            instances.create, InstanceType.USER, account_id=1, domain_id=1, zone_id=1, name=arch, arch=arch
+        )
+        for arch in ("amd64", "arm64")
+    ]
+    downgrade(database.engine, "0109")
+    upgrade(database.engine)
+    found = [database.run_now(instances.by_id, vm.id).boot_type for vm in vms]
+    assert found == [BootType.BIOS, BootType.UEFI]
 
 
 def test_reopening_keeps_the_rows(database: Database, tmp_path: Path) -> None:

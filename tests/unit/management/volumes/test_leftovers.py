@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 import pytest_twisted
 
+from present import present
 from shared_pools import create_pool, create_volume
 from small_cloud import SmallCloud
 from systemvm.management.primary.pools import StorageByPool
@@ -22,6 +23,7 @@ from systemvm.management.state.snapshots import Snapshot
 from systemvm.management.state.status import SnapshotState, VolumeState
 from systemvm.management.volumes.leftovers import Leftovers, ListedStorage
 from systemvm.management.volumes.transitions import NewVolume
+from user_vms import deploy_running
 
 
 class Places:
@@ -52,7 +54,9 @@ def places(tmp_path: Path) -> Places:
 
 def leftovers(cloud: SmallCloud, places: Places, host_id: int | None = None) -> Leftovers:
     primary = cast("StorageByPool[ListedStorage]", places)
-    return Leftovers(cloud.database, primary, cloud.volumes, host_id=host_id or cloud.host.id)
+    return Leftovers(
+        cloud.database, primary, cloud.volumes, cloud.uefi_variables, host_id=host_id or cloud.host.id
+    )
 
 
 def set_state(cloud: SmallCloud, snapshot: Snapshot, state: SnapshotState) -> None:
@@ -83,6 +87,21 @@ async def test_files_of_moved_volumes_and_ended_snapshots_are_deleted(
     assert not moved.exists()
     assert [path.exists() for path in files] == [False, False, True], "the last one is being taken"
     assert kept.exists() and all(path.exists() for path in strangers)
+
+
+@pytest_twisted.ensureDeferred
+async def test_uefi_variables_of_deleted_disks_are_deleted_and_others_stay(
+    cloud: SmallCloud, places: Places
+) -> None:
+    roots = [
+        present(cloud.database.run_now(volumes.root_of, (await deploy_running(cloud)).id)) for _ in range(2)
+    ]
+    names = [*(root.uuid for root in roots), str(uuid.uuid4())]
+    for name in names:
+        cloud.uefi_variables.path(name).touch()
+    cloud.database.run_now(volumes.remove, roots[0].id)
+    await leftovers(cloud, places).delete()
+    assert [cloud.uefi_variables.path(name).exists() for name in names] == [False, True, True]
 
 
 @pytest_twisted.ensureDeferred

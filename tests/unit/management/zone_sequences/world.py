@@ -79,7 +79,7 @@ class World:
     def leftovers(self) -> Leftovers:
         cloud = self.cloud
         pools = cast("StorageByPool[ListedStorage]", cloud.pools)
-        return Leftovers(cloud.database, pools, cloud.volumes, host_id=cloud.host.id)
+        return Leftovers(cloud.database, pools, cloud.volumes, cloud.uefi_variables, host_id=cloud.host.id)
 
     def _connect(self) -> None:
         """Give a new daemon the disks, the store and the machines of the one before."""

@@ -46,6 +46,7 @@ class HostAnswer:
     clusterid: str | None = optional_key("the cluster's UUID")
     clustername: str | None = optional_key("the cluster's name")
     cpunumber: int | None = optional_key("its processors, of KVM")
+    ueficapability: bool | None = optional_key("whether its VMs can boot by UEFI, of KVM")
     memorytotal: int | None = optional_key("its memory in bytes, of KVM")
     memoryallocatedbytes: int | None = optional_key("memory of the VMs that run there, of KVM")
     resourcestate: str = required_key("Enabled")

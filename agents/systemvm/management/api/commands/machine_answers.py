@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from systemvm.management.api.answers.machines import NicAnswer, VirtualMachineAnswer
+from systemvm.management.api.commands.machine_placement import LEGACY
 from systemvm.management.api.commands.tags import tag_answers
 from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.api.zone_parts import ZonePart, guest_network_of
@@ -85,6 +86,8 @@ def _answer(
         displayvm=True,
         isdynamicallyscalable=False,
         arch=vm.arch,
+        boottype=vm.boot_type.value if vm.is_driven else None,
+        bootmode=LEGACY if vm.is_driven else None,
         details=vm.details or None,
         nic=[_nic(nic, zone, networks) for nic in nics],
     )

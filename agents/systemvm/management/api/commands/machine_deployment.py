@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from attrs import evolve, field, frozen
 
 from systemvm.management.api.command import ApiCall
+from systemvm.management.api.commands import machine_placement
 from systemvm.management.api.commands.machine_details import ROOT_DISK_SIZE, noted_details
 from systemvm.management.api.commands.template_registration import named_or_only_zone
 from systemvm.management.api.errors import parameter_error, unauthorized
@@ -18,12 +19,12 @@ from systemvm.management.api.principal import Principal
 from systemvm.management.api.zone_parts import guest_network_of, has_own_network
 from systemvm.management.guest_networks.nics import WantedNic
 from systemvm.management.screens.keymap import LAYOUTS
-from systemvm.management.state import guest_networks, offerings, template_permissions, templates
+from systemvm.management.state import guest_networks, offerings, template_permissions, templates, zones
 from systemvm.management.state.accounts import Account
 from systemvm.management.state.database import Connection
 from systemvm.management.state.guest_networks import GuestNetwork
 from systemvm.management.state.offerings import ServiceOffering
-from systemvm.management.state.status import GuestType
+from systemvm.management.state.status import BootType, GuestType
 from systemvm.management.state.templates import Template
 from systemvm.management.state.zones import Zone
 from systemvm.management.virtual_machines.deployment import GIB, MAX_DISK_BYTES
@@ -73,8 +74,19 @@ PARAMETERS = (
     only("dynamicscalingenabled", ParameterType.BOOLEAN, "change its size while it runs", False),
     only("copyimagetags", ParameterType.BOOLEAN, "copy the template's tags", False),
     only("bootintosetup", ParameterType.BOOLEAN, "boot into the firmware's setup", False),
-    optional("boottype", ParameterType.STRING, "firmware: BIOS", choices=("BIOS",)),
-    optional("bootmode", ParameterType.STRING, "boot mode of the firmware: LEGACY", choices=("LEGACY",)),
+    optional(
+        "boottype",
+        ParameterType.STRING,
+        "firmware: BIOS, or UEFI; of aarch64 always UEFI, else BIOS by default",
+        choices=tuple(each.value for each in BootType),
+    ),
+    optional(
+        "bootmode",
+        ParameterType.STRING,
+        "LEGACY: without Secure Boot, which is not served",
+        choices=(machine_placement.LEGACY, machine_placement.SECURE),
+    ),
+    *machine_placement.PARAMETERS,
 )
 
 
@@ -89,6 +101,7 @@ class DeployRequest:
     name: str | None
     display_name: str | None
     keyboard: str | None
+    boot_type: BootType
     disk_bytes: int | None
     details: dict[str, str]
     nics: list[WantedNic]
@@ -96,8 +109,8 @@ class DeployRequest:
     password: str | None = field(repr=False)
 
 
-def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
-    """Read the parameters and look up the objects that they name.
+def read_request(connection: Connection, call: ApiCall, host_id: int) -> DeployRequest:
+    """Read the parameters and look up the objects that they name; `host_id` is the host of this daemon.
 
     Raises: ApiError 431 for a parameter that cannot be obeyed, 401 for an object that the caller has no
     access to.
@@ -114,6 +127,9 @@ def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
         raise parameter_error(
             f"template {template.name} is not in zone {zone.name}", "copy it to that zone with copyTemplate"
         )
+    host = zones.host_by_id(connection, host_id)
+    machine_placement.check_place(connection, call, host)
+    machine_placement.check_architecture(template, zone, host)
     owner = owner_of(connection, call)
     return DeployRequest(
         zone=zone,
@@ -123,6 +139,7 @@ def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
         name=arguments.text("name"),
         display_name=display_name(arguments.text("displayname")),
         keyboard=arguments.text("keyboard"),
+        boot_type=machine_placement.boot_type_of(arguments, template, host),
         disk_bytes=_disk_bytes(arguments, template),
         details=noted_details(arguments.get("details", {})),
         nics=_nics(connection, arguments, zone, owner),

@@ -128,6 +128,12 @@ def _image(connection: Connection, vm: Instance, call: ApiCall) -> Template:
     has_template = root.template_id is not None
     if (asked := call.arguments.text("templateid")) is not None:
         image = usable_template(connection, asked, call.principal)
+        if None not in (image.arch, vm.arch) and image.arch != vm.arch:
+            raise parameter_error(
+                f"Invalid value for parameter templateid: {image.name} is for {image.arch}, and {vm.name} for"
+                f" {vm.arch}",
+                "choose a template of that architecture; see listTemplates with arch",
+            )
         if image.is_iso and has_template:
             raise parameter_error(
                 "Invalid template id provided to restore the VM", f"{image.name} is an ISO: choose a template"

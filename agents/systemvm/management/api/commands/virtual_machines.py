@@ -15,7 +15,7 @@ from systemvm.management.api.command import (
     ResultPage,
     StartedJob,
 )
-from systemvm.management.api.commands import machine_deployment, machine_list
+from systemvm.management.api.commands import machine_deployment, machine_list, machine_placement
 from systemvm.management.api.commands.machine_answers import answer_for
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error, unauthorized
@@ -26,7 +26,7 @@ from systemvm.management.config import ExpungeConfig
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.pki.seal import Seal
 from systemvm.management.primary.pool_service import StoragePools
-from systemvm.management.state import instance_list, instances
+from systemvm.management.state import instance_list, instances, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.offerings import SHARED, ServiceOffering
@@ -96,6 +96,7 @@ class VirtualMachineCommands:
                     "considerlasthost", ParameterType.BOOLEAN, "start it on the host where it ran last", True
                 ),
                 only("bootintosetup", ParameterType.BOOLEAN, "boot into the firmware's setup", False),
+                *machine_placement.PARAMETERS,
             ),
             self._asynchronous(
                 "stopVirtualMachine",
@@ -157,6 +158,9 @@ class VirtualMachineCommands:
 
         async def start(call: ApiCall) -> StartedJob:
             vm = await self._database.read(own_machine, call.arguments["id"], call.principal)
+            if name == "startVirtualMachine":
+                host = await self._database.read(zones.host_by_id, self._host_id)
+                await self._database.read(machine_placement.check_place, call, host)
             if name == "expungeVirtualMachine":
                 self._check_may_expunge(call.principal, "Expunging a vm can only be done by an Admin")
             if call.arguments.flag("expunge"):
@@ -186,7 +190,7 @@ class VirtualMachineCommands:
         return await self._database.read(answer_for, await self._machines.recover(vm.id))
 
     async def _deploy(self, call: ApiCall) -> StartedJob:
-        request = await self._database.read(machine_deployment.read_request, call)
+        request = await self._database.read(machine_deployment.read_request, call, self._host_id)
         bridge = self._guest_bridge(request.zone.name)
         if bridge is None:
             raise parameter_error(
@@ -209,6 +213,7 @@ class VirtualMachineCommands:
                 name=request.name,
                 display_name=request.display_name,
                 keyboard=request.keyboard,
+                boot_type=request.boot_type,
                 details=request.details,
                 nics=request.nics,
                 user_data=request.user_data,

@@ -203,6 +203,7 @@ async function openDeploy() {
         { name: "serviceofferingid", label: "Size", required: true, choices: serviceoffering.map((each) => [each.id, each.displaytext ?? each.name]) },
         { name: "networkids", label: "Network", choices: [...own, ...network.filter(({ isdefault }) => !isdefault).map((each) => [each.id, each.name])] },
         { name: "keyboard", label: "Keyboard of the guest", choices: [["", "Not known"], ...Object.entries(KEYBOARDS)] },
+        { name: "boottype", label: "Firmware", choices: [["", "BIOS (arm64: UEFI)"], ["UEFI", "UEFI"]] },
         { name: "userdata", label: "User data, such as of cloud-init", rows: 3, maxLength: 24000, spellcheck: false, placeholder: "(optional)" }],
       async submit({ userdata, ...values }) {
         const [{ name }, present] = [values, presence()];

@@ -9,6 +9,7 @@ from systemvm.management.state.columns import EnumText, UtcDateTime, new_uuid, n
 from systemvm.management.state.schema.base import table
 from systemvm.management.state.status import (
     AgentState,
+    BootType,
     InstanceState,
     InstanceType,
     Provisioning,
@@ -36,6 +37,7 @@ vm_instances = table(
     sa.Column("hypervisor", sa.String(20), nullable=False, default="KVM"),
     sa.Column("vcpus", sa.Integer, nullable=False, default=1),
     sa.Column("memory_mib", sa.Integer, nullable=False, default=512),
+    sa.Column("boot_type", EnumText(BootType), nullable=False, default=BootType.BIOS, server_default="BIOS"),
     sa.Column("keyboard", sa.String(10)),  # the layout of its guest, by CloudStack's name
     sa.Column("details", sa.JSON, nullable=False, default=dict, server_default="{}"),  # its owner's, as text
     sa.Column("vnc_address", sa.String(64)),

@@ -39,6 +39,7 @@ hosts = table(
     sa.Column("cluster_id", sa.Integer),  # no foreign key: SQLite adds none
     sa.Column("cpus", sa.Integer),  # what its daemon found at its start; NULL: no daemon runs there
     sa.Column("memory_mib", sa.Integer),
+    sa.Column("has_uefi", sa.Boolean),  # whether its VMs can boot by UEFI
 )
 
 # Apart from the hosts, so that no list of these reads a password.
