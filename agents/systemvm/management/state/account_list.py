@@ -11,6 +11,7 @@ from attrs import frozen
 
 from systemvm.management.state import accounts, schema
 from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID, Account, Domain, User
+from systemvm.management.state.domains import path_is_beneath
 from systemvm.management.state.listing import (
     KEPT_LISTINGS,
     Listing,
@@ -165,8 +166,7 @@ def _domains(which: DomainFilter, order: Order | None) -> Listing:
         sets=((_d.id, which.ids),),
     )
     if which.beneath is not None:
-        where.append(_d.path.startswith(f"{which.beneath.rstrip('/')}/", autoescape=True))
-        where.append(_d.path != which.beneath)
+        where += [path_is_beneath(which.beneath), _d.path != which.beneath]
     if which.keyword is not None:
         where.append(contains(_d.name, which.keyword))
     return Listing(

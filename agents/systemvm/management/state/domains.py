@@ -35,7 +35,7 @@ def reach_of(connection: sa.Connection, account: Account, domain: Domain) -> fro
 
 def beneath(connection: sa.Connection, domain: Domain) -> list[Domain]:
     """Return the domains beneath one that are not removed, the deepest first."""
-    where = (_d.removed.is_(None), _d.id != domain.id, _is_beneath(domain.path))
+    where = (_d.removed.is_(None), _d.id != domain.id, path_is_beneath(domain.path))
     found = accounts.domain_rows.all(connection, *where)
     return sorted(found, key=lambda each: each.path.count("/"), reverse=True)
 
@@ -61,11 +61,14 @@ def remove(connection: sa.Connection, domain: Domain) -> None:
 
 
 def _accounts_in(path: str) -> sa.Select[tuple[int]]:
-    is_there = sa.or_(_d.path == path, _is_beneath(path))
+    is_there = sa.or_(_d.path == path, path_is_beneath(path))
     return sa.select(_a.id).join(schema.domains, _d.id == _a.domain_id).where(is_there)
 
 
-def _is_beneath(path: str) -> sa.ColumnElement[bool]:
-    """Compare exactly: SQLite's LIKE, which `startswith` becomes, takes /sales and /Sales for one."""
+def path_is_beneath(path: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a domain is beneath the one with this path.
+
+    It compares exactly: SQLite's LIKE, which `startswith` becomes, takes /sales and /Sales for one.
+    """
     prefix = f"{path.rstrip('/')}/"
     return sa.func.substr(_d.path, 1, len(prefix)) == prefix

@@ -93,6 +93,7 @@ async def test_domains_that_differ_in_capitals_are_two(cloud: SmallCloud) -> Non
     tim = await new_account(cloud, "tim", domainid=team.uuid)
     assert tim.account.id not in run(domains.reach_of, dora.account, dora.domain)
     assert run(domains.beneath, dora.domain) == []
+    assert await cloud.call("listDomainChildren", dora, isrecursive="true") == {}
     await cloud.job("deleteDomain", id=sales["id"], cleanup="true")
     assert run(accounts.account_by_id, tim.account.id).removed is None
     assert run(domains.is_present, team.id)
