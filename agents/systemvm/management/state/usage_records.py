@@ -129,7 +129,9 @@ def _objects(kind: UsageType, which: UsageFilter) -> sa.Select[Any]:
     found = _SOURCES[kind]
     columns = found.columns
     where = [*found.where, found.created < which.until]
-    where.append(sa.or_(found.ended.is_(None), found.ended > which.since))
+    # what ends with its creation never was the account's: the disk of a restoration that did not succeed
+    lasted = sa.and_(found.ended > which.since, found.ended > found.created)
+    where.append(sa.or_(found.ended.is_(None), lasted))
     if which.account_ids is not None:
         where.append(columns["account_id"].in_(which.account_ids))
     if which.uuid is not None:

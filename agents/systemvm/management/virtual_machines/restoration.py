@@ -269,6 +269,7 @@ def _claim(connection: Connection, wanted: Restoration) -> Volume:
     claimed = volumes.find(connection, wanted.root_uuid)
     if claimed is not None:  # by a daemon that was killed, and the disk can have been moved or resized since
         return volumes.update(connection, claimed.id, **place)
+    at = now()
     return volumes.create(
         connection,
         name=before.name,
@@ -278,7 +279,8 @@ def _claim(connection: Connection, wanted: Restoration) -> Volume:
         domain_id=before.domain_id,
         template_id=None if image.is_iso else image.id,
         state=VolumeState.DESTROYED,
-        removed=now(),
+        created=at,
+        removed=at,
         **place,
     )
 

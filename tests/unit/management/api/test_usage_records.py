@@ -11,17 +11,19 @@ import pytest_twisted
 import sqlalchemy as sa
 
 from api_requests import NOWHERE, refusal
+from present import present
 from small_cloud import SmallCloud
 from systemvm.management.api.commands.usage_records import ABSENT
 from systemvm.management.api.errors import ErrorCode
 from systemvm.management.api.principal import Principal
 from systemvm.management.state import schema, templates
 from systemvm.management.state.accounts import account_rows
-from systemvm.management.state.columns import now
+from systemvm.management.state.columns import new_uuid, now
 from systemvm.management.state.status import GuestType, InstanceType
 from systemvm.management.state.usage_records import UsageType
+from systemvm.management.virtual_machines.restoration import Restoration, _claim
 from systemvm.wire.storage import DownloadState, ImageFormat
-from user_vms import deploy_stopped
+from user_vms import deploy_stopped, root_of
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 DAY = {"startdate": "2026-03-10", "enddate": "2026-03-10"}
@@ -166,6 +168,15 @@ async def test_snapshots_and_networks_of_accounts_have_records(cloud: SmallCloud
     [snapshot] = await records(cloud, type=9)
     assert (snapshot["name"], snapshot["size"], snapshot["virtualsize"]) == ("done", 500, 4096)
     assert hours(await records(cloud, type=30)) == {(30, "mine"): 12}
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_disk_of_a_restoration_that_did_not_succeed_has_no_record(cloud: SmallCloud) -> None:
+    vm = await deploy_stopped(cloud)
+    wanted = Restoration(vm.id, present(vm.template_id), new_uuid(), was_running=False)
+    cloud.database.run_now(_claim, wanted)
+    [root] = await records(cloud, type=6, startdate=str(vm.created.date()), enddate="9000-01-01")
+    assert root["usageid"] == root_of(cloud, vm).uuid
 
 
 @pytest_twisted.ensureDeferred
