@@ -101,6 +101,8 @@ class Volumes:
             if self._runs(vm):
                 try:
                     await self._hypervisor.disks(vm.instance_name).attach(await self._disk(volume))
+                except CancelledError:  # the daemon ends, and the next one continues
+                    raise
                 except Exception:
                     if not await self._has(vm, volume, otherwise=before.vm_id == vm.id):
                         await self._database.run(transitions.detach, volume.id)

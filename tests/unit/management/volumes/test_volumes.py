@@ -10,6 +10,7 @@ import pytest_twisted
 from twisted.internet import defer
 
 from present import present
+from settling import settled
 from small_cloud import SmallCloud
 from small_cloud.machine_drives import FakeDisks
 from systemvm.management.api.errors import ApiError, ErrorCode
@@ -117,6 +118,23 @@ async def test_a_volume_stays_attached_when_it_cannot_be_attached_again(
         monkeypatch.setattr(FakeDisks, "has", lambda *_: defer.fail(error))
     job = await cloud.job("attachVolume", id=volume.uuid, virtualmachineid=vm.uuid)
     assert job.result_code == ErrorCode.RESOURCE_UNAVAILABLE
+    assert row(cloud, volume).vm_id == vm.id
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_daemon_that_ends_while_it_attaches_a_volume_leaves_the_rest_to_the_next(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its command can have reached the machine: no other VM must get the volume meanwhile."""
+    vm = await deploy_running(cloud)
+    volume = await create(cloud)
+    unanswered: defer.Deferred[None] = defer.Deferred()
+    monkeypatch.setattr(FakeDisks, "attach", lambda *_: unanswered)
+    await cloud.call("attachVolume", id=volume.uuid, virtualmachineid=vm.uuid)
+    await settled(cloud.database)
+    cloud.jobs.stop()
+    assert unanswered.called
+    await settled(cloud.database)
     assert row(cloud, volume).vm_id == vm.id
 
 
