@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from systemvm.management.api.errors import parameter_error
-from systemvm.management.api.parameters import Arguments, Parameter, ParameterType, optional
+from systemvm.management.api.parameters import MAX_INTEGER, Arguments, Parameter, ParameterType, optional
 from systemvm.management.state.listing import Order
 
 MAX_PAGE_SIZE = 500
@@ -65,6 +65,10 @@ def page_window(arguments: Arguments) -> slice:
     if not 1 <= size <= MAX_PAGE_SIZE:
         raise parameter_error(
             f"Invalid value for parameter pagesize: {size}; it must be 1 to {MAX_PAGE_SIZE}"
+        )
+    if page > MAX_INTEGER // size:  # the number of its last row is one of SQLite's
+        raise parameter_error(
+            f"Invalid value for parameter page: {page}; the maximum is {MAX_INTEGER // size}"
         )
     first = max(page - 1, 0) * size
     return slice(first, first + size)

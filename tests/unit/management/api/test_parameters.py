@@ -11,6 +11,7 @@ import pytest
 from systemvm.management.api.errors import ApiError
 from systemvm.management.api.paging import MAX_PAGE_SIZE, page_window
 from systemvm.management.api.parameters import (
+    MAX_INTEGER,
     Arguments,
     ParameterType,
     only,
@@ -202,6 +203,7 @@ def test_page_window_follows_page_and_pagesize(values: dict[str, int], window: s
         {"page": 1, "pagesize": 0},
         {"page": 1, "pagesize": MAX_PAGE_SIZE + 1},
         {"page": 1, "pagesize": -1},
+        {"page": MAX_INTEGER, "pagesize": MAX_PAGE_SIZE},
     ],
 )
 def test_invalid_pages_are_rejected(values: dict[str, int]) -> None:
