@@ -194,17 +194,22 @@ def change_what_there_is(page: Page) -> None:
     open_part(page, "Traffic types")
     delete(page, row_of(page, "Guest"))
     open_part(page, "Zones")
-    fill(
-        page,
-        row_of(page, "east").get_by_role("button", name="Edit…"),
-        description="1st",
-        domain="example.test",
-    )
+    optional = {
+        "description": "1st",
+        "dns2": "203.0.113.12",
+        "ip6dns1": "2001:db8::51",
+        "ip6dns2": "2001:db8::52",
+        "internaldns2": "203.0.113.14",
+    }
+    edit = row_of(page, "east").get_by_role("button", name="Edit…")
+    fill(page, edit, domain="example.test", **optional)
     submit(page)
-    expect(row_of(page, "east")).to_contain_text("1st")
-    fill(page, row_of(page, "east").get_by_role("button", name="Edit…"), description="")
+    for text in optional.values():
+        expect(row_of(page, "east")).to_contain_text(text)
+    fill(page, edit, **dict.fromkeys(optional, ""))
     submit(page)
-    expect(row_of(page, "1st")).to_have_count(0)
+    for text in optional.values():
+        expect(row_of(page, text)).to_have_count(0)
 
 
 ZONES = [

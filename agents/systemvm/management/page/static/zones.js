@@ -18,6 +18,9 @@ const COLUMNS = [
   { label: "Actions", className: "actions", cell: buttonsOf },
 ];
 
+// An optional value that is not sent stays as it is.
+const EMPTIED = { description: "", domain: "", dns2: "", ip6dns1: "", ip6dns2: "", internaldns2: "" };
+
 let list;
 
 const both = (...addresses) => addresses.filter(Boolean).join(", ");
@@ -49,7 +52,7 @@ Object.assign(actions, {
   "zone-edit"(id, name) {
     askFields({
       title: titled`Edit ${name}`, verb: "Save", fields: fieldsOf(list.find(id)),
-      submit: (values) => call("updateZone", { id, description: "", domain: "", ip6dns1: "", ...values }),
+      submit: (values) => call("updateZone", { id, ...EMPTIED, ...values }),
     });
   },
   "zone-enable": (id) => act(id, "Enabling…", () => call("updateZone", { id, allocationstate: "Enabled" })),
