@@ -192,7 +192,14 @@ def change_what_there_is(page: Page) -> None:
         expect(page.locator("#toasts")).to_contain_text(f"{name} is in use")
         expect(row).to_be_visible()
     open_part(page, "Traffic types")
-    delete(page, row_of(page, "Guest"))
+    guest, label = row_of(page, "Guest"), "XenServer: xenbr3"
+    fill(page, guest.get_by_role("button", name="Edit…"), xennetworklabel="xenbr3")
+    submit(page)
+    expect(guest).to_contain_text(label)
+    fill(page, guest.get_by_role("button", name="Edit…"), xennetworklabel="")
+    submit(page)
+    expect(guest).not_to_contain_text(label)
+    delete(page, guest)
     open_part(page, "Zones")
     optional = {
         "description": "1st",

@@ -73,9 +73,9 @@ def add_traffic(
         connection,
         physical_network_id=network.id,
         traffic_type=kind.value,
-        kvm_label=kvm_label,
-        xen_label=xen_label,
-        vmware_label=vmware_label,
+        kvm_label=kvm_label or None,
+        xen_label=xen_label or None,
+        vmware_label=vmware_label or None,
     )
     _check_ranges(connection, network.zone_id, kind, labels)
     return added
@@ -90,20 +90,21 @@ def update_traffic(
     xen_label: str | None = None,
     vmware_label: str | None = None,
 ) -> CarriedTraffic:
-    """Change the labels that are not None; VMs have the new network at their next creation.
+    """Change the labels that are not None, and clear empty ones; VMs have the network at their next creation.
 
     Raises: ModelError when this host has no such label.
     """
-    if kvm_label is not None:
-        check_label(kvm_label, labels)
     given = {"kvm_label": kvm_label, "xen_label": xen_label, "vmware_label": vmware_label}
-    changes = {name: value for name, value in given.items() if value is not None}
+    changes = {name: value or None for name, value in given.items() if value is not None}
     if not changes:
         return traffic
-    if kvm_label not in (None, traffic.kvm_label) and traffic.traffic_type is TrafficType.GUEST:
-        _check_without_vlans(connection, traffic)
-    updated = physical_networks.traffic_rows.update(connection, traffic.id, **changes)
     network = physical_networks.network_by_id(connection, traffic.physical_network_id)
+    if kvm_label is not None:
+        label = kvm_label or network.name
+        check_label(label, labels)
+        if label != (traffic.kvm_label or network.name) and traffic.traffic_type is TrafficType.GUEST:
+            _check_without_vlans(connection, traffic)
+    updated = physical_networks.traffic_rows.update(connection, traffic.id, **changes)
     _check_ranges(connection, network.zone_id, traffic.traffic_type, labels)
     return updated
 

@@ -309,6 +309,23 @@ async def test_vlans_of_ranges_are_those_of_the_label(cloud: SmallCloud) -> None
     )
 
 
+@pytest_twisted.ensureDeferred
+async def test_an_empty_label_is_cleared(cloud: SmallCloud) -> None:
+    made = await make_zone(cloud)
+    created = await job(cloud, "createPhysicalNetwork", zoneid=made.zone, name="cloudbr0")
+    physical = created["physicalnetwork"]
+    wanted = {"kvmnetworklabel": "cloudbr3", "xennetworklabel": "xen", "vmwarenetworklabel": "dvs"}
+    added = await job(
+        cloud, "addTrafficType", physicalnetworkid=physical["id"], traffictype="Guest", **wanted
+    )
+    assert added["traffictype"].items() >= wanted.items()
+    emptied = await job(
+        cloud, "updateTrafficType", id=added["traffictype"]["id"], **dict.fromkeys(wanted, "")
+    )
+    assert emptied["traffictype"]["kvmnetworklabel"] == "cloudbr0"
+    assert emptied["traffictype"].keys().isdisjoint({"xennetworklabel", "vmwarenetworklabel"})
+
+
 def give_vlans(cloud: SmallCloud, label: str, *vlans: str) -> None:
     """Have the host's network of a label carry VLANs, as host.yaml says it."""
     labels = cloud.configuration.labels

@@ -50,6 +50,11 @@ async def test_a_shared_network_is_in_a_vlan_of_the_label(cloud: SmallCloud) -> 
     # its label stays, and the VLAN is its own
     guest = (await guest_traffic(cloud))["id"]
     types = (await cloud.call("listTrafficTypes", physicalnetworkid=guest))["traffictype"]
+    for label in ("", "cloudbr3"):  # of the network's name, and the same one by itself
+        job = await cloud.job(
+            "updateTrafficType", id=types[0]["id"], kvmnetworklabel=label, xennetworklabel="xen"
+        )
+        assert job.result_code == 0, job.result
     job = await cloud.job("updateTrafficType", id=types[0]["id"], kvmnetworklabel="cloudbr0")
     assert "1 network: shared in VLANs of it" in str(job.result)
 

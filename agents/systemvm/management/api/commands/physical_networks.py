@@ -23,9 +23,14 @@ _VLANS = optional(
     clears=True,
 )
 _LABELS = (
-    optional("kvmnetworklabel", STRING, "label on KVM hosts, as in host.yaml; the network's name by default"),
-    optional("xennetworklabel", STRING, "label on XenServer hosts"),
-    optional("vmwarenetworklabel", STRING, "label on VMware hosts"),
+    optional(
+        "kvmnetworklabel",
+        STRING,
+        "label on KVM hosts, as in host.yaml; the network's name by default, and when it is empty",
+        clears=True,
+    ),
+    optional("xennetworklabel", STRING, "label on XenServer hosts; empty: none", clears=True),
+    optional("vmwarenetworklabel", STRING, "label on VMware hosts; empty: none", clears=True),
 )
 
 

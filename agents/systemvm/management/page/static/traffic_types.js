@@ -16,6 +16,8 @@ const COLUMNS = [
   { label: "Actions", className: "actions", cell: buttonsOf },
 ];
 const KINDS = ["Management", "Public", "Guest", "Storage"];
+// A label that is not sent stays as it is.
+const EMPTIED = { kvmnetworklabel: "", xennetworklabel: "", vmwarenetworklabel: "" };
 
 let list;
 
@@ -38,7 +40,7 @@ Object.assign(actions, {
   "traffic-edit"(id, name) {
     askFields({
       title: titled`Edit ${name} traffic`, verb: "Save", text: "System VMs that are created from now on use the new labels.",
-      fields: labelsOf(list.find(id)), submit: (values) => job("updateTrafficType", { id, ...values }),
+      fields: labelsOf(list.find(id)), submit: (values) => job("updateTrafficType", { id, ...EMPTIED, ...values }),
     });
   },
   async "traffic-delete"(id, name) {
