@@ -57,7 +57,7 @@ Object.assign(actions, {
     const { change, run } = KINDS[range.kind];
     askFields({
       title: titled`Edit ${name}`, verb: "Save", text: "An address that is in use stays in it.",
-      fields: [range.startip ? span4(range) : span6(range)], // beside IPv4, addresses of IPv6 follow from these
+      fields: [(range.startip ? span4(range) : span6(range)).map((field) => ({ ...field, required: true }))], // beside IPv4, addresses of IPv6 follow from these
       submit: (values) => run(change, { id, ...values }),
     });
   },
