@@ -80,6 +80,15 @@ async def test_lists_contain_what_is_beneath(cloud: SmallCloud) -> None:
         more = {"templatefilter": "self"} if command == "listTemplates" else {}
         rows = (await cloud.call(command, tree.dora, listall="true", **more))[key]
         assert {row["account"] for row in rows} == {"dora", "sam"}, command
+    period = {"startdate": str(mine.created.date()), "enddate": "9000-01-01"}
+    rows = (await cloud.call("listUsageRecords", tree.dora, **period))["usagerecord"]
+    assert {row["account"] for row in rows} == {"dora", "sam"}
+    for which in ({"account": "olga", "domainid": tree.other}, {"domainid": tree.other}):
+        refused = await error_of(cloud.call("listUsageRecords", tree.dora, **period, **which))
+        assert refused.code is ErrorCode.UNAUTHORIZED
+    strangers = {"accountid": tree.olga.account.uuid}
+    refused = await error_of(cloud.call("listUsageRecords", tree.dora, **period, **strangers))
+    assert refused.code is ErrorCode.PARAMETER
 
 
 @pytest_twisted.ensureDeferred
