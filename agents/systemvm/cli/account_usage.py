@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -72,16 +73,7 @@ def account_usage(
 
 def _show_period(daemon: DaemonClient, since: date, until: date) -> None:
     """Show hours by account and type of usage."""
-    rows: list[dict[str, Any]] = []
-    while True:
-        page = 1 + len(rows) // PAGE_SIZE
-        found = daemon.records(
-            "listUsageRecords", "usagerecord",
-            startdate=str(since), enddate=str(until), page=page, pagesize=PAGE_SIZE,
-        )  # fmt: skip
-        rows += found
-        if len(found) < PAGE_SIZE:
-            break
+    rows = _records_of(daemon, since, until)
     if daemon.as_json:
         output.print_json(rows)
         return
@@ -95,6 +87,20 @@ def _show_period(daemon: DaemonClient, since: date, until: date) -> None:
         [(*key, len(each), f"{sum(each):.2f}") for key, each in sorted(hours.items())],
         "No account had anything then.",
     )
+
+
+def _records_of(daemon: DaemonClient, since: date, until: date) -> list[dict[str, Any]]:
+    """Return the records of a period, each once: one that is new meanwhile moves others to a later page."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for page in itertools.count(1):
+        rows = daemon.records(
+            "listUsageRecords", "usagerecord",
+            startdate=str(since), enddate=str(until), page=page, pagesize=PAGE_SIZE,
+        )  # fmt: skip
+        found.update(((row["usagetype"], row["usageid"], row.get("zoneid")), row) for row in rows)
+        if len(rows) < PAGE_SIZE:
+            break
+    return list(found.values())
 
 
 def _metrics(rows: list[dict[str, Any]]) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -146,14 +147,16 @@ USAGE = [
 
 
 def usage_record(account: str, kind: int, hours: str) -> dict[str, Any]:
-    return {"account": account, "domainpath": "ROOT", "usagetype": kind, "rawusage": hours}
+    about = {"account": account, "domainpath": "ROOT", "usagetype": kind, "usageid": str(uuid.uuid4())}
+    return {**about, "rawusage": hours}
 
 
 def test_usage_of_a_period_is_hours_by_account_and_type(run: Callable[..., Result]) -> None:
-    whole = [usage_record("ada", 6, "1.5")] * PAGE_SIZE
+    whole = [usage_record("ada", 6, "1.5") for _ in range(PAGE_SIZE)]
     last = [usage_record("ada", 2, "24"), usage_record("bob", 2, "0.25")]
+    again = whole[-1]  # on the next page, because there was a new record before it
     fake = FakeDaemon(
-        listUsageRecords=[{"usagerecord": whole}, {"usagerecord": last}],
+        listUsageRecords=[{"usagerecord": whole}, {"usagerecord": [again, *last]}],
         listUsageTypes={"usagetype": [{"id": 2, "name": "ALLOCATED_VM"}, {"id": 6, "name": "VOLUME"}]},
     )
     shown = run(fake, "account", "usage", "--since", "2026-11-01", "--until", "2026-11-30")
