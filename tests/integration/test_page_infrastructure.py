@@ -165,9 +165,9 @@ def make_ranges(page: Page) -> None:
     expect(ranges).to_have_count(2)
     fill(page, row_of(page, "203.0.113.20").get_by_role("button", name="Edit…"), endip="")
     press(page.locator("#fields [value=ok]"))
-    last = page.locator("#fields [name=endip]:invalid")
-    expect(last).to_be_focused()  # it is needed, so nothing is sent
-    last.fill("203.0.113.25")
+    needed = page.locator("#fields [name=endip]:invalid")
+    expect(needed).to_be_focused()  # it is needed, so nothing is sent
+    needed.fill("203.0.113.25")
     submit(page)
     delete(page, row_of(page, "203.0.113.20–203.0.113.25"))
     page.locator("#ip-ranges").get_by_label("Traffic").select_option("storage")
