@@ -25,6 +25,11 @@ def volume(name: str) -> dict[str, Any]:
     return {"id": f"id of {name}", "name": name, "type": "DATADISK", "state": "Ready"} | owner
 
 
+def template(name: str, domain: str) -> dict[str, Any]:
+    owner = {"account": "admin", "domainid": domain}
+    return {"id": f"id of {name}", "name": name, "format": "QCOW2", "tags": [TAG]} | owner
+
+
 def stubbed(page: Page, **answers: Any) -> StubbedPage:
     lists: dict[str, Any] = {
         "listVolumes": {"volume": [volume("one"), volume("two")], "count": 2},
@@ -72,5 +77,41 @@ def test_a_late_answer_changes_no_other_details(chromium: Chromium) -> None:
         expect(page.locator("#toasts .bad")).to_have_text("refused")
         expect(details.get_by_role("alert")).to_be_hidden()
         expect(details.get_by_label("Key")).to_have_value("cost")
+
+    chromium.run(steps)
+
+
+def test_a_change_while_details_are_loaded_is_shown(chromium: Chromium) -> None:
+    def steps(page: Page) -> None:
+        found: list[dict[str, Any]] = [{}, {"tag": [TAG]}]
+        stub = stubbed(page, listTags=lambda _call: found.pop(0))
+        stub.log_in()
+        stub.hold("listTags")
+        press(page.get_by_role("button", name="one", exact=True))
+        stub.changed("resource_tags")
+        stub.release("listTags")
+        expect(page.locator("#details tbody tr")).to_contain_text("env")
+
+    chromium.run(steps)
+
+
+def test_a_domain_administrator_changes_only_what_is_beneath_the_domain(chromium: Chromium) -> None:
+    templates = [template("public", "root"), template("ours", "beneath")]
+
+    def domains(call: dict[str, str]) -> dict[str, Any]:
+        return {"domain": [{"id": "beneath"}]} if call["id"] == "beneath" else {}
+
+    def steps(page: Page) -> None:
+        stub = stubbed(
+            page, listTemplates={"template": templates, "count": 2}, listTags={}, listDomains=domains
+        )
+        stub.user["type"] = "2"
+        stub.log_in()
+        for name, tags, forms in (("public", 1, 0), ("ours", 0, 2)):
+            details = open_details(page, name)
+            expect(details.locator("tbody tr")).to_have_count(tags)
+            expect(details.locator("form:visible")).to_have_count(forms)
+            page.keyboard.press("Escape")
+            expect(details).to_be_hidden()
 
     chromium.run(steps)

@@ -9,16 +9,21 @@ import { $, opening, show, titled, toast } from "./ui.js";
 // Types of tags by the types of annotations.
 const TAG_TYPES = { VM: "UserVm", TEMPLATE: "Template", ISO: "ISO", VOLUME: "Volume", SNAPSHOT: "Snapshot", NETWORK: "Network" };
 const CHIPS = 4;
-const shown = { kind: "", item: null, asked: 0 };
+// `isMine` is whether the user is allowed to change the item, `changes` how often tags or texts were changed.
+const shown = { kind: "", item: null, isMine: false, asked: 0, changes: 0 };
 
 // A shared network has no owner, and no tags.
 const hasTags = (kind, { account }) => kind in TAG_TYPES && (kind !== "NETWORK" || Boolean(account)) && commands().has("listTags");
 // Texts about what has no owner are between root administrators.
 const hasAnnotations = (item) => commands().has("listAnnotations") && (user().admin || Boolean(item.account));
 
-function mayChange({ account, domainid }) {
+// Domain administrators also see what is public, and change only what is in their domain or beneath it.
+async function mayChange({ account, domainid }) {
   if (user().admin) return true;
-  return Boolean(account) && (user().administrator || (account === user().account && domainid === user().domainid));
+  if (!account) return false;
+  if (domainid === user().domainid) return user().administrator || account === user().account;
+  if (!user().administrator || !commands().has("listDomains")) return false;
+  return Boolean((await call("listDomains", { id: domainid })).domain?.length);
 }
 
 // The name of an object, which opens its details; `kind` is its type in listAnnotations, if it is one of these.
@@ -50,7 +55,7 @@ function button(label, about, id, work) {
 function tagRow({ key, value }) {
   const remove = () => job("deleteTags", { resourceids: shown.item.id, resourcetype: TAG_TYPES[shown.kind], "tags[0].key": key, "tags[0].value": value });
   return element("tr", {}, element("td", {}, key), element("td", {}, value), element("td", { className: "actions" },
-    mayChange(shown.item) && commands().has("deleteTags") ? button("Delete", `tag ${key}`, key, remove) : null));
+    shown.isMine && commands().has("deleteTags") ? button("Delete", `tag ${key}`, key, remove) : null));
 }
 
 function annotationItem({ id, annotation, username, userid, adminsonly, created }) {
@@ -69,7 +74,7 @@ function fill(part, rows, render, command) {
   const focused = place.contains(document.activeElement) ? { ...document.activeElement.dataset } : {};
   place.hidden = rows === null;
   const form = place.querySelector("form");
-  form.hidden = !mayChange(shown.item) || !commands().has(command);
+  form.hidden = !shown.isMine || !commands().has(command);
   place.querySelector(".rows-of").replaceChildren(...(rows ?? []).map(render));
   place.querySelector(".none").hidden = rows?.length !== 0;
   for (const table of place.querySelectorAll("table")) table.hidden = !rows?.length;
@@ -78,12 +83,12 @@ function fill(part, rows, render, command) {
   (again.find(({ dataset }) => dataset.label === focused.label) ?? again[0] ?? (form.hidden ? $("#details [value=cancel]") : form.elements[0])).focus();
 }
 
-// listTags has those of the user's own objects only; others', such as public templates, show theirs in their list.
-const loadTags = (kind, item) => (mayChange(item)
+// listTags has those of what the user may change; others', such as public templates, show theirs in their list.
+const loadTags = (kind, item, isMine) => (isMine
   ? allRows("listTags", "tag", { resourceid: item.id, resourcetype: TAG_TYPES[kind], listall: "true" }) : item.tags ?? []);
 
-const load = (kind, item) => Promise.all([
-  hasTags(kind, item) ? loadTags(kind, item) : null,
+const load = (kind, item, isMine) => Promise.all([
+  hasTags(kind, item) ? loadTags(kind, item, isMine) : null,
   hasAnnotations(item) ? allRows("listAnnotations", "annotation", { entitytype: kind, entityid: item.id }) : null]);
 
 function draw([tags, annotations]) {
@@ -92,10 +97,11 @@ function draw([tags, annotations]) {
 }
 
 async function openDetails(kind, item, name) {
-  const fits = opening();
-  const found = await load(kind, item);
+  const [fits, { changes }] = [opening(), shown];
+  const isMine = await mayChange(item);
+  const found = await load(kind, item, isMine);
   if (!fits()) return;
-  Object.assign(shown, { kind, item });
+  Object.assign(shown, { kind, item, isMine, asked: shown.asked + 1 });
   const dialog = $("#details");
   dialog.querySelector("h2").replaceChildren(...titled`${name}`);
   dialog.querySelector(".facts").replaceChildren(...facts(item));
@@ -104,12 +110,13 @@ async function openDetails(kind, item, name) {
   $("#details [name=adminsonly]").closest("label").hidden = !(user().admin && item.account);
   draw(found);
   show(dialog);
+  if (changes !== shown.changes) await refresh(); // what was loaded can be older
 }
 
 // Load and draw again what is shown; only the newest answer is drawn.
 async function refresh() {
-  const [mine, { kind, item }] = [shown.asked += 1, shown];
-  const found = await load(kind, item);
+  const [mine, { kind, item, isMine }] = [shown.asked += 1, shown];
+  const found = await load(kind, item, isMine);
   if ($("#details").open && mine === shown.asked && item === shown.item) draw(found);
 }
 
@@ -154,6 +161,7 @@ export function wireDetails() {
     { resourceids: shown.item.id, resourcetype: TAG_TYPES[shown.kind], "tags[0].key": key, "tags[0].value": value }));
   wireForm("annotations", (given) => call("addAnnotation", { entitytype: shown.kind, entityid: shown.item.id, ...given }));
   watch(["resource_tags", "entity_annotations"], () => {
+    shown.changes += 1;
     if ($("#details").open) refresh().catch(() => {}); // the list behind it shows that nothing answers
   });
 }
