@@ -261,6 +261,19 @@ def test_a_role_is_offered_the_parts_and_changes_that_it_permits(chromium: Chrom
     chromium.run(steps)
 
 
+def test_long_names_of_zones_stay_on_a_narrow_screen(chromium: Chromium) -> None:
+    def steps(page: Page) -> None:
+        page.set_viewport_size({"width": 360, "height": 700})
+        long = [{**zone, "name": zone["name"] + "x" * 200} for zone in ZONES]
+        StubbedPage(page, **LISTS | {"listZones": {"zone": long}}).log_in()
+        open_part(page, "Pods")
+        expect(page.locator("#infrastructure-zone")).to_be_visible()
+        expect(page.locator("#pods .row")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+    chromium.run(steps)
+
+
 def test_parts_of_the_chosen_zone_are_shown_and_follow_changes(chromium: Chromium) -> None:
     def steps(page: Page) -> None:
         stub = StubbedPage(page, **LISTS)
