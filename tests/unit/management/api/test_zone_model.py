@@ -310,6 +310,21 @@ async def test_vlans_of_ranges_are_those_of_the_label(cloud: SmallCloud) -> None
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_guest_network_without_addresses_has_none_in_the_answer(cloud: SmallCloud) -> None:
+    made = await make_zone(cloud)
+    guest = {"traffictype": "Guest", "kvmnetworklabel": "cloudbr3"}
+    await job(cloud, "addTrafficType", physicalnetworkid=made.network, **guest)
+    subnet = {"gateway": "10.77.0.1", "netmask": "255.255.255.0"}
+    place = {"zoneid": made.zone, "forvirtualnetwork": "false"}
+    added = (await cloud.call("createVlanIpRange", **place, **subnet))["vlan"]
+    assert added.items() >= subnet.items()
+    assert added.keys().isdisjoint({"startip", "endip"})
+    ends = {"startip": "10.77.0.10", "endip": "10.77.0.20"}
+    changed = (await cloud.call("updateVlanIpRange", id=added["id"], **ends))["vlan"]
+    assert changed.items() >= ends.items()
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_empty_label_is_cleared(cloud: SmallCloud) -> None:
     made = await make_zone(cloud)
     created = await job(cloud, "createPhysicalNetwork", zoneid=made.zone, name="cloudbr0")

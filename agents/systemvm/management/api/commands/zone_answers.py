@@ -179,8 +179,8 @@ def _ipv4_keys(each: NetworkRange) -> dict[str, str | None]:
     return {
         "gateway": str(each.gateway) if each.gateway else None,
         "netmask": str(each.cidr.netmask),
-        "startip": str(each.first),
-        "endip": str(each.last),
+        "startip": str(each.first) if each.first else None,
+        "endip": str(each.last) if each.last else None,
     }
 
 
