@@ -97,6 +97,7 @@ def gather_command_services(
         public_certificates=public_names.certificates,
         acme=public_names.acme,
         public_names=public_names.names,
+        requested_certificates=public_names.requested,
         renew_page=public_names.renew_page,
         # zones, their hosts and system VMs
         model=ModelChanges(foundation.database, foundation.zones, configuration.labels, on_zones_changed),

@@ -13,6 +13,7 @@ from systemvm.management.foundation import Foundation
 from systemvm.management.inventory import ZoneSettings
 from systemvm.management.public_certificates.acme_renewal import AcmeRenewal
 from systemvm.management.public_certificates.overview import PublicNames
+from systemvm.management.public_certificates.requests import RequestedCertificates
 from systemvm.management.public_certificates.service import PublicCertificates, Sender
 from systemvm.rpc.stream.transport import Reactor
 from systemvm.wire.role import Role
@@ -25,6 +26,7 @@ class PublicNameServices:
     certificates: PublicCertificates
     acme: AcmeRenewal
     names: PublicNames
+    requested: RequestedCertificates
     renew_page: Callable[[], None]
 
 
@@ -41,6 +43,14 @@ def make_public_name_services(
     page = foundation.page_certificate
     certificates = PublicCertificates(foundation.database, foundation.seal, foundation.sites, roots)
     certificates.senders += senders
+    page_host = foundation.configuration.management.page.endpoint.host
+    names = PublicNames(
+        foundation.sites,
+        foundation.sites.console_of,
+        settings.secondary_storage,
+        lambda: [*directory.up(Role.CPVM), *directory.up(Role.SSVM)],
+        page,
+    )
     return PublicNameServices(
         certificates=certificates,
         acme=AcmeRenewal(
@@ -51,12 +61,11 @@ def make_public_name_services(
             certificates,
             settings.secondary_storage,
         ),
-        names=PublicNames(
-            foundation.sites,
-            foundation.sites.console_of,
-            settings.secondary_storage,
-            lambda: [*directory.up(Role.CPVM), *directory.up(Role.SSVM)],
-            page,
+        names=names,
+        requested=RequestedCertificates(
+            foundation.database,
+            foundation.public,
+            lambda connection: {*names.hosts(connection), page_host},
         ),
         renew_page=page.renew if page is not None else _no_page,
     )

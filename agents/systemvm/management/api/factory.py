@@ -59,6 +59,7 @@ from systemvm.management.api.commands.public_certificates import AcmeRegistrar, 
 from systemvm.management.api.commands.public_names import AcmeOrders, PublicNameCommands
 from systemvm.management.api.commands.recording_rules import RecordingRuleCommands
 from systemvm.management.api.commands.recordings import RecordingCommands
+from systemvm.management.api.commands.requested_certificates import RequestedCertificateCommands
 from systemvm.management.api.commands.resource_limits import ResourceLimitCommands, ZoneLimit
 from systemvm.management.api.commands.role_permissions import RolePermissionCommands
 from systemvm.management.api.commands.roles import RoleCommands
@@ -113,6 +114,7 @@ from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.pki.seal import Seal
 from systemvm.management.primary.pool_service import StoragePools
 from systemvm.management.public_certificates.overview import PublicNames
+from systemvm.management.public_certificates.requests import RequestedCertificates
 from systemvm.management.public_certificates.service import PublicCertificates
 from systemvm.management.recordings.service import Recordings
 from systemvm.management.screens.service import Screens
@@ -186,6 +188,7 @@ class ApiServices:
     public_certificates: PublicCertificates
     acme: AcmeService
     public_names: PublicNames
+    requested_certificates: RequestedCertificates
     renew_page: Callable[[], None]
     accounts: AccountService
     second_factors: SecondFactors
@@ -311,6 +314,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *JobCommands(database, services.seal).commands(),
         *CertificateCommands(database, services.certificates, jobs).commands(),
         *PublicCertificateCommands(database, services.public_certificates, services.acme, jobs).commands(),
+        *RequestedCertificateCommands(services.requested_certificates, jobs).commands(),
         *PublicNameCommands(
             database,
             services.public_names,

@@ -10,7 +10,7 @@ from pathlib import Path
 from attrs import field, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
@@ -86,7 +86,7 @@ class CertificateAuthority:
 
     def issue(
         self,
-        public_key: ec.EllipticCurvePublicKey,
+        public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
         common_name: str,
         names: Sequence[x509.GeneralName],
         usage: x509.ObjectIdentifier,

@@ -13,6 +13,7 @@ from threading import Lock
 
 from attrs import field, frozen
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from twisted.logger import Logger
@@ -165,10 +166,7 @@ class PublicAuthority:
         Raises: NotPermittedError when the root's constraints exclude `host`.
         """
         name = general_name(host)
-        if not self._permits(name):
-            raise NotPermittedError(
-                f"public CA cannot sign for {host}: it is not within the domain or the networks of a zone"
-            )
+        self._check(host, name)
         names = [name]
         if also is not None and also != host and self._permits(general_name(also)):
             names.append(general_name(also))
@@ -178,6 +176,28 @@ class PublicAuthority:
         )
         chain = leaf.public_bytes(Encoding.PEM) + self.ca_pem
         return PublicIdentity(chain.decode(), key_to_pem(key).decode())
+
+    def sign(
+        self,
+        public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
+        hosts: Sequence[str],
+        lifetime: timedelta,
+    ) -> str:
+        """Return a certificate for somebody's key and these names, and its chain, as PEM.
+
+        Raises: NotPermittedError when the root's constraints exclude one of them.
+        """
+        names = [general_name(host) for host in hosts]
+        for host, name in zip(hosts, names, strict=True):
+            self._check(host, name)
+        leaf = self.authority.issue(public_key, hosts[0], names, ExtendedKeyUsageOID.SERVER_AUTH, lifetime)
+        return (leaf.public_bytes(Encoding.PEM) + self.ca_pem).decode()
+
+    def _check(self, host: str, name: x509.DNSName | x509.IPAddress) -> None:
+        if not self._permits(name):
+            raise NotPermittedError(
+                f"public CA cannot sign for {host}: it is not within the domain or the networks of a zone"
+            )
 
     def permits(self, host: str) -> bool:
         """Return whether the root is allowed to sign for an address, a name, or `*.` and a domain."""

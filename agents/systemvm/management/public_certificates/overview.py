@@ -108,6 +108,16 @@ class PublicNames:
                 found += self._of_zone(connection, zone, service, own)
         return found + ([] if self._page is None else [self._of_page(self._page)])
 
+    def hosts(self, connection: Connection) -> set[str]:
+        """Return the names and wildcards of zones that are used, now or when a certificate is for them."""
+        found = set()
+        for zone in zones.list_zones(connection):
+            wanted = self._sites.names(zone.name)
+            found |= {wanted.console, wanted.storage}
+            found.add(self._console_of(zone.name).endpoint.host)
+            found.add(self._storage_of(zone.name, None).endpoint.host)
+        return found - {""}
+
     def _of_zone(
         self, connection: Connection, zone: Zone, service: PublicService, machines: Sequence[Instance]
     ) -> Iterator[PublicName]:

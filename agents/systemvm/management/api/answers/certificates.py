@@ -17,3 +17,9 @@ class CaProviderAnswer:
 @frozen(kw_only=True)
 class CaCertificateAnswer:
     certificate: str = required_key("the trusted roots of the control channel, PEM")
+
+
+@frozen(kw_only=True)
+class IssuedCertificateAnswer:
+    certificate: str = required_key("the certificate, PEM")
+    cacertificates: str = required_key("the root that has signed it, PEM")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """listCAProviders, listCaCertificate, provisionCertificate, revokeCertificate.
 
-The shapes are CloudStack's (test/integration/smoke/test_certauthority_root.py). issueCertificate is not
-implemented: the control CA signs only for the agents of its own VMs and for daemons, not for API clients
-(docs/DECISIONS.md, decision 23).
+The shapes are CloudStack's (test/integration/smoke/test_certauthority_root.py). issueCertificate is about
+another CA (`requested_certificates.py`): the control CA signs only for the agents of its own VMs and for
+daemons, not for API clients.
 """
 
 from __future__ import annotations
