@@ -5,7 +5,7 @@ System VMs and hypervisor are fakes: no call of the benchmark reaches them.
 
 usage: api_daemon.py DIRECTORY TEMPLATES MACHINES EVENTS [--changing]
 
-It prints one line of JSON when it listens. With --changing a download reports its progress every 30 ms.
+It prints one line of JSON when it listens. With --changing a download reports its progress every 50 ms.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from systemvm.management.state.database import Database  # noqa: E402
 ACCOUNTS = 100
 _FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 _BATCH = 10_000
-REPORT_INTERVAL_S = 0.03
+REPORT_INTERVAL_S = 0.05
 #: API key and secret key of a user whose client is greedy.
 GREEDY_KEYS = ("a-greedy-key", "a-greedy-secret")
 _PERCENT = itertools.count()
