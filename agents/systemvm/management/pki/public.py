@@ -32,6 +32,7 @@ EARLIER = "public-ca-earlier.crt"
 #: Not the name of a host: OpenSSL treats a common name that looks like one, even 127.0.0.1, as a DNS name and
 #: applies the root's constraints to it.
 SUBJECT = "systemvm public endpoint"
+REQUESTED_SUBJECT = "systemvm requested certificate"
 
 #: Used when a zone has no domain, or no address: without a permitted name of a kind, all of them are
 #: permitted.
@@ -190,7 +191,9 @@ class PublicAuthority:
         names = [general_name(host) for host in hosts]
         for host, name in zip(hosts, names, strict=True):
             self._check(host, name)
-        leaf = self.authority.issue(public_key, hosts[0], names, ExtendedKeyUsageOID.SERVER_AUTH, lifetime)
+        leaf = self.authority.issue(
+            public_key, REQUESTED_SUBJECT, names, ExtendedKeyUsageOID.SERVER_AUTH, lifetime
+        )
         return (leaf.public_bytes(Encoding.PEM) + self.ca_pem).decode()
 
     def _check(self, host: str, name: x509.DNSName | x509.IPAddress) -> None:

@@ -100,7 +100,7 @@ class RequestedCertificates:
 
         Raises: PublicCertificateError for a name of this cloud, or one outside of the domains of its zones.
         """
-        hosts = await self._database.read(self._hosts)
+        hosts = {host.lower() for host in await self._database.read(self._hosts)}
         for name in request.names:
             if not await deferToThread(self._authority.permits, name):  # it can make a new root
                 raise PublicCertificateError(
