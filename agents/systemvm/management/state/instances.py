@@ -246,7 +246,9 @@ def is_host_name_taken(connection: sa.Connection, account_id: int, name: str) ->
 
 
 def ids_of_account(connection: sa.Connection, account_id: int, *, running: bool = False) -> list[int]:
-    """Return the numbers of an account's VMs that are not removed; with `running` those that run or start.
+    """Return the numbers of an account's VMs that are not removed; with `running` those that are not stopped.
+
+    One that is being stopped counts as running: the daemon can have been killed while it stopped it.
 
     VMs of hosts that no daemon drives are none of them: the cloud neither stops nor deletes these.
     """
@@ -257,7 +259,7 @@ def ids_of_account(connection: sa.Connection, account_id: int, *, running: bool 
         _v.hypervisor == DRIVEN,
     )
     if running:
-        query = query.where(_v.state.in_([InstanceState.RUNNING, InstanceState.STARTING]))
+        query = query.where(_v.state.in_([state for state in InstanceState if state.has_process]))
     return list(connection.scalars(query))
 
 

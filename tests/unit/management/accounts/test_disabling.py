@@ -77,6 +77,15 @@ async def test_machines_of_a_disabled_account_cannot_be_created_or_started(cloud
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_machine_that_a_killed_daemon_was_stopping_is_stopped(cloud: SmallCloud) -> None:
+    ada = await new_account(cloud)
+    vm = await deploy_running(cloud, ada)
+    cloud.update_instance(vm, state=InstanceState.STOPPING)
+    await cloud.account_service.disable_account(ada.account.id, lock=False)
+    assert cloud.instance(vm.id).state is InstanceState.STOPPED
+
+
+@pytest_twisted.ensureDeferred
 async def test_last_administrator_cannot_be_removed(cloud: SmallCloud) -> None:
     admin = cloud.admin
     with pytest.raises(AccountError, match="last root administrator"):
