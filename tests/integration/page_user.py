@@ -44,5 +44,17 @@ def sign_in(page: Page, host: Host, name: str, domain: str = "") -> None:
 
 
 def press(button: Locator) -> None:
+    """Press a button by keyboard as soon as a user can: it is enabled, and in the dialog if one is open.
+
+    A list shows what a dialog has made when the daemon tells of it, which can be before the dialog closes.
+    """
+    expect(button).to_be_enabled()
+    button.page.wait_for_function(
+        """(button) => {
+            const dialog = document.querySelector("dialog[open]");
+            return dialog === null || dialog.contains(button);
+        }""",
+        arg=button.element_handle(),
+    )
     button.focus()
     button.press("Enter")
