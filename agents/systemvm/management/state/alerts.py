@@ -17,8 +17,9 @@ from attrs import frozen
 
 from systemvm.management.state import schema
 from systemvm.management.state.columns import now
-from systemvm.management.state.listing import contains
+from systemvm.management.state.listing import Listing, contains
 from systemvm.management.state.status import InstanceType
+from systemvm.management.state.topics import columns
 
 
 class AlertType(enum.Enum):
@@ -82,25 +83,30 @@ _number = sa.case(
     else_=AlertType.SSVM.number,
 )
 _BY_NUMBER = {kind.number: kind for kind in AlertType}
+_ROWS = sa.select(_c.id, _c.uuid, _number, _c.description, _c.created)
 
 
 def page(connection: sa.Connection, which: AlertFilter, window: slice) -> tuple[list[Alert], int]:
     """Return the alerts in a window of those that fit, the newest first, and how many fit."""
-    where = _conditions(which)
-    query = sa.select(_c.id, _c.uuid, _number, _c.description, _c.created).where(*where)
-    query = query.order_by(_c.created.desc(), _c.id.desc())
-    if window.stop is not None:
-        query = query.limit(window.stop - (window.start or 0)).offset(window.start or 0)
-    found = [_alert(*row) for row in connection.execute(query)]
-    count = connection.scalar(sa.select(sa.func.count()).select_from(schema.events).where(*where))
-    return found, count or 0
+    listing = Listing(
+        key=("alerts", which),
+        rows=_ROWS,
+        where=_conditions(which),
+        order_by=(_c.created.desc(), _c.id.desc()),
+        topics=(
+            f"{schema.events.name}:deleted",
+            f"{schema.events.name}.removed",
+            *columns(schema.vm_instances, "type"),
+        ),
+        growing_id=_c.id,
+    )
+    return [_alert(*row) for row in listing.read(connection, window)], listing.count(connection)
 
 
 def after(connection: sa.Connection, event_id: int, most: int) -> tuple[list[Alert], int]:
     """Return the newest alerts after an event, the newest first, and how many there are after it."""
     where = (*_conditions(AlertFilter()), _c.id > event_id)
-    query = sa.select(_c.id, _c.uuid, _number, _c.description, _c.created).where(*where)
-    found = connection.execute(query.order_by(_c.id.desc()).limit(most))
+    found = connection.execute(_ROWS.where(*where).order_by(_c.id.desc()).limit(most))
     count = connection.scalar(sa.select(sa.func.count()).select_from(schema.events).where(*where))
     return [_alert(*row) for row in found], count or 0
 
