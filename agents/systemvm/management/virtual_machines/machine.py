@@ -93,6 +93,14 @@ class TemplateFile:
 
 
 @frozen
+class ImageCopy:
+    """A copy of a template or ISO on primary storage, which need not exist yet."""
+
+    template_id: int
+    pool_id: int | None  # None: the host's own directory
+
+
+@frozen
 class MachineRows:
     """The rows that describe a machine."""
 
@@ -165,9 +173,14 @@ class UserVmBuilder:
         for pool_id in await self._database.read(templates.waiting_pools, template_id):
             await self._on_primary(template, pool_id)
 
-    async def prepare_template(self, template_id: int, pool_id: int | None) -> None:
-        """Copy a template to a pool, or to the host's own directory, before a disk is cloned from it."""
-        await self._on_primary(await self._database.read(templates.by_id, template_id), pool_id)
+    async def missing_copies(self, vm: Instance) -> list[ImageCopy]:
+        """Return the copies that a start of a VM needs, and that are not made yet."""
+        needed = await self._database.read(_needed_copies, vm)
+        return [copy for copy in needed if await _present_copy(await self._spool_of(copy)) is None]
+
+    async def prepare(self, copy: ImageCopy) -> None:
+        """Make a copy, before a disk is cloned from it or a machine has it as its ISO."""
+        await self._on_primary(await self._database.read(templates.by_id, copy.template_id), copy.pool_id)
 
     async def copy_iso(self, iso_id: int) -> Path:
         """Return the copy of an ISO on this host; make it at its first use."""
@@ -234,12 +247,15 @@ class UserVmBuilder:
     async def delete_variables(self, volume: Volume) -> None:
         await deferToThread(self._variables.delete, volume.uuid)
 
+    async def _spool_of(self, copy: ImageCopy) -> SpoolRef:
+        return await self._database.run(templates.spool_ref, copy.template_id, self._host_id, copy.pool_id)
+
     async def _on_primary(self, template: Template, pool_id: int | None = None) -> Path:
         """Return the template's copy in a pool, or on this host without one; make it at its first use there.
 
         Afterwards neither the template nor its image store is needed.
         """
-        spool = await self._database.run(templates.spool_ref, template.id, self._host_id, pool_id)
+        spool = await self._spool_of(ImageCopy(template.id, pool_id))
         if (copy := await _present_copy(spool)) is not None:
             return copy
         if spool.state is not SpoolState.READY:
@@ -275,6 +291,14 @@ def _parts(connection: Connection, vm: Instance) -> MachineRows:
         template=_template(connection, volume.template_id) if needs_template else None,
         iso=_template(connection, vm.iso_id),
     )
+
+
+def _needed_copies(connection: Connection, vm: Instance) -> list[ImageCopy]:
+    root = volumes.root_of(connection, vm.id)
+    needed = [] if vm.iso_id is None else [ImageCopy(vm.iso_id, None)]
+    if root is not None and root.state is not VolumeState.READY and root.template_id is not None:
+        needed.append(ImageCopy(root.template_id, root.pool_id))
+    return needed
 
 
 def _template(connection: Connection, template_id: int | None) -> Template | None:

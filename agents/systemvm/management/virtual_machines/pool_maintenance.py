@@ -21,6 +21,7 @@ from systemvm.management.state.storage_pools import (
     StoragePool,
 )
 from systemvm.management.virtual_machines.service import VirtualMachines
+from systemvm.management.virtual_machines.transitions import STARTABLE
 from systemvm.management.volumes.service import Volumes
 from systemvm.management.zone_model.refusals import wrong_state
 from systemvm.service.errors import SystemVmError
@@ -62,9 +63,9 @@ class PoolMaintenance:
         """Make a pool Up, and start the VMs that were stopped for it; one that fails has its reason."""
         pool = await self._database.run(_end, pool_id)
         for vm in await self._database.read(machines_in, pool_id):
-            if vm.wanted and vm.state is InstanceState.STOPPED:
+            if vm.wanted and vm.state in STARTABLE:
                 try:
-                    await self._machines.start(vm.id)
+                    await self._machines.start_again(vm.id)
                 except SystemVmError as error:
                     self._log.warn("{name} stays stopped: {why}", name=vm.name, why=error.message)
         return pool

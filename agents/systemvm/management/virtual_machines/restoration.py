@@ -12,7 +12,6 @@ those of the two volumes, and only the swap under the VM's.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 
 from attrs import field, frozen
@@ -48,7 +47,6 @@ from systemvm.management.volumes.errors import NoPoolError
 from systemvm.management.volumes.pool_choice import check_takes
 from systemvm.management.volumes.service import Volumes
 from systemvm.service.errors import SystemVmError
-from systemvm.service.single_flight import SingleFlight
 
 #: Measures the pools.
 Measure = Callable[[], Awaitable[Usages]]
@@ -77,7 +75,6 @@ class MachineRestoration:
         self._database = database
         self._machines = machines
         self._volumes = volumes
-        self._copies = SingleFlight[tuple[int, int | None]]()  # by the numbers of template and pool
 
     async def restore(self, wanted: Restoration, measure: Measure) -> Instance:
         """Replace the root disk of a VM, and start the VM when it ran.
@@ -113,8 +110,7 @@ class MachineRestoration:
         async with self._machines.lock.acquire(wanted.vm_id):  # it is not being started or stopped
             image = await self._database.read(_check_possible, wanted)
         if not image.is_iso:
-            key = (image.id, pool_id)
-            await self._copies.run(key, partial(self._machines.prepare_template, *key))
+            await self._machines.prepare_template(image.id, pool_id)
 
     async def _replace(self, wanted: Restoration, before: Volume, measure: Measure) -> None:
         """Give the VM its new disk, unless another restoration has replaced the disk of before meanwhile."""
@@ -152,8 +148,8 @@ class MachineRestoration:
             if vm.state is InstanceState.RUNNING or not (wanted.was_running and vm.wanted):
                 return vm
             if vm.state is InstanceState.STOPPING:  # a daemon was killed while it stopped it
-                vm = await self._machines.end_held(vm)
-            return await self._machines.start_held(vm)
+                await self._machines.end_held(vm)
+        return await self._machines.start_again(wanted.vm_id)
 
     async def _delete(self, new: Volume) -> None:
         try:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from systemvm.management.hypervisors.base import DomainStatus, ExitReason, Hypervisor
@@ -29,13 +30,14 @@ from systemvm.management.state.templates import Template
 from systemvm.management.state.volumes import Volume
 from systemvm.management.virtual_machines import scaling, transitions
 from systemvm.management.virtual_machines.deployment import Deployment, deploy
-from systemvm.management.virtual_machines.destructions import Destructions
 from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError, MachineStateError
 from systemvm.management.virtual_machines.exit_reasons import explain
+from systemvm.management.virtual_machines.interruptions import Interruptions
 from systemvm.management.virtual_machines.iso_drive import IsoDrives
-from systemvm.management.virtual_machines.machine import UserVmBuilder
+from systemvm.management.virtual_machines.machine import ImageCopy, UserVmBuilder
 from systemvm.management.vm_locks import PerVmLock
 from systemvm.service import host_errors
+from systemvm.service.single_flight import SingleFlight
 from systemvm.service.slowness import TimeoutScale, unscaled
 from systemvm.wire.vm_name import VmName
 
@@ -83,9 +85,11 @@ class VirtualMachines:
         self._lock = PerVmLock(database, instances.by_id, check_is_users)
         #: Held by whatever changes a VM or its disks.
         self.lock = self._lock
-        self._destructions = Destructions()
+        self._copies = SingleFlight[ImageCopy]()
+        self._starts = Interruptions()
+        self._destructions = Interruptions()
         #: Waits for work that is for a VM.
-        self.unless_destroyed = self._destructions.unless_destroyed
+        self.unless_destroyed = self._destructions.unless_interrupted
         self.iso_drives = IsoDrives(database, hypervisor, builder, self._lock)
 
     def subscribe(self) -> None:
@@ -102,7 +106,8 @@ class VirtualMachines:
 
     async def prepare_template(self, template_id: int, pool_id: int | None) -> None:
         """Copy a template to a storage pool; None is the host's own directory."""
-        await self._builder.prepare_template(template_id, pool_id)
+        copy = ImageCopy(template_id, pool_id)
+        await self._copies.run(copy, partial(self._builder.prepare, copy))
 
     async def clone_template(self, template_id: int, volume_uuid: str, pool_id: int | None) -> Path:
         """Create the disk of a data volume in a pool, as a clone of a template or of an uploaded image."""
@@ -121,10 +126,15 @@ class VirtualMachines:
         await self._builder.delete_variables(volume)
 
     async def start(self, vm_id: int) -> Instance:
-        """Boot a VM with a fresh VNC password; does nothing when it runs already."""
-        async with self._lock.acquire(vm_id) as vm:
-            check_exists(vm)
-            return await self.start_held(vm)
+        """Boot a VM with a fresh VNC password; does nothing when it runs already.
+
+        Raises: MachineStateError, also when it is stopped or destroyed meanwhile.
+        """
+        return await self._start(vm_id)
+
+    async def start_again(self, vm_id: int) -> Instance:
+        """Start a VM that was stopped for a time, unless somebody has stopped or destroyed it since."""
+        return await self._start(vm_id, only_wanted=True)
 
     async def stop(self, vm_id: int, *, forced: bool = False, wanted: bool = False) -> Instance:
         """Press the power button, or end the VM at once when `forced`; does nothing when it is Stopped.
@@ -134,6 +144,7 @@ class VirtualMachines:
         async with self._lock.acquire(vm_id) as vm:
             check_exists(vm)
             await self._end_process(vm, forced=forced, wanted=wanted)
+            self._starts.interrupt(vm.id, _stopped_meanwhile(vm))
             return await self._database.run(transitions.set_stopped, vm.id, None, wanted=wanted)
 
     async def reboot(self, vm_id: int, *, forced: bool = False) -> Instance:
@@ -149,8 +160,8 @@ class VirtualMachines:
                     f"{vm.name} is {vm.state.value}", "start it instead: only a Running VM can be rebooted"
                 )
             await self._end_process(vm, forced=forced, wanted=True)
-            stopped = await self._database.run(transitions.set_stopped, vm.id, None, wanted=True)
-            return await self._claim_and_boot(stopped)
+            await self._database.run(transitions.set_stopped, vm.id, None, wanted=True)
+        return await self.start_again(vm_id)
 
     async def scale(self, vm_id: int, offering: ServiceOffering) -> Instance:
         """Give a Stopped VM the size of another offering; does nothing when it has it.
@@ -166,13 +177,6 @@ class VirtualMachines:
         """Stop a VM whose lock the caller holds, for a time: its owner still wants it to run."""
         await self._end_process(vm, forced=False, wanted=True)
         return await self._database.run(transitions.set_stopped, vm.id, None, wanted=True)
-
-    async def start_held(self, vm: Instance) -> Instance:
-        """Boot a VM whose lock the caller holds; does nothing when it runs already."""
-        status = self._hypervisor.status(vm.instance_name)
-        if status is not None and status.state.alive:
-            return await self._database.run(transitions.set_running, vm, status)
-        return await self._claim_and_boot(vm)
 
     async def reset_password(self, vm_id: int, sealed: bytes) -> Instance:
         """Give a Stopped VM a password, which its guest takes at its next start.
@@ -197,7 +201,9 @@ class VirtualMachines:
             if not vm.state.is_gone:
                 await self._end_process(vm, forced=True)
                 vm = await self._database.run(transitions.set_destroyed, vm, now() + self._expunge_delay)
-                self._destructions.record(vm)
+                error = MachineStateError(f"{vm.name} was destroyed meanwhile", "recover it, and try again")
+                for waits in (self._starts, self._destructions):
+                    waits.interrupt(vm.id, error)
             await self._end_consoles(vm.id)
             if not expunge:
                 return vm
@@ -260,13 +266,51 @@ class VirtualMachines:
                 why = explain(status.exit_reason if status else None)
                 await self._database.run(transitions.set_stopped, vm.id, why)
 
+    # --- the start
+
+    async def _start(self, vm_id: int, *, only_wanted: bool = False) -> Instance:
+        """Boot a VM. Image stores can be silent for hours, so what is copied from them is without its lock.
+
+        The VM is Starting meanwhile.
+        """
+        is_claimed = False
+        while True:
+            async with self._lock.acquire(vm_id) as vm:
+                if only_wanted and not vm.wanted:
+                    return vm
+                check_exists(vm)
+                status = self._hypervisor.status(vm.instance_name)
+                if status is not None and status.state.alive:
+                    return await self._database.run(transitions.set_running, vm, status)
+                if not is_claimed:
+                    vm = await self._claim(vm)
+                elif vm.state is not InstanceState.STARTING:
+                    raise _stopped_meanwhile(vm)
+                missing = await self._builder.missing_copies(vm)
+                if not missing:
+                    return await self._boot(vm)
+            is_claimed = True
+            await self._starts.unless_interrupted(vm_id, self._copy(vm_id, missing))
+
+    async def _copy(self, vm_id: int, missing: list[ImageCopy]) -> None:
+        try:
+            for copy in missing:
+                await self.prepare_template(copy.template_id, copy.pool_id)
+        except CancelledError:  # the daemon ends, and the next one continues
+            raise
+        except Exception as error:
+            async with self._lock.acquire(vm_id) as vm:
+                if vm.state is InstanceState.STARTING:
+                    await self._record_failure(vm, error)
+            raise
+
     # --- steps, under the VM's lock
 
-    async def _claim_and_boot(self, vm: Instance) -> Instance:
+    async def _claim(self, vm: Instance) -> Instance:
         claimed = await self._database.run(transitions.claim, vm, self._host_id)
         if claimed is None:
             raise MachineBusyError(f"{vm.name} is {vm.state.value}", "wait until it is Stopped")
-        return await self._boot(claimed)
+        return claimed
 
     async def _boot(self, vm: Instance) -> Instance:
         try:
@@ -278,15 +322,7 @@ class VirtualMachines:
             await self._networks.prepare(vm.id)
             status = await self._hypervisor.start(built.spec)
         except Exception as error:
-            message, hint = _message_and_hint(error)
-            self.log.info("{name} cannot be started: {why}", name=vm.instance_name, why=message)
-            await self._database.run(
-                instances.update,
-                vm.id,
-                state=InstanceState.STOPPED,
-                reason=f"It could not be started: {message}",
-                hint=hint or None,
-            )
+            await self._record_failure(vm, error)
             raise
         running = await self._database.run(transitions.set_running, vm, status)
         after = self._hypervisor.status(vm.instance_name)
@@ -297,6 +333,17 @@ class VirtualMachines:
             raise MachineError(f"{vm.name} ended while it was being started: {why.reason}", why.hint or "")
         await self._move_consoles(vm.id)
         return running
+
+    async def _record_failure(self, vm: Instance, error: Exception) -> None:
+        message, hint = _message_and_hint(error)
+        self.log.info("{name} cannot be started: {why}", name=vm.instance_name, why=message)
+        await self._database.run(
+            instances.update,
+            vm.id,
+            state=InstanceState.STOPPED,
+            reason=f"It could not be started: {message}",
+            hint=hint or None,
+        )
 
     async def _expunge(self, vm: Instance) -> None:
         """Expunge a VM: it cannot be recovered after the first step, and a kill between two steps leaves
@@ -358,6 +405,10 @@ def check_exists(vm: Instance) -> None:
         recoverable = vm.state is InstanceState.DESTROYED
         hint = "recover it first with recoverVirtualMachine" if recoverable else "deploy another one"
         raise MachineStateError(f"{vm.name} is {vm.state.value}", hint)
+
+
+def _stopped_meanwhile(vm: Instance) -> MachineStateError:
+    return MachineStateError(f"{vm.name} was stopped meanwhile", "start it again")
 
 
 def _message_and_hint(error: Exception) -> tuple[str, str]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from attrs import define, field
-from twisted.internet.defer import Deferred
+from attrs import define
 
+from hanging_operation import HangingOperation
 from present import present
 from settling import settled
 from shared_pools import create_pool
@@ -31,35 +31,21 @@ class Waiting:
     cloud: SmallCloud
     vm: Instance
     other: Template
+    operation: HangingOperation
     _jobid: str = ""
-    _begun: Deferred[None] = field(factory=Deferred)
-    _answer: Deferred[None] = field(factory=Deferred)
 
     @classmethod
     async def of(cls, cloud: SmallCloud, vm: Instance, patch: pytest.MonkeyPatch, operation: str) -> Waiting:
-        waiting = cls(cloud, vm, cloud.add_template(name="other")[0])
-        original = getattr(cloud.primary, operation)
-
-        async def wait(*arguments: Any, **more: Any) -> Any:
-            waiting._begun.callback(None)
-            await waiting._answer
-            patch.setattr(cloud.primary, operation, original)
-            return await original(*arguments, **more)
-
-        patch.setattr(cloud.primary, operation, wait)
-        started = await cloud.call(
-            "restoreVirtualMachine", virtualmachineid=vm.uuid, templateid=waiting.other.uuid
-        )
+        other = cloud.add_template(name="other")[0]
+        waiting = cls(cloud, vm, other, HangingOperation(cloud, patch, operation))
+        started = await cloud.call("restoreVirtualMachine", virtualmachineid=vm.uuid, templateid=other.uuid)
         waiting._jobid = started["jobid"]
-        await waiting._begun
+        await waiting.operation.begun
         return waiting
 
     async def does(self, command: str, **more: Any) -> None:
         job = await self.cloud.job(command, id=self.vm.uuid, **more)
         assert job.result_code == 0, job.result
-
-    def answer(self) -> None:
-        self._answer.callback(None)
 
     async def result(self) -> dict[str, Any]:
         return present((await self.cloud.jobs.wait(self._jobid)).result)
@@ -82,7 +68,7 @@ async def test_a_vm_is_stopped_and_destroyed_while_its_template_is_on_its_way(
     await waiting.does("destroyVirtualMachine")
     result = await waiting.result()
     assert f"{vm.name} was destroyed meanwhile" in result["errortext"]
-    waiting.answer()
+    waiting.operation.answer()
     await settled(cloud.database)
     assert waiting.disks() == [before.uuid]
     assert (cloud.instance(vm.id).state, root_of(cloud, vm)) == (InstanceState.DESTROYED, before)
@@ -99,7 +85,7 @@ async def test_a_vm_is_expunged_while_its_new_disk_is_made(
     waiting = await Waiting.of(cloud, vm, monkeypatch, CLONE)
     await waiting.does("destroyVirtualMachine", expunge="true")
     assert cloud.instance(vm.id).removed is not None
-    waiting.answer()
+    waiting.operation.answer()
     result = await waiting.result()
     assert f"virtual machine {vm.name} was destroyed" in result["errortext"]
     assert waiting.disks() == []
@@ -113,7 +99,7 @@ async def test_a_vm_that_is_stopped_meanwhile_is_restored_and_stays_stopped(
     vm = await deploy_running(cloud)
     waiting = await Waiting.of(cloud, vm, monkeypatch, operation)
     await waiting.does("stopVirtualMachine", forced="true")
-    waiting.answer()
+    waiting.operation.answer()
     result = await waiting.result()
     assert result["virtualmachine"]["state"] == "Stopped"
     assert root_of(cloud, vm).template_id == waiting.other.id
@@ -131,7 +117,7 @@ async def test_a_vm_that_is_started_meanwhile_runs_on_with_its_disk(
     waiting = await Waiting.of(cloud, vm, monkeypatch, operation)
     await waiting.does("startVirtualMachine")
     started = cloud.instance(vm.id).started
-    waiting.answer()
+    waiting.operation.answer()
     result = await waiting.result()
     assert "it was started meanwhile" in result["errortext"]
     assert (root_of(cloud, vm), waiting.disks()) == (before, [before.uuid])
@@ -147,7 +133,7 @@ async def test_the_new_disk_is_made_where_the_disk_was_moved_meanwhile(
     waiting = await Waiting.of(cloud, vm, monkeypatch, COPY)
     moved = await cloud.job("migrateVolume", volumeid=root_of(cloud, vm).uuid, storageid=pool.uuid)
     assert moved.result_code == 0, moved.result
-    waiting.answer()
+    waiting.operation.answer()
     assert "virtualmachine" in await waiting.result()
     root = root_of(cloud, vm)
     assert (root.pool_id, root.template_id) == (pool.id, waiting.other.id)
@@ -165,7 +151,7 @@ async def test_restorations_from_one_template_wait_for_one_copy(
         "restoreVirtualMachine", virtualmachineid=second.uuid, templateid=waiting.other.uuid
     )
     await settled(cloud.database)
-    waiting.answer()
+    waiting.operation.answer()
     assert "virtualmachine" in await waiting.result()
     assert (await cloud.jobs.wait(started["jobid"])).result_code == 0
     assert len(cloud.primary.copied) == 1
@@ -179,6 +165,6 @@ async def test_a_copy_that_fails_after_its_vm_was_destroyed_ends_nothing_else(
     waiting = await Waiting.of(cloud, vm, monkeypatch, COPY)
     await waiting.does("destroyVirtualMachine")
     assert "errortext" in await waiting.result()
-    waiting._answer.errback(PrimaryStorageError("store does not answer"))
+    waiting.operation.fail(PrimaryStorageError("store does not answer"))
     await settled(cloud.database)
     assert waiting.disks() == [root_of(cloud, vm).uuid]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ends what waits for something on behalf of a VM, when the VM is destroyed meanwhile."""
+"""Ends what waits for something on behalf of a VM, when the VM is destroyed or stopped meanwhile."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from systemvm.management.state.instances import Instance
-from systemvm.management.virtual_machines.errors import MachineStateError
+from systemvm.service.errors import SystemVmError
 
 T = TypeVar("T")
 
 
-class Destructions:
+class Interruptions:
     """Who waits, by the id of the VM."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, list[Deferred[Any]]] = {}
 
-    async def unless_destroyed(self, vm_id: int, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for work, which continues without its caller when the VM is destroyed.
+    async def unless_interrupted(self, vm_id: int, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for work, which continues without its caller when the wait is interrupted.
 
-        Raises: MachineStateError when it is destroyed meanwhile.
+        Raises: the error of the interruption.
         """
         outcome: Deferred[T] = Deferred()
         waiting = self._waiting.setdefault(vm_id, [])
@@ -37,13 +36,11 @@ class Destructions:
             if not waiting:
                 del self._waiting[vm_id]
 
-    def record(self, vm: Instance) -> None:
-        """End the waits for a VM that was destroyed."""
-        for outcome in list(self._waiting.get(vm.id, ())):
+    def interrupt(self, vm_id: int, error: SystemVmError) -> None:
+        """End the waits for a VM."""
+        for outcome in list(self._waiting.get(vm_id, ())):
             if not outcome.called:
-                outcome.errback(
-                    MachineStateError(f"{vm.name} was destroyed meanwhile", "recover it, and try again")
-                )
+                outcome.errback(error)
 
 
 def _end(result: Any, outcome: Deferred[Any]) -> None:
