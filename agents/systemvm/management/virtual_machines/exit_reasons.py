@@ -32,6 +32,10 @@ _EXPLANATIONS = {
     ),
 }
 
+START_INTERRUPTED = ExitExplanation(
+    "Its start was interrupted: the management daemon was restarted.", "Start it again."
+)
+
 
 def explain(reason: ExitReason | None) -> ExitExplanation:
     return _EXPLANATIONS[reason or ExitReason.UNKNOWN]

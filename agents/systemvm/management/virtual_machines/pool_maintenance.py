@@ -21,7 +21,6 @@ from systemvm.management.state.storage_pools import (
     StoragePool,
 )
 from systemvm.management.virtual_machines.service import VirtualMachines
-from systemvm.management.virtual_machines.transitions import STARTABLE
 from systemvm.management.volumes.service import Volumes
 from systemvm.management.zone_model.refusals import wrong_state
 from systemvm.service.errors import SystemVmError
@@ -63,7 +62,7 @@ class PoolMaintenance:
         """Make a pool Up, and start the VMs that were stopped for it; one that fails has its reason."""
         pool = await self._database.run(_end, pool_id)
         for vm in await self._database.read(machines_in, pool_id):
-            if vm.wanted and vm.state in STARTABLE:
+            if vm.wanted and vm.state is InstanceState.STOPPED:
                 try:
                     await self._machines.start_again(vm.id)
                 except SystemVmError as error:

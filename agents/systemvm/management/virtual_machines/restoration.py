@@ -51,9 +51,6 @@ from systemvm.service.errors import SystemVmError
 #: Measures the pools.
 Measure = Callable[[], Awaitable[Usages]]
 
-#: A VM that is being stopped is one whose restoration a killed daemon has begun.
-_RESTORED = (InstanceState.RUNNING, InstanceState.STOPPING, InstanceState.STOPPED)
-
 
 @frozen
 class Restoration:
@@ -144,12 +141,10 @@ class MachineRestoration:
 
     async def _start_again(self, wanted: Restoration) -> Instance:
         """Start a VM that ran, unless somebody has stopped or destroyed it since."""
-        async with self._machines.lock.acquire(wanted.vm_id) as vm:
-            if vm.state is InstanceState.RUNNING or not (wanted.was_running and vm.wanted):
-                return vm
-            if vm.state is InstanceState.STOPPING:  # a daemon was killed while it stopped it
-                await self._machines.end_held(vm)
-        return await self._machines.start_again(wanted.vm_id)
+        vm = await self._database.read(instances.by_id, wanted.vm_id)
+        if vm.state is InstanceState.RUNNING or not wanted.was_running:
+            return vm
+        return await self._machines.start_again(vm.id)
 
     async def _delete(self, new: Volume) -> None:
         try:
@@ -174,7 +169,7 @@ def _check_possible(connection: Connection, wanted: Restoration) -> Template:
     vm = instances.by_id(connection, wanted.vm_id)
     check_is_users(vm)
     check_exists(vm)
-    if vm.state not in _RESTORED:
+    if vm.state not in (InstanceState.RUNNING, InstanceState.STOPPED):
         raise MachineStateError(
             f"Vm {vm.uuid} currently in {vm.state.value} state, restore vm can only execute when VM in"
             " Running or Stopped",

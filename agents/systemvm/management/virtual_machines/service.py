@@ -31,7 +31,7 @@ from systemvm.management.state.volumes import Volume
 from systemvm.management.virtual_machines import scaling, transitions
 from systemvm.management.virtual_machines.deployment import Deployment, deploy
 from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError, MachineStateError
-from systemvm.management.virtual_machines.exit_reasons import explain
+from systemvm.management.virtual_machines.exit_reasons import START_INTERRUPTED, ExitExplanation, explain
 from systemvm.management.virtual_machines.interruptions import Interruptions
 from systemvm.management.virtual_machines.iso_drive import IsoDrives
 from systemvm.management.virtual_machines.machine import ImageCopy, UserVmBuilder
@@ -250,7 +250,10 @@ class VirtualMachines:
         return True
 
     async def adopt(self, machines: Mapping[str, DomainStatus]) -> None:
-        """Bring the rows up to date with the machines that a new daemon found, before any job resumes."""
+        """Bring the rows up to date with the machines that a new daemon found, before any job resumes.
+
+        What the last daemon was starting or stopping is Running or Stopped then, as if nobody had begun.
+        """
         by_name = {VmName(name): status for name, status in machines.items()}
         for vm in await self._database.read(instances.list_user):
             if vm.host_id not in (None, self._host_id):
@@ -259,10 +262,11 @@ class VirtualMachines:
                 continue  # its process ended before its row changed
             status = by_name.get(VmName(vm.instance_name))
             if status is not None and status.state.alive:
-                if vm.state is not InstanceState.STOPPING:
-                    await self._database.run(transitions.set_running, vm, status)
+                await self._database.run(transitions.set_running, vm, status)
                 self.log.info("adopted {name}", name=vm.instance_name)
-            elif vm.state is InstanceState.RUNNING:
+            elif vm.state is InstanceState.STARTING:
+                await self._database.run(transitions.set_not_started, vm.id, START_INTERRUPTED)
+            elif vm.state.has_process:
                 why = explain(status.exit_reason if status else None)
                 await self._database.run(transitions.set_stopped, vm.id, why)
 
@@ -337,13 +341,8 @@ class VirtualMachines:
     async def _record_failure(self, vm: Instance, error: Exception) -> None:
         message, hint = _message_and_hint(error)
         self.log.info("{name} cannot be started: {why}", name=vm.instance_name, why=message)
-        await self._database.run(
-            instances.update,
-            vm.id,
-            state=InstanceState.STOPPED,
-            reason=f"It could not be started: {message}",
-            hint=hint or None,
-        )
+        why = ExitExplanation(f"It could not be started: {message}", hint or None)
+        await self._database.run(transitions.set_not_started, vm.id, why)
 
     async def _expunge(self, vm: Instance) -> None:
         """Expunge a VM: it cannot be recovered after the first step, and a kill between two steps leaves

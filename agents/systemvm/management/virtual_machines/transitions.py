@@ -47,7 +47,8 @@ def claim(connection: Connection, vm: Instance, host_id: int) -> Instance | None
 
 
 def set_running(connection: Connection, vm: Instance, status: DomainStatus) -> Instance:
-    was_running = vm.state is InstanceState.RUNNING
+    # Stopping: it goes on, because a daemon was killed while it stopped it
+    was_running = vm.state in (InstanceState.RUNNING, InstanceState.STOPPING)
     running = instances.update(
         connection,
         vm.id,
@@ -67,6 +68,11 @@ def set_running(connection: Connection, vm: Instance, status: DomainStatus) -> I
             machine_passwords.mark_read(connection, vm.id)
         _record(connection, running, "VM.START", "runs")
     return running
+
+
+def set_not_started(connection: Connection, vm_id: int, why: ExitExplanation) -> Instance:
+    """Change a VM from Starting to Stopped."""
+    return instances.update(connection, vm_id, state=InstanceState.STOPPED, reason=why.reason, hint=why.hint)
 
 
 def set_stopped(

@@ -187,3 +187,26 @@ async def test_interrupted_reboot_is_completed(cloud: SmallCloud, state: Instanc
     cloud.update_instance(vm, state=state, wanted=True)
     await cloud.machines.adopt({})
     assert (await cloud.machines.reboot(vm.id)).state is InstanceState.RUNNING
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_start_that_was_interrupted_leaves_a_stopped_vm_with_the_reason(cloud: SmallCloud) -> None:
+    """Not every start is a job that resumes."""
+    vm = await deploy_by_api(cloud, startvm="false")
+    cloud.update_instance(vm, state=InstanceState.STARTING, wanted=True)
+    await cloud.machines.adopt({})
+    after = cloud.instance(vm.id)
+    assert (after.state, after.wanted) == (InstanceState.STOPPED, True)
+    assert (after.reason or "").startswith("Its start was interrupted")
+    assert (await cloud.machines.start(vm.id)).reason is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stop_that_was_interrupted_leaves_a_running_vm_or_a_stopped_one(cloud: SmallCloud) -> None:
+    alive, ended = await deploy_by_api(cloud), await deploy_by_api(cloud)
+    for vm in (alive, ended):
+        cloud.update_instance(vm, state=InstanceState.STOPPING, wanted=False)
+    await cloud.machines.adopt({alive.instance_name: cloud.hypervisor.statuses[alive.instance_name]})
+    assert (cloud.instance(alive.id).state, cloud.instance(alive.id).wanted) == (InstanceState.RUNNING, True)
+    assert cloud.instance(alive.id).started == alive.started, "it was not started again"
+    assert cloud.instance(ended.id).state is InstanceState.STOPPED
