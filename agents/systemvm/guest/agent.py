@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     from systemvm.guest.service import AgentService, AgentSettings
     from systemvm.service.journal import begin_logging
     from systemvm.service.monotonic_clock import use_monotonic_clock
-    from systemvm.service.sigint import restore_sigint
+    from systemvm.service.sigint import run_until_sigint
 
     use_monotonic_clock(reactor)
     begin_logging("systemvm-agent", os.environ)
@@ -78,8 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         Deferred.fromCoroutine(service.start()).addErrback(cannot_start)
 
     reactor.callWhenRunning(begin)
-    restore_sigint()
-    reactor.run()
+    run_until_sigint(reactor.run)
     return outcome
 
 

@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import pwd
 import sys
+from functools import partial
 from pathlib import Path
 
 from systemvm.guestnet.metadata_process import OPTION
 from systemvm.guestnet.operations import ServiceOperations
 from systemvm.host.layout import DAEMON_USER, Layout
-from systemvm.service.sigint import restore_sigint
+from systemvm.service.sigint import run_until_sigint
 from systemvm.service.unix_calls import RefusedError, inherited_socket, serve_always
 
 
@@ -42,10 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyError, RefusedError) as error:
         sys.stderr.write(f"systemvm-guestnet: {error}\n")
         return 2
-    restore_sigint()
     operations = ServiceOperations(Layout(options.root.resolve()))
-    with contextlib.suppress(KeyboardInterrupt):
-        serve_always(listener, uid, operations)
+    run_until_sigint(partial(serve_always, listener, uid, operations))
     return 0
 
 

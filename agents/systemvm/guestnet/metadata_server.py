@@ -18,7 +18,7 @@ from systemvm.guestnet.passwords import HEADER, PasswordDirectory
 from systemvm.host.guest_services import METADATA_PORT, PASSWORD_PORT
 from systemvm.service.journal import begin_logging
 from systemvm.service.monotonic_clock import use_monotonic_clock
-from systemvm.service.sigint import restore_sigint
+from systemvm.service.sigint import run_until_sigint
 from systemvm.web.http_site import PublicChannel, PublicRequest, PublicSite
 from systemvm.web.plain_port import PlainPort
 
@@ -105,6 +105,5 @@ def main(directory: Path, listeners: Sequence[int]) -> int:
             port = inherited.getsockname()[1]
         PlainPort.adopt(reactor, listener, sites[port]).startListening()
         os.close(listener)
-    restore_sigint()
-    reactor.run()
+    run_until_sigint(reactor.run)
     return 0

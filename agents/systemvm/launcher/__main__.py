@@ -7,17 +7,17 @@ VMs continue to run when it or the daemon stops: a new one finds them by their U
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import pwd
 import select
 import sys
 import uuid
+from functools import partial
 from typing import Any
 
 from systemvm.launcher.arguments import check
 from systemvm.launcher.processes import Processes
-from systemvm.service.sigint import restore_sigint
+from systemvm.service.sigint import run_until_sigint
 from systemvm.service.unix_calls import RefusedError, inherited_socket, serve_one
 
 Answer = tuple[dict[str, Any], list[int]]
@@ -79,10 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     os.chdir("/")
     os.umask(0o027)
-    restore_sigint()
-    launcher = Launcher()
-    with contextlib.suppress(KeyboardInterrupt):
-        _serve(listener, uid, launcher)
+    run_until_sigint(partial(_serve, listener, uid, Launcher()))
     return 0
 
 

@@ -29,7 +29,7 @@ from systemvm.management.pki.keystore import KeystoreError  # noqa: E402
 from systemvm.management.samples import leave_samples  # noqa: E402
 from systemvm.service.journal import begin_logging  # noqa: E402
 from systemvm.service.monotonic_clock import use_monotonic_clock  # noqa: E402
-from systemvm.service.sigint import restore_sigint  # noqa: E402
+from systemvm.service.sigint import run_until_sigint  # noqa: E402
 from systemvm.service.systemd_notifier import SystemdNotifier, feed_watchdog  # noqa: E402
 
 IDENTIFIER = "systemvm-managementd"
@@ -111,8 +111,7 @@ def _run(configuration: config.Configuration) -> int:
     reactor.callWhenRunning(start)
     # SIGTERM and SIGINT stop the reactor, which waits for this.
     reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(daemon.stop()))
-    restore_sigint()
-    reactor.run()
+    run_until_sigint(reactor.run)
     return max(codes, default=0)
 
 

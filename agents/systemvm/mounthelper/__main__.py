@@ -7,7 +7,6 @@ A few threads serve at the same time, so that a server that hangs delays only re
 from __future__ import annotations
 
 import argparse
-import contextlib
 import grp
 import os
 import pwd
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from systemvm.host.layout import DAEMON_USER, QEMU_USER, Layout
 from systemvm.mounthelper.operations import MountOperations
-from systemvm.service.sigint import restore_sigint
+from systemvm.service.sigint import run_until_sigint
 from systemvm.service.unix_calls import RefusedError, inherited_socket, serve_always
 
 THREADS = 8
@@ -40,18 +39,20 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyError, RefusedError) as error:
         sys.stderr.write(f"systemvm-mounthelper: {error}\n")
         return 2
-    restore_sigint()
     mounts = Layout(options.root.resolve()).mounts
     operations = MountOperations(mounts, uid, gid, Path("/proc/self/mountinfo"))
     threads = [
         threading.Thread(target=serve_always, args=(listener, uid, operations), daemon=True)
         for _ in range(THREADS)
     ]
-    for thread in threads:
-        thread.start()
-    with contextlib.suppress(KeyboardInterrupt):
+
+    def serve() -> None:
+        for thread in threads:
+            thread.start()
         for thread in threads:
             thread.join()
+
+    run_until_sigint(serve)
     return 0
 
 

@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import pwd
 import sys
+from functools import partial
 from pathlib import Path
 
 from systemvm.host.layout import DAEMON_USER, Layout
 from systemvm.nethelper.operations import Operations
-from systemvm.service.sigint import restore_sigint
+from systemvm.service.sigint import run_until_sigint
 from systemvm.service.unix_calls import RefusedError, inherited_socket, serve_always
 
 
@@ -32,10 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyError, RefusedError) as error:
         sys.stderr.write(f"systemvm-nethelper: {error}\n")
         return 2
-    restore_sigint()
     operations = Operations(Layout(options.root.resolve()))
-    with contextlib.suppress(KeyboardInterrupt):
-        serve_always(listener, uid, operations)
+    run_until_sigint(partial(serve_always, listener, uid, operations))
     return 0
 
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
+from contextlib import suppress
 
 
 def restore_sigint() -> None:
@@ -14,3 +16,13 @@ def restore_sigint() -> None:
     which replaces only Python's: the program would end by SIGTERM only.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def run_until_sigint(work: Callable[[], object]) -> None:
+    """Do as `restore_sigint`, call `work`, and return without an error when SIGINT comes.
+
+    It can come at once: also before a reactor that `work` runs has a handler of its own.
+    """
+    with suppress(KeyboardInterrupt):
+        restore_sigint()
+        work()

@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     from systemvm.rpc.stream.unix_stream import listen_unix_stream
     from systemvm.service.journal import begin_logging
     from systemvm.service.monotonic_clock import use_monotonic_clock
-    from systemvm.service.sigint import restore_sigint
+    from systemvm.service.sigint import run_until_sigint
     from systemvm.service.systemd_notifier import SystemdNotifier, feed_watchdog
     from systemvm.ssvm.fetch.service import FetchService
     from systemvm.ssvm.fetch.upload_port import UploadPort
@@ -86,8 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     reactor.getThreadPool().adjustPoolsize(maxthreads=2 * limits.max_active_jobs)
     reactor.addSystemEventTrigger("before", "shutdown", end)
     reactor.callWhenRunning(begin)
-    restore_sigint()
-    reactor.run()
+    run_until_sigint(reactor.run)
     return 0
 
 

@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     from systemvm.rpc.stream.unix_stream import listen_unix_stream
     from systemvm.service.journal import begin_logging
     from systemvm.service.monotonic_clock import use_monotonic_clock
-    from systemvm.service.sigint import restore_sigint
+    from systemvm.service.sigint import run_until_sigint
     from systemvm.service.systemd_notifier import SystemdNotifier, feed_watchdog
     from systemvm.ssvm.serve.service import ServeService
 
@@ -77,8 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     reactor.addSystemEventTrigger("before", "shutdown", end)
     reactor.callWhenRunning(begin)
-    restore_sigint()
-    reactor.run()
+    run_until_sigint(reactor.run)
     # a worker that hangs in a store that does not answer must not keep the process alive
     sys.stdout.flush()
     os._exit(0)
