@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from systemvm.management.state import snapshots, storage_pools, templates, volumes
+from systemvm.management.state import accounts, snapshots, storage_pools, templates, volumes
+from systemvm.management.state.accounts import ROOT_DOMAIN_ID
 from systemvm.management.state.instances import rows as machine_rows
 from systemvm.management.state.status import InstanceType
 from unit.management.zone_sequences.world import World
@@ -43,9 +44,50 @@ def template(world: World) -> str:
     return _pick(world, templates.rows)
 
 
+def account(world: World) -> str:
+    """Return the UUID of an account, but rarely that of the administrator, which has most objects."""
+    found = _accounts(world)
+    others = [each for each in found if each.id != world.cloud.admin.account.id]
+    return str(world.order.choice(others if others and world.order.random() < 0.95 else found).uuid)
+
+
+def domain(world: World) -> str:
+    """Return the UUID of a domain beneath the root, or of none."""
+    found = [each for each in world.database.run_now(accounts.all_domains) if each.id != ROOT_DOMAIN_ID]
+    return world.order.choice(found).uuid if found else NOBODY
+
+
+def _accounts(world: World) -> list[accounts.Account]:
+    return [each for each in world.present(accounts.account_rows) if each.id != accounts.SYSTEM_ACCOUNT_ID]
+
+
+def _owner(world: World) -> dict[str, str]:
+    """Return the parameters of the owner of a new object: mostly the administrator, who calls."""
+    if world.order.random() < 0.7:
+        return {}
+    owner = world.order.choice(_accounts(world))
+    of = world.database.run_now(accounts.domain_by_id, owner.domain_id)
+    return {"account": owner.name, "domainid": of.uuid}
+
+
+async def create_account(world: World) -> None:
+    world.add_account(ROOT_DOMAIN_ID)
+
+
+async def create_domain(world: World) -> None:
+    """Create a domain with two accounts."""
+    name = f"domain-{len(world.database.run_now(accounts.all_domains))}"
+    parent = domain(world) if world.order.random() < 0.3 else world.cloud.admin.domain.uuid
+    made = await world.call("createDomain", name=name, parentdomainid=parent)
+    if made is not None:
+        number = world.database.run_now(accounts.domain_by_uuid, made["domain"]["id"]).id
+        for _ in range(2):
+            world.add_account(number)
+
+
 async def create_volume(world: World) -> None:
     size = world.order.randint(1, 3)
-    await world.call("createVolume", name="data", size=size, storageid=pool(world))
+    await world.call("createVolume", name="data", size=size, storageid=pool(world), **_owner(world))
 
 
 async def restore_to_volume(world: World) -> None:
@@ -63,6 +105,7 @@ async def deploy(world: World) -> None:
         templateid=template(world),
         serviceofferingid=offering["id"],
         startvm=world.order.random() < 0.8,
+        **_owner(world),
     )
 
 
@@ -173,4 +216,10 @@ ACTIONS: dict[Action, int] = {
     calls("enableStorageMaintenance", id=pool): 1,
     calls("cancelStorageMaintenance", id=pool): 3,
     calls("deleteStoragePool", id=pool): 1,
+    create_account: 1,
+    create_domain: 1,
+    calls("disableAccount", id=account, lock=_either): 2,
+    calls("enableAccount", id=account): 2,
+    calls("deleteAccount", id=account): 1,
+    calls("deleteDomain", id=domain, cleanup=_either): 1,
 }

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from systemvm.management.state import (
+    accounts,
     machine_passwords,
     resource_counts,
     schema,
@@ -36,7 +37,8 @@ def check(world: World) -> None:
     _check_snapshots(world)
     _check_images(world)
     _check_machines(world)
-    _check_counts(world)
+    _check_pools(world)
+    _check_accounts(world)
 
 
 def _directories(world: World) -> dict[int | None, Path]:
@@ -147,7 +149,9 @@ def _check_images(world: World) -> None:
 def _check_machines(world: World) -> None:
     rows = [row for row in world.database.run_now(machine_rows.all) if row.type is InstanceType.USER]
     running = set(world.machines.running())
+    steady = (InstanceState.RUNNING, InstanceState.STOPPED, *InstanceState.gone())
     for row in rows:
+        assert row.state in steady, f"nobody starts or stops {row}"
         is_running = row.instance_name in running
         assert is_running == (row.state is InstanceState.RUNNING and row.removed is None), row
         data = world.database.run_now(volumes.data_of, row.id)
@@ -176,9 +180,32 @@ def _iso_copy_of(world: World, iso_id: int | None) -> Path | None:
     return copy
 
 
-def _check_counts(world: World) -> None:
-    account = world.cloud.admin.account.id
-    counts = world.database.run_now(resource_counts.of_accounts, [account])[account]
-    assert counts[ResourceType.volume] == len(world.present(volumes.rows))
-    stored = sum(path.is_file() for path in (world.store / "snapshots").glob("*/*/*") if path.name[0] != ".")
-    assert counts[ResourceType.snapshot] <= stored
+def _check_pools(world: World) -> None:
+    pools = {pool.id: pool for pool in world.database.run_now(storage_pools.list_created)}
+    for pool in pools.values():
+        assert pool.state != storage_pools.PREPARING, f"nobody prepares {pool} any more"
+    used = {volume.pool_id for volume in world.present(volumes.rows) if _runs(world, volume.vm_id)}
+    unused = {number for number, pool in pools.items() if pool.state == storage_pools.MAINTENANCE}
+    assert not used & unused, "a pool in maintenance is used"
+
+
+def _runs(world: World, vm_id: int | None) -> bool:
+    if vm_id is None:
+        return False
+    return world.database.run_now(machine_rows.by_id, vm_id).instance_name in world.machines.running()
+
+
+def _check_accounts(world: World) -> None:
+    known = world.database.run_now(accounts.account_rows.all)
+    counts = world.database.run_now(resource_counts.of_accounts, [account.id for account in known])
+    for account in known:
+        count, files = counts[account.id], (world.store / "snapshots" / str(account.id)).glob("*/*")
+        owned = [row for row in world.present(volumes.rows) if row.account_id == account.id]
+        assert count[ResourceType.volume] == len(owned)
+        assert count[ResourceType.snapshot] <= sum(path.is_file() for path in files if path.name[0] != ".")
+        machines = [row for row in world.present(machine_rows) if row.account_id == account.id]
+        if account.removed is not None:
+            kept = [row for row in world.present(snapshots.rows) if row.account_id == account.id]
+            assert not (owned or machines or kept), f"{account} has something"
+        if not account.may_run_machines:
+            assert not any(_runs(world, row.id) for row in machines), f"a machine of {account} runs"

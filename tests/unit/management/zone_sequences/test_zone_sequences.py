@@ -14,14 +14,10 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import maybeDeferred
 
 from systemvm.management.hypervisors.data_disks import ROOT_DISK
-from systemvm.management.primary import pool_directories, pool_usage, pools
 from systemvm.management.state import instances, jobs, storage_pools, templates, volumes
 from systemvm.management.state.status import InstanceState
-from systemvm.management.virtual_machines import machine
-from systemvm.management.volumes import leftovers
 from unit.management.zone_sequences.actions import ACTIONS, create_pool, deploy, register_template
 from unit.management.zone_sequences.consistency import check
 from unit.management.zone_sequences.fuse import Killed
@@ -83,12 +79,6 @@ async def settle(world: World) -> None:
             return
         except Killed:
             await world.restart()
-
-
-@pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (pool_directories, pool_usage, pools, machine, leftovers):
-        monkeypatch.setattr(module, "deferToThread", maybeDeferred)
 
 
 @pytest.mark.timeout(0)

@@ -16,10 +16,11 @@ from systemvm.management.api.errors import ErrorCode
 from systemvm.management.api.failures import as_api_error
 from systemvm.management.primary.pools import StorageByPool
 from systemvm.management.primary.qemu_img import PrimaryStorageError
-from systemvm.management.state import instances, jobs, schema, storage_pools
+from systemvm.management.state import accounts, instances, jobs, schema, storage_pools
 from systemvm.management.state.columns import now
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.rows import Rows
+from systemvm.management.state.status import AccountType
 from systemvm.management.state.templates import Template
 from systemvm.management.templates.copies import TemplateCopies
 from systemvm.management.volumes.leftovers import Leftovers, ListedStorage
@@ -190,8 +191,18 @@ class World:
             place.rmdir()
         return Acknowledgement()
 
+    def add_account(self, domain_id: int) -> None:
+        """Add an account with a user."""
+
+        def add(connection: Connection) -> None:
+            name = f"account-{len(accounts.all_accounts(connection))}"
+            made = accounts.create_account(connection, name, AccountType.USER, domain_id)
+            accounts.create_user(connection, name, made, None)
+
+        self.database.run_now(add)
+
     def add_template(self) -> Template:
-        template, ref = self.cloud.add_template(password_enabled=True)
+        template, ref = self.cloud.add_template(password_enabled=True, public=True)
         path = self.store / (ref.install_path or "")
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path, {"size": 1 << 20, "blocks": {"0": template.id}})
