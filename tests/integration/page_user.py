@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from integration.cpvm_lab.chromium import Chromium
+from integration.cpvm_lab.chromium import Chromium, passing
 from integration.daemon_lab import Host
 
 OPERATORS = ("Infrastructure", "System VMs", "Image stores", "Hosts", "Certificates", "Settings")
@@ -41,6 +41,13 @@ def sign_in(page: Page, host: Host, name: str, domain: str = "") -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#cloud")).to_be_visible()
     expect(page.locator("#live")).to_have_text("live")
+
+
+def agree(page: Page, row: Locator) -> None:
+    """Answer the question about a row with yes, and wait until that is done."""
+    with passing(page, "document.querySelector('.row [aria-disabled=true]') !== null"):
+        press(page.locator("#confirm button.danger"))
+    expect(row.locator("[aria-disabled=true]")).to_have_count(0)
 
 
 def press(button: Locator) -> None:

@@ -247,6 +247,35 @@ def test_an_action_keeps_the_place_of_the_keyboard(chromium: Chromium) -> None:
     chromium.run(steps)
 
 
+def test_a_row_shows_what_is_being_done_before_the_daemon_answers(chromium: Chromium) -> None:
+    def steps(page: Page) -> None:
+        network = {"id": "n", "name": "lab", "type": "Isolated", "state": "Implemented"}
+        stub = StubbedPage(
+            page,
+            listNetworks={"network": [network], "count": 1},
+            restartNetwork={"jobid": "j"},
+            queryAsyncJobResult={"jobstatus": 1, "jobresult": {"success": True}},
+        )
+        stub.log_in()
+        page.get_by_role("link", name="Networks").click()
+        row = page.locator("#networks .row")
+        stub.hold("restartNetwork")
+        press(row.get_by_role("button", name="Restart"))
+        stub.hold("listNetworks")
+        press(page.locator("#confirm button.danger"))
+        expect(row).to_contain_text("Restarting…")
+        restart = row.get_by_role("button", name="Restart")
+        expect(restart).to_be_disabled()
+        restart.press("Enter")
+        expect(page.locator("#confirm")).to_be_hidden()
+        for command in ("restartNetwork", "listNetworks"):
+            stub.release(command)
+        expect(restart).to_be_enabled()
+        assert stub.count("restartNetwork") == 1
+
+    chromium.run(steps)
+
+
 def test_a_cloud_without_a_zone_says_what_to_do(chromium: Chromium) -> None:
     images: dict[str, Answer] = {
         "listTemplates": {},

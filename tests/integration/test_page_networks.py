@@ -13,7 +13,7 @@ from accessibility import violations
 from console_page import open_section
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host, host, until
-from integration.page_user import add_account, chromium, log_in, press
+from integration.page_user import add_account, agree, chromium, log_in, press
 from systemvm.host.host_file import FILE_NAME
 from systemvm.management.samples import read_sample
 
@@ -68,8 +68,7 @@ def test_a_user_creates_restarts_and_deletes_a_network(host: Host, chromium: Chr
         page.keyboard.press("Enter")
         expect(lab).to_contain_text("for tests")
         press(lab.get_by_role("button", name="Restart"))
-        press(page.locator("#confirm button.danger"))
-        expect(lab.get_by_role("button", name="Restart")).to_be_enabled()
+        agree(page, lab)
         expect(page.locator("#toasts .bad")).to_have_count(0)
         [network] = host.call("listNetworks", type="Isolated", listall="true")["network"]
         assert (network["name"], network["displaytext"], network["account"]) == ("lab", "for tests", "una")

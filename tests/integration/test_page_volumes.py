@@ -12,7 +12,7 @@ from accessibility import violations
 from console_page import open_section
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host, shared_host
-from integration.page_user import chromium, press
+from integration.page_user import agree, chromium, press
 from integration.page_visitor import Visitor
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
@@ -153,9 +153,7 @@ def test_snapshots_are_reverted_made_into_volumes_and_templates_and_deleted(
             expect(page.locator("#fields")).to_be_hidden()
         for button in ("Revert", "Delete"):
             press(good.get_by_role("button", name=button))
-            press(page.locator("#confirm button.danger"))
-            expect(page.locator("#confirm")).to_be_hidden()
-            expect(good.get_by_role("button", name="Revert")).to_be_enabled()
+            agree(page, good)
         press(good.get_by_role("button", name="Copy…"))
         expect(page.locator("#fields").get_by_label("Zone").locator("option")).to_have_count(1)
         press(page.locator("#fields").get_by_role("button", name="Copy"))

@@ -6,7 +6,7 @@ import { nameCard } from "./certificate_views.js";
 import { askFields } from "./field_dialog.js";
 import { addSection } from "./sections.js";
 import { $, ask, draw, form, show, titled } from "./ui.js";
-import { act, actions, busy } from "./work.js";
+import { act, actions, busy, onBusy } from "./work.js";
 
 const TABLES = ["public_certificates", "configurations", "zones", "async_jobs", "events"];
 
@@ -16,6 +16,10 @@ const nameOf = (id) => names.find((name) => name.id === id);
 
 async function refreshCertificates() {
   ({ publicname: names = [] } = await call("listPublicNames"));
+  drawCards();
+}
+
+function drawCards() {
   draw($("#certificates"), names, nameCard, "A proxy in front has every certificate.", busy);
 }
 
@@ -87,6 +91,7 @@ function fillFromFiles(dialog) {
 
 export function wireCertificates() {
   addSection({ id: "certificates", title: "Certificates", command: "listPublicNames", tables: TABLES, refresh: refreshCertificates });
+  onBusy(drawCards);
   fillFromFiles($("#certificate-upload"));
   // a key does not stay in the page
   $("#certificate-upload").addEventListener("close", () => $("#certificate-upload form").reset());

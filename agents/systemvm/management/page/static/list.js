@@ -4,7 +4,7 @@
 import { ApiError, call, commands } from "./api.js";
 import { element } from "./elements.js";
 import { draw, options } from "./ui.js";
-import { busy } from "./work.js";
+import { busy, onBusy } from "./work.js";
 
 const PAGE_SIZE = 20;
 const TYPING_PAUSE_MS = 300;
@@ -49,6 +49,7 @@ export class List {
     this.#sort = about.sort ?? null;
     for (const { name, choices } of about.filters ?? []) if (choices) this.#filters[name] = choices[0][0];
     this.#build();
+    onBusy(() => this.#drawRows());
   }
 
   find(id) {
@@ -108,7 +109,7 @@ export class List {
 
   #draw({ rows, count }) {
     this.#rows = rows;
-    draw(this.#body, rows, (row, doing) => this.#render(row, doing), "", busy);
+    this.#drawRows();
     const narrowed = this.#keyword || Object.keys(this.#filters).some((name) => this.#isNarrowed(name));
     this.#empty.textContent = narrowed ? this.#about.nothing ?? `No ${this.#about.label} fit.` : this.#about.empty;
     this.#empty.hidden = rows.length > 0;
@@ -121,6 +122,10 @@ export class List {
     const present = new Set(rows.map(({ id }) => id));
     for (const id of this.#selected) if (!present.has(id)) this.#selected.delete(id);
     this.#showSelection();
+  }
+
+  #drawRows() {
+    draw(this.#body, this.#rows, (row, doing) => this.#render(row, doing), "", busy);
   }
 
   #isNarrowed(name) {

@@ -8,11 +8,18 @@ export const busy = new Map();
 // Functions of an object's id and name, by the `data-action` of the button.
 export const actions = {};
 
+const shows = []; // functions that draw what is in `busy`
 let refresh = () => {};
+
+// Have `show` called when something begins: rows show it at once, before the daemon has answered anything.
+export function onBusy(show) {
+  shows.push(show);
+}
 
 // Do something with an object and show meanwhile that it is done; an error is shown as a message.
 export async function act(id, doing, work) {
   busy.set(id, doing);
+  for (const show of shows) show();
   refresh();
   try {
     await work();
