@@ -83,7 +83,7 @@ def test_a_second_account_is_created_disabled_and_deleted(host: Host) -> None:
 
     assert is_refused()
     assert status_of_login(host, "ada", "second password") == 531
-    assert machine(admin(), "hers")["state"] == "Stopping"
+    until(lambda: machine(admin(), "hers")["state"] == "Stopping", "machine that is being stopped again")
     os.kill(host.pids()[vm["instancename"]], signal.SIGKILL)  # as if the guest reacted to its power button
     until(
         lambda: admin().queryAsyncJobResult(jobid=job, fetch_result=False)["jobstatus"] == 1, "end of the job"
