@@ -8,6 +8,7 @@ from datetime import datetime
 from attrs import frozen
 
 from systemvm.management.accounts.errors import AccountError
+from systemvm.management.jobs.runner import Begins
 from systemvm.management.state import accounts, domains, events, guest_networks, login_sources, sessions
 from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID, Account, ApiKey, User
 from systemvm.management.state.columns import now
@@ -176,8 +177,9 @@ def delete_key(connection: Connection, key: ApiKey) -> None:
 def set_user_state(connection: Connection, user_id: int, state: str) -> tuple[User, RevokedUsers]:
     user = require_user(connection, user_id)
     changed = accounts.update_user(connection, user_id, state=state)
-    verb = "ENABLE" if state == accounts.ENABLED else "DISABLE"
-    record_of_user(connection, user, f"USER.{verb}", f"is {state}")
+    if user.state != state:
+        verb = "ENABLE" if state == accounts.ENABLED else "DISABLE"
+        record_of_user(connection, user, f"USER.{verb}", f"is {state}")
     return changed, _revoke(connection, [] if state == accounts.ENABLED else [user_id])
 
 
@@ -197,6 +199,21 @@ def set_account_state(connection: Connection, account_id: int, state: str) -> tu
         _record(connection, account, f"ACCOUNT.{verb}", "Account", account.uuid, text)
     users = [] if state == accounts.ENABLED else accounts.users_of(connection, account_id)
     return changed, _revoke(connection, [user.id for user in users])
+
+
+def disable_user(connection: Connection, user_id: int, begins: Begins) -> tuple[User, RevokedUsers]:
+    """Disable a user; leave the state as it is when the job did so before."""
+    state = accounts.DISABLED if begins(connection) else require_user(connection, user_id).state
+    return set_user_state(connection, user_id, state)
+
+
+def disable_account(
+    connection: Connection, account_id: int, state: str, begins: Begins
+) -> tuple[Account, RevokedUsers]:
+    """Disable or lock an account; leave the state as it is when the job did so before."""
+    if not begins(connection):
+        state = require_account(connection, account_id).state
+    return set_account_state(connection, account_id, state)
 
 
 def remove_account(connection: Connection, account_id: int) -> None:

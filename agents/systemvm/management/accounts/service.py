@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from systemvm.management.accounts import records
 from systemvm.management.accounts.errors import AccountError
 from systemvm.management.accounts.records import NewUser, RevokedUsers
+from systemvm.management.jobs.runner import Begins, at_once
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts, instances
 from systemvm.management.state import templates as template_rows
@@ -181,8 +182,13 @@ class AccountService:
 
     # --- disabling and deleting
 
-    async def set_user_state(self, user_id: int, state: str) -> User:
-        user, revoked = await self._database.run(records.set_user_state, user_id, state)
+    async def enable_user(self, user_id: int) -> User:
+        user, _ = await self._database.run(records.set_user_state, user_id, accounts.ENABLED)
+        return user
+
+    async def disable_user(self, user_id: int, begins: Begins = at_once) -> User:
+        """End all access of a user, unless somebody has enabled the user since the job has begun."""
+        user, revoked = await self._database.run(records.disable_user, user_id, begins)
         await self._revoke(revoked)
         return user
 
@@ -193,12 +199,15 @@ class AccountService:
         account, _ = await self._database.run(records.set_account_state, account_id, accounts.ENABLED)
         return account
 
-    async def disable_account(self, account_id: int, *, lock: bool) -> Account:
-        """End all access of an account's users; stop its machines, too, unless it is only locked."""
+    async def disable_account(self, account_id: int, *, lock: bool, begins: Begins = at_once) -> Account:
+        """End all access of an account's users; stop its machines, too, unless it is only locked.
+
+        Somebody can have enabled it since the job has begun: it stays so.
+        """
         state = accounts.LOCKED if lock else accounts.DISABLED
-        account, revoked = await self._database.run(records.set_account_state, account_id, state)
+        account, revoked = await self._database.run(records.disable_account, account_id, state, begins)
         await self._revoke(revoked)
-        if not lock:
+        if not account.may_run_machines:
             running = await self._database.read(instances.ids_of_account, account_id, running=True)
             await _side_by_side(self._machines.stop, running)
         return account

@@ -117,14 +117,22 @@ class StoreMigration:
         return await self._database.read(_targets, source_id, target_ids)
 
     async def run(
-        self, running: RunningJob, source_id: int, target_ids: Sequence[int], kind: MigrationType
+        self,
+        running: RunningJob,
+        source_id: int,
+        target_ids: Sequence[int],
+        kind: MigrationType,
+        *,
+        is_canceled: bool = False,
     ) -> str:
-        """Move the content; return a sentence about it.
+        """Move the content; return a sentence about it. `is_canceled`: it was, before it was resumed.
 
         Raises: MigrationError when it cannot begin, when a template cannot be moved, or when it is canceled.
         """
         await self.check(source_id, target_ids)
         self._running.add(source_id)
+        if is_canceled:
+            self._canceled.add(source_id)
         try:
             return await self._run(running, source_id, target_ids, kind)
         finally:

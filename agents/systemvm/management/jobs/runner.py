@@ -23,6 +23,14 @@ from systemvm.service.periodic import Periodic
 INTERNAL_ERROR = 530
 RETRY_INTERVAL_S = 5.0
 
+#: Whether a transaction is the first one of a job; see `RunningJob.begin`.
+Begins = Callable[[Connection], bool]
+
+
+def at_once(connection: Connection) -> bool:
+    """Begin without a job."""
+    return True
+
 
 class RunningJob:
     """A job as its handler sees it: the row, and a callback that reports progress."""
@@ -30,6 +38,16 @@ class RunningJob:
     def __init__(self, job: Job, report: Callable[[int, str], None]) -> None:
         self.job = job
         self.progress = report  # progress(percent, text)
+
+    def begin(self, connection: Connection, text: str) -> bool:
+        """Note in the transaction of its first change that this is made; return False when it was before.
+
+        A job that resumes must not make that change once more: somebody can have undone it since.
+        """
+        if rows.by_id(connection, self.job.id).progress_text is not None:
+            return False
+        rows.set_progress(connection, self.job.uuid, 1, text)
+        return True
 
 
 Handler = Callable[[RunningJob], Awaitable[dict[str, Any]]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from twisted.logger import Logger
 
+from systemvm.management.jobs.runner import Begins, at_once
 from systemvm.management.state import instances, storage_pools, volumes
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
@@ -58,9 +59,14 @@ class PoolMaintenance:
             raise
         return await self._database.run(storage_pools.update, pool_id, state=MAINTENANCE)
 
-    async def cancel(self, pool_id: int) -> StoragePool:
-        """Make a pool Up, and start the VMs that were stopped for it; one that fails has its reason."""
-        pool = await self._database.run(_end, pool_id)
+    async def cancel(self, pool_id: int, begins: Begins = at_once) -> StoragePool:
+        """Make a pool Up, and start the VMs that were stopped for it; one that fails has its reason.
+
+        An earlier daemon can have made it Up, and another maintenance have begun since: that goes on.
+        """
+        pool = await self._database.run(_end, pool_id, begins)
+        if pool.state != UP:
+            return pool
         for vm in await self._database.read(machines_in, pool_id):
             if vm.wanted and vm.state is InstanceState.STOPPED:
                 try:
@@ -89,8 +95,10 @@ def _prepare(connection: Connection, pool_id: int) -> StoragePool:
     return storage_pools.update(connection, pool_id, state=PREPARING)
 
 
-def _end(connection: Connection, pool_id: int) -> StoragePool:
+def _end(connection: Connection, pool_id: int, begins: Begins) -> StoragePool:
     pool = storage_pools.by_id(connection, pool_id)
+    if not begins(connection):
+        return pool
     if pool.state not in (MAINTENANCE, FAILED_MAINTENANCE, UP):
         raise wrong_state(
             f"storage pool {pool.name}", f"it is {pool.state}", "start a maintenance before you end one"

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from systemvm.management.hypervisors.base import DomainStatus, ExitReason, Hypervisor
 from systemvm.management.hypervisors.shutdown import stop_machine
+from systemvm.management.jobs.runner import Begins, at_once
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import instances
 from systemvm.management.state.columns import now
@@ -178,19 +179,14 @@ class VirtualMachines:
         await self._end_process(vm, forced=False, wanted=True)
         return await self._database.run(transitions.set_stopped, vm.id, None, wanted=True)
 
-    async def reset_password(self, vm_id: int, sealed: bytes) -> Instance:
+    async def reset_password(self, vm_id: int, sealed: bytes, begins: Begins = at_once) -> Instance:
         """Give a Stopped VM a password, which its guest takes at its next start.
 
         Raises: MachineStateError when it is not Stopped.
         """
         async with self._lock.acquire(vm_id) as vm:
             check_exists(vm)
-            if vm.state is not InstanceState.STOPPED:
-                raise MachineStateError(
-                    f"{vm.name} should be stopped to do password reset: it is {vm.state.value}",
-                    "stop it first with stopVirtualMachine",
-                )
-            await self._database.run(transitions.set_password, vm, sealed)
+            await self._database.run(transitions.reset_password, vm, sealed, begins)
             return vm
 
     async def destroy(self, vm_id: int, *, expunge: bool = False) -> Instance:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from systemvm.management.hypervisors.base import DomainStatus, ExitReason
+from systemvm.management.jobs.runner import Begins
 from systemvm.management.resource_limits import limits
 from systemvm.management.state import accounts, events, instances, machine_passwords
 from systemvm.management.state.columns import now
@@ -92,6 +93,21 @@ def set_stopped(
     if before.state is not InstanceState.STOPPED:
         _record(connection, stopped, "VM.STOP", f"stopped: {why.reason}" if why else "was stopped")
     return stopped
+
+
+def reset_password(connection: Connection, vm: Instance, sealed: bytes, begins: Begins) -> None:
+    """Have a Stopped VM's guest take a new password, unless the job did so before: it can have taken it.
+
+    Raises: MachineStateError when it is not Stopped.
+    """
+    if not begins(connection):
+        return
+    if vm.state is not InstanceState.STOPPED:
+        raise MachineStateError(
+            f"{vm.name} should be stopped to do password reset: it is {vm.state.value}",
+            "stop it first with stopVirtualMachine",
+        )
+    set_password(connection, vm, sealed)
 
 
 def set_password(connection: Connection, vm: Instance, sealed: bytes) -> None:

@@ -73,8 +73,8 @@ class VolumeMigration:
     async def migrate(self, volume_id: int, source: int | None, target: int | None, usages: Usages) -> Volume:
         """Move a volume from one pool to another; None is the host's own directory.
 
-        Raises: VolumeStateError when its VM runs or a snapshot of it is taken, NoPoolError when the pool has
-        no place for it.
+        Raises: VolumeStateError when its VM runs, a snapshot of it is taken, or it was moved elsewhere since,
+        NoPoolError when the pool has no place for it.
         """
         async with self._volumes.lock(volume_id) as volume:
             if volume.pool_id == target and volume.removed is None:
@@ -82,6 +82,11 @@ class VolumeMigration:
                     await self._delete_source(volume, source)
                 return volume
             await self._database.read(check_movable, volume)
+            if volume.pool_id != source:
+                raise VolumeStateError(
+                    f"volumeid: {volume.name} is in another storage pool than before",
+                    "see listVolumes for its pool, then move it again",
+                )
             if volume.vm_id is None:
                 return await self._move(volume, target, usages)
             async with self._machines.acquire(volume.vm_id) as vm:

@@ -9,12 +9,15 @@ import pytest_twisted
 from small_cloud import SmallCloud
 from small_cloud.agents import FakePeer
 from small_cloud.rows import ADMIN_PASSWORD, HASHER
+from systemvm.management.accounts import records
 from systemvm.management.accounts.errors import AccountError
 from systemvm.management.api.authentication import Authenticator
+from systemvm.management.state import accounts
 from systemvm.management.state.status import InstanceState
 from systemvm.management.virtual_machines.errors import NotDeployableError
 from systemvm.wire import console
 from systemvm.wire.role import Role
+from unfinished_job import begins, resume, start_unfinished
 from user_accounts import PASSWORD, log_in, new_account, open_session, session_is_open
 from user_vms import deploy_running
 
@@ -100,3 +103,33 @@ async def test_last_administrator_cannot_be_removed(cloud: SmallCloud) -> None:
     assert await log_in(cloud, "admin", ADMIN_PASSWORD)
     root2 = await new_account(cloud, "root2", accounttype=1)
     assert (await cloud.job("disableUser", root2, id=admin.user.uuid)).result_code == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_that_is_resumed_does_not_disable_who_was_enabled_since(cloud: SmallCloud) -> None:
+    ada = await new_account(cloud)
+    vm = await deploy_running(cloud, ada)
+    disable = start_unfinished(cloud, "disableAccount", id=ada.account.id, lock=False)
+    await cloud.account_service.disable_account(ada.account.id, lock=False, begins=begins(disable))
+    disable_user = start_unfinished(cloud, "disableUser", id=ada.user.id)
+    await cloud.account_service.disable_user(ada.user.id, begins(disable_user))
+    await cloud.call("enableAccount", id=ada.account.uuid)
+    await cloud.call("enableUser", id=ada.user.uuid)
+    await cloud.machines.start(vm.id)
+    for job in (disable, disable_user):
+        assert (await resume(cloud, job)).result_code == 0
+    account = cloud.database.run_now(accounts.account_by_id, ada.account.id)
+    user = cloud.database.run_now(accounts.user_by_id, ada.user.id)
+    assert (account.state, user.state) == (accounts.ENABLED, accounts.ENABLED)
+    assert cloud.instance(vm.id).state is InstanceState.RUNNING
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_that_is_resumed_completes_what_it_has_begun(cloud: SmallCloud) -> None:
+    ada = await new_account(cloud)
+    vm = await deploy_running(cloud, ada)
+    job = start_unfinished(cloud, "disableAccount", id=ada.account.id, lock=False)
+    cloud.database.run_now(records.disable_account, ada.account.id, accounts.DISABLED, begins(job))
+    assert (await resume(cloud, job)).result_code == 0
+    assert cloud.database.run_now(accounts.account_by_id, ada.account.id).state == accounts.DISABLED
+    assert cloud.instance(vm.id).state is InstanceState.STOPPED

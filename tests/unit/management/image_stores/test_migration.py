@@ -10,6 +10,7 @@ import pytest_twisted
 
 from settling import settled
 from small_cloud import SmallCloud
+from systemvm.management.api.commands.store_migrations import _mark_retiring
 from systemvm.management.image_stores.migration import POLL_INTERVAL_S
 from systemvm.management.state import jobs, replicas, templates, zones
 from systemvm.management.state.jobs import Job
@@ -19,6 +20,7 @@ from systemvm.management.state.zones import ImageStore
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import CopyRequest, DownloadError, DownloadState, DownloadStatus
+from unfinished_job import begins, start_unfinished
 
 READY = DownloadState.DOWNLOADED
 GIB = 1 << 30
@@ -236,6 +238,28 @@ async def test_a_canceled_retirement_leaves_everything_where_it_is(
     await cloud.dispatch.reconcile()
     assert stores_of(cloud, template) == [cloud.store.id]
     assert len(cloud.ssvm_peer.params_of(storage.TEMPLATE_ABORT)) == 1
+    [row] = (await cloud.call("listImageStores", id=cloud.store.uuid))["imagestore"]
+    assert row["retiring"] is False
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_retirement_that_was_canceled_before_it_is_resumed_stays_canceled(
+    cloud: SmallCloud, target: ImageStore
+) -> None:
+    [template] = add(cloud, 1)
+    cloud.ssvm_peer.answers[storage.TEMPLATE_COPY] = lambda request: DownloadStatus(
+        request.job_id, DownloadState.DOWNLOAD_IN_PROGRESS, 1, GIB
+    )
+    job = start_unfinished(cloud, "retireImageStore", source=cloud.store.id, targets=[target.id])
+    cloud.database.run_now(_mark_retiring, cloud.store.id, begins(job))
+    await cloud.call("cancelImageStoreMigration", id=cloud.store.uuid)
+    await cloud.jobs.resume_pending()
+    ended = await finished(cloud, job.uuid)
+    assert ended.status is JobStatus.FAILED
+    assert ended.result is not None
+    assert ended.result["errortext"].startswith("Migration is canceled")
+    await cloud.dispatch.reconcile()
+    assert stores_of(cloud, template) == [cloud.store.id]
     [row] = (await cloud.call("listImageStores", id=cloud.store.uuid))["imagestore"]
     assert row["retiring"] is False
 

@@ -16,16 +16,16 @@ from systemvm.management.api.principal import Principal
 from systemvm.management.hypervisors.base import ExitReason
 from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.primary.qemu_img import PrimaryStorageError
-from systemvm.management.state import events, instances, jobs, template_permissions, templates, zones
+from systemvm.management.state import events, instances, template_permissions, templates, zones
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance
-from systemvm.management.state.jobs import Job
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState
 from systemvm.management.state.templates import Template
 from systemvm.management.templates.copies import TemplateCopies
 from systemvm.management.virtual_machines.errors import IsoNotUsableError, MachineStateError
 from systemvm.wire.storage import DownloadState, ImageFormat
+from unfinished_job import resume, start_unfinished
 from user_vms import deploy_by_api, deploy_running, deploy_stopped
 
 
@@ -43,26 +43,6 @@ def medium(cloud: SmallCloud, vm: Instance) -> str | None:
     """Return the name of the file in the drive of a VM that runs."""
     found = cloud.hypervisor.cd_drive(vm.instance_name).medium
     return found.name if found is not None else None
-
-
-def start_unfinished(cloud: SmallCloud, command: str, **arguments: int | bool) -> Job:
-    """Return a job that a killed daemon has left."""
-    return cloud.database.run_now(
-        lambda connection: jobs.create(
-            connection,
-            command=command,
-            arguments=dict(arguments),
-            account_id=cloud.admin.account.id,
-            domain_id=cloud.admin.domain.id,
-            user_id=cloud.admin.user.id,
-        )
-    )
-
-
-async def resume(cloud: SmallCloud, job: Job) -> Job:
-    await cloud.jobs.resume_pending()
-    await cloud.jobs.wait(job.uuid)
-    return cloud.database.run_now(jobs.by_uuid, job.uuid)
 
 
 @pytest_twisted.ensureDeferred

@@ -20,6 +20,7 @@ from systemvm.management.state import instances, jobs, machine_passwords
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.machine_passwords import MachinePassword
 from systemvm.management.virtual_machines.passwords import check_password, new_password
+from unfinished_job import begins
 from user_vms import add_addresses, deployment_parameters
 
 ADDRESS = IPv4Address("10.13.0.50")
@@ -157,9 +158,10 @@ async def test_a_daemon_that_was_killed_answers_the_password_after_its_start(clo
         )
     )
     before = password_of(cloud, vm)
-    await cloud.machines.reset_password(vm.id, present(job.sealed_password))
+    await cloud.machines.reset_password(vm.id, present(job.sealed_password), begins(job))
     once = password_of(cloud, vm)
     assert once != before
+    await cloud.machines.start(vm.id)
     await cloud.jobs.resume_pending()
     await cloud.jobs.wait(job.uuid)
     assert password_of(cloud, vm) == once  # the same one

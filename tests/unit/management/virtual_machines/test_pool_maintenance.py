@@ -16,6 +16,7 @@ from systemvm.management.state import storage_pools, volumes
 from systemvm.management.state.status import InstanceState
 from systemvm.management.state.storage_pools import StoragePool
 from systemvm.service.errors import FailureCode, SystemVmError
+from unfinished_job import begins, resume, start_unfinished
 from user_vms import deploy_running
 
 
@@ -110,3 +111,17 @@ async def test_a_pool_that_is_deleted_when_its_maintenance_ends_is_reported_as_s
     monkeypatch.setattr(cloud.storage_pools, "usages", delete_and_measure)
     job = await cloud.job("cancelStorageMaintenance", id=pool.uuid)
     assert (job.result_code, job.result["errortext"]) == (431, "storage pool shared was deleted meanwhile")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_end_that_is_resumed_does_not_end_a_later_maintenance(cloud: SmallCloud) -> None:
+    pool, vm = await create_pool(cloud), await deploy_running(cloud)
+    volume = await create_volume(cloud, pool)
+    await cloud.job("attachVolume", id=volume.uuid, virtualmachineid=vm.uuid)
+    await maintain(cloud, "enableStorageMaintenance", pool)
+    job = start_unfinished(cloud, "cancelStorageMaintenance", id=pool.id)
+    assert (await cloud.services.disks.maintenance.cancel(pool.id, begins(job))).state == storage_pools.UP
+    await maintain(cloud, "enableStorageMaintenance", pool)
+    assert (await resume(cloud, job)).result_code == 0
+    assert cloud.database.run_now(storage_pools.by_id, pool.id).state == storage_pools.MAINTENANCE
+    assert cloud.instance(vm.id).state is InstanceState.STOPPED

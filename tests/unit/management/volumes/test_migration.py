@@ -20,6 +20,7 @@ from systemvm.management.state.storage_pools import StoragePool
 from systemvm.management.state.volumes import Volume
 from systemvm.management.volumes import transitions
 from systemvm.service.errors import FailureCode, SystemVmError
+from unfinished_job import resume, start_unfinished
 from user_vms import deploy_running, deploy_stopped
 
 
@@ -183,3 +184,17 @@ async def test_a_volume_is_not_moved_while_a_snapshot_of_it_is_taken(cloud: Smal
     )
     with pytest.raises(SystemVmError, match="snapshot running of volume data is being taken"):
         await cloud.call("migrateVolume", volumeid=volume.uuid, storageid=pool.uuid)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_move_that_is_resumed_leaves_a_volume_that_was_moved_elsewhere_since(
+    cloud: SmallCloud,
+) -> None:
+    first, second = await create_pool(cloud, "one"), await create_pool(cloud, "two")
+    volume = await create_volume(cloud, own_pool(cloud))
+    job = start_unfinished(cloud, "migrateVolume", id=volume.id, source=None, target=first.id)
+    await migrate(cloud, volume, second)
+    ended = await resume(cloud, job)
+    assert "is in another storage pool than before" in present(ended.result)["errortext"]
+    assert row(cloud, volume).pool_id == second.id
+    assert (file_in(first, volume).exists(), file_in(second, volume).exists()) == (False, True)

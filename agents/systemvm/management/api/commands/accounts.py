@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from systemvm.management.accounts import records, roles
@@ -222,7 +223,8 @@ class AccountCommands:
 
     async def _run_disable(self, running: RunningJob) -> dict[str, Any]:
         arguments = running.job.arguments
-        account = await self._service.disable_account(arguments["id"], lock=arguments["lock"])
+        begins = partial(running.begin, text="Ending its logins and consoles, and stopping its machines")
+        account = await self._service.disable_account(arguments["id"], lock=arguments["lock"], begins=begins)
         return {"account": plain(await self._answer(account))}
 
     async def _run_delete(self, running: RunningJob) -> dict[str, Any]:

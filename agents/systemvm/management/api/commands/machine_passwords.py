@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from systemvm.management.api.answers.machines import VirtualMachineAnswer
@@ -68,7 +69,8 @@ class MachinePasswordCommands:
         sealed = running.job.sealed_password
         if sealed is None:  # it is kept until the job has ended
             raise RuntimeError(f"job {running.job.uuid} has no password")
-        vm = await self._machines.reset_password(running.job.arguments["id"], sealed)
+        begins = partial(running.begin, text="The guest takes the password at its next start")
+        vm = await self._machines.reset_password(running.job.arguments["id"], sealed, begins)
         return {"virtualmachine": plain(await self._database.read(answer_for, vm))}
 
 

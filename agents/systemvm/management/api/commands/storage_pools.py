@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from systemvm.management.api.answers.access import SuccessAnswer
@@ -189,7 +190,8 @@ class StoragePoolCommands:
         return {"storagepool": plain(await self._answer(pool))}
 
     async def _run_cancel(self, running: RunningJob) -> dict[str, Any]:
-        pool = await self._maintenance.cancel(running.job.arguments["id"])
+        begins = partial(running.begin, text="Starting its virtual machines")
+        pool = await self._maintenance.cancel(running.job.arguments["id"], begins)
         return {"storagepool": plain(await self._answer(pool))}
 
     async def _answer(self, pool: StoragePool) -> StoragePoolAnswer:

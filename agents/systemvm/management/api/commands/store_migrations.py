@@ -5,6 +5,7 @@ content and keeps the store from new one, cancelImageStoreMigration ends either.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from systemvm.management.api.answers.access import SuccessAnswer
@@ -20,7 +21,7 @@ from systemvm.management.image_stores.migration import (
     MigrationType,
     StoreMigration,
 )
-from systemvm.management.jobs.runner import JobRunner, RunningJob
+from systemvm.management.jobs.runner import Begins, JobRunner, RunningJob
 from systemvm.management.state import zones
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
@@ -103,9 +104,12 @@ class StoreMigrationCommands:
         if not targets:
             targets = await self._database.read(_others_of_zone, source_id)
         await self._migrations.check(source_id, targets)
-        await self._database.run(_mark_retiring, source_id)
+        begins = partial(running.begin, text="Choosing what is moved")
+        retires = await self._database.run(_mark_retiring, source_id, begins)
         try:
-            message = await self._migrations.run(running, source_id, targets, MigrationType.COMPLETE)
+            message = await self._migrations.run(
+                running, source_id, targets, MigrationType.COMPLETE, is_canceled=not retires
+            )
         except MigrationCanceledError:
             await self._database.run(zones.update_store, source_id, retiring=None)
             raise
@@ -126,6 +130,9 @@ def _others_of_zone(connection: Connection, store_id: int) -> list[int]:
     return [store.id for store in zones.list_image_stores(connection, zone_id) if store.id != store_id]
 
 
-def _mark_retiring(connection: Connection, store_id: int) -> None:
-    if zones.store_by_id(connection, store_id).retiring is None:
+def _mark_retiring(connection: Connection, store_id: int, begins: Begins) -> bool:
+    """Have a store get nothing new; return False when an administrator has taken that back since."""
+    begins_now, store = begins(connection), zones.store_by_id(connection, store_id)
+    if begins_now and store.retiring is None:
         zones.update_store(connection, store_id, retiring=now())
+    return begins_now or store.retiring is not None

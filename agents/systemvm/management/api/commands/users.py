@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from systemvm.management.accounts import records
@@ -184,14 +185,15 @@ class UserCommands:
 
     async def _enable(self, call: ApiCall) -> UserAnswer:
         user = await self._own_or_administered(call)
-        return await self._answer(await self._service.set_user_state(user.id, accounts.ENABLED))
+        return await self._answer(await self._service.enable_user(user.id))
 
     async def _disable(self, call: ApiCall) -> StartedJob:
         user = await self._own_or_administered(call)
         return await start_job(self._jobs, call, "disableUser", {"id": user.id}, about="User", uuid=user.uuid)
 
     async def _run_disable(self, running: RunningJob) -> dict[str, Any]:
-        user = await self._service.set_user_state(running.job.arguments["id"], accounts.DISABLED)
+        begins = partial(running.begin, text="Ending the user's logins and consoles")
+        user = await self._service.disable_user(running.job.arguments["id"], begins)
         return {"user": plain(await self._answer(user))}
 
     async def _delete(self, call: ApiCall) -> SuccessAnswer:
