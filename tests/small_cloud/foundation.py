@@ -21,7 +21,7 @@ from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.pki.screens import ScreenAuthority
 from systemvm.management.pki.seal import Seal
 from systemvm.management.pki.ssh_key import SshKey
-from systemvm.management.public_certificates.shelf import CertificateShelf
+from systemvm.management.public_certificates.certificate_cache import CertificateCache
 from systemvm.management.public_certificates.sites import PublicSites
 from systemvm.management.state import zones
 from systemvm.management.state.database import Database
@@ -70,7 +70,7 @@ def make_foundation(
         authority=authority,
         identity=DaemonIdentity(authority, host.name),
         public=public,
-        sites=PublicSites(console_of, public, CertificateShelf(seal)),
+        sites=PublicSites(console_of, public, CertificateCache(seal)),
         screens=ScreenAuthority(CertificateAuthority.create("screen CA")),
         ssh_key=SshKey(directory / "ssh_key", "ssh-ed25519 AAAA systemvm"),
         page_certificate=None,

@@ -20,7 +20,7 @@ from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.pki.screens import ScreenAuthority
 from systemvm.management.pki.seal import Seal
 from systemvm.management.pki.ssh_key import SshKey
-from systemvm.management.public_certificates.shelf import CertificateShelf
+from systemvm.management.public_certificates.certificate_cache import CertificateCache
 from systemvm.management.public_certificates.sites import PublicSites
 from systemvm.management.state.database import Database
 from systemvm.management.state.zones import Host
@@ -79,7 +79,7 @@ def open_foundation(configuration: Configuration) -> Foundation:
         configuration.outside_networks.values(),
     )
     page_certificate = PageCertificate(management.page, public) if management.page.ends_tls else None
-    sites = PublicSites(lambda name: configuration.zone(name).console, public, CertificateShelf(seal))
+    sites = PublicSites(lambda name: configuration.zone(name).console, public, CertificateCache(seal))
     database.run_now(sites.load)
     return Foundation(
         configuration=configuration,

@@ -173,7 +173,7 @@ class PublicNames:
         if section.certificate_file is not None and section.key_file is not None:
             return PublicIdentity.read(section.certificate_file, section.key_file)
         found = self._sites.certificate_of(host)
-        return None if found is None else self._sites.shelf.identity(found)
+        return None if found is None else self._sites.cache.identity(found)
 
     def _remarked(self, name: PublicName) -> PublicName:
         """Return it with what is shown beside `Up` of its system VMs, which comes first."""

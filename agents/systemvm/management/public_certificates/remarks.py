@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 from systemvm.management.control.agent import Remark
 from systemvm.management.pki.public import IdentitySource
+from systemvm.management.public_certificates.certificate_cache import CachedCertificate
 from systemvm.management.public_certificates.files import CertificateFile
-from systemvm.management.public_certificates.shelf import ShelvedCertificate
 from systemvm.management.public_certificates.sites import PublicSites, ZoneNames
 from systemvm.management.public_certificates.validity import Validity, advice_for, day, validity_of
 from systemvm.management.state import events, public_certificates
@@ -89,7 +89,7 @@ def check_step(sites: PublicSites, vm_name: str) -> CheckStep | None:
 def report_ends(connection: Connection, sites: PublicSites, files: Iterable[CertificateFile] = ()) -> int:
     """Record an event for each certificate that ends soon, or has ended; once a day. Return how many."""
     now, count = sites.now(), 0
-    for each in sites.shelf.all():
+    for each in sites.cache.all():
         row = public_certificates.rows.by_id(connection, each.row.id)
         source = IdentitySource(row.source)
         if validity_of(source, each.not_before, row.not_after, now, sites.alert_days) is Validity.VALID:
@@ -136,9 +136,9 @@ def _record(connection: Connection, text: str, is_warning: bool, advice: str, ab
     )
 
 
-def _text(shelved: ShelvedCertificate, now: datetime) -> str:
-    end = shelved.row.not_after
-    return f"certificate of {shelved.row.domain_suffix} {_verb(end, now)} {day(end)}"
+def _text(cached: CachedCertificate, now: datetime) -> str:
+    end = cached.row.not_after
+    return f"certificate of {cached.row.domain_suffix} {_verb(end, now)} {day(end)}"
 
 
 def _verb(end: datetime, now: datetime) -> str:

@@ -26,9 +26,9 @@ from systemvm.management.configurations.public_names import (
     STORAGE_DOMAIN,
 )
 from systemvm.management.pki.public import PublicAuthority, PublicIdentity
+from systemvm.management.public_certificates.certificate_cache import CachedCertificate, CertificateCache
 from systemvm.management.public_certificates.file_identities import FileIdentities
 from systemvm.management.public_certificates.presented import PresentedCertificates
-from systemvm.management.public_certificates.shelf import CertificateShelf, ShelvedCertificate
 from systemvm.management.state import columns, configurations, zones
 from systemvm.management.state.database import Connection
 from systemvm.web.public_endpoint import PublicEndpoint
@@ -56,11 +56,11 @@ class PublicSites:
         self,
         console_of: Callable[[str], ConsoleConfig],
         public: PublicAuthority,
-        shelf: CertificateShelf,
+        cache: CertificateCache,
         now: Callable[[], datetime] = columns.now,
     ) -> None:
         """`console_of` returns what the file of a zone says of its consoles."""
-        self.shelf = shelf
+        self.cache = cache
         self._presented = PresentedCertificates()
         self._files = FileIdentities(lambda: self.now())
         self.console_of = console_of
@@ -70,7 +70,7 @@ class PublicSites:
 
     def load(self, connection: Connection) -> None:
         """Read settings and certificates again."""
-        self.shelf.load(connection)
+        self.cache.load(connection)
         self._names = {
             zone.name: _names_of(configurations.values(connection, zone.id))
             for zone in zones.list_zones(connection)
@@ -89,9 +89,9 @@ class PublicSites:
         """The most days of all zones: a certificate belongs to no zone."""
         return max((names.alert_days for names in self._names.values()), default=DEFAULT_ALERT_DAYS)
 
-    def certificate_of(self, host: str) -> ShelvedCertificate | None:
+    def certificate_of(self, host: str) -> CachedCertificate | None:
         """Return the stored certificate that is used for a host."""
-        return self.shelf.covering(host, self.now())
+        return self.cache.covering(host, self.now())
 
     def configured(self) -> set[str]:
         """Return the names that the settings of all zones say."""
@@ -161,7 +161,7 @@ class PublicSites:
                 return of_files
         found = self.certificate_of(endpoint.host)
         if found is not None:
-            return self.shelf.identity(found)
+            return self.cache.identity(found)
         return self._public.identity(endpoint, advertised, also=also)
 
     def uses_files(self, host: str) -> bool:

@@ -17,9 +17,9 @@ from systemvm.management.image_stores.buckets import StoreKeys
 from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.pki.seal import Seal
 from systemvm.management.primary.pools import StorageByPool
+from systemvm.management.public_certificates.certificate_cache import CertificateCache
 from systemvm.management.public_certificates.files import CertificateFile
 from systemvm.management.public_certificates.remarks import EVENT
-from systemvm.management.public_certificates.shelf import CertificateShelf
 from systemvm.management.public_certificates.sites import PublicSites
 from systemvm.management.state import configurations, events, jobs, zones
 from systemvm.management.state.events import EventFilter
@@ -67,7 +67,7 @@ def preparations(host: Any) -> AgentPreparation:
     page = configuration.management.page.endpoint
     public = PublicAuthority.open(configuration.layout.pki, configuration.zones, page)
     seal = Seal(bytes(32))
-    sites = PublicSites(lambda name: configuration.zone(name).console, public, CertificateShelf(seal))
+    sites = PublicSites(lambda name: configuration.zone(name).console, public, CertificateCache(seal))
     made = AgentPreparation(host.database, host.configuration, host.directory, sites, StoreKeys(seal))
     made.subscribe()
     return made

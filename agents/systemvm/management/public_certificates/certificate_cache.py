@@ -17,7 +17,7 @@ from systemvm.management.state.public_certificates import PublicCertificateRow
 
 
 @frozen
-class ShelvedCertificate:
+class CachedCertificate:
     """A row with the names that its certificate is for."""
 
     row: PublicCertificateRow
@@ -28,35 +28,35 @@ class ShelvedCertificate:
         return self.not_before <= now < self.row.not_after
 
 
-class CertificateShelf:
+class CertificateCache:
     """Read by several threads; a change replaces the whole content at once."""
 
     def __init__(self, seal: Seal) -> None:
         self._seal = seal
-        self._content: tuple[ShelvedCertificate, ...] = ()
+        self._content: tuple[CachedCertificate, ...] = ()
 
     def load(self, connection: Connection) -> None:
         """Read the rows again."""
-        self._content = tuple(_shelved(row) for row in public_certificates.servers(connection))
+        self._content = tuple(_cached(row) for row in public_certificates.servers(connection))
 
-    def all(self) -> tuple[ShelvedCertificate, ...]:
+    def all(self) -> tuple[CachedCertificate, ...]:
         """Return those in use, the newest first."""
         return self._content
 
-    def covering(self, host: str, now: datetime) -> ShelvedCertificate | None:
+    def covering(self, host: str, now: datetime) -> CachedCertificate | None:
         """Return the newest valid one for a host, or for all hosts of `*.domain`."""
         fitting = (each for each in self._content if covers(each.names, host) and each.is_valid(now))
         return next(fitting, None)
 
-    def identity(self, shelved: ShelvedCertificate) -> PublicIdentity:
+    def identity(self, cached: CachedCertificate) -> PublicIdentity:
         """Return chain and key, as a system VM gets them.
 
         Raises: KeystoreError when the key was sealed with another key than the daemon's.
         """
-        key = self._seal.open(shelved.row.sealed_key or b"")
-        return PublicIdentity(shelved.row.pem, key, IdentitySource(shelved.row.source))
+        key = self._seal.open(cached.row.sealed_key or b"")
+        return PublicIdentity(cached.row.pem, key, IdentitySource(cached.row.source))
 
 
-def _shelved(row: PublicCertificateRow) -> ShelvedCertificate:
+def _cached(row: PublicCertificateRow) -> CachedCertificate:
     leaf = x509.load_pem_x509_certificates(row.pem.encode())[0]
-    return ShelvedCertificate(row, tuple(names_of(leaf)), leaf.not_valid_before_utc)
+    return CachedCertificate(row, tuple(names_of(leaf)), leaf.not_valid_before_utc)
