@@ -37,7 +37,7 @@ def _list_command(group: str, listing: ModelList) -> click.Command:
     @click.command("list", help=f"List each {listing.noun}.\n\n\b\nExample:\n  systemvm {group} list")
     @click.pass_obj
     def list_rows(daemon: DaemonClient) -> None:
-        _print_rows(daemon, daemon.records(listing.command, listing.key), listing)
+        _print_rows(daemon, daemon.records(listing.command, listing.key, **listing.parameters), listing)
 
     return list_rows
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from collections.abc import Mapping
+
+from attrs import field, frozen
 
 
 @frozen
@@ -16,12 +18,13 @@ class SizeColumn:
 
 @frozen
 class ModelList:
-    """A list command: its rows' key, what one of them is called, and the columns of the table."""
+    """A list command: its rows' key, what one of them is called, the columns of the table, and parameters."""
 
     command: str
     key: str
     noun: str
     columns: tuple[str | SizeColumn, ...] = ("name", "id")
+    parameters: Mapping[str, str] = field(factory=dict)
 
 
 @frozen
@@ -60,6 +63,7 @@ RANGES = ModelList(
     "vlaniprange",
     "IP range",
     ("startip", "endip", "startipv6", "endipv6", "cidr", "gateway", "vlan", "id"),
+    {"withoutaddresses": "true"},
 )
 STORAGE_RANGES = ModelList(
     "listStorageNetworkIpRange",

@@ -73,6 +73,7 @@ def test_ranges_of_both_families_are_in_one_table(run: Callable[..., Result]) ->
     six = {"id": "r-6", "startipv6": "2001:db8::10", "endipv6": "2001:db8::ffff:1", "vlan": "vlan://untagged"}
     fake = FakeDaemon(listVlanIpRanges={"vlaniprange": [four, six]})
     _, *rows = (line.split() for line in run(fake, "range", "list").output.splitlines())
+    assert fake.calls == [("listVlanIpRanges", {"withoutaddresses": "true"})]
     assert [row[:4] for row in rows] == [
         ["203.0.113.10", "203.0.113.20", "-", "-"],
         ["-", "-", "2001:db8::10", "2001:db8::ffff:1"],

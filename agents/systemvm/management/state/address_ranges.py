@@ -96,7 +96,8 @@ class NetworkRange:
 
     @property
     def span_text(self) -> str:
-        return f"{self.first}–{self.last}"
+        """Its addresses, or the subnet of a range without any."""
+        return f"{self.first}–{self.last}" if self.size else str(self.cidr)
 
     @property
     def is_ipv6(self) -> bool:

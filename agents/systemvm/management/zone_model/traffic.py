@@ -114,10 +114,9 @@ def delete_traffic(connection: Connection, traffic: CarriedTraffic) -> None:
     network = physical_networks.network_by_id(connection, traffic.physical_network_id)
     ranges = address_ranges.list_ranges(connection, network.zone_id, traffic.traffic_type)
     if ranges:
-        spans = [each.span_text if each.size else str(each.cidr) for each in ranges]
         raise in_use(
             f"{traffic.traffic_type.value} traffic",
-            named("IP range", spans),
+            named("IP range", [each.span_text for each in ranges]),
             "delete each range first",
         )
     physical_networks.traffic_rows.update(connection, traffic.id, removed=now())

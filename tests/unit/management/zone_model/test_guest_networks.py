@@ -222,6 +222,35 @@ async def test_ranges_are_added_to_a_network_by_its_id_and_listed_by_it(cloud: S
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_range_without_addresses_is_listed_when_it_is_asked_for(cloud: SmallCloud) -> None:
+    """Clients of CloudStack expect `startip` of each range of IPv4."""
+    subnet = SUBNET | {"gateway": "10.15.0.1", "zoneid": cloud.zone.uuid, "forvirtualnetwork": "false"}
+    del subnet["startip"], subnet["endip"]
+    added = (await cloud.call("createVlanIpRange", **subnet))["vlan"]
+    assert (added["addressestotal"], "startip" in added) == (0, False)
+    assert added not in (await cloud.call("listVlanIpRanges"))["vlaniprange"]
+    guests = {"forvirtualnetwork": "false", "withoutaddresses": "true"}
+    assert added in (await cloud.call("listVlanIpRanges", **guests))["vlaniprange"]
+    ordered = await cloud.call("listVlanIpRanges", sortby="startip", withoutaddresses="true")
+    assert ordered["vlaniprange"][-1]["startip"] == "203.0.113.100"
+    with pytest.raises(ModelError, match="startip: is missing: the range has no addresses yet"):
+        await cloud.call("updateVlanIpRange", id=added["id"], endip="10.15.0.9")
+    span = {"startip": "10.15.0.5", "endip": "10.15.0.9"}
+    await cloud.call("updateVlanIpRange", id=added["id"], **span)
+    assert await ranges_of(cloud, id=added["id"]) == ["10.15.0.5"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_event_of_a_deleted_range_without_addresses_has_its_subnet(cloud: SmallCloud) -> None:
+    subnet = SUBNET | {"gateway": "10.15.0.1", "zoneid": cloud.zone.uuid, "forvirtualnetwork": "false"}
+    del subnet["startip"], subnet["endip"]
+    added = (await cloud.call("createVlanIpRange", **subnet))["vlan"]
+    await cloud.call("deleteVlanIpRange", id=added["id"])
+    [event] = (await cloud.call("listEvents", type="VLAN.IP.RANGE.DELETE"))["event"]
+    assert "10.15.0.0/24" in event["description"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_range_of_a_network_in_a_vlan_gets_its_vlan(cloud: SmallCloud) -> None:
     labels: Any = cloud.configuration.labels
     bridge: HostNetwork = labels["cloudbr3"]

@@ -64,6 +64,10 @@ class InfrastructureCommands:
                 optional("networkid", ParameterType.UUID, "list only those of this guest network"),
                 optional("forvirtualnetwork", ParameterType.BOOLEAN, "true: only public ones; false: others"),
                 optional("vlan", text, "list only those of this VLAN, such as 100, vlan://100 or untagged"),
+                optional(
+                    "withoutaddresses", ParameterType.BOOLEAN,
+                    "true: list guest networks without addresses, too; an addition",
+                ),
                 sortable=_RANGE_KEYS, refused=zone_answers.NOT_OF_VLANS,
             ),
             _listing(
@@ -104,7 +108,8 @@ class InfrastructureCommands:
         return matching(call, answers, "id", "zoneid", "podid", searched=_RANGE_TEXTS)
 
     async def _ranges(self, call: ApiCall) -> list[VlanIpRangeAnswer]:
-        answers = await self._database.read(zone_answers.ranges)
+        with_empty = call.arguments.flag("withoutaddresses", False)
+        answers = await self._database.read(lambda each: zone_answers.ranges(each, with_empty=with_empty))
         names = ("id", "zoneid", "physicalnetworkid", "networkid", "forvirtualnetwork")
         found = matching(call, answers, *names, searched=_RANGE_TEXTS)
         vlan = call.arguments.text("vlan")

@@ -198,11 +198,13 @@ def _ipv6_keys(each: NetworkRange) -> dict[str, str | None]:
     }
 
 
-def ranges(connection: Connection) -> list[VlanIpRangeAnswer]:
-    """Return the ranges of public networks, and those of guest networks that have addresses."""
+def ranges(connection: Connection, *, with_empty: bool) -> list[VlanIpRangeAnswer]:
+    """Return the ranges of public and guest networks; of guests' that have no addresses if `with_empty`."""
     of_zone = _zones(connection)
     found = [
-        each for each in address_ranges.list_ranges(connection) if each.traffic_type in OF_VLANS and each.size
+        each
+        for each in address_ranges.list_ranges(connection)
+        if each.traffic_type in OF_VLANS and (each.size or with_empty)
     ]
     used = address_ranges.used_counts(connection, found)
     return [range_answer(connection, each, of_zone[each.zone_id], used[each.id]) for each in found]
