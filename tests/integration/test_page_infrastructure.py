@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -105,10 +106,15 @@ def test_a_zone_is_made_changed_and_enabled_on_the_page_alone(host: Host, browse
         press(enable)
         expect(row_of(page, "east").locator(".state")).to_have_text("Enabled")
         assert violations_light_and_dark(page) == []
+        fill_a_second_zone(page, shared_directory(host))
 
     browser.run(steps)
-    [zone] = host.call("listZones")["zone"]
-    assert (zone["allocationstate"], zone["domain"]) == ("Enabled", "example.test")
+    [east, west] = host.call("listZones")["zone"]
+    assert (east["allocationstate"], east["domain"]) == ("Enabled", "example.test")
+    [pool] = host.call("listStoragePools", name="disks")["storagepool"]
+    [template] = host.call("listTemplates", templatefilter="all")["template"]
+    [iso] = host.call("listIsos", isofilter="all")["iso"]
+    assert {each["zoneid"] for each in (pool, template, iso)} == {west["id"]}
 
 
 def make_places(page: Page, host: str) -> None:
@@ -176,6 +182,63 @@ def make_ranges(page: Page) -> None:
     fill(page, button(page, "Add range…"), **net)
     submit(page)
     expect(ranges).to_contain_text("10.12.0.100")
+    make_guest_range(page)
+
+
+def make_guest_range(page: Page) -> None:
+    """Make the zone's guest network without addresses, give it some, and delete it."""
+    ranges = page.locator("#ip-ranges .row")
+    page.locator("#ip-ranges").get_by_label("Traffic").select_option("guest")
+    expect(page.locator("#ip-ranges .empty")).to_be_visible()
+    fill(page, button(page, "Add range…"), gateway="10.13.0.1", netmask="255.255.255.0")
+    submit(page)
+    expect(ranges).to_contain_text("none yet")
+    expect(ranges).to_contain_text("gateway 10.13.0.1")
+    span = {"startip": "10.13.0.50", "endip": "10.13.0.99"}
+    fill(page, ranges.get_by_role("button", name="Edit…"), **span)
+    expect(page.locator("#fields h2")).to_have_text("Edit 10.13.0.0/24")
+    submit(page)
+    expect(ranges).to_contain_text("10.13.0.50–10.13.0.99")
+    expect(ranges).to_contain_text("0 of 50")
+    delete(page, ranges)
+
+
+def shared_directory(host: Host) -> Path:
+    directory, like = host.layout.root / "shared", host.layout.primary.stat()
+    directory.mkdir()
+    os.chown(directory, like.st_uid, like.st_gid)
+    directory.chmod(like.st_mode)
+    return directory
+
+
+def fill_a_second_zone(page: Page, pool: Path) -> None:
+    """Make another zone, and in it an image store, a storage pool, a template and an ISO."""
+    add(page, "Zones", "Create zone…", name="west", dns1="203.0.113.10", internaldns1="203.0.113.10")
+    expect(page.locator("#zone")).to_have_text("2 zones")
+    open_section(page, "Image stores")
+    press(button(page, "Add store…"))
+    dialog = page.locator("#store-add")
+    expect(dialog.get_by_label("Zone")).to_be_focused()
+    dialog.get_by_label("Zone").select_option("west")
+    dialog.get_by_label("Name").fill("images")
+    dialog.get_by_label("URL").fill("nfs://10.12.0.3/export/west")
+    press(dialog.get_by_role("button", name="Add"))
+    expect(page.locator("#stores .card", has_text="images")).to_contain_text("west")
+    open_section(page, "Storage pools")
+    url = f"SharedMountPoint://{pool}"
+    fill(page, button(page, "Add pool…"), zoneid="west", name="disks", url=url)
+    submit(page)
+    expect(row_of(page, "disks")).to_contain_text("west")
+    open_section(page, "Templates and ISOs")
+    for name, kind, format_ in (("tiny", "templates", "QCOW2"), ("rescue", "ISOs", "ISO")):
+        url = f"https://images.example.test/{name}.{format_.lower()}"
+        fill(page, button(page, "Register…"), zoneid="west", name=name, url=url, format=format_)
+        submit(page)
+        page.locator("#templates").get_by_label("Kind").select_option(kind)
+        expect(row_of(page, name)).to_contain_text("west")
+    page.locator("#templates").get_by_label("Zone").select_option("east")
+    expect(page.locator("#templates .empty")).to_be_visible()
+    assert violations_light_and_dark(page) == []
 
 
 def change_what_there_is(page: Page) -> None:

@@ -26,14 +26,16 @@ export class ApiError extends Error {
   }
 }
 
+// A parameter that is undefined is not sent.
 async function post(parameters) {
+  const given = Object.entries({ ...parameters, response: "json" }).filter(([, value]) => value !== undefined);
   let answer;
   try {
     answer = await fetch("client/api", {
       method: "POST",
       credentials: "same-origin",
       headers: { "Content-Type": "application/x-www-form-urlencoded" },
-      body: new URLSearchParams({ ...parameters, response: "json" }),
+      body: new URLSearchParams(given),
     });
   } catch {
     throw new ApiError(0, "cannot reach the management daemon");

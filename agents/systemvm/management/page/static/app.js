@@ -33,12 +33,13 @@ import { wireVolumes } from "./volumes.js";
 import { wireUsage } from "./usage.js";
 import { wireUsers } from "./users.js";
 import { wireActions } from "./work.js";
+import { learnZones } from "./zone_choice.js";
 import { wirePicture } from "./zone_picture.js";
 
 const AGAIN_MS = 3000;
 // `running` is a redrawing, after which there is another one if something has `changed` meanwhile.
-// `shownTo` is the id of the user whose data the document has.
-const state = { open: false, zone: null, running: null, changed: false, timer: 0, shownTo: null };
+// `zonesKnown` is whether the zones are those of now. `shownTo` is the id of the user whose data the document has.
+const state = { open: false, zonesKnown: false, running: null, changed: false, timer: 0, shownTo: null };
 
 function show(place) {
   $("#login").hidden = place !== "login";
@@ -69,6 +70,7 @@ async function redraw() {
 async function showCloud() {
   try {
     if (!state.open) await open();
+    if (!state.zonesKnown) await knowZones();
     await refreshSection();
     setLive(true);
   } catch (error) {
@@ -84,19 +86,29 @@ async function showCloud() {
   else if (!user().secondFactor) show("cloud");
 }
 
-// What the user is allowed to do, and the zone, are learned once in each login.
+// What the user is allowed to do is learned once in each login.
 async function open() {
   state.shownTo = user().id;
   await learnCommands();
-  await learnZone();
   for (const button of document.querySelectorAll("[data-command]")) button.hidden = !commands().has(button.dataset.command);
   openSections();
   state.open = true;
   follow(onChange, refresh);
 }
 
+// A change that comes meanwhile has them learned again.
+async function knowZones() {
+  state.zonesKnown = true;
+  try {
+    await learnZones();
+  } catch (error) {
+    state.zonesKnown = false;
+    throw error;
+  }
+}
+
 function close() {
-  state.open = false;
+  state.open = state.zonesKnown = false;
   unfollow();
   clearTimeout(state.timer);
   closeDialogs();
@@ -110,14 +122,10 @@ function startAnew() {
   location.reload();
 }
 
-async function learnZone() {
-  state.zone = (await call("listZones")).zone?.[0] ?? null;
-  $("#zone").textContent = state.zone?.name ?? "";
-}
-
 function onChange(tables) {
-  if (concerns(tables, ["zones"])) learnZone().catch(() => {}); // the redrawing shows that nothing answers
-  if (!isConcerned(tables)) return;
+  const ofZones = concerns(tables, ["zones"]);
+  if (ofZones) state.zonesKnown = false;
+  if (!ofZones && !isConcerned(tables)) return;
   if (document.hidden) state.changed = true; // until someone looks
   else refresh();
 }
@@ -153,26 +161,21 @@ async function leave() {
 // The page shows at once what a dialog has changed; the event does not bubble.
 document.addEventListener("close", refresh, { capture: true });
 
-// The zone in which things are made.
-function zone() {
-  if (!state.zone) throw new Error("the cloud has no zone: an administrator creates one, under Infrastructure");
-  return state.zone;
-}
 wireActions(refresh);
 onRefusal(refresh);
 wireSections(refresh);
-wireTemplates(zone, refresh);
-wireMachines(zone, refresh);
-wireVolumes(zone, refresh);
+wireTemplates(refresh);
+wireMachines(refresh);
+wireVolumes(refresh);
 wireSnapshots(refresh);
-wireNetworks(zone, refresh);
+wireNetworks(refresh);
 wireOfferings(refresh);
 wireEvents(refresh);
 wirePicture(refresh);
 wireInfrastructure(refresh);
-wireStores(zone, refresh);
-wirePools(zone, refresh);
-wireHosts(zone, refresh);
+wireStores(refresh);
+wirePools(refresh);
+wireHosts(refresh);
 wireAccounts(refresh);
 wireUsers(refresh);
 wireDomains(refresh);
@@ -186,7 +189,7 @@ wireDetails();
 wireFieldDialog();
 wireSecretDialog();
 wirePolicies();
-wireUploads(zone, refresh);
+wireUploads(refresh);
 wireKeys();
 wireSecondFactor(refresh, leave);
 wireCancelButtons();

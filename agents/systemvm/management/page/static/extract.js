@@ -10,7 +10,7 @@ import { $, presence, showInTurn, titled } from "./ui.js";
 export async function showLink(image, command, key) {
   const present = presence();
   const mode = command === "extractSnapshot" ? {} : { mode: "HTTP_DOWNLOAD" };
-  const result = await job(command, { id: image.id, ...mode, ...(image.zoneid ? { zoneid: image.zoneid } : {}) });
+  const result = await job(command, { id: image.id, ...mode, zoneid: image.zoneid });
   const { url: encoded, expires } = result[key];
   const url = decodeURIComponent(encoded); // CloudStack's clients expect it encoded
   const dialog = $("#link");

@@ -9,6 +9,7 @@ import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
 import { $, ask, onClick, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
+import { ZONE_FILTER, firstOf, zoneField } from "./zone_choice.js";
 
 const COLUMNS = [
   { label: "Name", sort: "name", cell: (host) => [nameOf("HOST", host),
@@ -81,30 +82,34 @@ function accountOf(required, username, fingerprint) {
     { name: "cacertificate", label: "Or the CA that issued it, which a vCenter always needs", rows: 3, placeholder: "-----BEGIN CERTIFICATE-----" }];
 }
 
-// `zoneOf` returns the zone that is shown; `refresh` redraws the page.
-export function wireHosts(zoneOf, refresh) {
+// `refresh` redraws the page.
+export function wireHosts(refresh) {
   list = new List($("#hosts"), {
-    label: "hosts", columns: COLUMNS, refresh, load: rowsOf("listHosts", "host", { type: "Routing" }), empty: "There is no host.",
+    label: "hosts", columns: COLUMNS, refresh, load: rowsOf("listHosts", "host", { type: "Routing" }), filters: [ZONE_FILTER], empty: "There is no host.",
   });
   addSection({ id: "hosts", title: "Hosts", command: "addHost", tables: ["hosts", "clusters", "vm_instances"], refresh: () => list.refresh() });
-  onClick("#open-host", () => openRegister(zoneOf().id));
+  onClick("#open-host", openRegister);
 }
 
-async function openRegister(zoneid) {
+async function openRegister() {
   const open = opening();
-  const { cluster: clusters = [] } = commands().has("listClusters") ? await call("listClusters", { zoneid }) : {};
+  const zone = zoneField();
+  const { cluster: clusters = [] } = commands().has("listClusters") ? await call("listClusters") : {};
   const others = clusters.filter(({ hypervisortype }) => hypervisortype !== "KVM");
+  const clustersOf = (zoneid) => [["", "none"], ...others.filter((each) => each.zoneid === zoneid).map((each) => [each.id, `${each.name} of ${each.podname}, ${each.hypervisortype}`])];
   open({
     title: "Register a host", verb: "Register",
     text: "A XenServer, XCP-ng or vCenter: its VMs are listed here, and open in the browser. The cloud does not control them.",
+    ofZone: (zoneid) => (others.length ? { clusterid: clustersOf(zoneid) } : {}),
     fields: [
+      zone,
       [{ name: "hypervisor", label: "Hypervisor", choices: [["XenServer", "XenServer or XCP-ng"], ["VMware", "VMware vCenter"]] },
         { name: "name", label: "Name", maxLength: 255, placeholder: "by address (optional)" }],
       { name: "url", label: "URL", required: true, placeholder: "https://10.11.0.31" },
       ...accountOf(true),
-      ...(others.length ? [{ name: "clusterid", label: "Cluster", choices: [["", "none"], ...others.map((each) => [each.id, `${each.name} of ${each.podname}, ${each.hypervisortype}`])] }] : [])],
+      ...(others.length ? [{ name: "clusterid", label: "Cluster", choices: clustersOf(firstOf(zone)) }] : [])],
     async submit(values) {
-      const { name } = (await call("addHost", { zoneid, ...values })).host[0];
+      const { name } = (await call("addHost", values)).host[0];
       toast(`${name} is registered.`);
     },
   });

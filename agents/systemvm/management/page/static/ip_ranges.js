@@ -10,17 +10,16 @@ import { $, ask, onClick, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
-  { label: "Addresses", sort: "startip", cell: (range) => spansOf(range).map((span) => element("div", {}, span)) },
+  { label: "Addresses", sort: "startip", cell: (range) => (hasAddresses(range) ? spansOf(range) : ["none yet"]).map((span) => element("div", {}, span)) },
   { label: "Network", cell: networkOf },
-  { label: "In use", className: "wide", sort: "addressesused", cell: ({ name, addressesused: used, addressestotal: total }) =>
-    [progress((100 * used) / total, `Addresses in use of ${name}`), element("small", {}, `${used} of ${total}`)] },
+  { label: "In use", className: "wide", sort: "addressesused", cell: usedOf },
   { label: "Actions", className: "actions", cell: buttonsOf },
 ];
 const OF_VLANS = { add: "createVlanIpRange", change: "updateVlanIpRange", remove: "deleteVlanIpRange", run: call };
 // By traffic: how its ranges are listed, and which commands change them.
 const KINDS = {
   public: { ...OF_VLANS, load: rowsOfZone("listVlanIpRanges", "vlaniprange", { forvirtualnetwork: "true" }) },
-  guest: { ...OF_VLANS, load: rowsOfZone("listVlanIpRanges", "vlaniprange", { forvirtualnetwork: "false" }) },
+  guest: { ...OF_VLANS, load: rowsOfZone("listVlanIpRanges", "vlaniprange", { forvirtualnetwork: "false", withoutaddresses: "true" }) },
   storage: {
     add: "createStorageNetworkIpRange", change: "updateStorageNetworkIpRange", remove: "deleteStorageNetworkIpRange", run: job,
     load: rowsOfZone("listStorageNetworkIpRange", "storagenetworkiprange"),
@@ -31,6 +30,12 @@ let list;
 
 const spanText = (first, last) => (first === last ? first : `${first}–${last}`);
 const spansOf = ({ startip, endip, startipv6, endipv6 }) => [startip && spanText(startip, endip), startipv6 && spanText(startipv6, endipv6)].filter(Boolean);
+
+function usedOf({ name, addressesused: used, addressestotal: total }) {
+  return total ? [progress((100 * used) / total, `Addresses in use of ${name}`), element("small", {}, `${used} of ${total}`)] : [];
+}
+
+const hasAddresses = ({ startip, startipv6 }) => Boolean(startip ?? startipv6); // a guest network can be without
 
 function networkOf({ gateway, netmask, ip6cidr, ip6gateway, vlan, podname, forsystemvms }) {
   const tag = String(vlan ?? "untagged").replace("vlan://", "");
@@ -57,7 +62,7 @@ Object.assign(actions, {
     const { change, run } = KINDS[range.kind];
     askFields({
       title: titled`Edit ${name}`, verb: "Save", text: "An address that is in use stays in it.",
-      fields: [(range.startip ? span4(range) : span6(range)).map((field) => ({ ...field, required: true }))], // beside IPv4, addresses of IPv6 follow from these
+      fields: [(range.netmask ? span4(range) : span6(range)).map((field) => ({ ...field, required: true }))], // beside IPv4, addresses of IPv6 follow from these
       submit: (values) => run(change, { id, ...values }),
     });
   },
@@ -103,7 +108,7 @@ export function wireIpRanges(refresh) {
     filters: [{ name: "kind", label: "Traffic", choices: [["public", "public"], ["guest", "guest"], ["storage", "storage"]] }],
     async load({ kind: traffic, ...parameters }) {
       const { rows, count } = await KINDS[traffic].load(parameters);
-      return { rows: rows.map((range) => ({ ...range, kind: traffic, name: spansOf(range).join(", ") })), count };
+      return { rows: rows.map((range) => ({ ...range, kind: traffic, name: hasAddresses(range) ? spansOf(range).join(", ") : range.cidr })), count };
     },
   });
   onClick("#open-ip-range", openAdd);

@@ -38,8 +38,8 @@ export class List {
   //   returns what the cell contains; or instead `card(row, busy)`, which returns an element, and `sorts`,
   //   pairs of key and label;
   // - `sort`: {by, descending} at first; without it the daemon's own order;
-  // - `filters`: {name, label, choices} each, where choices are pairs of value and label, or {name, label, type,
-  //   placeholder} of an input; their values are parameters of the list;
+  // - `filters`: {name, label, choices, className} each, where choices are pairs of value and label, or {name, label,
+  //   type, placeholder} of an input; their values are parameters of the list;
   // - `bulk`: {label, className, command, act(rows)} each, for selected rows, if the user is allowed to call `command`;
   // - `empty` and `nothing`: what is shown when there are no rows, and when none fits;
   // - `refresh`: loads the section again.
@@ -177,7 +177,7 @@ export class List {
     } }, this.#typed, ...inputs, ...this.#bulk);
   }
 
-  #filter({ name, label, choices, type, placeholder }) {
+  #filter({ name, label, className, choices, type, placeholder }) {
     const change = ({ target }) => {
       if (target.value === (this.#filters[name] ?? "")) return;
       this.#filters[name] = target.value;
@@ -188,7 +188,7 @@ export class List {
     const input = choices ? element("select", { name, onchange: change })
       : element("input", { name, type, placeholder, onchange: change, onkeydown: enter });
     if (choices) input.append(...options(choices.map(([id, text]) => ({ id, label: text }))));
-    return element("label", {}, `${label} `, input);
+    return element("label", { className: className ?? "" }, `${label} `, input);
   }
 
   #order(sorts) {

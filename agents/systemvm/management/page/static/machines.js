@@ -14,18 +14,20 @@ import { byTag, TAG_FILTER } from "./tag_filter.js";
 import { $, ask, onClick, presence, titled, toast } from "./ui.js";
 import { systemVmCard, vmCells } from "./views.js";
 import { act, actions } from "./work.js";
+import { ZONE_COLUMN, ZONE_FILTER, firstOf, zoneField } from "./zone_choice.js";
 
 const STATES = ["Running", "Stopped", "Starting", "Stopping", "Destroyed", "Error"].map((state) => [state, state]);
+const USABLE = { page: "1", pagesize: "500", isready: "true", sortby: "name" };
 const COLUMNS = [
   { label: "Name", sort: "name", className: "wide", cell: vmCells.name },
   { label: "State", sort: "state", cell: (vm, busy) => badge(vm.state, busy) },
+  ZONE_COLUMN,
   { label: "Size", cell: vmCells.size },
   { label: "Created", sort: "created", cell: ({ created }) => (created ? new Date(created).toLocaleDateString() : "") },
   { label: "Actions", className: "actions", cell: vmCells.buttons },
 ];
 
 let list;
-let zoneOf = () => null;
 let refreshPage = () => {};
 
 Object.assign(actions, {
@@ -95,7 +97,7 @@ Object.assign(actions, {
 async function askIso(virtualmachineid, name) {
   const open = opening();
   try {
-    const { iso = [] } = await call("listIsos", { isofilter: "executable", isready: "true", sortby: "name", page: "1", pagesize: "500", zoneid: list.find(virtualmachineid).zoneid });
+    const { iso = [] } = await call("listIsos", { isofilter: "executable", ...USABLE, zoneid: list.find(virtualmachineid).zoneid });
     if (!iso.length) throw new Error("There is no ISO that is ready in this zone. Register one first.");
     open({
       title: titled`Attach an ISO to ${name}`, text: "A machine that runs has it at once, a stopped one from its next start on.", verb: "Attach",
@@ -161,8 +163,8 @@ async function openScale(id, name) {
 async function openRestore(id, name) {
   const open = opening();
   try {
-    const usable = { page: "1", pagesize: "500", isready: "true", sortby: "name" };
-    const { templateid, templatename, isoid, passwordenabled } = list.find(id); // one of an ISO has no template's name
+    const { templateid, templatename, isoid, passwordenabled, zoneid } = list.find(id); // one of an ISO has no template's name
+    const usable = { ...USABLE, zoneid };
     const { template, iso } = templatename ? await call("listTemplates", { templatefilter: "executable", ...usable })
       : await call("listIsos", { isofilter: "executable", ...usable });
     const own = templatename ? templateid : isoid; // undefined when its ISO is detached
@@ -185,31 +187,44 @@ async function openRestore(id, name) {
 // A script with the carriage returns of a form would not run.
 const base64 = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text.replaceAll("\r\n", "\n"))));
 
+// What a zone offers to a new machine: images that are ready, and networks as choices.
+async function imagesAndNetworks(zoneid) {
+  const usable = { ...USABLE, zoneid };
+  const [{ template = [] }, { iso = [] }, { network = [] }] = await Promise.all([
+    call("listTemplates", { templatefilter: "executable", ...usable }), call("listIsos", { isofilter: "executable", ...usable }),
+    call("listNetworks", { canusefordeploy: "true", zoneid })]);
+  const own = network.some(({ isdefault }) => isdefault) ? [["", "the zone's own"]] : [];
+  return { images: [...template, ...iso.map((each) => ({ ...each, format: "ISO" }))],
+    networks: [...own, ...network.filter(({ isdefault }) => !isdefault).map((each) => [each.id, each.name])] };
+}
+
 async function openDeploy() {
   const open = opening();
   try {
-    const zoneid = zoneOf().id;
-    const usable = { page: "1", pagesize: "500", isready: "true", sortby: "name" };
-    const [{ template = [] }, { iso = [] }, { serviceoffering = [] }, { network = [] }] = await Promise.all([
-      call("listTemplates", { templatefilter: "executable", ...usable }), call("listIsos", { isofilter: "executable", ...usable }),
-      call("listServiceOfferings"), call("listNetworks", { canusefordeploy: "true", zoneid })]);
-    const own = network.some(({ isdefault }) => isdefault) ? [["", "the zone's own"]] : [];
-    const images = [...template, ...iso.map((each) => ({ ...each, format: "ISO" }))];
+    const zone = zoneField();
+    const images = new Map(); // by id, of the zones that were chosen
+    const ofZone = async (zoneid) => {
+      const found = await imagesAndNetworks(zoneid);
+      for (const image of found.images) images.set(image.id, image);
+      return { templateid: found.images.map((image) => [image.id, `${image.name} (${image.format})`]), networkids: found.networks };
+    };
+    const [{ templateid, networkids }, { serviceoffering = [] }] = await Promise.all([ofZone(firstOf(zone)), call("listServiceOfferings")]);
     open({
-      title: "Deploy a virtual machine", verb: "Deploy",
+      title: "Deploy a virtual machine", verb: "Deploy", ofZone,
       fields: [
+        zone,
         { name: "name", label: "Name", required: true, maxLength: 63, pattern: "[A-Za-z]([A-Za-z0-9\\-]*[A-Za-z0-9])?", placeholder: "web-1" },
-        { name: "templateid", label: "From", required: true, choices: images.map((image) => [image.id, `${image.name} (${image.format})`]) },
+        { name: "templateid", label: "From", required: true, choices: templateid },
         { name: "serviceofferingid", label: "Size", required: true, choices: serviceoffering.map((each) => [each.id, each.displaytext ?? each.name]) },
-        { name: "networkids", label: "Network", choices: [...own, ...network.filter(({ isdefault }) => !isdefault).map((each) => [each.id, each.name])] },
+        { name: "networkids", label: "Network", choices: networkids },
         { name: "keyboard", label: "Keyboard of the guest", choices: [["", "Not known"], ...Object.entries(KEYBOARDS)] },
         { name: "boottype", label: "Firmware", choices: [["", "BIOS (arm64: UEFI)"], ["UEFI", "UEFI"]] },
         { name: "userdata", label: "User data, such as of cloud-init", rows: 3, maxLength: 24000, spellcheck: false, placeholder: "(optional)" }],
       async submit({ userdata, ...values }) {
         const [{ name }, present] = [values, presence()];
-        const { jobid } = await call("deployVirtualMachine", { ...values, ...(userdata ? { userdata: base64(userdata) } : {}), displayname: name, zoneid, hypervisor: "KVM" });
+        const { jobid } = await call("deployVirtualMachine", { ...values, ...(userdata ? { userdata: base64(userdata) } : {}), displayname: name, hypervisor: "KVM" });
         toast(`${name} is being deployed.`);
-        const { passwordenabled } = images.find(({ id }) => id === values.templateid);
+        const { passwordenabled } = images.get(values.templateid);
         followJob(jobid).then((result) => showPassword(result, passwordenabled, present)).catch((error) => toast(error.message, true)).finally(refreshPage);
       },
     });
@@ -218,19 +233,18 @@ async function openDeploy() {
   }
 }
 
-// `zone` returns the zone that is shown; `refresh` redraws the page.
-export function wireMachines(zone, refresh) {
-  zoneOf = zone;
+// `refresh` redraws the page.
+export function wireMachines(refresh) {
   refreshPage = refresh;
   list = new List($("#vms"), {
     label: "virtual machines", columns: COLUMNS, refresh, load: byTag(rowsOf("listVirtualMachines", "virtualmachine", { listall: "true" })),
-    filters: [{ name: "state", label: "State", choices: [["", "any"], ...STATES] }, TAG_FILTER],
+    filters: [{ name: "state", label: "State", choices: [["", "any"], ...STATES] }, ZONE_FILTER, TAG_FILTER],
     empty: "There is no virtual machine yet. Deploy one from a template that is Ready.",
   });
   addSection({ id: "vms", title: "Virtual machines", command: "listVirtualMachines", tables: ["vm_instances", "nics", "hosts", "resource_tags"],
     refresh: () => list.refresh() });
   const systems = new List($("#system-vms"), {
-    label: "system VMs", card: systemVmCard, refresh, load: rowsOf("listSystemVms", "systemvm"), sorts: [["name", "name"], ["state", "state"]],
+    label: "system VMs", card: systemVmCard, refresh, load: rowsOf("listSystemVms", "systemvm"), sorts: [["name", "name"], ["state", "state"]], filters: [ZONE_FILTER],
     empty: "There is no system VM yet. The daemon creates them when it needs them.",
   });
   addSection({ id: "system-vms", title: "System VMs", command: "listSystemVms", tables: ["vm_instances", "nics", "zones"],

@@ -10,16 +10,17 @@ import { addSection } from "./sections.js";
 import { byTag, TAG_FILTER } from "./tag_filter.js";
 import { $, ask, onClick, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
+import { ZONE_COLUMN, ZONE_FILTER, zoneField, zonesToChoose } from "./zone_choice.js";
 
 const COLUMNS = [
   { label: "Name", cell: (network) => [network.isdefault ? element("strong", {}, network.name) : nameOf("NETWORK", network), element("small", {}, network.displaytext === network.name ? "" : network.displaytext), tagsOf(network)] },
-  { label: "Type", cell: ({ type, account, zonename }) => [element("span", {}, type), element("small", {}, account ?? zonename)] },
+  { label: "Type", cell: ({ type, account }) => [element("span", {}, type), element("small", {}, account ?? "")] },
+  ZONE_COLUMN,
   { label: "Addresses", cell: ({ cidr, gateway }) => [element("span", {}, cidr ?? "none"), gateway ? element("small", {}, `gateway ${gateway}`) : null] },
   { label: "State", cell: (network, busy) => badge(network.state, busy) },
   { label: "Actions", className: "actions", cell: buttonsOf },
 ];
 
-let zoneOf = () => null;
 let list;
 
 // The zone's own network is not changed here, and a shared one by root administrators only.
@@ -35,25 +36,29 @@ function buttonsOf(network, busy) {
 async function openCreate() {
   const open = opening();
   try {
-    const { id: zoneid, name: zone } = zoneOf();
-    const { networkoffering = [] } = await call("listNetworkOfferings", { zoneid });
+    const zones = zonesToChoose();
+    const { networkoffering = [] } = await call("listNetworkOfferings");
     const offered = networkoffering.filter(({ guestiptype }) => guestiptype !== "Shared" || user().admin);
-    if (!offered.length) {
-      toast(`${zone} has no VLAN for networks of accounts: ask an administrator`, true);
+    const among = zones.filter(({ id }) => offered.some(({ zoneid }) => zoneid === id));
+    if (!among.length) {
+      toast(`${zones.map(({ name }) => name).join(", ")}: no VLAN for networks of accounts: ask an administrator`, true);
       return;
     }
+    const typesOf = (zone) => offered.filter(({ zoneid }) => zoneid === zone).map(({ id, name, guestiptype }) => [id, `${guestiptype}: ${name}`]);
     open({
       title: "Create a network", verb: "Create",
       text: "An isolated network is for one account, and needs no addresses: it gets a free subnet. An L2 network is, too, and has none: its machines read their user data from a CD. A shared one needs gateway, netmask and first address.",
+      ofZone: (zoneid) => ({ networkofferingid: typesOf(zoneid) }),
       fields: [
+        zoneField({ among }),
         { name: "name", label: "Name", required: true, maxLength: 255 },
-        { name: "networkofferingid", label: "Type", required: true, choices: offered.map(({ id, name, guestiptype }) => [id, `${guestiptype}: ${name}`]) },
+        { name: "networkofferingid", label: "Type", required: true, choices: typesOf(among[0].id) },
         [{ name: "gateway", label: "Gateway" }, { name: "netmask", label: "Netmask", placeholder: "255.255.255.0" }],
         [{ name: "startip", label: "First address" }, { name: "endip", label: "Last address" }],
         { name: "networkdomain", label: "Domain of the names of machines", placeholder: "of the zone (optional)" },
         ...(user().admin ? [{ name: "vlan", label: "VLAN of a shared network", inputMode: "numeric", placeholder: "untagged (optional)" }] : [])],
       async submit(values) {
-        await call("createNetwork", { zoneid, ...values });
+        await call("createNetwork", values);
         toast(`${values.name} is created.`);
       },
     });
@@ -82,12 +87,11 @@ Object.assign(actions, {
   },
 });
 
-// `zone` returns the zone that is shown; `refresh` redraws the page.
-export function wireNetworks(zone, refresh) {
-  zoneOf = zone;
+// `refresh` redraws the page.
+export function wireNetworks(refresh) {
   list = new List($("#networks"), {
     label: "networks", columns: COLUMNS, refresh, load: byTag(rowsOf("listNetworks", "network", { listall: "true" })),
-    filters: [{ name: "type", label: "Type", choices: [["", "any"], ["Shared", "shared"], ["Isolated", "isolated"], ["L2", "L2"]] }, TAG_FILTER],
+    filters: [{ name: "type", label: "Type", choices: [["", "any"], ["Shared", "shared"], ["Isolated", "isolated"], ["L2", "L2"]] }, ZONE_FILTER, TAG_FILTER],
     empty: "There is no guest network.",
   });
   addSection({ id: "networks", title: "Networks", command: "listNetworks", tables: ["guest_networks", "address_ranges", "zones", "resource_tags"],

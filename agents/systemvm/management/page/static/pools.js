@@ -9,11 +9,13 @@ import { List, rowsOf } from "./list.js";
 import { addSection } from "./sections.js";
 import { $, ask, onClick, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
+import { ZONE_COLUMN, ZONE_FILTER, zoneField } from "./zone_choice.js";
 
 const COLUMNS = [
   { label: "Name", cell: (pool) => [nameOf("PRIMARY_STORAGE", pool), element("small", {}, pool.tags ?? "")] },
   { label: "Place", cell: ({ type, ipaddress, path, scope }) => [element("span", {}, type),
     element("small", {}, `${[ipaddress, path].filter(Boolean).join(":")} · ${scope.toLowerCase()}`)] },
+  ZONE_COLUMN,
   { label: "Used", className: "wide", cell: usedOf },
   { label: "State", cell: (pool, busy) => badge(pool.state, busy) },
   { label: "Actions", className: "actions", cell: buttonsOf },
@@ -75,25 +77,25 @@ Object.assign(actions, {
   },
 });
 
-function openAdd(zone) {
+function openAdd() {
   askFields({
     title: "Add a storage pool", text: "All hosts of the zone use it. NFS is mounted on each of them.", verb: "Add",
-    fields: [{ name: "name", label: "Name", required: true, maxLength: 255 },
+    fields: [zoneField(), { name: "name", label: "Name", required: true, maxLength: 255 },
       { name: "url", label: "URL", required: true, placeholder: "nfs://10.12.0.2/pool, or SharedMountPoint:///mnt/pool" },
       { name: "tags", label: "Tags that offerings ask for, with commas between" }],
     async submit(values) {
-      await call("createStoragePool", { zoneid: zone.id, ...values });
+      await call("createStoragePool", values);
       toast(`${values.name} is added.`);
     },
   });
 }
 
-// `zoneOf` returns the zone that is shown; `refresh` redraws the page.
-export function wirePools(zoneOf, refresh) {
+// `refresh` redraws the page.
+export function wirePools(refresh) {
   list = new List($("#pools"), {
-    label: "storage pools", columns: COLUMNS, refresh, load: rowsOf("listStoragePools", "storagepool"), empty: "There is no storage pool.",
+    label: "storage pools", columns: COLUMNS, refresh, load: rowsOf("listStoragePools", "storagepool"), filters: [ZONE_FILTER], empty: "There is no storage pool.",
   });
   addSection({ id: "pools", title: "Storage pools", command: "listStoragePools", tables: ["storage_pools", "volumes", "hosts"],
     refresh: () => list.refresh() });
-  onClick("#open-pool", () => openAdd(zoneOf()));
+  onClick("#open-pool", openAdd);
 }

@@ -12,10 +12,12 @@ import { addSection } from "./sections.js";
 import { byTag, TAG_FILTER } from "./tag_filter.js";
 import { $, ask, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
+import { ZONE_COLUMN, ZONE_FILTER } from "./zone_choice.js";
 
 const COLUMNS = [
   { label: "Name", sort: "name", cell: (snapshot) => [nameOf("SNAPSHOT", snapshot), element("small", {}, snapshot.account), tagsOf(snapshot)] },
   { label: "Volume", cell: ({ volumename, snapshottype }) => [element("span", {}, volumename), element("small", {}, snapshottype.toLowerCase())] },
+  ZONE_COLUMN,
   { label: "Size", cell: ({ physicalsize }) => bytes(physicalsize) },
   { label: "State", sort: "state", cell: (snapshot, busy) => [badge(snapshot.state, busy), problem(snapshot, true)] },
   { label: "Taken", sort: "created", cell: ({ created }) => new Date(created).toLocaleString() },
@@ -77,7 +79,7 @@ export function wireSnapshots(refresh) {
     label: "snapshots", columns: COLUMNS, refresh, load: byTag(rowsOf("listSnapshots", "snapshot", { listall: "true" })),
     sort: { by: "created", descending: true },
     filters: [{ name: "snapshottype", label: "Taken", choices: [["", "any way"], ...types] },
-      { name: "state", label: "State", choices: [["", "any"], ["BackedUp", "BackedUp"], ["BackingUp", "BackingUp"], ["Error", "Error"]] }, TAG_FILTER],
+      { name: "state", label: "State", choices: [["", "any"], ["BackedUp", "BackedUp"], ["BackingUp", "BackingUp"], ["Error", "Error"]] }, ZONE_FILTER, TAG_FILTER],
     empty: "There is no snapshot yet. Take one of a volume.",
   });
   addSection({ id: "snapshots", title: "Snapshots", command: "listSnapshots", tables: ["snapshots", "volumes", "snapshot_images", "resource_tags"],

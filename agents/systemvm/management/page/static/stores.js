@@ -7,6 +7,7 @@ import { addSection } from "./sections.js";
 import { objectRow, storeCard, targetChoice } from "./store_views.js";
 import { $, ask, form, onClick, opening, show, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
+import { chosenZone, ZONE_FILTER } from "./zone_choice.js";
 
 const MOVES = new Set(["migrateSecondaryStorageData", "retireImageStore"]);
 
@@ -109,10 +110,10 @@ function detailsOf(details) {
   return Object.fromEntries(given.map(([key, value]) => [`details[0].${key}`, value]));
 }
 
-// `zoneOf` returns the zone that is shown; `refresh` redraws the page.
-export function wireStores(zoneOf, refresh) {
+// `refresh` redraws the page.
+export function wireStores(refresh) {
   list = new List($("#stores"), {
-    label: "image stores", load, card: storeCard, refresh, sorts: [["name", "name"], ["providername", "kind"]],
+    label: "image stores", load, card: storeCard, refresh, sorts: [["name", "name"], ["providername", "kind"]], filters: [ZONE_FILTER],
     empty: "There is no image store yet: nothing can be downloaded. Add one.",
   });
   addSection({ id: "stores", title: "Image stores", command: "listImageStores",
@@ -120,13 +121,13 @@ export function wireStores(zoneOf, refresh) {
   const kind = $("#store-add form").elements.provider;
   kind.addEventListener("change", () => showFieldsOf($("#store-add"), kind.value));
   onClick("#open-store", () => {
-    zoneOf(); // says what to do when there is none
+    chosenZone($("#store-add [name=zoneid]"));
     showFieldsOf($("#store-add"), kind.value);
     show($("#store-add"));
   });
   form($("#store-add"), async (data) => {
-    const { name, ...fields } = Object.fromEntries(data);
-    await call("addImageStore", { name, zoneid: zoneOf().id, ...definition(fields) });
+    const { name, zoneid, ...fields } = Object.fromEntries(data);
+    await call("addImageStore", { name, zoneid, ...definition(fields) });
     toast(`${name} is added.`);
   });
   form($("#store-edit"), async (data) => {

@@ -9,6 +9,7 @@ import { compare, fingerprint, forgetUpload, openMemory, remember, remembered } 
 import { State, showProgress, uploadRow } from "./upload_views.js";
 import { actions } from "./work.js";
 import { send, sleep } from "./xhr.js";
+import { chosenZone } from "./zone_choice.js";
 
 const uploads = new Map(); // by the template's id
 let afterChoice = null; // what the next chosen file is for
@@ -168,8 +169,8 @@ function redraw() {
   for (const upload of uploads.values()) showProgress($("#uploads"), upload);
 }
 
-// `zoneOf` returns the zone that is shown; `refresh` redraws the page.
-export function wireUploads(zoneOf, refresh) {
+// `refresh` redraws the page.
+export function wireUploads(refresh) {
   refreshPage = refresh;
   $("#upload-file").addEventListener("change", ({ target }) => {
     const use = afterChoice;
@@ -177,11 +178,11 @@ export function wireUploads(zoneOf, refresh) {
     if (use && target.files.length) use(target.files[0]);
   });
   form($("#upload"), async (data) => {
-    const { name, format, checksum } = Object.fromEntries(data);
+    const { name, format, checksum, zoneid } = Object.fromEntries(data);
     const file = data.get("file");
     if (!file.size) throw new Error(`file is empty: ${file.name}`);
     const iso = format === "ISO";
-    const common = { name, displaytext: name, format, zoneid: zoneOf().id, ...(checksum ? { checksum } : {}) };
+    const common = { name, displaytext: name, format, zoneid, ...(checksum ? { checksum } : {}) };
     const answer = iso
       ? await call("getUploadParamsForIso", { ...common, bootable: "true" })
       : await call("getUploadParamsForTemplate", { ...common, hypervisor: "KVM" });
@@ -189,7 +190,7 @@ export function wireUploads(zoneOf, refresh) {
   });
   $("#upload [name=file]").addEventListener("change", ({ target }) => suggest(target.files[0]?.name ?? ""));
   onClick("#open-upload", () => {
-    zoneOf(); // says what to do when there is none
+    chosenZone($("#upload [name=zoneid]"));
     show($("#upload"));
   });
   window.addEventListener("beforeunload", (event) => {

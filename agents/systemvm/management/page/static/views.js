@@ -56,7 +56,7 @@ export function systemVmCard(vm, busy) {
   const storage = vm.systemvmtype === "secondarystoragevm";
   const facts = [
     ["role", storage ? "downloads templates to secondary storage" : "shows consoles in browsers"],
-    ["control", vm.linklocalip], ["management", vm.privateip], ["public", vm.publicip], ["version", vm.version],
+    ["zone", vm.zonename], ["control", vm.linklocalip], ["management", vm.privateip], ["public", vm.publicip], ["version", vm.version],
     ...(storage ? [] : [["sessions", String(vm.activeviewersessions ?? 0)]]),
   ].filter(([, value]) => value);
   const running = vm.state === "Running";
@@ -76,7 +76,7 @@ export function systemVmCard(vm, busy) {
 
 // The cells of a template's row.
 export const templateCells = {
-  name: (template) => [nameOf(template.format === "ISO" ? "ISO" : "TEMPLATE", template),
+  name: (template) => [nameOf(template.format === "ISO" ? "ISO" : "TEMPLATE", template.image),
     element("small", {}, [template.format, template.account].filter(Boolean).join(" · ")), tagsOf(template)],
   size: (template) => bytes(template.physicalsize || template.size),
   state(template, busy) {

@@ -13,6 +13,7 @@ import { showPolicies } from "./snapshot_policies.js";
 import { byTag, TAG_FILTER } from "./tag_filter.js";
 import { $, ask, onClick, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
+import { ZONE_COLUMN, ZONE_FILTER, zoneField } from "./zone_choice.js";
 
 const GIB = 2 ** 30;
 const STATES = ["Allocated", "Ready", "Uploaded", "NotUploaded", "UploadError"].map((state) => [state, state]);
@@ -22,12 +23,12 @@ const COLUMNS = [
   { label: "Size", sort: "size", cell: ({ size }) => bytes(size) },
   { label: "Type", sort: "type", cell: ({ type }) => (type === "ROOT" ? "root disk" : "data disk") },
   { label: "State", sort: "state", cell: (volume, busy) => badge(volume.state, busy) },
+  ZONE_COLUMN,
   { label: "Machine", cell: ({ vmdisplayname, storage }) => [element("span", {}, vmdisplayname ?? "none"), storage ? element("small", {}, storage) : null] },
   { label: "Actions", className: "actions", cell: buttons },
 ];
 
 let list;
-let zoneOf = () => null;
 
 // What a volume's state permits and the user may do.
 function buttons(volume, busy) {
@@ -58,17 +59,18 @@ async function offerings() {
 async function openCreate() {
   const open = opening();
   try {
-    const zoneid = zoneOf().id;
+    const zone = zoneField();
     const offered = await offerings();
     open({
       title: "Create a volume", text: "An empty data disk, which can be attached to a virtual machine.", verb: "Create",
       fields: [
+        zone,
         { name: "name", label: "Name", required: true, maxLength: 255 },
         { name: "diskofferingid", label: "Offering", choices: [["", "by size"], ...offered] },
         { name: "size", label: "Size in GiB", type: "number", min: "1", step: "1", value: "1" }],
       async submit({ size, ...values }) {
         const chosen = offered.find(([id]) => id === values.diskofferingid);
-        await job("createVolume", { ...values, zoneid, ...(chosen || !size ? {} : { size }) });
+        await job("createVolume", { ...values, ...(chosen || !size ? {} : { size }) });
         toast(`${values.name} is created.`);
       },
     });
@@ -79,16 +81,16 @@ async function openCreate() {
 
 // A data volume with the content of a file, which a secondary storage VM downloads.
 function openFromUrl() {
-  const zoneid = zoneOf().id;
   askFields({
     title: "Create a volume from a URL", text: "A data disk with the content of a file. The first virtual machine that it is attached to gets it.", verb: "Create",
     fields: [
+      zoneField(),
       { name: "name", label: "Name", required: true, maxLength: 255 },
       { name: "url", label: "URL", type: "url", required: true, placeholder: "https://…/disk.qcow2" },
       [{ name: "format", label: "Format", choices: FORMATS.map((format) => [format, format]) },
         { name: "checksum", label: "Checksum", placeholder: "{SHA-256}… (optional)" }]],
     async submit(values) {
-      await call("uploadVolume", { zoneid, ...values });
+      await call("uploadVolume", values);
       toast(`${values.name} is being downloaded.`);
     },
   });
@@ -107,8 +109,9 @@ Object.assign(actions, {
   },
   async "volume-attach"(id, name) {
     const open = opening();
+    const { zoneid } = list.find(id);
     const { virtualmachine = [] } = await call("listVirtualMachines",
-      { listall: "true", state: "Present", hypervisor: "KVM", page: "1", pagesize: "500", sortby: "name" });
+      { zoneid, listall: "true", state: "Present", hypervisor: "KVM", page: "1", pagesize: "500", sortby: "name" });
     open({
       title: titled`Attach ${name}`, verb: "Attach",
       fields: [{ name: "virtualmachineid", label: "Virtual machine", required: true,
@@ -147,13 +150,12 @@ Object.assign(actions, {
   },
 });
 
-// `zone` returns the zone that is shown; `refresh` redraws the page.
-export function wireVolumes(zone, refresh) {
-  zoneOf = zone;
+// `refresh` redraws the page.
+export function wireVolumes(refresh) {
   list = new List($("#volumes"), {
     label: "volumes", columns: COLUMNS, refresh, load: byTag(rowsOf("listVolumes", "volume", { listall: "true" })),
     filters: [{ name: "type", label: "Type", choices: [["", "any"], ["ROOT", "root disks"], ["DATADISK", "data disks"]] },
-      { name: "state", label: "State", choices: [["", "any"], ...STATES] }, TAG_FILTER],
+      { name: "state", label: "State", choices: [["", "any"], ...STATES] }, ZONE_FILTER, TAG_FILTER],
     empty: "There is no volume yet. A virtual machine has a root disk; create a volume for more space.",
   });
   addSection({ id: "volumes", title: "Volumes", command: "listVolumes", tables: ["volumes", "vm_instances", "storage_pools", "resource_tags"],
