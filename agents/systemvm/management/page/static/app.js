@@ -70,7 +70,7 @@ async function redraw() {
 async function showCloud() {
   try {
     if (!state.open) await open();
-    if (!state.zonesKnown) await knowZones();
+    else if (!state.zonesKnown) await knowZones();
     await refreshSection();
     setLive(true);
   } catch (error) {
@@ -90,6 +90,7 @@ async function showCloud() {
 async function open() {
   state.shownTo = user().id;
   await learnCommands();
+  await knowZones();
   for (const button of document.querySelectorAll("[data-command]")) button.hidden = !commands().has(button.dataset.command);
   openSections();
   state.open = true;
