@@ -69,7 +69,7 @@ def answers() -> dict[str, Any]:
     commands = {name for text in texts for name in re.findall(r'"([a-z0-9]+[A-Z]\w+)"', text)}
     commands |= {
         f"{verb}{kind}{more}"
-        for verb in ("extract", "update", "delete")
+        for verb in ("copy", "extract", "update", "delete", "retry")
         for kind in ("Template", "Iso")
         for more in ("", "Permissions")
     }
