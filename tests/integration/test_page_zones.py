@@ -49,6 +49,7 @@ def test_a_zone_is_chosen_as_soon_as_there_are_several(chromium: Chromium) -> No
             listTemplates=templates,
             registerTemplate={},
             deleteTemplate={"jobid": "j"},
+            getUploadParamsForTemplate=RefusedError(431),
             queryAsyncJobResult=DONE,
         )
         stub.user = {"type": "1"}
@@ -81,6 +82,16 @@ def test_a_zone_is_chosen_as_soon_as_there_are_several(chromium: Chromium) -> No
         expect(dialog).to_be_hidden()
         [registered] = sent(stub, "registerTemplate")
         assert registered["zoneid"] == "w"
+
+        press(page.get_by_role("button", name="Upload…"))
+        upload = page.locator("#upload")
+        upload.get_by_label("Zone").select_option("west")
+        upload.locator("[name=file]").set_input_files({"name": "x.raw", "mimeType": "", "buffer": b"x"})
+        press(upload.get_by_role("button", name="Upload"))
+        expect(upload.get_by_role("alert")).to_have_text("refused")
+        [uploaded] = sent(stub, "getUploadParamsForTemplate")
+        assert uploaded["zoneid"] == "w"
+        page.keyboard.press("Escape")
 
         in_west = place.locator(".row", has_text="tiny").filter(has_text="west")
         press(in_west.get_by_role("button", name="Delete"))
@@ -149,6 +160,42 @@ def test_images_and_networks_to_deploy_are_those_of_the_chosen_zone(chromium: Ch
         expect(dialog).to_be_hidden()
         [deployed] = sent(stub, "deployVirtualMachine")
         assert deployed.items() >= {"zoneid": "w", "templateid": "u", "name": "web"}.items()
+
+    chromium.run(steps)
+
+
+def test_volumes_are_made_and_attached_in_their_zone(chromium: Chromium) -> None:
+    volume = {"id": "v", "name": "data", "type": "DATADISK", "state": "Ready", "zoneid": "w"}
+
+    def steps(page: Page) -> None:
+        stub = StubbedPage(
+            page,
+            listZones={"zone": [EAST, WEST]},
+            listVolumes={"volume": [volume], "count": 1},
+            listDiskOfferings={},
+            listVirtualMachines={"virtualmachine": [{"id": "m", "name": "web"}]},
+            createVolume={"jobid": "j"},
+            uploadVolume={},
+            attachVolume={"jobid": "j"},
+            queryAsyncJobResult=DONE,
+        )
+        stub.log_in()
+        open_section(page, "Volumes")
+        dialog = page.locator("#fields")
+        for opener, command in (("Create…", "createVolume"), ("From a URL…", "uploadVolume")):
+            press(page.get_by_role("button", name=opener))
+            dialog.get_by_label("Zone").select_option("west")
+            dialog.get_by_label("Name").fill("disk")
+            if command == "uploadVolume":
+                dialog.get_by_label("URL").fill("https://images.example.test/disk.raw")
+            dialog.get_by_label("Name").press("Enter")
+            expect(dialog).to_be_hidden()
+            [made] = sent(stub, command)
+            assert made["zoneid"] == "w"
+        press(page.get_by_role("button", name="Attach…"))
+        expect(dialog.get_by_label("Virtual machine")).to_have_value("m")
+        [asked] = [call for call in sent(stub, "listVirtualMachines") if "hypervisor" in call]
+        assert asked["zoneid"] == "w"
 
     chromium.run(steps)
 
