@@ -28,8 +28,11 @@ def api_of(host: Host) -> Callable[[], CloudStack]:
     )
 
 
-def make_ready(host: Host, template_id: str) -> None:
-    """Write a template to the store and set its row to downloaded, as an SSVM and the daemon do."""
+def make_ready(host: Host, template_id: str) -> Path:
+    """Write a template to the store and set its row to downloaded, as an SSVM and the daemon do.
+
+    Return the path of its file.
+    """
     with sqlite3.connect(host.layout.database, timeout=60) as connection:
         [(number, account)] = connection.execute(
             "SELECT id, account_id FROM templates WHERE uuid = ?", (template_id,)
@@ -43,6 +46,7 @@ def make_ready(host: Host, template_id: str) -> None:
     file = host.layout.root / "store" / path
     file.parent.mkdir(parents=True)
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", file, "4M"], check=True, timeout=120)
+    return file
 
 
 def deployment(host: Host, api: CloudStack) -> dict[str, str]:

@@ -128,3 +128,21 @@ def test_jobs_and_waiting_templates_outlive_a_kill(host: Host) -> None:
         ),
         "reason for which the template waits",
     )
+
+    file = make_ready(host, waiting["id"])
+    file.unlink()
+    os.mkfifo(file)  # whoever opens it hangs, as on a store that does not answer
+    api = client()
+    values["templateid"] = waiting["id"]
+    job = api.deployVirtualMachine(name="three", fetch_result=False, **values)["jobid"]
+    until(lambda: machine(api, "three")["state"] == "Starting", "start of the machine")
+    destroyed = api.destroyVirtualMachine(id=machine(api, "three")["id"])["virtualmachine"]
+    assert destroyed["state"] == "Destroyed"
+    failed = until(
+        lambda: (row := api.queryAsyncJobResult(jobid=job, fetch_result=False))["jobstatus"] and row,
+        "end of the job",
+    )
+    assert "was destroyed meanwhile" in failed["jobresult"]["errortext"]
+    store = os.open(file, os.O_RDWR | os.O_NONBLOCK)
+    file.unlink()
+    os.close(store)  # who hangs reads an end
