@@ -33,9 +33,13 @@ def test_sums_are_loaded_when_the_section_opens_and_then_rarely(chromium: Chromi
             sums = sum(call["pagesize"] == "500" for call in calls)
             return len(calls) - sums, sums
 
+        def expect_stored(stored: str) -> None:
+            for place in ("#usage-sums", "#usage .row"):
+                expect(page.locator(place)).to_contain_text(stored)
+
         page.get_by_role("link", name="Usage").click()
-        expect(page.locator("#usage-sums")).to_contain_text("1 account: 1.0 KiB stored")
-        expect(page.locator("#usage .row")).to_have_count(1)
+        expect(page.locator("#usage-sums")).to_contain_text("1 account:")
+        expect_stored("1.0 KiB")
         assert loaded() == (1, 1)
         for number in (2, 3):
             with page.expect_response(lambda answer: "listAccountUsage" in (answer.request.post_data or "")):
@@ -43,13 +47,13 @@ def test_sums_are_loaded_when_the_section_opens_and_then_rarely(chromium: Chromi
             assert loaded() == (number, 1)
         stub.answers["listAccountUsage"] = {"accountusage": [ROW | {"storedbytes": 2048}], "count": 1}
         page.clock.fast_forward(SUMS_MS)
-        expect(page.locator("#usage-sums")).to_contain_text("2.0 KiB stored")
+        expect_stored("2.0 KiB")
         assert loaded() == (4, 2)
         page.get_by_role("link", name="Volumes").click()
         expect(page.locator("#volumes .empty")).to_be_visible()
         stub.answers["listAccountUsage"] = usage
         page.get_by_role("link", name="Usage").click()
-        expect(page.locator("#usage-sums")).to_contain_text("1.0 KiB stored")
+        expect_stored("1.0 KiB")
         assert loaded() == (5, 3)
 
     chromium.run(steps)
