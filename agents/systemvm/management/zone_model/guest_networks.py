@@ -13,7 +13,13 @@ from systemvm.management.state.address_ranges import NetworkRange
 from systemvm.management.state.database import Connection
 from systemvm.management.state.guest_networks import GuestNetwork
 from systemvm.management.state.zones import Zone
-from systemvm.management.zone_model.ranges import Labels, add_range, delete_range, own_addresses
+from systemvm.management.zone_model.ranges import (
+    Labels,
+    add_range,
+    check_no_isolated_network,
+    delete_range,
+    own_addresses,
+)
 from systemvm.management.zone_model.refusals import check_name, in_use, invalid, named
 from systemvm.management.zone_model.subnets import Subnet
 from systemvm.management.zone_model.system_vm_networks import label_of
@@ -39,6 +45,7 @@ def create_network(
     """
     others = guest_networks.list_networks(connection, zone.id)
     wanted = check_name("name", name, [other.name for other in others])
+    check_no_isolated_network(connection, subnet)
     if any(each.cidr == subnet.cidr for each in address_ranges.list_ranges(connection, zone.id, _GUEST)):
         raise invalid(
             "netmask",

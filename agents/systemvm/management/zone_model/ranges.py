@@ -11,7 +11,7 @@ from attrs import evolve
 
 from systemvm.host.bridges import HostNetwork, Interface, format_vlans
 from systemvm.host.zone import TrafficType
-from systemvm.management.state import address_ranges, physical_networks, pods, zones
+from systemvm.management.state import address_ranges, guest_networks, physical_networks, pods, zones
 from systemvm.management.state.address_ranges import Address, NetworkRange, Span
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
@@ -73,6 +73,7 @@ def add_range(
             f"network {subnet.cidr} is not that of pod {pod.name}, {pod.cidr}",
             f"send gateway={pod.gateway} and netmask={pod.cidr.netmask}",
         )
+    check_no_isolated_network(connection, subnet)
     check_subnet(connection, zone, kind, subnet, vlan)
     check_vlan(connection, zone, kind, vlan, labels)
     _check_not_isolated(connection, zone, kind, vlan, labels)
@@ -163,6 +164,26 @@ def _check_not_isolated(
             f"VLAN {vlan} of label {label} is of networks of accounts",
             "choose another one, or take it from vlan of the physical network with updatePhysicalNetwork",
         )
+
+
+def check_no_isolated_network(connection: Connection, subnet: Subnet) -> None:
+    """Check that a subnet is apart from those of isolated networks of all zones: this host is their gateway.
+
+    Raises: ModelError that names the network.
+    """
+    isolated = {each.id: each for each in guest_networks.list_networks(connection) if each.is_isolated}
+    for other in address_ranges.list_ranges(connection):
+        network = isolated.get(other.guest_network_id or 0)
+        if network is None:
+            continue
+        for own in subnet.networks:
+            if own.overlaps(other.cidr):
+                raise invalid(
+                    _NETWORK[own.version][1],
+                    f"network {own} overlaps {other.cidr} of isolated network {network.name}, "
+                    "which has its addresses to itself",
+                    _OTHER_NETWORK[own.version],
+                )
 
 
 def check_subnet(

@@ -20,10 +20,11 @@ from account_networks import (
     vm_of,
 )
 from small_cloud import SmallCloud
-from systemvm.management.api.zone_parts import isolated_offering_of
+from systemvm.management.api.zone_parts import guest_network_offering_of, isolated_offering_of
 from systemvm.management.guest_networks.nics import WantedNic
 from systemvm.management.network_helper import NetworkError
-from systemvm.management.state import guest_networks
+from systemvm.management.state import guest_networks, zones
+from systemvm.management.state.zones import Zone
 from systemvm.management.virtual_machines.deployment import Deployment
 from systemvm.management.virtual_machines.errors import NotDeployableError
 from systemvm.management.zone_model.refusals import ModelError
@@ -109,6 +110,53 @@ async def test_a_network_that_cannot_be_is_refused(
     with pytest.raises(ModelError, match=why):
         await create_network(cloud, "second", **given)
     assert len((await cloud.call("listNetworks", cloud.user, type="Isolated"))["network"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("gateway", "netmask"), [("10.1.0.1", "255.255.255.0"), ("10.1.0.129", "255.255.255.128")]
+)
+@pytest.mark.parametrize("command", ["createVlanIpRange", "createNetwork"])
+@pytest.mark.parametrize("is_other_zone", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_no_other_range_is_in_the_subnet_of_one(
+    cloud: SmallCloud, is_other_zone: bool, command: str, gateway: str, netmask: str
+) -> None:
+    await create_network(cloud, "first")
+    zone = await _zone_with_guests(cloud) if is_other_zone else cloud.zone
+    before = await cloud.call("listVlanIpRanges")
+    given = {"gateway": gateway, "netmask": netmask, "startip": "10.1.0.130", "endip": "10.1.0.140"}
+    more = {
+        "createVlanIpRange": {"forvirtualnetwork": "false"},
+        "createNetwork": {"name": "shared", "networkofferingid": guest_network_offering_of(zone).id},
+    }
+    with pytest.raises(ModelError, match=r"overlaps 10\.1\.0\.0/24 of isolated network first") as refused:
+        await cloud.call(command, zoneid=zone.uuid, **given, **more[command])
+    assert refused.value.parameter == "netmask"
+    assert await cloud.call("listVlanIpRanges") == before
+
+
+async def _zone_with_guests(cloud: SmallCloud) -> Zone:
+    made = await cloud.call("createZone", name="zone2", dns1="192.0.2.53", internaldns1="10.11.0.2")
+    zone = cloud.database.run_now(zones.zone_by_uuid, made["zone"]["id"])
+    network = await cloud.job("createPhysicalNetwork", zoneid=zone.uuid, name="guests")
+    physical = network.result["physicalnetwork"]["id"]
+    added = await cloud.job(
+        "addTrafficType", physicalnetworkid=physical, traffictype="Guest", kvmnetworklabel="cloudbr3"
+    )
+    assert added.result_code == 0, added.result
+    return zone
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_is_not_in_the_subnet_of_another_range(cloud: SmallCloud) -> None:
+    await cloud.call(
+        "createVlanIpRange", zoneid=cloud.zone.uuid, forvirtualnetwork="false", gateway="10.1.0.1",
+        netmask="255.255.255.0", startip="10.1.0.10", endip="10.1.0.20",
+    )  # fmt: skip
+    with pytest.raises(ModelError, match="overlaps one that is in use") as refused:
+        await create_network(cloud, "first", gateway="10.1.0.1", netmask="255.255.255.0")
+    assert refused.value.parameter == "netmask"
+    assert (await create_network(cloud, "first"))["cidr"] == "10.1.1.0/24"
 
 
 @pytest_twisted.ensureDeferred
