@@ -56,12 +56,12 @@ def test_what_a_guest_installs_in_uefi_is_kept_until_its_vm_is_expunged(host: Ho
     write_installer(disk, tmp_path)
     place = {"hostid": row["id"], "clusterid": row["clusterid"], "podid": row["podid"]}
     by_bios = api.deployVirtualMachine(name="one", **place, **values)["virtualmachine"]
-    assert (by_bios["state"], by_bios["boottype"]) == ("Running", "BIOS")
+    assert (by_bios["state"], by_bios["boottype"]) == ("Running", "Bios")
     assert list(host.layout.uefi_variables.iterdir()) == []
     assert b"pflash" not in Path(f"/proc/{host.pids()[by_bios['instancename']]}/cmdline").read_bytes()
 
     vm = api.deployVirtualMachine(name="two", boottype="UEFI", bootmode="LEGACY", **values)["virtualmachine"]
-    assert (vm["state"], vm["boottype"], vm["bootmode"]) == ("Running", "UEFI", "LEGACY")
+    assert (vm["state"], vm["boottype"], vm["bootmode"]) == ("Running", "Uefi", "legacy")
     [variables] = host.layout.uefi_variables.iterdir()
     until(lambda: machine(api, "two")["state"] == "Stopped", "the end of the installation")
     log = host.layout.logs / f"{vm['instancename']}.log"
@@ -79,6 +79,6 @@ def test_what_a_guest_installs_in_uefi_is_kept_until_its_vm_is_expunged(host: Ho
     api.destroyVirtualMachine(id=vm["id"])
     assert variables.exists()
     api.recoverVirtualMachine(id=vm["id"])
-    assert machine(api, "two")["boottype"] == "UEFI"
+    assert machine(api, "two")["boottype"] == "Uefi"
     api.destroyVirtualMachine(id=vm["id"], expunge=True)
     assert list(host.layout.uefi_variables.iterdir()) == []

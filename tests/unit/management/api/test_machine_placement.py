@@ -81,7 +81,7 @@ async def test_a_vm_of_arm_has_uefi_and_no_bios(cloud: SmallCloud) -> None:
     error = await refusal(cloud, "deployVirtualMachine", **values, boottype="BIOS")
     assert (error.code, "boottype" in error.message) == (431, True)
     job = await cloud.job("deployVirtualMachine", **values, startvm="false")
-    assert job.result["virtualmachine"]["boottype"] == "UEFI"
+    assert job.result["virtualmachine"]["boottype"] == "Uefi"
 
 
 @pytest_twisted.ensureDeferred

@@ -38,7 +38,7 @@ async def test_a_vm_boots_by_bios_unless_uefi_is_asked_for(cloud: SmallCloud) ->
     vm = await deploy(cloud)
     assert cloud.hypervisor.specs[vm.instance_name].uefi is None
     [row] = (await cloud.call("listVirtualMachines"))["virtualmachine"]
-    assert (row["boottype"], row["bootmode"]) == ("BIOS", "LEGACY")
+    assert (row["boottype"], row["bootmode"]) == ("Bios", "legacy")
     assert cloud.uefi_variables.names() == []
 
 
@@ -46,7 +46,7 @@ async def test_a_vm_boots_by_bios_unless_uefi_is_asked_for(cloud: SmallCloud) ->
 async def test_uefi_variables_survive_a_stop_and_end_with_the_vm(cloud: SmallCloud) -> None:
     vm = await deploy(cloud, boottype="uefi", bootmode="legacy")
     [row] = (await cloud.call("listVirtualMachines"))["virtualmachine"]
-    assert (row["boottype"], row["bootmode"]) == ("UEFI", "LEGACY")
+    assert (row["boottype"], row["bootmode"]) == ("Uefi", "legacy")
     path = variables_of(cloud, vm)
     uefi = cloud.hypervisor.specs[vm.instance_name].uefi
     assert uefi is not None and (uefi.code, uefi.variables) == (AMD64.uefi_code, path)

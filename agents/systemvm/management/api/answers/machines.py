@@ -123,8 +123,8 @@ class VirtualMachineAnswer:
     displayvm: bool = required_key("whether it is shown to its user")
     isdynamicallyscalable: bool = required_key("always false")
     arch: str | None = optional_key("processor architecture")
-    boottype: str | None = optional_key("its firmware, of KVM: BIOS or UEFI")
-    bootmode: str | None = optional_key("LEGACY: it has no Secure Boot")
+    boottype: str | None = optional_key("its firmware, of KVM: Bios or Uefi")
+    bootmode: str | None = optional_key("legacy: it has no Secure Boot")
     details: dict[str, str] | None = optional_key("what its owner noted of it, if anything")
     nic: list[NicAnswer] = required_key("its network cards")
 

@@ -86,8 +86,9 @@ def _answer(
         displayvm=True,
         isdynamicallyscalable=False,
         arch=vm.arch,
-        boottype=vm.boot_type.value if vm.is_driven else None,
-        bootmode=LEGACY if vm.is_driven else None,
+        # CloudStack answers them in another case than it takes them in
+        boottype=vm.boot_type.value.capitalize() if vm.is_driven else None,
+        bootmode=LEGACY.lower() if vm.is_driven else None,
         details=vm.details or None,
         nic=[_nic(nic, zone, networks) for nic in nics],
     )
