@@ -11,7 +11,8 @@ from attrs import define, field
 from twisted.logger import ILogObserver, globalLogPublisher
 
 from api_client import Browser
-from fuzz.api_calls import Call
+from fuzz.api_calls import Call, plain_call
+from fuzz.api_refusals import ABOUT_PARAMETERS, Refusals
 from fuzz.api_world import MARK, FuzzedCloud
 from in_memory_http import HttpAnswer
 from settling import settled
@@ -40,22 +41,26 @@ class ApiFuzzer:
     async def send(self, command: Command, calls: Iterable[Call]) -> None:
         """Send calls of one command, then let its jobs end, and check all that came back."""
         before = "" if self.sees_all else self.world.stranger_state()
+        objects = frozenset(self.world.own.values())
+        refusals = Refusals(command, plain_call(command, self.world), objects)
         observer = cast(ILogObserver, self._observe)
         globalLogPublisher.addObserver(observer)
         try:
             for call in calls:
                 self.count += 1
                 answer = await self.browser.call(command.name, **call)
-                self._check(command, call, answer)
+                self._check(refusals, call, answer)
             await self._let_jobs_end()
         finally:
             globalLogPublisher.removeObserver(observer)
         self._report_trouble(f"jobs of {command.name}")
+        refusals.check_blame()
+        self.faults += refusals.faults
         if not self.sees_all and self.world.stranger_state() != before:
             self.faults.append(f"{command.name}: changes what belongs to a stranger")
 
-    def _check(self, command: Command, call: Call, answer: HttpAnswer) -> None:
-        what = f"{command.name} {_short(call)}"
+    def _check(self, refusals: Refusals, call: Call, answer: HttpAnswer) -> None:
+        what = f"{refusals.command.name} {_short(call)}"
         self._report_trouble(what)
         try:
             [body] = json.loads(answer.body).values()
@@ -66,6 +71,7 @@ class ApiFuzzer:
             body.get("errorcode") != answer.status or answer.status not in _CODES or not body.get("errortext")
         ):
             self.faults.append(f"{what}: answers {answer.status} without a typed error: {body}")
+        refusals.add(call, what, answer.status, body)
         if answer.status == ErrorCode.INTERNAL:
             self.faults.append(f"{what}: answers 530")
         if not self.sees_all:
@@ -93,6 +99,8 @@ class ApiFuzzer:
             what = f"job of {job.command} {_short(job.arguments)}"
             if job.result_code == ErrorCode.INTERNAL:
                 self.faults.append(f"{what}: ended with 530: {job.result}")
+            if job.result_code in ABOUT_PARAMETERS and not (job.result or {}).get("parameter"):
+                self.faults.append(f"{what}: ended without its parameter: {job.result}")
             if not self.sees_all:
                 self._check_secrets(what, json.dumps(job.result))
 

@@ -45,7 +45,12 @@ def test_stores_are_added_changed_moved_and_deleted(host: Host, chromium: Chromi
         page.click("#open-store")
         page.fill("#store-add [name=name]", "third")
         page.fill("#store-add [name=url]", "nfs://10.12.0.3/export/third")
-        page.fill("#store-add [name=options]", "nconnect=4")
+        options = page.locator("#store-add [name=options]")
+        options.fill("nconnect")
+        page.click("#store-add button.primary")
+        expect(options).to_have_attribute("aria-invalid", "true")  # of details[0].nfsmountopts
+        expect(page.locator("#store-add label", has=options).locator("+ .error")).to_contain_text("nconnect")
+        options.fill("nconnect=4")
         page.click("#store-add button.primary")
         third = page.locator("#stores .card", has_text="third")
         expect(third).to_contain_text("nfs://10.12.0.3/export/third")

@@ -13,6 +13,7 @@ from typing import Any
 import click
 from attrs import frozen
 
+from systemvm.cli.refused_option import refused_option
 from systemvm.rpc.core.errors import FORBIDDEN, RpcError
 from systemvm.rpc.http.unix_client import UnreachableError, unix_call
 from systemvm.service.slowness import scaled_s
@@ -44,15 +45,24 @@ def socket_path(root: Path | None) -> Path:
 
 
 class CommandFailedError(click.ClickException):
-    """A command's end with a message, a hint and an exit code, which is one of the codes above."""
+    """A command's end with a message, a hint and an exit code, which is one of the codes above.
 
-    def __init__(self, message: str, hint: str = "", exit_code: int = EXIT_FAILED) -> None:
+    `parameter` is the API's, whose value the daemon refused: the option that it was given by is shown.
+    """
+
+    def __init__(
+        self, message: str, hint: str = "", exit_code: int = EXIT_FAILED, *, parameter: str = ""
+    ) -> None:
         super().__init__(message)
         self.hint = hint
+        context = click.get_current_context(silent=True)
+        self.option = refused_option(context.command, parameter) if context and parameter else ""
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
 
     def show(self, file: Any = None) -> None:
         click.secho(f"error: {self.message}", fg="red", err=True)
+        if self.option:
+            click.echo(f"in:    {self.option}", err=True)
         if self.hint:
             click.echo(f"hint:  {self.hint}", err=True)
 
@@ -80,7 +90,7 @@ class DaemonClient:
             hint = error.hint if error.code == FORBIDDEN else _START_HINT
             raise CommandFailedError(error.message, hint, EXIT_NO_DAEMON) from None
         except RpcError as error:
-            raise CommandFailedError(error.message, error.hint) from None
+            raise CommandFailedError(error.message, error.hint, parameter=error.parameter) from None
 
     def records(self, command: str, key: str, /, **params: Any) -> list[dict[str, Any]]:
         """Return the rows of a list command."""
@@ -104,7 +114,11 @@ class DaemonClient:
                 return dict(answer.get("jobresult") or {})
             if answer["jobstatus"] == 2:
                 result = answer.get("jobresult") or {}
-                raise CommandFailedError(result.get("errortext", f"{command} failed"), result.get("hint", ""))
+                raise CommandFailedError(
+                    result.get("errortext", f"{command} failed"),
+                    result.get("hint", ""),
+                    parameter=result.get("parameter", ""),
+                )
             on_wait(dict(answer))
         raise AssertionError("unreachable: a job is polled until it ends")
 

@@ -13,6 +13,7 @@ import click
 
 from systemvm.cli import output
 from systemvm.cli.daemon_client import EXIT_USAGE, CommandFailedError, DaemonClient
+from systemvm.cli.refused_option import NamedValues
 from systemvm.cli.zone_model import GROUPS, REFERENCES, TRAFFIC, Group, ModelList, SizeColumn, Verb
 
 
@@ -59,7 +60,7 @@ def _verb_command(group: Group, verb: Verb) -> click.Command:
         _print_result(daemon, result or {}, group.listing or TRAFFIC)
 
     arguments = [click.Argument(["name"])] if verb.argument else []
-    rest = click.Argument(["given"], nargs=-1, metavar="[PARAMETERS]...")
+    rest = NamedValues("given", "[PARAMETERS]...", verb.argument)
     return click.Command(verb.name, callback=click.pass_obj(run), params=[*arguments, rest], help=text)
 
 

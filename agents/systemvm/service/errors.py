@@ -36,10 +36,26 @@ class SystemVmError(Exception):
     """
 
     code: enum.Enum | int = FailureCode.INTERNAL
+    #: The parameter of the request whose value is refused, if one is.
+    parameter: str = ""
+    #: The value that is refused, where only the caller knows as which parameter it was sent.
+    value: str = ""
 
-    def __init__(self, message: str, hint: str = "", *, code: enum.Enum | int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        code: enum.Enum | int | None = None,
+        parameter: str = "",
+        value: str = "",
+    ) -> None:
         super().__init__(f"{message} ({hint})" if hint else message)
         self.message = message
         self.hint = hint
+        if parameter:
+            self.parameter = parameter
+        if value:
+            self.value = value
         if code is not None:
             self.code = code

@@ -28,11 +28,14 @@ def check(address: str, params: str) -> None:
     Raises: DiagnosticsRequestError when one of them is invalid.
     """
     if not _PARAMS.fullmatch(params):
-        raise DiagnosticsRequestError("params must only contain letters, digits, dashes, dots and blanks")
+        raise DiagnosticsRequestError(
+            "params must only contain letters, digits, dashes, dots and blanks", parameter="params"
+        )
     try:
         ip_address(address)
     except ValueError:
         if not _HOST.fullmatch(address):
             raise DiagnosticsRequestError(
-                f"address must be an IP address or a host name: {address!r}"
+                f"address must be an IP address or a host name: {address!r}",
+                parameter="ipaddress",
             ) from None

@@ -16,7 +16,7 @@ _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 
 
 class S3BucketError(SystemVmError, ValueError):
-    """An address that is not that of a bucket."""
+    """An address that is not that of a bucket; `parameter` is the part of it that is wrong."""
 
     code = FailureCode.INVALID
 
@@ -79,15 +79,22 @@ def parse_bucket_url(url: str) -> S3Bucket:
         parts = urlsplit(url)
         host, port = (parts.hostname or ""), parts.port
     except ValueError:
-        raise S3BucketError(f"address of the bucket cannot be parsed: {url[:200]}") from None
+        raise S3BucketError(
+            f"address of the bucket cannot be parsed: {url[:200]}", parameter="endpoint"
+        ) from None
     bucket = parts.path.strip("/")
     if parts.scheme not in ("http", "https") or parts.query or parts.fragment or "@" in parts.netloc:
-        raise S3BucketError(f"address of the bucket is not https://HOST[:PORT]/BUCKET: {url[:200]}")
+        raise S3BucketError(
+            f"address of the bucket is not https://HOST[:PORT]/BUCKET: {url[:200]}", parameter="endpoint"
+        )
     if not (_HOST.fullmatch(host) or S3Bucket(host, 0, "").is_address) or port == 0:
-        raise S3BucketError(f"endpoint of the bucket is not HOST[:PORT]: {parts.netloc[:200]}")
+        raise S3BucketError(
+            f"endpoint of the bucket is not HOST[:PORT]: {parts.netloc[:200]}", parameter="endpoint"
+        )
     if not _BUCKET.fullmatch(bucket) or ".." in bucket:
         raise S3BucketError(
-            f"name of the bucket is not 2 to 63 letters, digits, dots, - and _: {bucket[:80]!r}"
+            f"name of the bucket is not 2 to 63 letters, digits, dots, - and _: {bucket[:80]!r}",
+            parameter="bucket",
         )
     is_tls = parts.scheme == "https"
     return S3Bucket(host.lower(), port or (443 if is_tls else 80), bucket, is_tls)

@@ -66,7 +66,9 @@ def require(connection: Connection, domain_id: int) -> Domain:
     Raises: NotFoundError when it is deleted, AccountError for the root domain.
     """
     if domain_id == ROOT_DOMAIN_ID:
-        raise AccountError("domain ROOT can be neither changed nor deleted", "choose another domain")
+        raise AccountError(
+            "domain ROOT can be neither changed nor deleted", "choose another domain", parameter="id"
+        )
     if not domains.is_present(connection, domain_id):
         raise NotFoundError("domain was deleted")
     return accounts.domain_by_id(connection, domain_id)
@@ -82,11 +84,13 @@ def check_unused(connection: Connection, domain: Domain, *, with_domains: bool =
         raise AccountError(
             f"Can't delete the domain yet because it has {count} accounts that need a cleanup",
             "delete them first, or send cleanup=true",
+            parameter="id",
         )
     if with_domains and (below := len(domains.beneath(connection, domain))):
         raise AccountError(
             f"Can't delete the domain yet because it has {below} domains beneath it",
             "delete them first, or send cleanup=true",
+            parameter="id",
         )
 
 
@@ -100,6 +104,7 @@ def _free_path(connection: Connection, name: str, parent: Domain, renamed: Domai
             f"Invalid value for parameter name: it must have 1 to {MAX_LENGTH} characters and no slash, and"
             f" must not be {_ROOT}",
             "choose another name",
+            parameter="name",
         )
     path = f"{parent.path.rstrip('/')}/{name}"
     _check_path(path)
@@ -108,6 +113,7 @@ def _free_path(connection: Connection, name: str, parent: Domain, renamed: Domai
             raise AccountError(
                 f"Domain with name {other.name} already exists for the parent id={parent.uuid}",
                 "choose another name",
+                parameter="name",
             )
     return path
 
@@ -117,6 +123,7 @@ def _check_path(path: str) -> None:
         raise AccountError(
             f"path is too long: {len(path)} characters, the maximum is {MAX_LENGTH}",
             "choose a shorter name",
+            parameter="name",
         )
 
 

@@ -47,7 +47,9 @@ def require_account(connection: Connection, account_id: int) -> Account:
     if account.removed is not None:
         raise NotFoundError(f"account {account.name} was deleted")
     if account.id == SYSTEM_ACCOUNT_ID:
-        raise AccountError(f"account {account.name} cannot be changed: it is the system account")
+        raise AccountError(
+            f"account {account.name} cannot be changed: it is the system account", parameter="id"
+        )
     return account
 
 
@@ -150,10 +152,14 @@ def create_key(
     _check_length("name", name)
     present = accounts.named_keys_of(connection, [user_id])
     if any(each.name == name for each in present):
-        raise AccountError(f"API key {name} of user {user.username} already exists", "choose another name")
+        raise AccountError(
+            f"API key {name} of user {user.username} already exists", "choose another name", parameter="name"
+        )
     if len(present) >= MAX_KEYS:
         raise AccountError(
-            f"user {user.username} has too many API keys: the maximum is {MAX_KEYS}", "delete one of them"
+            f"user {user.username} has too many API keys: the maximum is {MAX_KEYS}",
+            "delete one of them",
+            parameter="id",
         )
     key = accounts.add_named_key(
         connection,
@@ -234,7 +240,9 @@ def _revoke(connection: Connection, user_ids: list[int]) -> RevokedUsers:
     sessions.end_of_users(connection, user_ids)
     if user_ids and not accounts.has_administrator(connection):
         raise AccountError(
-            "this is the last root administrator who can log in", "create or enable another one first"
+            "this is the last root administrator who can log in",
+            "create or enable another one first",
+            parameter="id",
         )
     return RevokedUsers(user_ids)
 
@@ -242,13 +250,15 @@ def _revoke(connection: Connection, user_ids: list[int]) -> RevokedUsers:
 def _check_account_name(connection: Connection, name: str, domain_id: int) -> None:
     _check_length("account", name)
     if accounts.account_by_name(connection, name, domain_id) is not None:
-        raise AccountError(f"The specified account: {name} already exists", "choose another name")
+        raise AccountError(
+            f"The specified account: {name} already exists", "choose another name", parameter="account"
+        )
 
 
 def _check_username(connection: Connection, username: str, domain_id: int) -> None:
     _check_length("username", username)
     if accounts.user_by_name(connection, username, domain_id) is not None:
-        raise AccountError(f"The user {username} already exists", "choose another name")
+        raise AccountError(f"The user {username} already exists", "choose another name", parameter="username")
 
 
 def _check_length(what: str, name: str) -> None:
@@ -256,6 +266,7 @@ def _check_length(what: str, name: str) -> None:
         raise AccountError(
             f"Invalid value for parameter {what}: it must have 1 to {MAX_NAME_LENGTH} characters",
             "choose another name",
+            parameter=what,
         )
 
 

@@ -52,7 +52,9 @@ def update(connection: Connection, role_id: int, user_id: int, /, **columns: Any
     role = roles.rows.by_id(connection, role_id)
     _check_texts(connection, columns.get("name"), columns.get("description", ""), but=role)
     if columns.get("type", role.type) != role.type and roles.is_used(connection, role_id):
-        raise AccountError(f"type of role {role.name} cannot be changed: accounts have it", "omit type")
+        raise AccountError(
+            f"type of role {role.name} cannot be changed: accounts have it", "omit type", parameter="type"
+        )
     changed = roles.rows.update(connection, role_id, **columns) if columns else role
     _record(connection, changed, "ROLE.UPDATE", "is changed", user_id)
     return changed
@@ -68,6 +70,7 @@ def delete(connection: Connection, role_id: int, user_id: int) -> None:
         raise AccountError(
             "Found accounts that have role in use, won't allow to delete role",
             "give them another role with updateAccount",
+            parameter="id",
         )
     roles.remove(connection, role_id)
     _record(connection, role, "ROLE.DELETE", "is deleted", user_id)
@@ -86,11 +89,16 @@ def add_rule(
         raise AccountError(
             f"Invalid role permission rule: {rule[:64]!r}; it must be letters and *",
             "write, for example, list*",
+            parameter="rule",
         )
     if any(each.rule.lower() == rule.lower() for each in present):
-        raise AccountError(f"Role {role.name} has the rule {rule}", "change it with updateRolePermission")
+        raise AccountError(
+            f"Role {role.name} has the rule {rule}", "change it with updateRolePermission", parameter="rule"
+        )
     if len(present) >= MAX_RULES:
-        raise AccountError(f"role has too many rules: the maximum is {MAX_RULES}", "use patterns with *")
+        raise AccountError(
+            f"role has too many rules: the maximum is {MAX_RULES}", "use patterns with *", parameter="roleid"
+        )
     _check_description(description)
     made = roles.add_permission(connection, role_id, rule, is_allowed, description)
     _record(connection, role, "ROLE.PERMISSION.CREATE", f"has the rule {rule}", user_id)
@@ -115,6 +123,7 @@ def reorder_rules(connection: Connection, role_id: int, uuids: Sequence[str], us
         raise AccountError(
             f"ruleorder must name each of the {len(present)} rules of role {role.name} once",
             "see listRolePermissions",
+            parameter="ruleorder",
         )
     roles.put_in_order(connection, [present[uuid] for uuid in uuids])
     _record(connection, role, "ROLE.PERMISSION.UPDATE", "has its rules in another order", user_id)
@@ -139,12 +148,14 @@ def assign(connection: Connection, account_id: int, role_id: int | None) -> Acco
             raise AccountError(
                 f"role {role.name} is not for accounts of the type of {account.name}",
                 "choose a role of the same type; see listRoles",
+                parameter="roleid",
             )
     changed = accounts.update_account(connection, account_id, role_id=role_id)
     if not accounts.has_administrator(connection):
         raise AccountError(
             "this is the last root administrator whose role restricts nothing",
             "create or enable another one first",
+            parameter="roleid",
         )
     return changed
 
@@ -159,16 +170,19 @@ def _check_texts(
         raise AccountError(
             f"Invalid value for parameter name: it must have 1 to {MAX_NAME} characters",
             "choose another name",
+            parameter="name",
         )
     present = [each for each in roles.all_roles(connection) if each.removed is None and each != but]
     taken = [*(each.name for each in present), *(each.name for each in DEFAULTS)]
     if name.lower() in map(str.lower, taken):
-        raise AccountError(f"Role {name} already exists", "choose another name")
+        raise AccountError(f"Role {name} already exists", "choose another name", parameter="name")
 
 
 def _check_description(description: str) -> None:
     if len(description) > MAX_DESCRIPTION:
-        raise AccountError(f"description is too long: the maximum is {MAX_DESCRIPTION} characters")
+        raise AccountError(
+            f"description is too long: the maximum is {MAX_DESCRIPTION} characters", parameter="description"
+        )
 
 
 def _record(connection: Connection, role: AccountRole, kind: str, text: str, user_id: int) -> None:

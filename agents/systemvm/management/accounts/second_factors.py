@@ -66,7 +66,9 @@ class SecondFactors:
         factor = await self._database.read(second_factors.of_user, user_id)
         if factor is None:
             raise AccountError(
-                "user has no second factor", "call setupUserTwoFactorAuthentication to set one up"
+                "user has no second factor",
+                "call setupUserTwoFactorAuthentication to set one up",
+                parameter="codefor2fa",
             )
         secret = self._seal.open(factor.sealed_secret)
         step = totp.matching_step(secret, code, self._clock(), after=factor.last_step)
@@ -92,7 +94,9 @@ def _set_up(connection: Connection, user_id: int, sealed_secret: bytes) -> tuple
         )
     if second_factors.confirmed_among(connection, [user_id]):
         raise AccountError(
-            f"user {user.username} has a second factor already", "disable it before you set up another one"
+            f"user {user.username} has a second factor already",
+            "disable it before you set up another one",
+            parameter="enable",
         )
     second_factors.replace(connection, user_id, sealed_secret)
     return user.username, present.issuer
@@ -115,6 +119,7 @@ def _disable(connection: Connection, user_id: int, by_administrator: bool) -> No
         raise AccountError(
             "two factor authentication is mandated by the administrator",
             "ask an administrator to disable it for you, then set it up again",
+            parameter="enable",
         )
     if second_factors.delete(connection, user_id):
         records.record_of_user(connection, user, "USER.UPDATE", "has no second factor any more")

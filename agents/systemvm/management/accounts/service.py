@@ -150,7 +150,7 @@ class AccountService:
         """
         if not await self._passwords.verify(user.password_hash, password, source=f"user {user.id}"):
             self.log.info("{username} gave a wrong current password", username=user.username)
-            raise AccountError("Current password is incorrect.")
+            raise AccountError("Current password is incorrect.", parameter="currentpassword")
 
     async def set_password(self, user_id: int, password: str, *, keep_login: str | None = None) -> User:
         """Set a new password. Logins that used the old one end with their consoles, except `keep_login`."""

@@ -24,6 +24,7 @@ from systemvm.management.api.parameters import (
     read_arguments,
 )
 from systemvm.management.api.principal import ANY_ACCOUNT, Principal
+from systemvm.management.api.refused_parameter import named_parameter
 from systemvm.management.state.status import AccountType
 
 
@@ -134,7 +135,8 @@ class Command:
                 "log in as someone whose account and role permit it",
             )
         arguments = read_arguments(self.all_parameters, raw, self.name, self.refused)
-        return await self.handler(ApiCall(principal, arguments, client_address, request_id))
+        with named_parameter(self.all_parameters, arguments):
+            return await self.handler(ApiCall(principal, arguments, client_address, request_id))
 
 
 class CommandTable:

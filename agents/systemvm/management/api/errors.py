@@ -57,10 +57,10 @@ class ApiError(SystemVmError):
         *,
         retry_after_s: float | None = None,
         parameter: str = "",
+        value: str = "",
     ) -> None:
         """`parameter` is the one whose value was refused: a page shows the error at its field."""
-        super().__init__(text, hint, code=code)
-        self.parameter = parameter
+        super().__init__(text, hint, code=code, parameter=parameter, value=value)
         self.code: ErrorCode = code
         self.retry_after_s = retry_after_s
 
@@ -79,9 +79,14 @@ class ApiError(SystemVmError):
         return body
 
 
-def parameter_error(text: str, hint: str = "") -> ApiError:
-    """Return an error 431: the call names an object that does not exist, or has an invalid value."""
-    return ApiError(ErrorCode.PARAMETER, text, hint)
+def parameter_error(parameter: str, text: str, hint: str = "") -> ApiError:
+    """Return an error 431: a parameter is missing, has an invalid value, or names what does not exist."""
+    return ApiError(ErrorCode.PARAMETER, text, hint, parameter=parameter)
+
+
+def object_error(uuid: str, text: str, hint: str = "") -> ApiError:
+    """Return an error 431 about an object, by whichever parameter the call names it."""
+    return ApiError(ErrorCode.PARAMETER, text, hint, value=uuid)
 
 
 def unauthorized(text: str = "unable to verify user credentials and/or request signature") -> ApiError:

@@ -21,7 +21,9 @@ def read_export_details(details: Mapping[str, str]) -> dict[str, Any]:
     for key, value in details.items():
         if key not in EXPORT_DETAILS:
             raise parameter_error(
-                f"{key[:64]} is not a detail of an image store", f"use {', '.join(EXPORT_DETAILS)}"
+                f"details[0].{key[:64]}",
+                f"{key[:64]} is not a detail of an image store",
+                f"use {', '.join(EXPORT_DETAILS)}",
             )
         found[EXPORT_DETAILS[key]] = value
     return found

@@ -8,7 +8,6 @@ from twisted.python.failure import Failure
 
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.state.list_turns import TooManyListsError
-from systemvm.management.zone_model.refusals import ModelError
 from systemvm.rpc.core import errors as rpc
 from systemvm.service import host_errors
 from systemvm.service.errors import FailureCode, SystemVmError
@@ -40,8 +39,7 @@ def as_api_error(error: Exception, request_id: str) -> ApiError:
         case TooManyListsError():
             return ApiError(ErrorCode.BUSY, error.message, error.hint, retry_after_s=1.0)
         case SystemVmError(code=FailureCode() as kind) if kind in _API_CODES:
-            parameter = error.parameter if isinstance(error, ModelError) else ""
-            return ApiError(_API_CODES[kind], error.message, error.hint, parameter=parameter)
+            return ApiError(_API_CODES[kind], error.message, error.hint, parameter=error.parameter)
     log.failure("API call {request_id} failed", failure=Failure(error), request_id=request_id)
     trouble = host_errors.explain(error)
     if trouble is not None:

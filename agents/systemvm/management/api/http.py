@@ -19,7 +19,7 @@ from twisted.web.server import NOT_DONE_YET
 from systemvm.management.api import envelope, signature
 from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.command import Command, CommandTable, ResultPage
-from systemvm.management.api.errors import ApiError, ErrorCode, unauthorized
+from systemvm.management.api.errors import ApiError, ErrorCode, parameter_error, unauthorized
 from systemvm.management.api.failures import as_api_error
 from systemvm.management.api.kept_answers import KeptAnswers
 from systemvm.management.api.login import LOGIN, LOGOUT, LoginService
@@ -283,7 +283,7 @@ class ApiRequest:
         [asked] = arguments.get(b"response", [b"xml"])[:1]
         form = asked.decode("latin-1").lower()
         if form not in envelope.CONTENT_TYPES:
-            raise ApiError(ErrorCode.PARAMETER, "Invalid value for parameter response", "send json or xml")
+            raise parameter_error("response", "Invalid value for parameter response", "send json or xml")
         self.form = form
 
     def named(self, name: str) -> str | None:

@@ -7,8 +7,13 @@ from typing import Any
 
 from systemvm.management.api.command import ApiCall, StartedJob
 from systemvm.management.api.failures import as_api_error
+from systemvm.management.api.refused_parameter import is_about_an_object
 from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.state.jobs import Job
+from systemvm.service.errors import SystemVmError
+
+#: The argument of a job that has the name of the parameter that named its object, for an error about it.
+_PARAMETER = "object_parameter"
 
 
 async def start_job(
@@ -26,6 +31,9 @@ async def start_job(
 
     The caller is given the password with the job's result, once.
     """
+    parameter = call.arguments.name_of(uuid)
+    if parameter:
+        arguments = arguments | {_PARAMETER: parameter}
     job = await jobs.submit(
         command, arguments, sealed_password=sealed_password, **job_columns(call, about=about, uuid=uuid)
     )
@@ -50,6 +58,15 @@ def describe_job_error(error: Exception, job: Job) -> tuple[int, dict[str, Any]]
     result: dict[str, Any] = {"errorcode": int(problem.code), "errortext": problem.message}
     if problem.hint:
         result["hint"] = problem.hint
-    if problem.parameter:
-        result["parameter"] = problem.parameter
+    parameter = problem.parameter or _object_parameter(error, job)
+    if parameter:
+        result["parameter"] = parameter
     return int(problem.code), result
+
+
+def _object_parameter(error: Exception, job: Job) -> str:
+    """Return the parameter that named the object of a job, if that is what the error is about."""
+    if not isinstance(error, SystemVmError):
+        return ""
+    is_about_it = error.value == job.instance_uuid if error.value else is_about_an_object(error)
+    return str(job.arguments.get(_PARAMETER, "")) if is_about_it else ""

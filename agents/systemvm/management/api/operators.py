@@ -92,4 +92,6 @@ def as_rpc_error(error: ApiError) -> RpcError:
     data: dict[str, Any] = {"errorcode": int(error.code), "reason": error.code.name.lower()}
     if error.hint:
         data["hint"] = error.hint
+    if error.parameter:
+        data["parameter"] = error.parameter
     return RpcError(_RPC_CODES.get(error.code, rpc.REFUSED), error.message, data)

@@ -60,10 +60,12 @@ def owner_of(connection: Connection, call: ApiCall) -> Account:
         if domain_uuid == principal.domain.uuid:
             return principal.account
         raise parameter_error(
-            "account is missing: domainid alone does not name an owner", "give account and domainid together"
+            "account",
+            "account is missing: domainid alone does not name an owner",
+            "give account and domainid together",
         )
     if domain_uuid is None:
-        raise parameter_error("Account name and domainid must be specified together")
+        raise parameter_error("domainid", "Account name and domainid must be specified together")
     account = _account(connection, name, _domain(connection, domain_uuid))
     _check_may_act_for(principal, account)
     return account
@@ -110,7 +112,7 @@ def _domain(connection: Connection, uuid: str) -> Domain:
 def _account(connection: Connection, name: str, domain: Domain) -> Account:
     found = accounts.account_by_name(connection, name, domain.id)
     if found is None:
-        raise parameter_error(f"Unable to find account {name} in domain {domain.pretty_path}")
+        raise parameter_error("account", f"Unable to find account {name} in domain {domain.pretty_path}")
     return found
 
 

@@ -41,7 +41,7 @@ def sort_order(arguments: Arguments) -> Order | None:
     key, direction = arguments.text("sortby"), arguments.text("sortorder")
     if key is None:
         if direction is not None:
-            raise parameter_error("sortorder requires sortby")
+            raise parameter_error("sortby", "sortorder requires sortby")
         return None
     return Order(key, descending=direction == "desc")
 
@@ -59,16 +59,18 @@ def page_window(arguments: Arguments) -> slice:
     if page is None and size is None:
         return slice(0, MAX_PAGE_SIZE)
     if page is None or size is None:
-        raise parameter_error("page and pagesize must be given together")
+        raise parameter_error(
+            "page" if page is None else "pagesize", "page and pagesize must be given together"
+        )
     if page < 0:
-        raise parameter_error(f"Invalid value for parameter page: {page}; the first page is 1")
+        raise parameter_error("page", f"Invalid value for parameter page: {page}; the first page is 1")
     if not 1 <= size <= MAX_PAGE_SIZE:
         raise parameter_error(
-            f"Invalid value for parameter pagesize: {size}; it must be 1 to {MAX_PAGE_SIZE}"
+            "pagesize", f"Invalid value for parameter pagesize: {size}; it must be 1 to {MAX_PAGE_SIZE}"
         )
     if page > MAX_INTEGER // size:  # the number of its last row is one of SQLite's
         raise parameter_error(
-            f"Invalid value for parameter page: {page}; the maximum is {MAX_INTEGER // size}"
+            "page", f"Invalid value for parameter page: {page}; the maximum is {MAX_INTEGER // size}"
         )
     first = max(page - 1, 0) * size
     return slice(first, first + size)

@@ -337,6 +337,13 @@ class Arguments:
     def flag(self, name: str, default: bool = False) -> bool:
         return bool(self._values.get(name, default))
 
+    def name_of(self, value: str) -> str:
+        """Return the name of the parameter that has a value, alone or in a list; empty when none has it."""
+        for name, given in self._values.items():
+            if given == value or (isinstance(given, list) and value in given):
+                return name
+        return ""
+
 
 def named_uuids(arguments: Arguments) -> frozenset[str] | None:
     """Return the UUIDs that a list is limited to by `id` and `ids`; None when it has neither."""
@@ -395,6 +402,7 @@ def _sent(
             ErrorCode.PARAMETER,
             f"parameter {name} is given twice: as a whole and by its entries",
             f"send either {name} or {name}[0].key",
+            parameter=by_name[name].name,
         )
     return sent | {name: [entries[index] for index in sorted(entries)] for name, entries in maps.items()}
 
@@ -416,4 +424,5 @@ def _unknown(name: str, by_name: Mapping[str, Parameter], command_name: str, why
         ErrorCode.PARAMETER,
         f"{command_name} does not support the parameter {name[:64]} in this release{reason}",
         f"{hint}, or call listApis with name={command_name} for the supported parameters",
+        parameter=name[:64],
     )

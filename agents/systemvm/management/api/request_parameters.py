@@ -36,24 +36,27 @@ def read_parameters(arguments: Mapping[bytes, Sequence[bytes]]) -> dict[str, str
         label = _printable(name)
         if len(name) > MAX_NAME_LENGTH:
             raise _malformed(
-                f"name of parameter {label} is too long: the maximum is {MAX_NAME_LENGTH} characters"
+                f"name of parameter {label} is too long: the maximum is {MAX_NAME_LENGTH} characters",
+                parameter=label,
             )
         if not _NAME.fullmatch(name):
             raise _malformed(
                 f"name of parameter {label} has an invalid character",
                 "use letters, digits and . _ - [ ] only",
+                parameter=label,
             )
         text = name.decode("ascii")
         if len(values) != 1 or text.lower() in names_in_lower_case:
             raise _malformed(
                 f"parameter {label} is given more than once",
                 "send each parameter once, in the query or in the body; the case of names does not matter",
+                parameter=label,
             )
         names_in_lower_case.add(text.lower())
         try:
             parameters[text] = values[0].decode()
         except UnicodeDecodeError:
-            raise _malformed(f"parameter {label} is not UTF-8") from None
+            raise _malformed(f"parameter {label} is not UTF-8", parameter=label) from None
     return parameters
 
 
@@ -62,5 +65,5 @@ def _printable(name: bytes) -> str:
     return text if text.isprintable() else repr(text)
 
 
-def _malformed(text: str, hint: str = "") -> ApiError:
-    return ApiError(ErrorCode.MALFORMED_PARAMETER, text, hint)
+def _malformed(text: str, hint: str = "", *, parameter: str = "") -> ApiError:
+    return ApiError(ErrorCode.MALFORMED_PARAMETER, text, hint, parameter=parameter)

@@ -20,7 +20,7 @@ def given_tags(arguments: Arguments) -> dict[str, str]:
     given: dict[str, str] = {}
     for key, value in arguments.get("tags", {}).items():
         if value is None:
-            raise parameter_error(f"tags: the value of {key} is missing", "send tags[0].value, too")
+            raise parameter_error("tags", f"tags: the value of {key} is missing", "send tags[0].value, too")
         given[key] = value
     return given
 

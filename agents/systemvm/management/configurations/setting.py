@@ -14,6 +14,7 @@ class SettingError(SystemVmError):
     """A value that a setting does not take."""
 
     code = FailureCode.INVALID
+    parameter = "value"
 
 
 @frozen(kw_only=True)

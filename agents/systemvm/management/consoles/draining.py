@@ -112,7 +112,7 @@ class ConsoleDraining:
 def _console_proxy(connection: Connection, uuid: str) -> Instance:
     proxy = instances.by_uuid(connection, uuid)
     if proxy.type is not InstanceType.CONSOLE_PROXY:
-        raise NotFoundError(f"there is no console proxy with the id {uuid}")
+        raise NotFoundError(f"there is no console proxy with the id {uuid}", value=uuid)
     return proxy
 
 

@@ -61,7 +61,9 @@ class HostChange:
             tls = read_tls(self.ca_pem, self.fingerprint)
         if access.hypervisor is ForeignHypervisor.VMWARE and not tls.ca_pem:
             raise HostDefinitionError(
-                "parameter cacertificate is missing: a vCenter is verified by its CA", "send cacertificate"
+                "parameter cacertificate is missing: a vCenter is verified by its CA",
+                "send cacertificate",
+                parameter="cacertificate",
             )
         return evolve(
             access,
@@ -90,6 +92,7 @@ def read_url(text: str) -> str:
         raise HostDefinitionError(
             f"url is not that of a host: {text.rpartition('@')[2][:200]}",
             "send https://HOST or https://HOST:PORT; username and password are parameters of their own",
+            parameter="url",
         )
     if parts.scheme == "http" and parts.port == 80:
         port = _HTTPS
@@ -104,14 +107,18 @@ def read_tls(ca_pem: str | None, fingerprint: str | None) -> TargetTls:
     """
     if ca_pem and fingerprint:
         raise HostDefinitionError(
-            "cacertificate and fingerprint are given: one of them verifies the host", "omit one of them"
+            "cacertificate and fingerprint are given: one of them verifies the host",
+            "omit one of them",
+            parameter="fingerprint",
         )
     if ca_pem:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=ca_pem)
         except (ssl.SSLError, ValueError):
             raise HostDefinitionError(
-                "cacertificate is not a certificate in PEM", "send it with its BEGIN and END lines"
+                "cacertificate is not a certificate in PEM",
+                "send it with its BEGIN and END lines",
+                parameter="cacertificate",
             ) from None
         return TargetTls(ca_pem=ca_pem)
     if not fingerprint:
@@ -119,4 +126,6 @@ def read_tls(ca_pem: str | None, fingerprint: str | None) -> TargetTls:
     try:
         return TargetTls(fingerprint=plain_fingerprint(fingerprint))
     except ValueError as wrong:
-        raise HostDefinitionError(f"fingerprint is not {wrong}", "send it as the host shows it") from None
+        raise HostDefinitionError(
+            f"fingerprint is not {wrong}", "send it as the host shows it", parameter="fingerprint"
+        ) from None

@@ -103,7 +103,9 @@ class ForeignHosts:
             if access.host != before.host and change.password is None:
                 # who may change a url must not learn the password by it
                 raise HostDefinitionError(
-                    "parameter password is missing: it is sent to another host", "send username and password"
+                    "parameter password is missing: it is sent to another host",
+                    "send username and password",
+                    parameter="password",
                 )
             inventory = await self._connections.inventory(TRIED, access)
             sealed = self._seal.close(access.password)
@@ -129,6 +131,7 @@ class ForeignHosts:
             raise HostDefinitionError(
                 "parameter cacertificate is missing: each ESXi host has a certificate of its own",
                 "send the CA of the vCenter, as it is in https://VCENTER/certs/download.zip",
+                parameter="cacertificate",
             )
         if tls.fingerprint:
             return
@@ -136,6 +139,7 @@ class ForeignHosts:
         raise HostDefinitionError(
             f"certificate of {definition.access.host} is not verified: its SHA-256 fingerprint is {found}",
             "compare it on the host itself, then send it as fingerprint; or send cacertificate",
+            parameter="fingerprint",
         )
 
     # --- listings
@@ -231,7 +235,9 @@ def _check_is_new(connection: Connection, url: str, name: str) -> None:
     found = foreign_hosts.same_place(connection, url, name)
     if found is not None:
         raise HostDefinitionError(
-            f"host {found.name} is registered already", "change it with updateHost, or choose another name"
+            f"host {found.name} is registered already",
+            "change it with updateHost, or choose another name",
+            parameter="url",
         )
 
 
@@ -283,7 +289,7 @@ def _rename(connection: Connection, host_id: int, name: str) -> None:
         return
     taken = foreign_hosts.same_place(connection, "", name)
     if taken is not None and taken.id != host_id:
-        raise HostDefinitionError(f"name of a host is taken: {name}", "choose another name")
+        raise HostDefinitionError(f"name of a host is taken: {name}", "choose another name", parameter="name")
     zones.host_rows.update(connection, host_id, name=name)
 
 

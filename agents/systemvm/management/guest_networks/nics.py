@@ -40,13 +40,17 @@ def add_guest_nics(
     for device, nic in enumerate(wanted):
         network = None if nic.network_id is None else created.get(nic.network_id)
         if network is not None and (network.removed is not None or not network.is_usable_by(vm.account_id)):
-            raise NotDeployableError(f"network {network.name} was deleted", "choose another network")
+            raise NotDeployableError(
+                f"network {network.name} was deleted", "choose another network", parameter="networkids"
+            )
         usable = [each for each in ranges if each.guest_network_id == nic.network_id]
         found: tuple[NetworkRange, Address] | None = None
         if nic.address is not None:
             if network is not None and network.guest_type is GuestType.L2:
                 raise NotDeployableError(
-                    f"ipaddress: the cloud has no addresses on L2 network {network.name}", "omit ipaddress"
+                    f"ipaddress: the cloud has no addresses on L2 network {network.name}",
+                    "omit ipaddress",
+                    parameter="ipaddress",
                 )
             found = _claim(connection, usable, vm, nic.address)
         elif usable:
@@ -75,6 +79,7 @@ def _claim(
         raise NotDeployableError(
             f"ipaddress: {wanted} is not an address of the guest network",
             f"choose one from {known}" if known else "add addresses to it with createVlanIpRange",
+            parameter="ipaddress",
         )
     if not addresses.claim(
         connection, zone_id=vm.zone_id, traffic_type=_GUEST.value, address=wanted, vm_id=vm.id
@@ -82,5 +87,6 @@ def _claim(
         raise NotDeployableError(
             f"ipaddress: {wanted} is the address of another virtual machine",
             "choose another one, or omit ipaddress",
+            parameter="ipaddress",
         )
     return of_range, wanted

@@ -44,7 +44,9 @@ class BucketChange:
         if len(given) == 1:
             [missing] = set(KEYS) - set(given)
             raise StoreDefinitionError(
-                f"{given[0]} alone cannot be replaced: {missing} is missing", f"send details[0].{missing} too"
+                f"{given[0]} alone cannot be replaced: {missing} is missing",
+                f"send details[0].{missing} too",
+                parameter=f"details[0].{missing}",
             )
         keys = {key: bucket_details.check_key(key, details[key]) for key in given}
         ca_pem, region = details.get("cacertificate"), details.get("region")
@@ -102,7 +104,9 @@ class BucketChanger:
         """
         before = await self._database.read(self._keys.complete, store)
         if before.s3 is None:
-            raise StoreDefinitionError(f"image store {store.name} is not a bucket", "omit details")
+            raise StoreDefinitionError(
+                f"image store {store.name} is not a bucket", "omit details", parameter="details"
+            )
         bucket = change.applied_to(before.s3)
         after = evolve(before, s3=bucket)
         if change.needs_check:

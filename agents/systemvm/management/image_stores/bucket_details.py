@@ -30,12 +30,18 @@ def check_names(details: Mapping[str, str], known: Collection[str], use: Collect
     """
     for key in details:
         if key not in known:
-            raise StoreDefinitionError(f"{key[:64]} is not a detail of an S3 store", f"use {', '.join(use)}")
+            raise StoreDefinitionError(
+                f"{key[:64]} is not a detail of an S3 store",
+                f"use {', '.join(use)}",
+                parameter=f"details[0].{key[:64]}",
+            )
 
 
 def check_key(name: str, text: str) -> str:
     if not 0 < len(text) <= MAX_KEY_CHARACTERS or not text.isprintable():
-        raise StoreDefinitionError(f"{name} must have 1 to {MAX_KEY_CHARACTERS} printable characters")
+        raise StoreDefinitionError(
+            f"{name} must have 1 to {MAX_KEY_CHARACTERS} printable characters", parameter=f"details[0].{name}"
+        )
     return text
 
 
@@ -46,7 +52,8 @@ def check_certificates(pem: str) -> str:
         load_pem_x509_certificates(pem.encode())
     except ValueError:
         raise StoreDefinitionError(
-            f"cacertificate is not a certificate in PEM of at most {MAX_CA_CHARACTERS} characters"
+            f"cacertificate is not a certificate in PEM of at most {MAX_CA_CHARACTERS} characters",
+            parameter="details[0].cacertificate",
         ) from None
     return pem
 
@@ -60,11 +67,14 @@ def read_flag(details: Mapping[str, str], key: str, default: bool) -> bool:
     if text is None:
         return default
     if text.lower() not in _FLAGS:
-        raise StoreDefinitionError(f"{key} must be true or false: {text[:20]}")
+        raise StoreDefinitionError(f"{key} must be true or false: {text[:20]}", parameter=f"details[0].{key}")
     return _FLAGS[text.lower()]
 
 
 def read_capacity(text: str, lowest: int = 1) -> int:
     if not text.isascii() or not text.isdigit() or len(text) >= 19 or int(text) < lowest:
-        raise StoreDefinitionError(f"capacitybytes is not a number above {lowest - 1}: {text[:20]}")
+        raise StoreDefinitionError(
+            f"capacitybytes is not a number above {lowest - 1}: {text[:20]}",
+            parameter="details[0].capacitybytes",
+        )
     return int(text)

@@ -41,10 +41,16 @@ class BucketDefinition:
         bucket_details.check_names(details, (*DETAILS, *IGNORED_DETAILS), DETAILS)
         for key in _REQUIRED:
             if not details.get(key, "").strip():
-                raise StoreDefinitionError(f"details of the S3 store have no {key}", f"send details[0].{key}")
+                raise StoreDefinitionError(
+                    f"details of the S3 store have no {key}",
+                    f"send details[0].{key}",
+                    parameter=f"details[0].{key}",
+                )
         if (signer := details.get("s3signer")) not in (None, *_SIGNERS):
             raise StoreDefinitionError(
-                f"signer is not supported: {str(signer)[:40]}", f"use {_SIGNERS[0]}, or omit s3signer"
+                f"signer is not supported: {str(signer)[:40]}",
+                f"use {_SIGNERS[0]}, or omit s3signer",
+                parameter="details[0].s3signer",
             )
         for key in KEYS:
             bucket_details.check_key(key, details[key])
@@ -74,13 +80,21 @@ def _address(details: Mapping[str, str]) -> S3Bucket:
     if not separator:
         scheme, rest = ("https" if is_tls else "http"), endpoint
     elif details.get("usehttps") is not None and is_tls != (scheme == "https"):
-        raise StoreDefinitionError(f"usehttps contradicts the endpoint {endpoint[:200]}", "omit usehttps")
+        raise StoreDefinitionError(
+            f"usehttps contradicts the endpoint {endpoint[:200]}",
+            "omit usehttps",
+            parameter="details[0].usehttps",
+        )
     if "/" in rest:
-        raise StoreDefinitionError(f"endpoint is not HOST[:PORT]: {endpoint[:200]}", "name only the server")
+        raise StoreDefinitionError(
+            f"endpoint is not HOST[:PORT]: {endpoint[:200]}",
+            "name only the server",
+            parameter="details[0].endpoint",
+        )
     try:
         return parse_bucket_url(f"{scheme}://{rest}/{details['bucket'].strip()}")
     except S3BucketError as error:
-        raise StoreDefinitionError(error.message) from None
+        raise StoreDefinitionError(error.message, parameter=f"details[0].{error.parameter}") from None
 
 
 class StoreKeys:

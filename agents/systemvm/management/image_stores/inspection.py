@@ -99,7 +99,9 @@ class StoreInspection:
                 )
             except RpcError as error:
                 if error.reason == TransferFailure.SOURCE_MISSING.value:
-                    raise NoSuchPathError(f"Path {path} doesn't exist in store: {store.uuid}") from error
+                    raise NoSuchPathError(
+                        f"Path {path} doesn't exist in store: {store.uuid}", parameter="path"
+                    ) from error
                 raise
             found += page.objects
             if not page.next:

@@ -64,6 +64,7 @@ class ObjectLinks:
             raise ObjectLinkError(
                 f"{wanted[:200] or '/'} is not a file of image store {store.name}",
                 "name a file as listImageStoreObjects lists it",
+                parameter="path",
             )
         zone = await self._database.read(zones.zone_by_id, store.zone_id)
         settings = self._settings.secondary_storage(zone.name)

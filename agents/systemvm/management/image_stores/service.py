@@ -63,7 +63,8 @@ class StoreDefinition:
     def __attrs_post_init__(self) -> None:
         if not self.name.strip() or len(self.name) > MAX_NAME_LENGTH:
             raise StoreDefinitionError(
-                f"name must have 1 to {MAX_NAME_LENGTH} characters: {self.name[:80]!r}"
+                f"name must have 1 to {MAX_NAME_LENGTH} characters: {self.name[:80]!r}",
+                parameter="name",
             )
         if self.bucket is None:
             self._check_export()
@@ -85,17 +86,22 @@ class StoreDefinition:
             raise StoreDefinitionError(
                 f"URL of image store {self.name} is not nfs://SERVER/PATH: {self.url[:200]}",
                 "name the server by its address or its name",
+                parameter="url",
             ) from None
         if self.nfs_version not in NFS_VERSIONS:
             raise StoreDefinitionError(
-                f"unknown NFS version: {self.nfs_version[:8]!r}", f"use one of {', '.join(NFS_VERSIONS)}"
+                f"unknown NFS version: {self.nfs_version[:8]!r}",
+                f"use one of {', '.join(NFS_VERSIONS)}",
+                parameter="details[0].nfs.version",
             )
         if self.host_path is not None and not self.host_path.startswith("/"):
-            raise StoreDefinitionError(f"host_path is not an absolute path: {self.host_path[:200]}")
+            raise StoreDefinitionError(
+                f"host_path is not an absolute path: {self.host_path[:200]}", parameter="details[0].host.path"
+            )
         try:
             parse_mount_options(self.mount_options)
         except ValueError as error:
-            raise StoreDefinitionError(str(error)) from None
+            raise StoreDefinitionError(str(error), parameter="details[0].nfsmountopts") from None
 
     @property
     def server_name(self) -> str | None:
@@ -167,7 +173,9 @@ class ImageStores:
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or str(error)
             raise StoreDefinitionError(
-                f"NFS server {name} cannot be used: {why}", "name the server by its address"
+                f"NFS server {name} cannot be used: {why}",
+                "name the server by its address",
+                parameter="url",
             ) from None
 
     async def update(
@@ -188,6 +196,7 @@ class ImageStores:
             raise StoreDefinitionError(
                 f"read_only of image store {store.name} is set in the file of zone {zone.name}",
                 "change it there, or remove the line and restart the daemon",
+                parameter="readonly",
             )
         if bucket is not None:
             await self._change_bucket(store, zone, bucket)
@@ -227,9 +236,13 @@ class ImageStores:
 def _add(connection: Connection, zone_id: int, definition: StoreDefinition, keys: StoreKeys) -> ImageStore:
     for other in zones.list_stores(connection):
         if other.url.rstrip("/") == definition.url.rstrip("/"):
-            raise StoreDefinitionError(f"There is already an image store with this URL: {other.name}")
+            raise StoreDefinitionError(
+                f"There is already an image store with this URL: {other.name}", parameter="url"
+            )
         if other.zone_id == zone_id and other.name == definition.name:
-            raise StoreDefinitionError(f"There is already an image store with this name: {other.name}")
+            raise StoreDefinitionError(
+                f"There is already an image store with this name: {other.name}", parameter="name"
+            )
     if definition.bucket is not None:
         store = zones.add_store(
             connection, name=definition.name, zone_id=zone_id, url=definition.url, provider=zones.S3
@@ -259,12 +272,18 @@ def _update(connection: Connection, store_id: int, name: str | None, read_only: 
     if name is not None and name != store.name:
         if store.origin == FROM_FILE:
             raise StoreDefinitionError(
-                f"name of image store {store.name} is that of the zone's file", "rename it there"
+                f"name of image store {store.name} is that of the zone's file",
+                "rename it there",
+                parameter="name",
             )
         if any(other.name == name for other in zones.list_stores(connection, store.zone_id)):
-            raise StoreDefinitionError(f"There is already an image store with this name: {name}")
+            raise StoreDefinitionError(
+                f"There is already an image store with this name: {name}", parameter="name"
+            )
         if not name.strip() or len(name) > MAX_NAME_LENGTH:
-            raise StoreDefinitionError(f"name must have 1 to {MAX_NAME_LENGTH} characters: {name[:80]!r}")
+            raise StoreDefinitionError(
+                f"name must have 1 to {MAX_NAME_LENGTH} characters: {name[:80]!r}", parameter="name"
+            )
         changes["name"] = name
     if read_only is not None:
         changes["read_only"] = read_only
@@ -277,6 +296,7 @@ def _delete(connection: Connection, store_id: int) -> ImageStore:
         raise StoreDefinitionError(
             f"image store {store.name} is named in the zone's file",
             "remove it from image_stores there and restart the daemon, then delete it",
+            parameter="id",
         )
     retire = f'run "systemvm store retire {store.name}", which moves them to other stores'
     if store.is_staging:

@@ -68,6 +68,7 @@ def check(
         raise PublicCertificateError(
             f"private key does not belong to certificate {subject_of(given[0])}",
             "send the key that the certificate was issued for",
+            parameter="privatekey",
         )
     _check_leaf(leaf)
     above, root = _path(leaf, [*given, *more], list(roots), needs_root=needs_root)

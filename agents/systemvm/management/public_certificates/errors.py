@@ -10,6 +10,7 @@ class PublicCertificateError(SystemVmError):
     """A certificate, chain or key that cannot be used; the message contains no part of a key."""
 
     code = FailureCode.INVALID
+    parameter = "certificate"
 
 
 class NoPublicCertificateError(SystemVmError):

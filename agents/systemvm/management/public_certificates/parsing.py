@@ -57,17 +57,19 @@ def read_key(pem: str) -> PublicCertificateKey:
         raise PublicCertificateError(
             "private key is encrypted",
             'decrypt it by "openssl pkcs8 -topk8 -nocrypt -in KEY", and send that',
+            parameter="privatekey",
         ) from None
     except (ValueError, UnsupportedAlgorithm):
         raise PublicCertificateError(
             "private key is not a PKCS#8 key in PEM",
             "send the text from -----BEGIN PRIVATE KEY----- to -----END PRIVATE KEY-----",
+            parameter="privatekey",
         ) from None
     if not isinstance(key, PublicCertificateKey):
         raise PublicCertificateError(
-            "private key is neither an RSA key nor one of an elliptic curve", _NEW_KEY
+            "private key is neither an RSA key nor one of an elliptic curve", _NEW_KEY, parameter="privatekey"
         )
-    check_strength(key.public_key(), "private key")
+    check_strength(key.public_key(), "private key", "privatekey")
     return key
 
 
@@ -81,7 +83,7 @@ def belongs_to(certificate: x509.Certificate, key: PublicCertificateKey) -> bool
     return certificate.public_key().public_bytes(*form) == key.public_key().public_bytes(*form)
 
 
-def check_strength(key: object, what: str) -> None:
+def check_strength(key: object, what: str, parameter: str = "certificate") -> None:
     """Check kind and length of a public key.
 
     Raises: PublicCertificateError when browsers refuse it.
@@ -91,14 +93,19 @@ def check_strength(key: object, what: str) -> None:
             raise PublicCertificateError(
                 f"{what} is an RSA key of {key.key_size} bits, it must have {MIN_RSA_BITS} to {MAX_RSA_BITS}",
                 _NEW_KEY,
+                parameter=parameter,
             )
     elif isinstance(key, ec.EllipticCurvePublicKey):
         if key.curve.name not in CURVES:
             raise PublicCertificateError(
-                f"{what} is on the curve {key.curve.name}, it must be one of {', '.join(CURVES)}", _NEW_KEY
+                f"{what} is on the curve {key.curve.name}, it must be one of {', '.join(CURVES)}",
+                _NEW_KEY,
+                parameter=parameter,
             )
     else:
-        raise PublicCertificateError(f"{what} is neither an RSA key nor one of an elliptic curve", _NEW_KEY)
+        raise PublicCertificateError(
+            f"{what} is neither an RSA key nor one of an elliptic curve", _NEW_KEY, parameter=parameter
+        )
 
 
 def check_signature_hash(certificate: x509.Certificate) -> None:

@@ -49,21 +49,29 @@ def read_request(pem: str, domains: Sequence[str] = ()) -> CertificateRequest:
         key = request.public_key()
         names = domains or _names_in(request)
     except (ValueError, TypeError) as error:
-        raise PublicCertificateError(f"csr: it is no certificate signing request: {error}", _HOW) from error
+        raise PublicCertificateError(
+            f"csr: it is no certificate signing request: {error}", _HOW, parameter="csr"
+        ) from error
     if not is_whole:
-        raise PublicCertificateError("csr: its signature is not that of its key", _HOW)
-    check_strength(key, "the key of csr")
+        raise PublicCertificateError("csr: its signature is not that of its key", _HOW, parameter="csr")
+    check_strength(key, "the key of csr", "csr")
     found = tuple(dict.fromkeys(name.strip().lower() for name in names))
     if not found:
-        raise PublicCertificateError("csr: it has no DNS name", f"name them with domain, or {_HOW}")
+        raise PublicCertificateError(
+            "csr: it has no DNS name", f"name them with domain, or {_HOW}", parameter="csr"
+        )
     if len(found) > MAX_NAMES:
         raise PublicCertificateError(
-            f"domain: {len(found)} names, the maximum is {MAX_NAMES}", "send several requests"
+            f"domain: {len(found)} names, the maximum is {MAX_NAMES}",
+            "send several requests",
+            parameter="domain",
         )
     for name in found:
         if not is_domain(name) or isinstance(general_name(name), x509.IPAddress):
             raise PublicCertificateError(
-                f"domain: {name[:64]!r} is not the name of a host", "write it as shop.example.test"
+                f"domain: {name[:64]!r} is not the name of a host",
+                "write it as shop.example.test",
+                parameter="domain",
             )
     return CertificateRequest(cast("ec.EllipticCurvePublicKey | rsa.RSAPublicKey", key), found)
 
@@ -106,11 +114,13 @@ class RequestedCertificates:
                 raise PublicCertificateError(
                     f"domain: {name} is not within the domain of a zone",
                     "set the domain of its zone with updateZone: the public CA signs for no other",
+                    parameter="domain",
                 )
             if is_reserved(name, hosts):
                 raise PublicCertificateError(
                     f"domain: {name} is a name of this cloud's own pages, consoles or images",
                     "choose another name; for those of the cloud see uploadCustomCertificate",
+                    parameter="domain",
                 )
 
     async def issue(self, request: CertificateRequest, days: int) -> str:

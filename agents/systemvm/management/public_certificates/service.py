@@ -91,12 +91,14 @@ class PublicCertificates:
         try:
             suffix = domain_name(upload.domain_suffix.strip().removeprefix("*."))
         except SettingError as wrong:
-            raise PublicCertificateError(f"domainsuffix: {wrong.message}") from None
+            raise PublicCertificateError(f"domainsuffix: {wrong.message}", parameter="domainsuffix") from None
         if upload.key_pem is None:
             return await self._store_part(upload, suffix)
         if upload.name is not None:
             raise PublicCertificateError(
-                "name is only for parts of the chain", "omit name for the certificate that has a private key"
+                "name is only for parts of the chain",
+                "omit name for the certificate that has a private key",
+                parameter="name",
             )
         known = await self._database.read(public_certificates.parts, suffix)
         parts = [each for row in known for each in read_certificates(row.pem, f"part {row.name}")]
@@ -187,15 +189,19 @@ class PublicCertificates:
 
         if not await self._database.run(delete):
             raise NoPublicCertificateError(
-                f"there is no certificate of {suffix}", "call listCustomCertificates for those there are"
+                f"there is no certificate of {suffix}",
+                "call listCustomCertificates for those there are",
+                parameter="domainsuffix",
             )
         await self.changed()
 
     async def _store_part(self, upload: Upload, suffix: str) -> Stored:
         if not upload.name or upload.sequence is None:
+            missing = "id" if upload.name else "name"
             raise PublicCertificateError(
-                f"{'id' if upload.name else 'name'} is missing: a part of a chain has a name and a number",
+                f"{missing} is missing: a part of a chain has a name and a number",
                 "send id and name, or with the certificate of the server its privatekey",
+                parameter=missing,
             )
         not_after = check_part(upload.certificate_pem, upload.name, self._now())
 

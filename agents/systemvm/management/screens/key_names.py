@@ -40,11 +40,14 @@ def parse_chords(text: str) -> list[Chord]:
     """
     chords = [tuple(_number(name) for name in chord.split("+")) for chord in text.lower().split()]
     if not chords:
-        raise KeyboardError("no key is named", "name keys as in: ctrl+alt+delete, or: down down enter")
+        raise KeyboardError(
+            "no key is named", "name keys as in: ctrl+alt+delete, or: down down enter", parameter="keys"
+        )
     if any(len(chord) > MAX_KEYS_OF_CHORD for chord in chords):
         raise KeyboardError(
             f"more than {MAX_KEYS_OF_CHORD} keys cannot be pressed together",
             "separate keys that follow one another by spaces",
+            parameter="keys",
         )
     return chords
 
@@ -55,4 +58,4 @@ def _number(name: str) -> int:
         return known
     near = get_close_matches(name, [*_NUMBERS, *_OTHER_NAMES], 1)
     hint = f"did you mean {near[0]}?" if near else "name keys as in: ctrl+alt+delete, f2, enter, pgup"
-    raise KeyboardError(f"key {name!r} is not known", hint)
+    raise KeyboardError(f"key {name!r} is not known", hint, parameter="keys")

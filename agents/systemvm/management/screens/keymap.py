@@ -80,6 +80,7 @@ class Keymap:
             raise KeyboardError(
                 f"text cannot be typed with keyboard layout {self.layout}: it has no {named}",
                 "choose the layout that the guest has, or replace these characters",
+                parameter="text",
             )
         return [chord for each in text for chord in self.chords[each]]
 
@@ -105,7 +106,9 @@ def load(layout: str, folder: Path = KEYMAP_FOLDER) -> Keymap:
     """
     if layout not in LAYOUTS:
         raise KeyboardError(
-            f"keyboard layout {layout!r} is not known", f"choose one of {', '.join(sorted(LAYOUTS))}"
+            f"keyboard layout {layout!r} is not known",
+            f"choose one of {', '.join(sorted(LAYOUTS))}",
+            parameter="keyboard",
         )
     try:
         text = (folder / LAYOUTS[layout]).read_text("utf-8")

@@ -47,11 +47,16 @@ class Picture:
         """
         head = _HEAD.match(ppm)
         if head is None:
-            raise PictureError("screen cannot be read: QEMU's picture is not PPM")
+            raise PictureError(
+                "screen cannot be read: QEMU's picture is not PPM", code=FailureCode.UNAVAILABLE
+            )
         width, height = int(head[1]), int(head[2])
         pixels = ppm[head.end() :]
         if len(pixels) != 3 * width * height:
-            raise PictureError(f"screen cannot be read: {len(pixels)} bytes for {width}x{height} pixels")
+            raise PictureError(
+                f"screen cannot be read: {len(pixels)} bytes for {width}x{height} pixels",
+                code=FailureCode.UNAVAILABLE,
+            )
         return cls(width, height, pixels)
 
     def hash(self, region: Region | None = None) -> str:
@@ -64,24 +69,30 @@ class Picture:
         digest.update(part.pixels)
         return digest.hexdigest()
 
+    def _outside(self, region: Region) -> str:
+        """Return which member of a region makes it leave the screen; empty when none does."""
+        if not 0 <= region.x < self.width:
+            return "x"
+        if not 0 <= region.y < self.height:
+            return "y"
+        if not 1 <= region.width <= self.width - region.x:
+            return "width"
+        return "" if 1 <= region.height <= self.height - region.y else "height"
+
     def cut(self, region: Region) -> Picture:
         """Return a region.
 
         Raises: PictureError when it is not on the screen.
         """
-        right, bottom = region.x + region.width, region.y + region.height
-        if (
-            min(region.x, region.y) < 0
-            or min(region.width, region.height) < 1
-            or right > self.width
-            or bottom > self.height
-        ):
+        outside = self._outside(region)
+        if outside:
             raise PictureError(
                 f"region {region.width}x{region.height}+{region.x}+{region.y} is not on the screen, "
                 f"which has {self.width}x{self.height} pixels",
                 "take a screenshot, and choose a region of it",
+                parameter=outside,
             )
-        starts = (3 * (row * self.width + region.x) for row in range(region.y, bottom))
+        starts = (3 * (row * self.width + region.x) for row in range(region.y, region.y + region.height))
         pixels = b"".join(self.pixels[start : start + 3 * region.width] for start in starts)
         return Picture(region.width, region.height, pixels)
 

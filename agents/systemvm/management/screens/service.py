@@ -139,6 +139,7 @@ class MachineScreens:
             raise KeyboardError(
                 f"text is too long: {len(text)} characters, at most {MAX_TEXT_CHARACTERS} are typed at once",
                 "send it in parts",
+                parameter="text",
             )
         await self._press(vm, keymap.load(layout or vm.keyboard or DEFAULT_LAYOUT).type(text))
         await self._record(
@@ -157,6 +158,7 @@ class MachineScreens:
             raise KeyboardError(
                 f"too many keys: {len(chords)}, at most {MAX_CHORDS} can be pressed at once",
                 "send them in parts",
+                parameter="keys",
             )
         await self._press(vm, chords)
         await self._record(vm, user, "VM.CONSOLE.KEYS", f"{len(chords)} keys were pressed on {vm.shown_name}")
@@ -228,7 +230,9 @@ class MachineScreens:
             return await self._database.read(find_openable, vm_uuid, user)
         except ConsoleUnavailableError:
             # the same answer: whether an id exists is no stranger's business
-            raise ScreenError(f"there is no VM with id {vm_uuid}", "see listVirtualMachines") from None
+            raise ScreenError(
+                f"there is no VM with id {vm_uuid}", "see listVirtualMachines", parameter="virtualmachineid"
+            ) from None
 
     async def _look(self, vm: Instance, region: Region | None) -> Screen:
         picture = await self.picture(vm)
@@ -247,14 +251,20 @@ class MachineScreens:
             raise ScreenError(
                 f"{vm.shown_name} runs on a {vm.hypervisor} host, whose screens only consoles show",
                 "open its console",
+                parameter="virtualmachineid",
             )
         status: DomainStatus | None = self._hypervisor.status(vm.instance_name)
         if vm.state is not InstanceState.RUNNING:
-            raise ScreenError(f"{vm.shown_name} has no screen: it is {vm.state.value}", "start it")
+            raise ScreenError(
+                f"{vm.shown_name} has no screen: it is {vm.state.value}",
+                "start it",
+                parameter="virtualmachineid",
+            )
         if status is None or not status.state.alive:
             raise ScreenError(
                 f"{vm.shown_name} does not run on this host",
                 "ask the management daemon of the host that it runs on",
+                parameter="virtualmachineid",
             )
 
     async def _record(self, vm: Instance, user: ConsoleUser, kind: str, text: str) -> None:

@@ -51,6 +51,7 @@ def put(connection: Connection, new: NewPolicy) -> SnapshotPolicy:
         raise SnapshotRequestError(
             f"maxsnaps: {new.max_snapshots} is not 1 to {most}",
             f"choose 1 to {most}, or have an administrator raise {MOST_KEPT[interval].name}",
+            parameter="maxsnaps",
         )
     values = {
         "schedule": new.schedule,
@@ -133,7 +134,9 @@ def _time_zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise SnapshotRequestError(
-            f"timezone: {name[:64]!r} is not a time zone", "send a name such as Europe/Berlin or UTC"
+            f"timezone: {name[:64]!r} is not a time zone",
+            "send a name such as Europe/Berlin or UTC",
+            parameter="timezone",
         ) from None
 
 

@@ -63,12 +63,15 @@ class Schedule:
             raise SnapshotRequestError(
                 f"schedule: {text[:40]!r} is not a schedule of {interval.value}",
                 f"send {interval.pattern}, for example {example(interval)}",
+                parameter="schedule",
             )
         values = []
         for name, part in zip(names, parts, strict=True):
             what, least, most = _LIMITS[name]
             if len(part) > 2 or not least <= int(part) <= most:
-                raise SnapshotRequestError(f"schedule: {what} must be {least} to {most}: {part[:40]}")
+                raise SnapshotRequestError(
+                    f"schedule: {what} must be {least} to {most}: {part[:40]}", parameter="schedule"
+                )
             values.append(int(part))
         return cls(interval, *values)
 

@@ -195,6 +195,7 @@ class VolumeSnapshots:
             raise SnapshotStateError(
                 f"id: {snapshot.name} is a copy in another zone than its volume",
                 "revert to the snapshot that it was copied from",
+                parameter="id",
             )
         async with self._volumes.lock(snapshot.volume_id) as volume:
             transitions.check_stored(snapshot)
@@ -206,6 +207,7 @@ class VolumeSnapshots:
                     raise SnapshotStateError(
                         f"id: {vm.name}, the VM of volume {volume.name}, is {vm.state.value}",
                         "stop it first with stopVirtualMachine",
+                        parameter="id",
                     )
                 return await self._revert(snapshot, volume)
 
@@ -234,6 +236,7 @@ class VolumeSnapshots:
             raise SnapshotRequestError(
                 f"size: {wanted_bytes // GIB} GiB is less than the {least / GIB:.4g} GiB of {snapshot.name}",
                 f"omit it, or choose at least {-(-least // GIB)}",
+                parameter="size",
             )
         return wanted_bytes or least
 

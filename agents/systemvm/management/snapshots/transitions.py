@@ -40,7 +40,9 @@ def create(connection: Connection, new: NewSnapshot, settings: StoreSettings) ->
     volume = volumes.by_id(connection, new.volume_id)
     check_usable(volume)
     if volume.zone_id is None or volume.host_id is None:
-        raise SnapshotStateError(f"volumeid: volume {volume.name} is on no host", "start its VM once")
+        raise SnapshotStateError(
+            f"volumeid: volume {volume.name} is on no host", "start its VM once", parameter="volumeid"
+        )
     store = _store_in(connection, volume.zone_id, settings)
     if new.interval_type not in snapshots.TEMPORARY:
         limits.check(connection, volume.account_id, {ResourceType.snapshot: 1})
@@ -190,12 +192,15 @@ def hide(connection: Connection, snapshot_id: int) -> Snapshot:
         return snapshot
     if not snapshot.state.has_ended:
         raise SnapshotStateError(
-            f"id: snapshot {snapshot.name} is {snapshot.state.value}", "wait until it is BackedUp"
+            f"id: snapshot {snapshot.name} is {snapshot.state.value}",
+            "wait until it is BackedUp",
+            parameter="id",
         )
     if snapshot_images.is_being_read(connection, snapshot_id):
         raise SnapshotStateError(
             f"id: an image is being made from snapshot {snapshot.name}",
             "wait until it is Ready, or delete it",
+            parameter="id",
         )
     is_needed = snapshots.has_children(connection, snapshot_id)
     state = SnapshotState.HIDDEN if is_needed else SnapshotState.DESTROYING

@@ -69,7 +69,7 @@ def revoke(connection: sa.Connection, serial: str, reason: str) -> Certificate:
     """
     found = rows.one(connection, _c.serial == serial.lower().replace(":", "").lstrip("0"))
     if found is None:
-        raise NotFoundError(f"there is no certificate with the serial {serial}")
+        raise NotFoundError(f"there is no certificate with the serial {serial}", parameter="serial")
     if found.revoked is not None:
         return found
     return rows.update(connection, found.id, revoked=now(), reason=reason)

@@ -170,7 +170,7 @@ def by_uuid_ended(connection: sa.Connection, uuid: str) -> ConsoleSessionRow:
     """
     row = find_any(connection, uuid)
     if row is None:
-        raise NotFoundError(f"there is no console session {uuid}")
+        raise NotFoundError(f"there is no console session {uuid}", value=uuid)
     return row
 
 

@@ -102,7 +102,7 @@ def owner_of(connection: sa.Connection, kind: str, uuid: str) -> int | None:
     """
     entity = ENTITY_TYPES[kind]
     if not connection.scalar(sa.select(entity.is_present(sa.literal(uuid)))):
-        raise NotFoundError(f"there is no {entity.label} with the id {uuid}")
+        raise NotFoundError(f"there is no {entity.label} with the id {uuid}", value=uuid)
     if not entity.is_of_users:
         return None
     number: int | None = connection.scalar(

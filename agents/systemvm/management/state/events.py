@@ -184,6 +184,6 @@ def _of_vm_and_its_consoles(connection: sa.Connection, vm_uuid: str) -> sa.Colum
     vm, session = schema.vm_instances.c, schema.console_sessions.c
     vm_id = connection.scalar(sa.select(vm.id).where(vm.uuid == vm_uuid))
     if vm_id is None:
-        raise NotFoundError(f"there is no machine with the id {vm_uuid}")
+        raise NotFoundError(f"there is no machine with the id {vm_uuid}", value=vm_uuid)
     of_consoles = sa.select(session.uuid).where(session.vm_id == vm_id)
     return sa.or_(_c.resource_uuid == vm_uuid, _c.resource_uuid.in_(of_consoles))

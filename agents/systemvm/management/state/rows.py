@@ -129,7 +129,7 @@ class Rows(Generic[R]):
         """
         found = self._present_by_uuid.all(connection, uuid=uuid)
         if not found:
-            raise NotFoundError(f"there is no {self.label} with the id {uuid}")
+            raise NotFoundError(f"there is no {self.label} with the id {uuid}", value=uuid)
         return found[0]
 
     def find(self, connection: sa.Connection, uuid: str) -> R | None:

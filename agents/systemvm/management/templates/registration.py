@@ -25,8 +25,7 @@ class RegistrationError(SystemVmError):
     code = FailureCode.INVALID
 
     def __init__(self, parameter: str, message: str) -> None:
-        super().__init__(message)
-        self.parameter = parameter
+        super().__init__(message, parameter=parameter)
 
 
 @frozen

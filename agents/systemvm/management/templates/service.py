@@ -276,6 +276,7 @@ def _check_unused(connection: Connection, template: Template) -> None:
     raise TemplateInUseError(
         f"Unable to delete template with id: {template.uuid} because VM instances: [{names}] are using it.",
         "expunge them first, or delete it with forced=true: they keep their disks",
+        value=template.uuid,
     )
 
 

@@ -274,11 +274,15 @@ def _to_renew(connection: Connection, template_id: int) -> tuple[Template, Store
     ref = uploads.of_template(connection, template_id)
     if ref is None or template.removed is not None:
         raise TemplateStateError(
-            f"{template.name} is not uploaded by its user", "call retryTemplate or retryIso: it has a URL"
+            f"{template.name} is not uploaded by its user",
+            "call retryTemplate or retryIso: it has a URL",
+            value=template.uuid,
         )
     best = templates.store_ref_of(connection, template_id)
     if best is not None and best.is_ready:
-        raise TemplateStateError(f"{template.name} is Ready already", "upload another file under a new name")
+        raise TemplateStateError(
+            f"{template.name} is Ready already", "upload another file under a new name", value=template.uuid
+        )
     store = zones.store_by_id(connection, ref.store_id)
     return template, ref, zones.zone_by_id(connection, store.zone_id)
 

@@ -145,24 +145,32 @@ def _check_owner(connection: Connection, account_id: int) -> None:
     owner = accounts.account_by_id(connection, account_id)
     if not owner.may_run_machines:
         raise NotDeployableError(
-            f"The owner of vm to deploy is disabled: {owner.name}", "enable the account, or use another one"
+            f"The owner of vm to deploy is disabled: {owner.name}",
+            "enable the account, or use another one",
+            parameter="account",
         )
 
 
 def check_ready(template: Template, ref: StoreRef | None) -> None:
     kind = "ISO" if template.is_iso else "Template"
     if template.removed is not None:
-        raise NotDeployableError(f"{kind} {template.name} was deleted")
+        raise NotDeployableError(f"{kind} {template.name} was deleted", parameter="templateid")
     if ref is None or not ref.is_ready:
         raise NotDeployableError(
-            f"{kind} {template.name} is not ready", "wait until its download is complete"
+            f"{kind} {template.name} is not ready",
+            "wait until its download is complete",
+            parameter="templateid",
         )
     if template.format is ImageFormat.TAR:
         raise NotDeployableError(
-            f"Template {template.name} is an archive and not a disk", "deploy from a template with a disk"
+            f"Template {template.name} is an archive and not a disk",
+            "deploy from a template with a disk",
+            parameter="templateid",
         )
     if template.is_iso and not template.bootable:
-        raise NotDeployableError(f"ISO {template.name} is not bootable", "register it with bootable=true")
+        raise NotDeployableError(
+            f"ISO {template.name} is not bootable", "register it with bootable=true", parameter="templateid"
+        )
 
 
 def _check_disk_size(disk_bytes: int | None, ref: StoreRef | None) -> None:
@@ -174,6 +182,7 @@ def _check_disk_size(disk_bytes: int | None, ref: StoreRef | None) -> None:
             f"Unsupported: rootdisksize override ({disk_bytes // GIB} GiB) is smaller than template size"
             f" ({template_bytes / GIB:.2f} GiB)",
             f"omit rootdisksize, or set it to at least {needed_gib}",
+            parameter="rootdisksize",
         )
 
 
@@ -196,14 +205,18 @@ def _check_name(connection: Connection, deployment: Deployment) -> None:
         raise NotDeployableError(
             f"Invalid name {name[:64]!r}: it is not a host name",
             "use at most 63 letters, digits and hyphens; begin with a letter and do not end with a hyphen",
+            parameter="name",
         )
     if name.lower() in RESERVED_NAMES:
         raise NotDeployableError(
             f"Invalid name {name!r}: it has a meaning in the guest network's DNS or DHCP",
             "choose another name",
+            parameter="name",
         )
     if instances.is_host_name_taken(connection, deployment.account_id, name):
-        raise NotDeployableError(f"A virtual machine named {name} exists already", "choose another name")
+        raise NotDeployableError(
+            f"A virtual machine named {name} exists already", "choose another name", parameter="name"
+        )
 
 
 def random_mac() -> str:

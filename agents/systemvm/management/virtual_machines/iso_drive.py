@@ -107,7 +107,9 @@ def check_state(vm: Instance) -> None:
     """
     if vm.removed is not None or vm.state not in (InstanceState.RUNNING, InstanceState.STOPPED):
         raise MachineStateError(
-            "Please specify an instance that is either Stopped or Running.", f"{vm.name} is {vm.state.value}"
+            "Please specify an instance that is either Stopped or Running.",
+            f"{vm.name} is {vm.state.value}",
+            value=vm.uuid,
         )
 
 
@@ -117,14 +119,18 @@ def check_usable(connection: Connection, iso: Template, zone_id: int) -> None:
     Raises: IsoNotUsableError when it is not, or was deleted.
     """
     if iso.removed is not None:
-        raise IsoNotUsableError(f"ISO {iso.name} was deleted", "attach another one")
+        raise IsoNotUsableError(f"ISO {iso.name} was deleted", "attach another one", parameter="id")
     if not templates.is_in_zone(connection, iso, zone_id):
         raise IsoNotUsableError(
-            "ISO is not available in the zone the instance is in.", "copy it to that zone with copyIso"
+            "ISO is not available in the zone the instance is in.",
+            "copy it to that zone with copyIso",
+            parameter="id",
         )
     ref = templates.store_ref_of(connection, iso.id, zone_id)
     if ref is None or not ref.is_ready:
-        raise IsoNotUsableError(f"ISO {iso.name} is not ready", "wait until its download is complete")
+        raise IsoNotUsableError(
+            f"ISO {iso.name} is not ready", "wait until its download is complete", parameter="id"
+        )
 
 
 def _attach(connection: Connection, vm_id: int, iso_id: int) -> Instance:
@@ -165,4 +171,5 @@ def _has_another(vm: Instance) -> MachineStateError:
     return MachineStateError(
         f"{vm.name} has another ISO attached already",
         "detach that first with detachIso, or use forced=true, which ejects it",
+        value=vm.uuid,
     )

@@ -174,15 +174,20 @@ def _check_possible(connection: Connection, wanted: Restoration) -> Template:
             f"Vm {vm.uuid} currently in {vm.state.value} state, restore vm can only execute when VM in"
             " Running or Stopped",
             "start or stop it first",
+            value=vm.uuid,
         )
     if vm.state is InstanceState.RUNNING and not wanted.was_running:
         raise MachineStateError(
-            f"{vm.name} cannot be restored: it was started meanwhile", "restore it again, which stops it"
+            f"{vm.name} cannot be restored: it was started meanwhile",
+            "restore it again, which stops it",
+            value=vm.uuid,
         )
     owner = accounts.account_by_id(connection, vm.account_id)
     if not owner.may_run_machines:
         raise MachineStateError(
-            f"The owner of {vm.name} is disabled: {owner.name}", "enable the account first with enableAccount"
+            f"The owner of {vm.name} is disabled: {owner.name}",
+            "enable the account first with enableAccount",
+            value=vm.uuid,
         )
     root = root_of(connection, vm.id)
     running = snapshots.unfinished_of(connection, root.id)
@@ -190,6 +195,7 @@ def _check_possible(connection: Connection, wanted: Restoration) -> Template:
         raise MachineStateError(
             f"{vm.name} cannot be restored: snapshot {running[0].name} of its root disk is being taken",
             "wait until it is BackedUp",
+            value=vm.uuid,
         )
     image = templates.by_id(connection, wanted.image_id)
     if image.id not in (root.template_id, vm.iso_id):
@@ -198,6 +204,7 @@ def _check_possible(connection: Connection, wanted: Restoration) -> Template:
             raise NotDeployableError(
                 f"Cannot restore the vm as the template {image.uuid} isn't available in the zone",
                 f"wait until {image.name} is Ready there, or copy it to that zone",
+                parameter="templateid",
             )
         check_ready(image, ref)
     return image

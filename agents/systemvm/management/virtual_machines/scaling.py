@@ -58,6 +58,7 @@ def check(connection: Connection, vm: Instance, offering: ServiceOffering) -> No
             f"Unable to upgrade virtual machine {vm.name} in state {vm.state.value}; make sure the virtual"
             " machine is stopped",
             "stop it first with stopVirtualMachine: CPUs and memory cannot be changed while it runs",
+            value=vm.uuid,
         )
     root = volumes.root_of(connection, vm.id)
     if root is None:
@@ -74,10 +75,12 @@ def check(connection: Connection, vm: Instance, offering: ServiceOffering) -> No
             f"Unable to upgrade virtual machine {vm.name}, target offering use {wanted} storage but the"
             f" storage pool where the volume is allocated is a {present} storage.",
             "choose another offering, or move the root disk first with migrateVolume",
+            parameter="serviceofferingid",
         )
     if missing := tags_of(offering.tags) - (pool.tag_set if pool else frozenset()):
         raise NotScalableError(
             "Unable to upgrade virtual machine; the storage pool of its root disk does not have the tags of"
             f" offering {offering.name}: {', '.join(sorted(missing))}",
             "choose another offering, or move the root disk first with migrateVolume",
+            parameter="serviceofferingid",
         )

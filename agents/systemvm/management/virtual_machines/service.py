@@ -158,7 +158,9 @@ class VirtualMachines:
             # wanted: a daemon that was killed in the middle of a reboot has stopped it
             if vm.state is not InstanceState.RUNNING and not vm.wanted:
                 raise MachineStateError(
-                    f"{vm.name} is {vm.state.value}", "start it instead: only a Running VM can be rebooted"
+                    f"{vm.name} is {vm.state.value}",
+                    "start it instead: only a Running VM can be rebooted",
+                    value=vm.uuid,
                 )
             await self._end_process(vm, forced=forced, wanted=True)
             await self._database.run(transitions.set_stopped, vm.id, None, wanted=True)
@@ -197,7 +199,9 @@ class VirtualMachines:
             if not vm.state.is_gone:
                 await self._end_process(vm, forced=True)
                 vm = await self._database.run(transitions.set_destroyed, vm, now() + self._expunge_delay)
-                error = MachineStateError(f"{vm.name} was destroyed meanwhile", "recover it, and try again")
+                error = MachineStateError(
+                    f"{vm.name} was destroyed meanwhile", "recover it, and try again", value=vm.uuid
+                )
                 for waits in (self._starts, self._destructions):
                     waits.interrupt(vm.id, error)
             await self._end_consoles(vm.id)
@@ -217,6 +221,7 @@ class VirtualMachines:
                 raise MachineStateError(
                     "vm with specified id is not in the right state",
                     f"{vm.name} is {vm.state.value}; only a Destroyed one can be recovered",
+                    value=vm.uuid,
                 )
             return recovered
 
@@ -230,7 +235,9 @@ class VirtualMachines:
                 return vm
             if not vm.state.is_gone:
                 raise MachineStateError(
-                    "Please destroy vm with specified vmId before expunge", f"{vm.name} is {vm.state.value}"
+                    "Please destroy vm with specified vmId before expunge",
+                    f"{vm.name} is {vm.state.value}",
+                    value=vm.uuid,
                 )
             await self._expunge(vm)
         return await self._expunged(vm_id)
@@ -309,7 +316,9 @@ class VirtualMachines:
     async def _claim(self, vm: Instance) -> Instance:
         claimed = await self._database.run(transitions.claim, vm, self._host_id)
         if claimed is None:
-            raise MachineBusyError(f"{vm.name} is {vm.state.value}", "wait until it is Stopped")
+            raise MachineBusyError(
+                f"{vm.name} is {vm.state.value}", "wait until it is Stopped", value=vm.uuid
+            )
         return claimed
 
     async def _boot(self, vm: Instance) -> Instance:
@@ -386,6 +395,7 @@ def check_is_users(vm: Instance) -> None:
         raise MachineStateError(
             f"{vm.name} runs on a {vm.hypervisor} host, which this cloud does not control",
             "use the tools of that host: here it only has a console",
+            value=vm.uuid,
         )
 
 
@@ -399,11 +409,11 @@ def check_exists(vm: Instance) -> None:
     if vm.state.is_gone:
         recoverable = vm.state is InstanceState.DESTROYED
         hint = "recover it first with recoverVirtualMachine" if recoverable else "deploy another one"
-        raise MachineStateError(f"{vm.name} is {vm.state.value}", hint)
+        raise MachineStateError(f"{vm.name} is {vm.state.value}", hint, value=vm.uuid)
 
 
 def _stopped_meanwhile(vm: Instance) -> MachineStateError:
-    return MachineStateError(f"{vm.name} was stopped meanwhile", "start it again")
+    return MachineStateError(f"{vm.name} was stopped meanwhile", "start it again", value=vm.uuid)
 
 
 def _message_and_hint(error: Exception) -> tuple[str, str]:

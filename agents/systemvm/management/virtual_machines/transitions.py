@@ -32,7 +32,9 @@ def claim(connection: Connection, vm: Instance, host_id: int) -> Instance | None
     owner = accounts.account_by_id(connection, vm.account_id)
     if not owner.may_run_machines:
         raise MachineStateError(
-            f"The owner of {vm.name} is disabled: {owner.name}", "enable the account first with enableAccount"
+            f"The owner of {vm.name} is disabled: {owner.name}",
+            "enable the account first with enableAccount",
+            value=vm.uuid,
         )
     return instances.change_state(
         connection,
@@ -106,6 +108,7 @@ def reset_password(connection: Connection, vm: Instance, sealed: bytes, begins: 
         raise MachineStateError(
             f"{vm.name} should be stopped to do password reset: it is {vm.state.value}",
             "stop it first with stopVirtualMachine",
+            value=vm.uuid,
         )
     set_password(connection, vm, sealed)
 

@@ -95,6 +95,7 @@ class VolumeMigration:
                     raise VolumeStateError(
                         f"volumeid: {vm.name}, the VM of volume {volume.name}, is {vm.state.value}",
                         "stop it first with stopVirtualMachine",
+                        parameter="volumeid",
                     )
                 return await self._move(volume, target, usages)
 
@@ -133,4 +134,5 @@ def check_movable(connection: Connection, volume: Volume) -> None:
         raise VolumeStateError(
             f"volumeid: snapshot {running[0].name} of volume {volume.name} is being taken",
             "wait until it is BackedUp",
+            parameter="volumeid",
         )

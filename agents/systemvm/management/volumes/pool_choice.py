@@ -147,6 +147,7 @@ def check_takes(
             raise NoPoolError(
                 f"storageid: {pool.name} is the local storage of another host",
                 "choose a pool of this host, of its cluster or of the whole zone",
+                parameter="storageid",
             )
         if missing := tags - pool.tag_set:
             raise NoPoolError(
@@ -160,10 +161,13 @@ def check_takes(
             why = candidate.refusal(size_bytes, tags, provisioning)
             if why is None:
                 return
-            raise NoPoolError(f"storageid: {pool.name} takes no volume: {why}", "choose another pool")
+            raise NoPoolError(
+                f"storageid: {pool.name} takes no volume: {why}", "choose another pool", parameter="storageid"
+            )
     raise NoPoolError(
         f"storageid: {pool.name} cannot be used on the host of the volume: its scope is {pool.scope}",
         "choose a pool of that host, of its cluster or of the whole zone",
+        parameter="storageid",
     )
 
 
@@ -183,6 +187,7 @@ def check_has_space(
         raise NoPoolError(
             f"size: storage pool {pool.name} has no space for it: {why}",
             "choose a smaller size, make room in the pool, or move the volume with migrateVolume",
+            parameter="size",
         )
 
 

@@ -94,7 +94,9 @@ class Volumes:
         async with self.lock(volume_id), self._machines.acquire(vm_id) as vm:
             if vm.removed is not None or vm.state.is_gone:
                 raise VolumeStateError(
-                    f"virtualmachineid: {vm.name} is {vm.state.value}", "choose a VM that is not destroyed"
+                    f"virtualmachineid: {vm.name} is {vm.state.value}",
+                    "choose a VM that is not destroyed",
+                    parameter="virtualmachineid",
                 )
             before = await self._database.read(volumes.by_id, volume_id)
             volume = await self._database.run(transitions.attach, volume_id, vm, device_id)
@@ -124,7 +126,9 @@ class Volumes:
         async with self.lock(volume_id) as volume:
             if volume.type == volumes.ROOT:
                 raise VolumeStateError(
-                    f"id: {volume.name} is the root disk of a VM", "choose a volume of type DATADISK"
+                    f"id: {volume.name} is the root disk of a VM",
+                    "choose a volume of type DATADISK",
+                    parameter="id",
                 )
             if volume.vm_id is None:
                 return volume
@@ -151,6 +155,7 @@ class Volumes:
                     f"size: {size_bytes // GIB} GiB is less than the {now_bytes / GIB:.4g} GiB of"
                     f" {volume.name}",
                     f"choose at least {-(-now_bytes // GIB)}: a volume cannot become smaller",
+                    parameter="size",
                 )
             usages = await usage_of(volume.pool_id)
             await self._database.run(transitions.claim_size, volume.id, size_bytes, usages)

@@ -56,7 +56,9 @@ def create(connection: Connection, new: NewVolume) -> Volume:
     owner = accounts.account_by_id(connection, new.account_id)
     if not owner.may_run_machines:
         raise VolumeStateError(
-            f"owner of the volume is disabled: {owner.name}", "enable the account, or use another one"
+            f"owner of the volume is disabled: {owner.name}",
+            "enable the account, or use another one",
+            parameter="account",
         )
     amounts = {ResourceType.volume: 1, ResourceType.primary_storage: new.size_bytes}
     limits.check(connection, owner.id, amounts)
@@ -96,12 +98,15 @@ def attach(connection: Connection, volume_id: int, vm: Instance, device_id: int 
     free = [unit for unit in UNITS if unit not in taken]
     if not free:
         raise VolumeStateError(
-            f"virtualmachineid: {vm.name} has {len(taken)} data volumes, the maximum", "detach one first"
+            f"virtualmachineid: {vm.name} has {len(taken)} data volumes, the maximum",
+            "detach one first",
+            parameter="virtualmachineid",
         )
     if device_id is not None and device_id not in free:
         raise VolumeRequestError(
             f"deviceid: {device_id} is not free on {vm.name}",
             f"omit it, or choose one of {', '.join(map(str, free))}",
+            parameter="deviceid",
         )
     attached = volumes.update(
         connection, volume.id, vm_id=vm.id, device_id=device_id or free[0], attached=now()
@@ -117,22 +122,28 @@ def check_fits(volume: Volume, vm: Instance) -> None:
     """
     if volume.vm_id is not None:
         raise VolumeStateError(
-            f"id: volume {volume.name} is attached to another VM", "detach it first with detachVolume"
+            f"id: volume {volume.name} is attached to another VM",
+            "detach it first with detachVolume",
+            parameter="id",
         )
     if vm.state not in (InstanceState.RUNNING, InstanceState.STOPPED):
         raise VolumeStateError(
-            f"virtualmachineid: {vm.name} is {vm.state.value}", "wait until it is Running or Stopped"
+            f"virtualmachineid: {vm.name} is {vm.state.value}",
+            "wait until it is Running or Stopped",
+            parameter="virtualmachineid",
         )
     if volume.account_id != vm.account_id:
         raise VolumeRequestError(
             f"virtualmachineid: {vm.name} and volume {volume.name} have different owners",
             "attach it to a VM of its own account",
+            parameter="virtualmachineid",
         )
     if volume.zone_id != vm.zone_id or vm.host_id not in (None, volume.host_id):
         raise VolumeRequestError(
             f"virtualmachineid: {vm.name} cannot reach volume {volume.name}, which is on another host's"
             " local storage",
             "attach it to a VM of the same host",
+            parameter="virtualmachineid",
         )
 
 
@@ -234,11 +245,15 @@ def claim_deletion(connection: Connection, volume_id: int) -> Volume:
     volume = volumes.by_id(connection, volume_id)
     if volume.type != volumes.DATA:
         raise VolumeStateError(
-            f"id: {volume.name} is the root disk of a VM", "destroy and expunge the VM instead"
+            f"id: {volume.name} is the root disk of a VM",
+            "destroy and expunge the VM instead",
+            parameter="id",
         )
     if volume.vm_id is not None:
         raise VolumeStateError(
-            f"id: volume {volume.name} is attached to a VM", "detach it first with detachVolume"
+            f"id: volume {volume.name} is attached to a VM",
+            "detach it first with detachVolume",
+            parameter="id",
         )
     return volumes.update(connection, volume_id, state=VolumeState.DESTROYED)
 
@@ -254,18 +269,24 @@ def check_usable(volume: Volume) -> None:
     Raises: VolumeStateError when it is not.
     """
     if volume.removed is not None or volume.state is VolumeState.DESTROYED:
-        raise VolumeStateError(f"id: volume {volume.name} was deleted", "choose one that listVolumes returns")
+        raise VolumeStateError(
+            f"id: volume {volume.name} was deleted", "choose one that listVolumes returns", parameter="id"
+        )
     if volume.state is VolumeState.UPLOADED:
         raise VolumeStateError(
-            f"id: volume {volume.name} is on secondary storage only", "attach it to a VM once"
+            f"id: volume {volume.name} is on secondary storage only",
+            "attach it to a VM once",
+            parameter="id",
         )
     if volume.state is VolumeState.UPLOAD_ERROR:
         raise VolumeStateError(
-            f"id: upload of volume {volume.name} has failed: see listEvents", "delete it, and upload it again"
+            f"id: upload of volume {volume.name} has failed: see listEvents",
+            "delete it, and upload it again",
+            parameter="id",
         )
     if volume.state is not VolumeState.READY:
         hint = "start its VM once" if volume.type == volumes.ROOT else "wait until it is Ready"
-        raise VolumeStateError(f"id: volume {volume.name} is {volume.state.value}", hint)
+        raise VolumeStateError(f"id: volume {volume.name} is {volume.state.value}", hint, parameter="id")
 
 
 def record(

@@ -107,7 +107,9 @@ class VolumeUploads:
         volume = await self._database.read(volumes.by_id, volume_id)
         if volume.removed is not None or volume.template_id is None or not volume.state.awaits_file:
             raise VolumeStateError(
-                f"id: volume {volume.name} waits for no file", "upload another file under a new name"
+                f"id: volume {volume.name} waits for no file",
+                "upload another file under a new name",
+                parameter="id",
             )
         parameters = await self._uploads.renew(volume.template_id, request_id)
         await self._database.run(volumes.update, volume.id, state=VolumeState.NOT_UPLOADED)

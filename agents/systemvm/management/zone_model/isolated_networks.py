@@ -111,6 +111,7 @@ def _free_subnet(within: IPv4Network, taken: list[IPv4Network]) -> tuple[str, st
         f"no subnet of {within} is free for another isolated network",
         "delete a network that is not needed, or ask an administrator for a larger guest_cidr",
         code=FailureCode.NO_CAPACITY,
+        parameter="zoneid",
     )
 
 

@@ -18,12 +18,6 @@ class ModelError(SystemVmError):
 
     code = FailureCode.INVALID
 
-    def __init__(
-        self, message: str, hint: str = "", *, code: FailureCode | None = None, parameter: str = ""
-    ) -> None:
-        super().__init__(message, hint, code=code)
-        self.parameter = parameter
-
 
 def invalid(parameter: str, why: str, hint: str) -> ModelError:
     """Return the refusal of a value."""

@@ -39,12 +39,13 @@ _REASONS = {
 class RpcError(SystemVmError):
     """A call that failed; raise it in a handler to send exactly this error.
 
-    `data` can have {"hint": what to do}. Any other exception of a handler reaches the caller as `INTERNAL`
-    with an incident id, and its text is only logged.
+    `data` can have {"hint": what to do, "parameter": the one whose value is refused}. Any other exception of
+    a handler reaches the caller as `INTERNAL` with an incident id, and its text is only logged.
     """
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
-        super().__init__(message, _text_member(data, "hint"), code=code)
+        parameter = _text_member(data, "parameter")
+        super().__init__(message, _text_member(data, "hint"), code=code, parameter=parameter)
         self.code: int = code
         self.data = data
 

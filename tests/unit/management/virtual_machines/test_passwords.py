@@ -116,7 +116,7 @@ async def test_a_password_is_reset_while_its_vm_is_stopped(cloud: SmallCloud) ->
         started = await cloud.call("resetPasswordForVirtualMachine", id=vm.uuid, **asked)
         await cloud.jobs.wait(started["jobid"])
         job = cloud.database.run_now(jobs.by_uuid, started["jobid"])
-        assert job.arguments == {"id": vm.id}
+        assert job.arguments == {"id": vm.id, "object_parameter": "id"}
         answer = await result_of(cloud, started["jobid"])
         assert len(answer["password"]) == expected
     await cloud.job("startVirtualMachine", id=vm.uuid)

@@ -165,6 +165,7 @@ class AccountCommands:
             role_id = role.made.id if role.made else None
             if role.type != account.type:
                 raise parameter_error(
+                    "roleid",
                     f"roleid is not a role for accounts of the type of {account.name}",
                     "choose one of the same type; see listRoles",
                 )
@@ -183,6 +184,7 @@ class AccountCommands:
         number = arguments.get("accounttype", int(AccountType.USER))
         if number not in tuple(AccountType):
             raise parameter_error(
+                "accounttype",
                 f"accounttype={number} is not supported in this release",
                 "send 0 for users, 1 for root administrators or 2 for domain administrators",
             )
@@ -190,7 +192,9 @@ class AccountCommands:
         if "roleid" in arguments:
             role = find_role(connection, arguments["roleid"])
             if "accounttype" in arguments and role.type != account_type:
-                raise parameter_error(f"accounttype={number} is not the type of the role", "omit accounttype")
+                raise parameter_error(
+                    "accounttype", f"accounttype={number} is not the type of the role", "omit accounttype"
+                )
             account_type, made = role.type, role.made
         self._check_can_give(connection, call.principal, account_type, made)
         return account_type, made.id if made else None
@@ -285,6 +289,7 @@ def _check_may_create_administrator(principal: Principal, domain_id: int) -> Non
         raise unauthorized("only root administrators can create root administrators")
     if domain_id != ROOT_DOMAIN_ID:
         raise parameter_error(
+            "accounttype",
             "accounttype=1 is not possible in this domain: root administrators are in domain ROOT",
             "omit domainid, or send accounttype=2 for a domain administrator",
         )
@@ -302,10 +307,10 @@ def _find(connection: Connection, call: ApiCall, rights: Rights) -> Account:
     elif name is not None:
         by_name = accounts.account_by_name(connection, name, own_domain_id(connection, call))
         if by_name is None:
-            raise NotFoundError(f"there is no account named {name}")
+            raise NotFoundError(f"there is no account named {name}", parameter="account")
         found = by_name
     else:
-        raise parameter_error("parameter id is missing", "send id, or account and domainid")
+        raise parameter_error("id", "parameter id is missing", "send id, or account and domainid")
     if not call.principal.may_use(found.id):
         raise unauthorized(f"account {call.principal.account.name} must not change this account")
     rights.check_account(connection, call.principal, found)

@@ -98,9 +98,9 @@ class AlertCommands:
     async def _take_away(self, call: ApiCall) -> SuccessAnswer:
         arguments = call.arguments
         if not {name for name in ("ids", "type", "enddate") if name in arguments}:
-            raise parameter_error("either ids, type, or enddate must be specified")
+            raise parameter_error("ids", "either ids, type, or enddate must be specified")
         if "startdate" in arguments and "enddate" not in arguments:
-            raise parameter_error("enddate must be specified with startdate parameter")
+            raise parameter_error("enddate", "enddate must be specified with startdate parameter")
         which = AlertFilter(
             uuids=frozenset(arguments["ids"]) if "ids" in arguments else None,
             type=arguments.get("type"),
@@ -116,7 +116,7 @@ class AlertCommands:
         if kind is None or arguments["name"] != kind.title:
             known = ", ".join(f"{kind.number} {kind.title}" for kind in AlertType)
             raise parameter_error(
-                "there is no such type of alerts", f"type and name are one of these: {known}"
+                "type", "there is no such type of alerts", f"type and name are one of these: {known}"
             )
         made = str(uuid.uuid4())
         values = {"type": kind.number, "description": arguments["description"], "uuid": made}
@@ -149,6 +149,7 @@ def _take_away(connection: Connection, which: AlertFilter) -> None:
     count = alerts.take_away(connection, which)
     if which.uuids is not None and count != len(which.uuids):
         raise parameter_error(
+            "ids",
             f"ids: {len(which.uuids) - count} of {len(which.uuids)} are not ids of such alerts",
             "call listAlerts for those that there are",
         )

@@ -102,6 +102,7 @@ def _add(connection: Connection, call: ApiCall) -> AnnotationAnswer:
     text = wanted["annotation"].strip()
     if not 0 < len(text) <= MAX_CHARACTERS:
         raise parameter_error(
+            "annotation",
             f"annotation has {len(text)} characters, it must have 1 to {MAX_CHARACTERS}",
             "write at least a word" if not text else "shorten it",
         )
@@ -122,6 +123,7 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
     wanted, principal = call.arguments, call.principal
     if "id" in wanted and ("entitytype" in wanted or "entityid" in wanted):
         raise parameter_error(
+            "id",
             "id excludes entitytype and entityid: it is one annotation, and these are those of objects",
             "omit id, or entitytype and entityid",
         )

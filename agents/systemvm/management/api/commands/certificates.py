@@ -115,7 +115,9 @@ class CertificateCommands:
     async def _provision(self, call: ApiCall) -> StartedJob:
         vm = await self._database.read(instances.by_uuid, call.arguments["hostid"])
         if not vm.type.is_system:
-            raise parameter_error(f"{vm.name} is not a system VM", "call listSystemVms for system VMs")
+            raise parameter_error(
+                "hostid", f"{vm.name} is not a system VM", "call listSystemVms for system VMs"
+            )
         arguments = {"name": vm.instance_name, "reconnect": call.arguments.flag("reconnect")}
         return await start_job(
             self._jobs, call, "provisionCertificate", arguments, about="Host", uuid=vm.uuid

@@ -100,11 +100,11 @@ class ConfigurationCommands:
         try:
             value = setting.text(setting.parse(call.arguments["value"]))
         except SettingError as wrong:
-            raise parameter_error(wrong.message) from None
+            raise parameter_error("value", wrong.message) from None
         if setting.is_secret and value:
             if len(value) > MAX_SECRET_LENGTH:
                 raise parameter_error(
-                    f"{setting.name} is too long: the maximum is {MAX_SECRET_LENGTH} characters"
+                    "value", f"{setting.name} is too long: the maximum is {MAX_SECRET_LENGTH} characters"
                 )
             value = base64.b64encode(self._seal(value)).decode()
         return await self._change(call, setting, value)
@@ -115,7 +115,7 @@ class ConfigurationCommands:
     async def _change(self, call: ApiCall, setting: Setting, value: str | None) -> ConfigurationAnswer:
         zone_uuid = call.arguments.text("zoneid")
         if zone_uuid is not None and setting.scope != "zone":
-            raise parameter_error(f"{setting.name} is the same in all zones", "omit zoneid")
+            raise parameter_error("zoneid", f"{setting.name} is the same in all zones", "omit zoneid")
         await self._database.run(_write, setting.name, zone_uuid, value)
         await self._on_changed()
         found = await self._database.read(_answers, zone_uuid)
@@ -127,7 +127,7 @@ def _find(name: str) -> Setting:
         return SETTINGS[name]
     near = difflib.get_close_matches(name, SETTINGS, 1)
     hint = f"use {near[0]}" if near else "call listConfigurations for all names"
-    raise parameter_error(f"there is no setting {name[:128]}", hint)
+    raise parameter_error("name", f"there is no setting {name[:128]}", hint)
 
 
 def _zone_id(connection: Connection, zone_uuid: str | None) -> int | None:

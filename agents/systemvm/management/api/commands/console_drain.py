@@ -57,7 +57,7 @@ class ConsoleDrainCommands:
         timeout_s = arguments.get("timeout")
         if timeout_s is not None and not 0 <= timeout_s <= MAX_S:
             raise parameter_error(
-                f"Invalid value for parameter timeout: {timeout_s}; it must be 0 to {MAX_S}"
+                "timeout", f"Invalid value for parameter timeout: {timeout_s}; it must be 0 to {MAX_S}"
             )
         try:
             if cancels:

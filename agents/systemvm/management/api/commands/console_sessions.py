@@ -101,7 +101,7 @@ class ConsoleSessionCommands:
         account_ids = principal.account_ids
         if await self._queries.find_open(session, account_ids) is None:
             raise parameter_error(
-                f"there is no open console session {session}", f"call {_LIST} for those that are open"
+                "id", f"there is no open console session {session}", f"call {_LIST} for those that are open"
             )
         await self._end_session(session)
         return SuccessAnswer(success=True)

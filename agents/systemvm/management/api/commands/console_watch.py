@@ -57,5 +57,5 @@ class ConsoleWatchCommands:
         if machine is not None and session is None:
             return await answer_of(call, self._supervision.watch_machine(machine, user_of(call)))
         raise parameter_error(
-            "either id or virtualmachineid is needed, and not both", "call listConsoleSessions for ids"
+            "id", "either id or virtualmachineid is needed, and not both", "call listConsoleSessions for ids"
         )

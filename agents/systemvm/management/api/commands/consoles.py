@@ -141,11 +141,14 @@ def _address_of(call: ApiCall) -> str:
         return call.client_address
     if is_address(call.client_address):
         raise parameter_error(
+            "clientaddress",
             f"clientaddress cannot be given over HTTP: the link is for {call.client_address}",
             "leave it out, or call the daemon's own socket",
         )
     if not is_address(named):
-        raise parameter_error(f"clientaddress must be an address: {named!r}", "give it as 192.0.2.1")
+        raise parameter_error(
+            "clientaddress", f"clientaddress must be an address: {named!r}", "give it as 192.0.2.1"
+        )
     return named
 
 
@@ -186,5 +189,5 @@ def _kind(call: ApiCall) -> ConsoleKind:
         return ConsoleKind(text.lower())
     except ValueError:
         raise parameter_error(
-            f"kind must be screen or serial: {text!r}", "leave it out for the VM's screen"
+            "kind", f"kind must be screen or serial: {text!r}", "leave it out for the VM's screen"
         ) from None

@@ -87,7 +87,7 @@ class DiagnosticsCommands:
         try:
             check(address, params)
         except DiagnosticsRequestError as error:
-            raise parameter_error(str(error)) from None
+            raise parameter_error(error.parameter, error.message) from None
         arguments = {"id": vm.uuid, "type": call.arguments["type"], "address": address, "params": params}
         return await start_job(self._jobs, call, "runDiagnostics", arguments, about="SystemVm", uuid=vm.uuid)
 

@@ -150,9 +150,9 @@ def _named(call: ApiCall) -> EventFilter:
     """
     arguments = call.arguments
     if not any(name in arguments for name in ("ids", "type", "enddate")):
-        raise parameter_error("either ids, type, or enddate must be specified")
+        raise parameter_error("ids", "either ids, type, or enddate must be specified")
     if "startdate" in arguments and "enddate" not in arguments:
-        raise parameter_error("enddate must be specified with startdate parameter")
+        raise parameter_error("enddate", "enddate must be specified with startdate parameter")
     return EventFilter(
         account_ids=call.principal.account_ids,
         uuids=frozenset(arguments["ids"]) if "ids" in arguments else None,
@@ -172,6 +172,7 @@ def _end_named(
     count, uuids = end(connection, which), which.uuids or frozenset()
     if count != len(uuids):
         raise parameter_error(
+            "ids",
             f"ids: {len(uuids) - count} of {len(uuids)} are not ids of such events",
             "call listEvents for those that there are",
         )

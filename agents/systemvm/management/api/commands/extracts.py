@@ -95,22 +95,23 @@ def _to_extract(connection: Connection, call: ApiCall, kind: TemplateCategory) -
     noun = "ISO" if kind.is_iso else "template"
     template = templates.by_uuid(connection, uuid)
     if not kind.owns(template):
-        raise parameter_error(f"unable to find {noun} with id {uuid}")
+        raise parameter_error("id", f"unable to find {noun} with id {uuid}")
     if not principal.may_use(template.account_id):
         raise unauthorized(f"account {principal.account.name} must not extract this {noun}")
     if template.type == "SYSTEM":
         raise parameter_error(
-            f"unable to extract the {noun} {template.name} as it is a default System template"
+            "id", f"unable to extract the {noun} {template.name} as it is a default System template"
         )
     if not principal.is_admin and not template.extractable:
         raise parameter_error(
+            "id",
             f"unable to extract the {noun} {template.name}: it is not extractable",
             f"register the {noun} with isextractable=true, or ask an administrator",
         )
     zone = _zone_of(connection, call.arguments.text("zoneid"), template)
     ref = templates.store_ref_of(connection, template.id, zone.id)
     if ref is None or not ref.is_ready:
-        raise parameter_error(f"The {noun} has not been downloaded", "wait until it is Ready")
+        raise parameter_error("id", f"The {noun} has not been downloaded", "wait until it is Ready")
     return template, zone
 
 
@@ -118,13 +119,15 @@ def _zone_of(connection: Connection, uuid: str | None, template: Template) -> Zo
     if uuid is not None:
         zone = zones.zone_by_uuid(connection, uuid)
         if template.zone_id not in (None, zone.id):
-            raise parameter_error(f"{template.name} is not in zone {zone.name}", "omit zoneid")
+            raise parameter_error("zoneid", f"{template.name} is not in zone {zone.name}", "omit zoneid")
         return zone
     if template.zone_id is not None:
         return zones.zone_by_id(connection, template.zone_id)
     present = zones.list_zones(connection)
     if len(present) != 1:
-        raise parameter_error(f"parameter zoneid is missing: there are {len(present)} zones", "send zoneid")
+        raise parameter_error(
+            "zoneid", f"parameter zoneid is missing: there are {len(present)} zones", "send zoneid"
+        )
     return present[0]
 
 

@@ -117,7 +117,7 @@ class HostCommands:
         for name in ("username", "password"):
             if name not in arguments:
                 raise parameter_error(
-                    f"unable to execute API command addhost due to missing parameter {name}"
+                    name, f"unable to execute API command addhost due to missing parameter {name}"
                 )
         cluster_id = await self._database.read(_cluster_of, arguments, zone)
         access = HostAccess(
@@ -198,7 +198,7 @@ def _host_name_of(url: str) -> str:
         return urlsplit(url).hostname or url
     except ValueError:
         raise parameter_error(
-            "Invalid value for parameter url: it must be a URL or a name", "send http://NAME"
+            "url", "Invalid value for parameter url: it must be a URL or a name", "send http://NAME"
         ) from None
 
 
@@ -227,20 +227,24 @@ def _cluster_of(connection: Connection, arguments: Arguments, zone: Zone) -> int
     """
     pod_id, cluster_id = arguments.text("podid"), arguments.text("clusterid")
     if pod_id is not None and pods.pod_by_uuid(connection, pod_id).zone_id != zone.id:
-        raise parameter_error(f"podid is not of zone {zone.name}", "omit it; see listPods")
+        raise parameter_error("podid", f"podid is not of zone {zone.name}", "omit it; see listPods")
     if cluster_id is None:
         return None
     cluster = pods.cluster_by_uuid(connection, cluster_id)
     if cluster.zone_id != zone.id:
-        raise parameter_error(f"clusterid is not of zone {zone.name}", "omit it; see listClusters")
+        raise parameter_error(
+            "clusterid", f"clusterid is not of zone {zone.name}", "omit it; see listClusters"
+        )
     if cluster.hypervisor != arguments["hypervisor"]:
         raise parameter_error(
+            "clusterid",
             f"clusterid: cluster {cluster.name} has hosts of {cluster.hypervisor}",
             f"omit it, or choose a cluster of {arguments['hypervisor']}",
         )
     most = profile_of(cluster.hypervisor).max_hosts
     if most is not None and zones.count_hosts(connection, cluster.id) >= most:
         raise parameter_error(
+            "clusterid",
             f"clusterid: cluster {cluster.name} has {most} hosts, the maximum of {cluster.hypervisor}",
             "choose another cluster",
         )
@@ -264,13 +268,16 @@ def _cluster_to_join(connection: Connection, arguments: Arguments, zone: Zone) -
     if len(clusters) != 1:
         names = ", ".join(cluster.name for cluster in clusters)
         hint = f"choose one of {names}" if clusters else "add one with addCluster"
-        raise parameter_error(f"clusterid is missing: there are {len(clusters)} clusters of KVM", hint)
+        raise parameter_error(
+            "clusterid", f"clusterid is missing: there are {len(clusters)} clusters of KVM", hint
+        )
     return clusters[0]
 
 
 def _check_is_registered(host: Host) -> None:
     if host.is_driven:
         raise parameter_error(
+            "id",
             f"{host.name} is driven by its own management daemon, and was not added by addHost",
             "stop systemvm-managementd there instead",
         )

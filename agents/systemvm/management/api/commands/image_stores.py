@@ -102,7 +102,9 @@ class ImageStoreCommands:
             return await self._add_bucket(call, zone)
         url = arguments.text("url")
         if not url:
-            raise parameter_error("unable to execute API command addimagestore due to missing parameter url")
+            raise parameter_error(
+                "url", "unable to execute API command addimagestore due to missing parameter url"
+            )
         details = read_export_details(arguments.get("details", {}))
         store = await self._stores.add(zone.id, StoreDefinition(arguments.get("name", url), url, **details))
         return self.answer(store, zone)
@@ -113,7 +115,9 @@ class ImageStoreCommands:
         url = definition.bucket.url
         given = (arguments.text("url") or url).rstrip("/")
         if given != url:
-            raise parameter_error(f"url is not that of the bucket: {given[:200]}", f"omit url, or send {url}")
+            raise parameter_error(
+                "url", f"url is not that of the bucket: {given[:200]}", f"omit url, or send {url}"
+            )
         name = arguments.get("name", url)
         store = await self._stores.add(zone.id, StoreDefinition(name, url, bucket=definition))
         return self.answer(store, zone)
@@ -134,9 +138,12 @@ class ImageStoreCommands:
         found = await self._database.read(zones.image_store_by_uuid, arguments["id"])
         details = dict(arguments.get("details", {}))
         if (capacity := arguments.get("capacitybytes")) is not None:
+            if capacity < 0:
+                raise parameter_error("capacitybytes", f"capacitybytes is not a number above -1: {capacity}")
             details["capacitybytes"] = str(capacity)
         if details and not found.is_bucket:
             raise parameter_error(
+                "details" if "details" in arguments else "capacitybytes",
                 f"{found.name} is not a bucket: an export has neither keys nor a capacity that could be set",
                 "omit details and capacitybytes",
             )

@@ -78,7 +78,8 @@ class JobCommands:
 def _one(connection: Connection, uuid: str, principal: Principal) -> Job:
     job = jobs.by_uuid(connection, uuid)
     if not principal.may_use(job.account_id):
-        raise NotFoundError(f"there is no job with the id {uuid}")  # also for another account's job
+        # also for another account's job
+        raise NotFoundError(f"there is no job with the id {uuid}", parameter="jobid")
     return job
 
 

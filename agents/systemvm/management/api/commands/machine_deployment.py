@@ -34,6 +34,8 @@ from systemvm.management.zone_model.subnets import read_address
 MAX_DISPLAY_NAME_CHARACTERS = 255
 #: The networks that a VM is on when none is asked for, the first choice first.
 _BY_DEFAULT = (GuestType.SHARED, GuestType.ISOLATED, GuestType.L2)
+#: The parameter that names networks with addresses on them, in the place of networkids.
+_WITH_ADDRESSES = "iptonetworklist"
 
 PASSWORD = optional(
     "password", ParameterType.STRING, "its password, if its template takes one; a random one by default"
@@ -63,7 +65,7 @@ PARAMETERS = (
     ),
     optional("ipaddress", ParameterType.STRING, "its address on the first network; a free one by default"),
     optional(
-        "iptonetworklist",
+        _WITH_ADDRESSES,
         ParameterType.MAPS,
         "instead of networkids: networks with addresses, as iptonetworklist[0].networkid and .ip",
     ),
@@ -120,12 +122,15 @@ def read_request(connection: Connection, call: ApiCall, host_id: int) -> DeployR
     template = usable_template(connection, arguments["templateid"], call.principal)
     if "password" in arguments and not template.password_enabled:
         raise parameter_error(
+            "password",
             f"Invalid value for parameter password: template {template.name} takes none",
             "omit it, or set passwordenabled of the template with updateTemplate",
         )
     if not templates.is_in_zone(connection, template, zone.id):
         raise parameter_error(
-            f"template {template.name} is not in zone {zone.name}", "copy it to that zone with copyTemplate"
+            "templateid",
+            f"template {template.name} is not in zone {zone.name}",
+            "copy it to that zone with copyTemplate",
         )
     host = zones.host_by_id(connection, host_id)
     machine_placement.check_place(connection, call, host)
@@ -159,7 +164,7 @@ def new_or_asked_password(arguments: Arguments) -> str:
     try:
         check_password(asked)
     except ValueError as error:
-        raise parameter_error(f"Invalid value for parameter password: {error}") from None
+        raise parameter_error("password", f"Invalid value for parameter password: {error}") from None
     return asked
 
 
@@ -191,7 +196,7 @@ def _nics(connection: Connection, arguments: Arguments, zone: Zone, owner: Accou
         only_created = created and not has_own_network(connection, zone)
         return [WantedNic(created[0].id if only_created else None, address)]
     nics = [
-        WantedNic(_network_id(zone, created, network), _address("iptonetworklist", ip))
+        WantedNic(_network_id(zone, created, network, _named_by(arguments)), _address(_WITH_ADDRESSES, ip))
         for network, ip in wanted
     ]
     return [evolve(nics[0], address=address), *nics[1:]] if address is not None else nics
@@ -200,21 +205,29 @@ def _nics(connection: Connection, arguments: Arguments, zone: Zone, owner: Accou
 def _asked_networks(arguments: Arguments) -> list[tuple[str, str | None]]:
     """Return the ids of networks, each with an address if one is asked for."""
     wanted: list[tuple[str, str | None]] = [(each.lower(), None) for each in arguments.get("networkids", [])]
-    listed = arguments.get("iptonetworklist", [])
+    listed = arguments.get(_WITH_ADDRESSES, [])
     if wanted and listed:
-        raise parameter_error("networkids and iptonetworklist are both given", "send only one of them")
+        raise parameter_error(
+            _WITH_ADDRESSES, "networkids and iptonetworklist are both given", "send only one of them"
+        )
     for entry in listed:
         if "networkid" not in entry or entry.keys() - {"networkid", "ip"}:
             raise parameter_error(
-                "Invalid value for parameter iptonetworklist: it must have networkid, and ip if it matters"
+                _WITH_ADDRESSES,
+                "Invalid value for parameter iptonetworklist: it must have networkid, and ip if it matters",
             )
         wanted.append((entry["networkid"].lower(), entry.get("ip")))
     if len({network for network, _ in wanted}) < len(wanted):
-        raise parameter_error("a network is given twice", "send each network once")
+        raise parameter_error(_named_by(arguments), "a network is given twice", "send each network once")
     return wanted
 
 
-def _network_id(zone: Zone, created: list[GuestNetwork], asked: str) -> int | None:
+def _named_by(arguments: Arguments) -> str:
+    """Return the parameter that names networks."""
+    return _WITH_ADDRESSES if _WITH_ADDRESSES in arguments else "networkids"
+
+
+def _network_id(zone: Zone, created: list[GuestNetwork], asked: str, parameter: str) -> int | None:
     own = guest_network_of(zone)
     if asked == own.id:
         return None
@@ -222,8 +235,9 @@ def _network_id(zone: Zone, created: list[GuestNetwork], asked: str) -> int | No
         if network.uuid == asked:
             return network.id
     raise parameter_error(
+        parameter,
         f"Unable to find a network with the id {asked[:64]} in zone {zone.name}",
-        f"omit networkids, or send {own.id} for {own.name}",
+        f"omit {parameter}, or send {own.id} for {own.name}",
     )
 
 
@@ -235,14 +249,17 @@ def offering_of(connection: Connection, uuid: str) -> ServiceOffering:
     for offering in offerings.list_service_offerings(connection):
         if offering.uuid == uuid:
             return offering
-    raise parameter_error(f"there is no service offering with the id {uuid}", "call listServiceOfferings")
+    raise parameter_error(
+        "serviceofferingid", f"there is no service offering with the id {uuid}", "call listServiceOfferings"
+    )
 
 
 def display_name(text: str | None) -> str | None:
     if text is not None and len(text) > MAX_DISPLAY_NAME_CHARACTERS:
         raise parameter_error(
+            "displayname",
             f"Invalid value for parameter displayname: it has {len(text)} characters, the maximum is"
-            f" {MAX_DISPLAY_NAME_CHARACTERS}"
+            f" {MAX_DISPLAY_NAME_CHARACTERS}",
         )
     return text or None
 
@@ -252,12 +269,13 @@ def _disk_bytes(arguments: Arguments, template: Template) -> int | None:
     details = {key.lower(): value for key, value in arguments.get("details", {}).items()}
     if "size" in arguments and not template.is_iso:
         raise parameter_error(
+            "size",
             "size is not supported with a template: it is the size of a data disk",
             "send rootdisksize for the size of the root disk",
         )
     if "size" in arguments and (ROOT_DISK_SIZE in arguments or ROOT_DISK_SIZE in details):
         raise parameter_error(
-            "size and rootdisksize are both given for the one disk", "send only one of them"
+            "size", "size and rootdisksize are both given for the one disk", "send only one of them"
         )
     if ROOT_DISK_SIZE in details:
         return _gib("details[0].rootdisksize", _whole(details[ROOT_DISK_SIZE]))
@@ -277,6 +295,6 @@ def _whole(text: str) -> int:
 def _gib(name: str, size_gib: int) -> int:
     if not 1 <= size_gib <= MAX_DISK_BYTES // GIB:
         raise parameter_error(
-            f"Invalid value for parameter {name}: it must be 1 to {MAX_DISK_BYTES // GIB} GiB"
+            name, f"Invalid value for parameter {name}: it must be 1 to {MAX_DISK_BYTES // GIB} GiB"
         )
     return size_gib * GIB

@@ -37,10 +37,12 @@ def noted_details(given: Mapping[str, str]) -> dict[str, str]:
         if lower == ROOT_DISK_SIZE:
             continue
         if lower in _WITH_EFFECT or lower.startswith(_PREFIXES_WITH_EFFECT):
-            raise parameter_error(f"details[0].{key[:64]} is not supported in this release", "omit it")
+            raise parameter_error(
+                f"details[0].{key[:64]}", f"details[0].{key[:64]} is not supported in this release", "omit it"
+            )
         if len(key) > MAX_KEY_CHARACTERS:
             raise parameter_error(
-                f"details: a key has {len(key)} characters, the maximum is {MAX_KEY_CHARACTERS}"
+                "details", f"details: a key has {len(key)} characters, the maximum is {MAX_KEY_CHARACTERS}"
             )
         noted[key] = value
     return noted

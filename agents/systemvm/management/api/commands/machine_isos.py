@@ -77,7 +77,7 @@ class MachineIsoCommands:
     async def _detach(self, call: ApiCall) -> StartedJob:
         vm = await self._database.read(own_machine, call.arguments["virtualmachineid"], call.principal)
         if vm.iso_id is None:
-            raise parameter_error("The specified instance has no ISO attached to it.")
+            raise parameter_error("virtualmachineid", "The specified instance has no ISO attached to it.")
         check_state(vm)
         return await self._start(call, "detachIso", vm)
 
@@ -109,7 +109,7 @@ def _machine_and_iso(connection: Connection, call: ApiCall) -> tuple[Instance, T
     vm = own_machine(connection, call.arguments["virtualmachineid"], call.principal)
     iso = usable_template(connection, call.arguments["id"], call.principal)
     if not iso.is_iso:
-        raise parameter_error(f"id: {iso.name} is a template", "choose one of listIsos")
+        raise parameter_error("id", f"id: {iso.name} is a template", "choose one of listIsos")
     _check_owner_may_use(connection, vm, iso)
     check_state(vm)
     check_usable(connection, iso, vm.zone_id)

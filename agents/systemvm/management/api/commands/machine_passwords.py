@@ -83,9 +83,12 @@ def _machine_with_password(connection: Connection, call: ApiCall) -> Instance:
     vm = own_machine(connection, call.arguments["id"], call.principal)
     if vm.template_id is None or not templates.by_id(connection, vm.template_id).password_enabled:
         raise parameter_error(
+            "id",
             "Fail to reset password for the virtual machine, the template is not password enabled",
             "set passwordenabled of the template with updateTemplate",
         )
     if vm.state.is_gone:
-        raise MachineStateError("vm is not in the right state", f"{vm.name} is {vm.state.value}")
+        raise MachineStateError(
+            "vm is not in the right state", f"{vm.name} is {vm.state.value}", value=vm.uuid
+        )
     return vm

@@ -38,6 +38,7 @@ def check_place(connection: Connection, call: ApiCall, host: Host) -> None:
             raise unauthorized(f"Parameter {name} can only be specified by a Root Admin, permission denied")
     if asked["hostid"] not in (None, host.uuid):
         raise parameter_error(
+            "hostid",
             f"Invalid value for parameter hostid: {_why_not(connection, asked['hostid'] or '')}",
             f"omit it, or send {host.uuid} for {host.name}",
         )
@@ -46,6 +47,7 @@ def check_place(connection: Connection, call: ApiCall, host: Host) -> None:
     for name, part in (("clusterid", cluster), ("podid", pod)):
         if asked[name] not in (None, part.uuid if part else None):
             raise parameter_error(
+                name,
                 f"Invalid value for parameter {name}: host {host.name}, which runs the VMs, is not there",
                 f"omit it, or send {part.uuid} for {part.name}" if part else "omit it",
             )
@@ -73,6 +75,7 @@ def check_architecture(image: Template, zone: Zone, host: Host) -> None:
     known = [arch for arch in (host.arch, zone.arch) if arch is not None]
     if image.arch is not None and known and image.arch not in known:
         raise parameter_error(
+            "templateid",
             f"Invalid value for parameter templateid: {image.name} is for {image.arch}, and host {host.name}"
             f" of zone {zone.name} runs {' and '.join(dict.fromkeys(known))}",
             "choose a template of that architecture; see listTemplates with arch",
@@ -86,6 +89,7 @@ def boot_type_of(arguments: Arguments, image: Template, host: Host) -> BootType:
     """
     if arguments.text("bootmode") == SECURE:
         raise parameter_error(
+            "bootmode",
             "Invalid value for parameter bootmode: SECURE needs Secure Boot's keys in the VM's firmware,"
             " which no VM here has",
             f"omit it, or send {LEGACY}",
@@ -95,6 +99,7 @@ def boot_type_of(arguments: Arguments, image: Template, host: Host) -> BootType:
     if arch is Architecture.ARM64:
         if asked == BootType.BIOS.value:
             raise parameter_error(
+                "boottype",
                 f"Invalid value for parameter boottype: {image.name} is for {arch.machine_name},"
                 " which has no BIOS",
                 f"omit it, or send {BootType.UEFI.value}",
@@ -103,6 +108,7 @@ def boot_type_of(arguments: Arguments, image: Template, host: Host) -> BootType:
     boot_type = BootType(asked or BootType.BIOS.value)
     if boot_type is BootType.UEFI and not host.has_uefi:
         raise parameter_error(
+            "boottype",
             f"Invalid value for parameter boottype: host {host.name} has no firmware for UEFI",
             f"install Debian's {arch.uefi_package} there and restart systemvm-managementd, or send"
             f" {BootType.BIOS.value}",

@@ -117,6 +117,7 @@ def _checked(connection: Connection, call: ApiCall, usages: Usages) -> tuple[Ins
             f"Vm {vm.uuid} currently in {vm.state.value} state, restore vm can only execute when VM in"
             " Running or Stopped",
             f"wait until {vm.name} is Running or Stopped; recover it first if it is Destroyed",
+            value=vm.uuid,
         )
     image = _image(connection, vm, call)
     check(connection, Restoration(vm.id, image.id, "", vm.state is InstanceState.RUNNING), usages)
@@ -130,23 +131,29 @@ def _image(connection: Connection, vm: Instance, call: ApiCall) -> Template:
         image = usable_template(connection, asked, call.principal)
         if None not in (image.arch, vm.arch) and image.arch != vm.arch:
             raise parameter_error(
+                "templateid",
                 f"Invalid value for parameter templateid: {image.name} is for {image.arch}, and {vm.name} for"
                 f" {vm.arch}",
                 "choose a template of that architecture; see listTemplates with arch",
             )
         if image.is_iso and has_template:
             raise parameter_error(
-                "Invalid template id provided to restore the VM", f"{image.name} is an ISO: choose a template"
+                "templateid",
+                "Invalid template id provided to restore the VM",
+                f"{image.name} is an ISO: choose a template",
             )
         if has_template or image.is_iso:
             return image
         raise parameter_error(
+            "templateid",
             "VM has been created using an ISO therefore it can not be re-installed with a template",
             f"{image.name} is a template: choose an ISO",
         )
     own = root.template_id or vm.iso_id
     if own is None:
         raise parameter_error(
-            "Cannot restore the VM since there is no ISO attached to VM", "name one with templateid"
+            "templateid",
+            "Cannot restore the VM since there is no ISO attached to VM",
+            "name one with templateid",
         )
     return templates.by_id(connection, own)

@@ -94,5 +94,6 @@ def _checked(connection: Connection, call: ApiCall) -> tuple[Instance, ServiceOf
             f"Not upgrading vm {vm.name} since it already has the requested service offering"
             f" ({offering.name})",
             "choose another offering",
+            parameter="serviceofferingid",
         )
     return vm, offering

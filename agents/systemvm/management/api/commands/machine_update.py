@@ -74,6 +74,7 @@ def _update(connection: Connection, call: ApiCall) -> Instance:
                 f"user data of {vm.name} cannot be changed: they are on the config drive of its next"
                 f" start, and it is {vm.state.value}",
                 "stop it first with stopVirtualMachine",
+                parameter="userdata",
             )
         machine_data.put_user_data(connection, vm.id, base64.b64decode(arguments["userdata"]))
     if "displayname" in arguments:

@@ -146,12 +146,16 @@ def _checked_machine(
     arguments = call.arguments
     vm = own_machine(connection, arguments["virtualmachineid"], call.principal)
     if "hostid" in arguments and "storageid" in arguments:
-        raise parameter_error("Only one of hostId and storageId can be specified", "omit one of them")
+        raise parameter_error(
+            "storageid", "Only one of hostId and storageId can be specified", "omit one of them"
+        )
     if "storageid" not in arguments:
         raise _why_not_to_a_host(connection, vm, arguments.get("hostid"), arguments.flag("autoselect"))
     if vm.state is not InstanceState.STOPPED:
         raise parameter_error(
-            f"VM is not Stopped, unable to migrate the vm {vm.name}", "call stopVirtualMachine first"
+            "virtualmachineid",
+            f"VM is not Stopped, unable to migrate the vm {vm.name}",
+            "call stopVirtualMachine first",
         )
     root = volumes.root_of(connection, vm.id)
     disks = [*([root] if root else []), *volumes.data_of(connection, vm.id)]
@@ -178,15 +182,20 @@ def _check_room(connection: Connection, volume_ids: list[int], target: int | Non
 def _why_not_to_a_host(connection: Connection, vm: Instance, host_uuid: str | None, chosen: bool) -> ApiError:
     if host_uuid is None and not chosen:
         return parameter_error(
-            "Either hostId or storageId must be specified", "give storageid, the pool to move its volumes to"
+            "storageid",
+            "Either hostId or storageId must be specified",
+            "give storageid, the pool to move its volumes to",
         )
     host = None if host_uuid is None else zones.host_rows.by_uuid(connection, host_uuid)
     if vm.state is not InstanceState.RUNNING:
         return parameter_error(
-            f"VM is not Running, unable to migrate the vm {vm.name}", "give storageid to move its volumes"
+            "virtualmachineid",
+            f"VM is not Running, unable to migrate the vm {vm.name}",
+            "give storageid to move its volumes",
         )
     if host is not None and host.id == vm.host_id:
         return parameter_error(
+            "hostid",
             "Cannot migrate VM, VM is already present on this host,"
             " please specify valid destination host to migrate the VM",
             "omit hostid, and give storageid to move its volumes",
@@ -194,10 +203,12 @@ def _why_not_to_a_host(connection: Connection, vm: Instance, host_uuid: str | No
     root = volumes.root_of(connection, vm.id)
     if root is None or root.pool_id is None or storage_pools.rows.by_id(connection, root.pool_id).is_local:
         return parameter_error(
+            "virtualmachineid",
             "Unsupported operation, VM uses Local storage, cannot migrate",
             "stop it, and move its volumes to a shared pool by storageid",
         )
     return parameter_error(
+        "autoselect" if host is None else "hostid",
         "Unable to find suitable destination to migrate VM: no other host runs machines of this daemon",
         "stop it and start it again, when its host has not enough room",
     )

@@ -15,6 +15,7 @@ from systemvm.management.api.envelope import plain
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.parameters import NO_REASONS, Arguments, Parameter
 from systemvm.management.api.principal import ADMIN_ONLY
+from systemvm.management.api.refused_parameter import named_parameter
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state.database import Connection
 from systemvm.management.state.status import AccountType
@@ -110,12 +111,13 @@ class _Runner:
         return {self.command.object_name: answer} if self.command.object_name else answer
 
     async def _change(self, origin: ChangeOrigin, arguments: Arguments) -> Any:
-        result = await self.changes.make(
-            origin,
-            self.command.event,
-            lambda connection: self.command.apply(connection, arguments, self.changes.labels),
-            self._describe,
-        )
+        with named_parameter(self.command.parameters, arguments):
+            result = await self.changes.make(
+                origin,
+                self.command.event,
+                lambda connection: self.command.apply(connection, arguments, self.changes.labels),
+                self._describe,
+            )
         return SuccessAnswer(success=True) if self.command.done is Done.DELETED else result
 
     def _describe(self, result: Any) -> str:

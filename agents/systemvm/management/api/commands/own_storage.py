@@ -52,6 +52,7 @@ def own_snapshot_in(
     found = snapshots.copies_of(connection, snapshot.id, zone.id)
     if not found:
         raise parameter_error(
+            "zoneid",
             f"zoneid: snapshot {snapshot.name} is not in zone {zone.name}",
             "copy it there with copySnapshot, or omit zoneid",
         )
@@ -62,7 +63,8 @@ def name_of(call: ApiCall) -> str | None:
     name = call.arguments.text("name")
     if name is not None and len(name) > MAX_NAME_CHARACTERS:
         raise parameter_error(
+            "name",
             f"Invalid value for parameter name: it has {len(name)} characters, the maximum is"
-            f" {MAX_NAME_CHARACTERS}"
+            f" {MAX_NAME_CHARACTERS}",
         )
     return name

@@ -19,7 +19,7 @@ def find_own(connection: Connection, call: ApiCall, kind: TemplateCategory, what
     uuid, principal = call.arguments["id"], call.principal
     template = templates.by_uuid(connection, uuid)
     if not kind.owns(template):
-        raise parameter_error(f"{uuid} is not {'an ISO' if kind.is_iso else 'a template'}")
+        raise parameter_error("id", f"{uuid} is not {'an ISO' if kind.is_iso else 'a template'}")
     if not principal.may_use(template.account_id):
         noun = "ISO" if kind.is_iso else "template"
         # not its name: that is another account's

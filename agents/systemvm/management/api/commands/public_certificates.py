@@ -6,6 +6,7 @@ CloudStack restarts console proxies and secondary storage VMs after an upload; h
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from cryptography import x509
@@ -124,11 +125,8 @@ class PublicCertificateCommands:
 
     async def _register(self, call: ApiCall) -> SuccessAnswer:
         arguments = call.arguments
-        try:
-            url = directory_url(arguments["directoryurl"])
-            contact = mail_address(arguments["contact"]) if "contact" in arguments else ""
-        except SettingError as wrong:
-            raise parameter_error(wrong.message) from None
+        url = _checked(directory_url, "directoryurl", arguments["directoryurl"])
+        contact = _checked(mail_address, "contact", arguments["contact"]) if "contact" in arguments else ""
         external = ExternalAccount(arguments["eabkid"], arguments["eabhmackey"])
         uri = await self._acme.register(url, contact, external)
         return SuccessAnswer(success=True, displaytext=f"the account is {uri}")
@@ -175,6 +173,13 @@ class PublicCertificateCommands:
     async def _delete(self, call: ApiCall) -> SuccessAnswer:
         await self._certificates.remove(call.arguments["domainsuffix"], call.request_id)
         return SuccessAnswer(success=True)
+
+
+def _checked(check: Callable[[str], str], parameter: str, text: str) -> str:
+    try:
+        return check(text)
+    except SettingError as wrong:
+        raise parameter_error(parameter, wrong.message) from None
 
 
 def _answer(row: PublicCertificateRow, wanted: set[str]) -> CustomCertificateAnswer:

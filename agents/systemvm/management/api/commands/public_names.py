@@ -107,7 +107,9 @@ class PublicNameCommands:
     async def _list(self, call: ApiCall) -> list[PublicNameAnswer]:
         service, zone = call.arguments.text("service"), call.arguments.text("zoneid")
         if service is not None and service not in [each.value for each in PublicService]:
-            raise parameter_error(f"service must be console, secondarystorage or page: {service[:64]!r}")
+            raise parameter_error(
+                "service", f"service must be console, secondarystorage or page: {service[:64]!r}"
+            )
         found = await self._database.read(self._names.read)
         return [
             self._answer(name)
@@ -157,7 +159,7 @@ class PublicNameCommands:
         name = next((each for each in found if each.id == wanted), None)
         if name is None:
             raise parameter_error(
-                f"there is no name {wanted[:256]!r}", "call listPublicNames for all of them"
+                "id", f"there is no name {wanted[:256]!r}", "call listPublicNames for all of them"
             )
         return name
 

@@ -63,7 +63,9 @@ class RecordingRuleCommands:
         names_vm, names_account = "virtualmachineid" in call.arguments, "account" in call.arguments
         if names_vm == names_account:
             raise parameter_error(
-                "a rule is for a VM or for an account", "give virtualmachineid, or account and domainid"
+                "virtualmachineid",
+                "a rule is for a VM or for an account",
+                "give virtualmachineid, or account and domainid",
             )
         return await self._database.run(_write, call)
 

@@ -125,7 +125,7 @@ class RecordingCommands:
     async def _read(self, call: ApiCall) -> RecordingContentAnswer:
         offset = call.arguments.get("offset", 0)
         if offset < 0:
-            raise parameter_error(f"parameter offset must not be negative: {offset}")
+            raise parameter_error("offset", f"parameter offset must not be negative: {offset}")
         listed = await self._find(call)
         content = await self._recordings.read(listed, offset)
         return RecordingContentAnswer(
@@ -146,7 +146,7 @@ class RecordingCommands:
         found = await self._recordings.find(recording_id, account_ids)
         if found is None:
             raise parameter_error(
-                f"there is no recording {recording_id}", f"call {_LIST} for all that there are"
+                "id", f"there is no recording {recording_id}", f"call {_LIST} for all that there are"
             )
         return found
 

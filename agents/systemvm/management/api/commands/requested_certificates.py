@@ -63,7 +63,7 @@ class RequestedCertificateCommands:
         days = arguments.get("duration", MAX_DAYS)
         if not 1 <= days <= MAX_DAYS:
             raise parameter_error(
-                f"Invalid value for parameter duration: {days}; it must be 1 to {MAX_DAYS} days"
+                "duration", f"Invalid value for parameter duration: {days}; it must be 1 to {MAX_DAYS} days"
             )
         request = {"csr": arguments["csr"], "names": arguments.get("domain", []), "days": days}
         await self._certificates.check(read_request(request["csr"], request["names"]))

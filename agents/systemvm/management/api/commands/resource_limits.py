@@ -87,11 +87,12 @@ class ResourceLimitCommands:
         most = arguments.get("max")
         if arguments.flag("usedefault"):
             if most is not None:
-                raise parameter_error("max and usedefault=true exclude each other", "omit one of them")
+                raise parameter_error("max", "max and usedefault=true exclude each other", "omit one of them")
         else:
             most = UNLIMITED if most is None else most
             if not UNLIMITED <= most <= MOST:
                 raise parameter_error(
+                    "max",
                     "Please specify either '-1' for an infinite limit, or a limit that is at least '0'.",
                     f"the maximum is {MOST}",
                 )
@@ -107,6 +108,7 @@ class ResourceLimitCommands:
             raise unauthorized("domain administrators cannot change limits of their own account")
         if account.is_admin:
             raise parameter_error(
+                "account",
                 f"account {account.name} is an administrator's, which has no limit",
                 "limit accounts of users",
             )
@@ -192,7 +194,7 @@ def _kind(number: int) -> ResourceType:
         return ResourceType(number)
     except ValueError:
         raise parameter_error(
-            f"resourcetype={number} is not limited in this release", f"send one of {_KINDS}"
+            "resourcetype", f"resourcetype={number} is not limited in this release", f"send one of {_KINDS}"
         ) from None
 
 
@@ -207,17 +209,22 @@ def _limit_domain(
     if not call.principal.is_admin and domain.id == call.principal.domain.id:
         raise unauthorized("domain administrators cannot change limits of their own domain")
     if domain.id == ROOT_DOMAIN_ID:
-        raise parameter_error("domain ROOT has no limit", "send account, too, or limit another domain")
+        raise parameter_error(
+            "domainid", "domain ROOT has no limit", "send account, too, or limit another domain"
+        )
     if kind is ResourceType.secondary_storage:
         raise parameter_error(
-            "resourcetype=11 is limited for accounts only in this release", "send account, too"
+            "resourcetype",
+            "resourcetype=11 is limited for accounts only in this release",
+            "send account, too",
         )
     parent = accounts.domain_by_id(connection, domain.parent_id or ROOT_DOMAIN_ID)
     above = _in_units_of_limits(kind, limits.of_domain(connection, parent)[kind])
     if above != UNLIMITED and most is not None and (most == UNLIMITED or most > above):
         raise parameter_error(
+            "max",
             f"Domain {parent.name} has maximum allowed resource limit {above} for {kind.name},"
-            f" please specify a value less than or equal to {above}"
+            f" please specify a value less than or equal to {above}",
         )
     rows.set_of_domain(connection, domain.id, kind, most)
     [answer] = _limits_of_domain(connection, domain, (kind,))
@@ -226,7 +233,9 @@ def _limit_domain(
 
 def _named_domain(connection: Connection, arguments: Arguments, principal: Principal) -> Domain:
     if "domainid" not in arguments:
-        raise parameter_error("account and domainid are missing", "send both, or domainid for a domain")
+        raise parameter_error(
+            "domainid", "account and domainid are missing", "send both, or domainid for a domain"
+        )
     domain = accounts.domain_by_uuid(connection, arguments["domainid"])
     if not principal.may_use_domain(domain):
         raise unauthorized(f"account {principal.account.name} must not use domain {domain.pretty_path}")

@@ -110,16 +110,21 @@ def _update(connection: Connection, call: ApiCall) -> None:
     role = made_role(connection, call.principal, arguments["roleid"])
     if ("ruleorder" in arguments) == ("ruleid" in arguments):
         raise parameter_error(
-            "Either ruleorder, or ruleid and permission, must be given", "send one of the two"
+            "ruleorder", "Either ruleorder, or ruleid and permission, must be given", "send one of the two"
         )
     if ("ruleid" in arguments) != ("permission" in arguments):
-        raise parameter_error("ruleid and permission must be given together")
+        raise parameter_error(
+            "permission" if "ruleid" in arguments else "ruleid",
+            "ruleid and permission must be given together",
+        )
     if "ruleorder" in arguments:
         changes.reorder_rules(connection, role.id, arguments["ruleorder"], user_id)
         return
     rule = roles.permission_rows.by_uuid(connection, arguments["ruleid"])
     if rule.role_id != role.id:
-        raise parameter_error(f"ruleid is not a rule of role {role.name}", "see listRolePermissions")
+        raise parameter_error(
+            "ruleid", f"ruleid is not a rule of role {role.name}", "see listRolePermissions"
+        )
     changes.change_rule(connection, rule.id, arguments["permission"].lower() == "allow", user_id)
 
 

@@ -62,6 +62,7 @@ def made_role(connection: Connection, principal: Principal, uuid: str) -> Accoun
     found = find_role(connection, uuid)
     if found.made is None:
         raise parameter_error(
+            "id",
             f"role {uuid} cannot be changed: every installation has it",
             "create another one with createRole and its roleid",
         )
@@ -120,7 +121,9 @@ class RoleCommands:
         arguments = call.arguments
         Rights.check_may_change_roles(call.principal)
         if ("type" in arguments) == ("roleid" in arguments):
-            raise parameter_error("Either role type or role ID must be given", "send one of type and roleid")
+            raise parameter_error(
+                "type", "Either role type or role ID must be given", "send one of type and roleid"
+            )
         rules: list[tuple[str, bool, str]] = []
         if "roleid" in arguments:
             source = find_role(connection, arguments["roleid"])

@@ -202,7 +202,9 @@ class ScreenCommands:
         digest, region = str(arguments["hash"]).lower(), _region_of(arguments)
         if not _HASH.fullmatch(digest):
             raise parameter_error(
-                "parameter hash is not a SHA-256 of 64 hexadecimal digits", "send the hash of a screenshot"
+                "hash",
+                "parameter hash is not a SHA-256 of 64 hexadecimal digits",
+                "send the hash of a screenshot",
             )
         deadline = _deadline_of(arguments)
         vm = await self._screens.find(arguments["virtualmachineid"], _user_of(call))
@@ -273,6 +275,7 @@ def _region_of(arguments: Arguments) -> Region | None:
     if len(given) < len(_REGION):
         missing = [name for name in _REGION if name not in arguments]
         raise parameter_error(
+            missing[0],
             f"parameters of the region are missing: {', '.join(missing)}",
             "send x, y, width and height, or none",
         )
@@ -292,7 +295,7 @@ def _deadline_of(arguments: Arguments) -> str:
     """Return when a wait ends, as a job's argument."""
     wait_s, max_s = arguments.get("timeout", DEFAULT_WAIT.total_seconds()), MAX_WAIT.total_seconds()
     if not 0 < wait_s <= max_s:
-        raise parameter_error(f"parameter timeout must be from 1 to {int(max_s)} seconds")
+        raise parameter_error("timeout", f"parameter timeout must be from 1 to {int(max_s)} seconds")
     return (now() + timedelta(seconds=wait_s)).isoformat()
 
 

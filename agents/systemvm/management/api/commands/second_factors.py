@@ -99,7 +99,7 @@ class SecondFactorCommands:
         if arguments.get("enable", True):
             if "userid" in arguments:
                 raise parameter_error(
-                    "userid is only for enable=false", "have the user set up the second factor"
+                    "userid", "userid is only for enable=false", "have the user set up the second factor"
                 )
             return await self._answer(principal.user, await self._service.set_up(principal.user.id))
         if not principal.is_verified:

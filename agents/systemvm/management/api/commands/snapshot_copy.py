@@ -70,18 +70,22 @@ def _to_copy(connection: Connection, call: ApiCall) -> tuple[Snapshot, list[int]
     snapshot = own_snapshot(connection, arguments["id"], call.principal)
     if snapshot.copy_of is not None:
         raise parameter_error(
-            f"id: {snapshot.name} is a copy itself", "copy the snapshot that it was copied from"
+            "id", f"id: {snapshot.name} is a copy itself", "copy the snapshot that it was copied from"
         )
     one = [arguments["destzoneid"]] if "destzoneid" in arguments else []
     uuids = [*one, *arguments.get("destzoneids", [])]
     if not uuids:
         raise parameter_error(
-            "Either destzoneid or destzoneids parameters have to be specified.", "see listZones"
+            "destzoneid", "Either destzoneid or destzoneids parameters have to be specified.", "see listZones"
         )
     zone_ids = list(dict.fromkeys(zones.zone_by_uuid(connection, uuid).id for uuid in uuids))
     if snapshot.zone_id in zone_ids:
-        raise parameter_error("Please specify different source and destination zones.")
+        raise parameter_error(
+            "destzoneid" if one else "destzoneids", "Please specify different source and destination zones."
+        )
     source = arguments.text("sourcezoneid")
     if source is not None and zones.zone_by_uuid(connection, source).id != snapshot.zone_id:
-        raise parameter_error(f"sourcezoneid: {snapshot.name} is in another zone", "omit sourcezoneid")
+        raise parameter_error(
+            "sourcezoneid", f"sourcezoneid: {snapshot.name} is in another zone", "omit sourcezoneid"
+        )
     return snapshot, zone_ids

@@ -14,7 +14,7 @@ from systemvm.management.api.commands.extracts import HTTP_DOWNLOAD, answer_of
 from systemvm.management.api.commands.own_storage import own_snapshot_in, own_volume
 from systemvm.management.api.commands.template_copy import answer_for_job
 from systemvm.management.api.envelope import plain
-from systemvm.management.api.errors import parameter_error, unauthorized
+from systemvm.management.api.errors import object_error, parameter_error, unauthorized
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.parameters import ParameterType, only, optional, required
 from systemvm.management.jobs.runner import JobRunner, RunningJob
@@ -96,7 +96,9 @@ class SnapshotImageCommands:
     async def _create(self, call: ApiCall) -> StartedJob:
         arguments = call.arguments
         if ("snapshotid" in arguments) == ("volumeid" in arguments):
-            raise parameter_error("Either snapshotid or volumeid must be given", "send one of the two")
+            raise parameter_error(
+                "snapshotid", "Either snapshotid or volumeid must be given", "send one of the two"
+            )
         user_id = call.principal.user.id
         if "snapshotid" in arguments:
             snapshot = await self._database.read(
@@ -189,10 +191,12 @@ def _registration(connection: Connection, call: ApiCall, volume: Volume, zone_id
     _check_zone(connection, call, zone_id)
     featured = arguments.flag("isfeatured")
     if featured and not call.principal.is_admin:
-        raise parameter_error("Parameter isfeatured=true can be passed by Admin only", "omit isfeatured")
+        raise parameter_error(
+            "isfeatured", "Parameter isfeatured=true can be passed by Admin only", "omit isfeatured"
+        )
     os_type, origin = arguments.text("ostypeid"), _template_of(connection, volume)
     if os_type is not None and os_types.find(os_type) is None:
-        raise parameter_error(f"there is no OS type with the id {os_type}", "call listOsTypes")
+        raise parameter_error("ostypeid", f"there is no OS type with the id {os_type}", "call listOsTypes")
     zone = zones.zone_by_id(connection, zone_id)
     try:
         return Registration.of(
@@ -209,7 +213,9 @@ def _registration(connection: Connection, call: ApiCall, volume: Volume, zone_id
             password_enabled=arguments.flag("passwordenabled"),
         )
     except RegistrationError as error:
-        raise parameter_error(f"Invalid value for parameter {error.parameter}: {error.message}") from None
+        raise parameter_error(
+            error.parameter, f"Invalid value for parameter {error.parameter}: {error.message}"
+        ) from None
 
 
 def _resting_volume(connection: Connection, uuid: str, call: ApiCall) -> Volume:
@@ -221,7 +227,8 @@ def _resting_volume(connection: Connection, uuid: str, call: ApiCall) -> Volume:
     check_usable(volume)
     vm = None if volume.vm_id is None else instances.by_id(connection, volume.vm_id)
     if vm is not None and vm.state is not InstanceState.STOPPED:
-        raise parameter_error(
+        raise object_error(
+            uuid,
             f"Invalid state of the volume {volume.name}: its VM {vm.name} is {vm.state.value}",
             "stop the VM, or take a snapshot and use that",
         )
@@ -235,7 +242,7 @@ def _template_of(connection: Connection, volume: Volume) -> Template | None:
 def _check_zone(connection: Connection, call: ApiCall, zone_id: int) -> None:
     uuid = call.arguments.text("zoneid")
     if uuid is not None and zones.zone_by_uuid(connection, uuid).id != zone_id:
-        raise parameter_error("it is in another zone than zoneid", "omit zoneid")
+        raise parameter_error("zoneid", "it is in another zone than zoneid", "omit zoneid")
 
 
 def _note(

@@ -88,7 +88,7 @@ class SnapshotPolicyCommands:
     async def _delete(self, call: ApiCall) -> SuccessAnswer:
         uuid, uuids = call.arguments.text("id"), call.arguments.get("ids")
         if (uuid is None) == (uuids is None):
-            raise parameter_error("id or ids must name the policies", "send one of the two")
+            raise parameter_error("id", "id or ids must name the policies", "send one of the two")
         wanted = uuids if uuid is None else [uuid]
         found = await self._database.read(_own, wanted, call.principal)
         await self._database.run(policy_changes.remove, found, call.principal.user.id)

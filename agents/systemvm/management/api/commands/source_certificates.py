@@ -109,12 +109,13 @@ def _add(connection: Connection, call: ApiCall) -> SourceCertificateAnswer:
     if "templateid" in arguments:
         template = templates.by_uuid(connection, arguments["templateid"])
         if template.zone_id not in (None, zone.id):
-            raise parameter_error(f"{template.name} is not in zone {zone.name}", "send its zoneid")
+            raise parameter_error("zoneid", f"{template.name} is not in zone {zone.name}", "send its zoneid")
         template_id = template.id
     certificates = _parse(_with_markers(arguments["certificate"]))
     for each in certificates:
         if not each.not_valid_before_utc <= now() < each.not_valid_after_utc:
             raise parameter_error(
+                "certificate",
                 f"certificate {each.subject.rfc4514_string()} is valid only from"
                 f" {each.not_valid_before_utc:%Y-%m-%d} to {each.not_valid_after_utc:%Y-%m-%d}",
                 "send one that is valid today",
@@ -123,11 +124,13 @@ def _add(connection: Connection, call: ApiCall) -> SourceCertificateAnswer:
     present = template_sources.certificates(connection, zone.id)
     if any(each.name == arguments["name"] for each in present):
         raise parameter_error(
+            "name",
             f"zone {zone.name} has a certificate {arguments['name']} already",
             "revoke it, or use another name",
         )
     if sum(len(each.pem) for each in present) + len(pem) > MAX_TRUSTED_CHARACTERS:
         raise parameter_error(
+            "certificate",
             f"the certificates of zone {zone.name} are too long together, the maximum is"
             f" {MAX_TRUSTED_CHARACTERS} characters",
             "revoke those that are not needed",
@@ -157,6 +160,7 @@ def _parse(pem: str) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(pem.encode())
     except ValueError:
         raise parameter_error(
+            "certificate",
             "Invalid value for parameter certificate: it is not a certificate as PEM",
             "send the text from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----",
         ) from None
@@ -184,10 +188,14 @@ def _remove(connection: Connection, call: ApiCall) -> None:
             if each.name == arguments["name"]
         ]
         if not named:
-            raise parameter_error(f"zone {zone.name} has no certificate {arguments['name']}", f"call {_LIST}")
+            raise parameter_error(
+                "name", f"zone {zone.name} has no certificate {arguments['name']}", f"call {_LIST}"
+            )
         found = named[0]
     else:
-        raise parameter_error("Unable to execute API command due to missing parameter id", f"call {_LIST}")
+        raise parameter_error(
+            "id", "Unable to execute API command due to missing parameter id", f"call {_LIST}"
+        )
     template_sources.revoke_certificate(connection, found.id)
 
 

@@ -89,7 +89,7 @@ class StoreMigrationCommands:
         store = await self._database.read(zones.image_store_by_uuid, call.arguments["id"])
         is_running = self._migrations.cancel(store.id)
         if not is_running and store.retiring is None:
-            raise parameter_error(f"no content leaves image store {store.name}")
+            raise parameter_error("id", f"no content leaves image store {store.name}")
         await self._database.run(zones.update_store, store.id, retiring=None)
         return SuccessAnswer(success=True)
 

@@ -80,14 +80,19 @@ def _why_not_migrated(connection: Connection, call: ApiCall) -> ApiError:
     arguments = call.arguments
     vm = system_vm(connection, arguments["virtualmachineid"])
     if "hostid" in arguments and "storageid" in arguments:
-        return parameter_error("Only one of hostId and storageId can be specified", "omit one of them")
+        return parameter_error(
+            "storageid", "Only one of hostId and storageId can be specified", "omit one of them"
+        )
     if "hostid" in arguments:
         zones.host_rows.by_uuid(connection, arguments["hostid"])
     if "storageid" in arguments:
         storage_pools.rows.by_uuid(connection, arguments["storageid"])
     if "storageid" not in arguments and vm.state is not InstanceState.RUNNING:
-        return parameter_error(f"VM is not Running, unable to migrate the vm {vm.instance_name}")
+        return parameter_error(
+            "virtualmachineid", f"VM is not Running, unable to migrate the vm {vm.instance_name}"
+        )
     return parameter_error(
+        "virtualmachineid",
         "Unsupported operation, VM uses Local storage, cannot migrate",
         f'destroy {vm.instance_name} by "systemvm system-vm destroy": the daemon creates another one',
     )
@@ -97,9 +102,10 @@ def _why_not_scaled(connection: Connection, call: ApiCall) -> ApiError:
     vm = system_vm(connection, call.arguments["id"])
     known = offerings.list_service_offerings(connection)
     if offerings.of_vm(vm, known).uuid == call.arguments["serviceofferingid"]:
-        return parameter_error(f"{vm.instance_name} already has this service offering")
+        return parameter_error("serviceofferingid", f"{vm.instance_name} already has this service offering")
     offerings.service_by_uuid(connection, call.arguments["serviceofferingid"])
     return parameter_error(
+        "serviceofferingid",
         "isSystem property is different for current service offering and new service offering",
         "change the size of the role in the zone's file; a system VM that is created later has it",
     )

@@ -17,7 +17,7 @@ from systemvm.management.api.command import (
     StartedJob,
 )
 from systemvm.management.api.envelope import plain
-from systemvm.management.api.errors import parameter_error
+from systemvm.management.api.errors import object_error, parameter_error
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.api.paging import page_window, sort_order
@@ -148,7 +148,9 @@ class SystemVmCommands:
             arguments |= {name: call.arguments.flag(name) for name in ("forced", "drain")}
             if arguments["drain"] and vm.type is not InstanceType.CONSOLE_PROXY:
                 raise parameter_error(
-                    f"{vm.instance_name} is not a console proxy: it cannot be drained", "leave drain out"
+                    "drain",
+                    f"{vm.instance_name} is not a console proxy: it cannot be drained",
+                    "leave drain out",
                 )
             return await start_job(self._jobs, call, name, arguments, about="SystemVm", uuid=vm.uuid)
 
@@ -225,8 +227,8 @@ def system_vm(connection: Connection, uuid: str) -> Instance:
     """
     vm = instances.by_uuid(connection, uuid)
     if not vm.type.is_system:
-        raise parameter_error(
-            f"{vm.name} is not a system VM", "call the commands of virtual machines for users' VMs"
+        raise object_error(
+            uuid, f"{vm.name} is not a system VM", "call the commands of virtual machines for users' VMs"
         )
     return vm
 

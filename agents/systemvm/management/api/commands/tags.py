@@ -148,18 +148,20 @@ def _owners(connection: Connection, call: ApiCall) -> list[str]:
     """
     kind, uuids = call.arguments["resourcetype"], call.arguments["resourceids"]
     if not uuids:
-        raise parameter_error("resourceids is empty", "name at least one object")
+        raise parameter_error("resourceids", "resourceids is empty", "name at least one object")
     for uuid in uuids:
         found = _FIND[kind](connection, uuid)
         if kind == "Network" and found.is_shared:
-            raise parameter_error(f"resourceids: network {uuid} is shared", "tag networks that accounts own")
+            raise parameter_error(
+                "resourceids", f"resourceids: network {uuid} is shared", "tag networks that accounts own"
+            )
         if not call.principal.may_use(found.account_id):
             raise unauthorized(f"account {call.principal.account.name} must not tag this object")
         is_other = (kind == "UserVm" and found.type.is_system) or (
             kind in ("Template", "ISO") and found.is_iso != (kind == "ISO")
         )
         if is_other:
-            raise parameter_error(f"resourceids: {uuid} is not an id of type {kind}")
+            raise parameter_error("resourceids", f"resourceids: {uuid} is not an id of type {kind}")
     return list(uuids)
 
 
@@ -169,6 +171,7 @@ def _check_new(connection: Connection, call: ApiCall) -> None:
         for tag in present:
             if tag.key in given:
                 raise parameter_error(
+                    "tags",
                     f"tag {tag.key} already on {uuid} with value {tag.value}",
                     "delete it first with deleteTags",
                 )

@@ -11,7 +11,7 @@ from systemvm.management.api.command import ApiCall, Command, ResponseShape, Sta
 from systemvm.management.api.commands.own_template import find_own
 from systemvm.management.api.commands.template_list import ISO, TEMPLATE, TemplateCategory, answers_of
 from systemvm.management.api.envelope import plain
-from systemvm.management.api.errors import parameter_error
+from systemvm.management.api.errors import ApiError, ErrorCode, parameter_error
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.jobs.runner import JobRunner, RunningJob
@@ -77,20 +77,25 @@ def _to_copy(connection: Connection, call: ApiCall, kind: TemplateCategory) -> t
     uuids = [*one, *arguments.get("destzoneids", [])]
     if not uuids:
         raise parameter_error(
-            "Either destzoneid or destzoneids parameters have to be specified.", "see listZones"
+            "destzoneid", "Either destzoneid or destzoneids parameters have to be specified.", "see listZones"
         )
     zone_ids = list(dict.fromkeys(zones.zone_by_uuid(connection, uuid).id for uuid in uuids))
     if "sourcezoneid" in arguments:
         source = zones.zone_by_uuid(connection, arguments["sourcezoneid"])
         if source.id in zone_ids:
-            raise parameter_error("Please specify different source and destination zones.")
+            raise parameter_error(
+                "destzoneid" if one else "destzoneids",
+                "Please specify different source and destination zones.",
+            )
         found = replicas.copies_in_zone(connection, template.id, source.id)
         if not any(ref.is_ready for ref in found):
-            raise parameter_error(f"{template.name} is not ready in zone {source.name}", "wait until it is")
+            raise parameter_error(
+                "sourcezoneid", f"{template.name} is not ready in zone {source.name}", "wait until it is"
+            )
     else:
         ref = templates.store_ref_of(connection, template.id)
         if ref is None or not ref.is_ready:
-            raise parameter_error(f"{template.name} is not ready in any zone", "wait until it is")
+            raise parameter_error("id", f"{template.name} is not ready in any zone", "wait until it is")
     return template, zone_ids
 
 
@@ -102,6 +107,6 @@ def answer_for_job(
     principal = principal_of(connection, user)
     zone = zones.zone_by_id(connection, zone_id)
     if principal is None:
-        raise parameter_error(f"user {user.username} was disabled meanwhile")
+        raise ApiError(ErrorCode.PARAMETER, f"user {user.username} was disabled meanwhile")
     rows = answers_of(connection, [template], principal)
     return next((row for row in rows if row.zoneid == zone.uuid), rows[0])

@@ -128,7 +128,7 @@ def _filter_of(connection: Connection, call: ApiCall, kind: TemplateCategory) ->
     arguments, principal = call.arguments, call.principal
     wanted = arguments.get(kind.filter_name, kind.default_filter)
     if wanted == "all" and not principal.is_admin:
-        raise parameter_error("Filter all can be specified by root admin only")
+        raise parameter_error(kind.filter_name, "Filter all can be specified by root admin only")
     visibility, owner_ids = Visibility(wanted), owners_of(connection, call).account_ids
     uuids = named_uuids(arguments)
     if uuids is not None:

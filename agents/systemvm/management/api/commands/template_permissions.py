@@ -72,16 +72,23 @@ def _update(connection: Connection, call: ApiCall, kind: TemplateCategory) -> No
     operation, names = arguments.text("op"), arguments.get("accounts")
     if names is not None and operation is None:
         raise parameter_error(
+            "op",
             "Invalid operation on accounts, the operation must be either 'add' or 'remove' in order to "
             "modify launch permissions.",
             "send op=add or op=remove",
         )
     if operation in ("add", "remove") and not names:
-        raise parameter_error(f"Operation {operation} requires accounts or projects to be passed in")
+        raise parameter_error(
+            "accounts", f"Operation {operation} requires accounts or projects to be passed in"
+        )
     if arguments.flag("isfeatured") and not is_admin:
-        raise parameter_error("Parameter isfeatured=true can be passed by Admin only", "omit isfeatured")
+        raise parameter_error(
+            "isfeatured", "Parameter isfeatured=true can be passed by Admin only", "omit isfeatured"
+        )
     if "isextractable" in arguments and not is_admin and not kind.is_iso:
-        raise parameter_error("Only Root Admin is allowed to modify this attribute.", "omit isextractable")
+        raise parameter_error(
+            "isextractable", "Only Root Admin is allowed to modify this attribute.", "omit isextractable"
+        )
     columns = {"ispublic": "public", "isfeatured": "featured", "isextractable": "extractable"}
     changes: dict[str, Any] = {
         column: arguments.flag(name) for name, column in columns.items() if name in arguments
@@ -105,8 +112,9 @@ def _account(connection: Connection, template: Template, name: str, operation: s
         domain = accounts.domain_by_id(connection, template.domain_id)
         verb = "grant" if operation == "add" else "remove"
         raise parameter_error(
+            "accounts",
             f"Unable to {verb} a launch permission to account {name} in domain id={domain.uuid}, account not "
-            "found.  No permissions updated, please verify the account names and retry."
+            "found.  No permissions updated, please verify the account names and retry.",
         )
     return found.id
 

@@ -74,12 +74,15 @@ def _to_prepare(connection: Connection, call: ApiCall, host_id: int) -> _Prepare
         here = [pool for pool in here if pool.id == named.id]
     if not here:
         raise parameter_error(
+            "zoneid",
             f"unable to find a storage pool of this host in zone {zone.name}",
             "call the daemon of the host whose pool it is; listStoragePools has the pools",
         )
     ref = templates.store_ref_of(connection, template.id, zone.id)
     if ref is None or not ref.is_ready:
-        raise parameter_error(f"{template.name} is not Ready in zone {zone.name}", "wait until it is Ready")
+        raise parameter_error(
+            "templateid", f"{template.name} is not Ready in zone {zone.name}", "wait until it is Ready"
+        )
     rows = template_list.answers_of(connection, [template], call.principal)
     pool_ids = [None if pool.is_own_directory else pool.id for pool in here]
     return _Prepared(template, pool_ids, [row for row in rows if row.zoneid == zone.uuid])

@@ -91,7 +91,9 @@ def named_or_only_zone(connection: Connection, uuid: str | None) -> zones.Zone:
     present = zones.list_zones(connection)
     if len(present) != 1:
         raise parameter_error(
-            f"parameter zoneid is missing: there are {len(present)} zones", "send zoneid; see listZones"
+            "zoneid",
+            f"parameter zoneid is missing: there are {len(present)} zones",
+            "send zoneid; see listZones",
         )
     return present[0]
 
@@ -104,17 +106,21 @@ def registration_of(call: ApiCall, kind: TemplateCategory, zone_arch: str) -> Re
     try:
         return _registration(call, kind, zone_arch)
     except RegistrationError as error:
-        raise parameter_error(f"Invalid value for parameter {error.parameter}: {error.message}") from None
+        raise parameter_error(
+            error.parameter, f"Invalid value for parameter {error.parameter}: {error.message}"
+        ) from None
 
 
 def _registration(call: ApiCall, kind: TemplateCategory, zone_arch: str) -> Registration:
     arguments = call.arguments
     featured = arguments.flag("isfeatured")
     if featured and not call.principal.is_admin:
-        raise parameter_error("Parameter isfeatured=true can be passed by Admin only", "omit isfeatured")
+        raise parameter_error(
+            "isfeatured", "Parameter isfeatured=true can be passed by Admin only", "omit isfeatured"
+        )
     os_type = arguments.text("ostypeid")
     if os_type is not None and os_types.find(os_type) is None:
-        raise parameter_error(f"there is no OS type with the id {os_type}", "call listOsTypes")
+        raise parameter_error("ostypeid", f"there is no OS type with the id {os_type}", "call listOsTypes")
     return Registration.of(
         format_name=ImageFormat.ISO.value if kind.is_iso else _template_format(arguments["format"]),
         checksum_text=arguments.text("checksum"),
@@ -139,14 +145,16 @@ def _credentials(call: ApiCall) -> SourceCredentials | None:
     username, password = call.arguments.text("sourceusername"), call.arguments.text("sourcepassword")
     if username is None:
         if password is not None:
-            raise parameter_error("sourcepassword is given without sourceusername", "send both")
+            raise parameter_error(
+                "sourceusername", "sourcepassword is given without sourceusername", "send both"
+            )
         return None
     login = SourceCredentials(username, password or "")
     try:
         require_login(login)
     except SourceUrlError as error:
         raise parameter_error(
-            f"Invalid value for parameter sourceusername: {error.message}", error.hint
+            "sourceusername", f"Invalid value for parameter sourceusername: {error.message}", error.hint
         ) from None
     return login
 

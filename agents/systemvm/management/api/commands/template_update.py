@@ -74,19 +74,21 @@ def _update(connection: Connection, call: ApiCall, kind: TemplateCategory) -> Te
     changes: dict[str, Any] = {column: arguments[name] for name, column in names.items() if name in arguments}
     if (name := arguments.text("name")) is not None:
         if not name.strip() or len(name) > MAX_NAME_LENGTH:
-            raise parameter_error(f"name must have 1 to {MAX_NAME_LENGTH} characters: {name[:80]!r}")
+            raise parameter_error("name", f"name must have 1 to {MAX_NAME_LENGTH} characters: {name[:80]!r}")
         changes["name"] = name
     if changes.get("display_text") == "":
         changes["display_text"] = name or template.name
     if (os_type := arguments.text("ostypeid")) is not None:
         if os_types.find(os_type) is None:
-            raise parameter_error(f"there is no OS type with the id {os_type}", "call listOsTypes")
+            raise parameter_error(
+                "ostypeid", f"there is no OS type with the id {os_type}", "call listOsTypes"
+            )
         changes["os_type"] = os_type
     if (arch := arguments.text("arch")) is not None:
         try:
             changes["arch"] = Architecture.of(arch).value
         except ValueError as error:
-            raise parameter_error(f"Invalid value for parameter arch: {error}") from None
+            raise parameter_error("arch", f"Invalid value for parameter arch: {error}") from None
     if arguments.flag("cleanupdetails"):
         changes["details"] = {}
     elif "details" in arguments:

@@ -151,7 +151,9 @@ def _wanted_zone(connection: Connection, call: ApiCall) -> zones.Zone | None:
         return named_or_only_zone(connection, uuid)
     if not call.principal.is_admin:
         raise parameter_error(
-            "Only admins can create templates in all zones", "send the zoneid of one zone; see listZones"
+            "zoneid",
+            "Only admins can create templates in all zones",
+            "send the zoneid of one zone; see listZones",
         )
     return None
 
@@ -161,6 +163,6 @@ def _to_delete(connection: Connection, call: ApiCall, kind: TemplateCategory) ->
     if "zoneid" in call.arguments:
         zone = zones.zone_by_uuid(connection, call.arguments["zoneid"])
         if not templates.is_in_zone(connection, template, zone.id):
-            raise parameter_error(f"{template.name} is not in zone {zone.name}", "omit zoneid")
+            raise parameter_error("zoneid", f"{template.name} is not in zone {zone.name}", "omit zoneid")
         return template, zone.id
     return template, None

@@ -119,10 +119,12 @@ def _filter(connection: Connection, call: ApiCall) -> UsageFilter:
     arguments = call.arguments
     kind = None if "type" not in arguments else _type_of(arguments["type"])
     if kind is None and "usageid" in arguments:
-        raise parameter_error("usageid must be specified together with type", "send type, too")
+        raise parameter_error("type", "usageid must be specified together with type", "send type, too")
     since, end = first_moment(arguments["startdate"]), end_of(arguments["enddate"])
     if since >= end:
-        raise parameter_error("Incorrect Date Range: startdate is after enddate", "exchange the two")
+        raise parameter_error(
+            "startdate", "Incorrect Date Range: startdate is after enddate", "exchange the two"
+        )
     return UsageFilter(
         since=since,
         until=min(end, now()),  # nobody has used the future
@@ -141,7 +143,7 @@ def _accounts_of(connection: Connection, call: ApiCall) -> frozenset[int] | None
     account = accounts.account_rows.find(connection, call.arguments["accountid"])  # also a removed one
     if account is None or not call.principal.may_use(account.id):
         # the same for both: an id must not tell a stranger the account's name
-        raise parameter_error(f"there is no account with the id {call.arguments['accountid']}")
+        raise parameter_error("accountid", f"there is no account with the id {call.arguments['accountid']}")
     return frozenset({account.id} if account.id in owners else ())
 
 
@@ -156,9 +158,11 @@ def _not_counted(number: int) -> ApiError:
     known = ", ".join(f"{kind.number} {kind.name}" for kind in UsageType)
     hint = f"send one of listUsageTypes: {known}"
     if number not in ABSENT:
-        return parameter_error(f"type: there is no usage type {number}", hint)
+        return parameter_error("type", f"type: there is no usage type {number}", hint)
     name, why = ABSENT[number]
-    return parameter_error(f"type: usage type {number}, {name}, has no records in this release: {why}", hint)
+    return parameter_error(
+        "type", f"type: usage type {number}, {name}, has no records in this release: {why}", hint
+    )
 
 
 def _answer(

@@ -94,7 +94,9 @@ class UserKeyCommands:
         user = accounts.user_by_id(connection, key.user_id)
         changeable_user(connection, call.principal, user.uuid, self._rights)
         if key.name is None:
-            raise parameter_error("this key was made by registerUserKeys", "replace it by registerUserKeys")
+            raise parameter_error(
+                "id", "this key was made by registerUserKeys", "replace it by registerUserKeys"
+            )
         records.delete_key(connection, key)
 
     async def _user(self, call: ApiCall) -> User:
@@ -107,7 +109,7 @@ def _expiry(call: ApiCall) -> datetime | None:
         return None
     moment = end_of(call.arguments["enddate"])
     if moment <= now():
-        raise parameter_error("enddate is in the past", "send a later date, or omit it")
+        raise parameter_error("enddate", "enddate is in the past", "send a later date, or omit it")
     return moment
 
 
@@ -117,6 +119,7 @@ def _rules(given: list[str] | None) -> list[str] | None:
     wrong = [rule for rule in given if not is_rule(rule)]
     if wrong or not 1 <= len(given) <= MAX_RULES:
         raise parameter_error(
+            "rules",
             f"Invalid value for parameter rules: it must be 1 to {MAX_RULES} patterns of letters and *",
             "write, for example, list*,queryAsyncJobResult",
         )

@@ -252,7 +252,9 @@ class UserCommands:
         current = call.arguments.text("currentpassword")
         if current is None:
             raise parameter_error(
-                "To set a new password the current password must be provided.", "send currentpassword"
+                "currentpassword",
+                "To set a new password the current password must be provided.",
+                "send currentpassword",
             )
         await self._service.check_password(user, current)
 
@@ -302,7 +304,7 @@ def _account(connection: Connection, call: ApiCall, rights: Rights) -> int:
     name, principal = call.arguments["account"], call.principal
     account = accounts.account_by_name(connection, name, own_domain_id(connection, call))
     if account is None:
-        raise NotFoundError(f"there is no account named {name}")
+        raise NotFoundError(f"there is no account named {name}", parameter="account")
     if not principal.may_use(account.id):
         raise unauthorized(f"account {principal.account.name} must not create users of account {name}")
     rights.check_account(connection, principal, account)
@@ -312,7 +314,7 @@ def _account(connection: Connection, call: ApiCall, rights: Rights) -> int:
 def _by_api_key(connection: Connection, api_key: str) -> User:
     key = accounts.find_api_key(connection, api_key)
     if key is None:
-        raise NotFoundError("there is no user with this API key")
+        raise NotFoundError("there is no user with this API key", parameter="userapikey")
     return accounts.user_by_id(connection, key.user_id)
 
 

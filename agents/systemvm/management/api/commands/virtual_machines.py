@@ -18,7 +18,7 @@ from systemvm.management.api.command import (
 from systemvm.management.api.commands import machine_deployment, machine_list, machine_placement
 from systemvm.management.api.commands.machine_answers import answer_for
 from systemvm.management.api.envelope import plain
-from systemvm.management.api.errors import parameter_error, unauthorized
+from systemvm.management.api.errors import object_error, parameter_error, unauthorized
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.parameters import Parameter, ParameterType, only, optional, required
 from systemvm.management.api.principal import Principal
@@ -194,6 +194,7 @@ class VirtualMachineCommands:
         bridge = self._guest_bridge(request.zone.name)
         if bridge is None:
             raise parameter_error(
+                "zoneid",
                 f"zone {request.zone.name} has no guest network",
                 "call addTrafficType for guest traffic, and createVlanIpRange",
             )
@@ -282,8 +283,10 @@ def own_machine(connection: Connection, uuid: str, principal: Principal) -> Inst
     """
     vm = instances.by_uuid(connection, uuid)
     if vm.type.is_system:
-        raise parameter_error(
-            f"{vm.name} is a system VM", "call startSystemVm, stopSystemVm, rebootSystemVm or destroySystemVm"
+        raise object_error(
+            uuid,
+            f"{vm.name} is a system VM",
+            "call startSystemVm, stopSystemVm, rebootSystemVm or destroySystemVm",
         )
     if not principal.may_use(vm.account_id):
         raise unauthorized(f"account {principal.account.name} must not operate this virtual machine")

@@ -127,6 +127,7 @@ class VolumeChangeCommands:
             size_bytes = await self._snapshots.size_for(snapshot, size_bytes)
         if size_bytes is None:
             raise parameter_error(
+                "size",
                 "size is missing: without snapshotid the volume is empty",
                 f"send size, 1 to {MAX_GIB} GiB, or diskofferingid",
             )
@@ -139,7 +140,7 @@ class VolumeChangeCommands:
     async def _place_of(self, call: ApiCall, offering: DiskOffering | None) -> PoolWish:
         named = call.arguments.text("storageid")
         if named is not None and not call.principal.is_admin:
-            raise parameter_error("storageid is for administrators only", "omit it")
+            raise parameter_error("storageid", "storageid is for administrators only", "omit it")
         is_shared = offering is not None and offering.storage_type == offerings.SHARED
         usages = await self._pools.usages() if is_shared or named is not None else {}
         tags = storage_pools.tags_of(offering.tags) if offering is not None else frozenset[str]()
@@ -151,11 +152,12 @@ class VolumeChangeCommands:
         vm = await self._database.read(own_machine, arguments["virtualmachineid"], call.principal)
         if volume.type == volumes.ROOT:
             raise parameter_error(
-                f"id: {volume.name} is the root disk of a VM", "choose a volume of type DATADISK"
+                "id", f"id: {volume.name} is the root disk of a VM", "choose a volume of type DATADISK"
             )
         device = arguments.get("deviceid")
         if device is not None and device not in UNITS:
             raise parameter_error(
+                "deviceid",
                 f"deviceid: {device} is not the number of a data disk",
                 f"omit it, or choose one of {', '.join(map(str, UNITS))}",
             )
@@ -169,7 +171,9 @@ class VolumeChangeCommands:
         volume = await self._database.read(own_volume, call.arguments["id"], call.principal)
         offering, size_bytes = await self._chosen_size(call, is_required=True)
         if size_bytes is None:
-            raise parameter_error("size is missing", f"send size, 1 to {MAX_GIB} GiB, or diskofferingid")
+            raise parameter_error(
+                "size", "size is missing", f"send size, 1 to {MAX_GIB} GiB, or diskofferingid"
+            )
         usages = await self._pools.usage_of(volume.pool_id)
         await self._database.read(check_growth, volume, size_bytes, usages)
         offering_id = offering.id if offering is not None else volume.disk_offering_id
@@ -232,7 +236,7 @@ class VolumeChangeCommands:
 def size_bytes_of(call: ApiCall) -> int:
     size_gib: int = call.arguments["size"]
     if not 1 <= size_gib <= MAX_GIB:
-        raise parameter_error(f"Invalid value for parameter size: it must be 1 to {MAX_GIB} GiB")
+        raise parameter_error("size", f"Invalid value for parameter size: it must be 1 to {MAX_GIB} GiB")
     return size_gib * GIB
 
 
@@ -244,6 +248,7 @@ def _offering(connection: Connection, call: ApiCall) -> DiskOffering | None:
         return offerings.disk_by_uuid(connection, uuid)
     except NotFoundError:
         raise parameter_error(
+            "diskofferingid",
             f"diskofferingid: there is no disk offering {uuid}",
             "call listDiskOfferings for all that there are",
         ) from None
@@ -253,12 +258,14 @@ def _size_of_offering(offering: DiskOffering, size_bytes: int | None, *, is_requ
     if offering.size_gib is None:
         if size_bytes is None and is_required:
             raise parameter_error(
+                "size",
                 f"size is missing: users of disk offering {offering.name} choose it",
                 f"send size, 1 to {MAX_GIB} GiB",
             )
         return size_bytes
     if size_bytes is not None:
         raise parameter_error(
+            "size",
             f"size cannot be chosen: disk offering {offering.name} has {offering.size_gib} GiB",
             "omit size, or choose an offering with iscustomized=true",
         )
@@ -308,6 +315,7 @@ def _named_or_numbered(connection: Connection, call: ApiCall) -> Volume:
         return own_volume(connection, uuid, call.principal)
     if uuid is not None or vm_uuid is None or device is None:
         raise parameter_error(
+            "id",
             "id, or both virtualmachineid and deviceid, must name the volume",
             "send id alone, or virtualmachineid and deviceid",
         )
@@ -318,6 +326,7 @@ def _named_or_numbered(connection: Connection, call: ApiCall) -> Volume:
             return volume
     known = ", ".join(str(volume.device_id) for volume in found)
     raise parameter_error(
+        "deviceid",
         f"deviceid: {vm.name} has no data volume {device}",
         f"choose one of {known}" if known else "it has no data volume",
     )

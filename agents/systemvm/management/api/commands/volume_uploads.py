@@ -100,7 +100,7 @@ class VolumeUploadCommands:
 def _registration(call: ApiCall, zone: Zone) -> Registration:
     arguments = call.arguments
     if arguments["format"].upper() == ImageFormat.ISO.value:
-        raise parameter_error("ISO is not a format of volumes", "call registerIso")
+        raise parameter_error("format", "ISO is not a format of volumes", "call registerIso")
     try:
         return Registration.of(
             format_name=arguments["format"],
@@ -110,4 +110,6 @@ def _registration(call: ApiCall, zone: Zone) -> Registration:
             url=arguments.get("url"),
         )
     except RegistrationError as error:
-        raise parameter_error(f"Invalid value for parameter {error.parameter}: {error.message}") from None
+        raise parameter_error(
+            error.parameter, f"Invalid value for parameter {error.parameter}: {error.message}"
+        ) from None

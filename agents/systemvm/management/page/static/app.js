@@ -200,8 +200,8 @@ function askPassword() {
   const anew = { type: "password", autocomplete: "new-password", required: true };
   askFields({
     title: "Change your password", verb: "Change",
-    fields: [{ name: "current", label: "Current password", type: "password", autocomplete: "current-password", required: true },
-      { name: "next", label: "New password", ...anew }, { name: "again", label: "New password again", ...anew }],
+    fields: [{ name: "current", data: { parameter: "currentpassword" }, label: "Current password", type: "password", autocomplete: "current-password", required: true },
+      { name: "next", data: { parameter: "password" }, label: "New password", ...anew }, { name: "again", label: "New password again", ...anew }],
     async submit({ current, next, again }) {
       if (next !== again) throw new Error("new passwords differ: enter the same one twice");
       await call("updateUser", { id: user().id, currentpassword: current, password: next });

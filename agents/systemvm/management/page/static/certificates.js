@@ -24,9 +24,12 @@ function drawCards() {
 }
 
 // Sets a setting of a zone, or resets one that is emptied.
-async function set(name, value, zoneid) {
+// `field` is the one of the dialog in which an error is shown.
+async function set(name, value, zoneid, field = "") {
   if (value) {
-    await call("updateConfiguration", { name, value, zoneid });
+    await call("updateConfiguration", { name, value, zoneid }).catch((error) => {
+      throw Object.assign(error, { parameter: field });
+    });
     return;
   }
   const { configuration } = await call("resetConfiguration", { name, zoneid });
@@ -57,8 +60,8 @@ Object.assign(actions, {
           placeholder: "none: certificates are not ordered" }],
       async submit({ configured = "", acmedirectory = "" }) {
         // the name first: an order begins as soon as both are there
-        if (configured !== (name.configured ?? "")) await set(name.setting, configured, name.zoneid);
-        if (acmedirectory !== (name.acmedirectory ?? "")) await set(name.acmesetting, acmedirectory, name.zoneid);
+        if (configured !== (name.configured ?? "")) await set(name.setting, configured, name.zoneid, "configured");
+        if (acmedirectory !== (name.acmedirectory ?? "")) await set(name.acmesetting, acmedirectory, name.zoneid, "acmedirectory");
       },
     });
   },

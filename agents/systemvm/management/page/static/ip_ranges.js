@@ -93,7 +93,7 @@ async function openAdd() {
       { name: "vlan", label: "VLAN", inputMode: "numeric", placeholder: "untagged (optional)" },
       [{ name: "ip6cidr", label: "IPv6 network", placeholder: "2001:db8::/64 (optional)" }, { name: "ip6gateway", label: "Its gateway", placeholder: "(optional)" }],
       span6().map((field) => ({ ...field, placeholder: "for IPv6 alone" })),
-      ...(traffic === "public" ? [{ name: "spared", type: "checkbox", label: "Not for system VMs" }] : [])],
+      ...(traffic === "public" ? [{ name: "spared", data: { parameter: "forsystemvms" }, type: "checkbox", label: "Not for system VMs" }] : [])],
     async submit({ spared, ...values }) {
       await run(add, { ...place, ...(spared ? { forsystemvms: "false" } : {}), ...values });
       toast("The addresses are added.");

@@ -125,7 +125,7 @@ async function openAdd() {
     const sources = [...roles.map(({ id, name }) => [`roleid ${id}`, `Rules of ${name}`]), ...types];
     open({
       title: "Add a role", text: "It begins with the rules of another role, or with none: then it permits nothing.", verb: "Add",
-      fields: fieldsOf({}, { name: "source", label: "Begins with", required: true, choices: sources }),
+      fields: fieldsOf({}, { name: "source", data: { parameter: "roleid type" }, label: "Begins with", required: true, choices: sources }),
       async submit({ source, ispublic = "false", ...values }) {
         const [kind, value] = source.split(" ");
         await call("createRole", { ...values, ispublic, [kind]: value });

@@ -69,6 +69,6 @@ export function objectRow(object) {
 
 export function targetChoice(store) {
   const free = store.disksizetotal ? ` (${bytes(store.disksizetotal - (store.disksizeused ?? 0))} free)` : "";
-  return element("label", { className: "choice" }, element("input", { type: "checkbox", name: "target", value: store.id, checked: true }),
+  return element("label", { className: "choice" }, element("input", { type: "checkbox", name: "target", data: { parameter: "destpools" }, value: store.id, checked: true }),
     ` ${store.name}${free}`);
 }

@@ -137,6 +137,12 @@ const clearing = new WeakMap(); // by dialog: takes its error away
 // Take the error of a dialog away.
 export const clearError = (dialog) => clearing.get(dialog)();
 
+// The field of a parameter: of its name, or of the parameters in its `data-parameter`; an entry of a map has that of its key.
+function fieldOf(dialog, parameter) {
+  const name = CSS.escape(parameter.split("].").at(-1));
+  return dialog.querySelector(`:is([name="${name}"], [data-parameter~="${name}"]):enabled:not([type=hidden])`);
+}
+
 // Returns a function that shows an error in a dialog: below the field whose value the daemon refused, which gets the
 // keyboard's place, else where the document has the line.
 function errorIn(dialog) {
@@ -154,7 +160,7 @@ function errorIn(dialog) {
   return ({ message, parameter }) => {
     line.textContent = message;
     line.hidden = false;
-    const field = parameter ? dialog.querySelector(`[name="${CSS.escape(parameter)}"]:enabled:not([type=hidden])`) : null;
+    const field = parameter ? fieldOf(dialog, parameter) : null;
     if (!field) return;
     (field.closest(".pair") ?? field.closest("label") ?? field).after(line);
     field.setAttribute("aria-invalid", "true");

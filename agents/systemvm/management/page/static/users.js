@@ -66,7 +66,7 @@ async function openAdd() {
     const accounts = await allRows("listAccounts", "account", { listall: "true", sortby: "name" });
     open({
       title: "Add a user", text: "The user shares what the account owns.", verb: "Add",
-      fields: [...PERSON, { name: "accountid", label: "Account", required: true, choices: accounts.map((one) => [one.id, `${one.name}, ${one.domainpath}`]) }],
+      fields: [...PERSON, { name: "accountid", data: { parameter: "account domainid" }, label: "Account", required: true, choices: accounts.map((one) => [one.id, `${one.name}, ${one.domainpath}`]) }],
       async submit({ accountid, ...values }) {
         const { name, domainid } = accounts.find(({ id }) => id === accountid);
         await call("createUser", { ...values, account: name, domainid });

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A refusal names the parameter that it is about, whichever the command names an object by."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+import pytest_twisted
+
+from small_cloud import SmallCloud
+from systemvm.management.api.errors import ApiError, ErrorCode, object_error, parameter_error
+from systemvm.management.api.operators import as_rpc_error
+from systemvm.management.api.parameters import Arguments, ParameterType, optional, required
+from systemvm.management.api.refused_parameter import refused_parameter
+from systemvm.rpc.core.errors import RpcError
+from systemvm.service.errors import FailureCode, SystemVmError
+from user_vms import deploy_running
+
+VM, POOL = str(uuid.uuid4()), str(uuid.uuid4())
+DECLARED = (
+    required("virtualmachineid", ParameterType.UUID, "VM"),
+    optional("storageid", ParameterType.UUID, "pool"),
+    optional("ids", ParameterType.LIST, "more VMs"),
+    optional("size", ParameterType.INTEGER, "size"),
+)
+WRONG_STATE, INVALID = FailureCode.WRONG_STATE, FailureCode.INVALID
+
+
+@pytest.mark.parametrize(
+    ("error", "sent", "named"),
+    [
+        (SystemVmError("too small", code=INVALID, parameter="size"), {}, "size"),
+        (SystemVmError("stopped", code=WRONG_STATE, value=VM), {}, "virtualmachineid"),
+        (SystemVmError("full", code=INVALID, value=POOL), {"storageid": POOL}, "storageid"),
+        (SystemVmError("stopped", code=WRONG_STATE, value=POOL), {"ids": [POOL]}, "ids"),
+        (object_error(POOL, "local"), {"storageid": POOL}, "storageid"),
+        (SystemVmError("stopped", code=WRONG_STATE), {}, "virtualmachineid"),
+        # which of the two is meant, nobody knows
+        (SystemVmError("stopped", code=WRONG_STATE), {"storageid": POOL}, ""),
+        # the command has no such parameter
+        (SystemVmError("stopped", code=WRONG_STATE, parameter="id"), {}, "virtualmachineid"),
+        (SystemVmError("too small", code=INVALID, parameter="other"), {}, ""),
+        (SystemVmError("broken", code=FailureCode.UNAVAILABLE), {}, ""),
+    ],
+)
+def test_the_parameter_is_that_of_the_error_of_its_value_or_of_the_object(
+    error: SystemVmError, sent: dict[str, object], named: str
+) -> None:
+    assert refused_parameter(error, DECLARED, Arguments({"virtualmachineid": VM} | sent)) == named
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_object_is_named_by_each_command_as_it_was_sent(cloud: SmallCloud) -> None:
+    for command, name in (
+        ("startVirtualMachine", "id"), ("attachIso", "virtualmachineid"), ("listNics", "virtualmachineid"),
+        ("createSnapshot", "volumeid"),
+    ):  # fmt: skip
+        iso = cloud.add_template(public=True)[0].uuid
+        more = {"id": iso} if command == "attachIso" else {}
+        with pytest.raises(SystemVmError) as refused:
+            await cloud.call(command, **{name: VM}, **more)
+        assert (command, refused.value.parameter) == (command, name)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_that_fails_for_the_state_of_its_object_names_it_as_it_was_sent(
+    cloud: SmallCloud,
+) -> None:
+    template, _ = cloud.add_template(owner=cloud.user)
+    vm = await deploy_running(cloud, cloud.user, template)
+    expunged = await cloud.job("expungeVirtualMachine", id=vm.uuid)
+    assert (expunged.result_code, (expunged.result or {})["parameter"]) == (431, "id")
+    deleted = await cloud.job("deleteTemplate", id=template.uuid)
+    assert (deleted.result_code, (deleted.result or {})["parameter"]) == (431, "id")
+    added = await cloud.job("addTrafficType", physicalnetworkid=VM, traffictype="Guest")
+    assert (added.result_code, (added.result or {})["parameter"]) == (431, "physicalnetworkid")
+
+
+def test_operators_are_sent_the_parameter_too() -> None:
+    sent = as_rpc_error(parameter_error("size", "too small", "send 2"))
+    assert RpcError.from_wire(sent.to_wire()).parameter == "size"
+    assert "parameter" not in as_rpc_error(ApiError(ErrorCode.BUSY, "later")).data
