@@ -49,7 +49,7 @@ def test_stores_are_added_changed_moved_and_deleted(host: Host, chromium: Chromi
         options.fill("nconnect")
         page.click("#store-add button.primary")
         expect(options).to_have_attribute("aria-invalid", "true")  # of details[0].nfsmountopts
-        expect(page.locator("#store-add label", has=options).locator("+ .error")).to_contain_text("nconnect")
+        expect(page.locator("#store-add .pair:has([name=options]) + .error")).to_contain_text("nconnect")
         options.fill("nconnect=4")
         page.click("#store-add button.primary")
         third = page.locator("#stores .card", has_text="third")

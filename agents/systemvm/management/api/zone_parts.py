@@ -56,6 +56,11 @@ def offering_of(zone: Zone, guest_type: GuestType) -> ZonePart:
     return of_type[guest_type](zone)
 
 
+def availability_of(guest_type: GuestType) -> str:
+    """Return whether a zone must have the offering of networks of a type."""
+    return "Required" if guest_type is GuestType.SHARED else "Optional"
+
+
 def has_own_network(connection: Connection, zone: Zone) -> bool:
     """Whether the zone has a guest network that createNetwork has not made."""
     ranges = address_ranges.list_ranges(connection, zone.id, TrafficType.GUEST)

@@ -196,7 +196,7 @@ async def test_network_cards_are_those_of_the_vm(cloud: SmallCloud) -> None:
     [machine] = (await cloud.call("listVirtualMachines", cloud.user))["virtualmachine"]
     [nic] = machine["nic"]
     which = {"virtualmachineid": vm.uuid}
-    assert await cloud.call("listNics", cloud.user, **which) == {"count": 1, "nic": [nic]}
+    assert await cloud.call("listNics", cloud.user, **which) == {"count": 1, "nic": [nic | which]}
     for more in ({"nicid": nic["id"]}, {"networkid": nic["networkid"]}, {"keyword": nic["macaddress"][:8]}):
         assert (await cloud.call("listNics", cloud.user, **which, **more))["count"] == 1
     for more in ({"nicid": NOWHERE}, {"networkid": NOWHERE}, {"keyword": "nothing"}):

@@ -22,4 +22,6 @@ class DiskOfferingAnswer:
     storagetype: str = required_key("local or shared")
     provisioningtype: str = required_key("thin, sparse or fat")
     tags: str | None = optional_key("tags of the storage pools that take its volumes")
+    displayoffering: bool = required_key("always true")
+    iscustomizediops: bool = required_key("always false")
     created: datetime = required_key("when it was created")

@@ -74,6 +74,8 @@ class NicAnswer:
     gateway: str | None = optional_key("the router of that address's network")
     isdefault: bool = required_key("whether the default route goes there")
     type: str = required_key("Shared")
+    secondaryip: list[str] = required_key("always empty")
+    virtualmachineid: str | None = optional_key("UUID of the VM, in listNics")
 
 
 @frozen(kw_only=True)
@@ -125,6 +127,12 @@ class VirtualMachineAnswer:
     arch: str | None = optional_key("processor architecture")
     boottype: str | None = optional_key("its firmware, of KVM: Bios or Uefi")
     bootmode: str | None = optional_key("legacy: it has no Secure Boot")
+    ostypeid: str | None = optional_key("UUID of its operating system, which is its template's or ISO's")
+    guestosid: str | None = optional_key("the same")
+    osdisplayname: str | None = optional_key("that operating system's name")
+    deleteprotection: bool = required_key("always false")
+    affinitygroup: list[str] = required_key("always empty")
+    securitygroup: list[str] = required_key("always empty")
     details: dict[str, str] | None = optional_key("what its owner noted of it, if anything")
     nic: list[NicAnswer] = required_key("its network cards")
 

@@ -42,6 +42,8 @@ class VolumeAnswer:
     diskofferingname: str | None = optional_key("name of that offering")
     diskofferingdisplaytext: str | None = optional_key("description of that offering")
     isextractable: bool = required_key("always false")
+    displayvolume: bool = required_key("always true")
+    deleteprotection: bool = required_key("always false")
     destroyed: bool = required_key("whether it is destroyed")
     created: datetime = required_key("when it was made")
     attached: datetime | None = optional_key("since when it has been its VM's")

@@ -48,6 +48,7 @@ class HostAnswer:
     cpunumber: int | None = optional_key("its processors, of KVM")
     ueficapability: bool | None = optional_key("whether its VMs can boot by UEFI, of KVM")
     memorytotal: int | None = optional_key("its memory in bytes, of KVM")
+    memoryallocated: int | None = optional_key("the same as memoryallocatedbytes")
     memoryallocatedbytes: int | None = optional_key("memory of the VMs that run there, of KVM")
     resourcestate: str = required_key("Enabled")
     arch: str | None = optional_key("processor architecture")
@@ -79,6 +80,11 @@ class ServiceOfferingAnswer:
     storagetype: str = required_key("local or shared")
     provisioningtype: str = required_key("thin, sparse or fat")
     storagetags: str | None = optional_key("tags of the storage pools that take its root disks")
+    limitcpuuse: bool = required_key("always false")
+    isvolatile: bool = required_key("always false")
+    iscustomizediops: bool = required_key("always false")
+    dynamicscalingenabled: bool = required_key("always false")
+    created: datetime = required_key("when it was created")
 
 
 @frozen(kw_only=True)

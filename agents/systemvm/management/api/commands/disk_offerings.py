@@ -96,6 +96,8 @@ def _answer(offering: DiskOffering) -> DiskOfferingAnswer:
         storagetype=offering.storage_type,
         provisioningtype=offering.provisioning_type,
         tags=offering.tags or None,
+        displayoffering=True,
+        iscustomizediops=False,
         created=offering.created,
     )
 

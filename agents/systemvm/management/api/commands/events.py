@@ -190,11 +190,14 @@ def _read(connection: Connection, which: EventFilter, window: slice, order: Orde
             state=event.state,
             description=event.description,
             account=account.name if (account := names.accounts.get(event.account_id)) else None,
+            domainid=domain.uuid if (domain := names.domains.get(event.domain_id)) else None,
+            domain=domain.name if domain else None,
             username=user.username if (user := users.get(event.user_id or 0)) else None,
             resourceid=event.resource_uuid,
             resourcetype=event.resource_type,
             requestid=event.request_id,
             created=event.created,
+            archived=event.archived,
             createdms=int(event.created.timestamp() * 1000),
         )
         for event in found

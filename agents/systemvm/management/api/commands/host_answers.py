@@ -88,6 +88,7 @@ def _of_host(host: Host, place: HostPlace, reached: ForeignHost | None, load: Ho
         ueficapability=bool(host.has_uefi) if host.is_driven else None,
         memorytotal=None if host.memory_mib is None else host.memory_mib * MIB,
         vcpusallocated=load.vcpus if host.is_driven else None,
+        memoryallocated=load.memory_mib * MIB if host.is_driven else None,
         memoryallocatedbytes=load.memory_mib * MIB if host.is_driven else None,
     )
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attrs import evolve
+
+from systemvm.management import os_types
 from systemvm.management.api.answers.machines import NicAnswer, VirtualMachineAnswer
 from systemvm.management.api.commands.machine_placement import LEGACY
 from systemvm.management.api.commands.tags import tag_answers
@@ -49,6 +52,7 @@ def _answer(
     host = names.host(vm.host_id) if vm.state.has_process or not vm.is_driven else None
     template, iso = sources.get(vm.template_id or 0), sources.get(vm.iso_id or 0)
     offering = of_vm(vm, names.offerings)
+    os_type = os_types.of_row(template.os_type) if template else None
     return VirtualMachineAnswer(
         id=vm.uuid,
         tags=tag_answers(tagged, names),
@@ -89,6 +93,12 @@ def _answer(
         # CloudStack answers them in another case than it takes them in
         boottype=vm.boot_type.value.capitalize() if vm.is_driven else None,
         bootmode=LEGACY.lower() if vm.is_driven else None,
+        ostypeid=os_type.id if os_type else None,
+        guestosid=os_type.id if os_type else None,
+        osdisplayname=os_type.name if os_type else None,
+        deleteprotection=False,
+        affinitygroup=[],
+        securitygroup=[],
         details=vm.details or None,
         nic=[_nic(nic, zone, networks) for nic in nics],
     )
@@ -98,7 +108,7 @@ def nic_answers(connection: Connection, vm: Instance) -> list[NicAnswer]:
     zone = read_names(connection).zone(vm.zone_id)
     nics = instances.nics_of(connection, vm.id)
     networks = _networks_of(connection, nics)
-    return [_nic(nic, zone, networks) for nic in nics]
+    return [evolve(_nic(nic, zone, networks), virtualmachineid=vm.uuid) for nic in nics]
 
 
 def _networks_of(connection: Connection, nics: list[Nic]) -> dict[int, GuestNetwork]:
@@ -129,4 +139,5 @@ def _nic(nic: Nic, zone: Zone | None, networks: dict[int, GuestNetwork]) -> NicA
         gateway=nic.gateway,
         isdefault=nic.device == 0,
         type=guest_type.value,
+        secondaryip=[],
     )

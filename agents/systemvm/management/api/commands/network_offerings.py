@@ -10,7 +10,7 @@ from systemvm.management.api.answers.networks import NetworkOfferingAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, paged
 from systemvm.management.api.commands.networks import services_of
 from systemvm.management.api.parameters import ParameterType, optional
-from systemvm.management.api.zone_parts import matching, offering_of
+from systemvm.management.api.zone_parts import availability_of, matching, offering_of
 from systemvm.management.state import physical_networks, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.status import GuestType
@@ -91,7 +91,7 @@ def _answer(zone: Zone, guest_type: GuestType) -> NetworkOfferingAnswer:
         traffictype="Guest",
         guestiptype=guest_type.value,
         state="Enabled",
-        availability="Required" if is_shared else "Optional",
+        availability=availability_of(guest_type),
         isdefault=True,
         service=services_of(guest_type),
         specifyvlan=is_shared,

@@ -21,6 +21,7 @@ from systemvm.management.api.ownership import OWNERS, OwnerFilter, owners_of
 from systemvm.management.api.parameters import ParameterType, optional
 from systemvm.management.api.tag_parameters import TAGGED, wanted_tags
 from systemvm.management.api.zone_parts import (
+    availability_of,
     guest_network_of,
     has_own_network,
     matching,
@@ -186,6 +187,7 @@ def answer_of(
         for each in address_ranges.list_ranges(connection, zone.id, TrafficType.GUEST)
         if each.guest_network_id == number
     ]
+    dns = [*([] if guest_type is GuestType.L2 else zone.dns), None, None]
     first = ranges[0] if ranges else None  # earlier releases deleted the last one, too
     return NetworkAnswer(
         id=own.id if created is None else created.uuid,
@@ -212,6 +214,11 @@ def answer_of(
         networkofferingid=offering.id,
         networkofferingname=offering.name,
         networkofferingdisplaytext=offering.name,
+        networkofferingavailability=availability_of(guest_type),
+        dns1=dns[0],
+        dns2=dns[1],
+        ispersistent=is_shared,
+        restartrequired=False,
         physicalnetworkid=physical.uuid if physical else None,
         issystem=False,
         isdefault=created is None,

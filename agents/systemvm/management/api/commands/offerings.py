@@ -110,6 +110,11 @@ def _answer(offering: ServiceOffering) -> ServiceOfferingAnswer:
         storagetype=offering.storage_type,
         provisioningtype=offering.provisioning_type,
         storagetags=offering.tags or None,
+        limitcpuuse=False,
+        isvolatile=False,
+        iscustomizediops=False,
+        dynamicscalingenabled=False,
+        created=offering.created,
     )
 
 

@@ -155,6 +155,8 @@ def _answer(
         diskofferingname=offering.name if offering else None,
         diskofferingdisplaytext=offering.display_text if offering else None,
         isextractable=False,
+        displayvolume=True,
+        deleteprotection=False,
         destroyed=volume.state is VolumeState.DESTROYED,
         created=volume.created,
         attached=volume.attached,
