@@ -266,6 +266,7 @@ class VirtualMachines:
             status = by_name.get(VmName(vm.instance_name))
             if status is not None and status.state.alive:
                 await self._database.run(transitions.set_running, vm, status)
+                await self._record_early_end(vm)
                 self.log.info("adopted {name}", name=vm.instance_name)
             elif vm.state is InstanceState.STARTING:
                 await self._database.run(transitions.set_not_started, vm.id, START_INTERRUPTED)
@@ -334,14 +335,20 @@ class VirtualMachines:
             await self._record_failure(vm, error)
             raise
         running = await self._database.run(transitions.set_running, vm, status)
-        after = self._hypervisor.status(vm.instance_name)
-        if after is None or not after.state.alive:
-            # It ended before its row was Running, when its exit still counts as a failed start.
-            why = explain(after.exit_reason if after else None)
-            await self._database.run(transitions.set_stopped, vm.id, why)
+        why = await self._record_early_end(vm)
+        if why is not None:
             raise MachineError(f"{vm.name} ended while it was being started: {why.reason}", why.hint or "")
         await self._move_consoles(vm.id)
         return running
+
+    async def _record_early_end(self, vm: Instance) -> ExitExplanation | None:
+        """Return why a machine ended before its row was Running: until then its exit is not recorded."""
+        after = self._hypervisor.status(vm.instance_name)
+        if after is not None and after.state.alive:
+            return None
+        why = explain(after.exit_reason if after else None)
+        await self._database.run(transitions.set_stopped, vm.id, why)
+        return why
 
     async def _record_failure(self, vm: Instance, error: Exception) -> None:
         message, hint = _message_and_hint(error)

@@ -210,3 +210,15 @@ async def test_a_stop_that_was_interrupted_leaves_a_running_vm_or_a_stopped_one(
     assert (cloud.instance(alive.id).state, cloud.instance(alive.id).wanted) == (InstanceState.RUNNING, True)
     assert cloud.instance(alive.id).started == alive.started, "it was not started again"
     assert cloud.instance(ended.id).state is InstanceState.STOPPED
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_machine_that_ends_while_it_is_adopted_is_stopped(cloud: SmallCloud) -> None:
+    """A guest that was told to power off, and does, after the new daemon has looked for machines."""
+    vm = await deploy_by_api(cloud)
+    cloud.update_instance(vm, state=InstanceState.STOPPING)
+    found = cloud.hypervisor.statuses.copy()
+    cloud.hypervisor.exit(vm.instance_name, ExitReason.GUEST_SHUTDOWN)
+    await settled(cloud)
+    await cloud.machines.adopt(found)
+    assert cloud.instance(vm.id).state is InstanceState.STOPPED
