@@ -112,18 +112,23 @@ def of_vm(vm: Instance, known: Sequence[ServiceOffering]) -> VmSize:
     """Return the offering with a VM's size; a system VM's is of its type."""
     if vm.type.is_system:
         return VmSize(derived_uuid(_SYSTEM[vm.type]), _SYSTEM[vm.type])
-    offering = _with_size(vm, known)
+    return of_size(vm.vcpus, vm.memory_mib, known)
+
+
+def of_size(vcpus: int, memory_mib: int, known: Sequence[ServiceOffering]) -> VmSize:
+    """Return the offering with a size of users' VMs."""
+    offering = _with_size(vcpus, memory_mib, known)
     return CUSTOM if offering is None else VmSize(offering.uuid, offering.name)
 
 
 def storage_tags_of(vm: Instance, known: Sequence[ServiceOffering]) -> str:
     """Return the tags that the pool of a VM's root disk must have, comma-separated."""
-    offering = None if vm.type.is_system else _with_size(vm, known)
+    offering = None if vm.type.is_system else _with_size(vm.vcpus, vm.memory_mib, known)
     return "" if offering is None else offering.tags
 
 
-def _with_size(vm: Instance, known: Sequence[ServiceOffering]) -> ServiceOffering | None:
-    size = (vm.vcpus, vm.memory_mib)
+def _with_size(vcpus: int, memory_mib: int, known: Sequence[ServiceOffering]) -> ServiceOffering | None:
+    size = (vcpus, memory_mib)
     return next((each for each in known if (each.vcpus, each.memory_mib) == size), None)
 
 

@@ -80,6 +80,8 @@ class VolumeInUse:
     vm_name: str | None
     vm_display_name: str | None
     vm_state: InstanceState | None
+    vm_vcpus: int | None
+    vm_memory_mib: int | None
     template_uuid: str | None
     template_name: str | None
 
@@ -144,6 +146,8 @@ _ROWS = sa.select(
     _vm.name.label("vm_name"),
     _vm.display_name.label("vm_display_name"),
     _vm.state.label("vm_state"),
+    _vm.vcpus.label("vm_vcpus"),
+    _vm.memory_mib.label("vm_memory_mib"),
     _t.uuid.label("template_uuid"),
     _t.name.label("template_name"),
 ).select_from(

@@ -31,6 +31,8 @@ async def test_a_machine_has_the_operating_system_of_its_template(cloud: SmallCl
     assert "virtualmachineid" not in nic, "CloudStack has it in listNics only"
     volume = await only(cloud, "listVolumes", "volume", virtualmachineid=vm.uuid, listall="true")
     assert (volume["displayvolume"], volume["deleteprotection"]) == (True, False)
+    size = ("serviceofferingid", "serviceofferingname")
+    assert [volume[key] for key in size] == [machine[key] for key in size]
 
 
 @pytest_twisted.ensureDeferred

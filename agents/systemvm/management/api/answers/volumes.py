@@ -38,6 +38,8 @@ class VolumeAnswer:
     vmstate: str | None = optional_key("state of its VM")
     templateid: str | None = optional_key("UUID of the template it is a clone of")
     templatename: str | None = optional_key("name of that template")
+    serviceofferingid: str | None = optional_key("of a root disk, UUID of its VM's size")
+    serviceofferingname: str | None = optional_key("name of that size")
     diskofferingid: str | None = optional_key("UUID of the disk offering it was created by")
     diskofferingname: str | None = optional_key("name of that offering")
     diskofferingdisplaytext: str | None = optional_key("description of that offering")

@@ -15,6 +15,7 @@ from systemvm.management.api.parameters import ParameterType, named_uuids, optio
 from systemvm.management.api.tag_parameters import TAGGED, wanted_tags
 from systemvm.management.state import storage_pools, tags, volume_list, volumes
 from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.offerings import of_size
 from systemvm.management.state.status import VolumeState
 from systemvm.management.state.storage_pools import StoragePool
 from systemvm.management.state.tags import Tag
@@ -127,6 +128,9 @@ def _answer(
     domain = names.domains[account.domain_id]
     zone = names.zone(volume.zone_id)
     offering = names.disk_offerings.get(volume.disk_offering_id or 0)
+    size = None
+    if volume.type == volumes.ROOT and found.vm_vcpus is not None and found.vm_memory_mib is not None:
+        size = of_size(found.vm_vcpus, found.vm_memory_mib, names.offerings)
     return VolumeAnswer(
         id=volume.uuid,
         tags=tag_answers(tagged, names),
@@ -151,6 +155,8 @@ def _answer(
         vmstate=found.vm_state.value if found.vm_state else None,
         templateid=found.template_uuid,
         templatename=found.template_name,
+        serviceofferingid=size.uuid if size else None,
+        serviceofferingname=size.name if size else None,
         diskofferingid=offering.uuid if offering else None,
         diskofferingname=offering.name if offering else None,
         diskofferingdisplaytext=offering.display_text if offering else None,
