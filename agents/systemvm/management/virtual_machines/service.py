@@ -294,7 +294,7 @@ class VirtualMachines:
                     vm = await self._claim(vm)
                 elif vm.state is not InstanceState.STARTING:
                     raise _stopped_meanwhile(vm)
-                missing = await self._builder.missing_copies(vm)
+                missing = await self._missing_copies(vm)
                 if not missing:
                     return await self._boot(vm)
             is_claimed = True
@@ -321,6 +321,13 @@ class VirtualMachines:
                 f"{vm.name} is {vm.state.value}", "wait until it is Stopped", value=vm.uuid
             )
         return claimed
+
+    async def _missing_copies(self, vm: Instance) -> list[ImageCopy]:
+        try:
+            return await self._builder.missing_copies(vm)
+        except Exception as error:  # as of a stale mount
+            await self._record_failure(vm, error)
+            raise
 
     async def _boot(self, vm: Instance) -> Instance:
         try:

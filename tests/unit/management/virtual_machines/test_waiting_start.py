@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -187,3 +189,22 @@ async def test_a_vm_with_a_disk_needs_no_store(cloud: SmallCloud) -> None:
     await cloud.primary.delete_template(template.uuid)
     cloud.primary.fails_with = PrimaryStorageError("store does not answer")
     assert (await cloud.machines.start(vm.id)).state is InstanceState.RUNNING
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_pool_that_cannot_be_read_is_the_reason_of_a_vm_that_is_stopped(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template, _ = cloud.add_template()
+    await deploy_running(cloud, template=template)
+    vm = await deploy_stopped(cloud, template=template)
+
+    def fail(path: Path) -> bool:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "exists", fail)
+    with pytest.raises(OSError, match="Stale"):
+        await cloud.machines.start(vm.id)
+    monkeypatch.undo()
+    assert cloud.instance(vm.id).state is InstanceState.STOPPED
+    assert (cloud.instance(vm.id).reason or "").startswith("It could not be started")
