@@ -31,7 +31,7 @@ async def start_job(
 
     The caller is given the password with the job's result, once.
     """
-    parameter = call.arguments.name_of(uuid)
+    parameter = call.arguments.name_of(uuid) if uuid else ""
     if parameter:
         arguments = arguments | {_PARAMETER: parameter}
     job = await jobs.submit(
