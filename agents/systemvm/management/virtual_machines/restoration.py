@@ -42,7 +42,8 @@ from systemvm.management.state.volumes import Volume
 from systemvm.management.virtual_machines import transitions
 from systemvm.management.virtual_machines.deployment import check_ready
 from systemvm.management.virtual_machines.errors import MachineError, MachineStateError, NotDeployableError
-from systemvm.management.virtual_machines.service import VirtualMachines, check_exists, check_is_users
+from systemvm.management.virtual_machines.machine_checks import check_exists, check_is_users
+from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.management.volumes.errors import NoPoolError
 from systemvm.management.volumes.pool_choice import check_takes
 from systemvm.management.volumes.service import Volumes

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from typing import Protocol
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from systemvm.management.hypervisors.base import DomainStatus, ExitReason, Hypervisor
@@ -25,33 +23,24 @@ from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.offerings import ServiceOffering
-from systemvm.management.state.rows import NotFoundError
-from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.management.state.status import InstanceState
 from systemvm.management.state.templates import Template
 from systemvm.management.state.volumes import Volume
 from systemvm.management.virtual_machines import scaling, transitions
 from systemvm.management.virtual_machines.deployment import Deployment, deploy
-from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError, MachineStateError
-from systemvm.management.virtual_machines.exit_reasons import START_INTERRUPTED, ExitExplanation, explain
+from systemvm.management.virtual_machines.errors import MachineStateError
+from systemvm.management.virtual_machines.exit_reasons import START_INTERRUPTED, explain
 from systemvm.management.virtual_machines.interruptions import Interruptions
 from systemvm.management.virtual_machines.iso_drive import IsoDrives
-from systemvm.management.virtual_machines.machine import ImageCopy, UserVmBuilder
+from systemvm.management.virtual_machines.machine import UserVmBuilder
+from systemvm.management.virtual_machines.machine_checks import check_exists, check_is_users
+from systemvm.management.virtual_machines.starts import MachineNetworks, MachineStarts, stopped_meanwhile
 from systemvm.management.vm_locks import PerVmLock
-from systemvm.service import host_errors
-from systemvm.service.single_flight import SingleFlight
 from systemvm.service.slowness import TimeoutScale, unscaled
 from systemvm.wire.vm_name import VmName
 
 #: The time for a guest to power off after its power button was pressed, before the timeout scale.
 SHUTDOWN_S = 60.0
-
-
-class MachineNetworks(Protocol):
-    """The networks that machines are on; only `implement` fails."""
-
-    async def implement(self, vm_id: int) -> None: ...
-    async def prepare(self, vm_id: int) -> None: ...
-    async def update(self) -> None: ...
 
 
 class VirtualMachines:
@@ -76,18 +65,24 @@ class VirtualMachines:
         self._database = database
         self._hypervisor = hypervisor
         self._builder = builder
-        self._seal = seal
         self._host_id = host_id
         self._timeout_scale = timeout_scale
         self._end_consoles = end_consoles
-        self._move_consoles = move_consoles
         self._networks = networks
         self._expunge_delay = timedelta(seconds=expunge_delay_s)
         self._lock = PerVmLock(database, instances.by_id, check_is_users)
         #: Held by whatever changes a VM or its disks.
         self.lock = self._lock
-        self._copies = SingleFlight[ImageCopy]()
-        self._starts = Interruptions()
+        self._starts = MachineStarts(
+            database,
+            hypervisor,
+            builder,
+            seal,
+            self._lock,
+            host_id=host_id,
+            move_consoles=move_consoles,
+            networks=networks,
+        )
         self._destructions = Interruptions()
         #: Waits for work that is for a VM.
         self.unless_destroyed = self._destructions.unless_interrupted
@@ -107,8 +102,7 @@ class VirtualMachines:
 
     async def prepare_template(self, template_id: int, pool_id: int | None) -> None:
         """Copy a template to a storage pool; None is the host's own directory."""
-        copy = ImageCopy(template_id, pool_id)
-        await self._copies.run(copy, partial(self._builder.prepare, copy))
+        await self._starts.prepare_template(template_id, pool_id)
 
     async def clone_template(self, template_id: int, volume_uuid: str, pool_id: int | None) -> Path:
         """Create the disk of a data volume in a pool, as a clone of a template or of an uploaded image."""
@@ -131,11 +125,11 @@ class VirtualMachines:
 
         Raises: MachineStateError, also when it is stopped or destroyed meanwhile.
         """
-        return await self._start(vm_id)
+        return await self._starts.start(vm_id)
 
     async def start_again(self, vm_id: int) -> Instance:
         """Start a VM that was stopped for a time, unless somebody has stopped or destroyed it since."""
-        return await self._start(vm_id, only_wanted=True)
+        return await self._starts.start(vm_id, only_wanted=True)
 
     async def stop(self, vm_id: int, *, forced: bool = False, wanted: bool = False) -> Instance:
         """Press the power button, or end the VM at once when `forced`; does nothing when it is Stopped.
@@ -145,7 +139,7 @@ class VirtualMachines:
         async with self._lock.acquire(vm_id) as vm:
             check_exists(vm)
             await self._end_process(vm, forced=forced, wanted=wanted)
-            self._starts.interrupt(vm.id, _stopped_meanwhile(vm))
+            self._starts.interrupt(vm.id, stopped_meanwhile(vm))
             return await self._database.run(transitions.set_stopped, vm.id, None, wanted=wanted)
 
     async def reboot(self, vm_id: int, *, forced: bool = False) -> Instance:
@@ -266,7 +260,7 @@ class VirtualMachines:
             status = by_name.get(VmName(vm.instance_name))
             if status is not None and status.state.alive:
                 await self._database.run(transitions.set_running, vm, status)
-                await self._record_early_end(vm)
+                await self._starts.record_early_end(vm)
                 self.log.info("adopted {name}", name=vm.instance_name)
             elif vm.state is InstanceState.STARTING:
                 await self._database.run(transitions.set_not_started, vm.id, START_INTERRUPTED)
@@ -274,94 +268,7 @@ class VirtualMachines:
                 why = explain(status.exit_reason if status else None)
                 await self._database.run(transitions.set_stopped, vm.id, why)
 
-    # --- the start
-
-    async def _start(self, vm_id: int, *, only_wanted: bool = False) -> Instance:
-        """Boot a VM. Image stores can be silent for hours, so what is copied from them is without its lock.
-
-        The VM is Starting meanwhile.
-        """
-        is_claimed = False
-        while True:
-            async with self._lock.acquire(vm_id) as vm:
-                if only_wanted and not vm.wanted:
-                    return vm
-                check_exists(vm)
-                status = self._hypervisor.status(vm.instance_name)
-                if status is not None and status.state.alive:
-                    return await self._database.run(transitions.set_running, vm, status)
-                if not is_claimed:
-                    vm = await self._claim(vm)
-                elif vm.state is not InstanceState.STARTING:
-                    raise _stopped_meanwhile(vm)
-                missing = await self._missing_copies(vm)
-                if not missing:
-                    return await self._boot(vm)
-            is_claimed = True
-            await self._starts.unless_interrupted(vm_id, self._copy(vm_id, missing))
-
-    async def _copy(self, vm_id: int, missing: list[ImageCopy]) -> None:
-        try:
-            for copy in missing:
-                await self.prepare_template(copy.template_id, copy.pool_id)
-        except CancelledError:  # the daemon ends, and the next one continues
-            raise
-        except Exception as error:
-            async with self._lock.acquire(vm_id) as vm:
-                if vm.state is InstanceState.STARTING:
-                    await self._record_failure(vm, error)
-            raise
-
     # --- steps, under the VM's lock
-
-    async def _claim(self, vm: Instance) -> Instance:
-        claimed = await self._database.run(transitions.claim, vm, self._host_id)
-        if claimed is None:
-            raise MachineBusyError(
-                f"{vm.name} is {vm.state.value}", "wait until it is Stopped", value=vm.uuid
-            )
-        return claimed
-
-    async def _missing_copies(self, vm: Instance) -> list[ImageCopy]:
-        try:
-            return await self._builder.missing_copies(vm)
-        except Exception as error:  # as of a stale mount
-            await self._record_failure(vm, error)
-            raise
-
-    async def _boot(self, vm: Instance) -> Instance:
-        try:
-            await self._networks.implement(vm.id)
-            built = await self._builder.build(vm)
-            await self._database.run(
-                instances.update, vm.id, sealed_vnc_password=self._seal.close(built.vnc_password)
-            )
-            await self._networks.prepare(vm.id)
-            status = await self._hypervisor.start(built.spec)
-        except Exception as error:
-            await self._record_failure(vm, error)
-            raise
-        running = await self._database.run(transitions.set_running, vm, status)
-        why = await self._record_early_end(vm)
-        if why is not None:
-            raise MachineError(f"{vm.name} ended while it was being started: {why.reason}", why.hint or "")
-        await self._move_consoles(vm.id)
-        return running
-
-    async def _record_early_end(self, vm: Instance) -> ExitExplanation | None:
-        """Return why a machine ended before its row was Running: until then its exit is not recorded."""
-        after = self._hypervisor.status(vm.instance_name)
-        if after is not None and after.state.alive:
-            return None
-        why = explain(after.exit_reason if after else None)
-        await self._database.run(transitions.set_stopped, vm.id, why)
-        return why
-
-    async def _record_failure(self, vm: Instance, error: Exception) -> None:
-        message, hint = _message_and_hint(error)
-        self.log.info("{name} cannot be started: {why}", name=vm.instance_name, why=message)
-        why = ExitExplanation(f"It could not be started: {message}", hint or None)
-        await self._database.run(transitions.set_not_started, vm.id, why)
 
     async def _expunge(self, vm: Instance) -> None:
         """Expunge a VM: it cannot be recovered after the first step, and a kill between two steps leaves
@@ -396,44 +303,3 @@ class VirtualMachines:
         noted.addErrback(
             lambda failure: self.log.failure("cannot record the end of {name}", failure, name=name)
         )
-
-
-def check_is_users(vm: Instance) -> None:
-    """Check that a VM is a user's, and that a daemon of this cloud runs it.
-
-    Raises: MachineError, MachineStateError when it is not.
-    """
-    if vm.type is not InstanceType.USER:
-        raise MachineError(f"{vm.instance_name} is a system VM", "use the commands for system VMs")
-    if not vm.is_driven:
-        raise MachineStateError(
-            f"{vm.name} runs on a {vm.hypervisor} host, which this cloud does not control",
-            "use the tools of that host: here it only has a console",
-            value=vm.uuid,
-        )
-
-
-def check_exists(vm: Instance) -> None:
-    """Check for a VM that was destroyed while a job waited for its lock.
-
-    Raises: NotFoundError, MachineStateError when it was.
-    """
-    if vm.removed is not None:
-        raise NotFoundError(f"virtual machine {vm.name} was destroyed")
-    if vm.state.is_gone:
-        recoverable = vm.state is InstanceState.DESTROYED
-        hint = "recover it first with recoverVirtualMachine" if recoverable else "deploy another one"
-        raise MachineStateError(f"{vm.name} is {vm.state.value}", hint, value=vm.uuid)
-
-
-def _stopped_meanwhile(vm: Instance) -> MachineStateError:
-    return MachineStateError(f"{vm.name} was stopped meanwhile", "start it again", value=vm.uuid)
-
-
-def _message_and_hint(error: Exception) -> tuple[str, str]:
-    """Return message and hint of any error."""
-    trouble = host_errors.explain(error)
-    if trouble is not None and not hasattr(error, "hint"):
-        return trouble.message, trouble.hint
-    message, hint = getattr(error, "message", None), getattr(error, "hint", "")
-    return str(message or error or type(error).__name__), str(hint)

@@ -25,6 +25,7 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState
 from systemvm.management.state.templates import Template
 from systemvm.management.virtual_machines.errors import MachineStateError
+from systemvm.management.virtual_machines.machine_checks import check_is_users
 from systemvm.management.virtual_machines.passwords import new_password
 from systemvm.management.virtual_machines.restoration import (
     MachineRestoration,
@@ -32,7 +33,6 @@ from systemvm.management.virtual_machines.restoration import (
     check,
     root_of,
 )
-from systemvm.management.virtual_machines.service import check_is_users
 
 _COMMAND = "restoreVirtualMachine"
 
