@@ -89,9 +89,17 @@ def object_error(uuid: str, text: str, hint: str = "") -> ApiError:
     return ApiError(ErrorCode.PARAMETER, text, hint, value=uuid)
 
 
-def unauthorized(text: str = "unable to verify user credentials and/or request signature") -> ApiError:
-    """Return an error 401, with CloudStack's text, which does not reveal which part was wrong."""
-    return ApiError(ErrorCode.UNAUTHORIZED, text)
+def unauthorized(
+    text: str = "unable to verify user credentials and/or request signature",
+    *,
+    parameter: str = "",
+    value: str = "",
+) -> ApiError:
+    """Return an error 401, with CloudStack's text, which does not reveal which part was wrong.
+
+    `parameter` is the one that the caller must not send, `value` the UUID of the object that is another's.
+    """
+    return ApiError(ErrorCode.UNAUTHORIZED, text, parameter=parameter, value=value)
 
 
 def second_factor_required() -> ApiError:

@@ -89,7 +89,8 @@ def owners_of(connection: Connection, call: ApiCall, *, all_by_default: bool = F
         domain = _domain(connection, domain_uuid)
         if not principal.may_use_domain(domain):
             raise unauthorized(
-                f"account {principal.account.name} must not list objects of domain {domain.pretty_path}"
+                f"account {principal.account.name} must not list objects of domain {domain.pretty_path}",
+                parameter="domainid",
             )
         found = _accounts_in(connection, domain, recursive=_is_recursive(arguments))
         mine = principal.account_ids
@@ -119,7 +120,8 @@ def _account(connection: Connection, name: str, domain: Domain) -> Account:
 def _check_may_act_for(principal: Principal, account: Account) -> None:
     if not principal.may_use(account.id):
         raise unauthorized(
-            f"account {principal.account.name} must not create or list objects of account {account.name}"
+            f"account {principal.account.name} must not create or list objects of account {account.name}",
+            parameter="account",
         )
 
 

@@ -10,14 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from systemvm.management.api.errors import ErrorCode
 from systemvm.management.api.parameters import Arguments, Parameter, ParameterType
 from systemvm.service.errors import FailureCode, SystemVmError
 
 #: Kinds of errors that no other value of another parameter would prevent.
-_ABOUT_AN_OBJECT = (
-    FailureCode.NOT_FOUND, FailureCode.WRONG_STATE, FailureCode.IN_USE, ErrorCode.UNAUTHORIZED,
-)  # fmt: skip
+_ABOUT_AN_OBJECT = (FailureCode.NOT_FOUND, FailureCode.WRONG_STATE, FailureCode.IN_USE)
 
 
 @contextmanager

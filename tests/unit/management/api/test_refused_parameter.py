@@ -15,7 +15,8 @@ from systemvm.management.api.parameters import Arguments, ParameterType, optiona
 from systemvm.management.api.refused_parameter import refused_parameter
 from systemvm.rpc.core.errors import RpcError
 from systemvm.service.errors import FailureCode, SystemVmError
-from user_vms import deploy_running
+from systemvm.wire.storage import ImageFormat
+from user_vms import deploy_running, deploy_stopped
 
 VM, POOL = str(uuid.uuid4()), str(uuid.uuid4())
 DECLARED = (
@@ -61,6 +62,26 @@ async def test_an_object_is_named_by_each_command_as_it_was_sent(cloud: SmallClo
         with pytest.raises(SystemVmError) as refused:
             await cloud.call(command, **{name: VM}, **more)
         assert (command, refused.value.parameter) == (command, name)
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_has_no_right_is_told_the_parameter_that_names_what_is_not_his(cloud: SmallCloud) -> None:
+    foreign = await deploy_stopped(cloud)
+    own = await deploy_stopped(cloud, cloud.user)
+    disk = (await cloud.job("createVolume", cloud.user, name="own", size="1")).result["volume"]["id"]
+    iso = cloud.add_template(name="own", format=ImageFormat.ISO, owner=cloud.user)[0].uuid
+    for command, parameter, sent in (
+        ("attachVolume", "virtualmachineid", {"id": disk, "virtualmachineid": foreign.uuid}),
+        ("attachIso", "virtualmachineid", {"id": iso, "virtualmachineid": foreign.uuid}),
+        ("startVirtualMachine", "id", {"id": foreign.uuid}),
+        ("startVirtualMachine", "hostid", {"id": own.uuid, "hostid": cloud.host.uuid}),
+        ("updateUser", "username", {"id": cloud.user.user.uuid, "username": "other"}),
+        ("destroyVirtualMachine", "expunge", {"id": own.uuid, "expunge": "true"}),
+    ):
+        with pytest.raises(ApiError) as refused:
+            await cloud.call(command, cloud.user, **sent)
+        assert (command, refused.value.code) == (command, ErrorCode.UNAUTHORIZED)
+        assert (command, refused.value.parameter) == (command, parameter)
 
 
 @pytest_twisted.ensureDeferred

@@ -207,7 +207,7 @@ class AccountCommands:
         made: AccountRole | None,
     ) -> None:
         if made is not None and not made.is_public and not principal.is_admin:
-            raise unauthorized("only root administrators can give this role")
+            raise unauthorized("only root administrators can give this role", parameter="roleid")
         self._rights.check_role(connection, principal, account_type, made.id if made else None)
 
     async def _enable(self, call: ApiCall) -> AccountAnswer:
@@ -279,7 +279,9 @@ def own_domain_id(connection: Connection, call: ApiCall) -> int:
         return principal.domain.id
     domain = accounts.domain_by_uuid(connection, uuid)
     if not principal.may_use_domain(domain):
-        raise unauthorized(f"account {principal.account.name} must not use domain {domain.pretty_path}")
+        raise unauthorized(
+            f"account {principal.account.name} must not use domain {domain.pretty_path}", value=uuid
+        )
     return domain.id
 
 
@@ -312,6 +314,8 @@ def _find(connection: Connection, call: ApiCall, rights: Rights) -> Account:
     else:
         raise parameter_error("id", "parameter id is missing", "send id, or account and domainid")
     if not call.principal.may_use(found.id):
-        raise unauthorized(f"account {call.principal.account.name} must not change this account")
+        raise unauthorized(
+            f"account {call.principal.account.name} must not change this account", value=found.uuid
+        )
     rights.check_account(connection, call.principal, found)
     return records.require_account(connection, found.id)

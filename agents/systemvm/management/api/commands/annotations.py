@@ -94,11 +94,12 @@ def _add(connection: Connection, call: ApiCall) -> AnnotationAnswer:
     kind, uuid = wanted["entitytype"], wanted["entityid"]
     if not principal.is_admin and not ENTITY_TYPES[kind].is_of_users:
         raise unauthorized(
-            f"User: {principal.user.username} is not allowed to add annotations on type: {kind}"
+            f"User: {principal.user.username} is not allowed to add annotations on type: {kind}",
+            parameter="entitytype",
         )
     owner = entity_annotations.owner_of(connection, kind, uuid)
     if not principal.is_admin and (owner is None or not principal.may_use(owner)):
-        raise unauthorized(f"account {principal.account.name} must not annotate this object")
+        raise unauthorized(f"account {principal.account.name} must not annotate this object", value=uuid)
     text = wanted["annotation"].strip()
     if not 0 < len(text) <= MAX_CHARACTERS:
         raise parameter_error(
@@ -153,7 +154,8 @@ def _remove(connection: Connection, call: ApiCall) -> AnnotationAnswer:
     if not call.principal.is_admin and annotation.user_id != call.principal.user.id:
         raise unauthorized(
             "Only administrators or entity owner users can delete annotations,"
-            f" cannot remove annotation with uuid: {annotation.uuid}"
+            f" cannot remove annotation with uuid: {annotation.uuid}",
+            value=annotation.uuid,
         )
     answer = _answers(connection, [annotation])[0]
     entity_annotations.delete(connection, annotation.id)

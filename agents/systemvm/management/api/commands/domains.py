@@ -143,7 +143,9 @@ def _parent_id(connection: Connection, call: ApiCall) -> int:
     uuid, principal = call.arguments.text("parentdomainid"), call.principal
     parent = principal.domain if uuid is None else accounts.domain_by_uuid(connection, uuid)
     if not principal.may_use_domain(parent):
-        raise unauthorized(f"account {principal.account.name} must not use domain {parent.pretty_path}")
+        raise unauthorized(
+            f"account {principal.account.name} must not use domain {parent.pretty_path}", value=parent.uuid
+        )
     return parent.id
 
 
@@ -155,7 +157,9 @@ def _beneath(connection: Connection, call: ApiCall) -> Domain:
     principal = call.principal
     domain = accounts.domain_by_uuid(connection, call.arguments["id"])
     if not (principal.is_admin or domain.is_beneath(principal.domain)):
-        raise unauthorized(f"account {principal.account.name} must not change domain {domain.pretty_path}")
+        raise unauthorized(
+            f"account {principal.account.name} must not change domain {domain.pretty_path}", value=domain.uuid
+        )
     return changes.require(connection, domain.id)
 
 
@@ -209,7 +213,9 @@ def _select_children(connection: Connection, call: ApiCall) -> ResultPage:
     arguments, principal = call.arguments, call.principal
     top = principal.domain if "id" not in arguments else accounts.domain_by_uuid(connection, arguments["id"])
     if not principal.may_use_domain(top):
-        raise unauthorized(f"account {principal.account.name} must not use domain {top.pretty_path}")
+        raise unauthorized(
+            f"account {principal.account.name} must not use domain {top.pretty_path}", value=top.uuid
+        )
     is_recursive = arguments.flag("isrecursive")
     which = DomainFilter(
         name=arguments.text("name"),

@@ -97,7 +97,7 @@ def _to_extract(connection: Connection, call: ApiCall, kind: TemplateCategory) -
     if not kind.owns(template):
         raise parameter_error("id", f"unable to find {noun} with id {uuid}")
     if not principal.may_use(template.account_id):
-        raise unauthorized(f"account {principal.account.name} must not extract this {noun}")
+        raise unauthorized(f"account {principal.account.name} must not extract this {noun}", value=uuid)
     if template.type == "SYSTEM":
         raise parameter_error(
             "id", f"unable to extract the {noun} {template.name} as it is a default System template"

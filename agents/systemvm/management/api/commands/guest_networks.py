@@ -151,7 +151,9 @@ def check_may_change(principal: Principal, network: GuestNetwork) -> None:
     """Raises: ApiError 401 when the network is shared or of an account that the caller must not act for."""
     owner = network.account_id
     if not (principal.is_admin or (owner is not None and principal.may_use(owner))):
-        raise unauthorized(f"account {principal.account.name} must not change network {network.uuid}")
+        raise unauthorized(
+            f"account {principal.account.name} must not change network {network.uuid}", value=network.uuid
+        )
 
 
 def _update(connection: Connection, arguments: Arguments, labels: Labels) -> NetworkAnswer:

@@ -121,4 +121,6 @@ def _check_owner_may_use(connection: Connection, vm: Instance, iso: Template) ->
     owner = accounts.account_by_id(connection, vm.account_id)
     is_shared = template_permissions.is_shared(connection, iso.id, owner.id)
     if not (iso.public or is_shared or iso.account_id == owner.id or owner.is_admin):
-        raise unauthorized(f"account {owner.name}, which owns {vm.name}, must not use ISO {iso.name}")
+        raise unauthorized(
+            f"account {owner.name}, which owns {vm.name}, must not use ISO {iso.name}", value=iso.uuid
+        )

@@ -35,7 +35,9 @@ def check_place(connection: Connection, call: ApiCall, host: Host) -> None:
     asked = {name: call.arguments.text(name) for name in ("hostid", "clusterid", "podid")}
     for name, uuid in asked.items():
         if uuid is not None and not call.principal.is_admin:
-            raise unauthorized(f"Parameter {name} can only be specified by a Root Admin, permission denied")
+            raise unauthorized(
+                f"Parameter {name} can only be specified by a Root Admin, permission denied", parameter=name
+            )
     if asked["hostid"] not in (None, host.uuid):
         raise parameter_error(
             "hostid",

@@ -21,7 +21,7 @@ def own_volume(connection: Connection, uuid: str, principal: Principal) -> Volum
     """
     volume = volumes.by_uuid(connection, uuid)
     if not principal.may_use(volume.account_id):
-        raise unauthorized(f"account {principal.account.name} must not use this volume")
+        raise unauthorized(f"account {principal.account.name} must not use this volume", value=uuid)
     return volume
 
 
@@ -32,7 +32,7 @@ def own_snapshot(connection: Connection, uuid: str, principal: Principal) -> Sna
     """
     snapshot = snapshots.by_uuid(connection, uuid)
     if not principal.may_use(snapshot.account_id):
-        raise unauthorized(f"account {principal.account.name} must not use this snapshot")
+        raise unauthorized(f"account {principal.account.name} must not use this snapshot", value=uuid)
     return snapshot
 
 

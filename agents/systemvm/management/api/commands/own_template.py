@@ -23,7 +23,7 @@ def find_own(connection: Connection, call: ApiCall, kind: TemplateCategory, what
     if not principal.may_use(template.account_id):
         noun = "ISO" if kind.is_iso else "template"
         # not its name: that is another account's
-        raise unauthorized(f"account {principal.account.name} must not {what} this {noun}")
+        raise unauthorized(f"account {principal.account.name} must not {what} this {noun}", value=uuid)
     return template
 
 

@@ -238,7 +238,9 @@ def _named_domain(connection: Connection, arguments: Arguments, principal: Princ
         )
     domain = accounts.domain_by_uuid(connection, arguments["domainid"])
     if not principal.may_use_domain(domain):
-        raise unauthorized(f"account {principal.account.name} must not use domain {domain.pretty_path}")
+        raise unauthorized(
+            f"account {principal.account.name} must not use domain {domain.pretty_path}", value=domain.uuid
+        )
     return domain
 
 

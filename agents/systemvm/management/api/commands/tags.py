@@ -156,7 +156,7 @@ def _owners(connection: Connection, call: ApiCall) -> list[str]:
                 "resourceids", f"resourceids: network {uuid} is shared", "tag networks that accounts own"
             )
         if not call.principal.may_use(found.account_id):
-            raise unauthorized(f"account {call.principal.account.name} must not tag this object")
+            raise unauthorized(f"account {call.principal.account.name} must not tag this object", value=uuid)
         is_other = (kind == "UserVm" and found.type.is_system) or (
             kind in ("Template", "ISO") and found.is_iso != (kind == "ISO")
         )

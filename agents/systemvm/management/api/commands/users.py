@@ -216,15 +216,17 @@ class UserCommands:
         arguments, principal = call.arguments, call.principal
         user = await self._own_or_administered(call)
         if "username" in arguments and not principal.is_administrator:
-            raise unauthorized("only administrators can change a user name")
+            raise unauthorized("only administrators can change a user name", parameter="username")
         if "mandate2fa" in arguments and not principal.is_administrator:
-            raise unauthorized("only administrators can mandate a second factor")
+            raise unauthorized("only administrators can mandate a second factor", parameter="mandate2fa")
         if (
             arguments.get("mandate2fa") is False
             and user.id == principal.user.id
             and not principal.is_operator
         ):
-            raise unauthorized("mandate2fa: only another administrator can lift the own mandate")
+            raise unauthorized(
+                "mandate2fa: only another administrator can lift the own mandate", parameter="mandate2fa"
+            )
         if "password" in arguments:
             await self._check_current_password(call, user)
         columns = {column: arguments[name] for name, column in _COLUMNS.items() if name in arguments}
@@ -285,7 +287,7 @@ def changeable_user(connection: Connection, principal: Principal, uuid: str, rig
     """
     user = _user(connection, uuid)
     if not _may_administer(principal, user):
-        raise unauthorized(f"user {principal.user.username} must not change this user")
+        raise unauthorized(f"user {principal.user.username} must not change this user", value=uuid)
     rights.check_account(connection, principal, accounts.account_by_id(connection, user.account_id))
     return user
 
@@ -306,7 +308,9 @@ def _account(connection: Connection, call: ApiCall, rights: Rights) -> int:
     if account is None:
         raise NotFoundError(f"there is no account named {name}", parameter="account")
     if not principal.may_use(account.id):
-        raise unauthorized(f"account {principal.account.name} must not create users of account {name}")
+        raise unauthorized(
+            f"account {principal.account.name} must not create users of account {name}", parameter="account"
+        )
     rights.check_account(connection, principal, account)
     return account.id
 

@@ -182,7 +182,9 @@ class VirtualMachineCommands:
     def _check_may_expunge(self, principal: Principal, refusal: str) -> None:
         """CloudStack's rule and message (UserVmManagerImpl): 401 for users, unless configured otherwise."""
         if not (principal.is_admin or self._expunge.allow_user_expunge_recover_vm):
-            raise unauthorized(f"{refusal}. Or when the allow.user.expunge.recover.vm key is set.")
+            raise unauthorized(
+                f"{refusal}. Or when the allow.user.expunge.recover.vm key is set.", parameter="expunge"
+            )
 
     async def _recover(self, call: ApiCall) -> VirtualMachineAnswer:
         vm = await self._database.read(own_machine, call.arguments["id"], call.principal)
@@ -289,5 +291,7 @@ def own_machine(connection: Connection, uuid: str, principal: Principal) -> Inst
             "call startSystemVm, stopSystemVm, rebootSystemVm or destroySystemVm",
         )
     if not principal.may_use(vm.account_id):
-        raise unauthorized(f"account {principal.account.name} must not operate this virtual machine")
+        raise unauthorized(
+            f"account {principal.account.name} must not operate this virtual machine", value=uuid
+        )
     return vm
