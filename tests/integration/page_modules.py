@@ -130,6 +130,10 @@ class StubbedPage:
         for route in self._held.pop(command):
             self._respond(route)
 
+    def forget_messages(self) -> None:
+        """Take away the messages that are shown, which leave by themselves, but after a time."""
+        self.page.evaluate("document.querySelector('#toasts').replaceChildren()")
+
     def count(self, command: str) -> int:
         return sum(call["command"] == command for call in self.calls)
 

@@ -75,16 +75,16 @@ def test_a_password_that_was_lost_is_missed_aloud(chromium: Chromium) -> None:
         missed = page.locator("#toasts .bad")
         press(page.locator("#vms").get_by_role("button", name="Reset password…"))
         press(page.locator("#confirm button.danger"))
-        expect(missed).to_have_count(1)
         expect(missed).to_contain_text("reset it again")
-        for template in ("tiny", "plain"):
+        for template, count in (("tiny", 1), ("plain", 0)):  # a machine of a plain template has no password
+            stub.forget_messages()
             page.click("#open-deploy")
             page.fill("#fields [name=name]", template)
             page.locator("#fields").get_by_label("From").select_option(label=f"{template} (QCOW2)")
             page.click("#fields button.primary")
             expect(page.locator("#fields")).to_be_hidden()
             page.evaluate("settled()")
-            expect(missed).to_have_count(2)  # a machine of a plain template has no password
+            expect(missed).to_have_count(count)
 
     chromium.run(steps)
 
