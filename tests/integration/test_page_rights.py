@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from integration.cpvm_lab.chromium import Chromium
-from integration.page_modules import StubbedPage, chromium
+from integration.page_modules import RefusedError, StubbedPage, chromium
 from integration.page_user import press
 
 pytestmark = pytest.mark.timeout(120)
@@ -73,5 +73,16 @@ def test_only_what_the_role_permits_is_offered(chromium: Chromium) -> None:
         expect(details.locator("tbody tr")).to_have_text("envtest")
         assert details.get_by_role("button").all_inner_texts() == ["Close"]
         expect(details).not_to_contain_text("Annotations", use_inner_text=True)
+
+    chromium.run(steps)
+
+
+def test_a_role_that_must_not_list_zones_sees_the_rest(chromium: Chromium) -> None:
+    def steps(page: Page) -> None:
+        permitted = {"api": [{"name": name} for name in ("listVolumes", "createVolume")]}
+        StubbedPage(page, listApis=permitted, listZones=RefusedError(432), listVolumes={}).log_in()
+        expect(page.locator("#volumes .empty")).to_be_visible()
+        page.click("#open-volume")
+        expect(page.locator("#toasts")).to_contain_text("listZones")
 
     chromium.run(steps)

@@ -71,6 +71,7 @@ window.EventSource = class extends EventTarget {
 };
 """
 COMMANDS = (
+    "listZones",
     "listTemplates",
     "listIsos",
     "registerTemplate",
