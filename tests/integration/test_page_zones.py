@@ -251,6 +251,21 @@ def test_networks_and_hosts_are_made_by_what_their_zone_has(chromium: Chromium) 
     chromium.run(steps)
 
 
+def test_what_is_refused_of_the_only_zone_is_not_shown_at_its_hidden_field(chromium: Chromium) -> None:
+    refusal = {"errorcode": 431, "errortext": "zone is Disabled", "parameter": "zoneid"}
+
+    def steps(page: Page) -> None:
+        StubbedPage(page, listImageStores={}, addImageStore=refusal).log_in()
+        press(page.get_by_role("button", name="Add store…"))
+        dialog = page.locator("#store-add")
+        dialog.get_by_label("Name").fill("images")
+        dialog.get_by_label("URL").fill("nfs://10.12.0.3/export/images")
+        press(dialog.get_by_role("button", name="Add"))
+        expect(dialog.locator(".error:has(+ menu)")).to_have_text("zone is Disabled")
+
+    chromium.run(steps)
+
+
 def test_long_names_of_zones_stay_on_a_narrow_screen(chromium: Chromium) -> None:
     long = [zone | {"name": zone["name"] * 50} for zone in (EAST, WEST)]
     machine = {"id": "m", "name": "web", "state": "Stopped", "hypervisor": "KVM", "zonename": long[0]["name"]}

@@ -137,10 +137,12 @@ const clearing = new WeakMap(); // by dialog: takes its error away
 // Take the error of a dialog away.
 export const clearError = (dialog) => clearing.get(dialog)();
 
-// The field of a parameter: of its name, or of the parameters in its `data-parameter`; an entry of a map has that of its key.
+// The visible field of a parameter: of its name, or of the parameters in its `data-parameter`; an entry of a map has that
+// of its key.
 function fieldOf(dialog, parameter) {
   const name = CSS.escape(parameter.split("].").at(-1));
-  return dialog.querySelector(`:is([name="${name}"], [data-parameter~="${name}"]):enabled:not([type=hidden])`);
+  const fields = dialog.querySelectorAll(`:is([name="${name}"], [data-parameter~="${name}"]):enabled:not([type=hidden])`);
+  return [...fields].find((field) => !field.closest("[hidden]"));
 }
 
 // Returns a function that shows an error in a dialog: below the field whose value the daemon refused, which gets the
