@@ -65,7 +65,7 @@ async def test_an_object_is_named_by_each_command_as_it_was_sent(cloud: SmallClo
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_has_no_right_is_told_the_parameter_that_names_what_is_not_his(cloud: SmallCloud) -> None:
+async def test_a_missing_right_names_the_parameter_that_needs_it(cloud: SmallCloud) -> None:
     foreign = await deploy_stopped(cloud)
     own = await deploy_stopped(cloud, cloud.user)
     disk = (await cloud.job("createVolume", cloud.user, name="own", size="1")).result["volume"]["id"]

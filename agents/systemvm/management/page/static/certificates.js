@@ -94,7 +94,7 @@ function fillFromFiles(dialog) {
 
 export function wireCertificates() {
   addSection({ id: "certificates", title: "Certificates", command: "listPublicNames", tables: TABLES, refresh: refreshCertificates });
-  onBusy(() => { if (names.length) drawCards(); }); // until they are loaded, nobody knows that there is none
+  onBusy(() => { if (names.length) drawCards(); }); // an empty list is shown as one after it was loaded
   fillFromFiles($("#certificate-upload"));
   // a key does not stay in the page
   $("#certificate-upload").addEventListener("close", () => $("#certificate-upload form").reset());
