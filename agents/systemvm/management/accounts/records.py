@@ -102,7 +102,7 @@ def create_user(connection: Connection, account_id: int, user: NewUser, password
 def rename_account(connection: Connection, account_id: int, name: str) -> Account:
     account = require_account(connection, account_id)
     if name != account.name:
-        _check_account_name(connection, name, account.domain_id)
+        _check_account_name(connection, name, account.domain_id, "newname")
     renamed = accounts.update_account(connection, account_id, name=name)
     text = f"account {account.name} is named {name}"
     _record(connection, account, "ACCOUNT.UPDATE", "Account", account.uuid, text)
@@ -247,11 +247,13 @@ def _revoke(connection: Connection, user_ids: list[int]) -> RevokedUsers:
     return RevokedUsers(user_ids)
 
 
-def _check_account_name(connection: Connection, name: str, domain_id: int) -> None:
-    _check_length("account", name)
+def _check_account_name(
+    connection: Connection, name: str, domain_id: int, parameter: str = "account"
+) -> None:
+    _check_length(parameter, name)
     if accounts.account_by_name(connection, name, domain_id) is not None:
         raise AccountError(
-            f"The specified account: {name} already exists", "choose another name", parameter="account"
+            f"The specified account: {name} already exists", "choose another name", parameter=parameter
         )
 
 

@@ -66,6 +66,9 @@ async def test_names_are_unique(cloud: SmallCloud) -> None:
     ]:
         with pytest.raises(AccountError, match=message):
             await cloud.call(command, **PERSON, **values)
+    with pytest.raises(AccountError, match="account: admin already exists") as refused:
+        await cloud.call("updateAccount", account="ada", newname="admin")
+    assert refused.value.parameter == "newname"
     names = {row["name"] for row in (await cloud.call("listAccounts"))["account"]}
     assert "other" not in names, "the account is not created without its user"
     with pytest.raises(NotFoundError, match="no account named"):
