@@ -248,7 +248,7 @@ def is_host_name_taken(connection: sa.Connection, account_id: int, name: str) ->
 def ids_of_account(connection: sa.Connection, account_id: int, *, running: bool = False) -> list[int]:
     """Return the numbers of an account's VMs that are not removed; with `running` those that are not stopped.
 
-    One that is being stopped counts as running: the daemon can have been killed while it stopped it.
+    One that is being stopped counts as running: a reboot or a maintenance starts it again.
 
     VMs of hosts that no daemon drives are none of them: the cloud neither stops nor deletes these.
     """
