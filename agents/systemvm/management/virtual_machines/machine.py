@@ -272,7 +272,7 @@ class UserVmBuilder:
                 templates.update_spool_ref, spool.id, state=SpoolState.ERROR, error_text=str(error)
             )
             raise
-        if spool.state is not SpoolState.READY:
+        if (spool.state, spool.path) != (SpoolState.READY, str(path)):  # its directory can have moved
             await self._database.run(
                 templates.update_spool_ref, spool.id, state=SpoolState.READY, path=str(path), error_text=None
             )

@@ -150,7 +150,8 @@ class VirtualMachines:
         async with self._lock.acquire(vm_id) as vm:
             check_exists(vm)
             # wanted: a daemon that was killed in the middle of a reboot has stopped it
-            if vm.state is not InstanceState.RUNNING and not vm.wanted:
+            was_stopped = vm.state is InstanceState.STOPPED and vm.wanted
+            if vm.state is not InstanceState.RUNNING and not was_stopped:
                 raise MachineStateError(
                     f"{vm.name} is {vm.state.value}",
                     "start it instead: only a Running VM can be rebooted",

@@ -100,19 +100,23 @@ class MachineStarts:
                 if not missing:
                     return await self._boot(vm)
             is_claimed = True
-            await self._waits.unless_interrupted(vm_id, self._copy(vm_id, missing))
+            failure = await self._waits.unless_interrupted(vm_id, self._copy(missing))
+            if failure is not None:
+                async with self._lock.acquire(vm_id) as vm:
+                    if vm.state is InstanceState.STARTING:
+                        await self._record_failure(vm, failure)
+                raise failure
 
-    async def _copy(self, vm_id: int, missing: list[ImageCopy]) -> None:
+    async def _copy(self, missing: list[ImageCopy]) -> Exception | None:
+        """Return why images cannot be copied: a start that was interrupted does not record it."""
         try:
             for copy in missing:
                 await self.prepare_template(copy.template_id, copy.pool_id)
         except CancelledError:  # the daemon ends, and the next one continues
             raise
         except Exception as error:
-            async with self._lock.acquire(vm_id) as vm:
-                if vm.state is InstanceState.STARTING:
-                    await self._record_failure(vm, error)
-            raise
+            return error
+        return None
 
     # --- steps, under its lock
 

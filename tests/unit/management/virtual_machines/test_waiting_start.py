@@ -15,7 +15,7 @@ from present import present
 from settling import settled
 from small_cloud import SmallCloud
 from systemvm.management.primary.qemu_img import PrimaryStorageError
-from systemvm.management.state import instances, volumes
+from systemvm.management.state import instances, templates, volumes
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState, VolumeState
 from systemvm.wire.storage import ImageFormat
@@ -178,6 +178,50 @@ async def test_a_vm_that_waits_for_its_iso_is_stopped(
     copy.answer()
     again = await cloud.job("startVirtualMachine", id=vm.uuid)
     assert again.result_code == 0, again.result
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_copy_that_fails_after_its_start_was_stopped_does_not_end_the_next_start(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = await deploy_running(cloud)
+    await cloud.machines.stop(vm.id, forced=True)
+    copies, jobs = [], []
+    for name in ("drivers", "tools"):
+        iso, _ = cloud.add_template(format=ImageFormat.ISO, name=name)
+        attached = await cloud.job("attachIso", id=iso.uuid, virtualmachineid=vm.uuid, forced="true")
+        assert attached.result_code == 0, attached.result
+        copies.append(HangingOperation(cloud, monkeypatch, COPY))
+        jobs.append((await cloud.call("startVirtualMachine", id=vm.uuid))["jobid"])
+        await copies[-1].begun
+        if name == "drivers":
+            await cloud.machines.stop(vm.id)
+    copies[0].fail(PrimaryStorageError("store does not answer"))
+    await settled(cloud.database)
+    assert cloud.instance(vm.id).state is InstanceState.STARTING
+    copies[1].answer()
+    assert [(await cloud.jobs.wait(job)).result_code == 0 for job in jobs] == [False, True]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_vm_that_waits_for_an_image_is_not_rebooted(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = await WaitingDeployment.of(cloud, monkeypatch)
+    job = await cloud.job("rebootVirtualMachine", id=waiting.vm.uuid)
+    assert (job.result_code, "is Starting" in present(job.result)["errortext"]) == (431, True)
+    waiting.copy.answer()
+    assert "virtualmachine" in await waiting.result()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_copy_is_found_after_its_directory_was_moved(cloud: SmallCloud) -> None:
+    template, _ = cloud.add_template()
+    await deploy_running(cloud, template=template)
+    spool = cloud.database.run_now(templates.spool_ref, template.id, cloud.host.id)
+    cloud.database.run_now(templates.update_spool_ref, spool.id, path="/moved/from/here.qcow2")
+    vm = await deploy_running(cloud, template=template)
+    assert cloud.instance(vm.id).state is InstanceState.RUNNING
 
 
 @pytest_twisted.ensureDeferred
