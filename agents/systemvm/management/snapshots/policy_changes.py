@@ -42,7 +42,7 @@ def put(connection: Connection, new: NewPolicy) -> SnapshotPolicy:
     Raises: SnapshotRequestError when a value cannot be, VolumeStateError for a volume without a file.
     """
     volume = volumes.by_id(connection, new.volume_id)
-    check_usable(volume)
+    check_usable(volume, "volumeid")
     zone = _time_zone(new.timezone)
     schedule = Schedule.parse(new.interval, new.schedule)
     interval = new.interval.value

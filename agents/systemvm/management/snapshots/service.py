@@ -272,7 +272,7 @@ class VolumeSnapshots:
 
     async def _write(self, snapshot: Snapshot, volume: Volume, *, quiesce: bool, is_whole: bool) -> Snapshot:
         """Write what the volume contains now to primary storage; a stopped VM cannot start meanwhile."""
-        check_usable(volume)
+        check_usable(volume, "volumeid")
         snapshot = await self._database.run(snapshots.update, snapshot.id, state=SnapshotState.CREATING)
         storage = await self._primary.of(volume.pool_id)
         size_bytes = await storage.volume_size_bytes(volume.uuid)

@@ -38,7 +38,7 @@ def create(connection: Connection, new: NewSnapshot, settings: StoreSettings) ->
     Raises: VolumeStateError, NoStoreError, ResourceLimitError.
     """
     volume = volumes.by_id(connection, new.volume_id)
-    check_usable(volume)
+    check_usable(volume, "volumeid")
     if volume.zone_id is None or volume.host_id is None:
         raise SnapshotStateError(
             f"volumeid: volume {volume.name} is on no host", "start its VM once", parameter="volumeid"

@@ -86,6 +86,7 @@ class VolumeMigration:
                 raise VolumeStateError(
                     f"volumeid: {volume.name} is in another storage pool than before",
                     "see listVolumes for its pool, then move it again",
+                    parameter="volumeid",
                 )
             if volume.vm_id is None:
                 return await self._move(volume, target, usages)
@@ -128,7 +129,7 @@ def check_movable(connection: Connection, volume: Volume) -> None:
 
     Raises: VolumeStateError when it does not.
     """
-    transitions.check_usable(volume)
+    transitions.check_usable(volume, "volumeid")
     running = snapshots.unfinished_of(connection, volume.id)
     if running:
         raise VolumeStateError(

@@ -263,30 +263,34 @@ def set_deleted(connection: Connection, volume: Volume) -> None:
     record(connection, volume, "VOLUME.DELETE", "is deleted")
 
 
-def check_usable(volume: Volume) -> None:
-    """Check that a volume has a file and is not being deleted.
+def check_usable(volume: Volume, parameter: str = "id") -> None:
+    """Check that a volume has a file and is not being deleted; `parameter` of the command names it.
 
     Raises: VolumeStateError when it is not.
     """
     if volume.removed is not None or volume.state is VolumeState.DESTROYED:
         raise VolumeStateError(
-            f"id: volume {volume.name} was deleted", "choose one that listVolumes returns", parameter="id"
+            f"{parameter}: volume {volume.name} was deleted",
+            "choose one that listVolumes returns",
+            parameter=parameter,
         )
     if volume.state is VolumeState.UPLOADED:
         raise VolumeStateError(
-            f"id: volume {volume.name} is on secondary storage only",
+            f"{parameter}: volume {volume.name} is on secondary storage only",
             "attach it to a VM once",
-            parameter="id",
+            parameter=parameter,
         )
     if volume.state is VolumeState.UPLOAD_ERROR:
         raise VolumeStateError(
-            f"id: upload of volume {volume.name} has failed: see listEvents",
+            f"{parameter}: upload of volume {volume.name} has failed: see listEvents",
             "delete it, and upload it again",
-            parameter="id",
+            parameter=parameter,
         )
     if volume.state is not VolumeState.READY:
         hint = "start its VM once" if volume.type == volumes.ROOT else "wait until it is Ready"
-        raise VolumeStateError(f"id: volume {volume.name} is {volume.state.value}", hint, parameter="id")
+        raise VolumeStateError(
+            f"{parameter}: volume {volume.name} is {volume.state.value}", hint, parameter=parameter
+        )
 
 
 def record(

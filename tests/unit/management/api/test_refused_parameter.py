@@ -8,15 +8,18 @@ import uuid
 import pytest
 import pytest_twisted
 
+from present import present
 from small_cloud import SmallCloud
+from systemvm.management import os_types
 from systemvm.management.api.errors import ApiError, ErrorCode, object_error, parameter_error
 from systemvm.management.api.operators import as_rpc_error
 from systemvm.management.api.parameters import Arguments, ParameterType, optional, required
 from systemvm.management.api.refused_parameter import refused_parameter
+from systemvm.management.state import storage_pools
 from systemvm.rpc.core.errors import RpcError
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.wire.storage import ImageFormat
-from user_vms import deploy_running, deploy_stopped
+from user_vms import deploy_running, deploy_stopped, root_of
 
 VM, POOL = str(uuid.uuid4()), str(uuid.uuid4())
 DECLARED = (
@@ -82,6 +85,29 @@ async def test_a_missing_right_names_the_parameter_that_needs_it(cloud: SmallClo
             await cloud.call(command, cloud.user, **sent)
         assert (command, refused.value.code) == (command, ErrorCode.UNAUTHORIZED)
         assert (command, refused.value.parameter) == (command, parameter)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_volume_without_a_file_is_named_by_each_command_as_it_was_sent(cloud: SmallCloud) -> None:
+    root = root_of(cloud, await deploy_stopped(cloud))
+    pool = present(cloud.database.run_now(storage_pools.pool_of_host, cloud.host.id))
+    schedule = {"intervaltype": "HOURLY", "schedule": "5", "maxsnaps": 1, "timezone": "UTC"}
+    image: dict[str, object] = {"name": "image", "displaytext": "image", "ostypeid": os_types.DEFAULT.id}
+    commands: list[tuple[str, str, dict[str, object]]] = [
+        ("createSnapshot", "volumeid", {}),
+        ("createSnapshotPolicy", "volumeid", schedule),
+        ("createTemplate", "volumeid", image),
+        ("migrateVolume", "volumeid", {"storageid": pool.uuid}),
+        ("resizeVolume", "id", {"size": 9}),
+        ("extractVolume", "id", {"mode": "HTTP_DOWNLOAD", "zoneid": cloud.zone.uuid}),
+    ]
+    for command, name, more in commands:
+        try:
+            result = (await cloud.job(command, **{name: root.uuid}, **more)).result or {}
+            found = (result["errortext"], result["parameter"])
+        except SystemVmError as error:
+            found = (error.message, error.parameter)
+        assert found == (f"{name}: volume {root.name} is Allocated", name), command
 
 
 @pytest_twisted.ensureDeferred

@@ -224,7 +224,7 @@ def _resting_volume(connection: Connection, uuid: str, call: ApiCall) -> Volume:
     Raises: ApiError 431 while its VM is not stopped.
     """
     volume = own_volume(connection, uuid, call.principal)
-    check_usable(volume)
+    check_usable(volume, call.arguments.name_of(uuid))
     vm = None if volume.vm_id is None else instances.by_id(connection, volume.vm_id)
     if vm is not None and vm.state is not InstanceState.STOPPED:
         raise object_error(
