@@ -237,7 +237,7 @@ def _check_is_new(connection: Connection, url: str, name: str) -> None:
         raise HostDefinitionError(
             f"host {found.name} is registered already",
             "change it with updateHost, or choose another name",
-            parameter="url",
+            parameter="url" if foreign_hosts.same_place(connection, url, "") else "name",
         )
 
 

@@ -84,8 +84,15 @@ async def test_a_host_is_registered_once(
     cloud: SmallCloud, xapi: XapiPeer, definition: dict[str, Any]
 ) -> None:
     await cloud.call("addHost", **definition)
-    for changed in ({"name": "another"}, {"url": "http://xen-1:80"}, {"name": cloud.host.name}):
-        assert isinstance(await refused(cloud, "addHost", **(definition | changed)), HostDefinitionError)
+    of_this_host = {"url": "https://xen-2", "name": cloud.host.name}
+    for changed, parameter in (
+        ({"name": "another"}, "url"),
+        ({"url": "http://xen-1:80"}, "url"),
+        (of_this_host, "name"),
+    ):
+        error = await refused(cloud, "addHost", **(definition | changed))
+        assert isinstance(error, HostDefinitionError)
+        assert error.parameter == parameter
     assert len(hosts(cloud)) == 1
 
 
