@@ -40,7 +40,7 @@ class RunningJob:
         self.progress = report  # progress(percent, text)
 
     def begin(self, connection: Connection, text: str) -> bool:
-        """Note in the transaction of its first change that this is made; return False when it was before.
+        """Record a job's first change in the transaction that makes it; return False when it was made before.
 
         A job that resumes must not make that change once more: somebody can have undone it since.
         """

@@ -26,8 +26,6 @@ from systemvm.management.volumes.service import Volumes
 from systemvm.management.zone_model.refusals import wrong_state
 from systemvm.service.errors import SystemVmError
 
-_RUNNING = (InstanceState.STARTING, InstanceState.RUNNING, InstanceState.STOPPING)
-
 
 class PoolMaintenance:
     """Both operations can be repeated after a restart of the daemon in their middle."""
@@ -49,7 +47,7 @@ class PoolMaintenance:
             return pool
         try:
             for vm in await self._database.read(machines_in, pool_id):
-                if vm.state in _RUNNING:
+                if vm.state.has_process:
                     await self._machines.stop(vm.id, wanted=True)
             for volume in await self._database.read(volumes.of_pool, pool_id):
                 async with self._volumes.lock(volume.id):
