@@ -50,27 +50,33 @@ class IsoDrives:
         Raises: MachineStateError, PrimaryStorageError, HypervisorError when the ISO cannot be copied or the
         machine did not take it: none is attached then.
         """
-        if self._runs(await self._database.read(instances.by_id, vm_id)):
-            await self._storage.copy_iso(iso_id)  # can take long, and the VM can be stopped meanwhile
-        async with self._machines.acquire(vm_id) as vm:
-            check_state(vm)
-            if vm.iso_id not in (None, iso_id):
-                if not forced:
+        is_copied = False
+        while True:
+            async with self._machines.acquire(vm_id) as vm:
+                check_state(vm)
+                if vm.iso_id not in (None, iso_id) and not forced:
                     raise _has_another(vm)
-                await self._take_out(vm, forced=True)
-            had_it = vm.iso_id == iso_id
-            vm = await self._database.run(_attach, vm.id, iso_id)
-            if self._runs(vm):
-                try:
-                    medium = await self._storage.copy_iso(iso_id)
-                    await self._hypervisor.cd_drive(vm.instance_name).insert(medium, forced=forced)
-                except CancelledError:  # the daemon ends, and the next one continues
-                    raise
-                except Exception:
-                    if not had_it:
-                        await self._give_up(vm)
-                    raise
-            return vm
+                if is_copied or not self._runs(vm):
+                    return await self._attach(vm, iso_id, forced=forced)
+            await self._storage.copy_iso(iso_id)  # can take long, and the VM can be stopped meanwhile
+            is_copied = True
+
+    async def _attach(self, vm: Instance, iso_id: int, *, forced: bool) -> Instance:
+        if vm.iso_id not in (None, iso_id):
+            await self._take_out(vm, forced=True)
+        had_it = vm.iso_id == iso_id
+        vm = await self._database.run(_attach, vm.id, iso_id)
+        if self._runs(vm):
+            try:
+                medium = await self._storage.copy_iso(iso_id)
+                await self._hypervisor.cd_drive(vm.instance_name).insert(medium, forced=forced)
+            except CancelledError:  # the daemon ends, and the next one continues
+                raise
+            except Exception:
+                if not had_it:
+                    await self._give_up(vm)
+                raise
+        return vm
 
     async def detach(self, vm_id: int, *, forced: bool = False) -> Instance:
         """Take a VM's ISO away; does nothing when it has none.

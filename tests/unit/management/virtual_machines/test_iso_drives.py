@@ -9,7 +9,9 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError
 
+from hanging_operation import HangingOperation
 from present import present
+from settling import settled
 from small_cloud import SmallCloud
 from systemvm.management.api.errors import ApiError
 from systemvm.management.api.principal import Principal
@@ -204,6 +206,26 @@ async def test_an_iso_that_was_deleted_meanwhile_is_not_attached(cloud: SmallClo
     assert (row(cloud, vm).iso_id, medium(cloud, vm)) == (None, None)
     await TemplateCopies(cloud.database, cloud.pools, host_id=cloud.host.id).remove_unused()
     assert list(cloud.primary.directory.glob("*.iso")) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_vm_that_is_started_before_its_iso_is_attached_is_not_held_by_the_copy(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm, iso = await deploy_running(cloud), add_iso(cloud)
+    copy = HangingOperation(cloud, monkeypatch, "ensure_template")
+    async with cloud.machines.lock.acquire(vm.id):
+        runs = cloud.hypervisor.statuses.pop(vm.instance_name)
+        attachment = await cloud.call("attachIso", id=iso.uuid, virtualmachineid=vm.uuid)
+        await settled(cloud.database)
+        cloud.hypervisor.statuses[vm.instance_name] = runs
+    await copy.begun
+    await cloud.machines.stop(vm.id, forced=True)
+    copy.answer()
+    assert (await cloud.jobs.wait(attachment["jobid"])).result_code == 0
+    assert row(cloud, vm).iso_id == iso.id
+    await cloud.machines.start(vm.id)
+    assert medium(cloud, vm) == f"{iso.uuid}.iso"
 
 
 @pytest.mark.parametrize(
