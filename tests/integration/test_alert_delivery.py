@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -170,5 +171,7 @@ async def test_a_server_that_is_none_or_silent_holds_no_thread(
                     await mailed(server_at(port), authority)
                 else:
                     await posted(f"https://localhost:{port}/", authority)
-    with pytest.raises(DeliveryError, match="cannot be used"):
-        await mailed(server_at(port), authority)  # nobody listens there any more
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody else gets the port, and nothing listens on it
+        with pytest.raises(DeliveryError, match="cannot be used"):
+            await mailed(server_at(taken.getsockname()[1]), authority)
