@@ -16,6 +16,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 
+from free_ports import free_ports
 from rpc_pki import TestAuthority
 from rpc_wait import until
 from systemvm.rpc.core.errors import RpcError
@@ -85,11 +86,11 @@ class Daemon:
         self.refuses = False
         self.methods = MethodTable("daemon", "1")
         self.methods.add("ping", self._ping, params=Ping, result=Pong, roles=frozenset({"ssvm"}))
-        self.port_number = 0
+        [self.port_number] = free_ports(1)  # no connection gets it while the daemon is restarted
         self._port: IListeningPort | None = None
 
     async def start(self) -> None:
-        port: Any = await listen(
+        self._port = await listen(
             reactor,
             lambda: self.identity,
             self.methods,
@@ -99,7 +100,6 @@ class Daemon:
             on_connected=self.peers.append,
             on_lost=lambda peer, why: self.lost.append(why),
         )
-        self._port, self.port_number = port, port.getHost().port
 
     async def stop(self) -> None:
         if self._port is not None:
