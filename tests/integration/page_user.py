@@ -51,10 +51,11 @@ def agree(page: Page, row: Locator) -> None:
 
 
 def press(button: Locator) -> None:
-    """Press a button by keyboard as soon as a user can: it is enabled, and in the dialog if one is open.
+    """Press a button by keyboard as soon as a user can: it is shown, enabled, and in the open dialog.
 
     A list shows what a dialog has made when the daemon tells of it, which can be before the dialog closes.
     """
+    expect(button).to_be_visible()
     expect(button).to_be_enabled()
     button.page.wait_for_function(
         """(button) => {

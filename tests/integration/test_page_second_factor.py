@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from accessibility import violations, violations_light_and_dark
 from integration.cpvm_lab.chromium import Chromium
 from integration.daemon_lab import Host, host
-from integration.page_user import chromium
+from integration.page_user import chromium, press
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
 
@@ -69,8 +69,7 @@ def test_a_second_factor_is_set_up_asked_for_and_disabled_by_keyboard(host: Host
         page.goto(host.page)
         log_in(page, "ada")
         expect(page.locator("#live")).to_have_text("live")
-        page.get_by_role("button", name="Second factor…").focus()
-        page.keyboard.press("Enter")
+        press(page.get_by_role("button", name="Second factor…"))
         dialog = page.locator("#second-factor")
         phone = Phone(secret_in(dialog))
         expect(dialog.get_by_role("img", name="QR code of the secret")).to_be_visible()

@@ -18,6 +18,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from integration.ssvm_lab.daemon import Daemon, request
 from integration.ssvm_lab.fixtures import daemon
 from integration.ssvm_lab.world import AGENTS, STORE, Builder, World, kill_all, run
 from rpc_wait import until
+from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Call, Caller
 from systemvm.ssvm.agent.serving import Serving
 from systemvm.ssvm.store_messages import mount_id
@@ -115,10 +117,15 @@ class FarSsvm:
         (self._directory / "serve.sock").unlink(missing_ok=True)
 
     async def offer(self, *links: ExtractLink) -> None:
+        """Offer these links until they are taken, as the daemon does: the first call can notice a kill."""
         call = Call(Caller("management", "management"), "r", None)
-        await until(self._is_listening)
-        await self._serving.put_links(call, ExtractLinks(list(links), is_first=True))
-        await self._serving.set_up(call, self._setup)
+        is_taken = False
+        while not is_taken:
+            await until(self._is_listening)
+            with suppress(RpcError):
+                await self._serving.put_links(call, ExtractLinks(list(links), is_first=True))
+                await self._serving.set_up(call, self._setup)
+                is_taken = True
 
     def _is_listening(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:  # the file exists a moment before the listener does

@@ -111,6 +111,7 @@ async function knowZones() {
 function close() {
   state.open = state.zonesKnown = false;
   unfollow();
+  setLive(false);
   clearTimeout(state.timer);
   closeDialogs();
   show("login");
