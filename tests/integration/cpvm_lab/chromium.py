@@ -20,6 +20,8 @@ from console_page import CHROMIUM, scaled_ms
 from systemvm.service.slowness import scaled_s
 
 RUN_S = 400.0
+#: Less than pytest's own limit, so that a test that hangs says what it has waited for.
+MAX_WAIT_MS = 240_000.0
 _T = TypeVar("_T")
 
 
@@ -69,8 +71,9 @@ class Chromium:
         )
         page = window.new_page()
         # Playwright's own 5 s are too short for a machine that does other things
-        expect.set_options(timeout=scaled_ms(60.0))
-        page.set_default_timeout(scaled_ms(60.0))
+        wait_ms = min(scaled_ms(60.0), MAX_WAIT_MS)
+        expect.set_options(timeout=wait_ms)
+        page.set_default_timeout(wait_ms)
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
