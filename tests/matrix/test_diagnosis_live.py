@@ -45,6 +45,18 @@ def test_a_closed_port_is_diagnosed(cloud: BootedCloud) -> None:
     assert reasons_of(cloud.wait_up(CPVM)) == []
 
 
+def test_a_port_dropped_by_a_firewall_is_diagnosed(cloud: BootedCloud) -> None:
+    vm = cloud.wait_up(CPVM)
+    with filtered(cloud, vm["linklocalip"], 8250, "drop"):
+        cloud.ssh(vm["name"], "systemctl --no-block restart systemvm-agent")
+        found = wait_for_reason(cloud, CPVM, "port 8250")
+        assert found["reason"] == (
+            "Its agent cannot reach the daemon's port 8250: 169.254.0.1:8250 does not answer"
+        )
+        assert "nft list ruleset" in found["hint"]
+    assert reasons_of(cloud.wait_up(CPVM)) == []
+
+
 def test_a_control_nic_that_is_down_is_diagnosed(cloud: BootedCloud) -> None:
     name = cloud.wait_up(CPVM)["name"]
     # delayed, because this ssh session uses that NIC
