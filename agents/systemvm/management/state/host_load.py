@@ -23,7 +23,7 @@ IDLE = HostLoad()
 def by_host(connection: sa.Connection, host_id: int | None = None) -> dict[int, HostLoad]:
     """Return the load of each host that has VMs, system VMs among them; or only that of one host."""
     v = schema.vm_instances.c
-    runs = v.state.in_([state for state in InstanceState if state.has_process])
+    runs = v.state.in_(InstanceState.with_process())
     query = (
         sa.select(
             v.host_id,

@@ -102,7 +102,7 @@ def _conditions(which: InstanceFilter) -> list[sa.ColumnElement[bool]]:
     if not which.includes_gone:
         where.append(_v.state.not_in(InstanceState.gone()))
     if which.host_id is not None:
-        with_process = [state for state in InstanceState if state.has_process]
+        with_process = InstanceState.with_process()
         where.extend((_v.host_id == which.host_id, _v.state.in_(with_process)))
     if which.arch is not None:
         where.append(_v.arch == which.arch)

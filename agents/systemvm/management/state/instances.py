@@ -259,7 +259,7 @@ def ids_of_account(connection: sa.Connection, account_id: int, *, running: bool 
         _v.hypervisor == DRIVEN,
     )
     if running:
-        query = query.where(_v.state.in_([state for state in InstanceState if state.has_process]))
+        query = query.where(_v.state.in_(InstanceState.with_process()))
     return list(connection.scalars(query))
 
 

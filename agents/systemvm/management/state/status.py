@@ -32,7 +32,11 @@ class InstanceState(enum.Enum):
     @property
     def has_process(self) -> bool:
         """Whether a hypervisor process can exist for it."""
-        return self in (InstanceState.STARTING, InstanceState.RUNNING, InstanceState.STOPPING)
+        return self in self.with_process()
+
+    @classmethod
+    def with_process(cls) -> tuple[InstanceState, ...]:
+        return (cls.STARTING, cls.RUNNING, cls.STOPPING)
 
     @property
     def is_gone(self) -> bool:
