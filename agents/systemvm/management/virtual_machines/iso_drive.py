@@ -57,11 +57,12 @@ class IsoDrives:
                 if vm.iso_id not in (None, iso_id) and not forced:
                     raise _has_another(vm)
                 if is_copied or not self._runs(vm):
-                    return await self._attach(vm, iso_id, forced=forced)
+                    return await self._attach_held(vm, iso_id, forced=forced)
             await self._storage.copy_iso(iso_id)  # can take long, and the VM can be stopped meanwhile
             is_copied = True
 
-    async def _attach(self, vm: Instance, iso_id: int, *, forced: bool) -> Instance:
+    async def _attach_held(self, vm: Instance, iso_id: int, *, forced: bool) -> Instance:
+        """Attach an ISO to a VM whose lock the caller holds."""
         if vm.iso_id not in (None, iso_id):
             await self._take_out(vm, forced=True)
         had_it = vm.iso_id == iso_id
