@@ -137,6 +137,10 @@ def of_pool(connection: sa.Connection, pool_id: int) -> list[Volume]:
     return rows.all(connection, _c.pool_id == pool_id, _c.removed.is_(None))
 
 
+def of_zone(connection: sa.Connection, zone_id: int) -> list[Volume]:
+    return rows.all(connection, _c.zone_id == zone_id, _c.removed.is_(None))
+
+
 def allocated_bytes_by_pool(connection: sa.Connection) -> dict[int, int]:
     """Return the sum of the virtual sizes of each pool's volumes in bytes, by the pool's number."""
     query = (

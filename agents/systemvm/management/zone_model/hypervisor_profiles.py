@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each hypervisor can do here, as data: listHypervisorCapabilities shows it, and these checks use it.
 
-`max_hosts` is enforced by addHost, and what a host is used for by its kind: only hosts of KVM are driven, so
-only they run system VMs and deployed machines.
+`max_hosts` is enforced by addHost, `storage` by createStoragePool, and what a host is used for by its kind:
+only hosts of KVM are driven, so only they run system VMs and deployed machines.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ PROFILES = (
         connects_to="the host itself, by its own management daemon",
         is_driven=True,
         system_vm_control="link-local network",
-        networking="Linux bridge",
+        networking="bridge of Linux or of Open vSwitch",
         storage=("Filesystem", "SharedMountPoint", "NetworkFilesystem"),
         max_hosts=None,
         console="VNC with VeNCrypt X.509",

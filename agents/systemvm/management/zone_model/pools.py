@@ -17,9 +17,11 @@ from attrs import frozen
 from systemvm.management.state import pods, storage_pools, volumes, zones
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
+from systemvm.management.state.instances import DRIVEN
 from systemvm.management.state.pods import Cluster
 from systemvm.management.state.storage_pools import StoragePool
 from systemvm.management.state.zones import Host, Zone
+from systemvm.management.zone_model.hypervisor_profiles import profile_of
 from systemvm.management.zone_model.refusals import check_name, in_use, invalid, named, wrong_state
 
 MAX_PATH_CHARACTERS = 1024
@@ -112,14 +114,27 @@ class PoolPlace:
 def check_new(connection: Connection, place: PoolPlace, name: str, address: PoolAddress) -> str:
     """Return the name of a pool that can be created.
 
-    Raises: ModelError when its name is not free, or another pool has its directory or export.
+    Raises: ModelError when its name is not free, another pool has its directory or export, or hosts of its
+        cluster have no such storage.
     """
+    _check_kind(place, address)
     others = storage_pools.list_pools(connection)
     for pool in others:
         if not pool.is_own_directory and (pool.server, pool.path) == (address.server, address.path):
             raise in_use(address.path, f"it is the storage pool {pool.name}", "choose another path")
     zone_id = place.zone.id
     return check_name("name", name, [pool.name for pool in others if pool.zone_id == zone_id])
+
+
+def _check_kind(place: PoolPlace, address: PoolAddress) -> None:
+    """Check that the hypervisor of a cluster has this kind of storage; pools of a zone are for KVM."""
+    cluster = place.cluster
+    if cluster is not None and address.type not in profile_of(cluster.hypervisor).storage:
+        raise invalid(
+            "clusterid",
+            f"cluster {cluster.name} has hosts of {cluster.hypervisor}, for which the cloud makes no disks",
+            f"choose a cluster of {DRIVEN}; see listHypervisorCapabilities",
+        )
 
 
 def create_pool(

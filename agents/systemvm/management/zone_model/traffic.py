@@ -110,7 +110,7 @@ def update_traffic(
 
 
 def delete_traffic(connection: Connection, traffic: CarriedTraffic) -> None:
-    """Delete a traffic type. Raises: ModelError when the zone has ranges of it."""
+    """Delete a traffic type. Raises: ModelError when the zone has ranges or guest networks of it."""
     network = physical_networks.network_by_id(connection, traffic.physical_network_id)
     ranges = address_ranges.list_ranges(connection, network.zone_id, traffic.traffic_type)
     if ranges:
@@ -119,6 +119,12 @@ def delete_traffic(connection: Connection, traffic: CarriedTraffic) -> None:
             named("IP range", [each.span_text for each in ranges]),
             "delete each range first",
         )
+    if traffic.traffic_type is TrafficType.GUEST:
+        names = [each.name for each in guest_networks.list_networks(connection, network.zone_id)]
+        if names:  # those of L2 have no range
+            raise in_use(
+                "guest traffic", named("guest network", names), "delete each with deleteNetwork first"
+            )
     physical_networks.traffic_rows.update(connection, traffic.id, removed=now())
 
 

@@ -10,7 +10,16 @@ from typing import Any
 from systemvm.host.architecture import Architecture
 from systemvm.host.bridges import HostNetwork
 from systemvm.host.zone import TrafficType
-from systemvm.management.state import address_ranges, instances, physical_networks, pods, schema, zones
+from systemvm.management.state import (
+    address_ranges,
+    instances,
+    physical_networks,
+    pods,
+    schema,
+    storage_pools,
+    volumes,
+    zones,
+)
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.pods import DISABLED, ENABLED
@@ -119,6 +128,8 @@ def delete_zone(connection: Connection, zone: Zone) -> None:
         ("physical network", [each.name for each in physical_networks.list_networks(connection, zone.id)]),
         ("image store", [store.name for store in zones.list_stores(connection, zone.id)]),
         ("host", [host.name for host in zones.list_hosts(connection, zone.id)]),
+        ("storage pool", [pool.name for pool in storage_pools.list_pools(connection, zone.id)]),
+        ("volume", [volume.name for volume in volumes.of_zone(connection, zone.id)]),
     ):
         if found:
             raise in_use(f"zone {zone.name}", named(noun, found), f"delete each {noun} first")

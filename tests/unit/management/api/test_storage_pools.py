@@ -88,6 +88,19 @@ async def test_the_scope_of_a_pool_names_its_cluster_or_its_host(cloud: SmallClo
 
 
 @pytest_twisted.ensureDeferred
+async def test_hosts_without_disks_of_the_cloud_have_no_pool(cloud: SmallCloud, tmp_path: Path) -> None:
+    zone_id = cloud.zone.uuid
+    [pod] = (await cloud.call("listPods"))["pod"]
+    for hypervisor in ("XenServer", "VMware"):
+        made = await cloud.call(
+            "addCluster", zoneid=zone_id, podid=pod["id"], clustername=hypervisor, hypervisor=hypervisor
+        )
+        parameters = {"name": "no", "clusterid": made["cluster"]["id"], "url": url_of(tmp_path)}
+        wrong = await refused(cloud, "createStoragePool", zoneid=zone_id, **parameters)
+        assert wrong.message.startswith(f"clusterid: cluster {hypervisor} has hosts of {hypervisor}")
+
+
+@pytest_twisted.ensureDeferred
 async def test_one_directory_is_not_two_pools(cloud: SmallCloud, tmp_path: Path) -> None:
     pool = await create_pool(cloud)
     link, name = tmp_path / "link", f"{cloud.host.name}-primary"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,6 +106,19 @@ async def test_a_zone_is_deleted_part_by_part(cloud: SmallCloud) -> None:
     assert "zone2" not in cloud.configuration.current
     again = await make_zone(cloud)  # the name is free
     assert again.zone != made.zone
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_zone_with_a_pool_or_a_volume_is_not_deleted(cloud: SmallCloud, tmp_path: Path) -> None:
+    zone = (await cloud.call("createZone", name="zone2", dns1="192.0.2.53", internaldns1="10.21.0.2"))["zone"]
+    url = f"SharedMountPoint://localhost{tmp_path}"
+    made = await cloud.call("createStoragePool", name="shared", zoneid=zone["id"], scope="zone", url=url)
+    assert "1 storage pool: shared" in (await refused(cloud, "deleteZone", id=zone["id"])).message
+    await cloud.call("deleteStoragePool", id=made["storagepool"]["id"])
+    volume = (await job(cloud, "createVolume", name="data", size=1, zoneid=zone["id"]))["volume"]
+    assert "1 volume: data" in (await refused(cloud, "deleteZone", id=zone["id"])).message
+    await cloud.call("deleteVolume", id=volume["id"])
+    assert (await cloud.call("deleteZone", id=zone["id"]))["success"] is True
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from systemvm.management.api.errors import ApiError
 from systemvm.management.foreign_hosts.hypervisors import ForeignHypervisor
 from systemvm.management.state import pods, zones
 from systemvm.management.state.instances import DRIVEN
+from systemvm.management.state.storage_pools import FILESYSTEM, NFS_POOL, SHARED_MOUNT_POINT
 from systemvm.management.zone_model.hypervisor_profiles import PROFILES, profile_of
 
 
@@ -38,6 +39,7 @@ def test_the_table_agrees_with_what_is_driven_and_registered() -> None:
     assert {each.name for each in PROFILES if not each.is_driven} == {
         each.value for each in ForeignHypervisor
     }
+    assert set(profile_of(DRIVEN).storage) == {FILESYSTEM, NFS_POOL, SHARED_MOUNT_POINT}
     with pytest.raises(LookupError):
         profile_of("Hyper-V")
 

@@ -12,6 +12,7 @@ import pytest_twisted
 
 from account_networks import VLANS, change_label, create_network, set_vlans
 from drive_reader import files_on
+from model_commands import job, refused
 from present import present
 from small_cloud import SmallCloud
 from systemvm.host.bridges import BridgeKind
@@ -51,6 +52,23 @@ async def deploy(cloud: SmallCloud, name: str, *networks: str, **more: Any) -> I
     job = await cloud.job("deployVirtualMachine", cloud.user, **parameters)
     assert job.result_code == 0, job.result
     return cloud.database.run_now(instances.by_uuid, present(job.instance_uuid))
+
+
+@pytest_twisted.ensureDeferred
+async def test_guest_traffic_is_not_deleted_beneath_a_network_without_ranges(cloud: SmallCloud) -> None:
+    network = await create(cloud, "layer2")
+    listed = await cloud.call("listVlanIpRanges", forvirtualnetwork="false", withoutaddresses="true")
+    for each in listed["vlaniprange"]:
+        await cloud.call("deleteVlanIpRange", id=each["id"])
+    [guest] = [
+        each
+        for each in (await cloud.call("listTrafficTypes"))["traffictype"]
+        if each["traffictype"] == "Guest"
+    ]
+    why = await refused(cloud, "deleteTrafficType", id=guest["id"])
+    assert why.message == "guest traffic is in use: 1 guest network: layer2"
+    await job(cloud, "deleteNetwork", id=network["id"])
+    await job(cloud, "deleteTrafficType", id=guest["id"])
 
 
 @pytest_twisted.ensureDeferred

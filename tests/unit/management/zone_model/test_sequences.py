@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import uuid
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -20,8 +21,15 @@ from systemvm.host.bridges import HostNetwork
 from systemvm.host.layout import Layout
 from systemvm.host.zone import TrafficType, ZoneConfig
 from systemvm.management.config import Configuration, ManagementConfig
-from systemvm.management.state import address_ranges, instances, physical_networks, pods, schema, zones
-from systemvm.management.state import storage_pools as pools
+from systemvm.management.state import (
+    address_ranges,
+    instances,
+    physical_networks,
+    pods,
+    schema,
+    storage_pools,
+    zones,
+)
 from systemvm.management.state.address_ranges import Span
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState
@@ -29,6 +37,7 @@ from systemvm.management.system_vms.allocation import allocate
 from systemvm.management.zone_model import places, ranges, traffic
 from systemvm.management.zone_model import zones as model
 from systemvm.management.zone_model.catalog import ZoneCatalog
+from systemvm.management.zone_model.pools import PoolAddress, PoolPlace, create_pool, delete_pool
 from systemvm.management.zone_model.refusals import ModelError
 from systemvm.management.zone_model.subnets import read_subnet
 from systemvm.management.zone_model.subnets6 import read_subnet6, with_ipv6
@@ -62,6 +71,7 @@ class ZoneModelMachine(RuleBasedStateMachine):
     networks = Bundle("networks")
     kinds = Bundle("kinds")
     ranges = Bundle("ranges")
+    pools = Bundle("pools")
     vms = Bundle("vms")
 
     def __init__(self) -> None:
@@ -173,6 +183,19 @@ class ZoneModelMachine(RuleBasedStateMachine):
     @rule(cluster=clusters)
     def add_host(self, cluster: str) -> None:
         self.make(lambda c: places.add_host(c, pods.cluster_by_uuid(c, cluster), "host1"))
+
+    @rule(target=pools, zone=zones, name=NAMES)
+    def create_pool(self, zone: str, name: str) -> Any:
+        def change(connection: sa.Connection) -> Any:
+            place = PoolPlace(storage_pools.ZONE, zones.zone_by_uuid(connection, zone))
+            address = PoolAddress(storage_pools.SHARED_MOUNT_POINT, None, f"/srv/{name}")
+            return create_pool(connection, str(uuid.uuid4()), place, name, address, "")
+
+        return self.made(change)
+
+    @rule(pool=pools)
+    def delete_pool(self, pool: str) -> None:
+        self.make(lambda c: delete_pool(c, storage_pools.by_uuid(c, pool)))
 
     @rule()
     def remove_host(self) -> None:
@@ -345,6 +368,7 @@ class ZoneModelMachine(RuleBasedStateMachine):
             (schema.traffic_types, "physical_network_id", "physical_networks"),
             (schema.address_ranges, "zone_id", "zones"),
             (schema.address_ranges, "pod_id", "pods"),
+            (schema.storage_pools, "zone_id", "zones"),
             (schema.storage_pools, "cluster_id", "clusters"),
             (schema.storage_pools, "host_id", "hosts"),
             (schema.hosts, "cluster_id", "clusters"),
@@ -368,7 +392,7 @@ class ZoneModelMachine(RuleBasedStateMachine):
     @invariant()
     def a_host_has_one_pool_while_it_is_in_a_cluster(self) -> None:
         [(cluster_id,)] = self._all(schema.hosts, "cluster_id")
-        own = self.database.run_now(pools.pool_of_host, self.host_ids[0])
+        own = self.database.run_now(storage_pools.pool_of_host, self.host_ids[0])
         assert (own is not None) == (cluster_id is not None)
         assert own is None or own.cluster_id == cluster_id
 
@@ -417,17 +441,17 @@ def test_a_host_that_comes_back_has_the_pool_of_before() -> None:
     try:
         machine.create_ready_zone()
         database, [host_id] = machine.database, machine.host_ids
-        before = database.run_now(pools.pool_of_host, host_id)
+        before = database.run_now(storage_pools.pool_of_host, host_id)
         assert before is not None
 
-        def move(connection: sa.Connection) -> pools.StoragePool | None:
+        def move(connection: sa.Connection) -> storage_pools.StoragePool | None:
             [pod] = pods.list_pods(connection)
             places.remove_host(connection, zones.host_by_id(connection, host_id))
-            assert pools.pool_of_host(connection, host_id) is None
+            assert storage_pools.pool_of_host(connection, host_id) is None
             two = places.add_cluster(connection, pod, name="two", hypervisor="KVM", arch="amd64")
             places.add_host(connection, two, "host1")
             assert two.id != before.cluster_id
-            return pools.pool_of_host(connection, host_id)
+            return storage_pools.pool_of_host(connection, host_id)
 
         after = database.run_now(move)
         assert after is not None
