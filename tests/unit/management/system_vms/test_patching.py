@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from attrs import evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList, DeferredQueue
 
 from settling import settled
 from systemvm.management.control.agent import AgentStatus
@@ -38,6 +38,7 @@ class Guest:
         self.answers = answers
         self.commands: list[str] = []
         self.sent: list[bytes] = []
+        self._sends: DeferredQueue[None] = DeferredQueue()
 
     def __call__(self, name: str, timeout_scale: TimeoutScale) -> Guest:
         return self
@@ -50,7 +51,12 @@ class Guest:
 
     async def send(self, data: bytes, timeout_s: float) -> dict[str, Any]:
         self.sent.append(data)
+        self._sends.put(None)
         return self.answers.pop(0)
+
+    async def next_send(self, patched: Deferred[Any]) -> None:
+        """Wait until something was sent; a patch that fails before that raises its own error here."""
+        await DeferredList([self._sends.get(), patched], fireOnOneCallback=True, fireOnOneErrback=True)
 
 
 class FakePeer:
@@ -87,8 +93,7 @@ async def test_patch_is_kept_when_the_agent_comes_up(
 ) -> None:
     guest = Guest([TRIAL, KEPT])
     patched = await begun(host, monkeypatch, guest)
-    await settled(host.database)
-    assert guest.sent
+    await guest.next_send(patched)
     up(host, "0.0.1")  # the old agent reconnects before it ends
     await settled(host.database)
     assert len(guest.sent) == 1
@@ -110,6 +115,7 @@ async def test_patch_is_rolled_back_when_the_agent_does_not_come_up(
 ) -> None:
     guest = Guest([TRIAL, UNDONE])
     patched = await begun(host, monkeypatch, guest)
+    await guest.next_send(patched)
     await settled(host.database)
     assert host.clock.getDelayedCalls()
     host.clock.advance(patching.UP_S + 1)
@@ -135,7 +141,7 @@ async def test_other_code_of_the_same_version_is_patched(
     guest = Guest([TRIAL, KEPT])
     same = version.partition("+")[0] + suffix
     patched = await begun(host, monkeypatch, guest, agent_version=same)
-    await settled(host.database)
+    await guest.next_send(patched)
     up(host, version)
     assert (await patched).changed
 
