@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 from systemvm.management.state.storage_pools import StoragePool
 
 
 class FakeMounter:
-    """Root's mount helper, without root: it makes the directory and says that it is mounted."""
+    """Root's mount helper, without root: a mount is a link to the directory of the server."""
 
     def __init__(self, directory: Path) -> None:
         self.mounts = directory / "pools"
+        self.server = directory / "server"
         self.mountinfo = directory / "mountinfo"
         self.mountinfo.touch()
         self.fails_with: Exception | None = None
@@ -21,17 +23,21 @@ class FakeMounter:
         if self.fails_with is not None:
             raise self.fails_with
         directory = self.mounts / pool.uuid
-        make_directory(directory)
+        link(self.server / str(uuid.uuid5(uuid.NAMESPACE_URL, pool.place)), directory)
         append_line(self.mountinfo, f"36 35 0:50 / {directory} rw - nfs4 {pool.place} rw")
 
-    async def unmount(self, pool: StoragePool) -> None:
+    async def unmount(self, pool_uuid: str, name: str) -> None:
         if self.fails_with is not None:
             raise self.fails_with
-        remove_line(self.mountinfo, str(self.mounts / pool.uuid))
+        remove_line(self.mountinfo, str(self.mounts / pool_uuid))
+        (self.mounts / pool_uuid).unlink(missing_ok=True)
 
 
-def make_directory(directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
+def link(exported: Path, directory: Path) -> None:
+    exported.mkdir(parents=True, exist_ok=True)
+    directory.parent.mkdir(exist_ok=True)
+    if not directory.is_symlink():
+        directory.symlink_to(exported)
 
 
 def append_line(file: Path, line: str) -> None:

@@ -38,23 +38,26 @@ class PoolMounts:
 
         Raises: PoolMountError with the reason.
         """
-        await self._call(pool, do="mount", pool=pool.uuid, server=pool.server, path=pool.path)
+        await self._call(pool.name, do="mount", pool=pool.uuid, server=pool.server, path=pool.path)
 
-    async def unmount(self, pool: StoragePool) -> None:
-        """Unmount the export of a pool. Raises: PoolMountError with the reason."""
-        await self._call(pool, do="unmount", pool=pool.uuid)
+    async def unmount(self, pool_uuid: str, name: str) -> None:
+        """Unmount the export of a pool, which `name` is called in errors.
 
-    async def _call(self, of: StoragePool, **request: Any) -> None:
+        Raises: PoolMountError with the reason.
+        """
+        await self._call(name, do="unmount", pool=pool_uuid)
+
+    async def _call(self, name: str, **request: Any) -> None:
         try:
             await deferToThread(call, self._helper, request, timeout_s=scaled_s(_TIMEOUT_S))
         except RefusedError as error:
             raise PoolMountError(
-                _failure(error.reason), f"storage pool {of.name}: {error.message}", error.hint
+                _failure(error.reason), f"storage pool {name}: {error.message}", error.hint
             ) from error
         except OSError as error:
             raise PoolMountError(
                 MountFailure.FAILED,
-                f"storage pool {of.name}: mount helper does not answer at {self._helper}:"
+                f"storage pool {name}: mount helper does not answer at {self._helper}:"
                 f" {error.strerror or error}",
                 "check that systemvm-mounthelper.socket is active",
             ) from error

@@ -91,6 +91,7 @@ class UserServices:
     async def start(self) -> None:
         """Resume the jobs and downloads of an earlier daemon."""
         self.machines.guest_networks.start()
+        self.disks.pools.start()
         await self.disks.leftovers.claim_unmade()
         await self.disks.volumes.finish_deletions()
         await self.jobs.resume_pending()
@@ -117,6 +118,7 @@ class UserServices:
         self.agent_reconciler.stop()
         self.images.stop()
         self.jobs.stop()
+        self.disks.pools.stop()
         self.machines.guest_networks.stop()
 
     async def job_events(self, call: Call, job: str | None) -> AsyncIterator[Any]:

@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 import tempfile
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -28,7 +29,7 @@ class Mounter(Protocol):
     """Mounts exports, as root."""
 
     async def mount(self, pool: StoragePool) -> None: ...
-    async def unmount(self, pool: StoragePool) -> None: ...
+    async def unmount(self, pool_uuid: str, name: str) -> None: ...
 
 
 class StaleDirectoryError(PrimaryStorageError):
@@ -110,15 +111,33 @@ class HostPoolDirectories:
         if pool.type != storage_pools.NFS_POOL:
             return
         async with self._locks.setdefault(pool.uuid, DeferredLock()):
-            await self._mounter.unmount(pool)
+            await self._mounter.unmount(pool.uuid, pool.name)
             self._released.add(pool.uuid)
 
     def reopen(self, pool: StoragePool) -> None:
         """Undo `release`: the pool is mounted again when it is used next."""
         self._released.discard(pool.uuid)
 
+    def mount_points(self) -> list[str]:
+        """Return the UUIDs that the mount helper has a directory for; no export is touched."""
+        try:
+            return [path.name for path in self._mounts.iterdir() if _is_uuid(path.name)]
+        except FileNotFoundError:
+            return []  # nothing was mounted yet
+
+    async def remove_mount_point(self, pool_uuid: str) -> None:
+        """Unmount what no pool has. Raises: PrimaryStorageError when something uses it."""
+        await self._mounter.unmount(pool_uuid, pool_uuid)
+
     def _is_mounted(self, directory: Path) -> bool:
         return find_mount(self._mountinfo.read_text(), directory) is not None
+
+
+def _is_uuid(name: str) -> bool:
+    try:
+        return str(uuid.UUID(name)) == name
+    except ValueError:
+        return False
 
 
 def _find_same(directory: Path, others: dict[str, Path]) -> str | None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,14 @@ from systemvm.management.state import storage_pools, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.storage_pools import StoragePool
 from systemvm.service.errors import SystemVmError
+from systemvm.service.periodic import Periodic
 from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.service.single_flight import SingleFlight
 from systemvm.wire.mount_failure import MountFailure
 
 #: Longer than what the mount helper is waited for, whose reason comes first.
 PREPARE_S = 180.0
+UNMOUNT_INTERVAL_S = 300.0
 
 
 class StoragePools:
@@ -49,13 +53,36 @@ class StoragePools:
         self._host_id = host_id
         self._attempts: SingleFlight[str] = SingleFlight()
         self._given_up: set[str] = set()  # the UUIDs of pools whose server hangs still
+        self._creating: set[str] = set()  # the UUIDs of pools that get a row, or not
+        self._unmounting = Periodic(clock, self.unmount_unknown, UNMOUNT_INTERVAL_S, what="unmount leftovers")
 
-    async def prepare(self, pool: StoragePool) -> None:
-        """Check the directory of a pool that is created, if this host is one of those that use it.
+    def start(self) -> None:
+        """Unmount now and from time to time what an earlier daemon has left."""
+        self._unmounting.start(now=True)
 
-        Raises: PrimaryStorageError with the reason when it cannot be used; nothing stays mounted then, or
-        only until a server that hangs answers again.
+    def stop(self) -> None:
+        self._unmounting.stop()
+
+    @asynccontextmanager
+    async def prepared(self, pool: StoragePool) -> AsyncIterator[None]:
+        """Have the directory of a pool usable, if this host is one of those that use it, while the block
+        creates its row.
+
+        Raises: PrimaryStorageError with the reason when it cannot be used. After a failure nothing stays
+        mounted, or only until a server that hangs answers again.
         """
+        self._creating.add(pool.uuid)
+        try:
+            await self._prepare_in_time(pool)
+            try:
+                yield
+            except Exception:
+                await self._release(pool)
+                raise
+        finally:
+            self._creating.discard(pool.uuid)
+
+    async def _prepare_in_time(self, pool: StoragePool) -> None:
         host = await self._database.read(zones.host_by_id, self._host_id)
         if not reaches(pool, host):
             return
@@ -86,13 +113,13 @@ class StoragePools:
             if pool.uuid in self._given_up:
                 raise PrimaryStorageError(f"storage pool {pool.name} has answered too late")
         except Exception:
-            await self.release(pool)
+            await self._release(pool)
             raise
         finally:
             self._given_up.discard(pool.uuid)
 
-    async def release(self, pool: StoragePool) -> None:
-        """Undo `prepare`, as far as possible: its caller has an error to report already."""
+    async def _release(self, pool: StoragePool) -> None:
+        """Undo what was prepared, as far as possible: there is an error to report already."""
         try:
             await self._pools.directories.release(pool)
         except (OSError, SystemVmError) as error:
@@ -113,6 +140,19 @@ class StoragePools:
         """Undo `close` for a pool that was not deleted after all."""
         if (await self._database.read(storage_pools.by_id, pool.id)).removed is None:
             self._pools.directories.reopen(pool)
+
+    async def unmount_unknown(self) -> None:
+        """Unmount what no pool has: a daemon was killed between a mount and its row, or something used it."""
+        found = set(self._pools.directories.mount_points())
+        # before the rows are read: what is created now has one later
+        found -= self._creating | set(self._attempts.running())
+        known = {pool.uuid for pool in await self._database.read(storage_pools.list_pools)}
+        for uuid in sorted(found - known):
+            try:
+                await self._pools.directories.remove_mount_point(uuid)
+                self._log.info("unmounted {uuid}, which no storage pool has", uuid=uuid)
+            except (OSError, SystemVmError) as error:
+                self._log.warn("{uuid} of no storage pool stays mounted: {why}", uuid=uuid, why=str(error))
 
     async def usages(self) -> Usages:
         """Return the usage of each pool that this host can use; None of one that is down."""

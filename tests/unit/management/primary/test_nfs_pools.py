@@ -8,6 +8,7 @@ import os
 import threading
 from pathlib import Path
 
+import attrs
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
@@ -47,7 +48,7 @@ async def test_an_export_is_mounted_for_a_pool_and_unmounted_with_it(cloud: Smal
     volume = await create_volume(cloud, pool)
     directory = cloud.mounter.mounts / pool.uuid
     assert (directory / f"{volume.uuid}.qcow2").exists()
-    await cloud.mounter.unmount(pool)  # as after a start of the host
+    await cloud.mounter.unmount(pool.uuid, pool.name)  # as after a start of the host
     cloud.mounter.fails_with = PrimaryStorageError("server is gone")
     with pytest.raises(PrimaryStorageError, match="server is gone"):
         await cloud.volumes.delete(volume.id)
@@ -115,6 +116,7 @@ async def test_a_server_that_hangs_after_the_mount_is_reported_and_unmounted_lat
         await made
     assert raised.value.failure is MountFailure.HANGS
     assert cloud.database.run_now(storage_pools.list_created) == []
+    await cloud.storage_pools.unmount_unknown()  # not what is still being tried
     assert cloud.mounter.mountinfo.read_text() != ""
     monkeypatch.undo()
     answers.callback(None)
@@ -229,3 +231,36 @@ async def test_the_helpers_reason_reaches_the_daemon(
             await PoolMounts(tmp_path / "mount.sock").mount(pool)
         helper.join()
     assert (caught.value.failure, caught.value.code, caught.value.hint) == (failure, code, "a hint")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_no_pool_has_is_unmounted_when_nothing_uses_it(cloud: SmallCloud, tmp_path: Path) -> None:
+    pool = await create_nfs_pool(cloud)
+    lost = attrs.evolve(pool, uuid="0f9d3c52-7a54-4f0b-8a86-1d1f3b0f2c11")
+    await cloud.mounter.mount(lost)
+    (cloud.mounter.mounts / "of somebody else").mkdir()
+    cloud.mounter.fails_with = PoolMountError(MountFailure.IN_USE, "something uses it", "stop it")
+    await cloud.storage_pools.unmount_unknown()
+    cloud.mounter.fails_with = None
+    assert (cloud.mounter.mounts / lost.uuid).exists()
+    cloud.storage_pools.start()
+    await settled(cloud.database)
+    cloud.storage_pools.stop()
+    left = {path.name for path in cloud.mounter.mounts.iterdir()}
+    assert left == {pool.uuid, "of somebody else"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_pool_that_is_being_created_stays_mounted(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, was_mounted = cloud.storage_pools._prepare_in_time, []
+
+    async def prepare_and_unmount(pool: StoragePool) -> None:
+        await prepare(pool)
+        await cloud.storage_pools.unmount_unknown()
+        was_mounted.append((cloud.mounter.mounts / pool.uuid).exists())
+
+    monkeypatch.setattr(cloud.storage_pools, "_prepare_in_time", prepare_and_unmount)
+    await create_nfs_pool(cloud)
+    assert was_mounted == [True]

@@ -187,6 +187,9 @@ def _check_pools(world: World) -> None:
     used = {volume.pool_id for volume in world.present(volumes.rows) if _runs(world, volume.vm_id)}
     unused = {number for number, pool in pools.items() if pool.state == storage_pools.MAINTENANCE}
     assert not used & unused, "a pool in maintenance is used"
+    mounts = world.cloud.mounter.mounts
+    there = {path.name for path in mounts.iterdir()} if mounts.exists() else set()
+    assert there <= {pool.uuid for pool in pools.values()}, "something is mounted for no pool"
 
 
 def _runs(world: World, vm_id: int | None) -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -91,12 +92,26 @@ class World:
         own = DiskDirectory(self.directory, fuse, faults, self.machines.taken)
         cloud.pools.own = own  # type: ignore[assignment]
         cloud.pools._open_storage = lambda path: DiskDirectory(path, fuse, faults, self.machines.taken)  # type: ignore[assignment, return-value]
+        cloud.mounter.mount = self._by_helper(cloud.mounter.mount)  # type: ignore[method-assign]
+        cloud.mounter.unmount = self._by_helper(cloud.mounter.unmount)  # type: ignore[method-assign]
         SnapshotStore.of(cloud)
         answers = cloud.ssvm_peer.answers
         for method in (SNAPSHOT_WRITE, SNAPSHOT_PUBLISH, SNAPSHOT_DELETE):
             answers[method] = self._by_ssvm(answers[method])
         answers[TEMPLATE_COPY] = self._by_ssvm(self._make_image)
         answers[TEMPLATE_DELETE] = self._by_ssvm(self._delete_image)
+
+    def _by_helper(
+        self, serve: Callable[..., Coroutine[Any, Any, None]]
+    ) -> Callable[..., Coroutine[Any, Any, None]]:
+        fuse = self.fuse
+
+        async def call(*arguments: Any) -> None:
+            fuse.burn()
+            await serve(*arguments)
+            fuse.burn()
+
+        return call
 
     def _by_ssvm(self, answer: Any) -> Any:
         fuse = self.fuse
@@ -149,7 +164,7 @@ class World:
         await cloud.snapshot_policies.start()
 
     async def tend(self) -> None:
-        """Do what the daemon repeats: downloads, deletions, machines to expunge, unused copies."""
+        """Do what the daemon repeats: downloads, deletions, machines to expunge, unused copies, mounts."""
         cloud = self.cloud
         await cloud.dispatch.reconcile()
         await cloud.snapshots.finish_deletions()
@@ -160,6 +175,7 @@ class World:
             with suppress(PrimaryStorageError):  # it stays due, as for the reaper
                 await cloud.machines.expunge_if_due(vm_id)
         await TemplateCopies(cloud.database, cloud.pools, host_id=cloud.host.id).remove_unused()
+        await cloud.storage_pools.unmount_unknown()
 
     # --- an SSVM's images
 

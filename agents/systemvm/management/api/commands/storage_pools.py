@@ -133,17 +133,13 @@ class StoragePoolCommands:
         tags = pools.read_tags(arguments.get("tags", ""))
         place, name = await self._database.read(_checked, arguments, address)
         planned = _planned(place, name, address, tags)
-        await self._service.prepare(planned)
-        try:
+        async with self._service.prepared(planned):
             pool = await self._model.make(
                 _origin(call),
                 "STORAGE.POOL.CREATE",
                 lambda connection: pools.create_pool(connection, planned.uuid, place, name, address, tags),
                 lambda pool: f"storage pool {pool.name} is created",
             )
-        except Exception:
-            await self._service.release(planned)
-            raise
         return await self._answer(pool)
 
     async def _update(self, call: ApiCall) -> StoragePoolAnswer:
