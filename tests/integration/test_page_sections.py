@@ -104,6 +104,12 @@ def walk(page: Page, titles: list[str]) -> None:
         expect(page.locator("#live")).to_have_text("live")
         assert page.locator("main > section:visible").count() == 1
         expect(page.locator(f"section:visible {LOADED}").first).to_be_visible()
+        for place in (
+            page.locator("section:visible .list:visible").filter(has=page.get_by_role("search")).all()
+        ):
+            assert place.locator("th .sort").or_(place.get_by_label("Order")).count(), (
+                f"{title} is not sorted"
+            )
         assert violations(page) == [], title
         expect(page.locator("section:visible [role=alert]:visible")).to_have_count(0)
 

@@ -38,6 +38,12 @@ ACCOUNT_SORT_KEYS: dict[str, sa.ColumnElement[Any]] = {
     "created": _a.id,
 }
 
+USER_SORT_KEYS: dict[str, sa.ColumnElement[Any]] = {
+    "username": by_name(_u.username),
+    "account": by_name(_a.name),
+    "state": _u.state,
+}
+
 DOMAIN_SORT_KEYS: dict[str, sa.ColumnElement[Any]] = {"name": by_name(_d.name), "path": _d.path}
 
 
@@ -90,9 +96,11 @@ def accounts_page(
     return found, listing.count(connection)
 
 
-def users_page(connection: sa.Connection, which: UserFilter, window: slice) -> tuple[list[User], int]:
+def users_page(
+    connection: sa.Connection, which: UserFilter, window: slice, order: Order | None = None
+) -> tuple[list[User], int]:
     """Return the users in a window of the list, the oldest first, and how many there are in all."""
-    listing = _users(which)
+    listing = _users(which, order)
     found = [accounts.user_rows.value(row) for row in listing.page(connection, window)]
     return found, listing.count(connection)
 
@@ -130,7 +138,7 @@ def _accounts(which: AccountFilter, order: Order | None) -> Listing:
 
 
 @functools.lru_cache(KEPT_LISTINGS)
-def _users(which: UserFilter) -> Listing:
+def _users(which: UserFilter, order: Order | None) -> Listing:
     where = [_u.removed.is_(None), _u.account_id != SYSTEM_ACCOUNT_ID]
     where += that_fit(
         exact=(
@@ -149,7 +157,7 @@ def _users(which: UserFilter) -> Listing:
         key=("users", which),
         rows=sa.select(*accounts.user_rows.columns).join(schema.accounts, _a.id == _u.account_id),
         where=where,
-        order_by=(_u.id,),
+        order_by=ordered(USER_SORT_KEYS, order, _u.id),
         topics=(*_USER_TOPICS, *columns(schema.accounts, "name", "type")),
     )
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import schema
 from systemvm.management.state.columns import now
-from systemvm.management.state.listing import Listing, contains
+from systemvm.management.state.listing import Listing, Order, contains, ordered
 from systemvm.management.state.status import InstanceType
 from systemvm.management.state.topics import columns
 
@@ -84,15 +85,23 @@ _number = sa.case(
 )
 _BY_NUMBER = {kind.number: kind for kind in AlertType}
 _ROWS = sa.select(_c.id, _c.uuid, _number, _c.description, _c.created)
+#: By key of the rows.
+SORT_KEYS: dict[str, sa.ColumnElement[Any]] = {
+    "sent": _c.created,
+    "name": sa.case(*((_number == kind.number, kind.title) for kind in AlertType)),
+    "description": sa.func.lower(_c.description),
+}
 
 
-def page(connection: sa.Connection, which: AlertFilter, window: slice) -> tuple[list[Alert], int]:
-    """Return the alerts in a window of those that fit, the newest first, and how many fit."""
+def page(
+    connection: sa.Connection, which: AlertFilter, window: slice, order: Order | None = None
+) -> tuple[list[Alert], int]:
+    """Return the alerts in a window of those that fit, the newest first by default, and how many fit."""
     listing = Listing(
         key=("alerts", which),
         rows=_ROWS,
         where=_conditions(which),
-        order_by=(_c.created.desc(), _c.id.desc()),
+        order_by=ordered(SORT_KEYS, order or Order("sent", descending=True), _c.id),
         topics=(
             f"{schema.events.name}:deleted",
             f"{schema.events.name}.removed",

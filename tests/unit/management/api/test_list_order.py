@@ -12,11 +12,19 @@ import sqlalchemy as sa
 from small_cloud import SmallCloud
 from systemvm.management.api.command import ResponseShape
 from systemvm.management.api.errors import ApiError
-from systemvm.management.state import events, instances, listing
-from systemvm.management.state.status import InstanceType
+from systemvm.management.state import accounts, events, guest_networks, instances, listing
+from systemvm.management.state.accounts import Account
+from systemvm.management.state.database import Connection
+from systemvm.management.state.status import GuestType, InstanceType
 
 #: What a list needs besides its order.
-NEEDED = {"listTemplates": {"templatefilter": "all"}, "listIsos": {"isofilter": "all"}}
+NEEDED = {
+    "listTemplates": {"templatefilter": "all"},
+    "listIsos": {"isofilter": "all"},
+    "listUsers": {"listall": "true"},
+}
+#: What is measured anew for each answer.
+MEASURED = "disksizeused"
 #: Lists whose rows can be so many that none is to be sorted for one page, and their key with most values.
 LONG = {
     "listTemplates": ("name",),
@@ -36,6 +44,27 @@ def add_rows(cloud: SmallCloud) -> None:
             account_id=cloud.admin.account.id,
         )
         cloud.database.run_now(events.record, f"T{number % 2}", name, level=("INFO", "ERROR")[number % 2])
+        kind = ("SSVM.STOP", "HOST.ALERT", "ALERT.CA.CERT")[number % 3]
+        cloud.database.run_now(events.record, kind, f"alert {name}", level="ERROR")
+        cloud.database.run_now(_add_a_user, name, cloud.user.account if number % 2 else cloud.admin.account)
+        cloud.database.run_now(_add_a_network, cloud, name, number)
+
+
+def _add_a_user(connection: Connection, name: str, account: Account) -> None:
+    user = accounts.create_user(connection, f"{name}{account.id}", account, None)
+    if name == "gamma":
+        accounts.update_user(connection, user.id, state="disabled")
+
+
+def _add_a_network(connection: Connection, cloud: SmallCloud, name: str, number: int) -> None:
+    guest_networks.rows.insert(
+        connection,
+        zone_id=cloud.zone.id,
+        name=name,
+        display_text=name,
+        guest_type=(GuestType.ISOLATED, GuestType.L2)[number % 2],
+        account_id=cloud.admin.account.id,
+    )
 
 
 @pytest.mark.parametrize("rows_between_starts", [2, listing.ROWS_BETWEEN_STARTS])
@@ -47,19 +76,24 @@ async def test_every_list_is_ordered_by_each_of_its_keys_and_pages_of_it_are_the
     add_rows(cloud)
     ordered = [each for each in cloud.table if each.shape is ResponseShape.LIST and each.sortable]
     others = {"listVolumes", "listSnapshots", "listAccounts", "listHosts", "listConfigurations"}
+    others |= {"listUsers", "listNetworks", "listStoragePools", "listAlerts"}
     assert {each.name for each in ordered} >= {*LONG, *others}
     for command in ordered:
         for key in command.sortable:
             for direction in ("asc", "desc"):
                 wanted = {"sortby": key, "sortorder": direction, **NEEDED.get(command.name, {})}
-                whole = (await cloud.call(command.name, **wanted)).get(command.object_name, [])
+                whole = _rows(await cloud.call(command.name, **wanted), command.object_name)
                 values = [_key(row.get(key)) for row in whole]
                 assert values == sorted(values, reverse=direction == "desc"), (command.name, wanted)
                 pages: list[Any] = []
                 for number in range(1, len(whole) + 1):
                     page = await cloud.call(command.name, **wanted, page=number, pagesize=1)
-                    pages += page[command.object_name]
+                    pages += _rows(page, command.object_name)
                 assert pages == whole, (command.name, wanted)
+
+
+def _rows(answer: dict[str, Any], object_name: str) -> list[dict[str, Any]]:
+    return [{key: row[key] for key in row if key != MEASURED} for row in answer.get(object_name, [])]
 
 
 def _key(value: Any) -> tuple[bool, Any]:

@@ -20,7 +20,7 @@ from systemvm.management.api.command import (
 )
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.job_start import start_job
-from systemvm.management.api.paging import page_window
+from systemvm.management.api.paging import page_window, sort_order
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.periods import end_of, first_moment
 from systemvm.management.api.principal import ADMIN_ONLY
@@ -63,6 +63,7 @@ class AlertCommands:
             Command(
                 "listAlerts", self._list, "Lists alerts, the newest first.", AlertAnswer, "alert",
                 ResponseShape.LIST, _LIST, ADMIN_ONLY, related=("listEvents",),
+                sortable=tuple(alerts.SORT_KEYS),
             ),
             Command(
                 "listAlertTypes", paged(_types), "Lists the types of alerts.", AlertTypeAnswer, "alerttype",
@@ -92,7 +93,7 @@ class AlertCommands:
             name=arguments.text("name"),
             keyword=arguments.text("keyword"),
         )
-        found, count = await self._database.read(alerts.page, which, window)
+        found, count = await self._database.read(alerts.page, which, window, sort_order(arguments))
         return ResultPage([_answer(alert) for alert in found], count)
 
     async def _take_away(self, call: ApiCall) -> SuccessAnswer:

@@ -72,6 +72,7 @@ class NetworkCommands:
                     optional("issystem", boolean, "true: list only system networks; false: only others"),
                     TAGGED,
                 ),
+                sortable=("name", "type", "state"),
             ),
             Command(
                 "listPublicIpAddresses", paged(self._public_addresses),

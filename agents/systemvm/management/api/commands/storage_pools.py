@@ -90,6 +90,7 @@ class StoragePoolCommands:
                 optional("path", STRING, "list only the one at this path"),
                 optional("ipaddress", STRING, "list only those of this address"),
                 optional("status", STRING, "list only those in this state"),
+                sortable=("name", "type", "state", "disksizeallocated"),
             ),
             _command(
                 "createStoragePool", self._create,
@@ -243,9 +244,14 @@ def _origin(call: ApiCall) -> ChangeOrigin:
 
 
 def _command(
-    name: str, handler: Handler, description: str, shape: ResponseShape, *parameters: Parameter
+    name: str,
+    handler: Handler,
+    description: str,
+    shape: ResponseShape,
+    *parameters: Parameter,
+    sortable: tuple[str, ...] = (),
 ) -> Command:
     return Command(
         name, handler, description, StoragePoolAnswer, "storagepool", shape, parameters,
-        roles=ADMIN_ONLY, related=("listStoragePools",),
+        roles=ADMIN_ONLY, related=("listStoragePools",), sortable=sortable,
     )  # fmt: skip

@@ -31,7 +31,7 @@ from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.owner_names import read_names
-from systemvm.management.api.paging import page_window
+from systemvm.management.api.paging import page_window, sort_order
 from systemvm.management.api.parameters import Parameter, only, optional, required
 from systemvm.management.api.principal import ADMINISTRATORS, ANY_ACCOUNT, Principal
 from systemvm.management.api.rights import Rights
@@ -146,6 +146,7 @@ class UserCommands:
                 ResponseShape.LIST,
                 _LIST_PARAMETERS,
                 kept=True,
+                sortable=tuple(account_list.USER_SORT_KEYS),
             ),
         )
 
@@ -342,5 +343,6 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
         ),
         keyword=arguments.text("keyword"),
     )
-    found, count = account_list.users_page(connection, which, page_window(arguments))
+    window, order = page_window(arguments), sort_order(arguments)
+    found, count = account_list.users_page(connection, which, window, order)
     return ResultPage(user_answers(connection, found), count)

@@ -8,9 +8,9 @@ import { addSection } from "./sections.js";
 import { $, ask, draw, toast } from "./ui.js";
 
 const COLUMNS = [
-  { label: "Sent", cell: (alert) => new Date(alert.sent).toLocaleString() },
-  { label: "Type", cell: (alert) => alert.kind },
-  { label: "What happened", className: "wide", cell: (alert) => alert.description },
+  { label: "Sent", sort: "sent", cell: (alert) => new Date(alert.sent).toLocaleString() },
+  { label: "Type", sort: "name", cell: (alert) => alert.kind },
+  { label: "What happened", className: "wide", sort: "description", cell: (alert) => alert.description },
 ];
 
 // Alerts of a type have its name; for screen readers each is called by what happened.

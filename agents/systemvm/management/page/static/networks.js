@@ -13,11 +13,11 @@ import { act, actions } from "./work.js";
 import { ZONE_COLUMN, ZONE_FILTER, zoneField, zonesToChoose } from "./zone_choice.js";
 
 const COLUMNS = [
-  { label: "Name", cell: (network) => [network.isdefault ? element("strong", {}, network.name) : nameOf("NETWORK", network), element("small", {}, network.displaytext === network.name ? "" : network.displaytext), tagsOf(network)] },
-  { label: "Type", cell: ({ type, account }) => [element("span", {}, type), element("small", {}, account ?? "")] },
+  { label: "Name", sort: "name", cell: (network) => [network.isdefault ? element("strong", {}, network.name) : nameOf("NETWORK", network), element("small", {}, network.displaytext === network.name ? "" : network.displaytext), tagsOf(network)] },
+  { label: "Type", sort: "type", cell: ({ type, account }) => [element("span", {}, type), element("small", {}, account ?? "")] },
   ZONE_COLUMN,
   { label: "Addresses", cell: ({ cidr, gateway }) => [element("span", {}, cidr ?? "none"), gateway ? element("small", {}, `gateway ${gateway}`) : null] },
-  { label: "State", cell: (network, busy) => badge(network.state, busy) },
+  { label: "State", sort: "state", cell: (network, busy) => badge(network.state, busy) },
   { label: "Actions", className: "actions", cell: buttonsOf },
 ];
 

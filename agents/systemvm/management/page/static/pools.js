@@ -12,12 +12,12 @@ import { act, actions } from "./work.js";
 import { ZONE_COLUMN, ZONE_FILTER, zoneField } from "./zone_choice.js";
 
 const COLUMNS = [
-  { label: "Name", cell: (pool) => [nameOf("PRIMARY_STORAGE", pool), element("small", {}, pool.tags ?? "")] },
-  { label: "Place", cell: ({ type, ipaddress, path, scope }) => [element("span", {}, type),
+  { label: "Name", sort: "name", cell: (pool) => [nameOf("PRIMARY_STORAGE", pool), element("small", {}, pool.tags ?? "")] },
+  { label: "Place", sort: "type", cell: ({ type, ipaddress, path, scope }) => [element("span", {}, type),
     element("small", {}, `${[ipaddress, path].filter(Boolean).join(":")} · ${scope.toLowerCase()}`)] },
   ZONE_COLUMN,
   { label: "Used", className: "wide", cell: usedOf },
-  { label: "State", cell: (pool, busy) => badge(pool.state, busy) },
+  { label: "State", sort: "state", cell: (pool, busy) => badge(pool.state, busy) },
   { label: "Actions", className: "actions", cell: buttonsOf },
 ];
 

@@ -11,9 +11,9 @@ import { $, ask, titled, toast } from "./ui.js";
 import { act, actions } from "./work.js";
 
 const COLUMNS = [
-  { label: "Name", cell: (one) => [element("strong", {}, one.name), element("small", {}, `${one.firstname} ${one.lastname} · ${one.email}`)] },
-  { label: "Account", cell: (one) => [element("span", {}, one.account), element("small", {}, one.domain)] },
-  { label: "State", cell: (one, busy) => badge(one.state, busy) },
+  { label: "Name", sort: "username", cell: (one) => [element("strong", {}, one.name), element("small", {}, `${one.firstname} ${one.lastname} · ${one.email}`)] },
+  { label: "Account", sort: "account", cell: (one) => [element("span", {}, one.account), element("small", {}, one.domain)] },
+  { label: "State", sort: "state", cell: (one, busy) => badge(one.state, busy) },
   { label: "Second factor", cell: (one) => (one.is2faenabled ? "set up" : one.is2famandated ? "required" : "none") },
   { label: "Actions", className: "actions", cell: buttonsOf },
 ];
