@@ -99,6 +99,7 @@ def make_services(
     control = make_control(clock, foundation)
 
     async def configured() -> None:
+        await foundation.database.run(foundation.zones.load)
         await consoles.limits.send_all()
         await public_names.certificates.changed()
         await alert_delivery.changed()

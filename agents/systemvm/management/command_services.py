@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from systemvm.management.account_services import AccountServices
 from systemvm.management.alerts.delivery import AlertDelivery
@@ -11,6 +11,8 @@ from systemvm.management.api.commands.certificates import CertificateControl
 from systemvm.management.api.commands.diagnostics import DiagnosticsRunner
 from systemvm.management.api.commands.system_vms import SystemVmControl
 from systemvm.management.api.factory import ApiServices
+from systemvm.management.config import Configuration
+from systemvm.management.configurations import expunge, image_storage
 from systemvm.management.console_services import ConsoleServices
 from systemvm.management.foreign_hosts.service import ForeignHosts
 from systemvm.management.foundation import Foundation
@@ -106,4 +108,13 @@ def gather_command_services(
         diagnostics=diagnostics,
         diagnostics_url=f"{page_url}/diagnostics",
         on_configured=on_configured,
+        values_of_files=lambda name: values_of_files(configuration, name),
     )
+
+
+def values_of_files(configuration: Configuration, zone_name: str | None) -> Mapping[str, str]:
+    """Return what the daemon's file, or that of a zone, says of settings that are in files, too."""
+    if zone_name is None:
+        return expunge.texts_of(configuration.management.expunge)
+    of_zone = (image_storage.texts_of(zone) for zone in configuration.zones if zone.name == zone_name)
+    return next(of_zone, {})

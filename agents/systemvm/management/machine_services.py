@@ -79,7 +79,7 @@ def make_machine_services(
         foundation.seal,
         host_id=host_id,
         timeout_scale=drivers.timeout_scale,
-        expunge_delay_s=expunge.delay,
+        expunge=expunge,
         end_consoles=consoles.revocation.of_machine,
         move_consoles=consoles.retargeting.of_machine,
         networks=guest_networks,

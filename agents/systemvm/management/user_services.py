@@ -178,6 +178,7 @@ def make_user_services(
     )
 
     async def configured() -> None:
+        await foundation.database.run(foundation.zones.load)
         await consoles.limits.send_all()
         public_names.certificates.start_change(public_names.acme.changed)
         await alert_delivery.changed()

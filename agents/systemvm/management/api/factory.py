@@ -24,7 +24,7 @@ from systemvm.management.api.commands.annotations import AnnotationCommands
 from systemvm.management.api.commands.api_limits import ApiLimitCommands
 from systemvm.management.api.commands.capacity import CapacityCommands
 from systemvm.management.api.commands.certificates import CertificateCommands, CertificateControl
-from systemvm.management.api.commands.configurations import ConfigurationCommands
+from systemvm.management.api.commands.configurations import ConfigurationCommands, FileValues
 from systemvm.management.api.commands.console_drain import ConsoleDrainCommands
 from systemvm.management.api.commands.console_sessions import ConsoleSessionCommands
 from systemvm.management.api.commands.console_watch import ConsoleWatchCommands, ConsoleWatcher
@@ -198,6 +198,7 @@ class ApiServices:
     uploads: TemplateUploads
     is_extraction_disabled: Callable[[str], bool]  # by zone name
     storage_limit_gib: ZoneLimit  # of each account, by zone name
+    values_of_files: FileValues  # of settings
     expunge: ExpungeConfig = field(factory=ExpungeConfig)
     seconds: Callable[[], float] = time.monotonic  # for limits of rates
 
@@ -209,7 +210,7 @@ def command_table(services: ApiServices) -> CommandTable:
     rights = Rights(table)
     table.add(
         discovery_command(table),
-        *ZoneCommands(database).commands(),
+        *ZoneCommands(database, services.expunge).commands(),
         *HostCommands(database, services.hosts, jobs, services.model).commands(),
         *InfrastructureCommands(database).commands(),
         *StoragePoolCommands(
@@ -305,7 +306,9 @@ def command_table(services: ApiServices) -> CommandTable:
         *ConsoleDrainCommands(services.draining).commands(),
         *RecordingCommands(services.recordings, services.player_url).commands(),
         *RecordingRuleCommands(database).commands(),
-        *ConfigurationCommands(database, services.on_configured, services.seal.close).commands(),
+        *ConfigurationCommands(
+            database, services.on_configured, services.seal.close, services.values_of_files
+        ).commands(),
         *ScreenCommands(services.screens, services.thumbnails, jobs).commands(),
         *DiagnosticsCommands(database, services.diagnostics, jobs, services.diagnostics_url).commands(),
         *EventCommands(database).commands(),

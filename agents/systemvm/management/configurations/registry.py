@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from systemvm.management.configurations.alerts import ALERT_SETTINGS
 from systemvm.management.configurations.console import CONSOLE_SETTINGS
+from systemvm.management.configurations.expunge import EXPUNGE_SETTINGS
+from systemvm.management.configurations.image_storage import IMAGE_STORAGE_SETTINGS
 from systemvm.management.configurations.public_names import PUBLIC_NAME_SETTINGS
 from systemvm.management.configurations.resource_limits import RESOURCE_LIMIT_SETTINGS
 from systemvm.management.configurations.second_factor import SECOND_FACTOR_SETTINGS
@@ -18,6 +20,8 @@ SETTINGS: dict[str, Setting] = {
     for setting in (
         *ALERT_SETTINGS,
         *CONSOLE_SETTINGS,
+        *EXPUNGE_SETTINGS,
+        *IMAGE_STORAGE_SETTINGS,
         *PUBLIC_NAME_SETTINGS,
         *RESOURCE_LIMIT_SETTINGS,
         *SECOND_FACTOR_SETTINGS,

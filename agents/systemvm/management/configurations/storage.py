@@ -18,7 +18,7 @@ _MAX_FACTOR = 100.0
 _DECIMAL = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?")
 
 
-def _share(text: str) -> str:
+def share(text: str) -> str:
     return _number(text, 0.0, 1.0)
 
 
@@ -35,14 +35,14 @@ def _number(text: str, least: float, most: float) -> str:
 USED_THRESHOLD = Setting(
     name="pool.storage.capacity.disablethreshold",
     default="0.85",
-    check=_share,
+    check=share,
     group="Storage",
     description="share of a storage pool's capacity, 0 to 1: while more is used, it gets no new volume",
 )
 ALLOCATED_THRESHOLD = Setting(
     name="pool.storage.allocated.capacity.disablethreshold",
     default="0.85",
-    check=_share,
+    check=share,
     group="Storage",
     description="share of a storage pool's capacity with overprovisioning, 0 to 1: it gets no volume with "
     "which the virtual sizes of its volumes were more",

@@ -21,6 +21,12 @@ def values(connection: sa.Connection, zone_id: int | None) -> dict[str, str]:
     return {name: value for name, value in connection.execute(query)}  # noqa: C416  (rows are not pairs)
 
 
+def own_values(connection: sa.Connection, zone_id: int) -> dict[str, str]:
+    """Return the values of a zone's own, by name."""
+    query = sa.select(_c.name, _c.value).where(_c.zone_id == zone_id)
+    return {name: value for name, value in connection.execute(query)}  # noqa: C416  (rows are not pairs)
+
+
 def put(connection: sa.Connection, name: str, zone_id: int | None, value: str) -> None:
     reset(connection, name, zone_id)
     connection.execute(_table.insert().values(name=name, zone_id=zone_id, value=value))

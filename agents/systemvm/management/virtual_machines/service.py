@@ -8,12 +8,12 @@ steps are done.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from systemvm.management.config import ExpungeConfig
 from systemvm.management.hypervisors.base import DomainStatus, ExitReason, Hypervisor
 from systemvm.management.hypervisors.shutdown import stop_machine
 from systemvm.management.jobs.runner import Begins, at_once
@@ -57,7 +57,7 @@ class VirtualMachines:
         *,
         host_id: int,
         timeout_scale: TimeoutScale = unscaled,
-        expunge_delay_s: float = 86_400.0,
+        expunge: ExpungeConfig | None = None,
         end_consoles: Callable[[int], Awaitable[None]],
         move_consoles: Callable[[int], Awaitable[None]],
         networks: MachineNetworks,
@@ -69,7 +69,7 @@ class VirtualMachines:
         self._timeout_scale = timeout_scale
         self._end_consoles = end_consoles
         self._networks = networks
-        self._expunge_delay = timedelta(seconds=expunge_delay_s)
+        self._expunge_rules = expunge or ExpungeConfig()  # of the daemon's file
         self._lock = PerVmLock(database, instances.by_id, check_is_users)
         #: Held by whatever changes a VM or its disks.
         self.lock = self._lock
@@ -187,13 +187,13 @@ class VirtualMachines:
             return vm
 
     async def destroy(self, vm_id: int, *, expunge: bool = False) -> Instance:
-        """End a VM. Its disk stays for `expunge_delay_s`, unless `expunge`; does nothing when it is gone."""
+        """End a VM. Its disk stays for `expunge.delay`, unless `expunge`; does nothing when it is gone."""
         async with self._lock.acquire(vm_id) as vm:
             if vm.removed is not None:
                 return vm
             if not vm.state.is_gone:
                 await self._end_process(vm, forced=True)
-                vm = await self._database.run(transitions.set_destroyed, vm, now() + self._expunge_delay)
+                vm = await self._database.run(transitions.set_destroyed, vm, self._expunge_rules)
                 error = MachineStateError(
                     f"{vm.name} was destroyed meanwhile", "recover it, and try again", value=vm.uuid
                 )

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import timedelta
 
+from systemvm.management.config import ExpungeConfig
+from systemvm.management.configurations.expunge import expunge_rules
 from systemvm.management.hypervisors.base import DomainStatus, ExitReason
 from systemvm.management.jobs.runner import Begins
 from systemvm.management.resource_limits import limits
@@ -121,8 +123,9 @@ def set_password(connection: Connection, vm: Instance, sealed: bytes) -> None:
         _record(connection, vm, "VM.RESETPASSWORD", "gets a new password at its next start")
 
 
-def set_destroyed(connection: Connection, vm: Instance, expunge_at: datetime) -> Instance:
-    """Change a VM to Destroyed; it can be recovered until `expunge_at`."""
+def set_destroyed(connection: Connection, vm: Instance, file: ExpungeConfig) -> Instance:
+    """Change a VM to Destroyed; it can be recovered for `expunge.delay`, by default that of `file`."""
+    expunge_at = now() + timedelta(seconds=expunge_rules(connection, file).delay)
     destroyed = instances.update(
         connection,
         vm.id,

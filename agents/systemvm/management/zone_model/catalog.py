@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Zones as services see them: the settings of their files, and the networks of their rows."""
+"""Zones as services see them: the settings of their files and rows, and the networks of their rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from systemvm.host.zone import (
     ZoneConfig,
 )
 from systemvm.management.config import Configuration
-from systemvm.management.state import address_ranges, physical_networks, pods, zones
+from systemvm.management.configurations.image_storage import with_settings
+from systemvm.management.state import address_ranges, configurations, physical_networks, pods, zones
 from systemvm.management.state.address_ranges import Network, NetworkRange, Span
 from systemvm.management.state.database import Connection
 from systemvm.management.state.physical_networks import CarriedTraffic
@@ -54,6 +55,7 @@ class ZoneCatalog:
         ranges: dict[str, list[Span]] = {}
         outside: dict[str, list[Network]] = {}
         management: dict[str, list[IPv4Network]] = {}
+        of_all = configurations.values(connection, None)
         own_pod = _pod_of(connection, self._configuration.management.host_name)
         for zone in zones.list_zones(connection):
             names[zone.id] = zone.name
@@ -70,7 +72,11 @@ class ZoneCatalog:
             reached = of_type.get(TrafficType.PUBLIC) or of_type.get(TrafficType.MANAGEMENT, [])
             outside[zone.name] = [each.cidr for each in reached if each.size]
             try:
-                current[zone.name] = self._compose(zone, self._networks(connection, zone, of_type))
+                current[zone.name] = with_settings(
+                    self._compose(zone, self._networks(connection, zone, of_type)),
+                    configurations.own_values(connection, zone.id),
+                    of_all,
+                )
             except ValueError as error:
                 self._log.error("zone {zone} cannot be used: {error}", zone=zone.name, error=str(error))
         _replace(self.names, names)

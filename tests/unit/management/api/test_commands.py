@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import pytest_twisted
 
@@ -11,6 +13,7 @@ from small_cloud import SmallCloud
 from systemvm.management.api.command import Command, CommandTable
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.api.parameters import ADDED_BY_CLIENTS
+from systemvm.management.api.principal import Principal
 from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
 
@@ -262,6 +265,26 @@ async def test_zones_offerings_and_capabilities_are_listed(cloud: SmallCloud) ->
     offerings = (await cloud.call("listServiceOfferings", keyword="MED"))["serviceoffering"]
     assert [row["name"] for row in offerings] == ["medium"]
     assert (await cloud.call("listCapabilities"))["capability"]["cloudstackversion"].startswith("4.22")
+
+
+@pytest_twisted.ensureDeferred
+async def test_capabilities_are_those_of_the_settings_and_the_caller(cloud: SmallCloud) -> None:
+    keys = ("allowuserviewdestroyedvm", "allowuserexpungerecovervm", "apilimitinterval", "apilimitmax")
+
+    async def of(caller: Principal) -> list[Any]:
+        found = (await cloud.call("listCapabilities", caller))["capability"]
+        return [found.get(key) for key in keys]
+
+    assert await of(cloud.user) == [False, False, None, None]
+    assert await of(cloud.admin) == [True, True, None, None]
+    for name, value in (
+        ("allow.user.view.destroyed.vm", "true"),
+        ("allow.user.expunge.recover.vm", "true"),
+        ("api.throttling.enabled", "true"),
+        ("api.throttling.max", "7"),
+    ):
+        await cloud.call("updateConfiguration", name=name, value=value)
+    assert await of(cloud.user) == [True, True, 1, 7]
 
 
 @pytest_twisted.ensureDeferred

@@ -5,13 +5,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_twisted
 
 from settling import settled
 from small_cloud import SmallCloud
+from small_cloud.rows import NETWORKS
+from systemvm.host.zone import SecondaryStorageConfig, ZoneConfig
 from systemvm.management.api.errors import ApiError
+from systemvm.management.configurations import image_storage
 from systemvm.management.configurations.registry import SETTINGS
+from systemvm.management.configurations.setting import Setting
 from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.console import CONSOLE_CONFIGURE, SessionLimits
@@ -110,3 +115,73 @@ async def test_a_proxy_that_is_away_delays_no_change(cloud: SmallCloud) -> None:
     await cloud.call("updateConfiguration", name=MAX, value="7")
     await settled(cloud.database)
     assert (await listed(cloud))[MAX] == "7"
+
+
+@pytest.mark.parametrize(
+    ("of_file", "of_zone", "of_all", "holds"),
+    [
+        (14_400, None, None, 14_400),
+        (14_400, None, "9000", 9000),
+        (3600, None, "9000", 3600),
+        (3600, "600", "9000", 600),
+        (3600, "14400", None, 14_400),
+    ],
+)
+def test_a_zones_own_value_comes_before_its_file_and_that_before_all_zones(
+    of_file: float, of_zone: str | None, of_all: str | None, holds: float
+) -> None:
+    name = "extract.url.expiration.interval"
+    said = SecondaryStorageConfig(extract_url_expiration_interval=of_file)
+    file = ZoneConfig("zone1", NETWORKS, [], secondary_storage=said)
+    own, every = ({} if text is None else {name: text} for text in (of_zone, of_all))
+    found = image_storage.with_settings(file, own, every)
+    assert found.secondary_storage == SecondaryStorageConfig(extract_url_expiration_interval=holds)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_files_say_is_listed_until_it_is_changed(cloud: SmallCloud) -> None:
+    name, zone = "disable.extraction", cloud.zone.uuid
+    file = cloud.configuration.zones[0]
+    said = SecondaryStorageConfig(disable_extraction=True)
+    cloud.configuration.zones[0] = msgspec.structs.replace(file, secondary_storage=said)
+    assert (await listed(cloud, name=name, zoneid=zone), (await listed(cloud))[name]) == (
+        {name: "true"},
+        "false",
+    )
+    await cloud.call("updateConfiguration", name=name, value="false", zoneid=zone)
+    assert await listed(cloud, name=name, zoneid=zone) == {name: "false"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_settings_of_secondary_storage_hold_in_their_zone_at_once(cloud: SmallCloud) -> None:
+    values = {
+        "secondary.storage.capacity.threshold": "0.5",
+        "zone.secstorage.capacity.notificationthreshold": "0.4",
+        "image.store.imbalance.threshold": "0.2",
+        "upload.operation.timeout": "5",
+        "disable.extraction": "true",
+        "max.template.iso.size": "2",
+    }
+    for name, value in values.items():
+        await cloud.call("updateConfiguration", name=name, value=value, zoneid=cloud.zone.uuid)
+    settings = cloud.configuration.zone(cloud.zone.name)
+    assert settings.secondary_storage == SecondaryStorageConfig(
+        capacity_threshold=0.5,
+        notification_threshold=0.4,
+        imbalance_threshold=0.2,
+        upload_operation_timeout=300,
+        disable_extraction=True,
+    )
+    assert settings.max_template_size_bytes == 2 << 30
+    assert values.items() <= (await listed(cloud, zoneid=cloud.zone.uuid)).items()
+    texts = image_storage.texts_of(settings)
+    assert texts == values  # as if its file said so
+    for name in values:
+        await cloud.call("resetConfiguration", name=name, zoneid=cloud.zone.uuid)
+    assert image_storage.texts_of(cloud.configuration.zone(cloud.zone.name)) == {}
+
+
+@pytest.mark.parametrize("setting", image_storage.IMAGE_STORAGE_SETTINGS, ids=lambda each: each.name)
+def test_a_settings_default_is_that_of_files(setting: Setting) -> None:
+    file = ZoneConfig("zone1", NETWORKS, [])
+    assert image_storage.with_settings(file, {setting.name: setting.text(setting.default)}, {}) == file

@@ -134,6 +134,14 @@ async def test_volumes_are_shown_to_their_account(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_hosts_are_listed_by_their_pod_and_cluster(cloud: SmallCloud) -> None:
+    host = await only(cloud, "listHosts", "host", type="Routing")
+    for key in ("podid", "clusterid"):
+        assert await only(cloud, "listHosts", "host", **{key: host[key]}) == host
+        assert await cloud.call("listHosts", **{key: cloud.zone.uuid}) == {}
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_agent_has_the_address_of_its_system_vm(cloud: SmallCloud) -> None:
     vm = cloud.add_system_vm(InstanceType.CONSOLE_PROXY)
     host = await only(cloud, "listHosts", "host", name=vm.instance_name)

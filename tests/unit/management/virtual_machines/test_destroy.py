@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from systemvm.management.api.commands.virtual_machines import VirtualMachineComm
 from systemvm.management.api.errors import ApiError
 from systemvm.management.config import ExpungeConfig
 from systemvm.management.jobs.runner import JobRunner
-from systemvm.management.state import volumes
+from systemvm.management.state import instances, volumes
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState
@@ -119,8 +120,15 @@ async def test_users_see_destroyed_machines_only_by_configuration(cloud: SmallCl
     assert await listed(cloud.admin, state="Stopped") == []
     assert await listed(cloud.user) == []
     assert await listed(cloud.user, id=vm.uuid) == []
+    setting = {"name": "allow.user.view.destroyed.vm"}
+    await cloud.call("updateConfiguration", **setting, value="true")
+    assert await listed(cloud.user) == [vm.uuid]
+    await cloud.call("resetConfiguration", **setting)
+    assert await listed(cloud.user) == []
     use_rules(cloud, ExpungeConfig(allow_user_view_destroyed_vm=True))
     assert await listed(cloud.user) == [vm.uuid]
+    await cloud.call("updateConfiguration", **setting, value="false")
+    assert await listed(cloud.user) == []
 
 
 @pytest_twisted.ensureDeferred
@@ -135,10 +143,34 @@ async def test_users_can_destroy_and_only_administrators_expunge(cloud: SmallClo
             await cloud.call(command, cloud.user, id=vm.uuid, **more)
         assert refused.value.code == 401
     assert cloud.instance(vm.id).state is InstanceState.RUNNING
-    assert (await cloud.job("destroyVirtualMachine", cloud.user, id=vm.uuid)).result_code == 0
-    use_rules(cloud, ExpungeConfig(allow_user_expunge_recover_vm=True))
-    recovered = await cloud.call("recoverVirtualMachine", cloud.user, id=vm.uuid)
-    assert recovered["virtualmachine"]["state"] == "Stopped"
+    setting = {"name": "allow.user.expunge.recover.vm"}
+    assert (await cloud.call("listConfigurations", **setting))["configuration"][0]["value"] == "false"
+    for permit in (
+        partial(cloud.call, "updateConfiguration", **setting, value="true"),
+        partial(by_file, cloud, ExpungeConfig(allow_user_expunge_recover_vm=True)),
+    ):
+        assert (await cloud.job("destroyVirtualMachine", cloud.user, id=vm.uuid)).result_code == 0
+        await permit()
+        recovered = await cloud.call("recoverVirtualMachine", cloud.user, id=vm.uuid)
+        assert recovered["virtualmachine"]["state"] == "Stopped"
+        await cloud.call("resetConfiguration", **setting)
+
+
+async def by_file(cloud: SmallCloud, rules: ExpungeConfig) -> None:
+    use_rules(cloud, rules)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_vm_is_kept_for_as_long_as_the_setting_says(cloud: SmallCloud) -> None:
+    kept, gone = [await deploy_running(cloud) for _ in range(2)]
+    await cloud.call("updateConfiguration", name="expunge.delay", value="7200")
+    await cloud.machines.destroy(kept.id)
+    await cloud.call("updateConfiguration", name="expunge.delay", value="0")
+    await cloud.machines.destroy(gone.id)
+    assert await cloud.database.read(instances.due_for_expunge, cloud.host.id) == [gone.id]
+    until = cloud.instance(kept.id).expunge_at
+    assert until is not None
+    assert until - now() > timedelta(hours=1)
 
 
 @pytest_twisted.ensureDeferred

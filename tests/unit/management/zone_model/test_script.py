@@ -99,7 +99,7 @@ class Cloud:
         jobs = JobRunner(database, Clock(), describe_job_error)
         self.table = CommandTable()
         self.table.add(
-            *ZoneCommands(database).commands(),
+            *ZoneCommands(database, management.expunge).commands(),
             *InfrastructureCommands(database).commands(),
             *HostCommands(database, cast(ForeignHosts, None), jobs, changes).commands(),
             *JobCommands(database, Seal(bytes(32))).commands(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import difflib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from systemvm.management.api.answers.configurations import ConfigurationAnswer
 from systemvm.management.api.command import ApiCall, Command, ResponseShape, matches_keyword, paged
@@ -19,6 +19,8 @@ from systemvm.management.state.database import Connection, Database
 
 _NAMES = ("listConfigurations", "updateConfiguration", "resetConfiguration")
 _CATEGORY = "Advanced"
+#: Returns what the daemon's file, or that of the zone with this name, says of settings.
+FileValues = Callable[[str | None], Mapping[str, str]]
 HIDDEN = "********"
 MAX_SECRET_LENGTH = 128  # it is longer when it is sealed
 
@@ -27,9 +29,14 @@ class ConfigurationCommands:
     """Handlers of the three commands; `on_changed` is called after each change."""
 
     def __init__(
-        self, database: Database, on_changed: Callable[[], Awaitable[None]], seal: Callable[[str], bytes]
+        self,
+        database: Database,
+        on_changed: Callable[[], Awaitable[None]],
+        seal: Callable[[str], bytes],
+        of_files: FileValues,
     ) -> None:
         """`seal` encrypts the values of secrets."""
+        self._of_files = of_files
         self._seal = seal
         self._database = database
         self._on_changed = on_changed
@@ -85,7 +92,7 @@ class ConfigurationCommands:
 
     async def _list(self, call: ApiCall) -> list[ConfigurationAnswer]:
         arguments = call.arguments
-        found = await self._database.read(_answers, arguments.text("zoneid"))
+        found = await self._database.read(_answers, arguments.text("zoneid"), self._of_files)
         return [
             answer
             for answer in found
@@ -118,7 +125,7 @@ class ConfigurationCommands:
             raise parameter_error("zoneid", f"{setting.name} is the same in all zones", "omit zoneid")
         await self._database.run(_write, setting.name, zone_uuid, value)
         await self._on_changed()
-        found = await self._database.read(_answers, zone_uuid)
+        found = await self._database.read(_answers, zone_uuid, self._of_files)
         return next(answer for answer in found if answer.name == setting.name)
 
 
@@ -146,8 +153,19 @@ def _shown(setting: Setting, value: str) -> str:
     return HIDDEN if setting.is_secret and value else value
 
 
-def _answers(connection: Connection, zone_uuid: str | None) -> list[ConfigurationAnswer]:
-    changed = configurations.values(connection, _zone_id(connection, zone_uuid))
+def _values(connection: Connection, zone_uuid: str | None, of_files: FileValues) -> dict[str, str]:
+    """Return the values that are not the default, by name: of a zone, or of all zones."""
+    of_all = configurations.values(connection, None)
+    if zone_uuid is None:
+        return {**of_files(None), **of_all}
+    zone = zones.zone_by_uuid(connection, zone_uuid)
+    return {**of_all, **of_files(zone.name), **configurations.own_values(connection, zone.id)}
+
+
+def _answers(
+    connection: Connection, zone_uuid: str | None, of_files: FileValues
+) -> list[ConfigurationAnswer]:
+    changed = _values(connection, zone_uuid, of_files)
     return [
         ConfigurationAnswer(
             category=_CATEGORY,

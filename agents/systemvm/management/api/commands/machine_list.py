@@ -13,6 +13,8 @@ from systemvm.management.api.paging import page_window, sort_order
 from systemvm.management.api.parameters import Arguments, ParameterType, named_uuids, only, optional
 from systemvm.management.api.tag_parameters import TAGGED, wanted_tags
 from systemvm.management.api.zone_parts import guest_network_of
+from systemvm.management.config import ExpungeConfig
+from systemvm.management.configurations.expunge import expunge_rules
 from systemvm.management.state import guest_networks, instance_list
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instance_list import InstanceFilter, Size
@@ -54,12 +56,13 @@ PARAMETERS = (
 )
 
 
-def select(connection: Connection, call: ApiCall, *, sees_destroyed: bool) -> ResultPage:
-    """Return the rows of a list's page.
+def select(connection: Connection, call: ApiCall, *, file: ExpungeConfig) -> ResultPage:
+    """Return the rows of a list's page, where `file` has the daemon's file's rules of destroyed VMs.
 
     Raises: ApiError 431 for a page that does not exist or an unknown owner.
     """
     window = page_window(call.arguments)
+    sees_destroyed = call.principal.is_admin or expunge_rules(connection, file).allow_user_view_destroyed_vm
     which, order = _filter_of(connection, call, sees_destroyed), sort_order(call.arguments)
     found, count = instance_list.page(connection, which, window, order)
     return ResultPage(answers_of(connection, found), count)

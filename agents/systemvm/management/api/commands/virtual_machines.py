@@ -23,6 +23,7 @@ from systemvm.management.api.job_start import start_job
 from systemvm.management.api.parameters import Parameter, ParameterType, only, optional, required
 from systemvm.management.api.principal import Principal
 from systemvm.management.config import ExpungeConfig
+from systemvm.management.configurations.expunge import expunge_rules
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.pki.seal import Seal
 from systemvm.management.primary.pool_service import StoragePools
@@ -162,9 +163,9 @@ class VirtualMachineCommands:
                 host = await self._database.read(zones.host_by_id, self._host_id)
                 await self._database.read(machine_placement.check_place, call, host)
             if name == "expungeVirtualMachine":
-                self._check_may_expunge(call.principal, "Expunging a vm can only be done by an Admin")
+                await self._check_may_expunge(call.principal, "Expunging a vm can only be done by an Admin")
             if call.arguments.flag("expunge"):
-                self._check_may_expunge(call.principal, "Parameter expunge can be passed by Admin only")
+                await self._check_may_expunge(call.principal, "Parameter expunge can be passed by Admin only")
             arguments = {"id": vm.id} | {flag: call.arguments.flag(flag) for flag in flags}
             return await start_job(self._jobs, call, name, arguments, about="VirtualMachine", uuid=vm.uuid)
 
@@ -179,16 +180,17 @@ class VirtualMachineCommands:
             related=("listVirtualMachines",),
         )
 
-    def _check_may_expunge(self, principal: Principal, refusal: str) -> None:
+    async def _check_may_expunge(self, principal: Principal, refusal: str) -> None:
         """CloudStack's rule and message (UserVmManagerImpl): 401 for users, unless configured otherwise."""
-        if not (principal.is_admin or self._expunge.allow_user_expunge_recover_vm):
+        rules = await self._database.read(expunge_rules, self._expunge)
+        if not (principal.is_admin or rules.allow_user_expunge_recover_vm):
             raise unauthorized(
                 f"{refusal}. Or when the allow.user.expunge.recover.vm key is set.", parameter="expunge"
             )
 
     async def _recover(self, call: ApiCall) -> VirtualMachineAnswer:
         vm = await self._database.read(own_machine, call.arguments["id"], call.principal)
-        self._check_may_expunge(call.principal, "Recovering a vm can only be done by an Admin")
+        await self._check_may_expunge(call.principal, "Recovering a vm can only be done by an Admin")
         return await self._database.read(answer_for, await self._machines.recover(vm.id))
 
     async def _deploy(self, call: ApiCall) -> StartedJob:
@@ -244,8 +246,7 @@ class VirtualMachineCommands:
         return PoolWish(self._host_id, usages, is_shared, tags=tags_of(offering.tags))
 
     async def _list(self, call: ApiCall) -> ResultPage:
-        sees_destroyed = call.principal.is_admin or self._expunge.allow_user_view_destroyed_vm
-        return await self._database.read(machine_list.select, call, sees_destroyed=sees_destroyed)
+        return await self._database.read(machine_list.select, call, file=self._expunge)
 
     async def _run_deploy(self, running: RunningJob) -> dict[str, Any]:
         vm_id = running.job.arguments["id"]

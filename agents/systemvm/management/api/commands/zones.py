@@ -12,6 +12,9 @@ from systemvm.management.api.command import ApiCall, Command, ResponseShape, mat
 from systemvm.management.api.commands.host_answers import hosts_and_agents
 from systemvm.management.api.parameters import ParameterType, only, optional
 from systemvm.management.api.principal import ADMIN_ONLY
+from systemvm.management.config import ExpungeConfig
+from systemvm.management.configurations.expunge import expunge_rules
+from systemvm.management.configurations.throttling import throttling_limits
 from systemvm.management.state import zones
 from systemvm.management.state.database import Database
 from systemvm.service.release import RELEASE
@@ -40,6 +43,8 @@ _HOST_PARAMETERS = (
     ),
     optional("state", ParameterType.STRING, "list only those in this state"),
     optional("zoneid", ParameterType.UUID, "list only those of this zone"),
+    optional("podid", ParameterType.UUID, "list only those of this pod"),
+    optional("clusterid", ParameterType.UUID, "list only those of this cluster"),
     optional("hypervisor", ParameterType.STRING, "list only those with this hypervisor"),
     optional("resourcestate", ParameterType.STRING, "list only those in this resource state"),
     optional("arch", ParameterType.STRING, "list only those of this architecture"),
@@ -55,8 +60,9 @@ _HOST_PARAMETERS = (
 class ZoneCommands:
     """Zones, hosts and capabilities."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, expunge: ExpungeConfig) -> None:
         self._database = database
+        self._expunge = expunge
 
     def commands(self) -> tuple[Command, ...]:
         return (
@@ -115,6 +121,8 @@ class ZoneCommands:
             and arguments.get("type", host.type).lower() == host.type.lower()
             and arguments.get("state", host.state).lower() == host.state.lower()
             and arguments.get("zoneid", host.zoneid) == host.zoneid
+            and arguments.get("podid", host.podid) == host.podid
+            and arguments.get("clusterid", host.clusterid) == host.clusterid
             and arguments.get("hypervisor", host.hypervisor or "").lower() == (host.hypervisor or "").lower()
             and arguments.get("resourcestate", host.resourcestate).lower() == host.resourcestate.lower()
             and arguments.get("arch", host.arch) == host.arch
@@ -122,6 +130,9 @@ class ZoneCommands:
         ]
 
     async def _capabilities(self, call: ApiCall) -> CapabilityAnswer:
+        limits = await self._database.read(throttling_limits)
+        is_admin = call.principal.is_admin
+        rules = await self._database.read(expunge_rules, self._expunge)
         return CapabilityAnswer(
             cloudstackversion=CLOUDSTACK_VERSION,
             systemvmversion=RELEASE,
@@ -132,8 +143,11 @@ class ZoneCommands:
             customdiskofferingminsize=1,
             customdiskofferingmaxsize=1024,
             regionsecondaryenabled=False,
-            kvmsnapshotenabled=False,
-            allowuserviewdestroyedvm=False,
+            kvmsnapshotenabled=True,
+            allowuserviewdestroyedvm=is_admin or rules.allow_user_view_destroyed_vm,
+            allowuserexpungerecovervm=is_admin or rules.allow_user_expunge_recover_vm,
+            apilimitinterval=limits.interval_s if limits.enabled else None,
+            apilimitmax=limits.max_calls if limits.enabled else None,
         )
 
 
