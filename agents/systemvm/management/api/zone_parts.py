@@ -11,7 +11,6 @@ from typing import Any
 
 from attrs import frozen
 
-from systemvm.host.zone import TrafficType
 from systemvm.management.api.command import ApiCall, matches_keyword
 from systemvm.management.state import address_ranges
 from systemvm.management.state.database import Connection
@@ -63,8 +62,7 @@ def availability_of(guest_type: GuestType) -> str:
 
 def has_own_network(connection: Connection, zone: Zone) -> bool:
     """Whether the zone has a guest network that createNetwork has not made."""
-    ranges = address_ranges.list_ranges(connection, zone.id, TrafficType.GUEST)
-    return any(each.guest_network_id is None for each in ranges)
+    return bool(address_ranges.of_guest_network(connection, zone.id, None))
 
 
 def matching(

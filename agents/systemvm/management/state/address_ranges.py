@@ -141,6 +141,18 @@ def list_ranges(
     return rows.all(connection, *where)
 
 
+def of_guest_network(connection: sa.Connection, zone_id: int, network_id: int | None) -> list[NetworkRange]:
+    """Return the ranges of a guest network, the oldest first; with None those of the zone's own."""
+    c = schema.address_ranges.c
+    return rows.all(
+        connection,
+        c.removed.is_(None),
+        c.zone_id == zone_id,
+        c.traffic_type == TrafficType.GUEST.value,
+        c.guest_network_id.is_not_distinct_from(network_id),
+    )
+
+
 def used_counts(connection: sa.Connection, ranges: Sequence[NetworkRange]) -> dict[int, int]:
     """Return how many addresses of each range are in use, by one query for all of them."""
     c = schema.ip_addresses.c

@@ -55,6 +55,13 @@ def list_networks(connection: sa.Connection, zone_id: int | None = None) -> list
     return rows.all(connection, c.removed.is_(None), *of_zone)
 
 
+def visible_to(connection: sa.Connection, account_ids: frozenset[int] | None) -> list[GuestNetwork]:
+    """Return shared networks and those of these accounts, the oldest first; with None all."""
+    c = schema.guest_networks.c
+    owned = [] if account_ids is None else [sa.or_(c.account_id.is_(None), c.account_id.in_(account_ids))]
+    return rows.all(connection, c.removed.is_(None), *owned)
+
+
 def of_vm(connection: sa.Connection, vm_id: int) -> list[GuestNetwork]:
     """Return the networks of a VM, in the order of its NICs."""
     n = schema.nics.c

@@ -153,3 +153,24 @@ async def test_a_page_of_a_long_list_is_read_by_an_index(cloud: SmallCloud, dire
             if name == "listTemplates":  # the zones of one template, which are few, are sorted
                 sorts = [step for step in sorts if "RIGHT PART" not in step]
             assert not sorts, (name, key, plan)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_page_of_networks_costs_the_same_among_many(cloud: SmallCloud) -> None:
+    add_rows(cloud)
+    queries: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        queries.append(statement)
+
+    async def cost() -> int:
+        queries.clear()
+        await cloud.call("listNetworks", sortby="name", sortorder="desc", page=1, pagesize=3)
+        return len(queries)
+
+    sa.event.listen(cloud.database.engine, "before_cursor_execute", note)
+    await cost()  # names are kept from now on
+    among_few = await cost()
+    for number in range(50):
+        cloud.database.run_now(_add_a_network, cloud, f"Aaa {number}", number)
+    assert await cost() == among_few

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import ip_address
 
+from attrs import frozen
+
 from systemvm.host.zone import TrafficType
 from systemvm.management.api.answers.networks import (
     ForwardingRuleAnswer,
@@ -14,10 +16,10 @@ from systemvm.management.api.answers.networks import (
     PublicIpAddressAnswer,
     ServiceProviderAnswer,
 )
-from systemvm.management.api.command import ApiCall, Command, ResponseShape, paged
+from systemvm.management.api.command import ApiCall, Command, ResponseShape, ResultPage, paged
 from systemvm.management.api.commands.tags import tag_answers
 from systemvm.management.api.owner_names import read_names
-from systemvm.management.api.ownership import OWNERS, OwnerFilter, owners_of
+from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.parameters import ParameterType, optional
 from systemvm.management.api.tag_parameters import TAGGED, wanted_tags
 from systemvm.management.api.zone_parts import (
@@ -55,12 +57,13 @@ class NetworkCommands:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._page = paged(self._listed)
 
     def commands(self) -> tuple[Command, ...]:
         text, boolean = ParameterType.STRING, ParameterType.BOOLEAN
         return (
             Command(
-                "listNetworks", paged(self._networks), "Lists guest networks.", NetworkAnswer, "network",
+                "listNetworks", self._networks, "Lists guest networks.", NetworkAnswer, "network",
                 ResponseShape.LIST,
                 (
                     _ID, _ZONE, *OWNERS,
@@ -101,14 +104,13 @@ class NetworkCommands:
             ),
         )  # fmt: skip
 
-    async def _networks(self, call: ApiCall) -> list[NetworkAnswer]:
-        answers = await self._database.read(_visible_networks, call)
-        names = ("id", "zoneid", "type", "traffictype", "physicalnetworkid", "acltype", "canusefordeploy")
-        fitting = matching(call, answers, *names, "issystem")
-        wanted = wanted_tags(call.arguments)
-        if wanted is None:
-            return fitting
-        return [each for each in fitting if any((tag.key, tag.value) in wanted for tag in each.tags)]
+    async def _networks(self, call: ApiCall) -> ResultPage:
+        """Return the answers of a page: only these are made, because each reads the rows of its network."""
+        page: ResultPage = await self._page(call)
+        return ResultPage(await self._database.read(_answers, page.rows, call), page.count)
+
+    async def _listed(self, call: ApiCall) -> list[ListedNetwork]:
+        return await self._database.read(_fitting_networks, call)
 
     async def _public_addresses(self, call: ApiCall) -> list[PublicIpAddressAnswer]:
         await self._database.read(owners_of, call)
@@ -143,23 +145,77 @@ class NetworkCommands:
         return matching(call, answers, *names, "issourcenat", "isstaticnat", "forvirtualnetwork")
 
 
-def _visible_networks(connection: Connection, call: ApiCall) -> list[NetworkAnswer]:
+@frozen
+class ListedNetwork:
+    """What a list of networks is limited and ordered by, under the names of the answer's keys."""
+
+    zone: Zone
+    created: GuestNetwork | None  # None: the zone's own
+    physicalnetworkid: str | None
+    traffictype: str = "Guest"
+    canusefordeploy: bool = True
+    issystem: bool = False
+
+    @property
+    def id(self) -> str:
+        return guest_network_of(self.zone).id if self.created is None else self.created.uuid
+
+    @property
+    def name(self) -> str:
+        return guest_network_of(self.zone).name if self.created is None else self.created.name
+
+    @property
+    def zoneid(self) -> str:
+        return self.zone.uuid
+
+    @property
+    def guest_type(self) -> GuestType:
+        return GuestType.SHARED if self.created is None else self.created.guest_type
+
+    @property
+    def type(self) -> str:
+        return self.guest_type.value
+
+    @property
+    def acltype(self) -> str:
+        return "Domain" if self.guest_type is GuestType.SHARED else "Account"
+
+    @property
+    def state(self) -> str:
+        return (GuestNetworkState.SETUP if self.created is None else self.created.state).value
+
+
+def _fitting_networks(connection: Connection, call: ApiCall) -> list[ListedNetwork]:
     """Return shared networks, and others of the accounts that the call lists."""
-    owners = owners_of(connection, call)
+    account_ids = owners_of(connection, call).account_ids
     if "id" in call.arguments:
-        owners = OwnerFilter(call.principal.account_ids)
-    created = [
-        each
-        for each in guest_networks.list_networks(connection)
-        if each.account_id is None or each.account_id in owners
-    ]
-    answers, sees = [], call.principal.is_admin
+        account_ids = call.principal.account_ids
+    created = guest_networks.visible_to(connection, account_ids)
+    found = []
     for zone in zones.list_zones(connection):
-        if has_own_network(connection, zone):
-            answers.append(answer_of(connection, zone, None, sees_vlan=sees))
+        physical = _physical_network_of(connection, zone)
+        own = [None] if has_own_network(connection, zone) else []
         of_zone = (each for each in created if each.zone_id == zone.id)
-        answers += [answer_of(connection, zone, each, sees_vlan=sees) for each in of_zone]
-    return answers
+        found += [ListedNetwork(zone, each, physical) for each in (*own, *of_zone)]
+    names = ("id", "zoneid", "type", "traffictype", "physicalnetworkid", "acltype", "canusefordeploy")
+    fitting = matching(call, found, *names, "issystem")
+    wanted = wanted_tags(call.arguments)
+    if wanted is None:
+        return fitting
+    tagged = tags.of_objects(connection, [each.id for each in fitting if each.created])
+    return [
+        each for each in fitting if any((tag.key, tag.value) in wanted for tag in tagged.get(each.id, []))
+    ]
+
+
+def _answers(connection: Connection, listed: Sequence[ListedNetwork], call: ApiCall) -> list[NetworkAnswer]:
+    sees_vlan = call.principal.is_admin
+    return [answer_of(connection, each.zone, each.created, sees_vlan=sees_vlan) for each in listed]
+
+
+def _physical_network_of(connection: Connection, zone: Zone) -> str | None:
+    physical = physical_networks.network_of_traffic(connection, zone.id, TrafficType.GUEST)
+    return physical.uuid if physical else None
 
 
 def services_of(guest_type: GuestType) -> list[NetworkServiceAnswer]:
@@ -173,34 +229,29 @@ def answer_of(
     connection: Connection, zone: Zone, created: GuestNetwork | None, *, sees_vlan: bool
 ) -> NetworkAnswer:
     """Return the answer of a network that createNetwork has made, or of the zone's own."""
-    guest_type = GuestType.SHARED if created is None else created.guest_type
-    is_shared = guest_type is GuestType.SHARED
-    own, offering = guest_network_of(zone), offering_of(zone, guest_type)
+    listed = ListedNetwork(zone, created, _physical_network_of(connection, zone))
+    guest_type = listed.guest_type
+    is_shared, offering = guest_type is GuestType.SHARED, offering_of(zone, guest_type)
     owner, domain = _owner_of(connection, created)
     vlan = None if created is None else created.vlan
     # one without a VLAN now is not untagged either
     vlan_text = str(vlan) if vlan is not None else UNTAGGED if is_shared else None
-    physical = physical_networks.network_of_traffic(connection, zone.id, TrafficType.GUEST)
     tagged = [] if created is None else tags.of_objects(connection, [created.uuid]).get(created.uuid, [])
     number = None if created is None else created.id
-    ranges = [
-        each
-        for each in address_ranges.list_ranges(connection, zone.id, TrafficType.GUEST)
-        if each.guest_network_id == number
-    ]
+    ranges = address_ranges.of_guest_network(connection, zone.id, number)
     dns = [*([] if guest_type is GuestType.L2 else zone.dns), None, None]
     first = ranges[0] if ranges else None  # earlier releases deleted the last one, too
     return NetworkAnswer(
-        id=own.id if created is None else created.uuid,
-        name=own.name if created is None else created.name,
+        id=listed.id,
+        name=listed.name,
         displaytext=f"the guest network of {zone.name}" if created is None else created.display_text,
         tags=tag_answers(tagged, read_names(connection)) if tagged else [],
         zoneid=zone.uuid,
         zonename=zone.name,
-        traffictype="Guest",
-        type=guest_type.value,
-        state=(GuestNetworkState.SETUP if created is None else created.state).value,
-        acltype="Domain" if is_shared else "Account",
+        traffictype=listed.traffictype,
+        type=listed.type,
+        state=listed.state,
+        acltype=listed.acltype,
         account=None if owner is None else owner.name,
         domainid=None if domain is None else domain.uuid,
         domain=None if domain is None else domain.name,
@@ -220,10 +271,10 @@ def answer_of(
         dns2=dns[1],
         ispersistent=is_shared,
         restartrequired=False,
-        physicalnetworkid=physical.uuid if physical else None,
-        issystem=False,
+        physicalnetworkid=listed.physicalnetworkid,
+        issystem=listed.issystem,
         isdefault=created is None,
-        canusefordeploy=True,
+        canusefordeploy=listed.canusefordeploy,
         specifyipranges=is_shared and any(each.size for each in ranges),
     )
 
