@@ -47,7 +47,7 @@ def test_a_machine_is_deployed_with_its_keyboard_and_shows_screen_and_serial_por
             case "listTemplates":
                 return {"template": [TEMPLATE]}
             case "listVirtualMachines":
-                return {"virtualmachine": [MACHINE]}
+                return {"virtualmachine": [MACHINE | {"reason": "It waits for room on its storage."}]}
             case "listSystemVms":
                 return {"systemvm": [PROXY]}
             case "listServiceOfferings":
@@ -99,6 +99,7 @@ def test_a_machine_is_deployed_with_its_keyboard_and_shows_screen_and_serial_por
 
         machine = page.locator("#vms .row", has_text="web")
         expect(machine).to_contain_text("10.13.0.50")
+        expect(machine).to_contain_text("It waits for room")
         for button in ("View Console", "Serial Port"):
             with page.context.expect_page() as opened:
                 machine.get_by_role("button", name=button).click()

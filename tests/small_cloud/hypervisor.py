@@ -28,6 +28,8 @@ class FakeHypervisor:
         self.screen = b""  # as PPM
         self.pressed: list[tuple[str, list[Sequence[int]]]] = []
         self.vnc_ca_pem: str | None = None
+        self.conditions: dict[str, str] = {}  # of machines that do not just run
+        self.resumed: list[str] = []
         self._callbacks: list[ExitCallback] = []
 
     async def start(self, spec: DomainSpec) -> DomainStatus:
@@ -66,6 +68,14 @@ class FakeHypervisor:
         drive = self.drives_of.setdefault(name, FakeCdDrive(self.specs[name].cdrom))
         drive.fails_with = self.fails_with or drive.fails_with
         return drive
+
+    async def condition(self, name: str) -> str:
+        if self.fails_with is not None:
+            raise self.fails_with
+        return self.conditions.get(name, "running")
+
+    async def resume(self, name: str) -> None:
+        self.resumed.append(name)
 
     async def screenshot(self, name: str) -> bytes:
         return self.screen

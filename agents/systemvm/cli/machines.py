@@ -31,7 +31,8 @@ def vm() -> None:
 def list_machines(daemon: DaemonClient) -> None:
     """List virtual machines and their states.
 
-    The reason is printed below the table when a VM is not in the state that its user asked for.
+    The reason is printed below the table when a VM is not in the state that its user asked for, or waits for
+    room on its storage.
 
     \b
     Example:

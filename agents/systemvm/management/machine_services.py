@@ -19,6 +19,7 @@ from systemvm.management.screens.recognition import Recognizer, Tesseract
 from systemvm.management.screens.service import MachineScreens
 from systemvm.management.screens.thumbnails import Thumbnails
 from systemvm.management.templates.service import TemplateService
+from systemvm.management.virtual_machines.halts import HaltedMachines
 from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.virtual_machines.reaper import ExpungeReaper
 from systemvm.management.virtual_machines.service import VirtualMachines
@@ -33,6 +34,7 @@ class MachineServices:
     guest_networks: GuestNetworks
     templates: TemplateService
     reaper: ExpungeReaper
+    halts: HaltedMachines
     screens: MachineScreens
     thumbnails: Thumbnails
 
@@ -94,6 +96,7 @@ def make_machine_services(
         reaper=ExpungeReaper(
             reactor, database, virtual_machines, host_id=host_id, interval_s=expunge.interval
         ),
+        halts=HaltedMachines(reactor, database, drivers.hypervisor, host_id=host_id),
         screens=screens,
         thumbnails=Thumbnails(reactor, screens, in_thread),
     )

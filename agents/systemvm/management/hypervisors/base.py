@@ -184,6 +184,9 @@ class Hypervisor(Protocol):
     async def condition(self, name: str) -> str:
         """Return QEMU's run state of the machine: running, paused, io-error, guest-panicked, …"""
 
+    async def resume(self, name: str) -> None:
+        """Have a halted machine go on; a write that found no room is made again."""
+
     async def close(self) -> None:
         """Release all resources of the driver; the machines continue."""
 

@@ -125,6 +125,9 @@ class QemuHypervisor:
     async def condition(self, name: str) -> str:
         return await in_asyncio(self._running(name).query_state())
 
+    async def resume(self, name: str) -> None:
+        await in_asyncio(self._command(name, "cont"))
+
     async def close(self) -> None:
         await in_asyncio(self._close())
 

@@ -40,6 +40,7 @@ class QemuDomain:
         self._screens = screens
         self._session: QmpSession | None = None
         self._guest_agent: GuestAgent | None = None
+        self._connecting = asyncio.Lock()  # QEMU serves one client of its monitor
         self._keyboard = asyncio.Lock()
         self.is_stop_requested = False
         self.is_started = False  # before that, an end is the failure of its start and no callback runs
@@ -76,11 +77,12 @@ class QemuDomain:
 
         Raises: HypervisorError when QEMU does not answer.
         """
-        if self._session is None or not self._session.connected:
-            name = self.record.name
-            path = self._records.path(name, "monitor")
-            self._session = await QmpSession.connect(name, path, timeout_s=GREETING_S)
-        return self._session
+        async with self._connecting:
+            if self._session is None or not self._session.connected:
+                name = self.record.name
+                path = self._records.path(name, "monitor")
+                self._session = await QmpSession.connect(name, path, timeout_s=GREETING_S)
+            return self._session
 
     async def shutdown_events(self) -> list[tuple[str, str]]:
         """Return the events about its end, after the process has ended."""

@@ -222,6 +222,12 @@ def of_host(connection: sa.Connection, host_id: int) -> list[Instance]:
     return rows.all(connection, _v.removed.is_(None), _v.host_id == host_id)
 
 
+def running_of_users(connection: sa.Connection, host_id: int) -> list[Instance]:
+    """Return users' VMs that run on a host."""
+    running = (_v.type == InstanceType.USER, _v.state == InstanceState.RUNNING)
+    return rows.all(connection, _v.removed.is_(None), _v.host_id == host_id, *running)
+
+
 def names_of_ssvms_by_zone(connection: sa.Connection) -> dict[int, list[str]]:
     """Return the instance names of SSVMs by the number of their zone, oldest first."""
     query = (

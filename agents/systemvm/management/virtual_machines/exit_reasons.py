@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts for users about why a machine is not running."""
+"""Texts for users about why a machine is not running, or does not go on."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ _EXPLANATIONS = {
 
 START_INTERRUPTED = ExitExplanation(
     "Its start was interrupted: the management daemon was restarted.", "Start it again."
+)
+
+DISK_FULL = ExitExplanation(
+    "It waits for room on its storage: a write to its disk found none.",
+    "Make room there: it goes on by itself, and has lost nothing.",
 )
 
 

@@ -18,7 +18,7 @@ from systemvm.management.state.resource_counts import ResourceType
 from systemvm.management.state.status import InstanceState
 from systemvm.management.virtual_machines.deployment import mark_expunged
 from systemvm.management.virtual_machines.errors import MachineStateError
-from systemvm.management.virtual_machines.exit_reasons import ExitExplanation, explain
+from systemvm.management.virtual_machines.exit_reasons import DISK_FULL, ExitExplanation, explain
 from systemvm.wire.vm_name import VmName
 
 STARTABLE = (InstanceState.STOPPED, InstanceState.ERROR, InstanceState.STARTING)
@@ -97,6 +97,25 @@ def set_stopped(
     if before.state is not InstanceState.STOPPED:
         _record(connection, stopped, "VM.STOP", f"stopped: {why.reason}" if why else "was stopped")
     return stopped
+
+
+def set_halted(connection: Connection, vm_id: int) -> None:
+    """Note that a Running VM waits for room on its storage."""
+    why = DISK_FULL
+    halted = instances.change_state(
+        connection, vm_id, (InstanceState.RUNNING,), InstanceState.RUNNING, reason=why.reason, hint=why.hint
+    )
+    if halted is not None:
+        _record(connection, halted, "VM.HALT", f"is halted: {why.reason}", level="ERROR")
+
+
+def set_resumed(connection: Connection, vm_id: int) -> None:
+    """Note that a VM which was halted goes on; does nothing when it was stopped meanwhile."""
+    resumed = instances.change_state(
+        connection, vm_id, (InstanceState.RUNNING,), InstanceState.RUNNING, reason=None, hint=None
+    )
+    if resumed is not None:
+        _record(connection, resumed, "VM.RESUME", "goes on")
 
 
 def reset_password(connection: Connection, vm: Instance, sealed: bytes, begins: Begins) -> None:
@@ -180,11 +199,12 @@ def record_exit(connection: Connection, name: str, reason: ExitReason) -> None:
             set_stopped(connection, vm.id, explain(reason))
 
 
-def _record(connection: Connection, vm: Instance, event: str, text: str) -> None:
+def _record(connection: Connection, vm: Instance, event: str, text: str, level: str = "INFO") -> None:
     events.record(
         connection,
         event,
         f"{vm.name} {text}",
+        level=level,
         account_id=vm.account_id,
         domain_id=vm.domain_id,
         zone_id=vm.zone_id,

@@ -89,7 +89,7 @@ class VirtualMachineAnswer:
     instancename: str | None = optional_key("i-<account>-<number>-VM, as the hypervisor knows it")
     state: str = required_key("state of the VM")
     reason: str | None = optional_key(
-        "why it is not in the state asked for; an addition to CloudStack's keys"
+        "why it is not in the state asked for, or does not go on; an addition to CloudStack's keys"
     )
     hint: str | None = optional_key("what to do about it; an addition to CloudStack's keys")
     account: str = required_key("the owning account")
