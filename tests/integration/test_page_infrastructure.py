@@ -137,7 +137,11 @@ def make_places(page: Page, host: str) -> None:
     fill(page, pod.get_by_role("button", name="Add range…"), startip="10.11.0.120", endip="10.11.0.129")
     submit(page)
     expect(pod).to_contain_text("0 of 20 in use")
-    fill(page, pod.get_by_role("button", name="Delete range…"), range="10.11.0.120–10.11.0.129")
+    changed = {"range": "10.11.0.120–10.11.0.129", "newendip": "10.11.0.139"}
+    fill(page, pod.get_by_role("button", name="Change range…"), **changed)
+    submit(page)
+    expect(pod).to_contain_text("0 of 30 in use")
+    fill(page, pod.get_by_role("button", name="Delete range…"), range="10.11.0.120–10.11.0.139")
     submit(page)
     expect(pod).to_contain_text("0 of 10 in use")
     add(page, "Clusters", "Add cluster…", clustername="cluster1")

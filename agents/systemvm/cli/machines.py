@@ -125,7 +125,7 @@ def deploy(
         hostid=None if host is None else daemon.find("listHosts", "host", host, "host")["id"],
         networkids=",".join(_network_ids(daemon, networks)) or None,
         ipaddress=address,
-        userdata=None if user_data is None else base64.b64encode(user_data.read()).decode(),
+        userdata=_encoded(user_data),
     )
     machine = result["virtualmachine"]
     if daemon.as_json:
@@ -133,6 +133,10 @@ def deploy(
     else:
         click.echo(f'{name} is {machine["state"]}. Run "systemvm console {name}" to open its console.')
         _show_password(machine)
+
+
+def _encoded(user_data: BinaryIO | None) -> str | None:
+    return None if user_data is None else base64.b64encode(user_data.read()).decode()
 
 
 def _offering_id(daemon: DaemonClient, name: str | None) -> str:
@@ -266,6 +270,32 @@ def restore(daemon: DaemonClient, name: str, template_name: str | None, iso_name
     else:
         click.echo(f"{name} has a new root disk and is {machine['state']}.")
         _show_password(machine)
+
+
+@vm.command()
+@click.argument("name")
+@click.option("--name", "display_name", help="Its new name for people; its host name stays.")
+@click.option(
+    "--user-data", type=click.File("rb"), help="A file for its metadata service, or its next config drive."
+)
+@click.pass_obj
+def update(daemon: DaemonClient, name: str, display_name: str | None, user_data: BinaryIO | None) -> None:
+    """Change name for people or user data of the VM NAME.
+
+    \b
+    Examples:
+      systemvm vm update one --name "Web server"
+      systemvm vm update one --user-data cloud-init.yaml
+    """
+    if display_name is None and user_data is None:
+        raise click.UsageError("give --name or --user-data")
+    daemon.call(
+        "updateVirtualMachine",
+        id=USER_VM.find(daemon, name)["id"],
+        displayname=display_name,
+        userdata=_encoded(user_data),
+    )
+    click.echo(f"{name} is changed.")
 
 
 @vm.command()

@@ -95,6 +95,13 @@ DISK_OFFERINGS = ModelList(
     ("name", "disksize", "iscustomized", "storagetype", "provisioningtype", "tags", "id"),
 )
 
+HYPERVISORS = ModelList(
+    "listHypervisorCapabilities",
+    "hypervisorCapabilities",
+    "hypervisor",
+    ("hypervisor", "runsmachines", "maxhostspercluster", "networking", "console", "connectsto"),
+)
+
 POOLS = ModelList(
     "listStoragePools", "storagepool", "storage pool",
     (
@@ -134,6 +141,9 @@ GROUPS = (
         Verb("delete", "deletePod", "id", "Delete the pod NAME, which has no cluster.", "pod1"),
         Verb("add-range", "createManagementNetworkIpRange", "podid",
              "Add a range of management addresses to the pod NAME.", f"pod1 {_NETWORK}", True),
+        Verb("update-range", "updatePodManagementNetworkIpRange", "podid",
+             "Change begin and end of a range of the pod NAME.",
+             "pod1 currentstartip=10.11.0.100 currentendip=10.11.0.199 newendip=10.11.0.219", True),
         Verb("delete-range", "deleteManagementNetworkIpRange", "podid",
              "Delete a range of management addresses of the pod NAME.",
              "pod1 startip=10.11.0.100 endip=10.11.0.199", True),
@@ -178,6 +188,7 @@ GROUPS = (
              True),
     ), GUEST_NETWORKS),
     Group("network-offering", "List what guest networks are made by.", (), NETWORK_OFFERINGS),
+    Group("hypervisor", "List what each hypervisor can do here.", (), HYPERVISORS),
     Group("offering", "Manage service offerings, which are sizes of VMs.", (
         Verb("create", "createServiceOffering", "name", "Create the offering NAME.",
              "huge cpunumber=4 memory=8192"),

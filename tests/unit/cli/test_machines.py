@@ -178,6 +178,21 @@ def test_a_machine_is_restored_from_its_template_or_another_image(run: Callable[
     assert len([call for call in fake.calls if call[0] == "restoreVirtualMachine"]) == 3
 
 
+def test_a_machine_gets_another_name_and_other_user_data(run: Callable[..., Result], tmp_path: Path) -> None:
+    fake = FakeDaemon(
+        listVirtualMachines={"virtualmachine": [{"id": "m-1", "name": "web"}]},
+        updateVirtualMachine={"virtualmachine": {"id": "m-1"}},
+    )
+    (tmp_path / "data").write_bytes(b"#cloud-config\n")
+    changes = ("--name", "front", "--user-data", str(tmp_path / "data"))
+    assert run(fake, "vm", "update", "web", *changes).output == "web is changed.\n"
+    expected = {"id": "m-1", "displayname": "front", "userdata": "I2Nsb3VkLWNvbmZpZwo="}
+    assert fake.calls[-1] == ("updateVirtualMachine", expected)
+    refused = run(fake, "vm", "update", "web")
+    assert refused.exit_code == 2
+    assert "--name" in refused.output
+
+
 def test_a_machine_is_given_another_offering(run: Callable[..., Result]) -> None:
     fake = FakeDaemon(
         listVirtualMachines={"virtualmachine": [{"id": "m-1", "name": "web"}]},

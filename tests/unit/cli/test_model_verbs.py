@@ -53,6 +53,18 @@ def test_a_guest_network_is_created_by_a_named_offering(run: Callable[..., Resul
     assert name in run(fake, "network-offering", "list").output
 
 
+def test_hypervisors_are_listed_with_what_they_can_do(run: Callable[..., Result]) -> None:
+    row = {
+        "hypervisor": "XenServer",
+        "runsmachines": False,
+        "maxhostspercluster": 64,
+        "console": "HTTPS CONNECT",
+    }
+    fake = FakeDaemon(listHypervisorCapabilities={"hypervisorCapabilities": [row]})
+    output = run(fake, "hypervisor", "list").output
+    assert [text in output for text in ("XenServer", "False", "64", "HTTPS CONNECT")] == [True] * 4
+
+
 def test_an_object_is_named_for_its_deletion(run: Callable[..., Result]) -> None:
     fake = FakeDaemon(listZones=ZONE, deleteZone={"success": True})
     assert run(fake, "zone", "delete", "zone2").output.strip() == "Done."

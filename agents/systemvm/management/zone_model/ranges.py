@@ -94,14 +94,19 @@ def add_range(
 
 
 def update_range(
-    connection: Connection, found: NetworkRange, labels: Labels, first: Address, last: Address
+    connection: Connection,
+    found: NetworkRange,
+    labels: Labels,
+    first: Address,
+    last: Address,
+    ends: tuple[str, str] | None = None,
 ) -> NetworkRange:
-    """Give a range another begin and end.
+    """Give a range another begin and end, which were sent by the parameters `ends`.
 
     Raises: ModelError when a VM has an address that would be outside, or one of the new ones is not free.
     """
     zone = zones.zone_by_id(connection, found.zone_id)
-    check_span(found.cidr, found.gateway, first, last)
+    check_span(found.cidr, found.gateway, first, last, ends)
     wanted = evolve(Subnet.of(found), first=first, last=last)
     used = address_ranges.used_addresses(connection, found)
     outside = [each for each in used if not int(first) <= int(each) <= int(last)]
@@ -111,7 +116,8 @@ def update_range(
             named("address", map(str, outside)) + " would be outside of the new range",
             f"include {outside[0]}, or destroy the VM that has it",
         )
-    check_free(connection, zone, found.traffic_type, wanted, labels, found.vlan, but=found)
+    begin = ends[0] if ends else None
+    check_free(connection, zone, found.traffic_type, wanted, labels, found.vlan, but=found, parameter=begin)
     return address_ranges.rows.update(connection, found.id, first=str(first), last=str(last))
 
 

@@ -87,12 +87,20 @@ def read_subnet(gateway: str, netmask: str, startip: str | None, endip: str | No
     return Subnet(cidr, router, first, last)
 
 
-def check_span(cidr: Network, gateway: Address | None, first: Address, last: Address) -> None:
+def check_span(
+    cidr: Network,
+    gateway: Address | None,
+    first: Address,
+    last: Address,
+    ends: tuple[str, str] | None = None,
+) -> None:
     """Check that a range is one of a subnet, and does not contain its gateway.
+
+    `ends` are the parameters that its ends were sent by.
 
     Raises: ModelError that names the parameter which is wrong.
     """
-    begin, end = ENDS[cidr.version]
+    begin, end = ends or ENDS[cidr.version]
     for parameter, address in ((begin, first), (end, last)):
         if address not in cidr or address in _without_host(cidr):
             raise invalid(parameter, f"{address} is not an address of a host in {cidr}", _usable(cidr))

@@ -240,6 +240,31 @@ async def test_what_is_used_cannot_be_deleted(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_range_of_management_addresses_is_changed(cloud: SmallCloud) -> None:
+    made = await make_zone(cloud)
+    pod = {"podid": made.pod}
+    for first, last in (("10.21.0.100", "10.21.0.119"), ("10.21.0.150", "10.21.0.159")):
+        await job(cloud, "createManagementNetworkIpRange", **pod, startip=first, endip=last, **MANAGEMENT)
+    present = {"currentstartip": "10.21.0.100", "currentendip": "10.21.0.119"}
+    command = "updatePodManagementNetworkIpRange"
+    for wrong, parameter in (
+        ({"newendip": "10.21.0.150"}, "newstartip"),  # of the other range
+        ({"newendip": "10.22.0.119"}, "newendip"),
+        ({"newendip": "10.21.0.99"}, "newendip"),
+        ({"newstartip": "10.21.0.1"}, "newstartip"),  # the gateway
+        ({"currentstartip": "10.21.0.101"}, "currentstartip"),
+    ):
+        why = await refused(cloud, command, **pod, **present | wrong)
+        assert why.message.startswith(f"{parameter}: "), why.message
+    assert (await job(cloud, command, **pod, **present, newstartip="10.21.0.90"))["success"] is True
+    moved = present | {"currentstartip": "10.21.0.90"}
+    await job(cloud, command, **pod, **moved, newendip="10.21.0.139")
+    [listed] = (await cloud.call("listPods", id=made.pod))["pod"]
+    spans = dict(zip(listed["startip"], listed["endip"], strict=True))
+    assert spans == {"10.21.0.90": "10.21.0.139", "10.21.0.150": "10.21.0.159"}
+
+
+@pytest_twisted.ensureDeferred
 async def test_labels_are_those_of_this_host(cloud: SmallCloud) -> None:
     made = await make_zone(cloud)
     unknown = await refused(

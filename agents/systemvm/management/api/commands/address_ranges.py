@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""createVlanIpRange, createManagementNetworkIpRange, createStorageNetworkIpRange, and their deletion."""
+"""createVlanIpRange, createManagementNetworkIpRange, createStorageNetworkIpRange, and what changes and
+deletes these ranges."""
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
-
 from systemvm.host.zone import TrafficType
+from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.infrastructure import PodAnswer, StorageIpRangeAnswer, VlanIpRangeAnswer
 from systemvm.management.api.commands import zone_answers
 from systemvm.management.api.commands.model_commands import Done, ModelCommand
@@ -45,6 +45,8 @@ _VLAN = optional(
 )
 _UNTAGGED = optional("vlan", STRING, "untagged: management addresses have no VLAN")
 _RANGE = identity("range", "listVlanIpRanges")
+#: Parameters of updatePodManagementNetworkIpRange, which has no id of the range.
+_PRESENT, _NEW = ("currentstartip", "currentendip"), ("newstartip", "newendip")
 
 
 def _create(connection: Connection, arguments: Arguments, labels: Labels) -> VlanIpRangeAnswer:
@@ -105,7 +107,7 @@ def _wrong_kind(found: NetworkRange) -> ModelError:
     """Return the refusal of a range whose traffic type has commands of its own."""
     hints = {
         TrafficType.STORAGE: "use updateStorageNetworkIpRange or deleteStorageNetworkIpRange",
-        TrafficType.MANAGEMENT: "use deleteManagementNetworkIpRange",
+        TrafficType.MANAGEMENT: "use updatePodManagementNetworkIpRange or deleteManagementNetworkIpRange",
         TrafficType.CONTROL: "change the control network in host.yaml",
     }
     hint = hints.get(found.traffic_type, "use updateVlanIpRange or deleteVlanIpRange")
@@ -128,23 +130,31 @@ def _create_management(connection: Connection, arguments: Arguments, labels: Lab
     return zone_answers.pod_answer(connection, pod, zone)
 
 
+def _update_management(connection: Connection, arguments: Arguments, labels: Labels) -> SuccessAnswer:
+    found = _management_range(connection, arguments, _PRESENT)
+    names = zip(_NEW, _PRESENT, strict=True)
+    first, last = (read_address(new, arguments.get(new, arguments[present])) for new, present in names)
+    ranges.update_range(connection, found, labels, first, last, _NEW)
+    return SuccessAnswer(success=True)
+
+
 def _delete_management(connection: Connection, arguments: Arguments, labels: Labels) -> str:
-    pod = pod_of(connection, arguments)
     check_untagged(arguments.text("vlan"), TrafficType.MANAGEMENT)
-    first, last = (read_address(name, arguments[name]) for name in ("startip", "endip"))
-    found = _with_span(
-        address_ranges.list_ranges(connection, pod.zone_id, TrafficType.MANAGEMENT, pod.id), first, last
-    )
+    found = _management_range(connection, arguments, ENDS[4])
     ranges.delete_range(connection, found)
-    return f"{first}–{last}"
+    return found.span_text
 
 
-def _with_span(found: list[NetworkRange], first: IPv4Address, last: IPv4Address) -> NetworkRange:
+def _management_range(connection: Connection, arguments: Arguments, ends: tuple[str, str]) -> NetworkRange:
+    """Return the range of a pod that begins and ends where the parameters `ends` say."""
+    pod = pod_of(connection, arguments)
+    first, last = (read_address(name, arguments[name]) for name in ends)
+    found = address_ranges.list_ranges(connection, pod.zone_id, TrafficType.MANAGEMENT, pod.id)
     for each in found:
         if (each.first, each.last) == (first, last):
             return each
     known = ", ".join(each.span_text for each in found) or "none"
-    raise invalid("startip", f"the pod has no range {first}–{last}", f"its ranges: {known}")
+    raise invalid(ends[0], f"the pod has no range {first}–{last}", f"its ranges: {known}")
 
 
 def _create_storage(connection: Connection, arguments: Arguments, labels: Labels) -> StorageIpRangeAnswer:
@@ -219,6 +229,18 @@ POD_RANGES = (
         (POD, *subnet_parameters(is_span_required=True), *ipv6_parameters(), _UNTAGGED),
         PodAnswer, "pod", is_async=True,
         related=("listPods",),
+    ),
+    ModelCommand(
+        "updatePodManagementNetworkIpRange", "Changes begin and end of a range of management addresses.",
+        "IP range", "MANAGEMENT.IP.RANGE.UPDATE", Done.UPDATED, _update_management,
+        (
+            POD,
+            required("currentstartip", STRING, "first address of the range now"),
+            required("currentendip", STRING, "last address of the range now"),
+            optional("newstartip", STRING, "the new first address; the present one by default"),
+            optional("newendip", STRING, "the new last address; the present one by default"),
+        ),
+        is_async=True, related=("listPods",),
     ),
     ModelCommand(
         "deleteManagementNetworkIpRange", "Deletes a range of management addresses of which none is in use.",

@@ -22,6 +22,7 @@ const SPAN = [{ name: "startip", label: "First address" }, { name: "endip", labe
 
 let list;
 
+const rangeOf = (pod) => ({ name: "range", label: "Range", choices: spansOf(pod).map((span, place) => [String(place), span]) });
 const spansOf = ({ startip = [], endip = [] }) => startip.map((first, place) => (first === endip[place] ? first : `${first}–${endip[place]}`));
 
 function buttonsOf(pod, busy) {
@@ -29,6 +30,7 @@ function buttonsOf(pod, busy) {
   const enabled = pod.allocationstate === "Enabled";
   return [
     offer("createManagementNetworkIpRange", "pod-range-add", "Add range…", pod, off),
+    pod.startip?.length ? offer("updatePodManagementNetworkIpRange", "pod-range-change", "Change range…", pod, off) : null,
     pod.startip?.length ? offer("deleteManagementNetworkIpRange", "pod-range-delete", "Delete range…", pod, off) : null,
     offer("updatePod", "pod-rename", "Rename…", pod, off),
     offer("updatePod", enabled ? "pod-disable" : "pod-enable", enabled ? "Disable" : "Enable", pod, off),
@@ -46,11 +48,21 @@ Object.assign(actions, {
       submit: (values) => job("createManagementNetworkIpRange", { podid: id, gateway, netmask, ...values }),
     });
   },
+  "pod-range-change"(id, name) {
+    const pod = list.find(id);
+    const as = { placeholder: "as it is" };
+    askFields({
+      title: titled`Change a range of ${name}`, verb: "Change", text: "Addresses in use must stay in the range.",
+      fields: [rangeOf(pod), [{ name: "newstartip", label: "First address", ...as }, { name: "newendip", label: "Last address", ...as }]],
+      submit: ({ range, ...ends }) => job("updatePodManagementNetworkIpRange",
+        { podid: id, currentstartip: pod.startip[range], currentendip: pod.endip[range], ...ends }),
+    });
+  },
   "pod-range-delete"(id, name) {
     const pod = list.find(id);
     askFields({
       title: titled`Delete a range of ${name}`, verb: "Delete", danger: true, text: "A range with an address in use is not deleted.",
-      fields: [{ name: "range", label: "Range", choices: spansOf(pod).map((span, place) => [String(place), span]) }],
+      fields: [rangeOf(pod)],
       submit: ({ range }) => job("deleteManagementNetworkIpRange", { podid: id, startip: pod.startip[range], endip: pod.endip[range] }),
     });
   },
