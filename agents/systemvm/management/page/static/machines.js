@@ -2,7 +2,7 @@
 // Virtual machines of users, and system VMs: listed, deployed, started and stopped, and their consoles.
 
 import { call, followJob, job } from "./api.js";
-import { badge, problem } from "./elements.js";
+import { badge, element, problem } from "./elements.js";
 import { askFields, opening } from "./field_dialog.js";
 import { KEYBOARDS } from "./keyboards.js";
 import { List, rowsOf } from "./list.js";
@@ -39,6 +39,19 @@ Object.assign(actions, {
     }
   },
   "system-reboot": (id) => act(id, "Rebooting…", () => job("rebootSystemVm", { id })),
+  async "system-patch"(id, name) {
+    if (await ask(titled`Patch ${name}?`, "It gets the agent of this daemon. Downloads begin again, and consoles come back by themselves.", "Patch")) {
+      await act(id, "Patching…", async () => {
+        await job("patchSystemVm", { id });
+        toast(`${name} has the agent of this daemon.`);
+      });
+    }
+  },
+  "system-logs": (id) => act(id, "Collecting logs…", async () => {
+    const { diagnostics } = await job("getDiagnosticsData", { targetid: id });
+    // the daemon serves it where the page is, whatever the browser reaches the page by
+    element("a", { href: new URL(diagnostics.url).pathname, download: "" }).click();
+  }),
   "vm-start": (id) => act(id, "Starting…", () => job("startVirtualMachine", { id })),
   "vm-reboot": (id) => act(id, "Rebooting…", () => job("rebootVirtualMachine", { id })),
   "vm-stop": (id) => act(id, "Stopping…", () => job("stopVirtualMachine", { id })),

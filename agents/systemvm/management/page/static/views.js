@@ -68,6 +68,8 @@ export function systemVmCard(vm, busy) {
     element("div", { className: "actions" },
       running ? offer("createConsoleEndpoint", "console", "View Console", vm) : null,
       running ? offer("createConsoleEndpoint", "serial-console", "Serial Port", vm) : null,
+      running ? offer("getDiagnosticsData", "system-logs", "Logs", vm, { disabled: Boolean(busy) }) : null,
+      running ? offer("patchSystemVm", "system-patch", "Patch…", vm, { disabled: Boolean(busy) }) : null,
       running ? offer("rebootSystemVm", "system-reboot", "Reboot", vm, { disabled: Boolean(busy) }) : null,
       running ? offer("stopSystemVm", "system-stop", "Stop", vm, { disabled: Boolean(busy) })
         : offer("startSystemVm", "system-start", "Start", vm, { disabled: Boolean(busy) }),
