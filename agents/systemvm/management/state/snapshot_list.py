@@ -58,6 +58,7 @@ class SnapshotFilter:
     interval_type: str | None = None  # the same column: CloudStack has two names for it
     keyword: str | None = None  # in the name, whatever its case
     tags: Wanted | None = None
+    once: bool = False  # of a snapshot and its copies in other zones only the first that is there
 
 
 @frozen
@@ -127,7 +128,16 @@ def _conditions(which: SnapshotFilter) -> list[sa.ColumnElement[bool]]:
         where.append(contains(_c.name, which.keyword))
     if which.tags is not None:
         where.append(tags.has_any(_c.uuid, which.tags))
+    if which.once:
+        where.append(_is_first())
     return where
+
+
+def _is_first() -> sa.ColumnElement[bool]:
+    """Return the condition that neither what a snapshot is a copy of nor an earlier copy of it is there."""
+    other = schema.snapshots.alias("others")
+    of_same = sa.or_(other.c.id == _c.copy_of, sa.and_(other.c.copy_of == _c.copy_of, other.c.id < _c.id))
+    return ~sa.exists().where(of_same, other.c.removed.is_(None), other.c.state.not_in(_HIDDEN))
 
 
 _ROWS = sa.select(

@@ -121,6 +121,21 @@ def images(cloud: SmallCloud) -> list[str]:
     return [each.type for each in cloud.database.run_now(templates.rows.all) if each.removed is None]
 
 
+async def listed_once(cloud: SmallCloud, **more: str) -> list[str]:
+    answer = await cloud.call("listSnapshots", showunique="true", locationtype="secondary", **more)
+    assert answer["count"] == len(answer["snapshot"])
+    return [row["id"] for row in answer["snapshot"]]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_copy_is_listed_once_when_its_snapshot_is_deleted(cloud: SmallCloud, zone2: Zone) -> None:
+    _, snapshot = await taken(cloud)
+    made = await copy(cloud, snapshot, zone2)
+    await cloud.job("deleteSnapshot", id=snapshot.uuid, zoneid=cloud.zone.uuid)
+    listed = await listed_once(cloud)
+    assert made.uuid in listed and snapshot.uuid not in listed
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_copy_is_a_whole_snapshot_in_the_other_zone(cloud: SmallCloud, zone2: Zone) -> None:
     volume, snapshot = await taken(cloud)
@@ -142,6 +157,10 @@ async def test_a_copy_is_a_whole_snapshot_in_the_other_zone(cloud: SmallCloud, z
     assert (rows[2]["revertable"], rows[2]["physicalsize"], "parentid" in rows[2]) == (False, 500, False)
     [row] = (await cloud.call("listSnapshots", zoneid=zone2.uuid))["snapshot"]
     assert row["id"] == made.uuid
+    assert snapshot.uuid in await listed_once(cloud) and made.uuid not in await listed_once(cloud)
+    assert (
+        await listed_once(cloud, zoneid=zone2.uuid) == await listed_once(cloud, id=made.uuid) == [made.uuid]
+    )
     assert images(cloud) == before, "what it came by is deleted"
     assert (await copy(cloud, snapshot, zone2)).id == made.id, "a zone has one copy"
     with pytest.raises(SnapshotStateError, match="is a copy in another zone"):

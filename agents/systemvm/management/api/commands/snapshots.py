@@ -93,6 +93,8 @@ class SnapshotCommands:
                     optional("state", text, "list only those in this state"),
                     optional("snapshottype", text, "list only those of this type"),
                     optional("intervaltype", text, "list only those of this type"),
+                    only("locationtype", text, "where they are kept", "SECONDARY"),
+                    optional("showunique", flag, "list a snapshot and its copies in other zones once"),
                     TAGGED,
                     *OWNERS,
                 ),
@@ -217,6 +219,8 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
         interval_type=arguments.text("intervaltype"),
         keyword=arguments.text("keyword"),
         tags=wanted_tags(arguments),
+        # whoever asks for a zone or an id wants the copy there, or that one
+        once=arguments.flag("showunique") and not any(name in arguments for name in ("id", "ids", "zoneid")),
     )
     found, count = snapshot_list.page(connection, which, window, sort_order(arguments))
     tagged = tags.of_objects(connection, [each.snapshot.uuid for each in found])
