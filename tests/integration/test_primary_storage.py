@@ -10,7 +10,7 @@ import tarfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import pytest_twisted
@@ -185,9 +185,9 @@ async def test_concurrent_requests_copy_a_template_once(
     copies: list[Path] = []
     real = atomic_copy.copy
 
-    def counting(source: Path, target: Path) -> str:
+    def counting(source: Path, *arguments: Any) -> str:
         copies.append(source)
-        return real(source, target)
+        return real(source, *arguments)
 
     monkeypatch.setattr(atomic_copy, "copy", counting)
     waiting = [Deferred.fromCoroutine(primary.ensure_template(TEMPLATE, template, "qcow2")) for _ in range(5)]

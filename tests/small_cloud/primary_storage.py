@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from systemvm.management.primary.copy_permission import CopyPermission
 from systemvm.management.state.status import Provisioning
 
 
@@ -22,10 +23,12 @@ class FakePrimary:
         self.clones: dict[str, tuple[Path, str, int | None]] = {}
         self.provisioned: dict[str, Provisioning] = {}  # of disks that are no linked clones
         self.fails_with: Exception | None = None
+        self.copying = CopyPermission()
 
     async def ensure_template(self, template_uuid: str, source: Path, template_format: str) -> Path:
         if self.fails_with is not None:
             raise self.fails_with
+        self.copying.check()
         self.copied.append(source)
         self.formats.append(template_format)
         converted = template_format not in ("qcow2", "raw", "iso")

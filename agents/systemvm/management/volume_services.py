@@ -87,7 +87,7 @@ def make_volume_services(
             reactor,
             host_id=host_id,
         ),
-        maintenance=PoolMaintenance(database, virtual_machines, volumes),
+        maintenance=PoolMaintenance(database, drivers.pools, virtual_machines, volumes),
         volumes=volumes,
         migration=VolumeMigration(database, drivers.pools, drivers.hypervisor, lock, volumes),
         uploads=uploads,

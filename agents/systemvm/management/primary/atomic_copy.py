@@ -6,19 +6,21 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 _CHUNK_BYTES = 1 << 20
 
 
-def copy(source: Path, target: Path) -> str:
-    """Copy a file with mode 0444 and return its sha256."""
+def copy(source: Path, target: Path, check: Callable[[], object] = lambda: None) -> str:
+    """Copy a file with mode 0444 and return its sha256; `check` raises when that is to end."""
     digest = hashlib.sha256()
     temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
     try:
         with source.open("rb") as reader, temporary.open("xb") as writer:
             while chunk := reader.read(_CHUNK_BYTES):
+                check()
                 digest.update(chunk)
                 _write_sparse(writer.fileno(), chunk)
             writer.truncate(os.lseek(writer.fileno(), 0, os.SEEK_CUR))

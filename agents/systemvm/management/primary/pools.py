@@ -8,19 +8,21 @@ that system VMs have their disks in.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from twisted.internet.defer import DeferredLock
 from twisted.internet.threads import deferToThread
 
+from systemvm.management.primary.copy_permission import CopyPermission, Reason
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import storage_pools, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.storage_pools import StoragePool
 from systemvm.management.state.zones import Host
 
-S = TypeVar("S")
+S = TypeVar("S", bound="CopiedStorage")
 S_co = TypeVar("S_co", covariant=True)
 
 
@@ -40,6 +42,12 @@ class PoolDirectories(Protocol):
     def reopen(self, pool: StoragePool) -> None: ...
     def mount_points(self) -> list[str]: ...
     async def remove_mount_point(self, pool_uuid: str) -> None: ...
+
+
+class CopiedStorage(Protocol):
+    """The storage of a pool, which templates are copied into."""
+
+    copying: CopyPermission
 
 
 class PrimaryPools(Generic[S]):
@@ -62,6 +70,7 @@ class PrimaryPools(Generic[S]):
         self._host_id = host_id
         self._opened: dict[int, S] = {}
         self._locks: dict[int, DeferredLock] = {}
+        self._refusals: dict[int, Reason] = {}  # of copies of templates, by the numbers of pools
 
     async def of(self, pool_id: int | None) -> S:
         """Return the storage of a pool.
@@ -88,7 +97,24 @@ class PrimaryPools(Generic[S]):
                         "check the directory of the pool and its owner",
                     ) from error
                 self._opened[pool.id] = storage
+                if (reason := self._refusals.get(pool.id)) is not None:
+                    storage.copying.refuse(reason)
             return storage
+
+    def end_copies(self, pool: StoragePool) -> None:
+        """End the copies of templates into a pool that is not usable any more, by its state; none begins.
+
+        Nobody waits for their ends: one whose image store hangs ends when that answers.
+        """
+        reason = self._refusals[pool.id] = partial(_in_maintenance, pool)
+        if pool.id in self._opened:
+            self._opened[pool.id].copying.refuse(reason)
+
+    def permit_copies(self, pool: StoragePool) -> None:
+        """Undo `end_copies`."""
+        self._refusals.pop(pool.id, None)
+        if pool.id in self._opened:
+            self._opened[pool.id].copying.permit()
 
     async def close(self, pool: StoragePool) -> None:
         """Forget a pool that is to be deleted, and unmount it on this host.
@@ -117,12 +143,16 @@ def _check_usable(pool: StoragePool, host: Host) -> None:
     if pool.removed is not None:
         raise PrimaryStorageError(f"storage pool {pool.name} was deleted")
     if pool.state not in (storage_pools.UP, storage_pools.DISABLED):
-        raise PrimaryStorageError(
-            f"storage pool {pool.name} is in the state {pool.state}",
-            "wait for the end of its maintenance, or end it with cancelStorageMaintenance",
-        )
+        raise _in_maintenance(pool)
     if not reaches(pool, host):
         raise PrimaryStorageError(
             f"storage pool {pool.name} cannot be used on host {host.name}: its scope is {pool.scope}",
             "use a pool of this host, of its cluster or of the whole zone",
         )
+
+
+def _in_maintenance(pool: StoragePool) -> PrimaryStorageError:
+    return PrimaryStorageError(
+        f"storage pool {pool.name} is in the state {pool.state}",
+        "wait for the end of its maintenance, or end it with cancelStorageMaintenance",
+    )

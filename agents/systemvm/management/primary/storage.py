@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from systemvm.management.hypervisors.disk_backup import is_ours
 from systemvm.management.primary import archive, atomic_copy
+from systemvm.management.primary.copy_permission import CopyPermission
 from systemvm.management.primary.qemu_img import (
     DiskFormat,
     DiskSource,
@@ -46,6 +47,7 @@ class PrimaryStorage:
         self._snapshots = directory / "snapshots"  # until they are on secondary storage
         self._qemu_img = qemu_img or QemuImg()
         self._locks: dict[str, DeferredLock] = {}
+        self.copying = CopyPermission()
 
     def open(self, leftovers_age_s: float = 0.0) -> None:
         """Make missing directories; remove incomplete files that nobody has written to for a time.
@@ -61,13 +63,17 @@ class PrimaryStorage:
     async def ensure_template(
         self, template_uuid: str, source: Path, template_format: TemplateFormat
     ) -> Path:
-        """Return the path of a template; the first caller copies or converts it, later ones wait for that."""
+        """Return the path of a template; the first caller copies or converts it, later ones wait for that.
+
+        Raises: PrimaryStorageError when it cannot be copied, also when copies are refused meanwhile.
+        """
         converted = template_format == "ova" or template_format in _CONVERTED
         path = self._template_path(template_uuid, "qcow2" if converted else template_format)
         lock = self._locks.setdefault(template_uuid, DeferredLock())
         await lock.acquire()
         try:
             if not await deferToThread(path.exists):
+                self.copying.check()
                 copy = self._convert_template if converted else self._copy_template
                 await copy(source, path, template_format)
         finally:
@@ -97,7 +103,7 @@ class PrimaryStorage:
                     "convert it to an image without a backing or data file, and register that",
                 )
         try:
-            await deferToThread(atomic_copy.copy, source, path)
+            await deferToThread(atomic_copy.copy, source, path, self.copying.check)
         except OSError as error:
             raise self._not_copied(source, error) from error
         self._log.info("copied {source} to {path}", source=source, path=path)
@@ -112,7 +118,8 @@ class PrimaryStorage:
                 disk = await deferToThread(archive.find_disk, source)
             else:
                 disk = DiskSource(source, _CONVERTED[template_format])
-            await self._qemu_img.convert(disk, temporary)
+            await self.copying.run(lambda: self._qemu_img.convert(disk, temporary))
+            self.copying.check()
             await deferToThread(atomic_copy.publish, temporary, path)
         except OSError as error:
             raise self._not_copied(source, error) from error

@@ -7,9 +7,12 @@ them does not stop. A VM that is stopped so stays wanted, which is how the end o
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.logger import Logger
 
 from systemvm.management.jobs.runner import Begins, at_once
+from systemvm.management.primary.pools import PrimaryPools
 from systemvm.management.state import instances, storage_pools, volumes
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
@@ -32,13 +35,16 @@ class PoolMaintenance:
 
     _log = Logger()
 
-    def __init__(self, database: Database, machines: VirtualMachines, volumes: Volumes) -> None:
+    def __init__(
+        self, database: Database, pools: PrimaryPools[Any], machines: VirtualMachines, volumes: Volumes
+    ) -> None:
         self._database = database
+        self._pools = pools
         self._machines = machines
         self._volumes = volumes
 
     async def enable(self, pool_id: int) -> StoragePool:
-        """Stop the VMs with disks in a pool; nothing uses the pool from then on.
+        """Stop the VMs with disks in a pool, and end copies of templates; nothing uses it from then on.
 
         Raises: SystemVmError when a VM cannot be stopped: the pool is ErrorInMaintenance then.
         """
@@ -49,6 +55,7 @@ class PoolMaintenance:
             for vm in await self._database.read(machines_in, pool_id):
                 if vm.state.has_process:
                     await self._machines.stop(vm.id, wanted=True)
+            self._pools.end_copies(pool)  # no VM waits for them any more
             for volume in await self._database.read(volumes.of_pool, pool_id):
                 async with self._volumes.lock(volume.id):
                     pass  # what had begun before has ended
@@ -65,6 +72,7 @@ class PoolMaintenance:
         pool = await self._database.run(_end, pool_id, begins)
         if pool.state != UP:
             return pool
+        self._pools.permit_copies(pool)
         for vm in await self._database.read(machines_in, pool_id):
             if vm.wanted and vm.state is InstanceState.STOPPED:
                 try:

@@ -3,21 +3,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import pytest_twisted
 
+from held_copy import HeldCopy
 from present import present
+from settling import settled
 from shared_pools import create_pool, create_volume
 from small_cloud import SmallCloud
 from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.primary.pool_usage import Usages
 from systemvm.management.primary.qemu_img import PrimaryStorageError
-from systemvm.management.state import storage_pools, volumes
-from systemvm.management.state.status import InstanceState
+from systemvm.management.primary.storage import PrimaryStorage
+from systemvm.management.state import storage_pools, templates, volumes
+from systemvm.management.state.status import InstanceState, SpoolState
 from systemvm.management.state.storage_pools import StoragePool
 from systemvm.service.errors import FailureCode, SystemVmError
+from systemvm.wire.storage import ImageFormat
 from unfinished_job import begins, resume, start_unfinished
-from user_vms import deploy_running
+from user_vms import deploy_running, deployment_parameters
 
 
 async def maintain(cloud: SmallCloud, command: str, pool: StoragePool) -> str:
@@ -125,3 +131,39 @@ async def test_an_end_that_is_resumed_does_not_end_a_later_maintenance(cloud: Sm
     assert (await resume(cloud, job)).result_code == 0
     assert cloud.database.run_now(storage_pools.by_id, pool.id).state == storage_pools.MAINTENANCE
     assert cloud.instance(vm.id).state is InstanceState.STOPPED
+
+
+def open_real(directory: Path) -> PrimaryStorage:
+    storage = PrimaryStorage(directory)
+    storage.open()
+    return storage
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_copy_of_a_template_ends_when_the_maintenance_of_its_pool_begins(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cloud.pools, "_open_storage", open_real)
+    held = HeldCopy(monkeypatch)
+    pool = await create_pool(cloud)
+    template, ref = cloud.add_template(format=ImageFormat.RAW)
+    source = Path(present(cloud.store.host_path)) / present(ref.install_path)
+    source.parent.mkdir(parents=True)
+    source.write_bytes(b"data" * (1 << 20))
+    prepare = {"zoneid": cloud.zone.uuid, "templateid": template.uuid, "storageid": pool.uuid}
+    await cloud.call("prepareTemplate", **prepare)
+    await held.begun()
+    offering = await cloud.call(
+        "createServiceOffering", name="shared", cpunumber=1, memory=300, storagetype="shared"
+    )
+    given = await deployment_parameters(cloud, template, serviceofferingid=offering["serviceoffering"]["id"])
+    deployed = await cloud.call("deployVirtualMachine", **given)
+    assert await maintain(cloud, "enableStorageMaintenance", pool) == "Maintenance"
+    held.go_on()
+    job = await cloud.jobs.wait(deployed["jobid"])
+    assert "was stopped meanwhile" in present(job.result)["errortext"]
+    await settled(cloud.database)
+    assert list((Path(pool.path) / "templates").iterdir()) == []
+    copy = cloud.database.run_now(templates.spool_ref, template.id, cloud.host.id, pool.id)
+    assert copy.state is SpoolState.ERROR
+    assert "shared is in the state PrepareForMaintenance" in present(copy.error_text)

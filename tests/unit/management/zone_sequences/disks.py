@@ -19,6 +19,7 @@ from systemvm.management.hypervisors.base import DomainSpec, DomainStatus, ExitR
 from systemvm.management.hypervisors.data_disks import ROOT_DISK, disk_name
 from systemvm.management.hypervisors.disk_backup import DiskBackup, bitmap_name
 from systemvm.management.hypervisors.errors import HypervisorError
+from systemvm.management.primary.copy_permission import CopyPermission
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state.status import Provisioning
 from unit.management.zone_sequences.fuse import Fuse
@@ -70,12 +71,14 @@ class DiskDirectory:
         self._fuse = fuse
         self._faults = faults
         self._taken = taken
+        self.copying = CopyPermission()
         for path in directory.glob(".*.new"):
             path.unlink()
 
     async def ensure_template(self, template_uuid: str, source: Path, template_format: str) -> Path:
         path = self.directory / f"{template_uuid}.template"
         if not path.exists():
+            self.copying.check()
             self._put(path, read(source))
         return path
 
