@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from systemvm.management.image_stores.replicas import order_copy
 from systemvm.management.jobs.runner import RunningJob
-from systemvm.management.state import events, replicas, store_contents, templates, zones
+from systemvm.management.state import events, jobs, replicas, store_contents, templates, zones
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.templates import StoreRef
@@ -32,6 +32,8 @@ POLL_INTERVAL_S = 2.0
 #: How many templates move at a time: the others wait for room and for an SSVM.
 MAX_MOVING = 8
 MAX_NAMES = 10
+#: An argument that a job gets when it is canceled.
+_CANCELED = "canceled"
 
 
 class MigrationType(enum.Enum):
@@ -94,15 +96,8 @@ class StoreMigration:
         self._settings = settings
         self._wake = wake
         self._running: set[int] = set()
-        self._canceled: set[int] = set()
 
     def is_running(self, store_id: int) -> bool:
-        return store_id in self._running
-
-    def cancel(self, store_id: int) -> bool:
-        """End the migration from a store soon; return whether there is one."""
-        if store_id in self._running:
-            self._canceled.add(store_id)
         return store_id in self._running
 
     async def check(self, source_id: int, target_ids: Sequence[int]) -> list[ImageStore]:
@@ -117,27 +112,18 @@ class StoreMigration:
         return await self._database.read(_targets, source_id, target_ids)
 
     async def run(
-        self,
-        running: RunningJob,
-        source_id: int,
-        target_ids: Sequence[int],
-        kind: MigrationType,
-        *,
-        is_canceled: bool = False,
+        self, running: RunningJob, source_id: int, target_ids: Sequence[int], kind: MigrationType
     ) -> str:
-        """Move the content; return a sentence about it. `is_canceled`: it was, before it was resumed.
+        """Move the content; return a sentence about it.
 
         Raises: MigrationError when it cannot begin, when a template cannot be moved, or when it is canceled.
         """
         await self.check(source_id, target_ids)
         self._running.add(source_id)
-        if is_canceled:
-            self._canceled.add(source_id)
         try:
             return await self._run(running, source_id, target_ids, kind)
         finally:
             self._running.discard(source_id)
-            self._canceled.discard(source_id)
 
     async def _run(
         self, running: RunningJob, source_id: int, target_ids: Sequence[int], kind: MigrationType
@@ -155,7 +141,7 @@ class StoreMigration:
             self._wake()
             if progress.is_done:
                 return f"Migration completed: {progress.text(source)}"
-            if source_id in self._canceled:
+            if await self._database.read(is_canceled, running.job.id):
                 await self._database.run(_withdraw, source_id, target_ids, wanted)
                 self._wake()
                 raise MigrationCanceledError(f"Migration is canceled: {progress.text(source)}")
@@ -164,6 +150,22 @@ class StoreMigration:
                     f"Could not migrate {'; '.join(progress.failures)}", "see listEvents, then migrate again"
                 )
             await deferLater(self._clock, POLL_INTERVAL_S)
+
+
+def cancel(connection: Connection, source_id: int, commands: Collection[str]) -> bool:
+    """Cancel the jobs of these commands that move content from a store; return whether there is one.
+
+    It is a row, so that a job which a kill interrupts before it has seen this does not go on.
+    """
+    pending = [job for job in jobs.pending(connection) if job.command in commands]
+    moving = [job for job in pending if job.arguments["source"] == source_id]
+    for job in moving:
+        jobs.rows.update(connection, job.id, arguments=job.arguments | {_CANCELED: True})
+    return bool(moving)
+
+
+def is_canceled(connection: Connection, job_id: int) -> bool:
+    return _CANCELED in jobs.by_id(connection, job_id).arguments
 
 
 def _targets(connection: Connection, source_id: int, target_ids: Collection[int]) -> list[ImageStore]:

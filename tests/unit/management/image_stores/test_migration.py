@@ -11,6 +11,7 @@ import pytest_twisted
 from settling import settled
 from small_cloud import SmallCloud
 from systemvm.management.api.commands.store_migrations import _mark_retiring
+from systemvm.management.api.errors import ApiError
 from systemvm.management.image_stores.migration import POLL_INTERVAL_S
 from systemvm.management.state import jobs, replicas, templates, zones
 from systemvm.management.state.jobs import Job
@@ -243,15 +244,38 @@ async def test_a_canceled_retirement_leaves_everything_where_it_is(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_retirement_that_was_canceled_before_it_is_resumed_stays_canceled(
+async def test_a_migration_that_was_canceled_before_it_is_resumed_stays_canceled(
     cloud: SmallCloud, target: ImageStore
+) -> None:
+    [template] = add(cloud, 1)
+    job = start_unfinished(
+        cloud, "migrateSecondaryStorageData", source=cloud.store.id, targets=[target.id], kind="COMPLETE"
+    )
+    with pytest.raises(ApiError):
+        await cloud.call("cancelImageStoreMigration", id=target.uuid)
+    await cloud.call("cancelImageStoreMigration", id=cloud.store.uuid)
+    await cloud.jobs.resume_pending()
+    ended = await finished(cloud, job.uuid)
+    assert ended.result is not None
+    assert ended.result["errortext"].startswith("Migration is canceled: moved 0 of 1 templates")
+    await cloud.dispatch.reconcile()
+    assert stores_of(cloud, template) == [cloud.store.id]
+    again = await finished(cloud, await migrate(cloud, target))
+    assert again.status is JobStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_a_retirement_that_was_canceled_before_it_is_resumed_stays_canceled(
+    cloud: SmallCloud, target: ImageStore, has_begun: bool
 ) -> None:
     [template] = add(cloud, 1)
     cloud.ssvm_peer.answers[storage.TEMPLATE_COPY] = lambda request: DownloadStatus(
         request.job_id, DownloadState.DOWNLOAD_IN_PROGRESS, 1, GIB
     )
     job = start_unfinished(cloud, "retireImageStore", source=cloud.store.id, targets=[target.id])
-    cloud.database.run_now(_mark_retiring, cloud.store.id, begins(job))
+    if has_begun:
+        cloud.database.run_now(_mark_retiring, cloud.store.id, job.id, begins(job))
     await cloud.call("cancelImageStoreMigration", id=cloud.store.uuid)
     await cloud.jobs.resume_pending()
     ended = await finished(cloud, job.uuid)

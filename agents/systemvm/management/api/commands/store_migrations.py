@@ -16,11 +16,8 @@ from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
-from systemvm.management.image_stores.migration import (
-    MigrationCanceledError,
-    MigrationType,
-    StoreMigration,
-)
+from systemvm.management.image_stores import migration
+from systemvm.management.image_stores.migration import MigrationType, StoreMigration
 from systemvm.management.jobs.runner import Begins, JobRunner, RunningJob
 from systemvm.management.state import zones
 from systemvm.management.state.columns import now
@@ -87,10 +84,7 @@ class StoreMigrationCommands:
 
     async def _cancel(self, call: ApiCall) -> SuccessAnswer:
         store = await self._database.read(zones.image_store_by_uuid, call.arguments["id"])
-        is_running = self._migrations.cancel(store.id)
-        if not is_running and store.retiring is None:
-            raise parameter_error("id", f"no content leaves image store {store.name}")
-        await self._database.run(zones.update_store, store.id, retiring=None)
+        await self._database.run(_cancel, store.id)
         return SuccessAnswer(success=True)
 
     async def _run_migrate(self, running: RunningJob) -> dict[str, Any]:
@@ -105,14 +99,8 @@ class StoreMigrationCommands:
             targets = await self._database.read(_others_of_zone, source_id)
         await self._migrations.check(source_id, targets)
         begins = partial(running.begin, text="Choosing what is moved")
-        retires = await self._database.run(_mark_retiring, source_id, begins)
-        try:
-            message = await self._migrations.run(
-                running, source_id, targets, MigrationType.COMPLETE, is_canceled=not retires
-            )
-        except MigrationCanceledError:
-            await self._database.run(zones.update_store, source_id, retiring=None)
-            raise
+        await self._database.run(_mark_retiring, source_id, running.job.id, begins)
+        message = await self._migrations.run(running, source_id, targets, MigrationType.COMPLETE)
         return _result(message, MigrationType.COMPLETE)
 
 
@@ -130,9 +118,15 @@ def _others_of_zone(connection: Connection, store_id: int) -> list[int]:
     return [store.id for store in zones.list_image_stores(connection, zone_id) if store.id != store_id]
 
 
-def _mark_retiring(connection: Connection, store_id: int, begins: Begins) -> bool:
-    """Have a store get nothing new; return False when an administrator has taken that back since."""
-    begins_now, store = begins(connection), zones.store_by_id(connection, store_id)
-    if begins_now and store.retiring is None:
+def _mark_retiring(connection: Connection, store_id: int, job_id: int, begins: Begins) -> None:
+    """Have a store get nothing new, unless an administrator has taken that back."""
+    is_wanted = begins(connection) and not migration.is_canceled(connection, job_id)
+    if is_wanted and zones.store_by_id(connection, store_id).retiring is None:
         zones.update_store(connection, store_id, retiring=now())
-    return begins_now or store.retiring is not None
+
+
+def _cancel(connection: Connection, store_id: int) -> None:
+    store = zones.store_by_id(connection, store_id)
+    if not migration.cancel(connection, store_id, (MIGRATE, RETIRE)) and store.retiring is None:
+        raise parameter_error("id", f"no content leaves image store {store.name}")
+    zones.update_store(connection, store_id, retiring=None)
