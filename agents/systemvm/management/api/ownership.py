@@ -7,6 +7,8 @@ silently, such as a domain without an account for a new object, is rejected.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from attrs import frozen
 
 from systemvm.management.api.command import ApiCall
@@ -71,10 +73,13 @@ def owner_of(connection: Connection, call: ApiCall) -> Account:
     return account
 
 
-def owners_of(connection: Connection, call: ApiCall, *, all_by_default: bool = False) -> OwnerFilter:
+def owners_of(
+    connection: Connection, call: ApiCall, *, named: Sequence[str] = ("id",), all_by_default: bool = False
+) -> OwnerFilter:
     """Return whose objects a list contains: the caller's unless the call names others.
 
-    With `all_by_default` administrators get all without `listall`.
+    With `all_by_default`, and with one of the parameters `named`, which say what is listed, administrators
+    get all without `listall`.
 
     Raises: ApiError 431 for an unknown account or domain, 401 for one that the caller has no access to.
     """
@@ -97,7 +102,7 @@ def owners_of(connection: Connection, call: ApiCall, *, all_by_default: bool = F
         if not principal.is_administrator:
             return OwnerFilter(mine)
         return OwnerFilter(found if mine is None else found & mine)
-    if all_by_default or arguments.flag("listall"):
+    if all_by_default or arguments.flag("listall") or any(name in arguments for name in named):
         return OwnerFilter(principal.account_ids)
     return OwnerFilter(frozenset({principal.account.id}))
 

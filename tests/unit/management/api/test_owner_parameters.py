@@ -14,7 +14,8 @@ from systemvm.management.api.errors import ApiError
 from systemvm.management.state import accounts
 from systemvm.management.state.accounts import Account, Domain
 from systemvm.management.state.status import AccountType
-from user_vms import deployment_parameters
+from user_accounts import new_account
+from user_vms import deploy_running, deployment_parameters
 
 
 def other_account(cloud: SmallCloud) -> tuple[Domain, Account]:
@@ -76,3 +77,31 @@ async def test_user_has_access_to_the_own_account_only(cloud: SmallCloud) -> Non
         assert await cloud.call("listAsyncJobs", cloud.user, **scope) == {}
         rows = (await cloud.call("listEvents", cloud.user, **scope))["event"]
         assert {row["account"] for row in rows} == {"users"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_administrator_finds_by_its_id_what_is_anyones(cloud: SmallCloud) -> None:
+    domain = (await cloud.call("createDomain", name="sales"))["domain"]["id"]
+    owner = await new_account(cloud, "seller", domainid=domain)
+    of_domain = await new_account(cloud, "chief", domainid=domain, accounttype="2")
+    elsewhere = (await cloud.call("createDomain", name="other"))["domain"]["id"]
+    of_other = await new_account(cloud, "other", domainid=elsewhere, accounttype="2")
+    vm = await deploy_running(cloud, owner)
+    [volume] = (await cloud.call("listVolumes", owner))["volume"]
+    policy = (
+        await cloud.call(
+            "createSnapshotPolicy", owner, volumeid=volume["id"], intervaltype="hourly", schedule="5",
+            timezone="UTC", maxsnaps="2",
+        )
+    )["snapshotpolicy"]  # fmt: skip
+    for command, by in (
+        ("listVirtualMachines", {"id": vm.uuid}),
+        ("listVolumes", {"id": volume["id"]}),
+        ("listSnapshotPolicies", {"id": policy["id"]}),
+        ("listSnapshotPolicies", {"volumeid": volume["id"]}),
+    ):
+        for caller, count in ((cloud.admin, 1), (of_domain, 1), (owner, 1), (of_other, 0), (cloud.user, 0)):
+            found = await cloud.call(command, caller, **by)
+            assert found.get("count", 0) == count, (command, by, caller.account.name)
+        named = {"account": "chief", "domainid": domain}
+        assert await cloud.call(command, **by, **named) == {}

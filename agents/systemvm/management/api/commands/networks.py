@@ -187,10 +187,7 @@ class ListedNetwork:
 
 def _fitting_networks(connection: Connection, call: ApiCall) -> list[ListedNetwork]:
     """Return shared networks, and others of the accounts that the call lists."""
-    account_ids = owners_of(connection, call).account_ids
-    if "id" in call.arguments:
-        account_ids = call.principal.account_ids
-    created = guest_networks.visible_to(connection, account_ids)
+    created = guest_networks.visible_to(connection, owners_of(connection, call).account_ids)
     found = []
     for zone in zones.list_zones(connection):
         physical = _physical_network_of(connection, zone)

@@ -109,7 +109,7 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
     """
     window = page_window(call.arguments)
     which = SnapshotPolicyFilter(
-        account_ids=owners_of(connection, call).account_ids,
+        account_ids=owners_of(connection, call, named=("id", "volumeid")).account_ids,
         uuid=call.arguments.text("id"),
         volume_uuid=call.arguments.text("volumeid"),
         keyword=call.arguments.text("keyword"),
