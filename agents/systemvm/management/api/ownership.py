@@ -24,6 +24,13 @@ OWNER = (
     optional("account", ParameterType.STRING, "the account that will own it; requires domainid"),
     optional("domainid", ParameterType.UUID, "the domain of that account"),
 )
+#: What widens a list of objects of accounts.
+SCOPE = (
+    optional("isrecursive", ParameterType.BOOLEAN, "with domainid: include its subdomains"),
+    optional("listall", ParameterType.BOOLEAN, "list those of all accounts that the caller has access to"),
+    # Terraform's provider looks for an object in every project when it is in none
+    only("projectid", ParameterType.STRING, "there are no projects, and -1 means those of any", "-1"),
+)
 #: Parameters of commands that list objects of accounts.
 OWNERS = (
     optional(
@@ -32,10 +39,7 @@ OWNERS = (
         "list only those of this account, in domainid or in the caller's domain",
     ),
     optional("domainid", ParameterType.UUID, "list only those of this domain"),
-    optional("isrecursive", ParameterType.BOOLEAN, "with domainid: include its subdomains"),
-    optional("listall", ParameterType.BOOLEAN, "list those of all accounts that the caller has access to"),
-    # Terraform's provider looks for an object in every project when it is in none
-    only("projectid", ParameterType.STRING, "there are no projects, and -1 means those of any", "-1"),
+    *SCOPE,
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import pytest_twisted
 import sqlalchemy as sa
 
@@ -170,10 +171,26 @@ async def test_lists_of_what_is_not_here_are_empty_and_check_their_owner(cloud: 
         "listAffinityGroups",
         "listProjects",
         "listVPCs",
+        "listPortForwardingRules",
+        "listIpForwardingRules",
     ):
         assert await cloud.call(command, cloud.user, listall="true") == {}, command
         error = await refusal(cloud, command, cloud.user, account="admin", domainid=cloud.admin.domain.uuid)
         assert error.code is ErrorCode.UNAUTHORIZED, command
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("command", ["listServiceOfferings", "listDiskOfferings"])
+async def test_offerings_are_those_of_every_account_that_the_caller_can_use(
+    cloud: SmallCloud, command: str
+) -> None:
+    everything = await cloud.call(command, cloud.user)
+    own = {"account": cloud.user.account.name, "domainid": cloud.user.domain.uuid}
+    for named in (own, {"domainid": own["domainid"], "isrecursive": "true"}, {"projectid": "-1"}):
+        assert await cloud.call(command, cloud.user, **named) == everything
+        assert await cloud.call(command, **named) == everything
+    error = await refusal(cloud, command, cloud.user, account="admin", domainid=own["domainid"])
+    assert error.code is ErrorCode.UNAUTHORIZED
 
 
 @pytest_twisted.ensureDeferred

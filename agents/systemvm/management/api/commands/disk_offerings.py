@@ -11,8 +11,10 @@ from systemvm.management.api.commands.offering_parameters import (
     PROVISIONING,
     STORAGE_TAGS,
     STORAGE_TYPE,
+    USABLE_BY,
     provisioning_of,
 )
+from systemvm.management.api.ownership import owners_of
 from systemvm.management.api.parameters import Arguments, optional, required
 from systemvm.management.api.zone_parts import matching
 from systemvm.management.state import offerings
@@ -25,8 +27,7 @@ _LIST = (
     optional("id", UUID, "list only the one with this id"),
     optional("name", STRING, "list only the one with this name"),
     optional("zoneid", UUID, "accepted, but without effect: every zone has all of them"),
-    optional("isrecursive", BOOLEAN, "accepted, but without effect: every domain has all of them"),
-    optional("listall", BOOLEAN, "accepted, but without effect: every account has all of them"),
+    *USABLE_BY,
 )
 
 
@@ -53,6 +54,7 @@ class DiskOfferingCommands:
 
     async def _list(self, call: ApiCall) -> list[DiskOfferingAnswer]:
         arguments = call.arguments
+        await self._database.read(owners_of, call)
         found = await self._database.read(offerings.list_disk_offerings)
         fitting = [_answer(each) for each in found if matches_keyword(arguments, each.name)]
         return matching(call, fitting, "id", "name")

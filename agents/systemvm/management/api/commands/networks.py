@@ -95,11 +95,11 @@ class NetworkCommands:
                 ),
             ),
             Command(
-                "listPortForwardingRules", paged(_no_rules), "Lists port forwarding rules.",
+                "listPortForwardingRules", paged(self._no_rules), "Lists port forwarding rules.",
                 ForwardingRuleAnswer, "portforwardingrule", ResponseShape.LIST, (_ID, _VM, *OWNERS),
             ),
             Command(
-                "listIpForwardingRules", paged(_no_rules), "Lists static NAT rules.",
+                "listIpForwardingRules", paged(self._no_rules), "Lists static NAT rules.",
                 ForwardingRuleAnswer, "ipforwardingrule", ResponseShape.LIST, (_ID, _VM, *OWNERS),
             ),
         )  # fmt: skip
@@ -111,6 +111,11 @@ class NetworkCommands:
 
     async def _listed(self, call: ApiCall) -> list[ListedNetwork]:
         return await self._database.read(_fitting_networks, call)
+
+    async def _no_rules(self, call: ApiCall) -> Sequence[ForwardingRuleAnswer]:
+        """Return no rule: guest networks are bridged, and do not forward ports or translate addresses."""
+        await self._database.read(owners_of, call)
+        return ()
 
     async def _public_addresses(self, call: ApiCall) -> list[PublicIpAddressAnswer]:
         await self._database.read(owners_of, call)
@@ -292,8 +297,3 @@ def _place_of(
         physical_networks.network_of_traffic(connection, zone.id, TrafficType.PUBLIC),
         next((each for each in ranges if ip_address(address) in each), None),
     )
-
-
-async def _no_rules(call: ApiCall) -> Sequence[ForwardingRuleAnswer]:
-    """Return no rule: guest networks are bridged, and do not forward ports or translate addresses."""
-    return ()

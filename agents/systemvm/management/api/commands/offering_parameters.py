@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from systemvm.management.api.ownership import SCOPE
 from systemvm.management.api.parameters import Arguments, ParameterType, optional
 from systemvm.management.state.offerings import LOCAL, SHARED
 from systemvm.management.state.status import Provisioning
@@ -21,6 +22,12 @@ PROVISIONING = optional(
     "thin, the default: linked clones, and files that grow; sparse: copies of their own; fat: copies with all"
     " their space from the beginning",
     choices=(*_TYPES, *(each.upper() for each in _TYPES)),
+)
+#: For whom offerings are listed: every account and domain can use all of them.
+USABLE_BY = (
+    optional("account", ParameterType.STRING, "an account that the caller has access to: it can use all"),
+    optional("domainid", ParameterType.UUID, "a domain that the caller has access to: it can use all"),
+    *SCOPE,
 )
 STORAGE_TAGS = optional(
     "tags", ParameterType.STRING, "comma-separated: disks are only in storage pools with all these tags"

@@ -14,8 +14,10 @@ from systemvm.management.api.commands.offering_parameters import (
     PROVISIONING,
     STORAGE_TAGS,
     STORAGE_TYPE,
+    USABLE_BY,
     provisioning_of,
 )
+from systemvm.management.api.ownership import owners_of
 from systemvm.management.api.parameters import Arguments, only, optional, required
 from systemvm.management.state import offerings
 from systemvm.management.state.database import Connection, Database
@@ -28,8 +30,7 @@ _LIST = (
     optional("name", STRING, "list only the one with this name"),
     optional("issystem", BOOLEAN, "list those of system VMs: there are none to choose from"),
     optional("zoneid", UUID, "accepted, but without effect: every zone has all of them"),
-    optional("isrecursive", BOOLEAN, "accepted, but without effect: every domain has all of them"),
-    optional("listall", BOOLEAN, "accepted, but without effect: every account has all of them"),
+    *USABLE_BY,
 )
 
 
@@ -56,6 +57,7 @@ class OfferingCommands:
 
     async def _list(self, call: ApiCall) -> list[ServiceOfferingAnswer]:
         arguments = call.arguments
+        await self._database.read(owners_of, call)
         if arguments.flag("issystem"):
             return []
         return [
