@@ -94,6 +94,22 @@ async def test_a_clone_that_is_moved_to_another_pool_needs_its_template_no_more(
         assert "Pattern verification failed" not in qemu_io(moved, f"read -P {pattern} {place} 1M")
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_base_that_was_removed_is_known_and_made_again(
+    primary: PrimaryStorage, template: Path
+) -> None:
+    copy = await primary.ensure_template(TEMPLATE, template, "qcow2")
+    clone = await primary.create_clone(VOLUME, copy, "qcow2")
+    qemu_io(clone, "write -q -P 0x11 2M 1M")
+    copy.unlink()
+    assert await primary.base_of(VOLUME) == copy
+    assert await primary.ensure_template(TEMPLATE, template, "qcow2") == copy
+    for pattern, place in (("0x5a", "1M"), ("0x11", "2M")):
+        assert "Pattern verification failed" not in qemu_io(clone, f"read -P {pattern} {place} 1M")
+    await primary.import_volume(VOLUME, clone, "qcow2", None)
+    assert await primary.base_of(VOLUME) is None
+
+
 def allocated_bytes(path: Path) -> int:
     return path.stat().st_blocks * 512
 

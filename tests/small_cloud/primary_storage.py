@@ -52,6 +52,9 @@ class FakePrimary:
     async def volume_size_bytes(self, volume_uuid: str) -> int:
         return self.sizes.get(volume_uuid, 0)
 
+    async def base_of(self, volume_uuid: str) -> Path | None:
+        return self.clones[volume_uuid][0] if volume_uuid in self.clones else None
+
     async def resize_volume(self, volume_uuid: str, size_bytes: int) -> None:
         self.sizes[volume_uuid] = size_bytes
 

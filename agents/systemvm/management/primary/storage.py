@@ -193,6 +193,11 @@ class PrimaryStorage:
         """Return the virtual size of a disk, which can be in use."""
         return (await self._qemu_img.info(self.volume_path(volume_uuid), "qcow2")).virtual_size_bytes
 
+    async def base_of(self, volume_uuid: str) -> Path | None:
+        """Return the file that a disk is a linked clone of, whether it is there or not."""
+        base = (await self._qemu_img.info(self.volume_path(volume_uuid), "qcow2")).backing_file
+        return None if base is None else Path(base)
+
     async def resize_volume(self, volume_uuid: str, size_bytes: int) -> None:
         """Enlarge a disk that no machine uses."""
         await self._qemu_img.resize(self.volume_path(volume_uuid), size_bytes)

@@ -332,10 +332,26 @@ def spool_ref(
 
     The copy in a pool is the same for each host that can use the pool.
     """
-    place = _p.host_id == host_id if pool_id is None else _p.pool_id == pool_id
-    where = (_p.template_id == template_id, _p.pool_id.is_not_distinct_from(pool_id), place)
-    found = spool_refs.one(connection, *where, _p.removed.is_(None))
+    found = spool_refs.one(connection, *_of_copy(template_id, host_id, pool_id))
     return found or spool_refs.insert(connection, template_id=template_id, host_id=host_id, pool_id=pool_id)
+
+
+def made_copy(
+    connection: sa.Connection, template_id: int, host_id: int, pool_id: int | None
+) -> SpoolRef | None:
+    """Return a template's copy in a pool, or in a host's own directory, once it was made."""
+    found = spool_refs.one(connection, *_of_copy(template_id, host_id, pool_id))
+    return found if found is not None and found.state is SpoolState.READY else None
+
+
+def _of_copy(template_id: int, host_id: int, pool_id: int | None) -> tuple[sa.ColumnElement[bool], ...]:
+    place = _p.host_id == host_id if pool_id is None else _p.pool_id == pool_id
+    return (
+        _p.template_id == template_id,
+        _p.pool_id.is_not_distinct_from(pool_id),
+        place,
+        _p.removed.is_(None),
+    )
 
 
 def machines_of(connection: sa.Connection, template: Template, limit: int) -> list[str]:

@@ -64,6 +64,7 @@ class DiskStorage(Protocol):
         size_bytes: int | None,
         provisioning: Provisioning = Provisioning.THIN,
     ) -> Path: ...
+    async def base_of(self, volume_uuid: str) -> Path | None: ...
     async def delete_volume(self, volume_uuid: str) -> None: ...
 
 
@@ -174,9 +175,34 @@ class UserVmBuilder:
             await self._on_primary(template, pool_id)
 
     async def missing_copies(self, vm: Instance) -> list[ImageCopy]:
-        """Return the copies that a start of a VM needs, and that are not made yet."""
+        """Return the copies that a start of a VM needs, and that are not made yet or were removed.
+
+        Raises: MachineError when one that was removed cannot be made again.
+        """
         needed = await self._database.read(_needed_copies, vm)
-        return [copy for copy in needed if await _present_copy(await self._spool_of(copy)) is None]
+        missing = [copy for copy in needed if await _present_copy(await self._spool_of(copy)) is None]
+        return list(dict.fromkeys((*missing, *await self._removed_bases(vm))))
+
+    async def _removed_bases(self, vm: Instance) -> list[ImageCopy]:
+        """Return the copies that disks of a VM are clones of, and that are gone."""
+        removed: list[ImageCopy] = []
+        for volume, copy, base in await self._database.read(_bases, vm, self._host_id):
+            if await deferToThread(base.exists):
+                continue
+            storage = await self._primary.of(copy.pool_id)
+            disk = storage.volume_path(volume.uuid)
+            if not await deferToThread(disk.exists) or await storage.base_of(volume.uuid) != base:
+                continue  # a disk that was moved or restored has no base
+            template = await self._database.read(templates.by_id, copy.template_id)
+            try:
+                await self._database.read(_source, template, self._host_id)
+            except MachineError:
+                raise MachineError(
+                    f"base of volume {volume.name} is missing on primary storage: {base}",
+                    f"restore the file from a backup: {template.name} is on no image store any more",
+                ) from None
+            removed.append(copy)
+        return removed
 
     async def prepare(self, copy: ImageCopy) -> None:
         """Make a copy, before a disk is cloned from it or a machine has it as its ISO."""
@@ -299,6 +325,19 @@ def _needed_copies(connection: Connection, vm: Instance) -> list[ImageCopy]:
     if root is not None and root.state is not VolumeState.READY and root.template_id is not None:
         needed.append(ImageCopy(root.template_id, root.pool_id))
     return needed
+
+
+def _bases(connection: Connection, vm: Instance, host_id: int) -> list[tuple[Volume, ImageCopy, Path]]:
+    """Return the disks of a VM of whose template its pool has a copy, with that copy and its path."""
+    root = volumes.root_of(connection, vm.id)
+    found: list[tuple[Volume, ImageCopy, Path]] = []
+    for volume in [*([root] if root else []), *volumes.data_of(connection, vm.id)]:
+        if volume.state is not VolumeState.READY or volume.template_id is None:
+            continue
+        copy = templates.made_copy(connection, volume.template_id, host_id, volume.pool_id)
+        if copy is not None and copy.path is not None:
+            found.append((volume, ImageCopy(volume.template_id, volume.pool_id), Path(copy.path)))
+    return found
 
 
 def _template(connection: Connection, template_id: int | None) -> Template | None:

@@ -103,6 +103,10 @@ class DiskDirectory:
     async def volume_size_bytes(self, volume_uuid: str) -> int:
         return int(self._get(self.volume_path(volume_uuid))["size"])
 
+    async def base_of(self, volume_uuid: str) -> Path | None:
+        base = self._get(self.volume_path(volume_uuid)).get("backing")
+        return None if base is None else Path(base)
+
     async def resize_volume(self, volume_uuid: str, size_bytes: int) -> None:
         path = self.volume_path(volume_uuid)
         self._put(path, self._get(path) | {"size": size_bytes})
