@@ -82,6 +82,7 @@ class VolumeInUse:
     vm_state: InstanceState | None
     vm_vcpus: int | None
     vm_memory_mib: int | None
+    is_extractable: bool  # as far as its template decides
     template_uuid: str | None
     template_name: str | None
 
@@ -148,6 +149,7 @@ _ROWS = sa.select(
     _vm.state.label("vm_state"),
     _vm.vcpus.label("vm_vcpus"),
     _vm.memory_mib.label("vm_memory_mib"),
+    sa.func.coalesce(_t.extractable, sa.true()).label("is_extractable"),
     _t.uuid.label("template_uuid"),
     _t.name.label("template_name"),
 ).select_from(

@@ -19,12 +19,12 @@ from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
-from systemvm.management.state.pods import ENABLED
 from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.management.state.zones import Zone
 from systemvm.management.system_vms.allocation import allocate
 from systemvm.management.system_vms.boot_arguments import ROLES, TYPES
 from systemvm.management.system_vms.lifecycle import SystemVmLifecycle
+from systemvm.management.zone_model.disabled_places import disabled_place
 from systemvm.service.backoff import KeyedBackoff
 from systemvm.service.slowness import TimeoutScale, unscaled
 from systemvm.wire.role import Role
@@ -148,7 +148,7 @@ class SystemVmReconciler:
         await self._scanning.acquire()
         try:
             for zone in await self._database.read(zones.list_zones):
-                if zone.allocation_state != ENABLED:
+                if await self._database.read(disabled_place, zone, self._host_id) is not None:
                     continue
                 try:
                     config = self._configuration.zone(zone.name)

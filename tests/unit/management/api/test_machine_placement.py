@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import pytest_twisted
 
 from api_requests import NOWHERE, refusal
 from small_cloud import SmallCloud
-from systemvm.management.state import zones
+from systemvm.management.state import instances, pods, zones
+from systemvm.management.state.database import Connection
+from systemvm.management.state.rows import Rows
 from user_vms import deployment_parameters
 
 
@@ -39,6 +43,41 @@ async def test_another_place_is_refused_by_name_with_what_is_accepted(cloud: Sma
     ):
         error = await refusal(cloud, command, **values, **{name: NOWHERE})
         assert (error.code, name in error.message, accepted in error.hint) == (431, True, True), error
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("noun", ["zone", "pod", "cluster"])
+async def test_nothing_is_started_in_a_disabled_place(cloud: SmallCloud, noun: str) -> None:
+    template = cloud.add_template(public=True)[0]
+    values = await deployment_parameters(cloud, template)
+    vm = (await cloud.job("deployVirtualMachine", cloud.user, **values)).result["virtualmachine"]
+    command = f"update{noun.capitalize()}"
+    [place] = (await cloud.call(f"list{noun.capitalize()}s"))[noun]
+    await cloud.call(command, id=place["id"], allocationstate="Disabled")
+    assert cloud.database.run_now(instances.by_uuid, vm["id"]).state.value == "Running", "what runs goes on"
+    assert (await cloud.job("rebootVirtualMachine", id=vm["id"])).result_code == 0
+    await cloud.job("stopVirtualMachine", id=vm["id"], forced="true")
+    for call, parameters, parameter in (
+        ("deployVirtualMachine", values, "zoneid"),
+        ("startVirtualMachine", {"id": vm["id"]}, "id"),
+    ):
+        error = await refusal(cloud, call, **parameters)
+        assert error.message.endswith(f"{parameter}: {noun} {place['name']} is Disabled")
+        assert (error.parameter, command in error.hint) == (parameter, True)
+        seen = await refusal(cloud, call, cloud.user, **parameters)
+        assert seen.message.endswith(f"no VMs are started in zone {cloud.zone.name} now")
+    cloud.database.run_now(_enable, noun, place["id"])
+    assert (await cloud.job("startVirtualMachine", cloud.user, id=vm["id"])).result_code == 0
+
+
+def _enable(connection: Connection, noun: str, uuid: str) -> None:
+    tables: dict[str, Rows[Any]] = {
+        "zone": zones.zone_rows,
+        "pod": pods.pod_rows,
+        "cluster": pods.cluster_rows,
+    }
+    rows = tables[noun]
+    rows.update(connection, rows.by_uuid(connection, uuid).id, allocation_state="Enabled")
 
 
 @pytest_twisted.ensureDeferred

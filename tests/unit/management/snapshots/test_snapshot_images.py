@@ -239,3 +239,22 @@ async def test_refusals_name_what_is_wrong(cloud: SmallCloud) -> None:
             await cloud.call(command, cloud.user, **{key: snapshot.uuid}, **more)
         assert refused.value.code == ErrorCode.UNAUTHORIZED
     assert await templates_of(cloud) == ["tiny"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_template_decides_whether_disks_of_it_are_extracted(cloud: SmallCloud) -> None:
+    prepare(cloud)
+    for extractable in (False, True):
+        template, _ = cloud.add_template(public=True, extractable=extractable, name=f"tiny-{extractable}")
+        vm = await deploy_running(cloud, cloud.user, template)
+        await cloud.machines.stop(vm.id, forced=True)
+        [root] = (await cloud.call("listVolumes", cloud.user, virtualmachineid=vm.uuid))["volume"]
+        assert root["isextractable"] is extractable
+        if extractable:
+            assert await cloud.call("extractVolume", cloud.user, id=root["id"], mode="HTTP_DOWNLOAD")
+        else:
+            with pytest.raises(ApiError) as refused:
+                await cloud.call("extractVolume", cloud.user, id=root["id"], mode="HTTP_DOWNLOAD")
+            assert refused.value.code == ErrorCode.UNAUTHORIZED
+    made = await cloud.job("createVolume", cloud.user, name="data", size=1)
+    assert made.result["volume"]["isextractable"], "it is of no template"

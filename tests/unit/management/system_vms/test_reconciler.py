@@ -14,7 +14,8 @@ from twisted.internet.defer import Deferred
 from settling import settled
 from systemvm.management.hypervisors.base import ExitReason
 from systemvm.management.hypervisors.errors import HypervisorError
-from systemvm.management.state import zones
+from systemvm.management.state import pods, zones
+from systemvm.management.state.rows import Rows
 from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Caller
@@ -33,6 +34,24 @@ async def test_zone_gets_one_system_vm_of_each_role(host: Any) -> None:
     assert (ssvm.memory_mib, cpvm.memory_mib, cpvm.vcpus) == (512, 256, 1)
     assert (ssvm.account_id, ssvm.host_id) == (1, host.host_id)
     assert host.admission.addresses == {IPv4Address("10.11.0.101")}
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("noun", ["zone", "pod", "cluster"])
+async def test_a_disabled_place_gets_no_system_vm(host: Any, noun: str) -> None:
+    tables: dict[str, Rows[Any]] = {
+        "zone": zones.zone_rows,
+        "pod": pods.pod_rows,
+        "cluster": pods.cluster_rows,
+    }
+    rows = tables[noun]
+    [place] = host.database.run_now(rows.all)
+    host.database.run_now(rows.update, place.id, allocation_state=pods.DISABLED)
+    await host.reconciler.scan()
+    assert host.hypervisor.started == []
+    host.database.run_now(rows.update, place.id, allocation_state=pods.ENABLED)
+    await host.reconciler.scan()
+    assert [spec.name for spec in host.hypervisor.started] == ["s-1-VM", "v-2-VM"]
 
 
 @pytest_twisted.ensureDeferred

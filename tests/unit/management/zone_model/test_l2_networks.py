@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from account_networks import VLANS, change_label, create_network, set_vlans
+from account_networks import VLANS, change_label, create_network, guest_traffic, set_vlans
 from drive_reader import files_on
 from model_commands import job, refused
 from present import present
@@ -52,6 +52,17 @@ async def deploy(cloud: SmallCloud, name: str, *networks: str, **more: Any) -> I
     job = await cloud.job("deployVirtualMachine", cloud.user, **parameters)
     assert job.result_code == 0, job.result
     return cloud.database.run_now(instances.by_uuid, present(job.instance_uuid))
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_network_is_created_on_a_disabled_physical_network(cloud: SmallCloud) -> None:
+    physical = (await guest_traffic(cloud))["id"]
+    await job(cloud, "updatePhysicalNetwork", id=physical, state="Disabled")
+    wanted = {"zoneid": cloud.zone.uuid, "name": "layer2", "networkofferingid": l2_offering_of(cloud.zone).id}
+    why = await refused(cloud, "createNetwork", **wanted)
+    assert why.message.endswith("its physical network of guest traffic, cloudbr3, is Disabled")
+    await job(cloud, "updatePhysicalNetwork", id=physical, state="Enabled")
+    await create(cloud, "layer2")
 
 
 @pytest_twisted.ensureDeferred

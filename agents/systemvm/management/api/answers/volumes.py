@@ -43,7 +43,7 @@ class VolumeAnswer:
     diskofferingid: str | None = optional_key("UUID of the disk offering it was created by")
     diskofferingname: str | None = optional_key("name of that offering")
     diskofferingdisplaytext: str | None = optional_key("description of that offering")
-    isextractable: bool = required_key("always false")
+    isextractable: bool = required_key("whether its owner can extract it, which its template decides")
     displayvolume: bool = required_key("always true")
     deleteprotection: bool = required_key("always false")
     destroyed: bool = required_key("whether it is destroyed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from systemvm.host.zone import TrafficType
 from systemvm.management.api.answers.networks import NetworkAnswer
 from systemvm.management.api.command import ApiCall
 from systemvm.management.api.commands.model_commands import Done, ModelCommand
@@ -25,13 +26,14 @@ from systemvm.management.api.zone_parts import offering_of
 from systemvm.management.state import guest_networks, physical_networks, zones
 from systemvm.management.state.database import Connection
 from systemvm.management.state.guest_networks import GuestNetwork
+from systemvm.management.state.pods import ENABLED
 from systemvm.management.state.status import GuestType
 from systemvm.management.state.zones import Zone
 from systemvm.management.zone_model import guest_networks as model
 from systemvm.management.zone_model.isolated_networks import create_isolated_network
 from systemvm.management.zone_model.l2_networks import create_l2_network
 from systemvm.management.zone_model.ranges import Labels
-from systemvm.management.zone_model.refusals import check_domain, invalid
+from systemvm.management.zone_model.refusals import check_domain, invalid, wrong_state
 from systemvm.management.zone_model.subnets import read_vlan
 
 _IDENTITY = identity("network", "listNetworks")
@@ -78,6 +80,10 @@ def _create(connection: Connection, arguments: Arguments, labels: Labels) -> Net
                 f"{network.name} is not in zone {zone.name}",
                 "send one of the zone; see listPhysicalNetworks",
             )
+    carries = physical_networks.network_of_traffic(connection, zone.id, TrafficType.GUEST)
+    if carries is not None and carries.state != ENABLED:
+        why = f"its physical network of guest traffic, {carries.name}, is Disabled"
+        raise wrong_state(f"zone {zone.name}", why, "enable it with updatePhysicalNetwork")
     vlan = read_vlan(arguments.text("vlan"))
     if arguments[_GUEST_TYPE] is GuestType.ISOLATED:
         created = _create_isolated(connection, zone, arguments, labels, vlan)

@@ -278,6 +278,6 @@ def _check_is_registered(host: Host) -> None:
     if host.is_driven:
         raise parameter_error(
             "id",
-            f"{host.name} is driven by its own management daemon, and was not added by addHost",
-            "stop systemvm-managementd there instead",
+            f"{host.name} is driven by its own management daemon, which knows it by its own files",
+            "change its files in /etc/systemvm; to start nothing there, disable its cluster",
         )

@@ -134,6 +134,7 @@ def read_request(connection: Connection, call: ApiCall, host_id: int) -> DeployR
         )
     host = zones.host_by_id(connection, host_id)
     machine_placement.check_place(connection, call, host)
+    machine_placement.check_enabled(connection, call, zone, host, "zoneid")
     machine_placement.check_architecture(template, zone, host)
     owner = owner_of(connection, call)
     return DeployRequest(

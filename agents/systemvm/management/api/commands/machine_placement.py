@@ -16,6 +16,7 @@ from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import BootType
 from systemvm.management.state.templates import Template
 from systemvm.management.state.zones import Host, Zone
+from systemvm.management.zone_model.disabled_places import disabled_place
 
 LEGACY, SECURE = "LEGACY", "SECURE"
 
@@ -53,6 +54,21 @@ def check_place(connection: Connection, call: ApiCall, host: Host) -> None:
                 f"Invalid value for parameter {name}: host {host.name}, which runs the VMs, is not there",
                 f"omit it, or send {part.uuid} for {part.name}" if part else "omit it",
             )
+
+
+def check_enabled(connection: Connection, call: ApiCall, zone: Zone, host: Host, parameter: str) -> None:
+    """Check that VMs of a zone are started on a host.
+
+    Raises: ApiError 431 about `parameter` when the zone, or the pod or cluster of the host, is Disabled.
+    """
+    found = disabled_place(connection, zone, host.id)
+    if found is None:
+        return
+    if call.principal.is_admin:
+        what, hint = f"{found.noun} {found.name} is Disabled", f"enable it with {found.command}"
+    else:
+        what, hint = f"no VMs are started in zone {zone.name} now", "try later, or ask an administrator"
+    raise parameter_error(parameter, f"Invalid value for parameter {parameter}: {what}", hint)
 
 
 def _why_not(connection: Connection, uuid: str) -> str:

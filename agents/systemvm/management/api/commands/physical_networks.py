@@ -111,7 +111,10 @@ NETWORKS = (
         "PHYSICAL.NETWORK.UPDATE", Done.UPDATED, _update,
         (
             identity("physical network", "listPhysicalNetworks"),
-            optional("state", STRING, "Enabled or Disabled", choices=(ENABLED, DISABLED)),
+            optional(
+                "state", STRING, "Enabled, or Disabled: no guest network is created on it",
+                choices=(ENABLED, DISABLED),
+            ),
             _VLANS,
         ),
         PhysicalNetworkAnswer, "physicalnetwork", is_async=True,

@@ -33,6 +33,7 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.offerings import SHARED, ServiceOffering
 from systemvm.management.state.status import Provisioning
 from systemvm.management.state.storage_pools import tags_of
+from systemvm.management.state.zones import Host
 from systemvm.management.virtual_machines.deployment import Deployment
 from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.management.volumes.pool_choice import PoolWish
@@ -161,7 +162,7 @@ class VirtualMachineCommands:
             vm = await self._database.read(own_machine, call.arguments["id"], call.principal)
             if name == "startVirtualMachine":
                 host = await self._database.read(zones.host_by_id, self._host_id)
-                await self._database.read(machine_placement.check_place, call, host)
+                await self._database.read(_check_startable, call, vm, host)
             if name == "expungeVirtualMachine":
                 await self._check_may_expunge(call.principal, "Expunging a vm can only be done by an Admin")
             if call.arguments.flag("expunge"):
@@ -277,6 +278,12 @@ class VirtualMachineCommands:
 
     async def _result(self, vm: Instance) -> dict[str, Any]:
         return {"virtualmachine": plain(await self._database.read(answer_for, vm))}
+
+
+def _check_startable(connection: Connection, call: ApiCall, vm: Instance, host: Host) -> None:
+    machine_placement.check_place(connection, call, host)
+    zone = zones.zone_by_id(connection, vm.zone_id)
+    machine_placement.check_enabled(connection, call, zone, host, "id")
 
 
 def own_machine(connection: Connection, uuid: str, principal: Principal) -> Instance:

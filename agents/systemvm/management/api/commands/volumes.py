@@ -160,7 +160,7 @@ def _answer(
         diskofferingid=offering.uuid if offering else None,
         diskofferingname=offering.name if offering else None,
         diskofferingdisplaytext=offering.display_text if offering else None,
-        isextractable=False,
+        isextractable=bool(found.is_extractable),
         displayvolume=True,
         deleteprotection=False,
         destroyed=volume.state is VolumeState.DESTROYED,
