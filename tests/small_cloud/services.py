@@ -22,7 +22,6 @@ from systemvm.management.alerts.delivery import AlertDelivery
 from systemvm.management.api.command import CommandTable
 from systemvm.management.api.commands.system_vms import SystemVmControl
 from systemvm.management.api.factory import command_table
-from systemvm.management.api.job_start import describe_job_error
 from systemvm.management.command_services import gather_command_services
 from systemvm.management.console_services import ConsoleServices, make_console_services
 from systemvm.management.consoles.authorizer import ConsoleAuthorizer
@@ -76,7 +75,7 @@ def make_services(
     """Make the groups in the daemon's order; no thread of a pool does their work."""
     database, seal = foundation.database, foundation.seal
     agents = cast(AgentDirectory, peers.agents)
-    jobs = JobRunner(database, clock, describe_job_error)
+    jobs = JobRunner(database, clock)
     images = make_image_services(clock, foundation, agents, settings)
     consoles = make_console_services(clock, foundation, agents, settings, jobs)
     machines = make_machine_services(

@@ -15,7 +15,6 @@ from systemvm.management.api import operators
 from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.command import CommandTable
 from systemvm.management.api.factory import command_table
-from systemvm.management.api.job_start import describe_job_error
 from systemvm.management.command_services import gather_command_services
 from systemvm.management.console_services import ConsoleServices, make_console_services
 from systemvm.management.consoles.authorizer import ConsoleAuthorizer
@@ -155,7 +154,7 @@ def make_user_services(
     configuration, database, directory = foundation.configuration, foundation.database, control.directory
     settings = ZoneSettings(configuration, foundation.sites)
     images = make_image_services(reactor, foundation, directory, settings)
-    jobs = JobRunner(database, reactor, describe_job_error)
+    jobs = JobRunner(database, reactor)
     consoles = make_console_services(reactor, foundation, directory, settings, jobs)
     machines = make_machine_services(reactor, foundation, drivers, settings, images, consoles)
     disks = make_volume_services(

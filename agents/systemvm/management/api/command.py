@@ -158,6 +158,10 @@ class CommandTable:
     def __contains__(self, name: str) -> bool:
         return name in self._commands
 
+    def parameters_of(self, name: str) -> tuple[Parameter, ...]:
+        """Return the declared parameters of a command; none when there is no such command."""
+        return self._commands[name].all_parameters if name in self._commands else ()
+
     def find(self, name: str) -> Command:
         """Return the command with this name.
 

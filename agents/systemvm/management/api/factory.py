@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 from attrs import field, frozen
@@ -95,6 +96,7 @@ from systemvm.management.api.commands.volumes import VolumeCommands
 from systemvm.management.api.commands.zones import ZoneCommands
 from systemvm.management.api.discovery import discovery_command
 from systemvm.management.api.http import ApiResource, ClientResource, PublicAddress
+from systemvm.management.api.job_start import describe_job_error
 from systemvm.management.api.kept_answers import KeptAnswers
 from systemvm.management.api.login import LOGIN, LOGOUT, LoginService
 from systemvm.management.api.login import Consoles as LoginConsoles
@@ -207,6 +209,7 @@ def command_table(services: ApiServices) -> CommandTable:
     """Create all commands and register their jobs' handlers. Call it before `JobRunner.resume_pending`."""
     database, jobs = services.database, services.jobs
     table = CommandTable((LOGIN, LOGOUT))
+    jobs.describe = partial(describe_job_error, table)
     rights = Rights(table)
     table.add(
         discovery_command(table),

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from systemvm.management.api.command import ApiCall, StartedJob
+from systemvm.management.api.command import ApiCall, CommandTable, StartedJob
 from systemvm.management.api.failures import as_api_error
-from systemvm.management.api.refused_parameter import is_about_an_object
+from systemvm.management.api.parameters import Arguments
+from systemvm.management.api.refused_parameter import refused_parameter
 from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.state.jobs import Job
 from systemvm.service.errors import SystemVmError
@@ -52,21 +53,21 @@ def job_columns(call: ApiCall, *, about: str, uuid: str) -> dict[str, Any]:
     }
 
 
-def describe_job_error(error: Exception, job: Job) -> tuple[int, dict[str, Any]]:
+def describe_job_error(commands: CommandTable, error: Exception, job: Job) -> tuple[int, dict[str, Any]]:
     """Return the result code and the jobresult of a job that raised `error`."""
     problem = as_api_error(error, job.request_id)
     result: dict[str, Any] = {"errorcode": int(problem.code), "errortext": problem.message}
     if problem.hint:
         result["hint"] = problem.hint
-    parameter = problem.parameter or _object_parameter(error, job)
-    if parameter:
+    if parameter := _refused_parameter(commands, error, job):
         result["parameter"] = parameter
     return int(problem.code), result
 
 
-def _object_parameter(error: Exception, job: Job) -> str:
-    """Return the parameter that named the object of a job, if that is what the error is about."""
+def _refused_parameter(commands: CommandTable, error: Exception, job: Job) -> str:
+    """Return the parameter that an error is about, of which a job only knows the one with its object."""
     if not isinstance(error, SystemVmError):
         return ""
-    is_about_it = error.value == job.instance_uuid if error.value else is_about_an_object(error)
-    return str(job.arguments.get(_PARAMETER, "")) if is_about_it else ""
+    name, is_of_another = job.arguments.get(_PARAMETER), error.value not in ("", job.instance_uuid)
+    sent = {} if name is None or is_of_another else {name: job.instance_uuid}
+    return refused_parameter(error, commands.parameters_of(job.command), Arguments(sent))

@@ -38,12 +38,7 @@ def refused_parameter(error: SystemVmError, declared: Collection[Parameter], arg
         return error.parameter
     if error.value and (name := arguments.name_of(error.value)):
         return name
-    if not is_about_an_object(error):
+    if error.code not in _ABOUT_AN_OBJECT:
         return ""
     ids = [each.name for each in declared if each.type is ParameterType.UUID and each.name in arguments]
     return "id" if "id" in ids else ids[0] if len(ids) == 1 else ""
-
-
-def is_about_an_object(error: SystemVmError) -> bool:
-    """Return whether an error is about an object, and not about what is to become of it."""
-    return error.code in _ABOUT_AN_OBJECT

@@ -109,7 +109,7 @@ class JobRunner:
         self._retry = Periodic(
             clock, self._write_outcomes, RETRY_INTERVAL_S, what="writing the results of jobs"
         )
-        self._describe = describe
+        self.describe = describe
         self._kinds: dict[str, _Kind] = {}
         self._running: dict[str, Deferred[None]] = {}
         self._stopping = False
@@ -221,7 +221,7 @@ class JobRunner:
         except Exception as error:
             if self._stopping:
                 raise
-            code, described = self._describe(error, job)
+            code, described = self.describe(error, job)
             self._log.info(
                 "job {job} ({command}) failed with {code}: {error}",
                 job=job.uuid,

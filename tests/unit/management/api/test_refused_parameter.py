@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
+import attrs
 import pytest
 import pytest_twisted
 
 from present import present
+from shared_pools import create_pool
 from small_cloud import SmallCloud
 from systemvm.management import os_types
 from systemvm.management.api.errors import ApiError, ErrorCode, object_error, parameter_error
@@ -16,9 +19,11 @@ from systemvm.management.api.operators import as_rpc_error
 from systemvm.management.api.parameters import Arguments, ParameterType, optional, required
 from systemvm.management.api.refused_parameter import refused_parameter
 from systemvm.management.state import storage_pools
+from systemvm.management.state.volumes import Volume
 from systemvm.rpc.core.errors import RpcError
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.wire.storage import ImageFormat
+from unfinished_job import start_unfinished
 from user_vms import deploy_running, deploy_stopped, root_of
 
 VM, POOL = str(uuid.uuid4()), str(uuid.uuid4())
@@ -122,6 +127,51 @@ async def test_a_job_that_fails_for_the_state_of_its_object_names_it_as_it_was_s
     assert (deleted.result_code, (deleted.result or {})["parameter"]) == (431, "id")
     added = await cloud.job("addTrafficType", physicalnetworkid=VM, traffictype="Guest")
     assert (added.result_code, (added.result or {})["parameter"]) == (431, "physicalnetworkid")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_names_no_parameter_that_its_command_does_not_have(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, vm = await create_pool(cloud), await deploy_running(cloud)
+    await cloud.machines.stop(vm.id, forced=True)
+    migration = cloud.services.disks.migration
+    migrate = migration.migrate
+
+    async def start_and_migrate(*arguments: Any) -> Volume:
+        await cloud.machines.start(vm.id)
+        return await migrate(*arguments)
+
+    monkeypatch.setattr(migration, "migrate", start_and_migrate)
+    root = root_of(cloud, vm).uuid
+    for command, name, uuid_ in (
+        ("migrateVirtualMachine", "virtualmachineid", vm.uuid),
+        ("migrateVolume", "volumeid", root),
+    ):
+        job = await cloud.job(command, **{name: uuid_}, storageid=pool.uuid)
+        assert "is Running" in job.result["errortext"]
+        assert (command, job.result["parameter"]) == (command, name)
+        await cloud.machines.stop(vm.id, forced=True)
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "named"),
+    [
+        ("migrateVirtualMachine", SystemVmError("full", code=INVALID, parameter="storageid"), "storageid"),
+        ("migrateVirtualMachine", SystemVmError("full", code=INVALID, parameter="size"), ""),
+        # the parameter of another object is not known any more
+        ("migrateVirtualMachine", SystemVmError("gone", code=WRONG_STATE, value=POOL), ""),
+        ("migrateVirtualMachine", SystemVmError("gone", code=WRONG_STATE, value=VM), "virtualmachineid"),
+        ("migrateVirtualMachine", RuntimeError("unexpected"), ""),
+        ("no command of this release", SystemVmError("gone", code=WRONG_STATE, parameter="id"), ""),
+    ],
+)
+def test_a_job_knows_the_parameter_of_its_object_and_those_of_its_command(
+    cloud: SmallCloud, command: str, error: Exception, named: str
+) -> None:
+    job = start_unfinished(cloud, command, object_parameter="virtualmachineid")
+    _, result = cloud.jobs.describe(error, attrs.evolve(job, instance_uuid=VM))
+    assert result.get("parameter", "") == named
 
 
 def test_operators_are_sent_the_parameter_too() -> None:

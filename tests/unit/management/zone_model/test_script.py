@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -96,8 +97,8 @@ class Cloud:
         catalog = ZoneCatalog(self.configuration)
         database.run_now(catalog.load)
         changes = ModelChanges(database, catalog, self.configuration.labels, lambda: None)
-        jobs = JobRunner(database, Clock(), describe_job_error)
         self.table = CommandTable()
+        jobs = JobRunner(database, Clock(), partial(describe_job_error, self.table))
         self.table.add(
             *ZoneCommands(database, management.expunge).commands(),
             *InfrastructureCommands(database).commands(),
