@@ -141,7 +141,7 @@ def test_a_second_ansible_run_changes_nothing(host: Host, tmp_path: Path) -> Non
     check_page(api)
 
     first = operator.play("first.yml")
-    assert (first.ok, first.changed, first.failed) == (18, 18, 0), first.output
+    assert (first.ok, first.changed, first.failed) == (19, 19, 0), first.output
     media = list_media(api)
     assert [(name, os_type, everywhere) for name, _, os_type, everywhere in media] == [
         ("blank", "Debian GNU/Linux 12 (64-bit)", False),
@@ -149,8 +149,10 @@ def test_a_second_ansible_run_changes_nothing(host: Host, tmp_path: Path) -> Non
         ("everywhere", "Other Linux (64-bit)", True),
     ]
     second = operator.play("first.yml")
-    assert (second.ok, second.changed, second.failed) == (18, 0, 0), second.output
+    assert (second.ok, second.changed, second.failed) == (19, 0, 0), second.output
     assert list_media(api) == media, "nothing is registered again"
+    [locked] = api.listUsers(listall=True, username="eve")["user"]
+    assert locked["state"] == "locked"
 
     blank = next(identity for name, identity, *_ in media if name == "blank")
     make_ready(host, blank)

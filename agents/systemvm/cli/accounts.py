@@ -308,8 +308,9 @@ def keys(daemon: DaemonClient, username: str, rotate: bool) -> None:
 
 @user.command("disable")
 @click.argument("username")
+@click.option("--lock", is_flag=True, help="Show the user as locked.")
 @click.pass_obj
-def disable_user(daemon: DaemonClient, username: str) -> None:
+def disable_user(daemon: DaemonClient, username: str, lock: bool) -> None:
     """Disable the user USERNAME.
 
     The user's logins, API keys and consoles end at once. Other users of the account are not affected.
@@ -318,8 +319,12 @@ def disable_user(daemon: DaemonClient, username: str) -> None:
     Example:
       systemvm user disable bob
     """
-    daemon.run_job("disableUser", id=find_user(daemon, username)["id"])
-    click.echo(f"user {username} is disabled.")
+    found = find_user(daemon, username)["id"]
+    if lock:
+        daemon.call("lockUser", id=found)
+    else:
+        daemon.run_job("disableUser", id=found)
+    click.echo(f"user {username} is {'locked' if lock else 'disabled'}.")
 
 
 @user.command("enable")

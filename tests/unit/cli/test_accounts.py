@@ -35,6 +35,7 @@ RESULTS: dict[str, Any] = {
     "registerUserKeys": {"userkeys": {"apikey": "key", "secretkey": "secret"}},
     "disableAccount": {"jobid": "j"},
     "disableUser": {"jobid": "j"},
+    "lockUser": {"user": USER},
     "deleteAccount": {"jobid": "j"},
     "queryAsyncJobResult": {"jobstatus": 1, "jobresult": {}},
 }
@@ -66,6 +67,7 @@ def test_password_of_a_new_account_is_read_from_standard_input_only(
         (("account", "enable", "ada"), "enableAccount", {"id": "a-1"}, "is enabled"),
         (("account", "delete", "--yes", "ada"), "deleteAccount", {"id": "a-1"}, "is deleted"),
         (("user", "disable", "ada"), "disableUser", {"id": "u-1"}, "is disabled"),
+        (("user", "disable", "--lock", "ada"), "lockUser", {"id": "u-1"}, "is locked"),
         (("user", "enable", "ada"), "enableUser", {"id": "u-1"}, "is enabled"),
         (("user", "delete", "--yes", "u-1"), "deleteUser", {"id": "u-1"}, "is deleted"),
         (("user", "password", "ada"), "updateUser", {"id": "u-1", "password": "next"}, "new password"),

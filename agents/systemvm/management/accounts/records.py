@@ -19,6 +19,8 @@ from systemvm.management.state.status import AccountType
 MAX_NAME_LENGTH = 255
 #: Of one user, with a name.
 MAX_KEYS = 50
+#: Of the event when a user gets a state.
+_VERBS = {accounts.ENABLED: "ENABLE", accounts.DISABLED: "DISABLE", accounts.LOCKED: "LOCK"}
 
 
 @frozen
@@ -184,8 +186,7 @@ def set_user_state(connection: Connection, user_id: int, state: str) -> tuple[Us
     user = require_user(connection, user_id)
     changed = accounts.update_user(connection, user_id, state=state)
     if user.state != state:
-        verb = "ENABLE" if state == accounts.ENABLED else "DISABLE"
-        record_of_user(connection, user, f"USER.{verb}", f"is {state}")
+        record_of_user(connection, user, f"USER.{_VERBS[state]}", f"is {state}")
     return changed, _revoke(connection, [] if state == accounts.ENABLED else [user_id])
 
 

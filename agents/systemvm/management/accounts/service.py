@@ -192,6 +192,12 @@ class AccountService:
         await self._revoke(revoked)
         return user
 
+    async def lock_user(self, user_id: int) -> User:
+        """End all access of a user, as disabling does."""
+        user, revoked = await self._database.run(records.set_user_state, user_id, accounts.LOCKED)
+        await self._revoke(revoked)
+        return user
+
     async def delete_user(self, user_id: int) -> None:
         await self._revoke(await self._database.run(records.delete_user, user_id))
 

@@ -92,6 +92,7 @@ async def test_names_are_unique(cloud: SmallCloud) -> None:
         "enableAccount",
         "enableUser",
         "getUser",
+        "lockUser",
         "updateAccount",
     ],
 )

@@ -23,7 +23,7 @@ from user_vms import deploy_running
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("command", ["disableUser", "disableAccount", "lock", "deleteUser"])
+@pytest.mark.parametrize("command", ["disableUser", "lockUser", "disableAccount", "lock", "deleteUser"])
 async def test_disabled_user_loses_access_at_once(cloud: SmallCloud, command: str) -> None:
     ada = await new_account(cloud)
     keys = (await cloud.call("registerUserKeys", ada, id=ada.user.uuid))["userkeys"]
@@ -38,6 +38,8 @@ async def test_disabled_user_loses_access_at_once(cloud: SmallCloud, command: st
 
     if command == "deleteUser":
         assert (await cloud.call("deleteUser", id=ada.user.uuid))["success"]
+    elif command == "lockUser":
+        assert (await cloud.call("lockUser", id=ada.user.uuid))["user"]["state"] == "locked"
     elif command == "disableUser":
         job = await cloud.job("disableUser", id=ada.user.uuid)
         assert job.result["user"]["state"] == "disabled"
@@ -54,7 +56,7 @@ async def test_disabled_user_loses_access_at_once(cloud: SmallCloud, command: st
 
     if command == "deleteUser":
         return
-    if command == "disableUser":
+    if command in ("disableUser", "lockUser"):
         await cloud.call("enableUser", id=ada.user.uuid)
     else:
         await cloud.call("enableAccount", account="ada")
@@ -91,8 +93,9 @@ async def test_a_machine_that_a_killed_daemon_was_stopping_is_stopped(cloud: Sma
 @pytest_twisted.ensureDeferred
 async def test_last_administrator_cannot_be_removed(cloud: SmallCloud) -> None:
     admin = cloud.admin
-    with pytest.raises(AccountError, match="last root administrator"):
-        await cloud.call("deleteUser", id=admin.user.uuid)
+    for at_once in ("deleteUser", "lockUser"):
+        with pytest.raises(AccountError, match="last root administrator"):
+            await cloud.call(at_once, id=admin.user.uuid)
     for command, uuid, more in [
         ("disableUser", admin.user.uuid, {}),
         ("disableAccount", admin.account.uuid, {"lock": "true"}),

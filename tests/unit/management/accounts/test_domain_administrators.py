@@ -173,6 +173,7 @@ async def test_accounts_and_users_beneath_are_changed_and_others_refused(cloud: 
         "updateUser",
         "enableUser",
         "disableUser",
+        "lockUser",
         "deleteUser",
         "getUserKeys",
         "registerUserKeys",

@@ -18,7 +18,7 @@ class UserAnswer:
     lastname: str = required_key("last name")
     email: str = required_key("email address")
     created: datetime = required_key("when the user was created")
-    state: str = required_key("enabled or disabled")
+    state: str = required_key("enabled, disabled or locked")
     account: str = required_key("name of the account")
     accountid: str = required_key("UUID of the account")
     accounttype: int = required_key("0 for users, 1 for root administrators, 2 for domain administrators")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""create-, update-, disable-, enable- and deleteUser, getUser, listUsers, getUserKeys, registerUserKeys."""
+"""create-, update-, disable-, enable-, lock- and deleteUser, getUser, listUsers, and the keys of a user."""
 
 from __future__ import annotations
 
@@ -111,6 +111,9 @@ class UserCommands:
     def _states(self) -> tuple[Command, ...]:
         return (
             self._command("enableUser", self._enable, "Enables a user.", _ID),
+            self._command(
+                "lockUser", self._lock, "Locks a user and ends the user's logins, keys and consoles.", _ID
+            ),
             Command(
                 "disableUser",
                 self._disable,
@@ -187,6 +190,10 @@ class UserCommands:
     async def _enable(self, call: ApiCall) -> UserAnswer:
         user = await self._own_or_administered(call)
         return await self._answer(await self._service.enable_user(user.id))
+
+    async def _lock(self, call: ApiCall) -> UserAnswer:
+        user = await self._own_or_administered(call)
+        return await self._answer(await self._service.lock_user(user.id))
 
     async def _disable(self, call: ApiCall) -> StartedJob:
         user = await self._own_or_administered(call)
