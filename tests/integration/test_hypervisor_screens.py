@@ -124,9 +124,9 @@ async def test_a_text_is_typed_whole_and_in_order(hypervisor: QemuHypervisor, tm
     text = "Pack my box with five dozen liquor jugs: 0123456789 (~!@#$%^&*)\r" * 4
     spec = machine(tmp_path, TYPEWRITER)
     await hypervisor.start(spec)
-    await until(lambda: spec.serial_log.exists() and b">" in spec.serial_log.read_bytes(), 60)
+    await until(lambda: spec.serial_log.exists() and b">" in spec.serial_log.read_bytes())
     await hypervisor.press("i-2-3-VM", keymap.load("us").type(text))
-    await until(lambda: spec.serial_log.read_bytes().count(b"\r") == text.count("\r"), 60)
+    await until(lambda: spec.serial_log.read_bytes().count(b"\r") == text.count("\r"))
     assert spec.serial_log.read_bytes().partition(b">")[2].decode() == text
 
 

@@ -81,7 +81,7 @@ class Copying:
 
     async def stop_in_the_middle(self) -> int:
         """Stop the child that copies; return its process id."""
-        await until(self._is_half_done, 60)
+        await until(self._is_half_done)
         [child] = self._children()
         os.kill(child, signal.SIGSTOP)
         assert self.image.stat().st_size < LARGE_BYTES, "it was too fast for this test"
@@ -167,7 +167,7 @@ async def test_an_abort_waits_for_no_store(world: World, daemon: Daemon) -> None
         await daemon.call(storage.TEMPLATE_ABORT, DownloadAbort(copying.order.job_id), Acknowledgement)
     finally:
         os.kill(helper, signal.SIGCONT)
-    await until(lambda: world.job_directories() == [], 60)
+    await until(lambda: world.job_directories() == [])
     assert child not in world.store_helper_pids()
     assert daemon.finished == []
 

@@ -169,8 +169,8 @@ async def test_links_survive_a_kill_of_serve_and_are_replaced_by_the_daemon(
     assert client.code(ORIGIN + known.path) == 200
     (before,) = world.serve_pids()
     kill_all([before])
-    await until(lambda: world.serve_pids() not in ([], [before]), 60)
-    await until(lambda: client.code(ORIGIN + known.path) == 200, 60)
+    await until(lambda: world.serve_pids() not in ([], [before]))
+    await until(lambda: client.code(ORIGIN + known.path) == 200)
     other = link()
     await daemon.call(EXTRACT_LINKS, ExtractLinks([other], is_first=True), Acknowledgement)
     assert (client.code(ORIGIN + known.path), client.code(ORIGIN + other.path)) == (404, 200)
@@ -188,7 +188,7 @@ async def test_deleting_a_template_ends_its_transfers(
     known = link()
     await serve(daemon, identity(authority, VM), known)
     with client.start("--limit-rate", "100k", "-o", str(tmp_path / "slow"), ORIGIN + known.path) as slow:
-        await until(lambda: (tmp_path / "slow").exists(), 60)
+        await until(lambda: (tmp_path / "slow").exists())
         order = TemplateDelete(str(uuid.uuid4()), STORE, 2, 204)
         await daemon.call(storage.TEMPLATE_DELETE, order, Acknowledgement)
         assert slow.wait(240) != 0
@@ -255,7 +255,7 @@ async def test_connections_are_reset_until_there_is_a_certificate(
         codes.append(client.curl(ORIGIN).returncode)
         return codes[-1] == reset_in_handshake
 
-    await until(is_reset, 60)
+    await until(is_reset)
     assert set(codes) <= {refused, reset_in_handshake}  # before and after the listener is back
 
 

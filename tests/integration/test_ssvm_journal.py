@@ -48,7 +48,7 @@ class Paced:
 
     async def begin(self) -> None:
         await self._daemon.call(storage.TEMPLATE_DOWNLOAD, self.order, DownloadStatus)
-        await until(lambda: self.received() > KILL_AFTER_BYTES, 60)
+        await until(lambda: self.received() > KILL_AFTER_BYTES)
 
     def received(self) -> int:
         mine = [one for one in self._daemon.progress if one.job_id == self.order.job_id]
@@ -86,7 +86,7 @@ async def test_a_new_agent_and_a_new_fetch_continue_what_the_store_has(world: Wo
     await paced.begin()
     await daemon.close()
     kill_all(world.fetch_pids())
-    await until(lambda: world.mover_pids() == [], 10)
+    await until(lambda: world.mover_pids() == [])
     with tempfile.TemporaryDirectory(prefix="ssvmd") as directory:
         other = await Daemon(Path(directory), world).start()
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
+from attrs import evolve
 
 from integration.ssvm_lab.bad_server import BODY
 from integration.ssvm_lab.daemon import Daemon, request
@@ -38,7 +39,7 @@ async def test_progress_flows_and_a_repeated_order_answers_it(world: World, daem
     ended = daemon.end_of(order.job_id)
     first = await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
     assert first.state is DownloadState.DOWNLOAD_IN_PROGRESS
-    await until(lambda: len(daemon.progress) >= 4, 30)
+    await until(lambda: len(daemon.progress) >= 4)
     again = await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
     assert again.state is DownloadState.DOWNLOAD_IN_PROGRESS
     assert again.total_bytes == len(BODY)
@@ -46,7 +47,7 @@ async def test_progress_flows_and_a_repeated_order_answers_it(world: World, daem
     assert received == sorted(received)
     # the connection to the daemon is lost: the end is repeated until it is acknowledged
     daemon.cut_off()
-    await until(lambda: world.mover_pids() == [], 30)
+    await until(lambda: world.mover_pids() == [])
     await daemon.connect_agent()
     published(world, await ended)
     known = await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
@@ -57,7 +58,7 @@ async def test_progress_flows_and_a_repeated_order_answers_it(world: World, daem
 async def test_abort_stops_at_once_and_leaves_nothing(world: World, daemon: Daemon) -> None:
     order = request(world, f"{BAD}/slow")
     await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress), 30)
+    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress))
     assert len(world.job_directories()) == 1
     await daemon.call(storage.TEMPLATE_ABORT, DownloadAbort(order.job_id), Acknowledgement)
     assert world.mover_pids() == []
@@ -69,7 +70,7 @@ async def test_a_killed_mover_is_restarted_once(world: World, daemon: Daemon) ->
     order = request(world, f"{BAD}/slow")
     ended = daemon.end_of(order.job_id)
     await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress), 30)
+    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress))
     _kill(world.mover_pids())
     published(world, await ended)
 
@@ -81,7 +82,7 @@ async def test_a_mover_killed_twice_fails_only_its_job(world: World, daemon: Dae
     await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
     seen: set[int] = set()
     for _ in range(2):
-        await until(lambda: bool(set(world.mover_pids()) - seen), 30)
+        await until(lambda: bool(set(world.mover_pids()) - seen))
         fresh = set(world.mover_pids()) - seen
         seen.update(fresh)
         _kill(list(fresh))
@@ -101,7 +102,7 @@ async def test_movers_are_forked_from_one_warm_process(world: World, daemon: Dae
     order = request(world, f"{BAD}/slow")
     ended = daemon.end_of(order.job_id)
     await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress), 30)
+    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress))
     (mover,) = (Path(f"/proc/{pid}") for pid in world.mover_pids())
     opened = {int(path.name): str(path.readlink()) for path in (mover / "fd").iterdir()}
     # standard input and output are /dev/null; then control, source, directory; then an eventfd and the image
@@ -126,10 +127,10 @@ async def test_a_killed_fork_server_is_replaced_and_its_jobs_go_on(world: World,
     order = request(world, f"{BAD}/slow")
     ended = daemon.end_of(order.job_id)
     await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress), 30)
+    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress))
     movers, servers = set(world.mover_pids()), world.fork_server_pids()
     _kill(servers)
-    await until(lambda: not movers & set(world.mover_pids()), 10)  # no mover outlives the server
+    await until(lambda: not movers & set(world.mover_pids()))  # no mover outlives the server
     published(world, await ended)
     assert set(world.fork_server_pids()).isdisjoint(servers)
 
@@ -139,21 +140,21 @@ async def test_jobs_of_a_killed_fetch_are_restarted_once(world: World, daemon: D
     order = request(world, f"{BAD}/slow")
     ended = daemon.end_of(order.job_id)
     await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress), 30)
+    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress))
     movers = set(world.mover_pids())
     _kill(world.fetch_pids())
-    await until(lambda: not movers & set(world.mover_pids()), 10)  # no mover outlives its fetch
+    await until(lambda: not movers & set(world.mover_pids()))  # no mover outlives its fetch
     published(world, await ended)
 
 
 @pytest_twisted.ensureDeferred
 async def test_fetch_killed_twice_ends_the_job(world: World, daemon: Daemon) -> None:
-    order = request(world, f"{BAD}/slow")
+    order = evolve(request(world, f"{BAD}/huge"), max_size_bytes=8 << 30)
     ended = daemon.end_of(order.job_id)
     await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
     seen: set[int] = set()
     for _ in range(2):
-        await until(lambda: bool(set(world.mover_pids()) - seen) and bool(world.fetch_pids()), 30)
+        await until(lambda: bool(set(world.mover_pids()) - seen) and bool(world.fetch_pids()))
         seen.update(world.mover_pids())
         _kill(world.fetch_pids())
     status = await ended

@@ -133,10 +133,10 @@ async def test_a_web_server_that_is_restarted_loses_no_byte(
     order = request(world, f"{scheme}://{NAME}/paced/large.raw")
     ended = daemon.end_of(order.job_id)
     await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    await until(lambda: any(one.received_bytes > 1 << 20 for one in daemon.progress), 30)
+    await until(lambda: any(one.received_bytes > 1 << 20 for one in daemon.progress))
     before = max(one.received_bytes for one in daemon.progress)
     world.nginx.stop()
-    await until(lambda: "resumes in" in "".join(steps(one) for one in daemon.progress), 10)
+    await until(lambda: "resumes in" in "".join(steps(one) for one in daemon.progress))
     world.nginx.start()
     status = await ended
     assert content(world, status) == data
@@ -151,10 +151,10 @@ async def test_abort_during_a_wait_for_the_source(world: World, daemon: Daemon) 
     (world.files / "large.raw").write_bytes(os.urandom(8 << 20))
     order = request(world, f"http://{NAME}/paced/large.raw")
     await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    await until(lambda: any(one.received_bytes for one in daemon.progress), 30)
+    await until(lambda: any(one.received_bytes for one in daemon.progress))
     world.nginx.stop()
     try:
-        await until(lambda: "resumes in" in "".join(steps(one) for one in daemon.progress), 10)
+        await until(lambda: "resumes in" in "".join(steps(one) for one in daemon.progress))
         await daemon.call(storage.TEMPLATE_ABORT, DownloadAbort(order.job_id), Acknowledgement)
         assert (world.leftovers(), world.job_directories(), world.mover_pids()) == ([], [], [])
     finally:
@@ -171,7 +171,7 @@ async def test_a_server_that_is_away_before_the_first_byte_is_tried_again(
     ended = daemon.end_of(order.job_id)
     world.nginx.stop()
     await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    await until(lambda: "connection refused" in "".join(steps(one) for one in daemon.progress), 10)
+    await until(lambda: "connection refused" in "".join(steps(one) for one in daemon.progress))
     world.nginx.start()
     assert content(world, await ended) == data
 
@@ -181,7 +181,7 @@ async def test_abort_is_answered_while_the_store_does_not_answer(world: World, d
     """Its files are removed once the store answers again; until then the job cannot begin anew."""
     order = request(world, f"{BAD}/slow")
     await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    await until(lambda: any(one.received_bytes for one in daemon.progress), 30)
+    await until(lambda: any(one.received_bytes for one in daemon.progress))
     helpers = world.store_helper_pids()
     for pid in helpers:
         os.kill(pid, signal.SIGSTOP)
@@ -193,4 +193,4 @@ async def test_abort_is_answered_while_the_store_does_not_answer(world: World, d
         for pid in helpers:
             with suppress(ProcessLookupError):  # it had nothing to do
                 os.kill(pid, signal.SIGCONT)
-    await until(lambda: world.job_directories() == [], 30)
+    await until(lambda: world.job_directories() == [])

@@ -84,7 +84,7 @@ async def test_an_image_is_made_of_a_snapshot_and_published(
         virtual_size_bytes=8 << 20, source_chain=StoredChain(2, 7, [PLACE.snapshot_id]),
     )  # fmt: skip
     while not (status := await daemon.call(storage.TEMPLATE_COPY, order, DownloadStatus)).state.ended:
-        await until(lambda: any(one.job_id == order.job_id for one in daemon.finished), 60)
+        await until(lambda: any(one.job_id == order.job_id for one in daemon.finished))
     assert status.state is DownloadState.DOWNLOADED, status.error
     image = world.store / str(status.install_path)
     assert image.parent == world.store / "template/tmpl/2/231" and image.stat().st_uid == 0

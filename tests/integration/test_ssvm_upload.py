@@ -99,7 +99,7 @@ async def test_only_one_request_brings_bytes_at_a_time(uploads: Uploads, world: 
     ended = uploads.daemon.end_of(uploader.request.job_id)
     assert (await uploader.create(len(LARGE))).code == 201
     running = uploader.start_patch(0, LARGE, "--limit-rate", "10m")
-    await until(lambda: uploads.received(uploader) > MIB, 60)
+    await until(lambda: uploads.received(uploader) > MIB)
     locked = await uploader.patch(0, b"x")
     assert (locked.code, locked.headers["retry-after"]) == (423, "5")
     assert (await uploader.tus("HEAD")).code == 200
@@ -117,10 +117,10 @@ async def test_a_client_that_stops_sending_keeps_no_place(uploads: Uploads, worl
     ended = uploads.daemon.end_of(uploader.request.job_id)
     assert (await uploader.create(len(LARGE))).code == 201
     running = uploader.start_patch(0, LARGE, "--limit-rate", "4m")
-    await until(lambda: uploads.received(uploader) > MIB, 60)
+    await until(lambda: uploads.received(uploader) > MIB)
     running.send_signal(signal.SIGSTOP)
     try:
-        await until(lambda: any("no data for" in step for step in uploads.steps(uploader)), 60)
+        await until(lambda: any("no data for" in step for step in uploads.steps(uploader)))
     finally:
         running.kill()
         await deferToThread(running.wait)

@@ -39,7 +39,7 @@ async def test_a_process_killed_in_the_middle_costs_what_its_journal_lacks(
     ended = uploads.daemon.end_of(uploader.request.job_id)
     assert (await uploader.create(len(LARGE))).code == 201
     running = uploader.start_patch(0, LARGE, "--limit-rate", "12m")
-    await until(lambda: uploads.received(uploader) > KILL_AFTER_BYTES, 60)
+    await until(lambda: uploads.received(uploader) > KILL_AFTER_BYTES)
     pids = {
         "mover": world.mover_pids,
         "fork server": world.fork_server_pids,
@@ -67,7 +67,7 @@ async def test_a_new_agent_and_a_new_fetch_continue_what_the_store_has(
     assert (await uploader.patch(0, LARGE[: 50 * MIB])).code == 204
     await uploads.daemon.close()
     kill_all([*world.fetch_pids(), *world.serve_pids()])
-    await until(lambda: world.mover_pids() == [], 10)
+    await until(lambda: world.mover_pids() == [])
     with tempfile.TemporaryDirectory(prefix="ssvmd") as directory:
         other = await Daemon(Path(directory), world).start()
         try:
@@ -90,7 +90,7 @@ async def test_a_form_that_breaks_off_is_the_end(uploads: Uploads, world: World,
     uploader = await uploads.begin(upload_request(LARGE))
     ended = uploads.daemon.end_of(uploader.request.job_id)
     running = uploader.start_form(LARGE, "--limit-rate", "20m")
-    await until(lambda: uploads.received(uploader) > 4 * MIB, 60)
+    await until(lambda: uploads.received(uploader) > 4 * MIB)
     kill_all({"mover": world.mover_pids, "serve": world.serve_pids}[victim]())
     await deferToThread(running.wait)
     status = await ended

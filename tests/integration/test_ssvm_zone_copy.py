@@ -275,7 +275,7 @@ async def test_a_restart_of_the_source_in_the_middle_loses_nothing(
     ended, before = daemon.end_of(asked.job_id, 200), sent_bytes(world)
     with Slow(world, far):
         await daemon.call(storage.TEMPLATE_DOWNLOAD, asked, DownloadStatus)
-        await until(lambda: received(daemon, asked.job_id) > STOP_AFTER_BYTES, 120)
+        await until(lambda: received(daemon, asked.job_id) > STOP_AFTER_BYTES)
         far.kill()
         assert received(daemon, asked.job_id) < LARGE_BYTES
         far.start()
@@ -300,9 +300,9 @@ async def test_a_source_that_is_away_for_long_loses_nothing(
     ended, before = daemon.end_of(asked.job_id, 200), sent_bytes(world)
     with Slow(world, far):
         await daemon.call(storage.TEMPLATE_DOWNLOAD, asked, DownloadStatus)
-        await until(lambda: received(daemon, asked.job_id) > STOP_AFTER_BYTES, 120)
+        await until(lambda: received(daemon, asked.job_id) > STOP_AFTER_BYTES)
         far.kill()
-        await until(lambda: waits(daemon, asked.job_id), 60)
+        await until(lambda: waits(daemon, asked.job_id))
         await until(lambda: world.mover_pids() == [])
         # behind the last checkpoint, everything is received again
         shown = received(daemon, asked.job_id)
@@ -324,7 +324,7 @@ async def test_a_copy_that_waits_for_its_source_can_be_aborted(
     far.kill()
     asked = order(world, far)
     await daemon.call(storage.TEMPLATE_DOWNLOAD, asked, DownloadStatus)
-    await until(lambda: waits(daemon, asked.job_id), 60)
+    await until(lambda: waits(daemon, asked.job_id))
     await daemon.call(storage.TEMPLATE_ABORT, DownloadAbort(asked.job_id), Acknowledgement)
     assert world.job_directories() == []
 
@@ -347,7 +347,7 @@ async def test_a_new_destination_continues_by_a_new_link(world: World, daemon: D
     asked, before = order(world, far), sent_bytes(world)
     with Slow(world, far):
         await daemon.call(storage.TEMPLATE_DOWNLOAD, asked, DownloadStatus)
-        await until(lambda: received(daemon, asked.job_id) > STOP_AFTER_BYTES, 120)
+        await until(lambda: received(daemon, asked.job_id) > STOP_AFTER_BYTES)
         await daemon.close()
         kill_all(world.fetch_pids())
     await until(lambda: world.mover_pids() == [])

@@ -82,7 +82,7 @@ class Daemon:
         self._agents_peer = await connect_unix_stream(
             reactor, self._path, self.context.methods, remote=remote
         )
-        await until(lambda: self.agent is not None, 10)
+        await until(lambda: self.agent is not None)
         for hook in self.context.on_connected:
             await hook(self._agents_peer)
         self.context.connected()
