@@ -173,8 +173,12 @@ observed["survived_upgrade"] = [before, numbers()]
 observed["running_version"] = api("listCapabilities")["capability"]["systemvmversion"]
 main = lambda: run("systemctl", "show", "-P", "MainPID", "systemvm-managementd.service")
 killed = main()
+lost = "/var/lib/systemvm-pools/0f9d3c52-7a54-4f0b-8a86-1d1f3b0f2c11"  # as of a creation that was killed
+os.makedirs(lost)
+observed["lost"] = run("mount", "-t", "nfs", "-o", "vers=4", "127.0.0.1:/srv/pool", lost)
 run("systemctl", "kill", "-s", "KILL", "systemvm-managementd.service")
 until(lambda: main() not in ("0", killed) and active(), 1200)
+observed["unmounted"] = until(lambda: not os.path.exists(lost), 1200)
 observed["survived"] = [before, numbers()]
 observed["version"] = api("listCapabilities")["capability"]["systemvmversion"]
 observed["journal_again"] = run("journalctl", "-o", "cat", "--no-pager", "-u", "systemvm-managementd.service")
@@ -270,6 +274,10 @@ def test_an_nfs_pool_is_mounted_for_daemon_and_qemu_and_unmounted_with_it(observ
     assert found["launcher"].startswith("wrote 4096/4096 bytes")
     assert found["deleted"] == {"success": True}, found
     assert found["left"] == ["", False]
+
+
+def test_what_is_mounted_for_no_pool_is_unmounted_when_the_daemon_starts(observed: dict[str, Any]) -> None:
+    assert (observed["lost"], observed["unmounted"]) == ("", True)
 
 
 def test_a_wrong_export_and_a_mount_in_use_are_refused_with_their_reason(observed: dict[str, Any]) -> None:
