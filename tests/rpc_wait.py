@@ -13,10 +13,10 @@ from systemvm.service.slowness import scaled_s
 TIMEOUT_S = 120.0
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = TIMEOUT_S) -> None:
     """Return as soon as `condition` holds; AssertionError when it does not in time."""
     waited_s = 0.0
     while not condition():
-        assert waited_s < scaled_s(TIMEOUT_S), f"the condition does not hold after {waited_s:.0f} s"
+        assert waited_s < scaled_s(timeout_s), f"the condition does not hold after {waited_s:.0f} s"
         await task.deferLater(reactor, 0.01)
         waited_s += 0.01
