@@ -146,6 +146,16 @@ def retype(number: Locator, text: str) -> None:
     number.press_sequentially(text)
 
 
+#: A dialog closes after its values were sent, and opens again before the event of that, which waits for a frame.
+OPENED_AGAIN_AT_ONCE = """(opener) => {
+    const dialog = document.querySelector("#fields");
+    dialog.querySelector("[value=ok]").disabled = true;
+    dialog.close();
+    opener.click();
+    return dialog.querySelector("[value=ok]").disabled;
+}"""
+
+
 def change_offerings(page: Page) -> None:
     open_section(page, "Offerings")
     place, dialog = page.locator("#offerings"), page.locator("#fields")
@@ -167,6 +177,7 @@ def change_offerings(page: Page) -> None:
         press(place.get_by_role("button", name="Size or type"))
     expect(rows.first).to_contain_text("96.0 GiB")
     press(wide.get_by_role("button", name="Edit…"))
+    assert not wide.get_by_role("button", name="Edit…").evaluate(OPENED_AGAIN_AT_ONCE), "Enter sends nothing"
     dialog.get_by_label("Description").fill("for databases")
     page.keyboard.press("Enter")
     expect(wide).to_contain_text("for databases")

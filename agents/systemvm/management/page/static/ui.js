@@ -81,6 +81,8 @@ export function opening() {
 export function show(dialog) {
   shown.set(dialog, timesShown(dialog) + 1);
   const opener = document.activeElement;
+  const ok = dialog.querySelector("button[value=ok]");
+  if (ok) ok.disabled = false; // also before the event of its last close has come, which waits for the next frame
   dialog.showModal();
   dialog.addEventListener("close", () => {
     const section = $("main > section:not([hidden])");
@@ -177,7 +179,6 @@ export function form(dialog, submit) {
   const button = dialog.querySelector("button[value=ok]");
   const showError = errorIn(dialog);
   dialog.addEventListener("close", () => {
-    button.disabled = false;
     if (!dialog.open) clearError(dialog);
   });
   dialog.addEventListener("submit", async (event) => {
