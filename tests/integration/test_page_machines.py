@@ -99,7 +99,7 @@ def test_a_machine_is_deployed_with_its_keyboard_and_shows_screen_and_serial_por
 
         machine = page.locator("#vms .row", has_text="web")
         expect(machine).to_contain_text("10.13.0.50")
-        expect(machine).to_contain_text("It waits for room")
+        expect(machine.get_by_text("It waits for room")).to_have_count(1)
         for button in ("View Console", "Serial Port"):
             with page.context.expect_page() as opened:
                 machine.get_by_role("button", name=button).click()

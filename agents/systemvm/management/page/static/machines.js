@@ -2,7 +2,7 @@
 // Virtual machines of users, and system VMs: listed, deployed, started and stopped, and their consoles.
 
 import { call, followJob, job } from "./api.js";
-import { badge, element, problem } from "./elements.js";
+import { badge, element } from "./elements.js";
 import { askFields, opening } from "./field_dialog.js";
 import { KEYBOARDS } from "./keyboards.js";
 import { List, rowsOf } from "./list.js";
@@ -20,7 +20,7 @@ const STATES = ["Running", "Stopped", "Starting", "Stopping", "Destroyed", "Erro
 const USABLE = { page: "1", pagesize: "500", isready: "true", sortby: "name" };
 const COLUMNS = [
   { label: "Name", sort: "name", className: "wide", cell: vmCells.name },
-  { label: "State", sort: "state", cell: (vm, busy) => [badge(vm.state, busy), vm.state === "Running" ? problem(vm, true) : null] },
+  { label: "State", sort: "state", cell: (vm, busy) => badge(vm.state, busy) },
   ZONE_COLUMN,
   { label: "Size", cell: vmCells.size },
   { label: "Created", sort: "created", cell: ({ created }) => (created ? new Date(created).toLocaleDateString() : "") },

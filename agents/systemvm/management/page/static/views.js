@@ -132,7 +132,7 @@ export const vmCells = {
   },
   size(vm) {
     const size = vm.memory ? `${vm.cpunumber} vCPU, ${vm.memory} MiB` : "";
-    return problem(vm) ?? element("small", {}, vm.hypervisor === "KVM" ? vm.serviceofferingname ?? size : size);
+    return problem(vm, vm.state === "Running") ?? element("small", {}, vm.hypervisor === "KVM" ? vm.serviceofferingname ?? size : size);
   },
   buttons(vm, busy) {
     const running = vm.state === "Running";
