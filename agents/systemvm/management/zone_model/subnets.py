@@ -105,7 +105,7 @@ def check_span(
         if address not in cidr or address in _without_host(cidr):
             raise invalid(parameter, f"{address} is not an address of a host in {cidr}", _usable(cidr))
     if int(first) > int(last):
-        raise invalid(end, f"{last} is below {begin} {first}", "exchange the two")
+        raise invalid(end, f"{last} is before the first address, {first}", "exchange the two")
     if gateway is not None and gateway in cidr and int(first) <= int(gateway) <= int(last):
         raise invalid(
             begin,

@@ -248,7 +248,8 @@ async def test_a_range_of_management_addresses_is_changed(cloud: SmallCloud) -> 
     present = {"currentstartip": "10.21.0.100", "currentendip": "10.21.0.119"}
     command = "updatePodManagementNetworkIpRange"
     for wrong, parameter in (
-        ({"newendip": "10.21.0.150"}, "newstartip"),  # of the other range
+        ({"newendip": "10.21.0.150"}, "newendip"),  # of the other range
+        ({"newstartip": "10.21.0.120"}, "newstartip"),  # behind its end
         ({"newendip": "10.22.0.119"}, "newendip"),
         ({"newendip": "10.21.0.99"}, "newendip"),
         ({"newstartip": "10.21.0.1"}, "newstartip"),  # the gateway

@@ -134,7 +134,8 @@ def _update_management(connection: Connection, arguments: Arguments, labels: Lab
     found = _management_range(connection, arguments, _PRESENT)
     names = zip(_NEW, _PRESENT, strict=True)
     first, last = (read_address(new, arguments.get(new, arguments[present])) for new, present in names)
-    ranges.update_range(connection, found, labels, first, last, _NEW)
+    sent = [name for name in _NEW if name in arguments] or _NEW
+    ranges.update_range(connection, found, labels, first, last, (sent[0], sent[-1]))
     return SuccessAnswer(success=True)
 
 
