@@ -81,10 +81,10 @@ def set_value(daemon: DaemonClient, name: str, value: str | None, zone: str | No
 
 @setting.command()
 @click.argument("name")
-@click.option("--zone", help="Only for this zone, which then has the value of all zones.")
+@click.option("--zone", help="Only for this zone: to what its file says, or the value of all zones.")
 @click.pass_obj
 def reset(daemon: DaemonClient, name: str, zone: str | None) -> None:
-    """Reset the setting NAME to its default.
+    """Reset the setting NAME to what a file says, or to its default.
 
     \b
     Example:

@@ -65,7 +65,7 @@ class ConfigurationCommands:
             self._command(
                 2,
                 self._reset,
-                "Resets a setting: that of a zone to the value of all zones, else to the default.",
+                "Resets a setting to what a file says, to the value of all zones, or to its default.",
                 (name, zone),
             ),
         )

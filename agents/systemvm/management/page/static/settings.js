@@ -52,7 +52,7 @@ Object.assign(actions, {
   },
   async "setting-reset"(id) {
     const { defaultvalue } = list.find(id);
-    const text = place().zoneid ? "The zone gets the value of all zones." : `Its default is ${defaultvalue || "empty"}.`;
+    const text = place().zoneid ? "The zone gets what its file says, or the value of all zones." : `It gets what the daemon's file says, or its default: ${defaultvalue || "empty"}.`;
     if (await ask(titled`Reset ${id}?`, text, "Reset")) await act(id, "Resetting…", () => call("resetConfiguration", { name: id, ...place() }));
   },
 });
