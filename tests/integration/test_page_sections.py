@@ -146,7 +146,7 @@ def retype(number: Locator, text: str) -> None:
     number.press_sequentially(text)
 
 
-#: A dialog closes after its values were sent, and opens again before the event of that, which waits for a frame.
+#: A dialog closes after its values were sent, and opens again before that event, which waits for a frame.
 OPENED_AGAIN_AT_ONCE = """(opener) => {
     const dialog = document.querySelector("#fields");
     dialog.querySelector("[value=ok]").disabled = true;
