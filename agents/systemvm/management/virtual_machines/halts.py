@@ -7,6 +7,8 @@ told to continue: as long as there is no room, the machine is halted again, and 
 
 from __future__ import annotations
 
+from functools import partial
+
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -16,7 +18,9 @@ from systemvm.management.state import instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.virtual_machines import transitions
+from systemvm.management.virtual_machines.exit_reasons import DISK_FULL
 from systemvm.service.periodic import Periodic
+from systemvm.service.single_flight import SingleFlight
 
 INTERVAL_S = 15.0
 #: QEMU's run state (RunState of its QAPI).
@@ -24,7 +28,10 @@ _IO_ERROR = "io-error"
 
 
 class HaltedMachines:
-    """Asks QEMU every `interval_s` about each VM of a user that runs."""
+    """Asks QEMU every `interval_s` about each VM of a user that runs.
+
+    One whose QEMU hangs delays no other, and is asked again when that has answered or was given up.
+    """
 
     _log = Logger()
 
@@ -40,7 +47,7 @@ class HaltedMachines:
         self._database = database
         self._hypervisor = hypervisor
         self._host_id = host_id
-        self._halted: set[int] = set()
+        self._asked: SingleFlight[int] = SingleFlight()
         self._loop = Periodic(clock, self.look, interval_s, what="find halted machines")
 
     def start(self) -> None:
@@ -50,21 +57,20 @@ class HaltedMachines:
         self._loop.stop()
 
     async def look(self) -> None:
-        """Note which VMs are halted or go on, and try each halted one again."""
-        running = await self._database.read(instances.running_of_users, self._host_id)
-        self._halted &= {vm.id for vm in running}
-        for vm in running:
-            try:
-                await self._look_at(vm)
-            except HypervisorError as error:
-                self._log.debug("{why}", why=error.message)  # it ends, or does not answer now
+        """Have each VM asked, without waiting for the answers."""
+        for vm in await self._database.read(instances.running_of_users, self._host_id):
+            self._asked.start(vm.id, partial(self._look_at, vm))
 
     async def _look_at(self, vm: Instance) -> None:
-        if await self._hypervisor.condition(vm.instance_name) == _IO_ERROR:
-            if vm.id not in self._halted:
-                await self._database.run(transitions.set_halted, vm.id)
-                self._halted.add(vm.id)
-            await self._hypervisor.resume(vm.instance_name)
-        elif vm.id in self._halted:
-            await self._database.run(transitions.set_resumed, vm.id)
-            self._halted.discard(vm.id)
+        """Note that a VM is halted or goes on, and try a halted one again."""
+        # by its row: what starts, stops or adopts the VM clears that
+        is_noted = vm.reason == DISK_FULL.reason
+        try:
+            if await self._hypervisor.condition(vm.instance_name) == _IO_ERROR:
+                if not is_noted:
+                    await self._database.run(transitions.set_halted, vm.id)
+                await self._hypervisor.resume(vm.instance_name)
+            elif is_noted:
+                await self._database.run(transitions.set_resumed, vm.id)
+        except HypervisorError as error:
+            self._log.debug("{why}", why=error.message)  # it ends, or does not answer now
