@@ -37,6 +37,7 @@ from systemvm.management.state.status import (
     SnapshotState,
 )
 from systemvm.management.state.topics import reads_of_task
+from user_vms import deploy_running
 
 LISTS: dict[str, dict[str, str]] = {
     "listTemplates": {"templatefilter": "all"},
@@ -68,6 +69,7 @@ CHANGES: dict[str, tuple[str, Callable[[Connection], object]]] = {
     "a template's domain": ("listTemplates", rename(schema.domains, name="renamed")),
     "a VM's name": ("listVirtualMachines", rename(schema.vm_instances, name="renamed")),
     "a VM's state": ("listVirtualMachines", rename(schema.vm_instances, state=InstanceState.STOPPING)),
+    "why a VM waits": ("listVirtualMachines", rename(schema.vm_instances, reason="no room")),
     "a VM's NIC": ("listVirtualMachines", rename(schema.nics, address="10.13.0.99")),
     "a VM's template": ("listVirtualMachines", rename(schema.templates, name="renamed")),
     "a VM's zone": ("listVirtualMachines", rename(schema.zones, name="renamed")),
@@ -102,6 +104,7 @@ CHANGES: dict[str, tuple[str, Callable[[Connection], object]]] = {
     "a volume's name": ("listVolumes", rename(schema.volumes, name="renamed")),
     "a volume's VM": ("listVolumes", rename(schema.vm_instances, display_name="renamed")),
     "a volume's template": ("listVolumes", rename(schema.templates, name="renamed")),
+    "what a template permits with a volume": ("listVolumes", rename(schema.templates, extractable=True)),
     "a volume's size by its template": (
         "listVolumes",
         rename(schema.template_store_refs, virtual_size_bytes=4711),
@@ -194,6 +197,26 @@ async def test_each_caller_and_each_form_has_its_own_answer(cloud: SmallCloud, b
     user.site = browser.site
     await user.login("ulla", "battery staple")
     assert (await user.call("listTemplates", templatefilter="self")).json == {"listtemplatesresponse": {}}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_kept_answer_follows_the_setting_that_it_was_made_by(cloud: SmallCloud) -> None:
+    vm = await deploy_running(cloud, cloud.user)
+    await cloud.machines.destroy(vm.id)
+    user, setting = Browser(cloud), {"name": "allow.user.view.destroyed.vm"}
+    await user.login("ulla", "battery staple")
+
+    async def listed() -> list[str]:
+        for _ in range(2):  # the second one is kept
+            answer = await user.call("listVirtualMachines")
+        rows = answer.json["listvirtualmachinesresponse"].get("virtualmachine", [])
+        return [row["id"] for row in rows]
+
+    assert await listed() == []
+    await cloud.call("updateConfiguration", **setting, value="true")
+    assert await listed() == [vm.uuid]
+    await cloud.call("resetConfiguration", **setting)
+    assert await listed() == []
 
 
 @pytest_twisted.ensureDeferred
