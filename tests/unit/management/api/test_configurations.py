@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import attrs
 import msgspec
 import pytest
 import pytest_twisted
@@ -13,7 +15,11 @@ from settling import settled
 from small_cloud import SmallCloud
 from small_cloud.rows import NETWORKS
 from systemvm.host.zone import SecondaryStorageConfig, ZoneConfig
+from systemvm.management.api.command import CommandTable
+from systemvm.management.api.commands.configurations import ConfigurationCommands
 from systemvm.management.api.errors import ApiError
+from systemvm.management.command_services import values_of_files
+from systemvm.management.config import ExpungeConfig, ManagementConfig
 from systemvm.management.configurations import image_storage
 from systemvm.management.configurations.registry import SETTINGS
 from systemvm.management.configurations.setting import Setting
@@ -150,6 +156,28 @@ async def test_what_files_say_is_listed_until_it_is_changed(cloud: SmallCloud) -
     )
     await cloud.call("updateConfiguration", name=name, value="false", zoneid=zone)
     assert await listed(cloud, name=name, zoneid=zone) == {name: "false"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_the_daemons_file_says_is_listed_until_it_is_changed(cloud: SmallCloud) -> None:
+    said = ManagementConfig(expunge=ExpungeConfig(delay=3600.0, allow_user_view_destroyed_vm=True))
+    files = partial(values_of_files, attrs.evolve(cloud.configuration, management=said))
+    on_changed = partial(cloud.database.run, lambda connection: None)
+    others = ConfigurationCommands(cloud.database, on_changed, cloud.seal.close, files).commands()
+    kept = [command for command in cloud.table if "Configuration" not in command.name]
+    cloud.table = CommandTable([*kept, *others])
+    names = ("expunge.delay", "allow.user.expunge.recover.vm", "allow.user.view.destroyed.vm")
+    delay = {"name": names[0]}
+
+    async def found() -> list[str]:
+        values = await listed(cloud)
+        return [values[name] for name in names]
+
+    assert await found() == ["3600", "false", "true"]
+    await cloud.call("updateConfiguration", **delay, value="86400")
+    assert await found() == ["86400", "false", "true"], "a default that was set comes before the file"
+    reset = await cloud.call("resetConfiguration", **delay)
+    assert (reset["configuration"]["value"], await found()) == ("3600", ["3600", "false", "true"])
 
 
 @pytest_twisted.ensureDeferred
