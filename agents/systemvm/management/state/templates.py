@@ -336,12 +336,15 @@ def spool_ref(
     return found or spool_refs.insert(connection, template_id=template_id, host_id=host_id, pool_id=pool_id)
 
 
-def made_copy(
+def path_of_copy(
     connection: sa.Connection, template_id: int, host_id: int, pool_id: int | None
-) -> SpoolRef | None:
-    """Return a template's copy in a pool, or in a host's own directory, once it was made."""
+) -> str | None:
+    """Return where a template's copy in a pool, or in a host's own directory, was made.
+
+    It stays while the copy is made again, and when that fails.
+    """
     found = spool_refs.one(connection, *_of_copy(template_id, host_id, pool_id))
-    return found if found is not None and found.state is SpoolState.READY else None
+    return None if found is None else found.path
 
 
 def _of_copy(template_id: int, host_id: int, pool_id: int | None) -> tuple[sa.ColumnElement[bool], ...]:

@@ -334,9 +334,9 @@ def _bases(connection: Connection, vm: Instance, host_id: int) -> list[tuple[Vol
     for volume in [*([root] if root else []), *volumes.data_of(connection, vm.id)]:
         if volume.state is not VolumeState.READY or volume.template_id is None:
             continue
-        copy = templates.made_copy(connection, volume.template_id, host_id, volume.pool_id)
-        if copy is not None and copy.path is not None:
-            found.append((volume, ImageCopy(volume.template_id, volume.pool_id), Path(copy.path)))
+        path = templates.path_of_copy(connection, volume.template_id, host_id, volume.pool_id)
+        if path is not None:
+            found.append((volume, ImageCopy(volume.template_id, volume.pool_id), Path(path)))
     return found
 
 

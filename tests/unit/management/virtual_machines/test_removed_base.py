@@ -9,6 +9,7 @@ import pytest
 import pytest_twisted
 
 from small_cloud import SmallCloud
+from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import templates
 from systemvm.management.state.status import InstanceState
 from systemvm.management.virtual_machines.errors import MachineError
@@ -36,6 +37,19 @@ async def test_a_base_that_somebody_removed_is_copied_again(cloud: SmallCloud) -
     await cloud.machines.stop(vm_id, forced=True)
     await cloud.machines.start(vm_id)
     assert len(cloud.primary.copied) == 2, "once"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_copy_that_fails_is_tried_again_by_the_next_start(cloud: SmallCloud) -> None:
+    vm_id, base = await stopped_without_base(cloud)
+    cloud.primary.fails_with = PrimaryStorageError("image store does not answer")
+    for _ in range(2):
+        with pytest.raises(PrimaryStorageError):
+            await cloud.machines.start(vm_id)
+    assert "image store does not answer" in (cloud.instance(vm_id).reason or "")
+    cloud.primary.fails_with = None
+    assert (await cloud.machines.start(vm_id)).state is InstanceState.RUNNING
+    assert base.exists()
 
 
 @pytest_twisted.ensureDeferred
