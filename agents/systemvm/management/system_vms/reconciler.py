@@ -24,7 +24,7 @@ from systemvm.management.state.zones import Zone
 from systemvm.management.system_vms.allocation import allocate
 from systemvm.management.system_vms.boot_arguments import ROLES, TYPES
 from systemvm.management.system_vms.lifecycle import SystemVmLifecycle
-from systemvm.management.zone_model.disabled_places import disabled_place
+from systemvm.management.zone_model.disabled_places import DisabledPlace, disabled_place
 from systemvm.service.backoff import KeyedBackoff
 from systemvm.service.slowness import TimeoutScale, unscaled
 from systemvm.wire.role import Role
@@ -73,6 +73,7 @@ class SystemVmReconciler:
             clock.seconds, first_s=supervision.retry_first_s, last_s=supervision.retry_max_s
         )
         self._silent_since_s: dict[str, float] = {}
+        self._disabled: dict[int, DisabledPlace | None] = {}  # as logged, by the number of a zone
         self._scanning = DeferredLock()
         self._scan_again = False
         self._timer: IDelayedCall | None = None
@@ -148,7 +149,7 @@ class SystemVmReconciler:
         await self._scanning.acquire()
         try:
             for zone in await self._database.read(zones.list_zones):
-                if await self._database.read(disabled_place, zone, self._host_id) is not None:
+                if await self._is_disabled(zone):
                     continue
                 try:
                     config = self._configuration.zone(zone.name)
@@ -162,6 +163,20 @@ class SystemVmReconciler:
             if self._scan_again and not self._stopped:
                 self._scan_again = False
                 self._schedule(0.0)
+
+    async def _is_disabled(self, zone: Zone) -> bool:
+        """Return whether a zone gets no system VMs now; the log says once why."""
+        place = await self._database.read(disabled_place, zone, self._host_id)
+        if place is not None and place != self._disabled.get(zone.id):
+            self._log.info(
+                "zone {zone} gets no system VMs: {noun} {name} is Disabled; enable it with {command}",
+                zone=zone.name,
+                noun=place.noun,
+                name=place.name,
+                command=place.command,
+            )
+        self._disabled[zone.id] = place
+        return place is not None
 
     # --- one VM
 

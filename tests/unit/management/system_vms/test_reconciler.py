@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
 from cryptography import x509
 from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 
 from settling import settled
 from systemvm.management.hypervisors.base import ExitReason
@@ -47,7 +48,15 @@ async def test_a_disabled_place_gets_no_system_vm(host: Any, noun: str) -> None:
     rows = tables[noun]
     [place] = host.database.run_now(rows.all)
     host.database.run_now(rows.update, place.id, allocation_state=pods.DISABLED)
-    await host.reconciler.scan()
+    noted: list[LogEvent] = []
+    globalLogPublisher.addObserver(cast(ILogObserver, noted.append))
+    try:
+        for _ in range(2):
+            await host.reconciler.scan()
+    finally:
+        globalLogPublisher.removeObserver(cast(ILogObserver, noted.append))
+    [why] = [formatEvent(event) for event in noted if "noun" in event]
+    assert f"{noun} {place.name} is Disabled" in why
     assert host.hypervisor.started == []
     host.database.run_now(rows.update, place.id, allocation_state=pods.ENABLED)
     await host.reconciler.scan()
