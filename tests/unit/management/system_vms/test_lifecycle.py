@@ -101,6 +101,21 @@ async def test_failed_stop_leaves_it_running_with_a_reason(host: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_machine_that_ends_as_its_stop_fails_is_stopped(host: Any) -> None:
+    await host.reconciler.scan()
+    vm = await host.vm("s-1-VM")
+
+    async def ends_after_all(name: str, **how: Any) -> None:
+        host.hypervisor.end(name, ExitReason.KILLED)  # its row is Stopping: nobody notes that end
+        raise HypervisorError("QEMU (pid 7) cannot be ended")
+
+    host.hypervisor.stop = ends_after_all
+    stopped = await host.lifecycle.stop(vm.uuid)
+    await settled(host.database)
+    assert stopped.state is (await host.vm("s-1-VM")).state is InstanceState.STOPPED
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_failed_start_is_an_alert_once_for_each_reason(host: Any) -> None:
     for message in ("no memory is left", "no memory is left", "disk is full"):
         host.hypervisor.failing = HypervisorError(message, "stop a machine")
