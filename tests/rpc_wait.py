@@ -9,7 +9,7 @@ from twisted.internet import reactor, task
 
 from systemvm.service.slowness import scaled_s
 
-#: A condition that does not hold after this time never will, at any speed of the machine.
+#: Only detects a hang: what a busy machine does late is no failure. More for what is slow on purpose.
 TIMEOUT_S = 120.0
 
 

@@ -6,8 +6,6 @@ A value of the daemon's file holds until the setting is changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
 
 from systemvm.management.config import ExpungeConfig
@@ -41,24 +39,21 @@ VIEW = Setting(
     scope="global",
 )
 
-EXPUNGE_SETTINGS = (DELAY, RECOVER, VIEW)
+#: The settings and their keys in the daemon's file.
+_KEYS = {DELAY: "delay", RECOVER: "allow_user_expunge_recover_vm", VIEW: "allow_user_view_destroyed_vm"}
+
+EXPUNGE_SETTINGS = tuple(_KEYS)
 
 
 def texts_of(file: ExpungeConfig) -> dict[str, str]:
     """Return the values of the daemon's file by the settings' names."""
-    return {
-        DELAY.name: str(round(file.delay)),
-        RECOVER.name: RECOVER.text(file.allow_user_expunge_recover_vm),
-        VIEW.name: VIEW.text(file.allow_user_view_destroyed_vm),
-    }
+    values = {setting: getattr(file, key) for setting, key in _KEYS.items()}
+    values[DELAY] = round(file.delay)
+    return {setting.name: setting.text(value) for setting, value in values.items()}
 
 
 def expunge_rules(connection: Connection, file: ExpungeConfig) -> ExpungeConfig:
     """Return what holds now, where `file` has what the daemon's file says."""
-    return _changed(file, configurations.values(connection, None))
-
-
-def _changed(file: ExpungeConfig, changed: Mapping[str, str]) -> ExpungeConfig:
-    keys = {DELAY: "delay", RECOVER: "allow_user_expunge_recover_vm", VIEW: "allow_user_view_destroyed_vm"}
-    values = {key: setting.value_in(changed) for setting, key in keys.items() if setting.name in changed}
+    changed = configurations.values(connection, None)
+    values = {key: setting.value_in(changed) for setting, key in _KEYS.items() if setting.name in changed}
     return msgspec.structs.replace(file, **values)
