@@ -150,14 +150,12 @@ async def test_a_copy_of_a_template_ends_when_the_maintenance_of_its_pool_begins
     source = Path(present(cloud.store.host_path)) / present(ref.install_path)
     source.parent.mkdir(parents=True)
     source.write_bytes(b"data" * (1 << 20))
-    prepare = {"zoneid": cloud.zone.uuid, "templateid": template.uuid, "storageid": pool.uuid}
-    await cloud.call("prepareTemplate", **prepare)
-    await held.begun()
     offering = await cloud.call(
         "createServiceOffering", name="shared", cpunumber=1, memory=300, storagetype="shared"
     )
     given = await deployment_parameters(cloud, template, serviceofferingid=offering["serviceoffering"]["id"])
     deployed = await cloud.call("deployVirtualMachine", **given)
+    await held.begun()  # for the VM, which is Starting from before that
     assert await maintain(cloud, "enableStorageMaintenance", pool) == "Maintenance"
     held.go_on()
     job = await cloud.jobs.wait(deployed["jobid"])
