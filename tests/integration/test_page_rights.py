@@ -86,3 +86,20 @@ def test_a_role_that_must_not_list_zones_sees_the_rest(chromium: Chromium) -> No
         expect(page.locator("#toasts")).to_contain_text("listZones")
 
     chromium.run(steps)
+
+
+def test_the_address_is_followed_while_the_first_section_is_loaded(chromium: Chromium) -> None:
+    def steps(page: Page) -> None:
+        stub = StubbedPage(page, **LISTS)
+        stub.log_in()
+        offered(page, "alerts")
+        stub.hold("listAlerts")
+        with page.expect_request(lambda request: "listAlerts" in (request.post_data or "")):
+            page.reload()
+        expect(page.locator("#cloud")).to_be_hidden()
+        page.evaluate("() => { location.hash = '#/events'; }")
+        stub.release("listAlerts")
+        expect(page.locator("[data-section=events] .row")).to_be_visible()
+        expect(page.locator("#alerts")).to_be_hidden()
+
+    chromium.run(steps)

@@ -165,7 +165,7 @@ document.addEventListener("close", refresh, { capture: true });
 
 wireActions(refresh);
 onRefusal(refresh);
-wireSections(refresh);
+wireSections(refresh, () => state.open);
 wireTemplates(refresh);
 wireMachines(refresh);
 wireVolumes(refresh);

@@ -53,10 +53,10 @@ export async function refreshSection() {
 // Whether a change of these tables concerns what is shown.
 export const isConcerned = (tables) => shown !== null && concerns(tables, shown.tables);
 
-// `refresh` is called when the user has chosen a section.
-export function wireSections(refresh) {
+// `refresh` is called when the user has chosen a section, while `isOpen`: also before the first one is loaded and seen.
+export function wireSections(refresh, isOpen) {
   window.addEventListener("hashchange", () => {
-    if ($("#cloud").hidden) return;
+    if (!isOpen()) return; // the address is read when it opens
     const before = shown;
     if (!choose()) return;
     if (shown !== before) {
