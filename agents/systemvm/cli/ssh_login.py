@@ -15,7 +15,9 @@ from systemvm.cli.daemon_client import CommandFailedError, DaemonClient
 
 #: ssh must never prompt: an unknown host key is an impostor's, and no system VM accepts a password.
 _OPTIONS = ("StrictHostKeyChecking=yes", "IdentitiesOnly=yes", "BatchMode=yes", "LogLevel=ERROR")
-_CONNECT_TIMEOUT_S = 15
+#: Until its sshd, which is started for each connection, has answered: seconds in an emulated guest, and half
+#: a minute beside a load of nine for each core.
+_CONNECT_TIMEOUT_S = 120
 
 
 @frozen

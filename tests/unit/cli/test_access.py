@@ -80,6 +80,14 @@ def test_ssh_trusts_only_the_reported_key(sandbox: Sandbox, tmp_path: Path) -> N
     assert stored_host_keys(tmp_path) == {"s-1-VM": "s-1-VM ssh-ed25519 AAAAkey\n"}
 
 
+def test_ssh_waits_for_an_emulated_guest_on_a_busy_host(sandbox: Sandbox) -> None:
+    sandbox.run("ssh", "s-1-VM", "true")
+    [timeout_s] = [
+        each.partition("=")[2] for each in sandbox.started[0] if each.startswith("ConnectTimeout=")
+    ]
+    assert int(timeout_s) >= 120, "its sshd was seen to need half a minute until it answered"
+
+
 def test_new_host_key_replaces_the_old_one(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.run("ssh", "s-1-VM", "true")
     sandbox.answers["system_vm.ssh"] = {**TARGET, "host_keys": ["ssh-ed25519 AAAAnew"]}

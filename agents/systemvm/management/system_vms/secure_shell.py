@@ -21,7 +21,8 @@ from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 
 SSH_PORT = 3922
-_CONNECT_S = 30
+#: An emulated guest on a busy host takes half a minute until its sshd answers; callers have own deadlines.
+_CONNECT_S = 120
 #: Preinit creates it at each start (guest/paths.py); every user of the guest can read it.
 HOST_KEY = "/run/systemvm-preinit/ssh_host_ed25519_key.pub"
 READ_KEY_S = 8.0
