@@ -78,3 +78,21 @@ def test_an_answer_after_the_session_was_lost_shows_nothing(chromium: Chromium) 
         expect(page.locator("#cloud")).to_be_hidden()
 
     chromium.run(steps)
+
+
+def test_no_login_is_shown_that_the_end_of_a_logout_would_empty(chromium: Chromium) -> None:
+    def steps(page: Page) -> None:
+        stub = StubbedPage(page, listVolumes=OF_UNA)
+        stub.log_in()
+        stub.hold("logout")
+        page.click("#logout")
+        stub.answers["listVolumes"] = RefusedError(401)  # the session has ended, and the logout is not answered yet
+        stub.changed("volumes")
+        expect(page.locator("#live")).to_have_text("not connected")
+        expect(page.locator("#login")).to_be_hidden()
+        stub.answers["listVolumes"] = {}
+        stub.release("logout")
+        stub.log_in("ben")
+        expect(page.locator("#volumes .empty")).to_be_visible()
+
+    chromium.run(steps)

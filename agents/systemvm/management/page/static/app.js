@@ -39,7 +39,8 @@ import { wirePicture } from "./zone_picture.js";
 const AGAIN_MS = 3000;
 // `running` is a redrawing, after which there is another one if something has `changed` meanwhile.
 // `zonesKnown` is whether the zones are those of now. `shownTo` is the id of the user whose data the document has.
-const state = { open: false, zonesKnown: false, running: null, changed: false, timer: 0, shownTo: null };
+// `leaving` is whether the user logs out, after which the document is loaded again.
+const state = { open: false, zonesKnown: false, running: null, changed: false, timer: 0, shownTo: null, leaving: false };
 
 function show(place) {
   $("#login").hidden = place !== "login";
@@ -114,7 +115,7 @@ function close() {
   setLive(false);
   clearTimeout(state.timer);
   closeDialogs();
-  show("login");
+  if (!state.leaving) show("login"); // what is typed there would be lost with the document
 }
 
 // Load the document again: the next user gets nothing of the one before, also not from fields that a browser keeps.
@@ -213,6 +214,7 @@ function askPassword() {
 
 $("#open-password").addEventListener("click", askPassword);
 $("#logout").addEventListener("click", async () => {
+  state.leaving = true;
   await logout().catch(() => {});
   endUploads();
   startAnew();
