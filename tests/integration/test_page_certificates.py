@@ -60,6 +60,7 @@ def test_a_certificate_is_uploaded_used_by_a_name_and_given_up_by_keyboard(
         page.get_by_role("textbox", name="Domain").fill(DOMAIN)
         page.set_input_files("[data-fills=certificate]", chain)
         page.set_input_files("[data-fills=privatekey]", key)
+        expect(page.locator("#certificate-upload [name=certificate]")).to_have_value(chain.read_text())
         expect(page.locator("#certificate-upload [name=privatekey]")).to_have_value(leaf.key_pem)
         dialog.get_by_role("button", name="Upload", exact=True).click()
         expect(dialog).to_be_hidden()

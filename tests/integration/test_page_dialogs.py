@@ -312,6 +312,7 @@ def test_a_submit_after_the_session_shows_the_login(chromium: Chromium) -> None:
         dialog.get_by_label("Name").fill("one")
         dialog.get_by_role("button", name="Create").click()
         expect(dialog.get_by_role("alert")).to_have_text("refused")  # what is not allowed is no end
+        page.evaluate("settled()")  # the list that the refusal has loaded again is not refused
         stub.answers["listVolumes"] = RefusedError(401)
         dialog.get_by_role("button", name="Create").click()
         expect(page.locator("#login")).to_be_visible()
@@ -352,5 +353,40 @@ def test_a_long_name_stays_in_its_dialog(chromium: Chromium) -> None:
             expect(shown.locator("h2 bdi")).to_have_text(name)  # its direction changes no other text
             assert shown.evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth"), dialog
             page.keyboard.press("Escape")
+
+    chromium.run(steps)
+
+
+#: The event of a dialog's close waits for a frame, before which it can be open again.
+OPENED_AGAIN = """async () => {
+  const [upload, factor] = document.querySelectorAll("#certificate-upload, #second-factor");
+  const closed = (dialog) => new Promise((done) => {
+    dialog.addEventListener("close", () => setTimeout(done), { once: true });
+  });
+  const [key, secret] = [upload.querySelector("[name=privatekey]"), factor.querySelector(".secret")];
+  key.value = "of before";
+  const late = closed(upload);
+  upload.close();
+  document.querySelector("#open-certificate").click();
+  const left = key.value;
+  key.value = "typed";
+  await late;
+  const kept = key.value;
+  upload.close();
+  factor.showModal();
+  const again = closed(factor);
+  factor.close();
+  secret.textContent = "new";
+  factor.showModal();
+  await again;
+  return [left, kept, secret.textContent];
+}"""
+
+
+def test_a_dialog_that_is_opened_again_at_once_shows_what_is_new_only(chromium: Chromium) -> None:
+    def steps(page: Page) -> None:
+        StubbedPage(page, listPublicNames={}, uploadCustomCertificate={}).log_in()
+        page.click("#open-certificate")
+        assert page.evaluate(OPENED_AGAIN) == ["", "typed", "new"]
 
     chromium.run(steps)

@@ -86,7 +86,8 @@ def test_no_login_is_shown_that_the_end_of_a_logout_would_empty(chromium: Chromi
         stub.log_in()
         stub.hold("logout")
         page.click("#logout")
-        stub.answers["listVolumes"] = RefusedError(401)  # the session has ended, and the logout is not answered yet
+        # the session has ended, and the logout is not answered yet
+        stub.answers["listVolumes"] = RefusedError(401)
         stub.changed("volumes")
         expect(page.locator("#live")).to_have_text("not connected")
         expect(page.locator("#login")).to_be_hidden()

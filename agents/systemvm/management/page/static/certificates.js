@@ -45,6 +45,7 @@ Object.assign(actions, {
   "certificate-upload"(id) {
     const name = nameOf(id);
     const { elements } = $("#certificate-upload form");
+    $("#certificate-upload form").reset(); // the event of its last close waits for a frame
     elements.domainsuffix.value = domainOf(name?.configured);
     show($("#certificate-upload"));
   },
@@ -86,7 +87,8 @@ function fillFromFiles(dialog) {
   for (const input of dialog.querySelectorAll("input[type=file]")) {
     input.addEventListener("change", async () => {
       const [file] = input.files;
-      if (file) dialog.querySelector(`textarea[name=${input.dataset.fills}]`).value = await file.text();
+      const text = await file?.text();
+      if (text !== undefined && dialog.open) dialog.querySelector(`textarea[name=${input.dataset.fills}]`).value = text;
       input.value = "";
     });
   }
@@ -97,7 +99,9 @@ export function wireCertificates() {
   onBusy(() => { if (names.length) drawCards(); }); // an empty list is shown as one after it was loaded
   fillFromFiles($("#certificate-upload"));
   // a key does not stay in the page
-  $("#certificate-upload").addEventListener("close", () => $("#certificate-upload form").reset());
+  $("#certificate-upload").addEventListener("close", () => {
+    if (!$("#certificate-upload").open) $("#certificate-upload form").reset();
+  });
   $("#open-certificate").addEventListener("click", () => actions["certificate-upload"](null));
   form($("#certificate-upload"), async (data) => {
     const { certificate, privatekey, domainsuffix } = Object.fromEntries(data);

@@ -79,7 +79,9 @@ export function wireSecondFactor(enter, leave) {
     await validate(data.get("code"));
     toast("The second factor is set up. Your next login asks for a code.");
   });
-  $("#second-factor").addEventListener("close", forgetSecrets);
+  $("#second-factor").addEventListener("close", () => {
+    if (!$("#second-factor").open) forgetSecrets(); // the event waits for a frame: it can be open again
+  });
   $("#code-form").addEventListener("submit", async (event) => {
     event.preventDefault();
     const errorLine = event.target.querySelector(".error");
