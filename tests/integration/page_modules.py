@@ -127,6 +127,9 @@ class StubbedPage:
         self._held[command] = []
 
     def release(self, command: str) -> None:
+        """Answer the calls that are held, of which there is one at least: wait for it, as it can be late."""
+        while not self._held[command]:
+            self.page.wait_for_timeout(20)  # Playwright calls `_respond` meanwhile
         for route in self._held.pop(command):
             self._respond(route)
 
