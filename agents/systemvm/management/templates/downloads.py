@@ -88,6 +88,10 @@ def apply_status(connection: Connection, agent_name: str, status: DownloadStatus
     changes = _changes(status)
     if status.waits_for_source and ref.error_code == _SOURCE_WAIT.code:
         del changes["error_hint"]  # the daemon's names the zone
+    # A report of progress writes progress only, because what depends on other columns is read anew after it.
+    changes = {
+        name: value for name, value in changes.items() if name == "percent" or value != getattr(ref, name)
+    }
     ref = templates.update_store_ref(connection, ref.id, **changes)
     if ref.state.ended:
         _record_end(connection, ref, status.steps)
