@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much accounts have of each kind of resource that CloudStack limits, counted from the rows themselves.
 
-CloudStack keeps counters, which drift and need updateResourceCount. Here a count is always the present one.
+CloudStack keeps counters, which drift and need updateResourceCount. Here a count is always the present one:
+what readers have counted holds until a column that it was counted from changes.
 """
 
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from systemvm.management.state import domains, schema
+from systemvm.management.state.kept_results import keep
 from systemvm.management.state.rows import AT_ONCE
 from systemvm.management.state.snapshots import TEMPORARY
 from systemvm.management.state.status import InstanceState, InstanceType, SnapshotState
 from systemvm.management.state.templates import HIDDEN_TYPES
+from systemvm.management.state.topics import columns
 from systemvm.wire.storage import DownloadState
 
 _v, _disk, _snapshot = schema.vm_instances.c, schema.volumes.c, schema.snapshots.c
@@ -48,6 +52,34 @@ class ResourceType(enum.IntEnum):
 #: By account, by kind.
 Counts = Mapping[int, Mapping[ResourceType, int]]
 
+_OF_MACHINES = ("type", "removed", "state", "account_id")
+_OF_VOLUMES = columns(schema.volumes, "removed", "account_id")
+#: The columns that each kind is counted from. No progress of a download is among them.
+_TOPICS: Mapping[ResourceType, tuple[str, ...]] = {
+    ResourceType.user_vm: columns(schema.vm_instances, *_OF_MACHINES),
+    ResourceType.cpu: columns(schema.vm_instances, *_OF_MACHINES, "vcpus"),
+    ResourceType.memory: columns(schema.vm_instances, *_OF_MACHINES, "memory_mib"),
+    ResourceType.volume: _OF_VOLUMES,
+    ResourceType.primary_storage: (
+        *_OF_VOLUMES,
+        *columns(schema.volumes, "size_bytes", "template_id"),
+        *columns(schema.template_store_refs, "template_id", "virtual_size_bytes"),
+    ),
+    ResourceType.snapshot: columns(
+        schema.snapshots, "removed", "state", "interval_type", "copy_of", "account_id"
+    ),
+    ResourceType.template: columns(schema.templates, "removed", "type", "account_id"),
+    ResourceType.network: columns(schema.guest_networks, "removed", "account_id"),
+    ResourceType.secondary_storage: (
+        *columns(schema.templates, "account_id"),
+        *columns(schema.image_stores, "zone_id"),
+        *columns(
+            schema.template_store_refs,
+            *("template_id", "store_id", "state", "removed", "delete_requested", "physical_size_bytes"),
+        ),
+    ),
+}
+
 
 def of_accounts(
     connection: sa.Connection, account_ids: Iterable[int], kinds: Iterable[ResourceType] = ResourceType
@@ -58,8 +90,8 @@ def of_accounts(
     for begin in range(0, len(numbers), AT_ONCE):
         some = numbers[begin : begin + AT_ONCE]
         for kind in wanted:
-            for account_id, count in connection.execute(_count(kind, some)):
-                counts[account_id][kind] = int(count or 0)
+            for account_id, count in _kept(connection, kind, some).items():
+                counts[account_id][kind] = count
     return counts
 
 
@@ -72,6 +104,22 @@ def of_domain(connection: sa.Connection, path: str, kind: ResourceType) -> int:
 def bytes_of_volume(connection: sa.Connection, volume_id: int) -> int:
     """Return what a volume counts for its account's primary storage."""
     return int(connection.scalar(sa.select(_disk_bytes()).where(_disk.id == volume_id)) or 0)
+
+
+def _kept(connection: sa.Connection, kind: ResourceType, account_ids: Sequence[int]) -> Mapping[int, int]:
+    """Return the counts that are not 0.
+
+    To sum the storage of 100,000 templates takes a tenth of a second.
+    """
+    read = functools.partial(_read, kind=kind, account_ids=account_ids)
+    key = ("resource count", kind, *account_ids)
+    return keep(connection, key, _TOPICS[kind], read, lambda _: 1 + len(account_ids))
+
+
+def _read(connection: sa.Connection, kind: ResourceType, account_ids: Sequence[int]) -> Mapping[int, int]:
+    return {
+        account_id: int(count or 0) for account_id, count in connection.execute(_count(kind, account_ids))
+    }
 
 
 def _count(kind: ResourceType, account_ids: Sequence[int]) -> sa.Select[Any]:
