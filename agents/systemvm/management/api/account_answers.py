@@ -4,29 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from attrs import frozen
 
+from systemvm.management.api import resource_use
 from systemvm.management.api.answers.accounts import AccountAnswer, DomainAnswer, UserAnswer
 from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.configurations import second_factor as settings
-from systemvm.management.state import accounts, instances, second_factors, templates
+from systemvm.management.resource_limits.limits import ZoneLimit
+from systemvm.management.state import accounts, instances, second_factors
 from systemvm.management.state.accounts import Account, Domain, User
 from systemvm.management.state.database import Connection
 from systemvm.management.state.roles import DEFAULTS
-from systemvm.management.state.status import InstanceState
 
 #: A list without pages can have more than a query can name.
 AT_ONCE = 500
-
-
-@frozen
-class _Counts:
-    """How many things each account has, by the account's number."""
-
-    machines: Mapping[int, int]
-    running: Mapping[int, int]
-    templates: Mapping[int, int]
 
 
 @frozen
@@ -42,22 +35,30 @@ def user_answers(connection: Connection, users: Sequence[User]) -> list[UserAnsw
     return [_user(user, names.accounts[user.account_id], names, factors) for user in users]
 
 
-def account_answers(connection: Connection, chosen: Sequence[Account]) -> list[AccountAnswer]:
+def account_answers(
+    connection: Connection, chosen: Sequence[Account], zone_limit: ZoneLimit | None
+) -> list[AccountAnswer]:
+    """Return the answers of accounts; without `zone_limit` nothing of what they have is counted."""
     return [
         answer
         for begin in range(0, len(chosen), AT_ONCE)
-        for answer in _account_answers(connection, chosen[begin : begin + AT_ONCE])
+        for answer in _account_answers(connection, chosen[begin : begin + AT_ONCE], zone_limit)
     ]
 
 
-def _account_answers(connection: Connection, chosen: Sequence[Account]) -> list[AccountAnswer]:
+def _account_answers(
+    connection: Connection, chosen: Sequence[Account], zone_limit: ZoneLimit | None
+) -> list[AccountAnswer]:
     names, numbers = read_names(connection), [account.id for account in chosen]
     users: dict[int, list[User]] = {}
     for user in accounts.users_of(connection, *numbers):
         users.setdefault(user.account_id, []).append(user)
-    counts = _counts(connection, numbers)
+    use = {} if zone_limit is None else _use(connection, chosen, zone_limit)
     factors = _second_factors(connection, [user for several in users.values() for user in several])
-    return [_account(account, names, users.get(account.id, []), counts, factors) for account in chosen]
+    return [
+        _account(account, names, users.get(account.id, []), use.get(account.id, {}), factors)
+        for account in chosen
+    ]
 
 
 def domain_answers(connection: Connection, chosen: Sequence[Domain]) -> list[DomainAnswer]:
@@ -68,7 +69,7 @@ def domain_answers(connection: Connection, chosen: Sequence[Domain]) -> list[Dom
     return [_domain(domain, by_id, domain.id in parents) for domain in chosen]
 
 
-def _role(account: Account, names: OwnerNames) -> dict[str, str]:
+def _role(account: Account, names: OwnerNames) -> dict[str, Any]:
     """Return the keys of an account's role."""
     default = next(role for role in DEFAULTS if role.type == account.type)
     made = names.roles.get(account.role_id or 0)
@@ -103,10 +104,13 @@ def _user(user: User, account: Account, names: OwnerNames, factors: _SecondFacto
 
 
 def _account(
-    account: Account, names: OwnerNames, users: Sequence[User], counts: _Counts, factors: _SecondFactors
+    account: Account,
+    names: OwnerNames,
+    users: Sequence[User],
+    use: Mapping[str, Any],
+    factors: _SecondFactors,
 ) -> AccountAnswer:
     domain = names.domains[account.domain_id]
-    machines, running = counts.machines.get(account.id, 0), counts.running.get(account.id, 0)
     return AccountAnswer(
         id=account.uuid,
         name=account.name,
@@ -118,10 +122,7 @@ def _account(
         state=account.state,
         created=account.created,
         isdefault=False,
-        vmtotal=machines,
-        vmrunning=running,
-        vmstopped=machines - running,
-        templatetotal=counts.templates.get(account.id, 0),
+        **use,
         user=[_user(user, account, names, factors) for user in users],
     )
 
@@ -147,9 +148,13 @@ def _second_factors(connection: Connection, users: Sequence[User]) -> _SecondFac
     return _SecondFactors(frozenset(found), settings.read(connection))
 
 
-def _counts(connection: Connection, account_ids: Sequence[int]) -> _Counts:
-    return _Counts(
-        machines=instances.count_by_account(connection, account_ids),
-        running=instances.count_by_account(connection, account_ids, InstanceState.RUNNING),
-        templates=templates.count_by_account(connection, account_ids),
-    )
+def _use(
+    connection: Connection, chosen: Sequence[Account], zone_limit: ZoneLimit
+) -> dict[int, dict[str, Any]]:
+    use = resource_use.of_accounts(connection, chosen, zone_limit)
+    running = instances.count_running(connection, list(use))
+    for number, keys in use.items():
+        keys["vmrunning"] = running.get(number, 0)
+        # a total that is kept can be newer than what this transaction sees
+        keys["vmstopped"] = max(0, keys["vmtotal"] - keys["vmrunning"])
+    return use

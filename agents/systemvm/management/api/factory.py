@@ -61,7 +61,7 @@ from systemvm.management.api.commands.public_names import AcmeOrders, PublicName
 from systemvm.management.api.commands.recording_rules import RecordingRuleCommands
 from systemvm.management.api.commands.recordings import RecordingCommands
 from systemvm.management.api.commands.requested_certificates import RequestedCertificateCommands
-from systemvm.management.api.commands.resource_limits import ResourceLimitCommands, ZoneLimit
+from systemvm.management.api.commands.resource_limits import ResourceLimitCommands
 from systemvm.management.api.commands.role_permissions import RolePermissionCommands
 from systemvm.management.api.commands.roles import RoleCommands
 from systemvm.management.api.commands.screens import ScreenCommands
@@ -119,6 +119,7 @@ from systemvm.management.public_certificates.overview import PublicNames
 from systemvm.management.public_certificates.requests import RequestedCertificates
 from systemvm.management.public_certificates.service import PublicCertificates
 from systemvm.management.recordings.service import Recordings
+from systemvm.management.resource_limits.limits import ZoneLimit
 from systemvm.management.screens.service import Screens
 from systemvm.management.screens.thumbnails import Thumbnails
 from systemvm.management.snapshots.copies import SnapshotCopies
@@ -292,7 +293,7 @@ def command_table(services: ApiServices) -> CommandTable:
         ).commands(),
         *MachineScalingCommands(database, services.virtual_machines, jobs).commands(),
         *MachineUpdateCommands(database, services.send_machine_data).commands(),
-        *AccountCommands(database, services.accounts, jobs, rights).commands(),
+        *AccountCommands(database, services.accounts, jobs, rights, services.storage_limit_gib).commands(),
         *UserKeyCommands(database, services.accounts, rights).commands(),
         *SecondFactorCommands(database, services.second_factors, rights, services.seconds).commands(),
         *RoleCommands(database, table).commands(),

@@ -7,18 +7,21 @@ account's own limit comes before the default; every domain above the account is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from systemvm.management.configurations import resource_limits as settings
 from systemvm.management.configurations.resource_limits import UNLIMITED
 from systemvm.management.resource_limits.errors import ResourceLimitError
-from systemvm.management.state import accounts, resource_counts
+from systemvm.management.state import accounts, resource_counts, zones
 from systemvm.management.state import resource_limits as rows
 from systemvm.management.state.accounts import ROOT_DOMAIN_ID, Account, Domain
 from systemvm.management.state.database import Connection
 from systemvm.management.state.resource_counts import ResourceType
+from systemvm.management.state.storage_quota import limit_gib
 
 GIB = 1 << 30
+#: The limit of secondary storage in GiB that a zone's file gives to each account, by the zone's name.
+ZoneLimit = Callable[[str], int | None]
 #: The kinds that this module limits. Secondary storage is reserved by SSVMs (`state/storage_quota.py`).
 CHECKED = tuple(settings.OF_ACCOUNTS)
 
@@ -39,13 +42,37 @@ def of_accounts(connection: Connection, chosen: Iterable[Account]) -> dict[int, 
     }
 
 
+def secondary_storage_gib(
+    connection: Connection, chosen: Iterable[Account], zone_limit: ZoneLimit
+) -> dict[int, int]:
+    """Return the lowest limit of all zones of accounts in GiB, by number; -1 is none."""
+    of_zones = [zone_limit(zone.name) for zone in zones.list_zones(connection)] or [None]
+    found = {account.id: [limit_gib(account, each) for each in of_zones] for account in chosen}
+    return {
+        number: min((limit for limit in each if limit is not None), default=UNLIMITED)
+        for number, each in found.items()
+    }
+
+
 def of_domain(connection: Connection, domain: Domain) -> dict[ResourceType, int]:
     """Return the limits of a domain by kind, in the units of the counts; the root has none."""
-    own = rows.of_domains(connection, (domain.id,))
+    return of_domains(connection, [domain])[domain.id]
+
+
+def of_domains(connection: Connection, chosen: Iterable[Domain]) -> dict[int, dict[ResourceType, int]]:
+    """Return the same of several domains, by number."""
+    wanted = list(chosen)
+    own = rows.of_domains(connection, (domain.id for domain in wanted))
     default = settings.defaults(connection, settings.OF_DOMAINS)
-    if domain.id == ROOT_DOMAIN_ID:
-        return dict.fromkeys(CHECKED, UNLIMITED)
-    return {kind: _in_units_of_counts(kind, own.get((domain.id, kind), default[kind])) for kind in CHECKED}
+    return {
+        domain.id: {
+            kind: UNLIMITED
+            if domain.id == ROOT_DOMAIN_ID
+            else _in_units_of_counts(kind, own.get((domain.id, kind), default[kind]))
+            for kind in CHECKED
+        }
+        for domain in wanted
+    }
 
 
 def check(connection: Connection, account_id: int, new: Mapping[ResourceType, int]) -> None:

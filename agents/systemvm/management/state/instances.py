@@ -269,15 +269,11 @@ def ids_of_account(connection: sa.Connection, account_id: int, *, running: bool 
     return list(connection.scalars(query))
 
 
-def count_by_account(
-    connection: sa.Connection, account_ids: Sequence[int], state: InstanceState | None = None
-) -> dict[int, int]:
-    """Return how many VMs each of these accounts has, without destroyed ones; with `state` those in it."""
-    where = [_v.type == InstanceType.USER, _v.removed.is_(None), _v.state.not_in(InstanceState.gone())]
-    where.append(_v.account_id.in_(account_ids))
-    if state is not None:
-        where.append(_v.state == state)
-    query = sa.select(_v.account_id, sa.func.count()).where(*where).group_by(_v.account_id)
+def count_running(connection: sa.Connection, account_ids: Sequence[int]) -> dict[int, int]:
+    """Return how many VMs of each of these accounts run."""
+    where = (_v.type == InstanceType.USER, _v.removed.is_(None), _v.state == InstanceState.RUNNING)
+    query = sa.select(_v.account_id, sa.func.count()).where(*where, _v.account_id.in_(account_ids))
+    query = query.group_by(_v.account_id)
     return {account_id: count for account_id, count in connection.execute(query)}  # noqa: C416
 
 

@@ -182,13 +182,6 @@ def ids_of_account(connection: sa.Connection, account_id: int) -> list[int]:
     return list(connection.scalars(sa.select(_t.id).where(_t.account_id == account_id, _t.removed.is_(None))))
 
 
-def count_by_account(connection: sa.Connection, account_ids: Sequence[int]) -> dict[int, int]:
-    """Return how many templates and ISOs each of these accounts has."""
-    where = (_t.removed.is_(None), _t.type.not_in(HIDDEN_TYPES), _t.account_id.in_(account_ids))
-    query = sa.select(_t.account_id, sa.func.count()).where(*where).group_by(_t.account_id)
-    return {account_id: count for account_id, count in connection.execute(query)}  # noqa: C416
-
-
 def update(connection: sa.Connection, /, template_id: int, **changes: Any) -> Template:
     return rows.update(connection, template_id, **changes)
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from attrs import field, frozen
 
 from systemvm.management.api.answers.keys import optional_key, required_key
+from systemvm.management.api.answers.resource_use import ResourceUseAnswer, own_keys_first
 
 
 @frozen(kw_only=True)
@@ -33,8 +34,8 @@ class UserAnswer:
     is2famandated: bool = required_key("whether the user must set one up: by updateUser, or as all must")
 
 
-@frozen(kw_only=True)
-class AccountAnswer:
+@frozen(kw_only=True, field_transformer=own_keys_first)
+class AccountAnswer(ResourceUseAnswer):
     id: str = required_key("the UUID")
     name: str = required_key("the name")
     accounttype: int = required_key("0 for users, 1 for root administrators, 2 for domain administrators")
@@ -47,10 +48,8 @@ class AccountAnswer:
     state: str = required_key("enabled, disabled or locked")
     created: datetime = required_key("when it was created")
     isdefault: bool = required_key("always false: every account can be deleted")
-    vmtotal: int = required_key("how many virtual machines it has")
-    vmrunning: int = required_key("how many of them run")
-    vmstopped: int = required_key("how many of them do not run")
-    templatetotal: int = required_key("how many templates and ISOs it has")
+    vmrunning: int | None = optional_key("how many of its virtual machines run")
+    vmstopped: int | None = optional_key("how many of them do not run")
     user: list[UserAnswer] = required_key("its users")
 
 

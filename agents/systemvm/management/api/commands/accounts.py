@@ -27,8 +27,10 @@ from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.paging import page_window, sort_order
 from systemvm.management.api.parameters import Arguments, Parameter, ParameterType, only, optional, required
 from systemvm.management.api.principal import ADMINISTRATORS, Principal
+from systemvm.management.api.resource_use import DETAILS, wants_use
 from systemvm.management.api.rights import Rights
 from systemvm.management.jobs.runner import JobRunner, RunningJob
+from systemvm.management.resource_limits.limits import ZoneLimit
 from systemvm.management.state import account_list, accounts
 from systemvm.management.state.account_list import AccountFilter
 from systemvm.management.state.accounts import ROOT_DOMAIN_ID, Account
@@ -66,6 +68,7 @@ _LIST = (
     optional("domainid", UUID, "list only those of this domain"),
     optional("listall", BOOLEAN, "accepted, but without effect: administrators always get all of theirs"),
     optional("isrecursive", BOOLEAN, "with domainid: include its subdomains"),
+    DETAILS,
 )
 
 
@@ -76,8 +79,16 @@ def new_user(arguments: Arguments) -> NewUser:
 class AccountCommands:
     """Handlers of these commands."""
 
-    def __init__(self, database: Database, service: AccountService, jobs: JobRunner, rights: Rights) -> None:
+    def __init__(
+        self,
+        database: Database,
+        service: AccountService,
+        jobs: JobRunner,
+        rights: Rights,
+        zone_limit: ZoneLimit,
+    ) -> None:
         self._database = database
+        self._zone_limit = zone_limit
         self._rights = rights
         self._service = service
         self._jobs = jobs
@@ -236,17 +247,17 @@ class AccountCommands:
         return dict(plain(SuccessAnswer(success=True)))
 
     async def _list(self, call: ApiCall) -> ResultPage:
-        return await self._database.read(_select, call)
+        return await self._database.read(_select, call, self._zone_limit)
 
     async def _which(self, call: ApiCall) -> Account:
         return await self._database.read(_find, call, self._rights)
 
     async def _answer(self, account: Account) -> AccountAnswer:
-        [answer] = await self._database.read(account_answers, [account])
+        [answer] = await self._database.read(account_answers, [account], self._zone_limit)
         return answer
 
 
-def _select(connection: Connection, call: ApiCall) -> ResultPage:
+def _select(connection: Connection, call: ApiCall, zone_limit: ZoneLimit) -> ResultPage:
     """Return the rows of a page of listAccounts.
 
     Raises: ApiError 431 for a page that does not exist.
@@ -266,7 +277,8 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
     found, count = account_list.accounts_page(
         connection, which, page_window(arguments), sort_order(arguments)
     )
-    return ResultPage(account_answers(connection, found), count)
+    counted_with = zone_limit if wants_use(arguments) else None
+    return ResultPage(account_answers(connection, found, counted_with), count)
 
 
 def own_domain_id(connection: Connection, call: ApiCall) -> int:

@@ -16,16 +16,12 @@ from systemvm.management.api.parameters import Arguments, ParameterType, optiona
 from systemvm.management.api.principal import ADMINISTRATORS, Principal
 from systemvm.management.configurations.resource_limits import MOST, UNLIMITED
 from systemvm.management.resource_limits import limits
-from systemvm.management.resource_limits.limits import CHECKED, GIB
-from systemvm.management.state import accounts, resource_counts, zones
+from systemvm.management.resource_limits.limits import CHECKED, GIB, ZoneLimit
+from systemvm.management.state import accounts, resource_counts
 from systemvm.management.state import resource_limits as rows
 from systemvm.management.state.accounts import ROOT_DOMAIN_ID, Account, Domain
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.resource_counts import ResourceType
-from systemvm.management.state.storage_quota import limit_gib
-
-#: The limit that a zone's file gives to each account, by the zone's name.
-ZoneLimit = Callable[[str], int | None]
 
 INTEGER, STRING, BOOLEAN, UUID = (
     ParameterType.INTEGER,
@@ -164,24 +160,19 @@ class ResourceLimitCommands:
     ) -> list[ResourceLimitAnswer]:
         own = rows.of_accounts(connection, (account.id for account in chosen))
         most = limits.of_accounts(connection, chosen)
+        stored = limits.secondary_storage_gib(connection, chosen, self._zone_limit)
         domains = {domain.id: domain for domain in accounts.all_domains(connection)}
         answers = []
         for account in chosen:
             for kind in kinds:
                 if kind is ResourceType.secondary_storage:
-                    limit = self._secondary_storage(connection, account)
+                    limit = stored[account.id]
                     is_default = account.max_secondary_storage_gib is None
                 else:
                     limit = _in_units_of_limits(kind, most[account.id][kind])
                     is_default = (account.id, kind) not in own
                 answers.append(_limit(domains[account.domain_id], kind, limit, is_default, account.name))
         return answers
-
-    def _secondary_storage(self, connection: Connection, account: Account) -> int:
-        """Return the lowest limit of all zones in GiB; -1 for none."""
-        found = [limit_gib(account, self._zone_limit(zone.name)) for zone in zones.list_zones(connection)]
-        found = found or [limit_gib(account, None)]
-        return min((limit for limit in found if limit is not None), default=UNLIMITED)
 
     async def _count(self, call: ApiCall) -> Sequence[ResourceCountAnswer]:
         asked = call.arguments.get("resourcetype")
