@@ -17,7 +17,7 @@ def own_keys_first(_class: type, fields: list[Any]) -> list[Any]:
 
 @frozen(kw_only=True)
 class ResourceUseAnswer:
-    """Keys that `details=min` leaves out. A limit that is `Unlimited` is none."""
+    """Keys that `details=min` leaves out; a domain has them in listDomains, for administrators."""
 
     vmlimit: str | None = optional_key("how many virtual machines it can have, or Unlimited")
     vmtotal: int | None = optional_key("how many virtual machines it has")
