@@ -27,11 +27,11 @@ SCAN = Path(__file__).with_name("port_scan.py")
 NICS = {"ssvm": ("eth0", "eth1", "eth2", "eth3"), "cpvm": ("eth0", "eth1", "eth2")}
 
 
-def scan(cloud: BootedCloud, source: str, target: str) -> dict[str, dict[str, list[int]]]:
-    """Scan from the address of the hypervisor host on the target's network."""
+def scan(cloud: BootedCloud, source: str, target: str, *expected: int) -> dict[str, dict[str, list[int]]]:
+    """Scan from the address of the hypervisor host on the target's network; `expected` are TCP ports."""
     inside = ["ip", "netns", "exec", cloud.plan.host_namespace]
     done = subprocess.run(
-        [*inside, sys.executable, SCAN, source, target],
+        [*inside, sys.executable, SCAN, source, target, *map(str, expected)],
         capture_output=True,
         text=True,
         timeout=scaled_s(300.0),
@@ -60,7 +60,7 @@ def test_each_interface_answers_only_on_the_listed_ports(
         ]
         for protocol in ("tcp", "udp")
     }
-    found = scan(cloud, source, target)
+    found = scan(cloud, source, target, *expected["tcp"])
     assert found["tcp"] == {"open": sorted(expected["tcp"]), "reset": []}
     assert found["udp"] == {"answered": sorted(expected["udp"]), "refused": []}
 
