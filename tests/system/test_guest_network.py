@@ -21,8 +21,8 @@ USER_DATA = b"#!/bin/sh\necho hello\n"
 def said(cloud: BootedCloud, machine: dict[str, Any]) -> list[str]:
     """Return what the guest has written to its serial port about itself."""
     log = (cloud.plan.layout.logs / f"{machine['instancename']}.log").read_text(errors="replace")
-    # a shell on the same port has its prompt before it
-    found = [line.partition("systemvm-lab: ") for line in log.splitlines()]
+    # a shell on the same port has its prompt before it, and the last line can be still on its way
+    found = [line.partition("systemvm-lab: ") for line in log.split("\n")[:-1]]
     return [text.strip() for _, start, text in found if start]
 
 
