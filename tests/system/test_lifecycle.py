@@ -146,8 +146,9 @@ def test_a_guest_that_resets_itself_starts_with_new_credentials(cloud: BootedClo
         identity(cloud, name),
         bootstrap_serials(cloud, name),
     )
-    # delayed, so that this ssh session ends before the reset
-    cloud.ssh(name, "nohup sh -c 'sleep 1; systemctl reboot -ff' > /dev/null 2>&1 &")
+    # the reset waits for the end of this ssh session, whose process is the shell's parent
+    after_the_session = "while [ -e /proc/$PPID ]; do sleep 0.2; done; systemctl reboot -ff"
+    cloud.ssh(name, f'nohup sh -c "{after_the_session}" > /dev/null 2>&1 &')
     wait_for_next_start(cloud, CPVM, name, bootstrap)
     cloud.wait_up(CPVM)
     after = running_vm(cloud, CPVM)
