@@ -19,15 +19,21 @@ def wait_for_reason(cloud: BootedCloud, kind: str, reason: str) -> dict[str, Any
 
     def row() -> dict[str, Any] | None:
         vm = cloud.system_vm(kind)
-        return vm if reason in vm.get("reason", "") else None
+        [host] = cloud.api.listHosts(name=vm["name"])["host"]
+        if reason not in vm.get("reason", "") or _explanation(cloud.system_vm(kind)) != _explanation(vm):
+            return None  # or it has changed between the answers
+        assert (host["state"], host["reason"], host["hint"]) == _explanation(vm)
+        return vm
 
     vm: dict[str, Any] = wait_for(f"{reason!r} of {cloud.system_vm(kind)}", row, 300)
-    [host] = cloud.api.listHosts(name=vm["name"])["host"]
-    assert (host["state"], host["reason"], host["hint"]) == (vm["agentstate"], vm["reason"], vm["hint"])
     assert (vm["state"], vm["agentstate"]) == ("Running", "Alert")
     shown = " ".join(cloud.cli("system-vm", "list").stdout.split())
     assert reason in shown
     return vm
+
+
+def _explanation(vm: dict[str, Any]) -> tuple[str | None, ...]:
+    return vm.get("agentstate"), vm.get("reason"), vm.get("hint")
 
 
 def reasons_of(vm: dict[str, Any]) -> list[str]:
