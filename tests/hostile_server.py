@@ -128,14 +128,14 @@ class HostileServer:
         return self
 
     def stop_being_slow(self) -> None:
-        command = [*self._inside, "curl", "-sS", "--max-time", "10", f"{self.url}/fast"]
+        command = [*self._inside, "curl", "-sS", "--max-time", "120", f"{self.url}/fast"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(120)
 
 
 def main() -> None:

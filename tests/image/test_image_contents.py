@@ -12,6 +12,7 @@ import pytest
 
 from image.built_image import TOP, BuiltImage
 from systemvm.host import guest_code
+from systemvm.service.slowness import scaled_s
 from systemvm.wire.role import Role
 
 pytestmark = pytest.mark.image
@@ -76,7 +77,7 @@ def test_units_verify_in_the_image(image: BuiltImage) -> None:
     script = f"""mount -t proc proc "$1/proc" && exec chroot "$1" {verify} "${{@:2}}" """
     done = subprocess.run(
         ["unshare", "--mount", "bash", "-c", script, "verify", image.root, *units],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=scaled_s(120.0), check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "systemvm-" not in done.stderr, done.stderr

@@ -53,7 +53,7 @@ def test_another_host_key_is_refused_and_a_reused_address_does_not_warn(cloud: B
 
 def run_hostname(ssh: list[str]) -> subprocess.CompletedProcess[str]:
     command = [*ssh, "hostname"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=scaled_s(60.0), check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=scaled_s(180.0), check=False)
 
 
 def test_files_are_copied_in_both_directions(cloud: BootedCloud, tmp_path: Path) -> None:
