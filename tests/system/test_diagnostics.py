@@ -60,7 +60,8 @@ def test_the_command_line_runs_diagnostics(cloud: BootedCloud) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_zip_contains_diagnostics_and_no_secret(cloud: BootedCloud, kind: str) -> None:
     name = cloud.system_vm(kind)["name"]
-    cloud.ssh(name, "logger -t systemvm-canary 'password=canary-journal token: canary-journal'")
+    line = "password=canary-journal token: canary-journal"
+    cloud.ssh(name, f"logger -t systemvm-canary '{line}'; journalctl --sync")
     files = collect(cloud, kind)
     assert "table inet" in files["iptables"]
     assert "eth2" in files["ipaddr"]
