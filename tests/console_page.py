@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from booted_cloud import wait_for
 from systemvm.management.first_start import FirstLogin
@@ -35,6 +35,13 @@ expect.set_options(timeout=120_000)
 def scaled_ms(timeout_s: float) -> float:
     """Return a timeout for Playwright in milliseconds, scaled to the present speed of this machine."""
     return 1000.0 * scaled_s(timeout_s)
+
+
+def new_context(browser: Browser, **options: Any) -> BrowserContext:
+    """Make a context of a browser that waits as long as `expect` does, instead of Playwright's own 30 s."""
+    context = browser.new_context(**options)
+    context.set_default_timeout(scaled_ms(120.0))
+    return context
 
 
 def screen(page: Page) -> np.ndarray:

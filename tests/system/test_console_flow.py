@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from booted_cloud import BootedCloud
-from console_page import CHROMIUM, log_in, open_section, scaled_ms, wait_colour, wait_screen
+from console_page import CHROMIUM, log_in, new_context, open_section, scaled_ms, wait_colour, wait_screen
 
 pytestmark = pytest.mark.cloud
 
@@ -27,7 +27,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     # the lab's public CA is not in the browser's store; test_public_endpoints.py tests certificates
-    context = browser.new_context(ignore_https_errors=True, viewport={"width": 1280, "height": 900})
+    context = new_context(browser, ignore_https_errors=True, viewport={"width": 1280, "height": 900})
     yield context
     context.close()
 
@@ -90,7 +90,7 @@ def test_a_second_use_of_a_token_is_refused_with_a_message(
     # a reload by the same browser continues: the cookie, not the token, authorizes it
     first.reload()
     wait_screen(first)
-    other_browser = browser.new_context(ignore_https_errors=True)
+    other_browser = new_context(browser, ignore_https_errors=True)
     second = other_browser.new_page()
     second.goto(url)
     expect(second.locator("body")).to_contain_text("already", timeout=scaled_ms(30.0))

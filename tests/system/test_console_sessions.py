@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, WebSocket, expect, sync_playwright
 
 from booted_cloud import BootedCloud, wait_for
-from console_page import CHROMIUM, log_in, open_section, scaled_ms, wait_colour, wait_screen
+from console_page import CHROMIUM, log_in, new_context, open_section, scaled_ms, wait_colour, wait_screen
 from systemvm.lab.namespaces import inside
 from systemvm.service.slowness import scaled_s
 
@@ -37,7 +37,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     # the lab's public CA is not in the browser's store; test_public_endpoints.py tests certificates
-    context = browser.new_context(ignore_https_errors=True, viewport={"width": 1000, "height": 700})
+    context = new_context(browser, ignore_https_errors=True, viewport={"width": 1000, "height": 700})
     yield context
     context.close()
 
@@ -47,7 +47,11 @@ def machine(cloud: BootedCloud) -> Iterator[dict[str, Any]]:
     row = cloud.register("sessions-tiny", f"{cloud.plan.source_url}/tiny.qcow2")
     assert cloud.wait_settled(row["id"])["isready"]
     cloud.cli("vm", "deploy", NAME, "--template", "sessions-tiny")
-    yield next(vm for vm in cloud.cli_json("vm", "list") if vm["displayname"] == NAME)
+    found = next(vm for vm in cloud.cli_json("vm", "list") if vm["displayname"] == NAME)
+    serial_log = cloud.plan.layout.logs / f"{found['instancename']}.log"
+    # the last that it says by itself, which would come between the characters that a test types
+    wait_for("the guest's report", lambda: "no password" in serial_log.read_text(errors="replace"))
+    yield found
     cloud.cli("vm", "destroy", NAME, "--yes")
 
 
@@ -105,7 +109,8 @@ def test_the_serial_port_of_the_cpvm_carries_text(cloud: BootedCloud, context: B
     cloud.ssh(name, "echo from the guest > /dev/ttyS0")
     expect_output(page, "from the guest")
     received: list[str] = []
-    reading = "stty -F /dev/ttyS0 -echo; echo waiting > /dev/ttyS0; head -n 1 < /dev/ttyS0"
+    # open from before it says so: what comes to a port that nobody has open is lost
+    reading = "(stty -echo; echo waiting > /dev/ttyS0; head -n 1) < /dev/ttyS0"
     reader = threading.Thread(target=lambda: received.append(cloud.ssh(name, reading)))
     reader.start()
     expect_output(page, "waiting")
@@ -163,7 +168,7 @@ def test_an_administrator_watches_a_console_and_ends_it(
     user = open_console(cloud, context)
     wait_screen(user)
     session_id = session_of(user)
-    windows = browser.new_context(ignore_https_errors=True)
+    windows = new_context(browser, ignore_https_errors=True)
     watcher = windows.new_page()
     watcher.goto(cloud.cli("console", "watch", session_id).stdout.strip())
     wait_screen(watcher)

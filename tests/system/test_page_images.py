@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from booted_cloud import BootedCloud
-from console_page import CHROMIUM, log_in, scaled_ms
+from console_page import CHROMIUM, log_in, new_context, scaled_ms
 
 pytestmark = pytest.mark.cloud
 
@@ -30,8 +30,7 @@ def page(cloud: BootedCloud, tmp_path: Path) -> Iterator[Page]:
         subprocess.run(["certutil", "-d", f"sql:{store}", *arguments], check=True, timeout=60)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(**CHROMIUM, env={**os.environ, "HOME": str(tmp_path)})
-        page = browser.new_page()
-        page.set_default_timeout(scaled_ms(60.0))
+        page = new_context(browser).new_page()
         log_in(page, cloud.plan.page_url, cloud.lab.login)
         yield page
         browser.close()

@@ -21,7 +21,7 @@ import yaml
 from playwright.sync_api import BrowserContext, Error, expect, sync_playwright
 
 from booted_cloud import BootedCloud, wait_for
-from console_page import CHROMIUM, log_in, open_section, scaled_ms, wait_screen
+from console_page import CHROMIUM, log_in, new_context, open_section, scaled_ms, wait_screen
 from free_ports import free_ports
 
 pytestmark = pytest.mark.cloud
@@ -97,7 +97,7 @@ def chromium(home: Path, *roots: str) -> Iterator[BrowserContext]:
         browser = playwright.chromium.launch(
             **{**CHROMIUM, "args": arguments}, env={**os.environ, "HOME": str(home)}
         )
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        context = new_context(browser, viewport={"width": 1280, "height": 900})
         yield context
         browser.close()
 

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from booted_cloud import BootedCloud
-from console_page import CHROMIUM, scaled_ms, screen
+from console_page import CHROMIUM, new_context, scaled_ms, screen
 from systemvm.lab.namespaces import inside
 from systemvm.service.slowness import scaled_s
 
@@ -25,7 +25,7 @@ def page() -> Iterator[Page]:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(**CHROMIUM)
         # the lab's public CA is not in the browser's store; test_public_endpoints.py tests certificates
-        yield chromium.new_context(ignore_https_errors=True).new_page()
+        yield new_context(chromium, ignore_https_errors=True).new_page()
         chromium.close()
 
 
