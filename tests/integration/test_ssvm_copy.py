@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,11 +16,13 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
+from twisted.internet.threads import deferToThread
 
 from integration.ssvm_lab.daemon import Daemon
 from integration.ssvm_lab.fixtures import daemon
 from integration.ssvm_lab.world import STORE, Builder, World, run
 from rpc_wait import until
+from systemvm.service.slowness import scaled_s
 from systemvm.ssvm.store_messages import mount_id
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
@@ -81,10 +84,19 @@ class Copying:
 
     async def stop_in_the_middle(self) -> int:
         """Stop the child that copies; return its process id."""
-        await until(self._is_half_done)
-        [child] = self._children()
-        os.kill(child, signal.SIGSTOP)
+        child = await deferToThread(self._stop_half_done)
         assert self.image.stat().st_size < LARGE_BYTES, "it was too fast for this test"
+        return child
+
+    def _stop_half_done(self) -> int:
+        """Look without a pause: all of it is copied within a second."""
+        deadline_s = time.monotonic() + scaled_s(60.0)
+        children: list[int] = []
+        while not children or self.image.stat().st_size <= KILL_AFTER_BYTES:
+            assert time.monotonic() < deadline_s, "it is not half done"
+            children = children or self._children()
+        [child] = children
+        os.kill(child, signal.SIGSTOP)
         return child
 
     def begun_at(self, index: int) -> int:
@@ -98,9 +110,6 @@ class Copying:
             digest = hashlib.file_digest(image, "sha256").hexdigest()
         assert self.checksum == f"{{SHA-256}}{digest}" == status.image_checksum
         assert self._world.job_directories() == []
-
-    def _is_half_done(self) -> bool:
-        return self.image.exists() and self.image.stat().st_size > KILL_AFTER_BYTES
 
     def _children(self) -> list[int]:
         """Return the processes that have the image open; other children wait for calls."""

@@ -262,6 +262,7 @@ async def test_a_queued_call_past_its_deadline_is_not_begun(helper: Helper, tmp_
 
 @pytest_twisted.ensureDeferred
 async def test_a_call_that_began_and_times_out_is_a_hung_store(helper: Helper, tmp_path: Path) -> None:
+    await helper.call("pid")  # the helper is up
     error = await error_of(helper.call("hang", path=str(tmp_path / "hung"), timeout_s=1.0))
     assert error.reason == "store_hangs"
     await until(lambda: helper.children() == [], "the child to be killed and reaped")

@@ -102,7 +102,8 @@ async def test_movers_are_forked_from_one_warm_process(world: World, daemon: Dae
     order = request(world, f"{BAD}/slow")
     ended = daemon.end_of(order.job_id)
     await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress))
+    # its own progress, not that of the first one: by then it has all of its descriptors
+    await until(lambda: any(one.job_id == order.job_id and one.received_bytes for one in daemon.progress))
     (mover,) = (Path(f"/proc/{pid}") for pid in world.mover_pids())
     opened = {int(path.name): str(path.readlink()) for path in (mover / "fd").iterdir()}
     # standard input and output are /dev/null; then control, source, directory; then an eventfd and the image

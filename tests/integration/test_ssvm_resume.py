@@ -6,16 +6,19 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import tempfile
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import pytest_twisted
 
 from integration.ssvm_lab.bad_server import BODY
 from integration.ssvm_lab.daemon import Daemon, request
-from integration.ssvm_lab.fixtures import BAD, daemon, world
-from integration.ssvm_lab.world import NAME, World
+from integration.ssvm_lab.fixtures import BAD, daemon
+from integration.ssvm_lab.world import NAME, QUICK, Builder, World
 from rpc_wait import until
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
@@ -23,7 +26,19 @@ from systemvm.wire.storage import DownloadAbort, DownloadState, DownloadStatus
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 
-__all__ = ["daemon", "world"]  # fixtures
+__all__ = ["daemon"]  # a fixture
+
+#: A server that a test has stopped is back in time, also on a slow machine.
+PATIENT = QUICK | dict.fromkeys(("first_byte_budget_s", "refused_budget_s", "retry_budget_s"), 120.0)
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with (
+        tempfile.TemporaryDirectory(prefix="ssvm") as directory,
+        Builder(Path(directory), limits=PATIENT) as built,
+    ):
+        yield built
 
 
 def content(world: World, status: DownloadStatus) -> bytes:

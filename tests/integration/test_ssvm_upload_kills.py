@@ -38,7 +38,7 @@ async def test_a_process_killed_in_the_middle_costs_what_its_journal_lacks(
     uploader = await uploads.begin(upload_request(LARGE))
     ended = uploads.daemon.end_of(uploader.request.job_id)
     assert (await uploader.create(len(LARGE))).code == 201
-    running = uploader.start_patch(0, LARGE, "--limit-rate", "12m")
+    running = uploader.start_patch(0, LARGE, "--limit-rate", "6m")
     await until(lambda: uploads.received(uploader) > KILL_AFTER_BYTES)
     pids = {
         "mover": world.mover_pids,

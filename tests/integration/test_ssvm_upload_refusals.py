@@ -14,7 +14,6 @@ from integration.ssvm_lab.fixtures import daemon, published
 from integration.ssvm_lab.upload_fixtures import authority, client, uploads, world
 from integration.ssvm_lab.uploads import CONTENT, LARGE, MIB, PAGE, Uploader, Uploads, upload_request
 from integration.ssvm_lab.world import World
-from systemvm.service.slowness import scaled_s
 from systemvm.wire.storage import ImageFormat, QuotaReservation
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -96,11 +95,10 @@ async def test_an_upload_that_does_not_begin_expires(uploads: Uploads) -> None:
 async def test_only_the_last_signature_and_expiry_count(uploads: Uploads) -> None:
     first = await uploads.begin(upload_request())
     ended = uploads.daemon.end_of(first.request.job_id)
-    # late enough for the client's attempt with the first one
-    expires_unix_s = time.time() + scaled_s(4.0)
-    again = evolve(first.request, signature="c2lnbmVkIGFnYWlu", expires_unix_s=expires_unix_s)
+    again = evolve(first.request, signature="c2lnbmVkIGFnYWlu")
     second = await uploads.begin(again)
     assert (await first.form(CONTENT)).text == "signature validation failed."
+    await uploads.begin(evolve(again, expires_unix_s=time.time() + 0.5))
     status = await ended
     assert status.error is not None and status.error.code == TransferFailure.UPLOAD_EXPIRED.value
     assert (await second.form(CONTENT)).text == "request not valid anymore."

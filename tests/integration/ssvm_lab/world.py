@@ -322,8 +322,8 @@ class Builder:
     ) -> None:  # fmt: skip
         """Start a service behind its sockets, of which `path` is one."""
         activator = [*inside, "systemd-socket-activate", "-E", "PYTHONPATH", *options]
-        self._start(name, namespace, *activator, sys.executable, str(SOCKET_UNIT), *service)
-        self._wait_for_path(path)
+        process = self._start(name, namespace, *activator, sys.executable, str(SOCKET_UNIT), *service)
+        self._wait_until_listening(process.pid, path)
 
     def _start(self, name: str, namespace: str | None, *command: str) -> subprocess.Popen[bytes]:
         entered = ["nsenter", f"--net=/run/netns/{namespace}", *command] if namespace else list(command)
@@ -349,13 +349,18 @@ class Builder:
             time.sleep(0.05)
 
     @staticmethod
-    def _wait_for_path(path: Path) -> None:
+    def _wait_until_listening(pid: int, path: Path) -> None:
+        """Wait without a connection, which would start the service: its file exists a moment before."""
         deadline_s = time.monotonic() + scaled_s(60.0)
-        while not path.exists():
-            assert time.monotonic() < deadline_s, f"{path} was not created"
+        while not any(
+            line.endswith(f" {path}") and int(line.split()[3], 16) & _ACCEPTS
+            for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()
+        ):
+            assert time.monotonic() < deadline_s, f"nothing listens at {path}"
             time.sleep(0.02)
 
 
+_ACCEPTS = 1 << 16  # __SO_ACCEPTCON in the flags of /proc/net/unix
 _CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 20).close()"
 
 
