@@ -160,7 +160,7 @@ async def test_a_browser_uploads_pauses_reloads_and_completes(
 
     def steps(page: Page) -> None:
         page_of_daemon.open(page)
-        slow_down(page, 600_000)
+        slow_down(page, 200_000)
         fill_in(page, image)
         row = page.locator("#uploads .row")
         expect(row).to_have_attribute("data-state", "uploading")
