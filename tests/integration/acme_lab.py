@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import ssl
 import subprocess
 import urllib.request
@@ -88,7 +89,7 @@ def pebble(
         ]
     found = Pebble(f"https://127.0.0.1:{api}/dir", ca_file, f"https://127.0.0.1:{management}")
     try:
-        _wait_until_it_answers(found, running)
+        _wait_until_it_answers(found, dns, running)
         yield found
     finally:
         for process in running:
@@ -97,13 +98,27 @@ def pebble(
             process.wait(TIMEOUT_S)
 
 
-def _wait_until_it_answers(server: Pebble, running: list[subprocess.Popen[bytes]]) -> None:
+def _look_up(dns_port: int) -> None:
+    """Look a name up, as the server does to check a challenge.
+
+    Raises: OSError while there is no answer.
+    """
+    question = b"\1\2\1\0\0\1\0\0\0\0\0\0\4name\4test\0\0\1\0\1"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
+        plain.settimeout(5)
+        plain.connect(("127.0.0.1", dns_port))
+        plain.send(question)
+        plain.recv(512)
+
+
+def _wait_until_it_answers(server: Pebble, dns_port: int, running: list[subprocess.Popen[bytes]]) -> None:
     import time
 
     give_up_s = time.monotonic() + scaled_s(TIMEOUT_S)
     while True:
         try:
             server.root_pem()
+            _look_up(dns_port)
             return
         except OSError:
             ended = [process.args for process in running if process.poll() is not None]

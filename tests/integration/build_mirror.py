@@ -167,17 +167,20 @@ def small_mirror(top: Path) -> Iterator[Mirror]:
     requested_hosts: list[str] = []
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     ca.issue_cert(NAME).configure_cert(context)
-    with _serving(_files_of(top)) as server, _serving(_proxy_to(requested_hosts)) as proxy:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
+    with _serving(_files_of(top), context) as server, _serving(_proxy_to(requested_hosts)) as proxy:
         port, proxy_port = server.server_address[1], proxy.server_address[1]
         yield Mirror(top, top / "keyring.gpg", top / "ca.pem", port, proxy_port, requested_hosts)
     subprocess.run(["gpgconf", "--homedir", top / "gpg", "--kill", "gpg-agent"], check=True)
 
 
 @contextmanager
-def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[ThreadingHTTPServer]:
+def _serving(
+    handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext | None = None
+) -> Iterator[ThreadingHTTPServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
+    if context is not None:  # before the thread, which waits for the socket's number
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -213,7 +216,7 @@ def _proxy_to(requested_hosts: list[str]) -> type[BaseHTTPRequestHandler]:
             if host != NAME:
                 self.send_error(502)
                 return
-            with socket.create_connection(("127.0.0.1", int(port)), timeout=30) as far:
+            with socket.create_connection(("127.0.0.1", int(port)), timeout=120) as far:
                 self.send_response(200)
                 self.end_headers()
                 _splice(self.connection, far)
