@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from accessibility import violations, violations_light_and_dark
 from console_page import open_section
@@ -135,6 +137,24 @@ def test_a_role_is_made_of_another_and_its_rules_are_ordered(host: Host, chromiu
     chromium.run(steps)
 
 
+@contextmanager
+def held(page: Page, command: str) -> Iterator[None]:
+    """Hold every call of a command until the end of the block."""
+    calls: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if f"command={command}&" in (route.request.post_data or ""):
+            calls.append(route)
+        else:
+            route.fallback()
+
+    page.route("**/client/api", hold)
+    yield
+    for call in calls:
+        call.continue_()
+    page.unroute("**/client/api", hold)
+
+
 def test_a_domain_administrator_limits_accounts_and_not_the_own_domain(
     host: Host, chromium: Chromium
 ) -> None:
@@ -157,8 +177,11 @@ def test_a_domain_administrator_limits_accounts_and_not_the_own_domain(
         memory = page.locator("#limits .row", has_text="Memory")
         expect(memory).to_contain_text("4,096 MiB")
         expect(memory.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "0")
-        press(page.get_by_role("button", name="My own"))
-        expect(page.locator("#limits-of")).to_have_text("of account dora")
+        with held(page, "listResourceLimits"):
+            press(page.get_by_role("button", name="My own"))
+            expect(page.locator("#limits-of")).to_have_text("of account dora")
+            expect(page.locator("#limits .row")).to_have_count(0)
+        expect(page.locator("#limits .row").first).to_be_visible()
         expect(page.locator("#limits").get_by_role("button")).to_have_count(0)
         assert violations(page) == []
         open_section(page, "Domains")

@@ -29,8 +29,14 @@ function amount(kind, value) {
 
 // Show the limits of an account or a domain.
 export function limitsOf(owner) {
-  shown.owner = owner;
+  turnTo(owner);
   location.hash = "#/limits";
+}
+
+// The limits of one owner are not shown as those of another while these are asked for.
+function turnTo(owner) {
+  Object.assign(shown, { owner, limits: [] });
+  $("#limits").replaceChildren();
 }
 
 // Nobody changes the own limits, and a domain administrator not those of the own domain.
@@ -52,13 +58,15 @@ function row({ resourcetypename: kind, resourcetype: type, max, isdefault, used:
 }
 
 async function refreshLimits() {
-  const { domainid, account, label = `account ${user().account}` } = shown.owner ?? {};
+  const { owner } = shown;
+  const { domainid, account, label = `account ${user().account}` } = owner ?? {};
   const of = { ...(domainid ? { domainid } : {}), ...(account ? { account } : {}) };
   $("#limits-of").textContent = `of ${label}`;
-  $("#limits-own").hidden = !shown.owner;
+  $("#limits-own").hidden = !owner;
   const errorLine = $("#limits-error");
   try {
     const { resourcelimit = [] } = await call("listResourceLimits", of);
+    if (shown.owner !== owner) return;
     errorLine.hidden = true;
     shown.limits = resourcelimit;
     const focused = document.activeElement?.dataset.action === "limit-edit" ? document.activeElement.dataset.target : null;
@@ -88,7 +96,7 @@ export function wireLimits(refresh) {
   addSection({ id: "limits", title: "Limits", command: "listResourceLimits", refresh: refreshLimits,
     tables: ["resource_limits", "accounts", "domains", "vm_instances", "volumes", "templates", "snapshots", "template_store_refs"] });
   $("#limits-own").addEventListener("click", () => {
-    shown.owner = null;
+    turnTo(null);
     refresh();
   });
   $("#limit-edit [name=max]").addEventListener("input", () => { $("#limit-edit [value=max]").checked = true; });
