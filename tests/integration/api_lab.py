@@ -23,6 +23,7 @@ def api_of(host: Host) -> Callable[[], CloudStack]:
         endpoint=f"{host.page}/client/api",
         key=login.api_key,
         secret=login.secret_key,
+        timeout=120,
         poll_interval=0.05,
         fetch_result=True,
     )

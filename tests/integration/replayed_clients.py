@@ -21,7 +21,7 @@ from attrs import frozen
 
 from small_cloud.rows import API_KEY, SECRET_KEY
 
-TIMEOUT_S = 20
+TIMEOUT_S = 120
 POLL_S = 0.05
 
 

@@ -62,6 +62,7 @@ class Operator:
             "CLOUDSTACK_ENDPOINT": self.url,
             "CLOUDSTACK_KEY": self.login.api_key,
             "CLOUDSTACK_SECRET": self.login.secret_key,
+            "CLOUDSTACK_TIMEOUT": "120",
             "ANSIBLE_HOME": str(self.home),
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "ANSIBLE_NOCOLOR": "true",
@@ -79,7 +80,7 @@ def make_operator(host: Host, home: Path) -> tuple[Operator, CloudStack]:
     login = FirstLogin.take(host.layout.first_login)
     assert login is not None
     url = f"{host.page}/client/api"
-    api = CloudStack(endpoint=url, key=login.api_key, secret=login.secret_key)
+    api = CloudStack(endpoint=url, key=login.api_key, secret=login.secret_key, timeout=120)
     [cluster], [node] = api.listClusters()["cluster"], api.listHosts(type="Routing")["host"]
     variables = {
         "zone": cluster["zonename"],

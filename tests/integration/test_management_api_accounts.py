@@ -29,7 +29,7 @@ def status_of_login(host: Host, username: str, password: str) -> int:
     form = {"command": "login", "username": username, "password": password, "response": "json"}
     body = urllib.parse.urlencode(form).encode()
     try:
-        with urllib.request.urlopen(f"{host.page}/client/api", body, timeout=30) as answer:
+        with urllib.request.urlopen(f"{host.page}/client/api", body, timeout=240) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as refused:
         return refused.code
@@ -54,6 +54,7 @@ def test_a_second_account_is_created_disabled_and_deleted(host: Host) -> None:
         endpoint=f"{host.page}/client/api",
         key=keys["apikey"],
         secret=keys["secretkey"],
+        timeout=120,
         poll_interval=0.05,
         fetch_result=True,
     )

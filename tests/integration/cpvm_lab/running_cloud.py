@@ -37,6 +37,7 @@ class RunningCloud:
             endpoint=f"{self.host.page}/client/api",
             key=self.login.api_key,
             secret=self.login.secret_key,
+            timeout=120,
             poll_interval=0.05,
             fetch_result=True,
         )
