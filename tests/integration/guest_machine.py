@@ -17,6 +17,7 @@ from integration.guest_client import GuestClient
 from integration.network_lab import LISTEN, Host, sh
 from systemvm.lab.children import ChildProcess
 from systemvm.lab.host_programs import HostProgram
+from systemvm.service.slowness import scaled_s
 
 BRIDGE = "cloudbr3"
 
@@ -57,7 +58,7 @@ class Machine(GuestClient):
 
     def connects(self, address: str, port: int) -> bool:
         """Return whether a TCP connection to an address is made."""
-        script = f"import socket; socket.create_connection(({address!r}, {port}), 3).close()"
+        script = f"import socket; socket.create_connection(({address!r}, {port}), {scaled_s(3.0)}).close()"
         argv = ("ip", "netns", "exec", self.name, sys.executable, "-c", script)
         return subprocess.run(argv, capture_output=True, check=False, timeout=100).returncode == 0
 

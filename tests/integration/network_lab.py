@@ -20,6 +20,7 @@ from systemvm.lab import children
 from systemvm.lab.children import ChildProcess
 from systemvm.lab.host_programs import HostProgram, as_user, helper_sockets
 from systemvm.management.samples import read_sample
+from systemvm.service.slowness import scaled_s
 
 AGENTS = Path(__file__).resolve().parents[2] / "agents"
 #: bridge: (traffic type, the host's address, a neighbour's address)
@@ -31,6 +32,7 @@ BRIDGES = {
     "cloudbr3": ("guest", "10.13.0.1/24", "10.13.0.100/24"),
 }
 PORTS = (8250, 5907, 2049)
+CONNECT_S = 1.5
 LISTEN = """
 import socket, select, sys
 listeners = [socket.create_server(("0.0.0.0", port)) for port in {ports}]
@@ -71,15 +73,18 @@ sys.exit("".join(failures) or 0)
 """
 
 
+#: Its argument is how long a connection may take: `CONNECT_S`, scaled.
 PROBE = """
 import json, socket, sys
 from concurrent.futures import ThreadPoolExecutor
+
+connect_s = float(sys.argv[1])
 
 def probe(target):
     host, port, source = target
     try:
         # the kernels connect, however busy the machine is; the byte needs a program
-        with socket.create_connection((host, port), 1.5, (source, 0) if source else None) as connection:
+        with socket.create_connection((host, port), connect_s, (source, 0) if source else None) as connection:
             connection.settimeout(50)
             return connection.recv(1) == b"x"
     except OSError:
@@ -163,7 +168,16 @@ except Exception as error:
         return self.run_as(user, script).stdout
 
     def reached(self, bridge: str, targets: list[tuple[str, int, str | None]]) -> list[bool]:
-        argv = ("ip", "netns", "exec", self.neighbours[bridge], sys.executable, "-c", PROBE)
+        argv = (
+            "ip",
+            "netns",
+            "exec",
+            self.neighbours[bridge],
+            sys.executable,
+            "-c",
+            PROBE,
+            str(scaled_s(CONNECT_S)),
+        )
         answer = sh(*argv, stdin=json.dumps(targets))
         result: list[bool] = json.loads(answer)
         return result

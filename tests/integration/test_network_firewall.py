@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
-from integration.network_lab import BRIDGES, PORTS, PROBE, Host, host, ip, sh
+from integration.network_lab import BRIDGES, CONNECT_S, PORTS, PROBE, Host, host, ip, sh
 from systemvm.host.layout import DAEMON_USER
+from systemvm.service.slowness import scaled_s
 
 __all__ = ["host"]  # the fixture
 
@@ -72,7 +73,7 @@ def test_two_control_ports_cannot_reach_each_other_but_the_host(host: Host) -> N
         sh("ip", "-n", second, "addr", "add", "169.254.9.9/16", "dev", "eth0")
         sh("ip", "-n", second, "link", "set", "eth0", "up")
         targets = json.dumps([("169.254.3.7", 2049, None), ("169.254.0.1", 8250, None)])
-        probe = ("ip", "netns", "exec", second, sys.executable, "-c", PROBE)
+        probe = ("ip", "netns", "exec", second, sys.executable, "-c", PROBE, str(scaled_s(CONNECT_S)))
         assert json.loads(sh(*probe, stdin=targets)) == [True, True]
         for port in ("v0", "v2nd"):
             sh("bridge", "-n", host.name, "link", "set", "dev", port, "isolated", "on")

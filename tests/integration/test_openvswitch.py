@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from integration.network_lab import BRIDGES, PROBE, links_of, sh
+from integration.network_lab import BRIDGES, CONNECT_S, PROBE, links_of, sh
 from integration.openvswitch_lab import Machine, OpenVSwitchHost, host, machine
 from systemvm.nethelper.hybrid_plug import HybridPlug
+from systemvm.service.slowness import scaled_s
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 
@@ -50,7 +51,8 @@ def one(host: OpenVSwitchHost) -> Iterator[Machine]:
 
 def reached(namespace: str, *targets: tuple[str, int]) -> list[bool]:
     given = json.dumps([(*target, None) for target in targets])
-    answer = sh("ip", "netns", "exec", namespace, sys.executable, "-c", PROBE, stdin=given)
+    connect_s = str(scaled_s(CONNECT_S))
+    answer = sh("ip", "netns", "exec", namespace, sys.executable, "-c", PROBE, connect_s, stdin=given)
     result: list[bool] = json.loads(answer)
     return result
 
