@@ -119,7 +119,7 @@ async def test_check_is_run_by_the_helper(setup: Setup) -> None:
 
     helper = cast(Any, reactor).listenUNIX(str(machine.paths.check_socket), CheckHelper(machine))
     try:
-        report = await peer.call(wire.CHECK, result=wire.CheckReport, deadline_s=30)
+        report = await peer.call(wire.CHECK, result=wire.CheckReport, deadline_s=240)
     finally:
         await helper.stopListening()
     by_name = {step.name: step for step in report.steps}

@@ -158,7 +158,8 @@ async def test_a_half_open_connection_is_detected_at_both_ends(
     await until(lambda: agent.dialer.peer is not None)
     cable.pulled = True
     await until(lambda: agent.dialer.peer is None and len(daemon.lost) == len(daemon.peers))
-    assert "silent" in daemon.lost[0]
+    # the first attempts can have ended otherwise: hello has half a second
+    assert "silent" in daemon.lost[-1]
     # on a slow machine the dialer reports its state later than the daemon
     await until(lambda: any("silent" in state for state in agent.states))
     cable.pulled = False

@@ -19,7 +19,7 @@ from systemvm.wire import agent as wire
 from systemvm.wire import protocol
 from systemvm.wire.role import Role
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 async def soon(waiting: Deferred[Any], what: str) -> Any:
