@@ -55,7 +55,7 @@ async def main(reactor: Any) -> None:
     address = ("127.0.0.1", port.getHost().port)
     dialer = Dialer(reactor, lambda: agent, MethodTable("agent", "1"), [address], hello)
     dialer.start()
-    sys.stdout.write(f"{await greeted.addTimeout(30, reactor)}\n")
+    sys.stdout.write(f"{await greeted.addTimeout(200, reactor)}\n")
     await dialer.stop()
     await port.stopListening()
 

@@ -80,7 +80,7 @@ def test_metrics_are_scraped_from_the_network_of_eth1_only(networks: str) -> Non
 
             def scrape(client: str) -> str:
                 command = _python(f"{networks}{client}", "-c", SCRAPE, ADDRESS)
-                done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
+                done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
                 return done.stdout
 
             shown = scrape("a")

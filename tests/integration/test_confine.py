@@ -61,7 +61,7 @@ def test_a_file_that_replaces_a_named_one_is_denied(files: tuple[Path, Path, Pat
         assert process.stdout.readline() == "ready\n"
         other.rename(source)
         target.write_text("go\n")
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=120)
     assert (output, "denied" in errors) == ("", True)
 
 

@@ -110,7 +110,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         console.close()
     finally:
         for name in (guest, world):
-            subprocess.run(["ip", "netns", "del", name], check=False, timeout=30)
+            subprocess.run(["ip", "netns", "del", name], check=False, timeout=120)
 
 
 def test_the_advertised_port_leads_to_the_listener_on_the_public_network_only(place: Place) -> None:

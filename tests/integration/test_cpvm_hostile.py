@@ -103,7 +103,7 @@ def test_10_000_handshakes_that_never_finish_are_bounded(console: ConsoleProcess
         for number in range(HANDSHAKES):
             raw = socket.socket()
             raw.bind((f"127.0.1.{1 + number % SOURCES}", 0))
-            raw.settimeout(30)
+            raw.settimeout(120)
             raw.connect(("127.0.0.1", console.port))
             with contextlib.suppress(ConnectionError):  # it was closed already to make room
                 raw.sendall(hello if number % 2 else hello[:50])

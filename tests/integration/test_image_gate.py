@@ -117,6 +117,6 @@ def test_no_raw_disk_passes_that_qemu_takes_for_another_format(tmp_path: Path, h
         path = tmp_path / "disk"
         path.write_bytes(data)
         done = subprocess.run(
-            ["qemu-img", "info", "--output=json", path], capture_output=True, timeout=30, check=True
+            ["qemu-img", "info", "--output=json", path], capture_output=True, timeout=120, check=True
         )
         assert json.loads(done.stdout)["format"] == "raw", head

@@ -39,7 +39,7 @@ def test_a_vm_is_a_real_clone_that_outlives_the_daemon(host: Host) -> None:
     pid = host.pids()[vm["instancename"]]
     [disk] = [Path(path) for path in open_files(pid) if "/volumes/" in path]
     info = subprocess.run(
-        ["qemu-img", "info", "-U", "--output=json", disk], check=True, capture_output=True, timeout=30
+        ["qemu-img", "info", "-U", "--output=json", disk], check=True, capture_output=True, timeout=120
     )
     backing = Path(json.loads(info.stdout)["backing-filename"])
     assert backing.name == f"{values['templateid']}.qcow2"

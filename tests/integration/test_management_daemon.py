@@ -86,19 +86,19 @@ def test_stop_reboot_and_destroy_commands(host: Host) -> None:
 
 def test_the_page_and_the_first_login(host: Host) -> None:
     host.start()
-    with urllib.request.urlopen(host.page, timeout=30) as answer:
+    with urllib.request.urlopen(host.page, timeout=240) as answer:
         assert b"<html" in answer.read().lower()
     assert host.layout.first_login.stat().st_mode & 0o777 == 0o600
     login = FirstLogin.take(host.layout.first_login)
     assert login is not None
     body = f"command=login&username={login.username}&password={login.password}&response=json".encode()
-    with urllib.request.urlopen(f"{host.page}/client/api", body, timeout=30) as answer:
+    with urllib.request.urlopen(f"{host.page}/client/api", body, timeout=240) as answer:
         assert json.load(answer)["loginresponse"]["username"] == "admin"
     assert login.password not in host.log.read_text()
     host.end(signal.SIGTERM)
     host.start()
     assert not host.layout.first_login.exists()
-    with urllib.request.urlopen(f"{host.page}/client/api", body, timeout=30) as answer:
+    with urllib.request.urlopen(f"{host.page}/client/api", body, timeout=240) as answer:
         assert answer.status == 200
 
 

@@ -123,7 +123,7 @@ def cpvm(cloud: SmallCloud, tmp_path: Path) -> Iterator[Cpvm]:
     pytest_twisted.blockon(Deferred.fromCoroutine(answering.start()))
     cpvm = Cpvm(tmp_path / "cpvm", answering)
     try:
-        peer = pytest_twisted.blockon(answering.hellos.get().addTimeout(60, reactor))
+        peer = pytest_twisted.blockon(answering.hellos.get().addTimeout(240, reactor))
         setup = PublicCertificate(cpvm).setup
         calling = peer.call(console.CONSOLE_SETUP, setup, result=Acknowledgement)
         pytest_twisted.blockon(Deferred.fromCoroutine(calling))
