@@ -15,6 +15,7 @@ from small_cloud import SmallCloud
 from systemvm.management.api.kept_answers import MAX_ANSWER_BYTES, MAX_BYTES, KeptAnswers
 from systemvm.management.state import (
     accounts,
+    configurations,
     console_sessions,
     events,
     instances,
@@ -94,6 +95,12 @@ CHANGES: dict[str, tuple[str, Callable[[Connection], object]]] = {
         "listAccounts",
         lambda connection: templates.update(connection, 1, account_id=3),
     ),
+    "an account's storage": ("listAccounts", rename(schema.volumes, size_bytes=99 << 30)),
+    "the limit of accounts": (
+        "listAccounts",
+        lambda connection: configurations.put(connection, "max.account.volumes", None, "7"),
+    ),
+    "a domain's storage": ("listDomains", rename(schema.volumes, size_bytes=99 << 30)),
     "a user's email": ("listUsers", rename(schema.users, email="x@example.com")),
     "a user's account": ("listUsers", rename(schema.accounts, name="renamed")),
     "a domain's name": ("listDomains", rename(schema.domains, name="renamed")),
