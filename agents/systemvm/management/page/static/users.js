@@ -63,7 +63,7 @@ Object.assign(actions, {
 async function openAdd() {
   const open = opening();
   try {
-    const accounts = await allRows("listAccounts", "account", { listall: "true", sortby: "name" });
+    const accounts = await allRows("listAccounts", "account", { listall: "true", sortby: "name", details: "min" });
     open({
       title: "Add a user", text: "The user shares what the account owns.", verb: "Add",
       fields: [...PERSON, { name: "accountid", data: { parameter: "account domainid" }, label: "Account", required: true, choices: accounts.map((one) => [one.id, `${one.name}, ${one.domainpath}`]) }],
