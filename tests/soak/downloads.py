@@ -20,6 +20,7 @@ from attrs import define, field
 
 from systemvm.lab.cloud import Cloud
 from systemvm.lab.errors import LabError
+from systemvm.service.slowness import scaled_s
 
 MIB = 1 << 20
 SIZE_MIB = 24
@@ -118,7 +119,7 @@ class Downloads:
     def stop(self) -> None:
         """Register no further downloads; running ones continue."""
         self._ending.set()
-        self._thread.join(self._settle_s)
+        self._thread.join(scaled_s(self._settle_s))
         if self._error is not None:
             raise self._error
 
@@ -183,8 +184,8 @@ class Downloads:
                 self._templates.append(Template(name, row["id"]))
 
     def _rows_after_recovery(self) -> list[dict[str, Any]]:
-        deadline = time.monotonic() + self._settle_s
-        while time.monotonic() < deadline:
+        began_s = time.monotonic()
+        while time.monotonic() - began_s < scaled_s(self._settle_s):
             with contextlib.suppress(OSError):
                 return self._rows()
             time.sleep(POLL_S)
@@ -193,26 +194,29 @@ class Downloads:
     def _delete_oldest(self) -> None:
         kept = [template for template in self._templates if template.ready and not template.deleted]
         for template in kept[:-KEPT]:
-            self._lab.api.call("deleteTemplate", id=template.uuid)
+            # first: when the answer is lost with a killed daemon, it may be deleted all the same
             template.deleted = True
+            self._lab.api.call("deleteTemplate", id=template.uuid)
 
     # ---- the final check
     def settle(self, report: Callable[[str], None]) -> None:
-        """Wait until all downloads have ended and deleted ones are removed.
+        """Wait until all downloads and jobs have ended, and deleted templates are removed.
 
         Raises: AssertionError that lists the others.
         """
         report("waiting for the last downloads")
-        deadline = time.monotonic() + self._settle_s
+        began_s = time.monotonic()
+        awaited = "an answer of the daemon's API"
         while True:
             with contextlib.suppress(OSError):
                 self._update()
                 unfinished = [t for t in self._templates if not t.settled and not t.deleted]
-                leftovers = self._leftover_files()
-                if not unfinished and not leftovers:
+                leftovers, jobs = self._leftover_files(), self._running_jobs()
+                if not unfinished and not leftovers and not jobs:
                     return
-                assert time.monotonic() < deadline, f"not ended: {unfinished}; left on the store: {leftovers}"
-            assert time.monotonic() < deadline, "the daemon's API does not answer"
+                awaited = f"the end of {unfinished} and {jobs}; left on the store: {leftovers}"
+            waited_s = time.monotonic() - began_s
+            assert waited_s < scaled_s(self._settle_s), f"waited {waited_s:.0f} s for {awaited}"
             time.sleep(POLL_S)
 
     def _leftover_files(self) -> list[str]:
@@ -229,6 +233,10 @@ class Downloads:
         """Return the paths of all installed templates, including those of other tests."""
         with self._database() as database:
             return [path for (path,) in database.execute(_INSTALLED)]
+
+    def _running_jobs(self) -> list[tuple[str, str]]:
+        with self._database() as database:
+            return database.execute("select command, uuid from async_jobs where status = 0").fetchall()
 
     @contextlib.contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
@@ -250,7 +258,7 @@ class Downloads:
                     "select resource_uuid, type from events where type like 'TEMPLATE.DOWNLOAD.%'"
                 ).fetchall()
             )
-            jobs = database.execute("select command, uuid from async_jobs where status = 0").fetchall()
+        jobs = self._running_jobs()
         names = Counter(row[0] for row in refs)
         assert sorted(names) == sorted(t.name for t in self._templates), "a template was lost"
         repeated = [name for name, count in names.items() if count > 1]

@@ -18,6 +18,7 @@ from attrs import frozen
 
 from systemvm.lab.cloud import Cloud
 from systemvm.lab.errors import LabError
+from systemvm.service.slowness import scaled_s
 
 SSVM, CPVM = "secondarystoragevm", "consoleproxy"
 #: Upper bounds: a machine with other work can be ten times as slow.
@@ -191,11 +192,12 @@ class Victims:
         return next((row for row in self._rows() if row["name"] == name), {})
 
     def _wait(self, what: str, holds: Callable[[], bool], observe: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + self._recovery_s
+        began_s = time.monotonic()
         while not holds():
-            if time.monotonic() > deadline:
+            waited_s = time.monotonic() - began_s
+            if waited_s > scaled_s(self._recovery_s):
                 shown = json.dumps(observe(), default=str)[:2000]
-                raise NotUpError(f"waited {self._recovery_s:.0f} s for {what}; now: {shown}")
+                raise NotUpError(f"waited {waited_s:.0f} s for {what}; now: {shown}")
             time.sleep(POLL_S)
 
     def ssh(self, vm: dict[str, Any], script: str, timeout_s: float | None = None) -> str:
@@ -212,7 +214,7 @@ class Victims:
             input=script,
             capture_output=True,
             text=True,
-            timeout=timeout_s or self._ssh_s,
+            timeout=scaled_s(timeout_s or self._ssh_s),
             check=False,
         )
         if done.returncode != 0:
