@@ -15,7 +15,7 @@ _ROOT = "ROOT"
 
 def find_domain(daemon: DaemonClient, path: str) -> dict[str, Any]:
     """Return a domain by its path, with or without ROOT before it, or by its id."""
-    rows = daemon.records("listDomains", "domain", details="min")
+    rows = daemon.records("listDomains", "domain")
     wanted = f"{_ROOT}/{_beneath_root(path)}".rstrip("/")
     for row in rows:
         if path == row["id"] or wanted == row["path"]:
@@ -46,7 +46,7 @@ def list_domains(daemon: DaemonClient) -> None:
     Example:
       systemvm domain list
     """
-    rows = daemon.records("listDomains", "domain", details="min")
+    rows = daemon.records("listDomains", "domain")
     if daemon.as_json:
         output.print_json(rows)
         return

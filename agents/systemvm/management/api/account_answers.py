@@ -61,15 +61,12 @@ def _account_answers(
     ]
 
 
-def domain_answers(
-    connection: Connection, chosen: Sequence[Domain], *, with_use: bool = False
-) -> list[DomainAnswer]:
+def domain_answers(connection: Connection, chosen: Sequence[Domain]) -> list[DomainAnswer]:
     by_id, parents = read_names(connection).domains, set[int]()
     for begin in range(0, len(chosen), AT_ONCE):
         numbers = [domain.id for domain in chosen[begin : begin + AT_ONCE]]
         parents |= accounts.parents_among(connection, numbers)
-    use = resource_use.of_domains(connection, chosen, by_id) if with_use else {}
-    return [_domain(domain, by_id, domain.id in parents, use.get(domain.id, {})) for domain in chosen]
+    return [_domain(domain, by_id, domain.id in parents) for domain in chosen]
 
 
 def _role(account: Account, names: OwnerNames) -> dict[str, Any]:
@@ -130,9 +127,7 @@ def _account(
     )
 
 
-def _domain(
-    domain: Domain, by_id: Mapping[int, Domain], has_child: bool, use: Mapping[str, Any]
-) -> DomainAnswer:
+def _domain(domain: Domain, by_id: Mapping[int, Domain], has_child: bool) -> DomainAnswer:
     parent = by_id.get(domain.parent_id or 0)
     return DomainAnswer(
         id=domain.uuid,
@@ -143,7 +138,6 @@ def _domain(
         parentdomainid=parent.uuid if parent else None,
         parentdomainname=parent.name if parent else None,
         state="Active",
-        **use,
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of each kind of resource accounts and domains have, and can have, as CloudStack's keys say it.
+"""How much of each kind of resource accounts have, and can have, as CloudStack's keys say it.
 
 Limit and available are texts; storage is in GiB, where the total of primary storage is rounded down and that
 of secondary storage is not (AccountJoinDaoImpl). Whoever has more than a limit that was lowered since has 0
@@ -16,7 +16,7 @@ from systemvm.management.configurations.resource_limits import UNLIMITED
 from systemvm.management.resource_limits import limits
 from systemvm.management.resource_limits.limits import GIB, ZoneLimit
 from systemvm.management.state import resource_counts
-from systemvm.management.state.accounts import Account, Domain
+from systemvm.management.state.accounts import Account
 from systemvm.management.state.database import Connection
 from systemvm.management.state.resource_counts import ResourceType
 
@@ -57,22 +57,6 @@ def of_accounts(
     return {
         account.id: _keys(_limits(most[account.id], stored_gib[account.id]), counts[account.id])
         for account in chosen
-    }
-
-
-def of_domains(
-    connection: Connection, chosen: Sequence[Domain], domains: Mapping[int, Domain]
-) -> dict[int, dict[str, Any]]:
-    """Return the keys of domains and their values, by the domain's number; `domains` has all there are.
-
-    No domain has a limit of secondary storage.
-    """
-    most = limits.of_domains(connection, chosen)
-    counts = resource_counts.of_domains(connection, {each.id: each.parent_id for each in domains.values()})
-    return {
-        domain.id: _keys(_limits(most[domain.id], UNLIMITED), counts[domain.id])
-        for domain in chosen
-        if domain.id in counts
     }
 
 

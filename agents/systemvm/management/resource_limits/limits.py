@@ -56,23 +56,11 @@ def secondary_storage_gib(
 
 def of_domain(connection: Connection, domain: Domain) -> dict[ResourceType, int]:
     """Return the limits of a domain by kind, in the units of the counts; the root has none."""
-    return of_domains(connection, [domain])[domain.id]
-
-
-def of_domains(connection: Connection, chosen: Iterable[Domain]) -> dict[int, dict[ResourceType, int]]:
-    """Return the same of several domains, by number."""
-    wanted = list(chosen)
-    own = rows.of_domains(connection, (domain.id for domain in wanted))
+    own = rows.of_domains(connection, (domain.id,))
     default = settings.defaults(connection, settings.OF_DOMAINS)
-    return {
-        domain.id: {
-            kind: UNLIMITED
-            if domain.id == ROOT_DOMAIN_ID
-            else _in_units_of_counts(kind, own.get((domain.id, kind), default[kind]))
-            for kind in CHECKED
-        }
-        for domain in wanted
-    }
+    if domain.id == ROOT_DOMAIN_ID:
+        return dict.fromkeys(CHECKED, UNLIMITED)
+    return {kind: _in_units_of_counts(kind, own.get((domain.id, kind), default[kind])) for kind in CHECKED}
 
 
 def check(connection: Connection, account_id: int, new: Mapping[ResourceType, int]) -> None:

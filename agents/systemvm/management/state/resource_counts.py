@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 import functools
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +24,7 @@ from systemvm.management.state.topics import columns
 from systemvm.wire.storage import DownloadState
 
 _v, _disk, _snapshot = schema.vm_instances.c, schema.volumes.c, schema.snapshots.c
-_a, _network = schema.accounts.c, schema.guest_networks.c
+_network = schema.guest_networks.c
 _t, _r, _s = schema.templates.c, schema.template_store_refs.c, schema.image_stores.c
 
 
@@ -102,23 +101,6 @@ def of_domain(connection: sa.Connection, path: str, kind: ResourceType) -> int:
     return sum(count[kind] for count in counts.values())
 
 
-def of_domains(
-    connection: sa.Connection, parents: Mapping[int, int | None]
-) -> dict[int, dict[ResourceType, int]]:
-    """Return how much all accounts have of each kind in domains and in those beneath them, by number.
-
-    `parents` has all domains and those above them. As many queries are made for one domain as for all.
-    """
-    counts = {number: dict.fromkeys(ResourceType, 0) for number in parents}
-    for kind in ResourceType:
-        for domain_id, count in _kept_of_domains(connection, kind).items():
-            number: int | None = domain_id
-            while number in counts:
-                counts[number][kind] += count
-                number = parents[number]
-    return counts
-
-
 def bytes_of_volume(connection: sa.Connection, volume_id: int) -> int:
     """Return what a volume counts for its account's primary storage."""
     return int(connection.scalar(sa.select(_disk_bytes()).where(_disk.id == volume_id)) or 0)
@@ -140,25 +122,8 @@ def _read(connection: sa.Connection, kind: ResourceType, account_ids: Sequence[i
     }
 
 
-def _kept_of_domains(connection: sa.Connection, kind: ResourceType) -> Mapping[int, int]:
-    """Return the counts of the accounts in each domain, without those beneath it."""
-    topics = (*_TOPICS[kind], *columns(schema.accounts, "domain_id", "removed"))
-    read = functools.partial(_read_of_domains, kind=kind)
-    return keep(connection, ("resource count of domains", kind), topics, read, len)
-
-
-def _read_of_domains(connection: sa.Connection, kind: ResourceType) -> Mapping[int, int]:
-    query = sa.select(_a.id, _a.domain_id).where(_a.removed.is_(None))
-    domain_of = {account_id: domain_id for account_id, domain_id in connection.execute(query)}  # noqa: C416
-    found: Counter[int] = Counter()
-    for account_id, count in connection.execute(_count(kind, None)):
-        if account_id in domain_of:
-            found[domain_of[account_id]] += int(count or 0)
-    return found
-
-
-def _count(kind: ResourceType, account_ids: Sequence[int] | None) -> sa.Select[Any]:
-    """Return the query of the pairs of account and count; without accounts that of all."""
+def _count(kind: ResourceType, account_ids: Sequence[int]) -> sa.Select[Any]:
+    """Return the query of the pairs of account and count."""
     match kind:
         case ResourceType.user_vm:
             return _of_machines(sa.func.count(), account_ids)
@@ -173,36 +138,30 @@ def _count(kind: ResourceType, account_ids: Sequence[int] | None) -> sa.Select[A
         case ResourceType.snapshot:
             return _of_snapshots(account_ids)
         case ResourceType.template:
-            where = (_t.removed.is_(None), _t.type.not_in(HIDDEN_TYPES), _is_of(_t.account_id, account_ids))
-            # of all: in the order of the index each row would be read from another place
-            owner = _t.account_id + 0 if account_ids is None else _t.account_id
-            return sa.select(owner, sa.func.count()).where(*where).group_by(owner)
+            where = (_t.removed.is_(None), _t.type.not_in(HIDDEN_TYPES), _t.account_id.in_(account_ids))
+            return sa.select(_t.account_id, sa.func.count()).where(*where).group_by(_t.account_id)
         case ResourceType.network:
             return _of_networks(account_ids)
         case ResourceType.secondary_storage:
             return _of_stores(account_ids)
 
 
-def _is_of(owner: sa.ColumnElement[int], account_ids: Sequence[int] | None) -> sa.ColumnElement[bool]:
-    return owner.is_not(None) if account_ids is None else owner.in_(account_ids)
-
-
-def _of_machines(what: sa.ColumnElement[Any], account_ids: Sequence[int] | None) -> sa.Select[Any]:
+def _of_machines(what: sa.ColumnElement[Any], account_ids: Sequence[int]) -> sa.Select[Any]:
     """A destroyed VM does not count: it is checked again when it is recovered."""
     where = (_v.type == InstanceType.USER, _v.removed.is_(None), _v.state.not_in(InstanceState.gone()))
-    query = sa.select(_v.account_id, what).where(*where, _is_of(_v.account_id, account_ids))
+    query = sa.select(_v.account_id, what).where(*where, _v.account_id.in_(account_ids))
     return query.group_by(_v.account_id)
 
 
-def _of_networks(account_ids: Sequence[int] | None) -> sa.Select[Any]:
+def _of_networks(account_ids: Sequence[int]) -> sa.Select[Any]:
     """Only isolated and L2 networks have an owner."""
-    where = (_network.removed.is_(None), _is_of(_network.account_id, account_ids))
+    where = (_network.removed.is_(None), _network.account_id.in_(account_ids))
     return sa.select(_network.account_id, sa.func.count()).where(*where).group_by(_network.account_id)
 
 
-def _of_volumes(what: sa.ColumnElement[Any], account_ids: Sequence[int] | None) -> sa.Select[Any]:
+def _of_volumes(what: sa.ColumnElement[Any], account_ids: Sequence[int]) -> sa.Select[Any]:
     query = sa.select(_disk.account_id, what).where(
-        _disk.removed.is_(None), _is_of(_disk.account_id, account_ids)
+        _disk.removed.is_(None), _disk.account_id.in_(account_ids)
     )
     return query.group_by(_disk.account_id)
 
@@ -218,7 +177,7 @@ def _disk_bytes() -> sa.ColumnElement[int]:
     return sa.func.coalesce(_disk.size_bytes, of_template, 0)
 
 
-def _of_snapshots(account_ids: Sequence[int] | None) -> sa.Select[Any]:
+def _of_snapshots(account_ids: Sequence[int]) -> sa.Select[Any]:
     gone = [state for state in SnapshotState if state.is_hidden or state is SnapshotState.ERROR]
     where = (
         _snapshot.removed.is_(None),
@@ -227,11 +186,11 @@ def _of_snapshots(account_ids: Sequence[int] | None) -> sa.Select[Any]:
         _snapshot.copy_of.is_(None),  # one snapshot, in several zones
     )
     query = sa.select(_snapshot.account_id, sa.func.count())
-    query = query.where(*where, _is_of(_snapshot.account_id, account_ids))
+    query = query.where(*where, _snapshot.account_id.in_(account_ids))
     return query.group_by(_snapshot.account_id)
 
 
-def _of_stores(account_ids: Sequence[int] | None) -> sa.Select[Any]:
+def _of_stores(account_ids: Sequence[int]) -> sa.Select[Any]:
     """Count the zone where an account stores most, because the limit is of each zone."""
     sizes = (
         sa.select(_t.account_id, _s.zone_id, sa.func.max(_r.physical_size_bytes).label("size"))
@@ -241,7 +200,7 @@ def _of_stores(account_ids: Sequence[int] | None) -> sa.Select[Any]:
             )
         )
         .where(_r.state == DownloadState.DOWNLOADED, _r.removed.is_(None), _r.delete_requested.is_(None))
-        .where(_is_of(_t.account_id, account_ids))
+        .where(_t.account_id.in_(account_ids))
         .group_by(_t.account_id, _s.zone_id, _t.id)
         .subquery()
     )

@@ -100,7 +100,6 @@ CHANGES: dict[str, tuple[str, Callable[[Connection], object]]] = {
         "listAccounts",
         lambda connection: configurations.put(connection, "max.account.volumes", None, "7"),
     ),
-    "a domain's storage": ("listDomains", rename(schema.volumes, size_bytes=99 << 30)),
     "a user's email": ("listUsers", rename(schema.users, email="x@example.com")),
     "a user's account": ("listUsers", rename(schema.accounts, name="renamed")),
     "a domain's name": ("listDomains", rename(schema.domains, name="renamed")),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of each kind of resource accounts and domains have, and can have, in their answers."""
+"""How much of each kind of resource accounts have, and can have, in the answers of accounts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from small_cloud import SmallCloud
 from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.api.errors import ApiError
 from systemvm.management.api.principal import Principal
-from systemvm.management.state import accounts, resource_counts, schema, snapshots, templates, volumes
+from systemvm.management.state import resource_counts, schema, snapshots, templates, volumes
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.resource_counts import ResourceType
@@ -292,91 +292,3 @@ async def test_a_download_that_goes_on_has_nothing_counted_again(cloud: SmallClo
     assert [query for query in executed if query.startswith("SELECT")] == []
     report(GIB, DownloadState.DOWNLOADED, install_path="a/b", physical_size_bytes=GIB)
     assert await stored() == before + GIB
-
-
-async def domains_of(cloud: SmallCloud, viewer: Principal | None = None, **parameters: Any) -> dict[str, Any]:
-    answer = await cloud.call("listDomains", viewer, **parameters)
-    return {row["name"]: row for row in answer["domain"]}
-
-
-async def plant(cloud: SmallCloud) -> dict[str, Principal]:
-    """Make /sales and /sales/north, each with a user who has two and three volumes."""
-    sales = (await cloud.call("createDomain", name="sales"))["domain"]["id"]
-    north = (await cloud.call("createDomain", name="north", parentdomainid=sales))["domain"]["id"]
-    found = {}
-    for name, domain, count in (("sam", sales, 2), ("nora", north, 3)):
-        found[name] = await new_account(cloud, name, domainid=domain)
-        for _ in range(count):
-            add_volume(cloud, GIB, found[name])
-    found["dora"] = await new_account(cloud, "dora", domainid=sales, accounttype=2)
-    return found
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_domain_has_what_all_accounts_beneath_it_have(cloud: SmallCloud) -> None:
-    people = await plant(cloud)
-    add_volume(cloud, GIB)
-    sales = people["sam"].domain
-    await cloud.call("updateResourceLimit", resourcetype=2, max=4, domainid=sales.uuid)
-    await cloud.call("updateConfiguration", name="max.domain.volumes", value="9")
-    rows = await domains_of(cloud)
-    assert {name: use_of(row, "volume") for name, row in rows.items()} == {
-        "ROOT": ("Unlimited", 6, "Unlimited"),
-        "sales": ("4", 5, "0"),
-        "north": ("9", 3, "6"),
-    }
-    assert use_of(rows["sales"], "primarystorage") == ("Unlimited", 5, "Unlimited")
-    assert use_of(rows["sales"], "secondarystorage") == ("Unlimited", 0, "Unlimited")
-    assert {name: KEYS & set(row) for name, row in rows.items()} == dict.fromkeys(rows, KEYS)
-
-
-@pytest_twisted.ensureDeferred
-async def test_domains_are_counted_as_their_limits_are_checked(cloud: SmallCloud) -> None:
-    people = await plant(cloud)
-    await fill(cloud)
-
-    def counted(connection: Connection) -> dict[int, dict[ResourceType, int]]:
-        parents = {each.id: each.parent_id for each in accounts.all_domains(connection)}
-        return resource_counts.of_domains(connection, parents)
-
-    def checked(connection: Connection) -> dict[int, dict[ResourceType, int]]:
-        return {
-            each.id: {kind: resource_counts.of_domain(connection, each.path, kind) for kind in ResourceType}
-            for each in accounts.all_domains(connection)
-        }
-
-    before = await cloud.database.read(counted)
-    assert before == cloud.database.run_now(checked)
-    assert [kind for kind, count in before[1].items() if not count] == [ResourceType.network]
-    for changes in ({"domain_id": people["nora"].domain.id}, {"removed": now()}):
-        cloud.database.run_now(accounts.update_account, cloud.user.account.id, **changes)
-        after = await cloud.database.read(counted)
-        assert after == cloud.database.run_now(checked) != before
-        before = after
-
-
-@pytest_twisted.ensureDeferred
-async def test_more_domains_need_no_more_queries(cloud: SmallCloud) -> None:
-    async def needed() -> int:
-        add_volume(cloud, GIB)
-        cloud.add_template(owner=cloud.user)
-        with queries(cloud) as executed:
-            await domains_of(cloud)
-        return len([query for query in executed if query.startswith("SELECT")])
-
-    await plant(cloud)
-    await domains_of(cloud)
-    before = await needed()
-    for number in range(5):
-        await cloud.call("createDomain", name=f"d{number}")
-    await domains_of(cloud, details="min")  # their names are read again
-    assert await needed() == before
-
-
-@pytest_twisted.ensureDeferred
-async def test_only_administrators_see_what_a_domain_has(cloud: SmallCloud) -> None:
-    people = await plant(cloud)
-    assert use_of((await domains_of(cloud, people["dora"]))["north"], "volume")[1] == 3
-    assert not KEYS & set((await domains_of(cloud, people["sam"]))["sales"])
-    rows = await domains_of(cloud, details="min")
-    assert not [name for name, row in rows.items() if KEYS & set(row)]

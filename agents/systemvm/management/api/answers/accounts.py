@@ -53,8 +53,8 @@ class AccountAnswer(ResourceUseAnswer):
     user: list[UserAnswer] = required_key("its users")
 
 
-@frozen(kw_only=True, field_transformer=own_keys_first)
-class DomainAnswer(ResourceUseAnswer):
+@frozen(kw_only=True)
+class DomainAnswer:
     id: str = required_key("the UUID")
     name: str = required_key("the name")
     path: str = required_key("the path")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The keys of `account` and `domain` that say how much of each kind of resource it has, and can have."""
+"""The keys of `account` that say how much of each kind of resource it has, and can have."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def own_keys_first(_class: type, fields: list[Any]) -> list[Any]:
 
 @frozen(kw_only=True)
 class ResourceUseAnswer:
-    """Keys that `details=min` leaves out; a domain has them in listDomains, for administrators."""
+    """Keys that `details=min` leaves out. A limit that is `Unlimited` is none."""
 
     vmlimit: str | None = optional_key("how many virtual machines it can have, or Unlimited")
     vmtotal: int | None = optional_key("how many virtual machines it has")

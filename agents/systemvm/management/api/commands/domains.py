@@ -18,7 +18,6 @@ from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.paging import page_window, sort_order
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.principal import ADMINISTRATORS, Principal
-from systemvm.management.api.resource_use import DETAILS, wants_use
 from systemvm.management.api.rights import Rights
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state import account_list, accounts, domains
@@ -75,7 +74,6 @@ class DomainCommands:
                     optional("name", STRING, "list only the one with this name"),
                     optional("level", ParameterType.INTEGER, "list only those of this level"),
                     optional("listall", BOOLEAN, "accepted, but without effect: all are listed"),
-                    DETAILS,
                 ),
                 kept=True, sortable=tuple(account_list.DOMAIN_SORT_KEYS),
             ),
@@ -204,9 +202,7 @@ def _select(connection: Connection, call: ApiCall) -> ResultPage:
         keyword=arguments.text("keyword"),
     )
     found, count = account_list.domains_page(connection, which, page_window(arguments), sort_order(arguments))
-    # what others of the same domain have is nothing for its users
-    with_use = principal.is_administrator and wants_use(arguments)
-    return ResultPage(domain_answers(connection, found, with_use=with_use), count)
+    return ResultPage(domain_answers(connection, found), count)
 
 
 def _select_children(connection: Connection, call: ApiCall) -> ResultPage:

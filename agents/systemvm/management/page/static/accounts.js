@@ -77,7 +77,7 @@ Object.assign(actions, {
 async function openAdd() {
   const open = opening();
   try {
-    const domains = await allRows("listDomains", "domain", { listall: "true", sortby: "path", details: "min" });
+    const domains = await allRows("listDomains", "domain", { listall: "true", sortby: "path" });
     open({
       title: "Add an account", text: "It has one user, who logs in with this name and password.", verb: "Add",
       fields: [...PERSON,

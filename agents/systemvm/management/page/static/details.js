@@ -23,7 +23,7 @@ async function mayChange({ account, domainid }) {
   if (!account) return false;
   if (domainid === user().domainid) return user().administrator || account === user().account;
   if (!user().administrator || !commands().has("listDomains")) return false;
-  return Boolean((await call("listDomains", { id: domainid, details: "min" })).domain?.length);
+  return Boolean((await call("listDomains", { id: domainid })).domain?.length);
 }
 
 // The name of an object, which opens its details; `kind` is its type in listAnnotations, if it is one of these.

@@ -40,7 +40,7 @@ const NAME = { name: "name", required: true, maxLength: 190 };
 async function openAdd(parent = "") {
   const open = opening();
   try {
-    const domains = await allRows("listDomains", "domain", { listall: "true", sortby: "path", details: "min" });
+    const domains = await allRows("listDomains", "domain", { listall: "true", sortby: "path" });
     open({
       title: "Add a domain", verb: "Add",
       fields: [{ ...NAME, label: "Name", placeholder: "research" },
@@ -76,7 +76,7 @@ Object.assign(actions, {
 export function wireDomains(refresh) {
   list = new List($("#domains"), {
     label: "domains", columns: COLUMNS, refresh, sort: { by: "path", descending: false },
-    load: rowsOf("listDomains", "domain", { listall: "true", details: "min" }), empty: "There is no domain.",
+    load: rowsOf("listDomains", "domain", { listall: "true" }), empty: "There is no domain.",
   });
   addSection({ id: "domains", title: "Domains", command: "createDomain", tables: ["domains"], refresh: () => list.refresh() });
   $("#open-domain").addEventListener("click", () => openAdd());
