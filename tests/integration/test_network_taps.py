@@ -25,9 +25,13 @@ def test_a_tap_is_a_port_of_its_bridge_and_goes_with_its_descriptor(host: Host) 
         os.close(await driver.create_tap("tabcdef0123-2", "cloudbr0", isolated=False))
         await driver.ensure()  # the helper closes its descriptor of a call before it answers the next one
         print(subprocess.run(["ip", "-d", "-j", "link"], capture_output=True, text=True).stdout)
+        with open("/proc/sys/net/ipv6/conf/tabcdef0123-1/disable_ipv6") as switch:
+            print(switch.read())
         """
     )
-    links = {link["ifname"]: link for link in json.loads(output)}
+    listed, ipv6_is_off = output.rsplit(maxsplit=1)
+    assert ipv6_is_off == "1"  # else the host would get an address on it
+    links = {link["ifname"]: link for link in json.loads(listed)}
     assert links["tabcdef0123-0"]["master"] == "cloud0"
     assert links["tabcdef0123-0"]["linkinfo"]["info_slave_data"]["isolated"] is True
     assert links["tabcdef0123-1"]["linkinfo"]["info_slave_data"]["isolated"] is False

@@ -17,7 +17,7 @@ from attrs import frozen
 from pyroute2.iproute.linux import IPRoute
 
 from systemvm.host.firewall import CARRIER_GROUP
-from systemvm.nethelper.links import PROC
+from systemvm.nethelper.links import PROC, disable_ipv6
 from systemvm.nethelper.rtnetlink import find_link, open_netlink, remove_link
 from systemvm.service.unix_calls import RefusedError
 
@@ -100,9 +100,7 @@ def carry_only(netlink: IPRoute, name: str) -> int:
         raise RefusedError(f"{name} does not exist")
     netlink.link("set", index=index, group=CARRIER_GROUP)
     (PROC / "ipv4" / "conf" / name / "arp_ignore").write_text(_ANSWER_NOTHING)
-    ipv6 = PROC / "ipv6" / "conf" / name / "disable_ipv6"
-    if ipv6.exists():
-        ipv6.write_text("1")
+    disable_ipv6(name)
     return index
 
 

@@ -119,6 +119,7 @@ def make_tap(name: str, bridge: str, *, isolated: bool, vlan: int | None = None)
         try:
             fcntl.ioctl(descriptor, TUNSETIFF, tap_request(name))
             index = find_link(netlink, name)
+            disable_ipv6(name)
             netlink.link("set", index=index, master=master)
             if isolated:
                 netlink.brport("set", index=index, isolated=1)
@@ -134,6 +135,17 @@ def make_tap(name: str, bridge: str, *, isolated: bool, vlan: int | None = None)
             os.close(descriptor)
             raise
         return descriptor
+
+
+def disable_ipv6(name: str) -> None:
+    """Have this host use no IPv6 on a link that carries frames of others only.
+
+    Else the kernel adds a link-local address a second or two after the link is up. Chromium on this host then
+    ends all of its requests, because the host's addresses have changed (ERR_NETWORK_CHANGED).
+    """
+    switch = PROC / "ipv6" / "conf" / name / "disable_ipv6"
+    if switch.exists():  # else the kernel has no IPv6
+        switch.write_text("1")
 
 
 def tap_request(name: str) -> bytes:
