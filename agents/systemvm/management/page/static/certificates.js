@@ -5,7 +5,7 @@ import { call, job } from "./api.js";
 import { nameCard } from "./certificate_views.js";
 import { askFields } from "./field_dialog.js";
 import { addSection } from "./sections.js";
-import { $, ask, draw, form, show, titled } from "./ui.js";
+import { $, afterClose, ask, draw, form, show, titled } from "./ui.js";
 import { act, actions, busy, onBusy } from "./work.js";
 
 const TABLES = ["public_certificates", "configurations", "zones", "async_jobs", "events"];
@@ -99,9 +99,7 @@ export function wireCertificates() {
   onBusy(() => { if (names.length) drawCards(); }); // an empty list is shown as one after it was loaded
   fillFromFiles($("#certificate-upload"));
   // a key does not stay in the page
-  $("#certificate-upload").addEventListener("close", () => {
-    if (!$("#certificate-upload").open) $("#certificate-upload form").reset();
-  });
+  afterClose($("#certificate-upload"), () => $("#certificate-upload form").reset());
   $("#open-certificate").addEventListener("click", () => actions["certificate-upload"](null));
   form($("#certificate-upload"), async (data) => {
     const { certificate, privatekey, domainsuffix } = Object.fromEntries(data);

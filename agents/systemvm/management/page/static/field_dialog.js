@@ -2,7 +2,7 @@
 // A dialog that asks for a few values. An error of what they are used for is shown in it, and it stays open.
 
 import { element } from "./elements.js";
-import { $, clearError, form, opening as begin, options, show, toast } from "./ui.js";
+import { $, afterClose, clearError, form, opening as begin, options, show, toast } from "./ui.js";
 
 let use = async () => {};
 
@@ -76,7 +76,5 @@ function field({ label, choices, rows, value, ...attributes }) {
 export function wireFieldDialog() {
   const dialog = $("#fields");
   form(dialog, (data) => use(Object.fromEntries([...data].filter(([, value]) => value !== ""))));
-  dialog.addEventListener("close", () => { // a password does not stay in the page
-    if (!dialog.open) dialog.querySelector(".fields").replaceChildren();
-  });
+  afterClose(dialog, () => dialog.querySelector(".fields").replaceChildren()); // a password does not stay in the page
 }

@@ -2,7 +2,7 @@
 // The second factor of the user: its setup with an authenticator app, and the code after the password.
 
 import { call, user, verified } from "./api.js";
-import { $, ask, form, opening, show, toast } from "./ui.js";
+import { $, afterClose, ask, form, opening, show, toast } from "./ui.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const MARGIN = 4; // of modules, without which scanners do not find the code
@@ -79,9 +79,7 @@ export function wireSecondFactor(enter, leave) {
     await validate(data.get("code"));
     toast("The second factor is set up. Your next login asks for a code.");
   });
-  $("#second-factor").addEventListener("close", () => {
-    if (!$("#second-factor").open) forgetSecrets(); // the event waits for a frame: it can be open again
-  });
+  afterClose($("#second-factor"), forgetSecrets);
   $("#code-form").addEventListener("submit", async (event) => {
     event.preventDefault();
     const errorLine = event.target.querySelector(".error");

@@ -2,7 +2,7 @@
 // Secrets that the API tells once: shown with buttons that copy them, and nowhere once the dialog is closed.
 
 import { element } from "./elements.js";
-import { $, presence, showInTurn } from "./ui.js";
+import { $, afterClose, presence, showInTurn } from "./ui.js";
 
 // Show `values`, {name, label, value} each; those that are to be copied have `copied`. It waits until no other dialog is
 // open. `present` tells whether who asked for the secret is still there.
@@ -26,5 +26,5 @@ export function wireSecretDialog() {
   // only its button closes it: a key that was meant for something else would end what nothing shows again
   for (const type of ["cancel", "submit"]) dialog.addEventListener(type, (event) => event.preventDefault());
   dialog.addEventListener("keydown", (event) => { if (event.key === "Escape") event.preventDefault(); });
-  dialog.addEventListener("close", () => dialog.querySelector(".fields").replaceChildren());
+  afterClose(dialog, () => dialog.querySelector(".fields").replaceChildren());
 }

@@ -173,14 +173,19 @@ function errorIn(dialog) {
   };
 }
 
+// Do something after each close of a dialog, but not when it is open again: the event waits for the next frame.
+export function afterClose(dialog, work) {
+  dialog.addEventListener("close", () => {
+    if (!dialog.open) work();
+  });
+}
+
 // Have a dialog's form call `submit` with its FormData; an error is shown in the dialog, which stays open.
 // One that comes when the dialog was closed meanwhile is shown as a message, and the next use of it goes on.
 export function form(dialog, submit) {
   const button = dialog.querySelector("button[value=ok]");
   const showError = errorIn(dialog);
-  dialog.addEventListener("close", () => {
-    if (!dialog.open) clearError(dialog);
-  });
+  afterClose(dialog, () => clearError(dialog));
   dialog.addEventListener("submit", async (event) => {
     if (event.submitter?.value !== "ok") return;
     event.preventDefault();
