@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import pytest_twisted
 import sqlalchemy as sa
 
+from executed_statements import executed_statements
 from small_cloud import SmallCloud
 from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.api.errors import ApiError
@@ -55,21 +55,6 @@ def add_volume(cloud: SmallCloud, size_bytes: int, owner: Principal | None = Non
         volumes.create, name="disk", type="DATADISK", vm_id=None, account_id=(owner or cloud.user).account.id,
         zone_id=cloud.zone.id, host_id=cloud.host.id, size_bytes=size_bytes,
     )  # fmt: skip
-
-
-@contextmanager
-def queries(cloud: SmallCloud) -> Iterator[list[str]]:
-    """Collect the statements that are executed meanwhile."""
-    found: list[str] = []
-
-    def executed(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        found.append(statement)
-
-    sa.event.listen(cloud.database.engine, "after_cursor_execute", executed)
-    try:
-        yield found
-    finally:
-        sa.event.remove(cloud.database.engine, "after_cursor_execute", executed)
 
 
 @pytest_twisted.ensureDeferred
@@ -150,7 +135,7 @@ async def test_a_page_of_accounts_has_the_use_of_each(cloud: SmallCloud) -> None
             add_volume(cloud, GIB, owner)
     await limit(cloud, "volume", 2, ann)
     await limit(cloud, "volume", 9, bob)
-    with queries(cloud) as of_page:
+    with executed_statements(cloud.database.engine) as of_page:
         rows = (await cloud.call("listAccounts"))["account"]
     found = {row["name"]: use_of(row, "volume") for row in rows}
     assert found == {
@@ -172,7 +157,7 @@ async def test_a_page_of_accounts_has_the_use_of_each(cloud: SmallCloud) -> None
 @pytest.mark.parametrize("details", ["min", "MIN", "min,min"])
 async def test_without_details_nothing_is_counted(cloud: SmallCloud, details: str) -> None:
     add_volume(cloud, GIB)
-    with queries(cloud) as executed:
+    with executed_statements(cloud.database.engine) as executed:
         answer = await account_of(cloud, details=details)
     assert not KEYS & set(answer)
     assert not {"vmrunning", "vmstopped"} & set(answer)
@@ -244,7 +229,7 @@ async def test_a_count_is_kept_until_what_it_was_counted_from_changes(cloud: Sma
         return found[number][kind]
 
     before = await count()
-    with queries(cloud) as executed:
+    with executed_statements(cloud.database.engine) as executed:
         assert await count() == before
     assert [query for query in executed if query.startswith("SELECT")] == []
     cloud.database.run_now(write)
@@ -287,7 +272,7 @@ async def test_a_download_that_goes_on_has_nothing_counted_again(cloud: SmallClo
     before = await stored()
     report(1000)
     report(1000)  # the same again
-    with queries(cloud) as executed:
+    with executed_statements(cloud.database.engine) as executed:
         assert await stored() == before
     assert [query for query in executed if query.startswith("SELECT")] == []
     report(GIB, DownloadState.DOWNLOADED, install_path="a/b", physical_size_bytes=GIB)

@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import pytest_twisted
 import sqlalchemy as sa
 
+from executed_statements import executed_statements
 from small_cloud import SmallCloud
 from systemvm.management.state import schema
 from systemvm.management.state.columns import new_uuid
@@ -22,21 +19,6 @@ from template_downloads import (
     register,
     started,
 )
-
-
-@contextmanager
-def counted(cloud: SmallCloud) -> Iterator[list[str]]:
-    """Collect the statements that are executed."""
-    statements: list[str] = []
-
-    def note(_conn: Any, _cursor: Any, statement: str, *_more: Any) -> None:
-        statements.append(statement)
-
-    sa.event.listen(cloud.database.engine, "after_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        sa.event.remove(cloud.database.engine, "after_cursor_execute", note)
 
 
 def sql_of(statements: list[str]) -> list[str]:
@@ -66,7 +48,7 @@ async def test_cost_of_an_idle_pass_does_not_depend_on_ready_templates(cloud: Sm
     costs = []
     for count in (0, 3000):
         add_ready(cloud, count) if count else None
-        with counted(cloud) as statements:
+        with executed_statements(cloud.database.engine) as statements:
             await cloud.dispatch.reconcile()
         costs.append(len(sql_of(statements)))
     assert costs[0] == costs[1] <= 5
@@ -76,7 +58,7 @@ async def test_cost_of_an_idle_pass_does_not_depend_on_ready_templates(cloud: Sm
 async def test_an_idle_pass_reads_no_ready_row(cloud: SmallCloud) -> None:
     """SQLite's query plan names each table that is read without an index."""
     add_ready(cloud, 300)
-    with counted(cloud) as statements:
+    with executed_statements(cloud.database.engine) as statements:
         await cloud.dispatch.reconcile()
     plans: list[str] = []
 
@@ -97,7 +79,7 @@ async def test_waiting_tasks_cost_no_query_each(cloud: SmallCloud) -> None:
     register(cloud, cloud.admin.account.id, 200)
     await cloud.dispatch.reconcile()
     await cloud.dispatch.reconcile()
-    with counted(cloud) as statements:
+    with executed_statements(cloud.database.engine) as statements:
         await cloud.dispatch.reconcile()
     assert len(sql_of(statements)) <= 6
     assert len(cloud.ssvm_peer.params_of(storage.TEMPLATE_DOWNLOAD)) == MAX_ACTIVE_DOWNLOADS
@@ -108,6 +90,6 @@ async def test_reconciling_a_store_reads_its_templates_at_once(cloud: SmallCloud
     from systemvm.management.state import pending_work
 
     add_ready(cloud, 500)
-    with counted(cloud) as statements:
+    with executed_statements(cloud.database.engine) as statements:
         found = cloud.database.run_now(pending_work.ready_on, cloud.store.id)
     assert (len(found), len(sql_of(statements))) == (500, 1)
